@@ -1,0 +1,1 @@
+"""The one command, `memstore`: a skin over the library, one file a verb."""

@@ -1,0 +1,1 @@
+"""The reward model over a snapshot: loader, features, predictors, training, calibration."""

@@ -1,0 +1,1 @@
+"""An experience memory for reinforcement learning of language models."""

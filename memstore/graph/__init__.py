@@ -1,0 +1,1 @@
+"""The graph: a protocol and its backends."""

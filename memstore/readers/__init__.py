@@ -1,0 +1,1 @@
+"""Readers of rollout files: each yields `memstore.record.Row`s."""

@@ -1,0 +1,1 @@
+"""The vectors: a protocol and its backends."""

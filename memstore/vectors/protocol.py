@@ -1,0 +1,99 @@
+"""What memstore asks of a vector database, and what a backend promises.
+
+Vectors are derived data: text and embedder make them again. The store therefore only promises that
+
+1. an upsert that returned is found by `fetch`, `missing`, `search` and `count` of this process, and after the
+   process was killed and the store opened again;
+2. `upsert` of an id that is there replaces it: one row an id, always;
+3. vectors come back bit for bit as they went in (float32);
+4. `search` returns as many hits as exist, up to k, best first, cosine in [-1, 1] as float32;
+5. a collection belongs to one embedder: its name carries the fingerprint, and vectors of another dimension are
+   refused before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memstore.types import BoolVector, FloatMatrix, VectorKind
+
+
+class Fetched(NamedTuple):
+    """Vectors by id. `found` is bool [N]; rows of `vectors` (float32 [N, D]) that were not found are zero."""
+
+    vectors: FloatMatrix
+    found: BoolVector
+
+
+class Hits(NamedTuple):
+    """Neighbours of each query vector, best first.
+
+    `ids` is str [N, k] with "" and `scores` float32 [N, k] with -inf where fewer than k exist.
+    """
+
+    ids: NDArray[np.str_]
+    scores: NDArray[np.float32]
+
+
+class VectorStore(Protocol):
+    """A vector database that holds the vectors of one memory under one embedder."""
+
+    backend: str
+    """`milvus-lite`, `milvus` or `memory`."""
+    fingerprint: str
+    dimension: int
+
+    def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
+        """Add or replace vectors; ids must be unique in the call.
+
+        Raises:
+            InputError: another dimension, a NaN or an infinity, or ids that repeat.
+        """
+        ...
+
+    def fetch(self, ids: Sequence[str]) -> Fetched:
+        """Vectors of these ids, in their order."""
+        ...
+
+    def missing(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that the store does not hold, in their order."""
+        ...
+
+    def ids(self, kind: VectorKind) -> Iterator[list[str]]:
+        """All ids of a kind, in blocks, each once."""
+        ...
+
+    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int) -> Hits:
+        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D])."""
+        ...
+
+    def count(self, kind: VectorKind | None = None) -> int:
+        """How many vectors are held (deleted ones not counted)."""
+        ...
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove vectors; ids that are not there are ignored."""
+        ...
+
+    def collections(self) -> list[str]:
+        """Fingerprints of all embedders that have a collection in this store, this one's included."""
+        ...
+
+    def flush(self) -> None:
+        """Make everything durable and indexed; called once, at the end of a bulk write."""
+        ...
+
+    def close(self) -> None:
+        """Release the store; calling it again does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
