@@ -142,9 +142,7 @@ class GraphStore(Protocol):
         """
         ...
 
-    def nodes(
-        self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None
-    ) -> pa.Table:
+    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
         """Columns of all nodes of a label, or of those of `ids` that exist; ordered by id, duplicates removed."""
         ...
 
