@@ -1,0 +1,125 @@
+"""Links in the store: read the neighbour lists that are there, let `memstore.links` bring them up to date, write
+back what changed.
+
+A node whose `linked` is not the fingerprint of the memory's link settings is new here; so nodes of a killed ingest,
+and a whole memory whose settings were changed, are linked by the same call. One transaction a label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.graph.protocol import LinkUpdate
+from memstore.links import LinkSettings, Neighbours, link_all, link_new
+from memstore.progress import Progress, Silent
+from memstore.types import BoolVector, IntVector, VectorKind
+from memstore_schema.columns import EdgeType, NodeLabel
+
+if TYPE_CHECKING:
+    from memstore.memory import Memory
+
+
+@dataclass
+class LinkSummary:
+    """What `link_memory` did."""
+
+    edges: dict[str, int] = field(default_factory=dict)
+    """Similarity edges now in the memory, by kind."""
+    nodes: dict[str, int] = field(default_factory=dict)
+    """Nodes that were linked by this call, by kind."""
+
+
+def link_memory(
+    memory: Memory, settings: LinkSettings | None = None, *, progress: Progress | None = None
+) -> LinkSummary:
+    """Link every node that is not linked yet; old nodes gain new neighbours that belong in their top k.
+
+    Args:
+        settings: None keeps the memory's own. Others relink all of it and are recorded.
+    """
+    progress = progress or Silent()
+    if settings is not None and settings != memory.link_settings:
+        memory.record_link_settings(settings)
+    summary = LinkSummary()
+    for kind, label in (("query", NodeLabel.QUERY), ("thinking", NodeLabel.THINKING)):
+        nodes, edges = _link_label(memory, kind, label, progress)
+        summary.nodes[kind], summary.edges[kind] = nodes, edges
+    return summary
+
+
+def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, progress: Progress) -> tuple[int, int]:
+    graph, settings = memory.graph, memory.link_settings
+    nodes = graph.nodes(label, ["id", "vector_key", "linked"])
+    before = graph.edges(EdgeType.SIMILAR_TO, label, label)
+    linked = _mask(pc.fill_null(pc.equal(nodes["linked"], str(settings)), False))
+    if linked.all():
+        return 0, len(before)
+    has_vector = _mask(pc.is_valid(nodes["vector_key"]))
+    position = np.flatnonzero(has_vector)
+    ids = nodes["id"].take(pa.array(position))
+    vectors = memory.vectors_of(kind, ids.to_pylist(), nodes["vector_key"].take(pa.array(position)).to_pylist())
+    group = _query_of_thinking(memory)[position] if kind == "thinking" else None
+    progress.stage(f"link {label}", len(position))
+    is_new = ~linked[position]
+    if is_new.all():
+        found = link_all(vectors, group, settings, progress=progress.advance)
+        changed = np.ones(len(position), dtype=bool)
+    else:
+        compact = np.full(len(nodes), -1, dtype=np.int64)
+        compact[position] = np.arange(len(position))
+        scores = before.properties["score"].to_numpy(zero_copy_only=False)
+        old = _neighbour_lists(compact[before.source], compact[before.target], scores, ~is_new, settings.k)
+        found, changed = link_new(vectors, group, is_new, old, settings, progress=progress.advance)
+        changed |= is_new
+    update = LinkUpdate(
+        label=label,
+        sources=ids.filter(pa.array(changed)).to_pylist(),
+        edges=_edge_table(ids, found, changed),
+        linked=nodes["id"].filter(pa.array(~linked)).to_pylist(),
+        fingerprint=str(settings),
+    )
+    graph.replace_links(update)
+    return int((~linked).sum()), int((found.index >= 0).sum())
+
+
+def _query_of_thinking(memory: Memory) -> IntVector:
+    edges = memory.graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
+    query = np.empty(len(edges), dtype=np.int64)
+    query[edges.target] = edges.source
+    return query
+
+
+def _neighbour_lists(source: IntVector, target: IntVector, score: np.ndarray, keep: BoolVector, k: int) -> Neighbours:
+    """Stored edges as neighbour lists, for the nodes in `keep`."""
+    chosen = keep[source]
+    source, target, score = source[chosen], target[chosen], score[chosen]
+    order = np.lexsort((target, -score, source))
+    source, target, score = source[order], target[order], score[order]
+    starts = np.searchsorted(source, np.arange(len(keep)))
+    rank = np.arange(len(source)) - starts[source]
+    index = np.full((len(keep), k), -1, dtype=np.int64)
+    scores = np.full((len(keep), k), -np.inf, dtype=np.float32)
+    index[source, rank] = target
+    scores[source, rank] = score
+    return Neighbours(index=index, score=scores)
+
+
+def _edge_table(ids: pa.ChunkedArray, found: Neighbours, changed: BoolVector) -> pa.Table:
+    row, column = np.nonzero((found.index >= 0) & changed[:, None])
+    return pa.table(
+        {
+            "source": ids.take(pa.array(row)),
+            "target": ids.take(pa.array(found.index[row, column])),
+            "score": pa.array(found.score[row, column], type=pa.float32()),
+        }
+    )
+
+
+def _mask(values: pa.ChunkedArray) -> BoolVector:
+    mask: BoolVector = values.to_numpy(zero_copy_only=False).astype(bool)
+    return mask

@@ -1,0 +1,344 @@
+"""The front door: a memory is opened at a location, used through its methods, and closed.
+
+An embedded memory is a folder that one process owns:
+
+    memstore.json     marks the folder as a memory
+    graph/            LadybugDB: the truth
+    vectors/          Milvus Lite: derived
+    embeddings/       vectors by content hash: a cache, derived
+    models/           reward models
+    rejects/          rows that could not go in
+
+What is slow to load (embedder, Milvus) is loaded on first use, so that looking at a memory stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.embedding.cache import VectorCache
+from memstore.embedding.protocol import Embedder, Fingerprint
+from memstore.errors import EmbedderError, InputError, LocationError, SchemaError
+from memstore.graph.ladybug import LadybugGraph
+from memstore.graph.protocol import CypherResult, GraphStore, ScoreBatch
+from memstore.ingest import IngestOptions, IngestSummary, ensure_cached, ingest
+from memstore.linking import LinkSummary, link_memory
+from memstore.links import LinkSettings
+from memstore.progress import Progress
+from memstore.settings import Settings
+from memstore.snapshot import Snapshot
+from memstore.snapshot_take import take_snapshot
+from memstore.stats import Stats, memory_stats
+from memstore.text import SPLITTER_VERSION
+from memstore.types import FloatMatrix, VectorKind
+from memstore.vectors.protocol import VectorStore
+from memstore.verify import VerifyReport, verify_memory
+from memstore_schema.columns import EdgeType, NodeLabel
+
+MARKER = "memstore.json"
+LAYOUT = 1
+
+
+class Memory:
+    """An open memory. Use it as a context manager, or call `close`.
+
+    Example:
+        with Memory.open("my-memory", create=True) as memory:
+            memory.ingest(["rollouts.jsonl"])
+            snapshot = memory.snapshot()
+    """
+
+    def __init__(
+        self, location: Path, graph: GraphStore, settings: Settings, embedder: Embedder | None, namespace: str
+    ) -> None:
+        self.location = location
+        self.graph = graph
+        self.settings = settings
+        self.namespace = namespace
+        self._given_embedder = embedder
+        self._meta = graph.read_meta()
+        self._check_splitter()
+        if embedder is not None:
+            self._check_embedder(embedder)
+
+    @classmethod
+    def open(
+        cls,
+        location: str | Path,
+        *,
+        create: bool = False,
+        embedder: Embedder | None = None,
+        settings: Settings | None = None,
+    ) -> Self:
+        """Open the memory in this folder.
+
+        Args:
+            create: make a memory where the folder is missing or empty.
+            embedder: use this one instead of loading the one that the settings name.
+
+        Raises:
+            LocationError: no memory there, or a folder that holds something else.
+            LockedError: another process owns it; the message names its pid.
+            SchemaError, EmbedderError, CorruptStoreError: it cannot be used as it is; the message says what mends it.
+        """
+        settings = settings or Settings()
+        folder = Path(location).expanduser()
+        namespace = _prepare_folder(folder, create)
+        graph = LadybugGraph.open(
+            folder / "graph",
+            create=create or not (folder / "graph").exists(),
+            buffer_pool_bytes=settings.graph_buffer_mb * 2**20,
+        )
+        try:
+            graph.migrate()
+            return cls(folder, graph, settings, embedder, namespace)
+        except BaseException:
+            graph.close()
+            raise
+
+    # -- what it consists of ------------------------------------------------------------------------------------
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder, loaded on first use and checked against the one this memory was built with."""
+        if self._given_embedder is not None:
+            return self._given_embedder
+        from memstore.embedding.minilm import load_embedder
+
+        recorded = self.fingerprint
+        embedder = load_embedder(
+            recorded.model if recorded and self.settings.embedder.endswith(recorded.model) else self.settings.embedder,
+            device=self.settings.device,
+            long_text=recorded.long_text if recorded else self.settings.long_text,  # type: ignore[arg-type]
+        )
+        self._check_embedder(embedder)
+        return embedder
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """The embedder this memory was built with; None before its first ingest."""
+        recorded = self._meta.get("embedder")
+        return Fingerprint(**json.loads(recorded)) if recorded else None
+
+    @cached_property
+    def cache(self) -> VectorCache:
+        """Vectors by content hash."""
+        fingerprint = self._settled_fingerprint()
+        return VectorCache.open(self.location / "embeddings" / str(fingerprint), fingerprint.dimension)
+
+    @cached_property
+    def vectors(self) -> VectorStore:
+        """The vector store, opened on first use."""
+        from memstore.vectors.milvus import MilvusVectors
+
+        fingerprint = self._settled_fingerprint()
+        return MilvusVectors.open(
+            self.location / "vectors",
+            fingerprint=str(fingerprint),
+            dimension=fingerprint.dimension,
+            namespace=self.namespace,
+        )
+
+    @property
+    def link_settings(self) -> LinkSettings:
+        """How this memory's nodes are linked; recorded with the first link."""
+        recorded = self._meta.get("links")
+        if recorded is None:
+            self.record_link_settings(self.settings.link_settings())
+            recorded = self._meta["links"]
+        return LinkSettings(**json.loads(recorded))
+
+    @property
+    def splitter(self) -> str:
+        """Version of the splitter that this memory's answers were read with."""
+        return self._meta.get("splitter", SPLITTER_VERSION)
+
+    @property
+    def rejects_folder(self) -> Path:
+        """Where rows that could not go in are kept."""
+        return self.location / "rejects"
+
+    @property
+    def models_folder(self) -> Path:
+        """Where the reward models of this memory are kept."""
+        return self.location / "models"
+
+    # -- what it does -------------------------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        sources: Sequence[str | Path],
+        options: IngestOptions | None = None,
+        *,
+        rejects_file: Path | None = None,
+        progress: Progress | None = None,
+    ) -> IngestSummary:
+        """Add the rollouts of these files; see `memstore.ingest.ingest`."""
+        return ingest(self, sources, options, rejects_file=rejects_file, progress=progress)
+
+    def link(self, settings: LinkSettings | None = None, *, progress: Progress | None = None) -> LinkSummary:
+        """Link what is not linked; with other settings than the memory's, link all of it anew."""
+        return link_memory(self, settings, progress=progress)
+
+    def snapshot(self, *, texts: bool = True) -> Snapshot:
+        """A frozen copy, in memory; without texts it is quicker and smaller."""
+        return take_snapshot(self, texts=texts)
+
+    def stats(self) -> Stats:
+        """What the memory holds, counted."""
+        return memory_stats(self)
+
+    def cypher(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        timeout_s: float | None = None,
+    ) -> CypherResult:
+        """Run Cypher on the graph, read-only unless `write`."""
+        return self.graph.cypher(query, parameters, write=write, timeout_s=timeout_s)
+
+    def label(self, rewards: Mapping[str, float], *, source: str = "person", replace: bool = False) -> int:
+        """Give rollouts a ground truth by id; return how many changed.
+
+        Raises:
+            LabelConflict: one is known to be otherwise and `replace` is False.
+            InputError: an id that is not in the memory, or a reward outside 0..1.
+        """
+        for rollout, reward in rewards.items():
+            if not 0.0 <= reward <= 1.0:
+                raise InputError(f"a reward lies between 0 and 1; {rollout} was given {reward:g}")
+        table = pa.table(
+            {
+                "id": pa.array(list(rewards), pa.string()),
+                "reward": pa.array(list(rewards.values()), pa.float64()),
+                "reward_source": pa.array([source] * len(rewards), pa.string()),
+            }
+        )
+        return self.graph.set_labels(table, replace=replace)
+
+    def record_scores(self, batch: ScoreBatch) -> None:
+        """Write a model's predictions as SCORED_BY; append only."""
+        self.graph.append_scores(batch)
+
+    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
+        """Look for what does not fit together; with `repair`, mend it."""
+        return verify_memory(self, repair=repair, progress=progress)
+
+    # -- what the parts above need of it ------------------------------------------------------------------------
+
+    def embedded_texts(self, kind: VectorKind, nodes: Sequence[str]) -> dict[str, str]:
+        """The text that each node's vector is of, by node id."""
+        label = NodeLabel.QUERY if kind == "query" else NodeLabel.THINKING
+        table = self.graph.nodes(label, ["id", "text"], ids=list(nodes))
+        texts = dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+        blank = {node for node, text in texts.items() if not text.strip()}
+        if blank and kind == "thinking":
+            thinkings = self.graph.nodes(NodeLabel.THINKING, ["id"])["id"]
+            edges = self.graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER)
+            source = thinkings.take(pa.array(edges.source))
+            of_blank = pc.is_in(source, value_set=pa.array(sorted(blank)))
+            written = edges.properties["text"].filter(of_blank).to_pylist()
+            texts.update(zip(source.filter(of_blank).to_pylist(), written, strict=True))
+        return {node: texts[node] for node in nodes}
+
+    def vectors_of(self, kind: VectorKind, nodes: list[str], keys: list[str]) -> FloatMatrix:
+        """Vectors float32 [N, D] of nodes by their vector keys, from the cache; what it lacks is made good."""
+        ensure_cached(self, kind, nodes, keys)
+        return self.cache.vectors(self.cache.lookup(keys))
+
+    def record_link_settings(self, settings: LinkSettings) -> None:
+        """Make these the memory's link settings; nodes linked under others count as not linked."""
+        self._write_meta({"links": json.dumps(asdict(settings), sort_keys=True)})
+
+    def _write_meta(self, values: dict[str, str]) -> None:
+        self.graph.write_meta(values)
+        self._meta.update(values)
+
+    def _settled_fingerprint(self) -> Fingerprint:
+        """The recorded fingerprint; an empty memory settles on the embedder in use now."""
+        recorded = self.fingerprint
+        if recorded is None:
+            recorded = self.embedder.fingerprint
+            self._write_meta({"embedder": json.dumps(asdict(recorded), sort_keys=True), "splitter": SPLITTER_VERSION})
+        return recorded
+
+    def _check_embedder(self, embedder: Embedder) -> None:
+        recorded, given = self.fingerprint, embedder.fingerprint
+        if recorded is not None and recorded != given:
+            raise EmbedderError(
+                f"the memory {self.location} was built with {recorded.model} ({recorded}), and this is {given.model} "
+                f"({given}); open it with its own embedder, or make a new memory from the same files with this one"
+            )
+
+    def _check_splitter(self) -> None:
+        recorded = self._meta.get("splitter")
+        if recorded is not None and recorded != SPLITTER_VERSION:
+            raise SchemaError(
+                f"the memory {self.location} was built with splitter {recorded}, and this memstore has "
+                f"{SPLITTER_VERSION}; make a new memory from the same files: answers would be read differently"
+            )
+
+    def close(self) -> None:
+        """Release everything; calling it again does nothing."""
+        for name in ("vectors", "cache"):
+            if (part := self.__dict__.pop(name, None)) is not None:
+                part.close()
+        self.graph.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _prepare_folder(folder: Path, create: bool) -> str:
+    """Check that the folder is a memory, or make it one; return its namespace."""
+    marker = folder / MARKER
+    if marker.is_file():
+        return _read_marker(marker)
+    if folder.exists() and not folder.is_dir():
+        raise LocationError(f"{folder} is a file; name the folder of a memory")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise LocationError(f"{folder} holds something else, no memory; name another folder, or an empty one")
+    if not create:
+        raise LocationError(f"there is no memory at {folder}; make one with: memstore ingest FILE --memory {folder}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = marker.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": "default"}) + "\n", encoding="utf-8")
+        temporary.rename(marker)
+    except PermissionError as error:
+        raise LocationError(
+            f"{folder} cannot be written to; choose a folder of your own, or change its rights"
+        ) from error
+    return "default"
+
+
+def _read_marker(marker: Path) -> str:
+    try:
+        content = json.loads(marker.read_text(encoding="utf-8"))
+        layout, namespace = int(content["memstore"]), str(content["namespace"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise LocationError(
+            f"{marker} is no marker of a memory; restore it from a copy, or name another folder"
+        ) from error
+    if layout > LAYOUT:
+        raise SchemaError(
+            f"the memory {marker.parent} has layout {layout}, newer than this memstore knows ({LAYOUT}); "
+            "install a newer one: pip install -U memstore"
+        )
+    return namespace
