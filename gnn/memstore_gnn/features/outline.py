@@ -1,0 +1,105 @@
+"""The outline of a text: how long, how many steps, does it use the query's numbers, does it end in its answer.
+
+Text functions here run on whole Arrow columns; only the numbers of a text are found in Python, in at most `LIMIT`
+characters of it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.snapshot import Snapshot
+from memstore_gnn.features.groups import Array, Groups
+
+LIMIT = 4000
+"""Characters of a text that patterns see: its end, where results are."""
+
+NUMBER = re.compile(r"\d++(?:[.,]\d++)*+")
+
+
+def outline_columns(snapshot: Snapshot, groups: Groups) -> dict[str, Array]:
+    """Empty where the snapshot was taken without texts."""
+    if "text" not in snapshot.thinkings.column_names:
+        return {}
+    thinking = snapshot.thinkings["text"].combine_chunks()
+    answer = answer_texts(snapshot)
+    length = _floats(pc.add(pc.utf8_length(thinking), pc.utf8_length(answer)))
+    log_length = np.log1p(length)
+    spread = np.sqrt(np.maximum(groups.query.mean(log_length**2) - groups.query.mean(log_length) ** 2, 1e-4))
+    relative = log_length - groups.query.mean(log_length)
+    lines = _floats(pc.add(pc.count_substring(thinking, "\n"), pc.count_substring(answer, "\n")))
+    steps = np.log1p(lines + _floats(pc.count_substring(thinking, ". ")))
+    used, introduced = _numbers(snapshot, groups, thinking, answer)
+    return {
+        "log_length": log_length,
+        "log_length-group": relative,
+        "length_z": relative / spread,
+        "steps": steps,
+        "steps-group": steps - groups.query.mean(steps),
+        "answer_log_length": np.log1p(_floats(pc.utf8_length(answer))),
+        "no_thinking": _floats(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(thinking)), 0)),
+        "query_numbers": used,
+        "query_numbers-group": used - groups.query.mean(used),
+        "new_numbers": introduced,
+        "new_numbers-group": introduced - groups.query.mean(introduced),
+        **_answer_shape(snapshot, thinking),
+    }
+
+
+def answer_texts(snapshot: Snapshot) -> pa.Array:
+    """The answer of each rollout as it wrote it; "" where there is none."""
+    leads = snapshot.edges["leads_to"]
+    position = np.full(snapshot.thinkings.num_rows, -1, np.int64)
+    position[leads.source] = np.arange(len(leads.source))
+    at = pa.array(position, mask=position < 0)
+    return leads.properties["text"].combine_chunks().take(at).fill_null("")
+
+
+def answer_values(snapshot: Snapshot) -> pa.Array:
+    """The canonical answer of each rollout; "" where there is none."""
+    leads = snapshot.edges["leads_to"]
+    position = np.full(snapshot.thinkings.num_rows, -1, np.int64)
+    position[leads.source] = leads.target
+    at = pa.array(position, mask=position < 0)
+    return snapshot.answers["value"].combine_chunks().take(at).fill_null("")
+
+
+def _answer_shape(snapshot: Snapshot, thinking: pa.Array) -> dict[str, Array]:
+    """Is the answer an integer, a round one, negative; does the thinking's end repeat it."""
+    value = answer_values(snapshot)
+    short = pc.and_(pc.greater(pc.utf8_length(value), 0), pc.less(pc.utf8_length(value), 40))
+    at_end = [
+        bool(v) and v in t
+        for v, t in zip(value.to_pylist(), pc.utf8_slice_codeunits(thinking, -120).to_pylist(), strict=True)
+    ]
+    return {
+        "integer": _floats(pc.match_substring_regex(value, r"^-?[0-9]{1,15}$")),
+        "fraction": _floats(pc.match_substring_regex(value, r"^-?[0-9]{0,15}[./][0-9]{1,15}$")),
+        "negative": _floats(pc.starts_with(value, "-")),
+        "value_at_end": np.array(at_end, np.float64) * _floats(short),
+    }
+
+
+def _numbers(snapshot: Snapshot, groups: Groups, thinking: pa.Array, answer: pa.Array) -> tuple[Array, Array]:
+    """Share of the query's numbers that the rollout uses, and (log of) how many numbers it brings in."""
+    of_query = [frozenset(NUMBER.findall(text[:LIMIT])) for text in snapshot.queries["text"].to_pylist()]
+    used = np.zeros(len(thinking))
+    introduced = np.zeros(len(thinking))
+    for i, (text, end, query) in enumerate(
+        zip(thinking.to_pylist(), answer.to_pylist(), groups.query_of.tolist(), strict=True)
+    ):
+        found = set(NUMBER.findall(text[-LIMIT:] or end[-LIMIT:]))
+        asked = of_query[query]
+        common = len(found & asked)
+        used[i] = common / len(asked) if asked else 1.0
+        introduced[i] = len(found) - common
+    return used, np.log1p(introduced)
+
+
+def _floats(column: Any) -> Array:
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)

@@ -1,0 +1,164 @@
+"""What a predicted reward is worth: its order, its advantage, its calibration.
+
+Every figure is over rollouts whose true reward is known. `group` is the rollout's query. NaN means that a figure
+cannot be had (one class only, no pair, no advantage), never a made-up number.
+
+The advantage is what group-relative policy optimisation feels: reward less the group's mean, over the group's
+(population) standard deviation, 0 where that is 0. A group that is all right or all wrong should give no gradient;
+a difference invented inside it is pure noise, and counts against the predictor.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from memstore.types import FloatVector, IntVector
+
+BINS = 15
+FLAT = 1e-9
+"""A group whose rewards spread less than this has no advantage."""
+
+
+class Metrics(NamedTuple):
+    """One predictor on one set of rollouts."""
+
+    auc: float
+    accuracy: float
+    pair_accuracy: float
+    advantage_hard: float
+    advantage_soft: float
+    ece: float
+    brier: float
+
+
+def measure(probability: FloatVector, reward: FloatVector, group: IntVector) -> Metrics:
+    """All metrics of predicted probabilities float64 [N] against true rewards float64 [N]."""
+    return Metrics(
+        auc=auc(probability, reward),
+        accuracy=accuracy(probability, reward),
+        pair_accuracy=pair_accuracy(probability, reward, group),
+        advantage_hard=advantage_hard(probability, reward, group),
+        advantage_soft=advantage_soft(probability, reward, group),
+        ece=ece(probability, reward),
+        brier=brier(probability, reward),
+    )
+
+
+def auc(probability: FloatVector, reward: FloatVector) -> float:
+    """Chance that a right rollout (reward over 0.5) is put before a wrong one, ties counting half."""
+    right = reward > 0.5
+    positives, negatives = int(right.sum()), int((~right).sum())
+    if not positives or not negatives:
+        return float("nan")
+    _, inverse, count = np.unique(probability, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[inverse.ravel()]
+    return float((rank[right].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def accuracy(probability: FloatVector, reward: FloatVector) -> float:
+    """Share of rollouts on the right side of 0.5."""
+    return float(np.mean((probability > 0.5) == (reward > 0.5))) if len(reward) else float("nan")
+
+
+def pair_accuracy(probability: FloatVector, reward: FloatVector, group: IntVector) -> float:
+    """Share of (right, wrong) pairs inside one query that are ordered right, ties counting half."""
+    right = reward > 0.5
+    won = pairs = 0.0
+    for members in _members(group):
+        good, bad = probability[members][right[members]], probability[members][~right[members]]
+        difference = good[:, None] - bad[None, :]
+        won += float((difference > 0).sum()) + 0.5 * float((difference == 0).sum())
+        pairs += difference.size
+    return won / pairs if pairs else float("nan")
+
+
+def advantage(reward: FloatVector, group: IntVector) -> FloatVector:
+    """Reward less the group's mean over the group's standard deviation; 0 where that is 0."""
+    _, cell = np.unique(group, return_inverse=True)
+    centred = centre(reward, group)
+    count = np.bincount(cell)
+    deviation = np.sqrt(np.bincount(cell, centred**2) / np.maximum(count, 1))[cell]
+    return np.where(deviation > FLAT, centred / np.where(deviation > FLAT, deviation, 1.0), 0.0)
+
+
+def centre(values: FloatVector, group: IntVector) -> FloatVector:
+    """Values less their group's mean."""
+    _, cell = np.unique(group, return_inverse=True)
+    mean = np.bincount(cell, values) / np.maximum(np.bincount(cell), 1)
+    return np.asarray(values - mean[cell], np.float64)
+
+
+def advantage_hard(probability: FloatVector, reward: FloatVector, group: IntVector) -> float:
+    """Cosine between the true advantage and that of the prediction cut at 0.5."""
+    return _cosine(advantage((probability > 0.5).astype(np.float64), group), advantage(reward, group))
+
+
+def advantage_soft(probability: FloatVector, reward: FloatVector, group: IntVector) -> float:
+    """Cosine between the true advantage and the probability less its group's mean."""
+    return _cosine(centre(probability, group), advantage(reward, group))
+
+
+def ece(probability: FloatVector, reward: FloatVector, bins: int = BINS) -> float:
+    """Expected calibration error over bins of equal width: mean |confidence - truth|, weighted by size."""
+    if not len(reward):
+        return float("nan")
+    at = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(at, probability, bins) - np.bincount(at, reward, bins)
+    return float(np.abs(gap).sum() / len(reward))
+
+
+def brier(probability: FloatVector, reward: FloatVector) -> float:
+    """Mean squared difference."""
+    return float(np.mean((probability - reward) ** 2)) if len(reward) else float("nan")
+
+
+class CalibrationBin(NamedTuple):
+    """Rollouts whose probability lies in one bin, with the mean prediction and the mean truth."""
+
+    rollouts: int
+    predicted: float
+    true: float
+
+
+def calibration_curve(probability: FloatVector, reward: FloatVector, bins: int = BINS) -> list[CalibrationBin]:
+    """The bins of `ece` that are not empty, by rising probability."""
+    at = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    count = np.bincount(at, minlength=bins)
+    predicted, true = np.bincount(at, probability, bins), np.bincount(at, reward, bins)
+    return [
+        CalibrationBin(int(n), float(p / n), float(t / n)) for n, p, t in zip(count, predicted, true, strict=True) if n
+    ]
+
+
+class RiskPoint(NamedTuple):
+    """Of the surest `coverage` of the rollouts, `risk` are on the wrong side of 0.5."""
+
+    coverage: float
+    risk: float
+
+
+def risk_coverage(probability: FloatVector, reward: FloatVector, points: int = 20) -> list[RiskPoint]:
+    """Risk against coverage, surest rollouts first; sureness is the distance of the probability from 0.5."""
+    if not len(reward):
+        return []
+    order = np.argsort(-np.abs(probability - 0.5), kind="stable")
+    wrong = np.cumsum(((probability > 0.5) != (reward > 0.5))[order])
+    taken = np.unique(np.ceil(np.linspace(1 / points, 1, points) * len(reward)).astype(np.int64))
+    return [RiskPoint(float(n / len(reward)), float(wrong[n - 1] / n)) for n in taken]
+
+
+def _members(group: IntVector) -> list[IntVector]:
+    """Positions of each group's rollouts."""
+    order = np.argsort(group, kind="stable")
+    _, starts = np.unique(group[order], return_index=True)
+    return [np.asarray(part, np.int64) for part in np.split(order, starts[1:])] if len(group) else []
+
+
+def _cosine(predicted: FloatVector, true: FloatVector) -> float:
+    """0 for a prediction without any difference, NaN where the truth has none."""
+    norm = float(np.linalg.norm(predicted)), float(np.linalg.norm(true))
+    if norm[1] <= FLAT:
+        return float("nan")
+    return float(predicted @ true) / (norm[0] * norm[1]) if norm[0] > FLAT else 0.0
