@@ -42,15 +42,19 @@ class Partition:
         """int64 [T]: how many rollouts are in this one's cell."""
         return self.count[self.cell]
 
+    @property
+    def _starts(self) -> IntVector:
+        """Where each cell begins when rollouts are sorted by cell."""
+        return np.cumsum(self.count) - self.count
+
     def sums(self, values: Array) -> Array:
         """Sum over each cell: [C] for a vector [T], [C, D] for a matrix [T, D]."""
         if values.ndim == 1:
             return np.bincount(self.cell, values, len(self.count))
         order = np.argsort(self.cell, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(self.count)[:-1]]).astype(np.int64)
-        if not len(starts):
+        if not len(order):
             return np.zeros((0, values.shape[1]), values.dtype)
-        return np.asarray(np.add.reduceat(values[order], starts, axis=0))
+        return np.asarray(np.add.reduceat(values[order], self._starts, axis=0))
 
     def mean(self, values: Array) -> Array:
         """Mean of this rollout's cell, for each rollout."""
@@ -72,9 +76,8 @@ class Partition:
     def rank(self, values: Array) -> IntVector:
         """Place inside the cell by falling value, 0 for the largest; equal values keep the rollouts' order."""
         order = np.lexsort((np.arange(len(values)), -np.asarray(values, np.float64), self.cell))
-        starts = np.concatenate([[0], np.cumsum(self.count)[:-1]]).astype(np.int64)
         place = np.empty(len(values), np.int64)
-        place[order] = np.arange(len(values)) - starts[self.cell[order]] if len(values) else 0
+        place[order] = np.arange(len(values)) - self._starts[self.cell[order]]
         return place
 
 

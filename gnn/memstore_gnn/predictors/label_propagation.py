@@ -39,15 +39,15 @@ class LabelPropagation:
         value = np.where(known, reward, mean)
         for _ in range(ROUNDS):
             same = (groups.answer.sums(value)[groups.answer.cell] - value) / size
-            flow = (near.weight * value[near.index]).sum(axis=1) + same + PULL * mean
+            flow = (near.weight * value[near.position]).sum(axis=1) + same + PULL * mean
             value = np.where(known, reward, flow / weight)
         return np.clip(value, 0.0, 1.0)
 
 
 class _Near(NamedTuple):
-    """Neighbours of each thinking: int64 [T, k] with weights float64 [T, k], which sum to 1 where there are any."""
+    """Neighbours of each thinking: positions int64 [T, k] and weights float64 [T, k], which sum to 1 where there are any."""
 
-    index: IntVector
+    position: IntVector
     weight: Array
 
 

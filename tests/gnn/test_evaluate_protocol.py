@@ -1,0 +1,149 @@
+"""The evaluation hides labels by itself: whoever reads the snapshot for them finds nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from memstore.errors import InputError, ModelError
+from memstore.graph.protocol import EdgeTable
+from memstore.snapshot import Snapshot
+from memstore.types import BoolVector, FloatVector
+from memstore_gnn.evaluate import Prediction, evaluate, hide_labels, rewards_of, summary
+from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.predictors.constant import Constant
+from memstore_gnn.predictors.vote_share import VoteShare
+
+POLICIES = ("right", "wrong", "odd")
+
+
+@pytest.fixture(scope="module")
+def snapshot(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
+    """Two datasets of 30 queries; policy `right` is right, `wrong` wrong, `odd` right on every other query."""
+    rows = []
+    for dataset in ("one", "two"):
+        for i in range(30):
+            for policy in POLICIES:
+                good = policy == "right" or (policy == "odd" and i % 2 == 0)
+                row = {"query": f"{dataset} {i}", "dataset": dataset, "policy": policy, "gold": str(i)}
+                rows.append(row | {"value": str(i if good else -1 - i), "reward": float(good), "metadata": '{"ok": 1}'})
+    return build_snapshot(rows)
+
+
+class Cheat:
+    """Looks for labels everywhere that a snapshot may hold them, and guesses by policy where it finds none."""
+
+    name = "cheat"
+
+    def fit_predict(
+        self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
+    ) -> FloatVector:
+        query = query_of_thinkings(snapshot)
+        found = rewards_of(snapshot)
+        gold = snapshot.queries["gold"].to_pylist()
+        leads = snapshot.edges["leads_to"]
+        values = snapshot.answers["value"].to_pylist()
+        for source, target in zip(leads.source, leads.target, strict=True):
+            if gold[query[source]] is not None:
+                found[source] = float(gold[query[source]] == values[target])
+        scored = snapshot.edges["scored_by"]
+        found[scored.source] = scored.properties["probability"].to_numpy()
+        known = np.isfinite(reward)
+        policies = np.array(snapshot.thinkings["policy"].to_pylist())
+        for policy in set(policies):
+            mine = policies == policy
+            if (known & mine).any():
+                found[mine & ~np.isfinite(found)] = reward[known & mine].mean()
+        assert not (known & ~(train | select)[query]).any()
+        return np.where(known, 0.5, np.where(np.isfinite(found), found, 0.5))
+
+
+def test_a_predictor_that_cheats_finds_nothing(snapshot: Snapshot) -> None:
+    count = snapshot.thinkings.num_rows
+    scores = {
+        "probability": pa.array(rewards_of(snapshot)),
+        "reward": pa.array(rewards_of(snapshot)),
+        "scored_at": pa.nulls(count, pa.timestamp("us", tz="UTC")),
+    }
+    scored = EdgeTable(np.arange(count), np.zeros(count, np.int64), pa.table(scores))
+    models = pa.table({"id": ["m"], "version": [1], "snapshot": ["s"], "metrics": ["{}"], "path": [""]})
+    telling = replace(snapshot, edges={**snapshot.edges, "scored_by": scored}, reward_models=models)
+    honest = Cheat().fit_predict(telling, np.full(count, np.nan), np.zeros(60, bool), np.zeros(60, bool), 0)
+    np.testing.assert_array_equal(honest, rewards_of(snapshot))  # the cheat works where labels are not hidden
+    for row in evaluate(telling, [Cheat()], budgets=[0.3], seeds=[0, 1]):
+        assert row.auc == 0.5
+        assert row.advantage_soft == 0.0
+
+
+def test_hiding_keeps_who_was_sampled_together(snapshot: Snapshot) -> None:
+    hidden = hide_labels(snapshot)
+    query = query_of_thinkings(snapshot)
+    before = list(zip(query, snapshot.thinkings["policy"].to_pylist(), strict=True))
+    after = hidden.thinkings["policy"].to_pylist()
+    assert len(set(after)) == len(set(before)) == len(set(zip(before, after, strict=True)))
+    assert hidden.thinkings["reward"].null_count == snapshot.thinkings.num_rows
+    assert snapshot.thinkings["reward"].null_count == 0
+
+
+def test_a_row_a_dataset_predictor_budget_and_seed(snapshot: Snapshot) -> None:
+    kept: list[Prediction] = []
+    lines: list[str] = []
+    rows = evaluate(
+        snapshot, [Constant(), VoteShare()], budgets=[0.2, 0.5], seeds=[0, 1], progress=lines.append, keep=kept.append
+    )
+    assert len(rows) == len(kept) == 2 * 2 * 2 * 2
+    assert len(lines) == 2 * 2 * 2
+    assert {(row.dataset, row.queries, row.rollouts) for row in rows if row.budget == 0.2} == {
+        ("one", 24, 72),
+        ("two", 24, 72),
+    }
+    assert list(rows[0].to_json()) == [
+        "dataset", "predictor", "budget", "seed", "queries", "rollouts", "auc", "accuracy", "pair_accuracy",
+        "advantage_hard", "advantage_soft", "ece", "brier",
+    ]  # fmt: skip
+    assert all(row.auc == 0.5 for row in rows if row.predictor == "constant")
+    assert len(kept[0].probability) == len(kept[0].reward) == 72
+
+
+def test_one_dataset_of_several(snapshot: Snapshot) -> None:
+    rows = evaluate(snapshot, [VoteShare()], budgets=[0.2], seeds=[0], datasets=["two"])
+    assert [row.dataset for row in rows] == ["two"]
+    with pytest.raises(InputError, match="no dataset three; it has one, two"):
+        evaluate(snapshot, [VoteShare()], datasets=["three"])
+
+
+def test_a_figure_that_cannot_be_had_is_null(build_snapshot: Callable[..., Snapshot]) -> None:
+    rows = [{"query": str(i), "value": "1", "reward": 1.0} for i in range(10)]
+    row = evaluate(build_snapshot(rows), [VoteShare()], budgets=[0.2], seeds=[0])[0].to_json()
+    assert row["auc"] is None
+    assert row["advantage_soft"] is None
+    assert json.loads(json.dumps(row, allow_nan=False))["accuracy"] == 1.0
+
+
+class Broken(Constant):
+    name = "broken"
+
+    def fit_predict(
+        self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
+    ) -> FloatVector:
+        return np.full(len(reward), np.nan)
+
+
+def test_a_prediction_that_is_no_probability_is_an_error(snapshot: Snapshot) -> None:
+    with pytest.raises(ModelError, match="broken did not return a probability"):
+        evaluate(snapshot, [Broken()], budgets=[0.2], seeds=[0])
+
+
+def test_summary_is_mean_and_standard_error_over_seeds(snapshot: Snapshot) -> None:
+    rows = evaluate(snapshot, [VoteShare()], budgets=[0.2], seeds=[0, 1, 2], datasets=["one"])
+    cell = next(row for row in summary(rows) if row.metric == "brier")
+    values = np.array([row.brier for row in rows])
+    assert cell.mean == pytest.approx(values.mean())
+    assert cell.error == pytest.approx(values.std(ddof=1) / math.sqrt(3))
+    assert math.isnan(next(iter(summary(rows[:1]))).error)
