@@ -93,12 +93,9 @@ def _peers(data: Synthetic, folder: Path, location: Path) -> dict[str, float]:
     seconds = _timed(lambda: [_merge_row(connection, number, row) for number, row in enumerate(share)])
     figures[f"peer: a MERGE a row, {len(share)} rows, scaled"] = seconds * len(rows) / len(share)
 
-    graph = ladybug.Connection(ladybug.Database(str(location / "graph" / "g.lbdb"), read_only=True))
     limit = min(PEER_SHARE * 4, len(rows))
-    text = f"MATCH (q:Query)-[g:GENERATES]->(t:Thinking) WITH q, g, t LIMIT {limit} RETURN q, g, t"
-    seconds = _timed(lambda: graph.execute(text, {}).get_as_torch_geometric())
+    seconds = _timed(lambda: _own_bridge(location, limit))
     figures[f"peer: the graph's own PyG bridge, {limit} rows, scaled"] = seconds * len(rows) / limit
-    del graph
 
     client = MilvusClient(str(folder / "plain.db"))
     client.create_collection(
@@ -117,6 +114,14 @@ def _peers(data: Synthetic, folder: Path, location: Path) -> dict[str, float]:
     figures[f"peer: links by its search, {queries} searches, scaled"] = seconds * len(entries) / queries
     client.close()
     return figures
+
+
+def _own_bridge(location: Path, limit: int) -> Any:
+    import ladybug
+
+    graph = ladybug.Connection(ladybug.Database(str(location / "graph" / "g.lbdb"), read_only=True))
+    text = f"MATCH (q:Query)-[g:GENERATES]->(t:Thinking) WITH q, g, t LIMIT {limit} RETURN q, g, t"
+    return graph.execute(text, {}).get_as_torch_geometric()
 
 
 def _merge_row(connection: Any, number: int, row: dict[str, Any]) -> None:
@@ -163,7 +168,7 @@ def main() -> None:
     sizes = [f"{queries * ROLLOUTS_A_QUERY:,}" for queries in arguments.queries]
     print(f"| seconds | {' | '.join(f'{size} rollouts' for size in sizes)} | growth |")
     print("|---|" + "---|" * (len(sizes) + 1))
-    names = [[name for name in column] for column in columns]
+    names = [list(column) for column in columns]
     for row in zip(*names, strict=True):
         values = [column[name] for column, name in zip(columns, row, strict=True)]
         growth = values[-1] / values[0] if values[0] else float("nan")
