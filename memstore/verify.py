@@ -7,7 +7,7 @@ Kinds of problem, each with what mends it:
     orphan_vector     a vector whose node is not in the graph         deleted
     other_embedder    vectors of an embedder that is not the memory's dropped by hand: they may be another's backup
     unlinked_node     a node without its similarity edges             linked
-    stray_thinking    a rollout without its query                     nothing here can: restore a snapshot
+    stray_thinking    a rollout without its query                     a new memory from the same files
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _find(memory: Memory, progress: Progress) -> list[Problem]:
 
     batches = memory.graph.nodes(NodeLabel.BATCH, ["id", "source", "state"]).to_pylist()
     note("open_batch", [f"{row['id']} ({row['source']})" for row in batches if row["state"] != "done"], mend)
-    note("stray_thinking", _stray_thinkings(memory), "memstore restore SNAPSHOT into a new memory")
+    note("stray_thinking", _stray_thinkings(memory), "ingest the same files into a new memory")
     if memory.fingerprint is None:
         return problems
     for kind in VECTOR_KINDS:
