@@ -27,12 +27,12 @@ TEMPERATURE = 0.1
 class Nearest(NamedTuple):
     """Neighbours of N rows, in no particular order.
 
-    index: int64 [N, k], rows of the `Labelled`; 0 where fewer than k exist.
+    position: int64 [N, k], rows of the `Labelled`; 0 where fewer than k exist.
     cosine: float32 [N, k]; 0 there.
     present: bool [N, k]; False there.
     """
 
-    index: NDArray[np.int64]
+    position: NDArray[np.int64]
     cosine: FloatMatrix
     present: NDArray[np.bool_]
 
@@ -66,12 +66,12 @@ class Labelled:
             query: int64 [N], the query that is left out; -1 for none.
             known: bool [N]; a row without a vector has no neighbours.
         """
-        index = np.zeros((len(vectors), k), np.int64)
+        position = np.zeros((len(vectors), k), np.int64)
         cosine = np.zeros((len(vectors), k), np.float32)
         present = np.zeros((len(vectors), k), np.bool_)
         kept = min(k, len(self.label))
         if not kept:
-            return Nearest(index, cosine, present)
+            return Nearest(position, cosine, present)
         block = np.zeros((ROWS, vectors.shape[1]), np.float32)
         for start in range(0, len(vectors), ROWS):
             rows = slice(start, min(start + ROWS, len(vectors)))
@@ -81,10 +81,10 @@ class Labelled:
             best = np.argpartition(similar, similar.shape[1] - kept, axis=1)[:, -kept:]
             near = np.take_along_axis(similar, best, axis=1)
             found = np.isfinite(near) & known[rows, None]
-            index[rows, :kept] = np.where(found, best, 0)
+            position[rows, :kept] = np.where(found, best, 0)
             cosine[rows, :kept] = np.where(found, near, 0.0)
             present[rows, :kept] = found
-        return Nearest(index, cosine, present)
+        return Nearest(position, cosine, present)
 
     def mean_label(self, near: Nearest) -> tuple[FloatVector, FloatVector]:
         """Mean label of the neighbours, weighted by softmax(cosine / 0.1), and their mean cosine; both float64 [N].
@@ -96,7 +96,7 @@ class Labelled:
         top = np.where(found, cosine.max(axis=1, initial=-np.inf), 0.0)
         weight = np.exp((cosine - top[:, None]) / TEMPERATURE)
         total = np.where(found, weight.sum(axis=1), 1.0)
-        labels = self.label[near.index] if len(self.label) else np.zeros(near.index.shape)
+        labels = self.label[near.position] if len(self.label) else np.zeros(near.position.shape)
         label = (weight * labels).sum(axis=1) / total
         mean = near.cosine.astype(np.float64).sum(axis=1) / np.maximum(near.present.sum(axis=1), 1)
         return np.where(found, label, self.mean), mean
