@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 NEIGHBOURS = 16
-UNKNOWN = 0.5
 BLOCK = 4096
 """Rows of similarities that are in memory at once."""
 

@@ -22,6 +22,7 @@ from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
 ROWS = 64
 """Rows of one block of similarities."""
 TEMPERATURE = 0.1
+UNKNOWN = 0.5
 
 
 class Nearest(NamedTuple):
@@ -89,7 +90,7 @@ class Labelled:
     def mean_label(self, near: Nearest) -> tuple[FloatVector, FloatVector]:
         """Mean label of the neighbours, weighted by softmax(cosine / 0.1), and their mean cosine; both float64 [N].
 
-        The mean of all labels and 0 where there is no neighbour.
+        0.5 and 0 where there is no neighbour: the mean of all labels would hold the row's own query's.
         """
         cosine = np.where(near.present, near.cosine.astype(np.float64), -np.inf)
         found = near.present.any(axis=1)
@@ -99,4 +100,4 @@ class Labelled:
         labels = self.label[near.position] if len(self.label) else np.zeros(near.position.shape)
         label = (weight * labels).sum(axis=1) / total
         mean = near.cosine.astype(np.float64).sum(axis=1) / np.maximum(near.present.sum(axis=1), 1)
-        return np.where(found, label, self.mean), mean
+        return np.where(found, label, UNKNOWN), mean

@@ -45,7 +45,7 @@ class LabelPropagation:
 
 
 class _Near(NamedTuple):
-    """Neighbours of each thinking: positions int64 [T, k] and weights float64 [T, k], which sum to 1 where there are any."""
+    """Neighbours of each thinking: positions int64 [T, k], weights float64 [T, k] that sum to 1 or are all 0."""
 
     position: IntVector
     weight: Array
