@@ -1,0 +1,123 @@
+"""The command `memstore`: its verbs, and how a run of it ends.
+
+A verb is a library function of the same name; a file of this package holds one. Nothing heavy is imported here or
+at the top of a verb's file, so that `memstore --help` answers at once.
+
+How a run ends, and what stderr then says:
+
+    0      done
+    1      failed                  `error: ` and one sentence, for what memstore raises on purpose
+    2      wrong use               the same, with the help to read
+    130    Ctrl-C or SIGTERM       that the same command goes on from there
+
+Any other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from memstore.errors import MemstoreError
+from memstore_cli.cypher import cypher
+from memstore_cli.demo import demo
+from memstore_cli.evaluate import evaluate
+from memstore_cli.ingest import ingest
+from memstore_cli.label import label
+from memstore_cli.link import link
+from memstore_cli.models import models
+from memstore_cli.score import score
+from memstore_cli.snapshot import snapshot
+from memstore_cli.stats import stats
+from memstore_cli.train import train
+from memstore_cli.verify import verify
+
+INTERRUPTED = 130
+"""Exit code of Ctrl-C; Typer answers a KeyboardInterrupt with the same."""
+
+app = typer.Typer(
+    name="memstore",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for panel, verbs in {
+    "Fill": (ingest, link, label),
+    "Look": (stats, cypher, verify, snapshot),
+    "Predict rewards": (train, score, evaluate, models),
+    "Try": (demo,),
+}.items():
+    for verb in verbs:
+        app.command(rich_help_panel=panel)(verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"memstore {version('memstore')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """An experience memory for reinforcement learning of language models.
+
+    Rollouts go into a graph; a model learns from those with a ground truth and predicts the reward of the rest.
+    Start with: memstore demo
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(list(arguments), prog_name="memstore", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _fail(_usage_message(error), error.exit_code)
+    except MemstoreError as error:
+        return _fail(str(error), 1)
+    except BrokenPipeError:
+        # The reader has gone; what is still buffered would fail once more when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if code == INTERRUPTED:
+        print("interrupted; what was written stays, and the same command goes on from there", file=sys.stderr)
+    return int(code)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _usage_message(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    return f"{message}; see: {context.command_path} --help" if context is not None else message
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

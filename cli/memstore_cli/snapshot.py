@@ -1,0 +1,40 @@
+"""`memstore snapshot`: a frozen copy of the memory in a folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memstore_cli.opening import opened
+from memstore_cli.options import JsonOption, MemoryOption
+from memstore_cli.output import counted, print_json
+
+
+def snapshot(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder to write it to.")],
+    memory: MemoryOption = "",
+    no_texts: Annotated[
+        bool, typer.Option("--no-texts", help="Leave texts out: smaller, enough for structure, no backup.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a frozen, columnar copy: Arrow tables, safetensors and a manifest."""
+    started = time.perf_counter()
+    with opened(memory) as store:
+        from memstore.snapshot_files import save_snapshot
+
+        taken = store.snapshot(texts=not no_texts)
+        save_snapshot(taken, folder)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    counts = {"queries": len(taken.queries), "thinkings": len(taken.thinkings), "answers": len(taken.answers)}
+    seconds = round(time.perf_counter() - started, 3)
+    if as_json:
+        print_json({"snapshot": taken.manifest.id, "folder": str(folder), **counts, "bytes": size, "seconds": seconds})
+        return
+    print(
+        f"snapshot {taken.manifest.id} in {folder}: {counted(counts['queries'], 'query', 'queries')}, "
+        f"{counted(counts['thinkings'], 'thinking')}, {size / 2**20:.1f} MB, {seconds:.1f} s"
+    )

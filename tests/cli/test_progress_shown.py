@@ -1,0 +1,63 @@
+"""Bars and lines follow the stages as `memstore.progress` defines them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress as RichProgress
+
+from memstore.progress import Silent
+from memstore_cli.progress import Bars, Lines, watched
+
+
+def test_a_line_tells_stage_count_and_share(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(every=0)
+    lines.stage("embed", 4000)
+    lines.advance(1000)
+    lines.stage("read")
+    lines.advance(7)
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == ["embed: 1,000 of 4,000 (25%)", "read: 7"]
+    assert captured.out == ""
+
+
+def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.stage("embed", 10)
+    lines.advance(10)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stage_goes_on_where_it_stood_and_begins_anew_with_another_total(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(every=0)
+    for name, total, done in (("file", 10, 4), ("embed", 3, 3), ("file", 10, 5), ("embed", 6, 1), ("embed", 6, 1)):
+        lines.stage(name, total)
+        lines.advance(done)
+    assert [line.split(": ")[1].split(" (")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "4 of 10",
+        "3 of 3",
+        "9 of 10",
+        "1 of 6",
+        "2 of 6",
+    ]
+
+
+def test_bars_keep_one_task_a_stage() -> None:
+    drawn = RichProgress(console=Console(file=io.StringIO()))
+    bars = Bars(drawn)
+    for name, total, done in (("file", 10, 4), ("embed", 3, 3), ("file", 10, 5), ("embed", 3, 1), ("embed", 6, 2)):
+        bars.stage(name, total)
+        bars.advance(done)
+    assert {task.description: (task.completed, task.total) for task in drawn.tasks} == {
+        "file": (9, 10),
+        "embed": (2, 6),
+    }
+
+
+def test_json_without_a_terminal_shows_no_progress() -> None:
+    with watched(as_json=True) as progress:
+        assert isinstance(progress, Silent)
+    with watched() as progress:
+        assert isinstance(progress, Lines)
