@@ -1,0 +1,129 @@
+"""A reward model in a folder: weights as safetensors, everything else as JSON, nothing pickled.
+
+    model.safetensors    prior, projection and networks, bit for bit
+    model.json           the card (settings, embedder, splitter, snapshot, metrics, versions), feature names,
+                         calibration, and the digest of the weights; written last, so a folder without it is no model
+
+A folder that was written by another format version, that lost a tensor, or whose weights do not have the digest is
+refused in one sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from memstore.errors import ModelError
+from memstore_gnn.calibrate import Calibration
+from memstore_gnn.model.inputs import Projection
+from memstore_gnn.model.network import RewardNetwork
+from memstore_gnn.model.prior import Prior
+from memstore_gnn.model.reward_model import ModelCard, RewardModel
+from memstore_gnn.model.settings import NetworkSettings, TrainSettings
+
+FORMAT = "memstore-reward-model"
+VERSION = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+def save_model(model: RewardModel, folder: Path) -> None:
+    """Write a model; a model that is there already is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors(_tensors(model))
+    described = {
+        "format": FORMAT,
+        "version": VERSION,
+        "weights": hashlib.blake2b(weights, digest_size=16).hexdigest(),
+        "features": list(model.prior.names),
+        "networks": len(model.networks),
+        "calibration": asdict(model.calibration),
+        "card": asdict(model.card),
+    }
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    (folder / WEIGHTS).write_bytes(weights)
+    partial = folder / (DESCRIPTION + ".partial")
+    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / DESCRIPTION)
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> RewardModel:
+    """Read a model back.
+
+    Raises:
+        ModelError: no model there, one of another format, or one that is damaged.
+    """
+    described = _describe(folder)
+    try:
+        weights = (folder / WEIGHTS).read_bytes()
+        if hashlib.blake2b(weights, digest_size=16).hexdigest() != described["weights"]:
+            raise ModelError(f"the weights in {folder} are not those the model was saved with; train or copy it anew")
+        return _rebuild(described, load_tensors(weights), torch.device(device))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it anew") from error
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no reward model in {folder}; train one with `memstore train`") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({error}); train or copy the model anew") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise ModelError(f"{path} does not describe a memstore reward model; point to the folder of one")
+    if described.get("version") != VERSION:
+        raise ModelError(
+            f"the model in {folder} has format version {described.get('version')} and this memstore reads {VERSION}; "
+            "train it anew"
+        )
+    return described
+
+
+def _tensors(model: RewardModel) -> dict[str, Tensor]:
+    arrays = {
+        "prior.mean": model.prior.mean,
+        "prior.scale": model.prior.scale,
+        "prior.weights": model.prior.weights,
+        "projection.mean": model.projection.mean,
+        "projection.basis": model.projection.basis,
+    }
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    for position, network in enumerate(model.networks):
+        for name, value in network.state_dict().items():
+            tensors[f"network.{position}.{name}"] = value.detach().cpu().contiguous()
+    return tensors
+
+
+def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> RewardModel:
+    card = dict(described["card"])
+    settings = dict(card["settings"])
+    settings["network"] = NetworkSettings(**settings["network"])
+    card["settings"] = TrainSettings(**settings)
+    prior = Prior(
+        tuple(described["features"]),
+        tensors["prior.mean"].numpy(),
+        tensors["prior.scale"].numpy(),
+        tensors["prior.weights"].numpy(),
+    )
+    projection = Projection(tensors["projection.mean"].numpy(), tensors["projection.basis"].numpy())
+    networks = []
+    for position in range(described["networks"]):
+        network = RewardNetwork(len(prior.names), projection.basis.shape[1], card["settings"].network)
+        prefix = f"network.{position}."
+        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        network.load_state_dict(state)
+        networks.append(network.to(device).eval())
+    calibration = Calibration(**described["calibration"])
+    return RewardModel(ModelCard(**card), prior, projection, tuple(networks), calibration, device)

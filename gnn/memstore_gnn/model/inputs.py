@@ -1,0 +1,176 @@
+"""From a snapshot to what the model reads: features, projected vectors, and who is near in the labelled memory.
+
+Two sides. `LabelledPart` is the memory's labelled queries with all their rollouts: the only place where labels come
+from. A target is any snapshot whose groups are to be read, be it that same part (training), the rest of the memory,
+or rollouts that are not in it. The target's own labels are never looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from memstore.errors import ModelError
+from memstore.snapshot import Snapshot
+from memstore.types import DOMAINS, BoolVector, FloatMatrix, FloatVector, IntVector
+from memstore_gnn.features.groups import Groups, groups_of, query_of_thinkings
+from memstore_gnn.features.labels import NEIGHBOURS, LabelsNear, label_table, labelled_queries, labelled_thinkings
+from memstore_gnn.features.nearest import Labelled, Nearest
+from memstore_gnn.features.structure import structure_features
+from memstore_gnn.features.table import FeatureTable
+from memstore_gnn.loader import subgraph
+from memstore_gnn.model.network import GroupTensors, Neighbours
+
+PROJECTED_SCALE = 0.5
+"""Root mean square of a projected vector's components."""
+PROJECTION_ROWS = 20_000
+"""Vectors that the principal directions are computed from, at most."""
+
+
+@dataclass(frozen=True)
+class LabelledPart:
+    """The queries of a memory that have a label, with all their rollouts.
+
+    Attributes:
+        reward: float64 [T], NaN for a rollout without a label.
+        queries, thinkings: the labelled nodes that have a vector.
+    """
+
+    snapshot: Snapshot
+    reward: FloatVector
+    groups: Groups
+    queries: Labelled
+    thinkings: Labelled
+
+    @property
+    def labelled(self) -> IntVector:
+        """int64 [L]: rows of the labelled rollouts."""
+        return np.flatnonzero(np.isfinite(self.reward))
+
+
+def labelled_part(snapshot: Snapshot, reward: FloatVector) -> LabelledPart:
+    """Cut the labelled part out of a memory.
+
+    Args:
+        reward: float64 [T], NaN where there is no label or it is hidden.
+
+    Raises:
+        ModelError: as many rewards as rollouts were not given, or one lies outside 0..1.
+    """
+    if reward.shape != (snapshot.thinkings.num_rows,):
+        raise ModelError(f"{reward.size} rewards do not fit a snapshot of {snapshot.thinkings.num_rows} rollouts")
+    known = np.isfinite(reward)
+    if known.any() and (reward[known].min() < 0.0 or reward[known].max() > 1.0):
+        raise ModelError("a label lies outside 0..1; correct it in the memory with `memstore label`")
+    query = query_of_thinkings(snapshot)
+    keep = np.zeros(snapshot.queries.num_rows, np.bool_)
+    keep[query[known]] = True
+    part = subgraph(snapshot, snapshot.queries["id"].to_numpy()[keep].tolist())
+    check_vectors(part)
+    groups, inside = groups_of(part), reward[keep[query]]
+    return LabelledPart(
+        part, inside, groups, labelled_queries(part, inside, groups), labelled_thinkings(part, inside, groups)
+    )
+
+
+def check_vectors(snapshot: Snapshot) -> None:
+    """Raise ModelError where a vector holds a NaN or an infinity, naming its node."""
+    for table, x in ((snapshot.queries, snapshot.query_x), (snapshot.thinkings, snapshot.thinking_x)):
+        # A sum is finite only if every component is: one pass, no mask of the matrix's size.
+        broken = ~np.isfinite(x.sum(axis=1))
+        if broken.any():
+            node = table["id"][int(broken.argmax())].as_py()
+            raise ModelError(f"the vector of {node} is not finite; run `memstore verify --repair` to embed it anew")
+
+
+class Target(NamedTuple):
+    """Groups to be read, with what the memory says about them; F features and at most k neighbours a node."""
+
+    snapshot: Snapshot
+    groups: Groups
+    features: FeatureTable
+    domain: IntVector
+    near_query: Nearest
+    near_thinking: Nearest
+
+
+def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
+    """Features of a snapshot's rollouts against the labelled part of a memory; own queries are left out by id."""
+    check_vectors(snapshot)
+    groups = groups_of(snapshot)
+    owner = pc.index_in(snapshot.queries["id"], value_set=part.snapshot.queries["id"].combine_chunks())
+    query = owner.fill_null(-1).to_numpy().astype(np.int64)
+    near_query = part.queries.nearest(snapshot.query_x, query, snapshot.query_has_x, NEIGHBOURS)
+    near_thinking = part.thinkings.nearest(
+        snapshot.thinking_x, query[groups.query_of], snapshot.thinking_has_x, NEIGHBOURS
+    )
+    labels = label_table(
+        groups,
+        LabelsNear(*part.queries.mean_label(near_query)),
+        LabelsNear(*part.thinkings.mean_label(near_thinking)),
+    )
+    features = structure_features(snapshot, groups).concat(labels)
+    return Target(snapshot, groups, features, domains(snapshot)[groups.query_of], near_query, near_thinking)
+
+
+def domains(snapshot: Snapshot) -> IntVector:
+    """int64 [Q]: each query's domain as a position in `DOMAINS`; `other` where it is none of them."""
+    position = {name: i for i, name in enumerate(DOMAINS)}
+    other = position["other"]
+    return np.array([position.get(name, other) for name in snapshot.queries["domain"].to_pylist()], np.int64)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal directions of a memory's vectors: mean float32 [D], basis float32 [D, P]."""
+
+    mean: NDArray[np.float32]
+    basis: FloatMatrix
+
+    def apply(self, x: FloatMatrix, known: BoolVector) -> FloatMatrix:
+        """float32 [N, P]; zero for a node without a vector."""
+        return np.where(known[:, None], (x - self.mean) @ self.basis, 0.0).astype(np.float32)
+
+
+def fit_projection(part: LabelledPart, width: int) -> Projection:
+    """Directions of the labelled part's thinkings and queries; no label is read."""
+    snapshot = part.snapshot
+    x = np.concatenate((snapshot.query_x[snapshot.query_has_x], snapshot.thinking_x[snapshot.thinking_has_x]))
+    x = x[:: max(1, len(x) // PROJECTION_ROWS)].astype(np.float64)
+    dimension = snapshot.thinking_x.shape[1]
+    if not len(x):
+        return Projection(np.zeros(dimension, np.float32), np.zeros((dimension, min(width, dimension)), np.float32))
+    mean = x.mean(axis=0)
+    variance, direction = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    kept = slice(max(0, dimension - width), dimension)
+    scale = PROJECTED_SCALE / np.sqrt(max(float(variance[kept].mean()), 1e-12))
+    return Projection(mean.astype(np.float32), np.ascontiguousarray(direction[:, kept] * scale, np.float32))
+
+
+def group_tensors(
+    target: Target, standardised: NDArray[np.float32], projection: Projection, device: torch.device
+) -> GroupTensors:
+    """A target as the network reads it, on a device."""
+    snapshot, groups = target.snapshot, target.groups
+
+    def put(array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    def near(found: Nearest) -> Neighbours:
+        return Neighbours(put(found.position), put(found.cosine), put(found.present))
+
+    return GroupTensors(
+        features=put(standardised),
+        thinking_x=put(projection.apply(snapshot.thinking_x, snapshot.thinking_has_x)),
+        query_x=put(projection.apply(snapshot.query_x, snapshot.query_has_x)),
+        query=put(groups.query_of),
+        answer=put(groups.answer.cell),
+        answers=len(groups.answer.count),
+        near_thinking=near(target.near_thinking),
+        near_query=near(target.near_query),
+    )

@@ -1,0 +1,152 @@
+"""A reward model: prior, correction by an ensemble of networks, calibration, and the card that says what it is.
+
+    probability = sigmoid(slope * prior + trust * mean of corrections + shift)
+
+One number an answer: rollouts of a query that reach the same answer have the same probability. A model holds no
+part of any memory: labels and vectors come from the snapshot it is asked to read (`recall`), so a memory that has
+grown is used as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from memstore.errors import ModelError
+from memstore.snapshot import Snapshot
+from memstore.types import FloatVector
+from memstore_gnn.calibrate import Calibration, sigmoid
+from memstore_gnn.features.groups import Groups
+from memstore_gnn.model.inputs import (
+    LabelledPart,
+    Projection,
+    Target,
+    group_tensors,
+    labelled_part,
+    read_target,
+)
+from memstore_gnn.model.network import GroupTensors, Memory, RewardNetwork, States, whole_queries
+from memstore_gnn.model.prior import Prior
+from memstore_gnn.model.settings import TrainSettings
+
+BLOCK_ROLLOUTS = 8192
+"""Rollouts that pass through the networks at once."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model was made of and with; `metrics` are those of `memstore_gnn.train`."""
+
+    id: str
+    snapshot: str
+    embedder: str
+    splitter: str
+    settings: TrainSettings
+    budget: float | None
+    seed: int
+    created_at: str
+    """ISO 8601, UTC."""
+    code_version: str
+    torch_version: str
+    queries: dict[str, int] = field(default_factory=dict)
+    """How many queries were for train, select and report."""
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Recollection:
+    """The labelled part of a memory as a model's networks read it: made once, read by every batch."""
+
+    part: LabelledPart
+    memories: tuple[Memory, ...]
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """See the module's docstring."""
+
+    card: ModelCard
+    prior: Prior
+    projection: Projection
+    networks: tuple[RewardNetwork, ...]
+    calibration: Calibration
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def recall(self, snapshot: Snapshot, reward: FloatVector) -> Recollection:
+        """Read the labels of a memory.
+
+        Args:
+            reward: float64 [T], NaN where there is no label or it is hidden.
+
+        Raises:
+            ModelError: the memory has another embedder or splitter, or a vector that is not finite.
+        """
+        self.check(snapshot)
+        part = labelled_part(snapshot, reward)
+        groups = self._tensors(read_target(part.snapshot, part))
+        with torch.inference_mode():
+            memories = tuple(memory_of(part, network.eval().encode(groups), self.device) for network in self.networks)
+        return Recollection(part, memories)
+
+    def predict(self, snapshot: Snapshot, recollection: Recollection) -> FloatVector:
+        """Probability that each rollout is right, float64 [T]; the rollouts' own labels are not looked at.
+
+        Every group is read by itself: a probability does not depend on what else the snapshot holds.
+
+        Raises:
+            ModelError: another embedder or splitter, a vector that is not finite, a snapshot without texts.
+        """
+        self.check(snapshot)
+        target = read_target(snapshot, recollection.part)
+        prior = over_answers(self.prior.logit(target.features, target.domain), target.groups)
+        correction = self._correction(self._tensors(target), recollection.memories)
+        return sigmoid(self.calibration.logit(prior, correction))
+
+    def _correction(self, groups: GroupTensors, memories: Sequence[Memory]) -> FloatVector:
+        """Mean of the networks' corrections, float64 [T], in blocks of whole queries."""
+        total = torch.zeros(len(groups.features), dtype=torch.float64, device=self.device)
+        with torch.inference_mode():
+            for rows in whole_queries(groups.query, BLOCK_ROLLOUTS):
+                block = groups.take(rows)
+                for network, memory in zip(self.networks, memories, strict=True):
+                    total[rows] += network.eval().correct(block, network.encode(block), memory).double()
+        return np.asarray((total / max(len(self.networks), 1)).cpu().numpy())
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Raise ModelError where this model does not fit a snapshot."""
+        for name in ("embedder", "splitter"):
+            own, other = getattr(self.card, name), getattr(snapshot.manifest, name)
+            if own != other:
+                raise ModelError(
+                    f"model {self.card.id} was trained on a memory with the {name} {own!r} and this one has {other!r}; "
+                    "train a model on this memory with `memstore train`"
+                )
+        if "text" not in snapshot.thinkings.column_names:
+            raise ModelError(f"model {self.card.id} reads texts and the snapshot has none; take it with texts=True")
+
+    def _tensors(self, target: Target) -> GroupTensors:
+        return group_tensors(target, self.prior.standardise(target.features), self.projection, self.device)
+
+
+def memory_of(part: LabelledPart, states: States, device: torch.device) -> Memory:
+    """The labelled nodes of a part, given the states of all its nodes."""
+
+    def put(labels: FloatVector) -> torch.Tensor:
+        return torch.from_numpy(labels.astype(np.float32)).to(device)
+
+    thinkings, queries = part.thinkings, part.queries
+    return Memory(
+        thinking=states.thinking[torch.from_numpy(thinkings.row).to(device)],
+        thinking_label=put(thinkings.label),
+        query=states.query[torch.from_numpy(queries.row).to(device)],
+        query_label=put(queries.label),
+    )
+
+
+def over_answers(logit: FloatVector, groups: Groups) -> FloatVector:
+    """The mean over the rollouts that share an answer, float64 [T]."""
+    return np.asarray(groups.answer.mean(logit))

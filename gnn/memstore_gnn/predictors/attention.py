@@ -1,0 +1,35 @@
+"""Ours: the calibrated prior on structure, corrected by attention over the group and the labelled memory."""
+
+from __future__ import annotations
+
+import torch
+
+from memstore.errors import ModelError
+from memstore.snapshot import Snapshot
+from memstore.types import BoolVector, FloatVector
+from memstore_gnn.model.settings import TrainSettings
+from memstore_gnn.predictors.vote_share import VoteShare
+from memstore_gnn.train import fit
+
+
+class Attention:
+    """A reward model as `memstore_gnn.train` makes it.
+
+    Where the visible labels are of one class or of one query, training refuses; in a table of budgets such a cell
+    is vote share, which is what the model shrinks to as labels run out.
+    """
+
+    name = "attention"
+
+    def __init__(self, settings: TrainSettings | None = None, device: str | torch.device | None = None) -> None:
+        self._settings = settings
+        self._device = device
+
+    def fit_predict(
+        self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
+    ) -> FloatVector:
+        try:
+            model = fit(snapshot, reward, seed=seed, settings=self._settings, device=self._device)
+        except ModelError:
+            return VoteShare().fit_predict(snapshot, reward, train, select, seed)
+        return model.predict(snapshot, model.recall(snapshot, reward))

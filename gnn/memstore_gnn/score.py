@@ -1,0 +1,103 @@
+"""Scores: what a reward model says of rollouts, in the memory or not.
+
+Labels and neighbours come from the memory; a rollout that is scored from outside gets the score it would have as an
+unlabelled rollout inside. A new group sees the memory and never the rest of its batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from memstore.snapshot import Snapshot
+from memstore.types import FloatVector
+from memstore_gnn.evaluate import rewards_of
+from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.loader import subgraph
+from memstore_gnn.model.reward_model import Recollection, RewardModel
+from memstore_gnn.overlay import overlay
+
+PREDICTED, GROUND_TRUTH = "predicted", "ground_truth"
+
+
+class Scores(NamedTuple):
+    """One row a rollout.
+
+    id: rollout ids, str [N].
+    probability: that the rollout is right, as the model says it, calibrated; float64 [N].
+    reward: what policy optimisation should use: the label where the memory has one, else the probability.
+    source: where `reward` comes from, `predicted` or `ground_truth`, str [N].
+    """
+
+    id: NDArray[np.object_]
+    probability: FloatVector
+    reward: FloatVector
+    source: NDArray[np.object_]
+
+
+def score_memory(
+    model: RewardModel,
+    snapshot: Snapshot,
+    only_unlabelled: bool = True,
+    *,
+    reward: FloatVector | None = None,
+    recollection: Recollection | None = None,
+) -> Scores:
+    """Score the rollouts of a memory, in the order of its thinkings.
+
+    Args:
+        only_unlabelled: False also scores labelled rollouts; their own query's labels do not count for that.
+        reward: float64 [T], the labels that may be used, NaN elsewhere; the memory's ground truth if absent.
+        recollection: `model.recall` of this memory, where it is at hand.
+
+    Raises:
+        ModelError: the model does not fit the memory.
+    """
+    labels = rewards_of(snapshot) if reward is None else reward
+    recollection = recollection or model.recall(snapshot, labels)
+    wanted = ~np.isfinite(labels) if only_unlabelled else np.ones(len(labels), np.bool_)
+    queries = np.unique(query_of_thinkings(snapshot)[wanted])
+    target = subgraph(snapshot, snapshot.queries["id"].to_numpy()[queries].tolist())
+    return _scores(model, recollection, target, snapshot.thinkings["id"].to_numpy()[wanted], labels[wanted])
+
+
+def score_rollouts(
+    model: RewardModel,
+    snapshot: Snapshot,
+    new: Snapshot,
+    *,
+    reward: FloatVector | None = None,
+    recollection: Recollection | None = None,
+) -> Scores:
+    """Score rollouts that need not be in the memory, in the order of `new.thinkings`; nothing is added to it.
+
+    Args:
+        new: the rollouts as a snapshot of their own, see `memstore.rollouts.read_rollouts`; its rewards are not read.
+        reward, recollection: as in `score_memory`.
+
+    Raises:
+        ModelError: the model does not fit the memory, or not the new rollouts.
+    """
+    labels = rewards_of(snapshot) if reward is None else reward
+    recollection = recollection or model.recall(snapshot, labels)
+    model.check(new)
+    ids = new.thinkings["id"]
+    known = pc.index_in(ids, value_set=snapshot.thinkings["id"].combine_chunks()).fill_null(-1).to_numpy()
+    own = np.where(known >= 0, labels[known], np.nan) if len(labels) else np.full(len(ids), np.nan)
+    return _scores(model, recollection, overlay(snapshot, new), ids.to_numpy(), own)
+
+
+def _scores(
+    model: RewardModel, recollection: Recollection, target: Snapshot, ids: NDArray[np.object_], label: FloatVector
+) -> Scores:
+    """Scores of some rollouts of `target`; `label` float64 [N], NaN where there is none."""
+    if not len(ids):
+        return Scores(ids, np.zeros(0), np.zeros(0), np.zeros(0, np.object_))
+    row = {name: position for position, name in enumerate(target.thinkings["id"].to_pylist())}
+    probability = model.predict(target, recollection)[[row[name] for name in ids]]
+    labelled = np.isfinite(label)
+    source = np.where(labelled, GROUND_TRUTH, PREDICTED).astype(np.object_)
+    return Scores(ids, probability, np.where(labelled, label, probability), source)

@@ -1,0 +1,208 @@
+"""Train a reward model on a memory's labels, and report it on labelled queries that it never saw.
+
+Three sets of queries, cut by `memstore_gnn.splits`: train and select together are the labels that training may
+see, report is measured once, at the end. Inside the visible part the two roles rotate: the labelled queries are
+cut into as many folds as the ensemble has members; a member learns from all folds but its own, stops early on its
+own, and its opinion of that fold is what the calibration is fitted to. So every label is learnt from and every
+choice is made on queries that the chooser did not learn.
+
+The prior comes first; networks learn what it leaves over, from its held-out logits, and start at no correction.
+Deterministic for a seed on a CPU.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from memstore.errors import ModelError
+from memstore.progress import Progress, Silent
+from memstore.snapshot import Snapshot
+from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.calibrate import Calibration, fit_calibration
+from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
+from memstore_gnn.features.groups import Partition, query_of_thinkings
+from memstore_gnn.fit_network import Lesson, fit_network
+from memstore_gnn.model.inputs import LabelledPart, fit_projection, group_tensors, labelled_part, read_target
+from memstore_gnn.model.prior import fit_prior
+from memstore_gnn.model.reward_model import ModelCard, RewardModel
+from memstore_gnn.model.settings import TrainSettings
+from memstore_gnn.predictors.logistic import Logistic
+from memstore_gnn.predictors.protocol import Predictor
+from memstore_gnn.predictors.vote_share import VoteShare
+from memstore_gnn.splits import Split, label_budget, labelled_queries
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A model, how good it is on the report queries beside simple rules, and which queries were for what."""
+
+    model: RewardModel
+    metrics: list[EvaluationRow]
+    splits: Split
+    seconds: float
+
+
+def train(
+    snapshot: Snapshot,
+    *,
+    budget: float | None = None,
+    seed: int = 0,
+    settings: TrainSettings | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train on what a memory knows.
+
+    Args:
+        budget: share of each dataset's labelled queries whose labels training may see, 0..1; the rest reports.
+            None lets it see all but `settings.report_share`.
+        seed: of the split and of everything random.
+        device: `cpu`, `cuda` or a torch device; None takes a GPU where there is one.
+
+    Raises:
+        ModelError: no labels, labels of one class, or of one query only: there is nothing to learn.
+    """
+    started = time.perf_counter()
+    settings = settings or TrainSettings()
+    if not labelled_queries(snapshot).any():
+        raise ModelError("the memory has no ground truth to learn from; label some rollouts with `memstore label`")
+    share = 1.0 - settings.report_share if budget is None else budget
+    split = label_budget(snapshot, share, seed)
+    visible = visible_rewards(snapshot, split.labelled)
+    model = fit(snapshot, visible, seed=seed, settings=settings, device=device, progress=progress)
+    metrics = _report(model, snapshot, visible, share, seed) if split.report.any() else []
+    queries = {name: int(getattr(split, name).sum()) for name in ("train", "select", "report")}
+    card = replace(model.card, budget=budget, queries=queries, metrics=[row.to_json() for row in metrics])
+    return TrainResult(replace(model, card=card), metrics, split, time.perf_counter() - started)
+
+
+def visible_rewards(snapshot: Snapshot, queries: BoolVector) -> FloatVector:
+    """float64 [T]: the ground truth of these queries' rollouts, NaN for all others."""
+    return np.where(queries[query_of_thinkings(snapshot)], rewards_of(snapshot), np.nan)
+
+
+def fit(
+    snapshot: Snapshot,
+    reward: FloatVector,
+    *,
+    seed: int = 0,
+    settings: TrainSettings | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+) -> RewardModel:
+    """Fit a model to these labels and measure nothing.
+
+    Args:
+        reward: float64 [T], NaN for every label that is not to be seen.
+
+    Raises:
+        ModelError: as `train`.
+    """
+    settings, progress = settings or TrainSettings(), progress or Silent()
+    part = labelled_part(snapshot, reward)
+    rows = part.labelled
+    label, query = part.reward[rows], part.groups.query_of[rows]
+    _check_labels(label, query)
+    fold = _folds(query, settings.members, seed)
+    target = read_target(part.snapshot, part)
+    prior, held_out = fit_prior(target.features.rows(rows), label, query, target.domain[rows], fold)
+    held_out = Partition.of(part.groups.answer.cell[rows]).mean(held_out)
+    projection = fit_projection(part, settings.network.projection)
+    where = pick_device(device)
+    groups = group_tensors(target, prior.standardise(target.features), projection, where)
+    progress.stage("train", settings.members * settings.epochs)
+    networks, correction = [], np.zeros(len(rows))
+    for member in range(int(fold.max()) + 1):
+        lesson = Lesson(groups, part, rows, label, held_out, fold == member)
+        network, opinion = fit_network(lesson, settings, seed=seed * 1000 + member, device=where, progress=progress)
+        networks.append(network)
+        correction[fold == member] = opinion[fold == member]
+    calibration = fit_calibration(held_out, correction, label, query)
+    card = _card(snapshot, part, settings, seed, calibration)
+    return RewardModel(card, prior, projection, tuple(networks), calibration, where)
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, else a GPU where there is one.
+
+    Raises:
+        ModelError: a device that torch does not have here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"torch has no device {str(device)!r} here; use cpu") from error
+    return chosen
+
+
+def _check_labels(label: FloatVector, query: IntVector) -> None:
+    if not len(label):
+        raise ModelError("no label is visible to the training; label some rollouts or raise the budget")
+    if len(np.unique(query)) < 2:
+        raise ModelError("only one query is labelled and a reward model needs two at least; label more queries")
+    if len(np.unique(label > 0.5)) < 2:
+        kind = "right" if label[0] > 0.5 else "wrong"
+        raise ModelError(f"all {len(label)} visible labels say {kind}: there is nothing to tell apart; label others")
+
+
+def _folds(query: IntVector, members: int, seed: int) -> IntVector:
+    """int64 [N]: the fold of each row, the same for all rows of a query; no fold is empty."""
+    _, cell = np.unique(query, return_inverse=True)
+    count = int(cell.max()) + 1
+    fold = np.empty(count, np.int64)
+    fold[np.random.default_rng(seed).permutation(count)] = np.arange(count) % min(members, count)
+    return fold[cell]
+
+
+def _card(
+    snapshot: Snapshot, part: LabelledPart, settings: TrainSettings, seed: int, calibration: Calibration
+) -> ModelCard:
+    manifest = snapshot.manifest
+    digest = hashlib.blake2b(digest_size=8)
+    for entry in (manifest.id, manifest.embedder, settings, seed, calibration):
+        digest.update(repr(entry).encode())
+    digest.update(part.reward.tobytes())
+    return ModelCard(
+        id="m-" + digest.hexdigest(),
+        snapshot=manifest.id,
+        embedder=manifest.embedder,
+        splitter=manifest.splitter,
+        settings=settings,
+        budget=None,
+        seed=seed,
+        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        code_version=version("memstore"),
+        torch_version=torch.__version__,
+    )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Predictions that were made already, as a row of the table."""
+
+    name: str
+    probability: FloatVector
+
+    def fit_predict(
+        self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
+    ) -> FloatVector:
+        return self.probability
+
+
+def _report(
+    model: RewardModel, snapshot: Snapshot, visible: FloatVector, share: float, seed: int
+) -> list[EvaluationRow]:
+    """The model, vote share and logistic regression on the report queries of each dataset."""
+    probability = model.predict(snapshot, model.recall(snapshot, visible))
+    predictors: list[Predictor] = [VoteShare(), Logistic(), _Made("attention", probability)]
+    return evaluate(snapshot, predictors, budgets=[share], seeds=[seed])
