@@ -1,0 +1,140 @@
+"""Vectors in this process's memory: the smallest store that keeps the protocol's promises, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from memstore.errors import EmbedderError, StoreError
+from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
+from memstore.vectors.checks import check_ids, check_k, check_name, check_upsert, check_vectors
+from memstore.vectors.protocol import Fetched, Hits
+
+
+class Row(NamedTuple):
+    """One vector as it was given (float32 [D]) and the kind it was given under."""
+
+    kind: VectorKind
+    vector: FloatMatrix
+
+
+class Shelf:
+    """What outlives a closed store: for each fingerprint its dimension, and for each namespace its rows."""
+
+    def __init__(self) -> None:
+        self.dimensions: dict[str, int] = {}
+        self.rows: dict[tuple[str, str], dict[str, Row]] = {}
+
+
+class MemoryVectors:
+    """`VectorStore` over a dictionary. Stores opened on the same shelf see the same vectors."""
+
+    backend = "memory"
+
+    def __init__(
+        self, *, fingerprint: str, dimension: int, namespace: str = "default", shelf: Shelf | None = None
+    ) -> None:
+        check_name("fingerprint", fingerprint)
+        check_name("namespace", namespace)
+        shelf = shelf if shelf is not None else Shelf()
+        held = shelf.dimensions.setdefault(fingerprint, dimension)
+        if held != dimension:
+            raise EmbedderError(f"{fingerprint} holds vectors of {held} dimensions, not {dimension}")
+        self.fingerprint = fingerprint
+        self.dimension = dimension
+        self._shelf = shelf
+        self._rows = shelf.rows.setdefault((fingerprint, namespace), {})
+        self._closed = False
+
+    def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
+        """Add or replace vectors; ids must be unique in the call."""
+        self._check_open()
+        check_upsert(ids, vectors, self.dimension)
+        for name, vector in zip(ids, vectors, strict=True):
+            self._rows[name] = Row(kind, vector.copy())
+
+    def fetch(self, ids: Sequence[str]) -> Fetched:
+        """Vectors of these ids, in their order."""
+        self._check_open()
+        check_ids(ids)
+        vectors = np.zeros((len(ids), self.dimension), dtype=np.float32)
+        found = np.array([name in self._rows for name in ids], dtype=np.bool_)
+        for position, name in enumerate(ids):
+            if found[position]:
+                vectors[position] = self._rows[name].vector
+        return Fetched(vectors, found)
+
+    def missing(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that the store does not hold, in their order."""
+        self._check_open()
+        check_ids(ids)
+        return [name for name in ids if name not in self._rows]
+
+    def ids(self, kind: VectorKind) -> Iterator[list[str]]:
+        """All ids of a kind, in blocks, each once."""
+        self._check_open()
+        names = [name for name, row in self._rows.items() if row.kind == kind]
+        if names:
+            yield names
+
+    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int) -> Hits:
+        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D])."""
+        self._check_open()
+        check_vectors(vectors, self.dimension)
+        check_k(k)
+        names = [name for block in self.ids(kind) for name in block]
+        ids = np.full((len(vectors), k), "", dtype=object)
+        scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        if names and len(vectors):
+            held = np.stack([self._rows[name].vector for name in names])
+            cosine = np.clip(_unit(vectors) @ _unit(held).T, -1.0, 1.0)
+            order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+            ids[:, : order.shape[1]] = np.array(names, dtype=object)[order]
+            scores[:, : order.shape[1]] = np.take_along_axis(cosine, order, axis=1)
+        return Hits(ids.astype(np.str_), scores)
+
+    def count(self, kind: VectorKind | None = None) -> int:
+        """How many vectors are held (deleted ones not counted)."""
+        kinds = VECTOR_KINDS if kind is None else (kind,)
+        return sum(len(block) for each in kinds for block in self.ids(each))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove vectors; ids that are not there are ignored."""
+        self._check_open()
+        check_ids(ids)
+        for name in ids:
+            self._rows.pop(name, None)
+
+    def collections(self) -> list[str]:
+        """Fingerprints of all embedders that have a collection on this shelf."""
+        self._check_open()
+        return sorted(self._shelf.dimensions)
+
+    def flush(self) -> None:
+        """Nothing to do: there is no disk."""
+        self._check_open()
+
+    def close(self) -> None:
+        """Release the store; calling it again does nothing."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the vectors are closed; open them again")
+
+
+def _unit(vectors: FloatMatrix) -> FloatMatrix:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: FloatMatrix = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return unit
