@@ -1,0 +1,100 @@
+"""Linking: all nodes at once, or new ones into lists that exist. Both give the same lists, bit for bit.
+
+`link_all` is `link_new` where every node is new. Three kinds of pairs are visited, and no other: new with new, new
+with old for the new ones' lists, and old with new for the old ones', which may have to let a new neighbour in. So a
+small addition costs new times all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from memstore.errors import InputError
+from memstore.links.neighbours import Neighbours
+from memstore.links.settings import LinkSettings
+from memstore.links.task import LinkTask
+from memstore.types import BoolVector, FloatMatrix, IntVector
+
+Progress = Callable[[int], None]
+
+
+def link_all(
+    vectors: FloatMatrix, group: IntVector | None, settings: LinkSettings, *, progress: Progress | None = None
+) -> Neighbours:
+    """The neighbour lists of all nodes.
+
+    Args:
+        vectors: float32 [N, D] in the order of ids; of unit length if scores are to be cosines.
+        group: int64 [N]; nodes of one group are never linked to each other. None: only a node itself is left out.
+        progress: told how many rows are done, ascending up to N.
+
+    Raises:
+        InputError: A vector is not finite, or the arrays do not fit each other.
+    """
+    nothing = Neighbours.none(len(vectors), settings.k)
+    everyone = np.ones(len(vectors), dtype=np.bool_)
+    return link_new(vectors, group, everyone, nothing, settings, progress=progress)[0]
+
+
+def link_new(
+    vectors: FloatMatrix,
+    group: IntVector | None,
+    is_new: BoolVector,
+    old: Neighbours,
+    settings: LinkSettings,
+    *,
+    progress: Progress | None = None,
+) -> tuple[Neighbours, BoolVector]:
+    """The neighbour lists of all nodes after new ones came, from those before.
+
+    Args:
+        vectors: float32 [N, D], old and new nodes together in the order of ids.
+        group: int64 [N] or None, as for `link_all`.
+        is_new: bool [N].
+        old: the lists of the old nodes among themselves, in the positions of now; rows of new nodes are empty.
+        progress: told how many of the new rows are done, ascending.
+
+    Returns:
+        The lists, and bool [N]: which of them are not as in `old`.
+
+    Raises:
+        InputError: A vector is not finite, or the arrays do not fit each other.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    _check(vectors, group, is_new, old, settings.k)
+    count = int(is_new.sum())
+    if count == 0:
+        return old, np.zeros(len(vectors), dtype=np.bool_)
+
+    def done(share: float) -> None:
+        if progress is not None:
+            progress(int(share * count))
+
+    task = LinkTask.plan(vectors, group, is_new, old, settings, done)
+    # The searches import torch and faiss, which takes seconds: a command that links nothing need not wait for it.
+    if count * len(vectors) <= settings.exact_up_to**2:
+        from memstore.links.exact import search_exactly
+
+        search_exactly(task)
+    else:
+        from memstore.links.inverted import search_cells
+
+        search_cells(task)
+    lists = task.finished()
+    return lists, lists.differs(old)
+
+
+def _check(vectors: FloatMatrix, group: IntVector | None, is_new: BoolVector, old: Neighbours, k: int) -> None:
+    rows = len(vectors)
+    groups = rows if group is None else len(group)
+    if (groups, len(is_new), old.index.shape, old.score.shape) != (rows, rows, (rows, k), (rows, k)):
+        raise InputError(
+            f"Linking {rows} vectors with k = {k} needs as many groups, marks and lists of k, "
+            f"and got {groups}, {len(is_new)} and lists of {old.index.shape}; pass arrays that fit."
+        )
+    finite = np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
+    if not finite.all():
+        position = int(np.argmin(finite))
+        raise InputError(f"The vector at position {position} has no finite length; embed its text again.")
