@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from memstore_cli.options import JsonOption, MemoryOption
 from memstore_cli.output import print_json, print_table
 from memstore_cli.progress import watched
 
+if TYPE_CHECKING:
+    from memstore.verify import Problem, VerifyReport
+
 
 def verify(
     memory: MemoryOption = "",
@@ -20,31 +23,41 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Compare graph, vectors and links; exit code 1 if something does not fit."""
-    reopened = repair and _repair_graph(memory)
-    with opened(memory) as store, watched(as_json) as progress:
-        report = store.verify(repair=repair, progress=progress)
+    report = _verify_graph_first(memory, repair, as_json)
     if as_json:
-        print_json(report.as_json() | {"graph_repaired": reopened})
+        print_json(report.as_json())
     else:
-        for title, problems in (("mended", report.repaired), ("wrong", report.problems)):
-            if problems:
-                print(f"{title}:")
-                print_table(
-                    ("kind", "count", "example", "repair"), [(p.kind, p.count, p.example, p.repair) for p in problems]
-                )
+        _show("mended", report.repaired)
+        _show("wrong", report.problems)
         if report.ok:
             print("ok: graph, vectors and links fit together")
     if not report.ok:
         raise typer.Exit(1)
 
 
-def _repair_graph(location: str) -> bool:
-    """Mend a graph that does not open; False where it opens as it is."""
+def _verify_graph_first(location: str, repair: bool, as_json: bool) -> VerifyReport:
+    """Verify; a graph that does not even open is mended before, where that is wanted."""
     try:
-        with opened(location):
-            return False
+        return _verify(location, repair, as_json)
     except CorruptStoreError:
-        from memstore.graph.ladybug import LadybugGraph
+        if not repair:
+            raise
+    from memstore.graph.ladybug import LadybugGraph
+    from memstore.verify import Problem, VerifyReport
 
-        LadybugGraph.repair(Path(location).expanduser() / "graph")
-        return True
+    graph = Path(location).expanduser() / "graph"
+    done = LadybugGraph.repair(graph)
+    report = _verify(location, repair, as_json)
+    mended = [Problem("corrupt_graph", 1, str(graph), done)] if done else []
+    return VerifyReport(report.problems, [*mended, *report.repaired])
+
+
+def _verify(location: str, repair: bool, as_json: bool) -> VerifyReport:
+    with opened(location) as store, watched(as_json) as progress:
+        return store.verify(repair=repair, progress=progress)
+
+
+def _show(title: str, problems: list[Problem]) -> None:
+    if problems:
+        print(f"{title}:")
+        print_table(("kind", "count", "example", "repair"), [(p.kind, p.count, p.example, p.repair) for p in problems])
