@@ -1,0 +1,93 @@
+"""Conversations as trainers dump them: chat templates decoded into text, and lists of messages.
+
+The query is what the user said. With several turns it is the conversation, each later turn under its role. The
+system's words are given apart: they are the same for every query of a run, and would make all queries alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+_SPECIAL = (
+    "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+    "<|end_of_text|>", "<|endoftext|>",
+)  # fmt: skip
+_REPLIES = ("assistant", "model")
+
+
+class Prompt(NamedTuple):
+    """A prompt without its template."""
+
+    query: str
+    system: str
+
+
+class Conversation(NamedTuple):
+    """A list of messages as text."""
+
+    text: str
+    system: str
+    reasoning: str
+    """What a message holds as reasoning beside its content."""
+
+
+def decoded_prompt(text: str) -> Prompt:
+    """A chat template that was decoded into text, without the role lines around it."""
+    text = _without_special(text).strip()
+    system = ""
+    if text.startswith("system\n"):
+        head, line, rest = text.partition("\nuser\n")
+        if not line:
+            # Llama's template leaves no line break between the turns once its special tokens are gone.
+            head, line, rest = text.partition("user\n\n")
+        if line:
+            system, text = head.removeprefix("system\n").strip(), "user\n" + rest
+    asked = text.startswith("user\n")
+    text = text.removesuffix("<think>").rstrip()
+    for reply in _REPLIES:
+        if text.endswith("\n" + reply) or (asked and text.endswith(reply)):
+            text = text.removesuffix(reply)
+            break
+    return Prompt(text.removeprefix("user\n").strip(), system)
+
+
+def plain_output(text: str) -> str:
+    """A completion without the special tokens around it."""
+    return _without_special(text).removeprefix("assistant\n")
+
+
+def conversation(messages: Sequence[Any]) -> Conversation:
+    """A list of chat messages as text; whatever is no message counts as its own words."""
+    system: list[str] = []
+    turns: list[str] = []
+    reasoning: list[str] = []
+    for message in messages:
+        role, content = "", _content(message)
+        if isinstance(message, Mapping):
+            role, content = str(message.get("role") or ""), _content(message.get("content"))
+            thought = message.get("reasoning_content") or message.get("reasoning")
+            if isinstance(thought, str):
+                reasoning.append(thought)
+        if role == "system":
+            system.append(content)
+        else:
+            turns.append(f"{role}\n{content}" if role and turns else content)
+    return Conversation("\n".join(turns), "\n".join(system), "\n".join(reasoning))
+
+
+def _content(content: object) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, list | tuple):
+        return "".join(_content(part) for part in content)
+    if isinstance(content, Mapping):
+        return _content(content.get("text"))
+    return str(content)
+
+
+def _without_special(text: str) -> str:
+    if "<|" in text:
+        for token in _SPECIAL:
+            text = text.replace(token, "")
+    return text
