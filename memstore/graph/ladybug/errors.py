@@ -1,0 +1,69 @@
+"""Ladybug raises RuntimeError for everything; its message is all there is to tell one failure from another.
+
+The texts were collected by provoking each failure on the pinned version. What is not known stays a StoreError with
+Ladybug's own words.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from memstore.errors import CorruptStoreError, InputError, LockedError, MemstoreError, StoreError, StoreFullError
+
+_FULL = re.compile(r"No space left on device|File too large|Disk quota exceeded|Cannot write to file")
+_NOT_SPACE = re.compile(r"Input/output error|Permission denied|Read-only file system|Bad file descriptor")
+_CORRUPT = re.compile(
+    r"Checksum verification failed|WAL file is corrupted|Cannot read checkpoint|not a valid Lbug database"
+    r"|Reading past the end of the file|std::bad_alloc|Failed to deserialize|vector::_M|basic_string::"
+)
+_LOCKED = re.compile(r"Could not set lock on file.*?(?:PID (\d+))?\)", re.DOTALL)
+_MISSING = re.compile(r"Unable to find primary key value ([^.]+)\.")
+
+
+def one_line(error: BaseException) -> str:
+    """Ladybug's message as one sentence, without the kind of exception and the drawing below it."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return re.sub(r"^\w+ exception: ", "", line).rstrip(". ")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space (or a limit on the size of files)."""
+    return bool(_FULL.search(str(error))) and not _NOT_SPACE.search(str(error))
+
+
+def while_opening(error: BaseException, folder: Path) -> MemstoreError:
+    """What a failure to open the database in `folder` means."""
+    text = str(error)
+    if is_full(error):
+        return full(folder)
+    if found := _LOCKED.search(text):
+        pid = int(found[1]) if found[1] else None
+        return LockedError(f"the graph in {folder} is owned by process {pid}; try again when it has ended", pid)
+    if _CORRUPT.search(text):
+        return CorruptStoreError(
+            f"the graph in {folder} does not open ({one_line(error)}); run: memstore verify --repair"
+        )
+    return StoreError(f"the graph in {folder} cannot be opened: {one_line(error)}")
+
+
+def while_working(error: BaseException, folder: Path) -> MemstoreError:
+    """What a failure of one of our own statements means."""
+    text = str(error)
+    if is_full(error):
+        return full(folder)
+    if found := _MISSING.search(text):
+        return InputError(f"{found[1]} is not in the graph; write the node before its edges")
+    if "Buffer manager exception" in text:
+        return StoreError(
+            f"the graph in {folder} needs more memory than its buffer pool has; open it with a larger buffer_pool_bytes"
+        )
+    return StoreError(f"the graph in {folder} failed: {one_line(error)}")
+
+
+def full(folder: Path) -> StoreFullError:
+    """There is no space left; nothing of the last write is kept."""
+    return StoreFullError(
+        f"no space is left to write the graph in {folder}, and the last write was undone; "
+        "free some and do the same again: it goes on where it stopped"
+    )

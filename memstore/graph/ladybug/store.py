@@ -1,0 +1,213 @@
+"""`LadybugGraph`: the graph store of an embedded memory.
+
+A facade: each method takes the store's one lock, so that a service's threads follow one another, opens a
+connection or transaction, and hands over to the module that knows how.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ladybug
+import pyarrow as pa
+
+from memstore.errors import SchemaError
+from memstore.graph.ladybug import cypher, links, read, write
+from memstore.graph.ladybug.database import Database, repair
+from memstore.graph.protocol import CypherResult, EdgeTable, GraphBlock, LinkUpdate, ScoreBatch, WriteCounts
+from memstore_schema import migrations
+from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
+from memstore_schema.cypher_files import bookkeeping
+
+BUFFER_POOL_BYTES = 2 * 2**30
+
+
+class LadybugGraph:
+    """A graph in a folder; made by `open`."""
+
+    backend = "ladybug"
+    speaks_cypher = True
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.RLock()
+        self._cursors: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @classmethod
+    def open(cls, folder: Path, *, create: bool, buffer_pool_bytes: int = BUFFER_POOL_BYTES) -> LadybugGraph:
+        """Open the graph in `folder` and own it until `close`.
+
+        Args:
+            create: make one where the folder is missing or empty; a new one has the newest schema.
+            buffer_pool_bytes: memory for pages; at most half of the machine's is taken.
+
+        Raises:
+            LocationError: no graph there, or a folder that holds something else.
+            LockedError: another process, or another store of this process, has it open.
+            CorruptStoreError: it does not open; `memstore verify --repair` mends a torn log.
+            SchemaError: a newer schema, or another storage version of LadybugDB.
+        """
+        store = cls(Database(Path(folder), create=create, buffer_pool_bytes=buffer_pool_bytes))
+        try:
+            store._prepare(create)
+        except BaseException:
+            store._database.close()
+            raise
+        return store
+
+    @staticmethod
+    def repair(folder: Path) -> str | None:
+        """Mend a graph whose log is torn: what was done, in one sentence; None where there was nothing to mend.
+
+        Raises:
+            CorruptStoreError: more than the log is broken.
+        """
+        return repair(Path(folder), BUFFER_POOL_BYTES)
+
+    def _prepare(self, create: bool) -> None:
+        with self._database.transaction() as connection:
+            for statement in bookkeeping(self.backend):
+                connection.execute(statement)
+        if self.schema_version() > SCHEMA_VERSION:
+            raise SchemaError(
+                f"the graph in {self._database.folder} has schema {self.schema_version()}, newer than this memstore "
+                f"knows ({SCHEMA_VERSION}); install a newer one: pip install -U memstore"
+            )
+        if create and self.schema_version() == 0:
+            self.migrate()
+        library = {
+            "ladybug_version": str(ladybug.__version__),
+            "ladybug_storage_version": str(ladybug.Database.get_storage_version()),
+        }
+        if not library.items() <= self.read_meta().items():
+            self.write_meta(library)
+
+    # -- schema and settings ------------------------------------------------------------------------------------
+
+    def schema_version(self) -> int:
+        """See `GraphStore`."""
+        return max((migrations.number_of(name) for name in self._applied()), default=0)
+
+    def _applied(self) -> list[str]:
+        with self._lock, self._database.connection() as connection:
+            return [row[0] for row in connection.execute("MATCH (m:Migration) RETURN m.name")]
+
+    def migrate(self) -> list[str]:
+        """See `GraphStore`."""
+        with self._lock:
+            return migrations.apply(self.backend, self._applied(), self._run_migration)
+
+    def _run_migration(self, migration: migrations.Migration) -> None:
+        with self._database.transaction() as connection:
+            for statement in migration.statements:
+                connection.execute(statement)
+            connection.execute(
+                "CREATE (:Migration {name: $name, number: $number, applied_at: $now})",
+                {"name": migration.name, "number": migration.number, "now": dt.datetime.now(dt.UTC)},
+            )
+
+    def read_meta(self) -> dict[str, str]:
+        """See `GraphStore`."""
+        with self._lock, self._database.connection() as connection:
+            return dict(list(connection.execute("MATCH (m:Meta) RETURN m.name, m.value")))
+
+    def write_meta(self, values: Mapping[str, str]) -> None:
+        """See `GraphStore`."""
+        with self._lock, self._database.transaction() as connection:
+            for name, value in values.items():
+                connection.execute("MERGE (m:Meta {name: $name}) SET m.value = $value", {"name": name, "value": value})
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
+        """See `GraphStore`; with `replace`, a query's gold is overwritten too."""
+        with self._lock, self._database.transaction() as connection:
+            return write.write_block(connection, block, replace=replace)
+
+    def replace_links(self, update: LinkUpdate) -> None:
+        """See `GraphStore`."""
+        with self._lock, self._database.transaction() as connection:
+            links.replace_links(connection, update)
+
+    def append_scores(self, batch: ScoreBatch) -> None:
+        """See `GraphStore`."""
+        with self._lock, self._database.transaction() as connection:
+            write.append_scores(connection, batch)
+
+    def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
+        """See `GraphStore`."""
+        with self._lock, self._database.transaction() as connection:
+            return write.set_labels(connection, labels, replace=replace)
+
+    def write_batch(self, batch: Mapping[str, Any]) -> None:
+        """See `GraphStore`."""
+        with self._lock, self._database.transaction() as connection:
+            write.merge_node(connection, NodeLabel.BATCH, batch)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
+        """See `GraphStore`."""
+        with self._lock, self._database.connection() as connection:
+            return read.nodes(connection, label, columns, ids)
+
+    def edges(self, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
+        """See `GraphStore`."""
+        with self._lock, self._database.connection() as connection:
+            return read.edges(connection, edge, source, target)
+
+    def cypher(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        timeout_s: float | None = None,
+    ) -> CypherResult:
+        """See `GraphStore`. The rows are those of the moment of the call, whatever is written while they are read."""
+        with self._lock:
+            connection = self._database.connect()
+            self._cursors.add(connection)
+            try:
+                columns, rows = cypher.run(connection, query, parameters or {}, write=write, timeout_s=timeout_s)
+                if not write:
+                    connection.execute("ROLLBACK")
+            except BaseException:
+                connection.close()
+                raise
+        return CypherResult(columns, _closing(rows, connection))
+
+    # -- upkeep -------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """See `GraphStore`."""
+        with self._lock:
+            self._database.checkpoint()
+
+    def close(self) -> None:
+        """See `GraphStore`."""
+        with self._lock:
+            for connection in list(self._cursors):
+                connection.close()
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _closing(rows: Iterator[tuple[Any, ...]], connection: Any) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from rows
+    finally:
+        connection.close()
