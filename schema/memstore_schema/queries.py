@@ -29,14 +29,14 @@ class NamedQuery:
     """Every parameter of the text with its default."""
 
 
-def named_queries() -> dict[str, NamedQuery]:
-    """All named queries by name, in the order of their names."""
+def named_queries() -> tuple[NamedQuery, ...]:
+    """All named queries, in the order of their names."""
     found = [
         parse(file.name.removesuffix(".cypher"), file.read_text(encoding="utf-8"))
         for file in folder("queries").iterdir()
         if file.name.endswith(".cypher")
     ]
-    return {query.name: query for query in sorted(found, key=lambda query: query.name)}
+    return tuple(sorted(found, key=lambda query: query.name))
 
 
 def parse(name: str, source: str) -> NamedQuery:
