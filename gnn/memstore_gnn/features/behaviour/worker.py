@@ -1,0 +1,172 @@
+"""A process that interprets programs and does nothing else: `python -m memstore_gnn.features.behaviour.worker`.
+
+It reads a task a line from standard input and answers each with a line on standard output. The interpreter is what
+keeps a program from doing harm; that it runs here, with little memory and little time, is for a program that ties
+up the interpreter itself (a list that holds itself twice, forty times over). Such a program costs its own process,
+and its outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any, NamedTuple
+
+from memstore_gnn.features.behaviour.interpreter import call, load
+from memstore_gnn.features.behaviour.limits import Stop, TooMuch, Unsupported
+
+MEMORY = 1 << 30
+SECONDS = 2.0
+"""Of one program with all its calls; its fuel is spent long before, unless it found a slow operation."""
+STALLED = 10.0
+"""Seconds after which a worker that says nothing is killed."""
+NODES = 3000
+"""Values inside one result."""
+
+UNKNOWN = "?"
+"""Outcome of a call that the interpreter gave up, or of a program it could not read."""
+
+
+class Task(NamedTuple):
+    """A program, and the calls to make."""
+
+    source: str
+    name: str
+    arguments: tuple[str, ...]
+    """Each a Python literal of a tuple."""
+
+
+def outcomes(tasks: Sequence[Task]) -> list[list[str]]:
+    """What each program gives for each of its calls: a value, `!` and the name of an error, or `?`."""
+    workers = max(1, min(os.cpu_count() or 1, len(tasks) // 100))
+    parts = [tasks[i::workers] for i in range(workers)]
+    with ThreadPoolExecutor(workers) as pool:
+        done = list(pool.map(lambda part: list(_served(part)), parts))
+    out: list[list[str]] = [[] for _ in tasks]
+    for i, part in enumerate(done):
+        out[i::workers] = part
+    return out
+
+
+def _served(tasks: Sequence[Task]) -> Iterator[list[str]]:
+    """Answers in order; a task that its worker did not survive is unknown, and the next worker goes on behind it."""
+    at = 0
+    while at < len(tasks):
+        for answer in _one_process(tasks[at:]):
+            yield answer
+            at += 1
+        if at < len(tasks):
+            yield [UNKNOWN] * len(tasks[at].arguments)
+            at += 1
+
+
+def _one_process(tasks: Sequence[Task]) -> Iterator[list[str]]:
+    command = [sys.executable, "-m", "memstore_gnn.features.behaviour.worker"]
+    with tempfile.TemporaryFile("w+") as given:
+        given.writelines(json.dumps(task) + "\n" for task in tasks)
+        given.seek(0)
+        process = subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        stream = process.stdout
+        assert stream is not None
+        try:
+            buffered = b""
+            while select.select([stream], [], [], STALLED)[0]:
+                chunk = os.read(stream.fileno(), 1 << 16)
+                if not chunk:
+                    break
+                *lines, buffered = (buffered + chunk).split(b"\n")
+                yield from map(json.loads, lines)
+        finally:
+            process.kill()
+            process.wait()
+            stream.close()
+
+
+def run_task(task: Task) -> list[str]:
+    """Interpret one program."""
+    unknown = [UNKNOWN] * len(task.arguments)
+    try:
+        program = load(ast.parse(task.source))
+    except (Stop, SyntaxError, ValueError, RecursionError, MemoryError):
+        return unknown
+    made = []
+    for arguments in task.arguments:
+        try:
+            made.append(canonical(call(program, task.name, ast.literal_eval(arguments))))
+        except Unsupported:
+            made.append(UNKNOWN)
+        except TooMuch as limit:
+            made.append("!" + str(limit))
+        except (RecursionError, MemoryError):
+            made.append(UNKNOWN)
+        except Exception as error:
+            made.append("!" + type(error).__name__)
+    return made
+
+
+def canonical(value: Any) -> str:
+    """A text that is equal for values that compare equal; floats to nine digits.
+
+    Raises:
+        TooMuch: the value is too large to be compared.
+    """
+    budget = [NODES]
+
+    def write(v: Any) -> str:
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise TooMuch("result")
+        if isinstance(v, bool | int | float):
+            number = float(v) if isinstance(v, float) else int(v)
+            if isinstance(number, float):
+                return f"{number:.9g}" if not number.is_integer() else str(int(number))
+            return str(number)
+        if isinstance(v, str):
+            budget[0] -= len(v) // 20
+            return repr(v)
+        if isinstance(v, list | tuple):
+            return ("[" if isinstance(v, list) else "(") + ",".join(map(write, v)) + "]"
+        if isinstance(v, set | frozenset):
+            return "{" + ",".join(sorted(map(write, v))) + "}"
+        if isinstance(v, dict):
+            return "{" + ",".join(sorted(write(k) + ":" + write(x) for k, x in v.items())) + "}"
+        return "None" if v is None else f"<{type(v).__name__}>"
+
+    return write(value)
+
+
+def _out_of_time(number: int, frame: FrameType | None) -> None:
+    raise TooMuch("time")
+
+
+def main() -> None:
+    """Serve tasks until the input ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, _out_of_time)
+    for line in sys.stdin:
+        task = Task(*json.loads(line))
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            answer = run_task(task)
+        except TooMuch:
+            answer = [UNKNOWN] * len(task.arguments)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Label-free evidence inside the texts of a rollout and its siblings: float32 [T, about 70].
+
+Equations recomputed, intermediate values that siblings share, how the thinking is worded, programs that parse and
+whose tree siblings have as well. Each is also given less the group's mean and averaged over the rollouts that share
+the answer, since what counts is what sets a rollout apart from its siblings. A function of texts alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memstore.errors import InputError
+from memstore.snapshot import Snapshot
+from memstore_gnn.features import siblings, syntax
+from memstore_gnn.features.equations import equations_of
+from memstore_gnn.features.groups import Array, Groups, groups_of, less_group, over_answer
+from memstore_gnn.features.outline import NUMBER, answer_texts, answer_values
+from memstore_gnn.features.table import FeatureTable
+from memstore_gnn.features.wording import wording_columns
+
+LIMIT = 6000
+MOST_NUMBERS = 64
+
+
+def evidence_features(snapshot: Snapshot, groups: Groups | None = None) -> FeatureTable:
+    """Evidence for every rollout.
+
+    Raises:
+        InputError: the snapshot was taken without texts.
+    """
+    if "text" not in snapshot.thinkings.column_names:
+        raise InputError("This snapshot holds no texts, so there is no evidence in them; take it with texts=True.")
+    groups = groups_of(snapshot) if groups is None else groups
+    thinkings: list[str] = snapshot.thinkings["text"].fill_null("").to_pylist()
+    values: list[str] = answer_values(snapshot).to_pylist()
+    queries: list[str] = snapshot.queries["text"].fill_null("").to_pylist()
+    query = groups.query_of.tolist()
+    columns = _equation_columns(thinkings, values)
+    columns |= _number_columns(groups, thinkings, values, queries, query)
+    columns |= wording_columns(thinkings, values, queries, query)
+    columns |= _code_columns(snapshot, groups, queries, query)
+    table = FeatureTable.from_columns(columns, len(thinkings))
+    return table.concat(less_group(table, groups), over_answer(table, groups))
+
+
+def _equation_columns(thinkings: list[str], values: list[str]) -> dict[str, Array]:
+    found = [equations_of(text) for text in thinkings]
+    count = np.array([e.count for e in found], np.float64)
+    wrong = np.array([e.wrong for e in found], np.float64)
+    gives = [e.last is not None and _close(e.last, value) for e, value in zip(found, values, strict=True)]
+    return {
+        "equations": np.log1p(count),
+        "equation_errors": wrong / np.maximum(count, 1),
+        "any_equation_wrong": wrong > 0,
+        "equation_gives_value": np.array(gives, np.float64),
+    }
+
+
+def _close(number: float, value: str) -> bool:
+    try:
+        return abs(float(value) - number) <= 1e-6 * max(1.0, abs(number))
+    except ValueError:
+        return False
+
+
+def _number_columns(
+    groups: Groups, thinkings: list[str], values: list[str], queries: list[str], query: list[int]
+) -> dict[str, Array]:
+    """Intermediate numbers: those of the thinking that the query does not give."""
+    asked = [frozenset(_numbers(text)) for text in queries]
+    found = [_numbers(text) for text in thinkings]
+    between = [own - asked[q] for own, q in zip(found, query, strict=True)]
+    shared = siblings.shared_items(groups, between)
+    return {
+        "numbers_shared": shared.mean,
+        "numbers_least_shared": shared.least,
+        "numbers_covered": shared.covered,
+        "value_among_siblings": siblings.among_siblings(groups, found, [v if v[:1].isdigit() else "" for v in values]),
+    }
+
+
+def _numbers(text: str) -> set[str]:
+    """Numbers as plain decimals, the last `MOST_NUMBERS` of a text."""
+    return {n.replace(",", "").rstrip(".").removesuffix(".00") for n in NUMBER.findall(text[-LIMIT:])[-MOST_NUMBERS:]}
+
+
+def _code_columns(snapshot: Snapshot, groups: Groups, queries: list[str], query: list[int]) -> dict[str, Array]:
+    """Programs of the code domain; 0 elsewhere."""
+    domains: list[str] = snapshot.queries["domain"].fill_null("").to_pylist()
+    answers: list[str] = answer_texts(snapshot).to_pylist()
+    rows = np.zeros((len(answers), len(syntax.NAMES)))
+    shapes = [""] * len(answers)
+    for i, (answer, q) in enumerate(zip(answers, query, strict=True)):
+        if domains[q] == "code":
+            program = syntax.read_program(queries[q], answer)
+            rows[i] = syntax.syntax_of(program)
+            shapes[i] = syntax.shape(program)
+    columns: dict[str, Array] = {name: rows[:, i] for i, name in enumerate(syntax.NAMES)}
+    same = siblings.shared_items(groups, [[s] if s else [] for s in shapes])
+    return columns | {"same_tree": same.mean}
