@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,9 @@ from memstore.errors import InputError
 from memstore.graph.protocol import EdgeTable
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.evaluate import rewards_of
+from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.splits import Split
 
 _EDGES = {
     "generates": ("query", "generates", "thinking"),
@@ -63,43 +66,13 @@ class NodeIndex:
         return found.to_numpy().astype(np.int64)
 
 
-class QuerySplit(NamedTuple):
-    """Queries by what they are used for, as positions in `Snapshot.queries`; the three are disjoint."""
-
-    train: IntVector
-    select: IntVector
-    report: IntVector
-
-
-def thinking_query(snapshot: Snapshot) -> IntVector:
-    """int64 [T]: the query of every thinking."""
-    edges = snapshot.edges["generates"]
-    owner = np.empty(snapshot.thinkings.num_rows, np.int64)
-    owner[edges.target] = edges.source
-    return owner
-
-
-def thinking_answer(snapshot: Snapshot) -> IntVector:
-    """int64 [T]: the answer node of every thinking, -1 where none could be read."""
-    edges = snapshot.edges["leads_to"]
-    answer = np.full(snapshot.thinkings.num_rows, -1, np.int64)
-    answer[edges.source] = edges.target
-    return answer
-
-
-def ground_truth(snapshot: Snapshot) -> FloatVector:
-    """float64 [T]: the rewards that the snapshot holds, NaN where there is none."""
-    column = snapshot.thinkings["reward"].to_numpy()
-    return np.asarray(column, dtype=np.float64)
-
-
 def node_index(snapshot: Snapshot) -> dict[str, NodeIndex]:
     """Both ways between ids and rows, for `query`, `thinking` and `answer`."""
     tables = {"query": snapshot.queries, "thinking": snapshot.thinkings, "answer": snapshot.answers}
     return {name: NodeIndex(table["id"]) for name, table in tables.items()}
 
 
-def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: QuerySplit | None = None) -> HeteroData:
+def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: Split | None = None) -> HeteroData:
     """Export a snapshot.
 
     Args:
@@ -116,14 +89,14 @@ def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: 
         data[name].num_nodes = len(index)
     data["query"].x, data["thinking"].x = _tensor(snapshot.query_x), _tensor(snapshot.thinking_x)
     data["query"].has_x, data["thinking"].has_x = _tensor(snapshot.query_has_x), _tensor(snapshot.thinking_has_x)
-    labels = ground_truth(snapshot) if reward is None else reward
+    labels = rewards_of(snapshot) if reward is None else reward
     if labels.shape != (snapshot.thinkings.num_rows,):
         raise InputError(f"{labels.size} rewards for {snapshot.thinkings.num_rows} rollouts; pass one a rollout")
     data["thinking"].y = torch.from_numpy(labels.astype(np.float32))
     for key, relation in _EDGES.items():
         _add_relation(data, relation, snapshot.edges[key])
     if splits is not None:
-        _add_masks(data, splits, thinking_query(snapshot))
+        _add_masks(data, splits, query_of_thinkings(snapshot))
     return data
 
 
@@ -142,17 +115,14 @@ def _add_relation(data: HeteroData, relation: tuple[str, str, str], edges: EdgeT
         data[relation].edge_attr = data[reverse].edge_attr = score
 
 
-def _add_masks(data: HeteroData, splits: QuerySplit, owner: IntVector) -> None:
-    seen = np.zeros(data["query"].num_nodes, np.int64)
-    for part in splits:
-        np.add.at(seen, part, 1)
-    if (seen > 1).any():
-        both = data["query"].node_id[int(seen.argmax())]
+def _add_masks(data: HeteroData, splits: Split, owner: IntVector) -> None:
+    parts = {"train": splits.train, "select": splits.select, "report": splits.report}
+    shared = np.sum([part.astype(np.int64) for part in parts.values()], axis=0) > 1
+    if shared.any():
+        both = data["query"].node_id[int(shared.argmax())]
         raise InputError(f"query {both} is in two parts of the split; a query is trained on, selected on or reported")
-    for name, part in zip(splits._fields, splits, strict=True):
-        mask = np.zeros(len(seen), np.bool_)
-        mask[part] = True
-        data["query"][f"{name}_mask"] = torch.from_numpy(mask)
+    for name, mask in parts.items():
+        data["query"][f"{name}_mask"] = torch.from_numpy(mask.copy())
         data["thinking"][f"{name}_mask"] = torch.from_numpy(mask[owner])
 
 
@@ -201,7 +171,7 @@ def subgraph(snapshot: Snapshot, query_ids: Sequence[str], hops: int = 0) -> Sna
     for _ in range(hops):
         reached = np.concatenate((similar.target[queries[similar.source]], similar.source[queries[similar.target]]))
         queries[reached] = True
-    thinkings = queries[thinking_query(snapshot)]
+    thinkings = queries[query_of_thinkings(snapshot)]
     kept = {
         "query": queries,
         "thinking": thinkings,

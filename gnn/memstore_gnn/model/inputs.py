@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from memstore.errors import ModelError
 from memstore.snapshot import Snapshot
 from memstore.types import DOMAINS, BoolVector, FloatMatrix, FloatVector, IntVector
+from memstore_gnn.features.evidence import evidence_features
 from memstore_gnn.features.groups import Groups, groups_of, query_of_thinkings
 from memstore_gnn.features.labels import NEIGHBOURS, LabelsNear, label_table, labelled_queries, labelled_thinkings
 from memstore_gnn.features.nearest import Labelled, Nearest
@@ -114,7 +115,7 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
         LabelsNear(*part.queries.mean_label(near_query)),
         LabelsNear(*part.thinkings.mean_label(near_thinking)),
     )
-    features = structure_features(snapshot, groups).concat(labels)
+    features = structure_features(snapshot, groups).concat(evidence_features(snapshot, groups), labels)
     return Target(snapshot, groups, features, domains(snapshot)[groups.query_of], near_query, near_thinking)
 
 

@@ -1,11 +1,13 @@
-"""The prior on structure: a logistic regression that starts as vote share and moves where labels make it.
+"""The prior: a logistic regression that starts as vote share and moves where labels make it.
 
 Maximum a posteriori with a Gaussian prior. Its mean is not zero but a plain reading of the votes (`VOTE_SLOPE`
-on the smoothed vote share), so that with few labels, or none that tell, the model is vote share. Each domain has
-deviations of its own, shrunk four times as hard as what domains share; a domain that was never seen has none.
+on the smoothed vote share), so that with few labels, or none that tell, the model is vote share. How much the vote
+share counts is learnt freely; everything else is shrunk by one strength. Each domain has deviations of its own,
+shrunk four times as hard as what domains share; a domain that was never seen has none.
 
-Rollouts of one query are no independent examples: each query has the same weight, `QUERY_WEIGHT` examples. How
-hard to shrink is chosen by cross-validation over queries, and of strengths that do nearly as well the hardest.
+Rollouts of one query are no independent examples: all of a query together weigh `QUERY_WEIGHT` examples. The
+strength is chosen by cross-validation over queries: the hardest whose loss is within one standard error, over
+queries, of the best. Few queries have a large standard error, and are shrunk hard.
 """
 
 from __future__ import annotations
@@ -18,19 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memstore.types import DOMAINS, FloatVector, IntVector
+from memstore_gnn.features.groups import Partition
 from memstore_gnn.features.table import FeatureTable
 
 VOTE_FEATURES = ("share", "others_share", "smoothed_share", "log_votes", "majority", "answered")
 VOTE_CENTRE = "smoothed_share"
-VOTE_SLOPE = 4.0
-VOTE_PENALTY = 3.0
+VOTE_SLOPE = 5.0
+CENTRE_PENALTY = 3.0
+VOTE_PENALTY = 0.3
+"""Times the strength, for what votes say besides the share."""
 INTERCEPT_PENALTY = 0.01
-QUERY_WEIGHT = 2.0
+QUERY_WEIGHT = 0.7
 DOMAIN_PENALTY = 4.0
 """Times the penalty of what domains share."""
-STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-TOLERANCE = 1.01
-"""A stronger penalty is taken while its loss is within this factor of the best."""
+STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 CLIP = 5.0
 """Standard deviations beyond which a feature counts no further: an unseen set may lie far out."""
 
@@ -89,7 +92,7 @@ def fit_prior(
     at = features.names.index(VOTE_CENTRE)
     centre[1 + at], centre[0] = VOTE_SLOPE * scale[at], VOTE_SLOPE * (mean[at] - 0.5)
     weight = query_weights(query)
-    penalty, held_out = _strength(x, label, weight, fold, centre, features.names)
+    penalty, held_out = _strength(x, label, query, fold, centre, features.names)
     solution = solve(x, label, weight, penalty, centre)
     weights = np.zeros_like(empty.weights)
     for row, part in zip([0, *(1 + d for d in seen)], np.split(solution, x.shape[1] // weights.shape[1]), strict=False):
@@ -101,12 +104,6 @@ def query_weights(query: IntVector) -> FloatVector:
     """float64 [N]: `QUERY_WEIGHT` over the number of rows of the row's query."""
     _, cell, count = np.unique(query, return_inverse=True, return_counts=True)
     return np.asarray(QUERY_WEIGHT / count[cell])
-
-
-def log_loss(logit: FloatVector, label: FloatVector, weight: FloatVector) -> float:
-    """Weighted mean of the cross-entropy."""
-    losses = np.logaddexp(0.0, logit) - label * logit
-    return float((weight * losses).sum() / weight.sum())
 
 
 def solve(x: Matrix, label: FloatVector, weight: FloatVector, penalty: FloatVector, centre: FloatVector) -> FloatVector:
@@ -124,25 +121,28 @@ def solve(x: Matrix, label: FloatVector, weight: FloatVector, penalty: FloatVect
 
 
 def _strength(
-    x: Matrix, label: FloatVector, weight: FloatVector, fold: IntVector, centre: FloatVector, names: Sequence[str]
+    x: Matrix, label: FloatVector, query: IntVector, fold: IntVector, centre: FloatVector, names: Sequence[str]
 ) -> tuple[FloatVector, FloatVector]:
     """Penalties of the strength that cross-validation chooses, and the held-out logits under it."""
-    tried = []
-    for strength in STRENGTHS:
-        penalty = _penalties(strength, names, x.shape[1])
-        logit = np.empty(len(label))
-        for part in np.unique(fold):
-            inside = fold == part
-            fitted = solve(x[~inside], label[~inside], weight[~inside], penalty, centre)
-            logit[inside] = x[inside] @ fitted
-        tried.append((log_loss(logit, label, weight), penalty, logit))
-    best = min(loss for loss, _, _ in tried)
-    _, penalty, logit = [entry for entry in tried if entry[0] <= best * TOLERANCE][-1]
-    return penalty, logit
+    weight, queries = query_weights(query), Partition.of(query)
+    penalties = [_penalties(strength, names, x.shape[1]) for strength in STRENGTHS]
+    logits = np.empty((len(STRENGTHS), len(label)))
+    for part in np.unique(fold):
+        inside = fold == part
+        for held_out, penalty in zip(logits, penalties, strict=True):
+            held_out[inside] = x[inside] @ solve(x[~inside], label[~inside], weight[~inside], penalty, centre)
+    losses = np.array([queries.sums(np.logaddexp(0.0, z) - label * z) / queries.count for z in logits])
+    worse = losses - losses[losses.mean(axis=1).argmin()]
+    error = worse.std(axis=1) / np.sqrt(losses.shape[1])
+    chosen = int(np.flatnonzero(worse.mean(axis=1) <= error)[-1])
+    return penalties[chosen], logits[chosen]
 
 
 def _penalties(strength: float, names: Sequence[str], columns: int) -> FloatVector:
-    shared = np.array([VOTE_PENALTY if name in VOTE_FEATURES else strength for name in names])
+    """One for each column of the design: what domains share first, then each domain's own."""
+    shared = np.full(len(names), strength)
+    shared[[name in VOTE_FEATURES for name in names]] *= VOTE_PENALTY
+    shared[names.index(VOTE_CENTRE)] = CENTRE_PENALTY
     block = np.concatenate(([INTERCEPT_PENALTY], shared))
     own = np.concatenate(([DOMAIN_PENALTY], DOMAIN_PENALTY * shared))
     return np.concatenate([block, *([own] * (columns // len(block) - 1))])

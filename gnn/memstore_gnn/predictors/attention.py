@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from memstore.errors import ModelError
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
+from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.model.settings import TrainSettings
 from memstore_gnn.predictors.vote_share import VoteShare
 from memstore_gnn.train import fit
@@ -28,8 +29,9 @@ class Attention:
     def fit_predict(
         self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
     ) -> FloatVector:
-        try:
-            model = fit(snapshot, reward, seed=seed, settings=self._settings, device=self._device)
-        except ModelError:
+        known = np.isfinite(reward)
+        queries = np.unique(query_of_thinkings(snapshot)[known])
+        if len(queries) < 2 or len(np.unique(reward[known] > 0.5)) < 2:
             return VoteShare().fit_predict(snapshot, reward, train, select, seed)
+        model = fit(snapshot, reward, seed=seed, settings=self._settings, device=self._device)
         return model.predict(snapshot, model.recall(snapshot, reward))
