@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -33,10 +34,8 @@ def link(
     """
     started = time.perf_counter()
     with opened(memory) as store:
-        from memstore.links import LinkSettings
-
         now = store.link_settings
-        wanted = LinkSettings(k=now.k if k is None else k, floor=now.floor if floor is None else floor)
+        wanted = replace(now, k=now.k if k is None else k, floor=now.floor if floor is None else floor)
         with watched(as_json) as progress:
             summary = store.link(wanted, progress=progress)
     seconds = round(time.perf_counter() - started, 3)

@@ -8,11 +8,13 @@ import typer
 
 from memstore_cli.opening import opened
 from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
-from memstore_cli.output import print_json
+from memstore_cli.output import print_json, print_table
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
     from memstore_gnn.memory_verbs import TrainSummary
+
+METRICS = ("auc", "accuracy", "pair_accuracy", "advantage_hard", "ece", "brier")
 
 
 def train(
@@ -56,5 +58,5 @@ def show_training(summary: TrainSummary) -> None:
         f"learnt from {queries['train']:,} labelled queries, chosen and calibrated on {queries['select']:,}, "
         f"measured on {queries['report']:,} others"
     )
-    for name, value in summary.metrics.items():
-        print(f"    {name:<16}{'-' if value is None else f'{value:.4f}'}")
+    names = ("dataset", "predictor", *METRICS)
+    print_table(names, [[getattr(row, name) for name in names] for row in summary.rows])
