@@ -5,6 +5,7 @@ Each step prints a command and then runs that very command, so the demo cannot s
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -14,8 +15,14 @@ from typing import Annotated
 import typer
 
 from memstore.errors import LocationError
+from memstore_cli.opening import opened
 
 BUDGET = 0.2
+SURPRISE = """
+MATCH (t:Thinking)-[s:SCORED_BY]->(:RewardModel) WHERE t.reward IS NOT NULL
+RETURN t.id ORDER BY abs(t.reward - s.probability) DESC, t.id LIMIT 1
+"""
+"""The rollout whose prediction is furthest from the ground truth that was hidden from the model."""
 
 
 def demo(
@@ -24,34 +31,56 @@ def demo(
     ] = Path("demo-memory"),
 ) -> None:
     """Build a memory from sample rollouts, learn from a fifth of the labels, score the rest, and look why."""
-    memory = shlex.quote(str(folder))
     if folder.exists():
-        raise LocationError(f"{folder} is there already; remove it with: rm -r {memory}")
+        remove = f"rm -r {shlex.quote(str(folder))}"
+        raise LocationError(f"{folder} is there already; to build it anew, remove it first: {remove}")
     started = time.perf_counter()
-    for number, (says, command) in enumerate(_steps(memory), start=1):
+    for number, (says, command) in enumerate(_steps(folder), start=1):
         typer.echo(f"\n[{number}] {says}\n$ memstore {command}\n")
         _run(command)
-    typer.echo(f"\nThe demo took {time.perf_counter() - started:.0f} s. Its memory is in {folder}; go on with:\n")
-    for says, command in _next(memory):
-        typer.echo(f"    memstore {command:<72} # {says}")
+    typer.echo(f"\nThat took {time.perf_counter() - started:.0f} s. The memory is in {folder}; go on with:\n")
+    for says, command in _next(folder):
+        typer.echo(f"# {says}\nmemstore {command}\n")
 
 
-def _steps(memory: str) -> Iterator[tuple[str, str]]:
-    from memstore.sample import sample_path
-
-    sample = shlex.quote(str(sample_path()))
-    at = f"--memory {memory}"
-    yield "Rollouts of a small policy on word problems go in: graph, vectors, links.", f"ingest {sample} {at}"
+def _steps(folder: Path) -> Iterator[tuple[str, str]]:
+    """What each step is for, and its command; one is only made when those before it have run."""
+    at = f"--memory {shlex.quote(str(folder))}"
+    yield "Rollouts that a small policy wrote go into a graph, with vectors and links.", f"ingest {_sample()} {at}"
     yield "What is in the memory now?", f"stats {at}"
+    yield "Two checkpoints of one policy: how often is each right?", f"cypher --query positive-rate {at}"
     yield (
-        f"A reward model learns from {BUDGET:.0%} of the labelled queries and is measured on the others.",
+        f"A reward model sees the ground truth of {BUDGET:.0%} of the queries; the others tell how good it is.",
         f"train --budget {BUDGET} {at}",
     )
-    yield "Its predictions for every rollout without a ground truth are written beside them.", f"score {at}"
+    yield "It predicts the reward of every rollout whose ground truth it has not seen.", f"score {at}"
+    yield "Where is it most mistaken?", f"cypher --query disagreements --limit 5 {at}"
+    with opened(str(folder)) as store:
+        rollout = next(iter(store.cypher(SURPRISE).rows))[0]
+    yield (
+        "How did the first of these come about: its votes, labelled rollouts and queries like it, the prediction.",
+        f"cypher --query why --param rollout={rollout} {at}",
+    )
 
 
-def _next(memory: str) -> Iterator[tuple[str, str]]:
-    yield "cypher --list", "the questions that have a name"
+def _next(folder: Path) -> Iterator[tuple[str, str]]:
+    at = f"--memory {shlex.quote(str(folder))}"
+    yield "all questions that have a name, with their text", "cypher --list"
+    yield "groups that are split between answers", f"cypher --query split-groups {at}"
+    yield "the model beside simple rules, at two label budgets", f"evaluate --budget 0.1 --budget 0.3 {at}"
+    yield (
+        "your own rollouts, a JSON object a line: query, answer, and what else you know",
+        ("ingest rollouts.jsonl --memory my-memory"),
+    )
+
+
+def _sample() -> str:
+    """The sample's path as one would type it here."""
+    from memstore.sample import sample_path
+
+    path = sample_path().resolve()
+    here = Path.cwd().resolve()
+    return shlex.quote(os.fspath(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _run(command: str) -> None:
