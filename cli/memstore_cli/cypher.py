@@ -140,19 +140,17 @@ def _csv_value(value: Any) -> Any:
 def _named_queries() -> Sequence[NamedQuery]:
     from memstore_schema.queries import named_queries
 
-    return list(named_queries())
+    return named_queries()
 
 
 def _print_named_queries(wanted: Format) -> None:
-    entries = [
-        {"name": entry.name, "question": entry.question, "parameters": dict(entry.parameters), "text": entry.text}
-        for entry in _named_queries()
-    ]
+    queries = _named_queries()
     if wanted is not Format.TABLE:
-        print_rows(["name", "question", "parameters", "text"], [list(entry.values()) for entry in entries], wanted, 0)
+        rows = [(query.name, query.question, dict(query.parameters), query.text) for query in queries]
+        print_rows(("name", "question", "parameters", "text"), rows, wanted, len(rows))
         return
-    for entry in entries:
-        defaults = ", ".join(f"{key}={json.dumps(value)}" for key, value in dict(entry["parameters"]).items())
-        print(f"{entry['name']}: {entry['question']}")
+    for query in queries:
+        defaults = ", ".join(f"{key}={json.dumps(value)}" for key, value in query.parameters.items())
+        print(f"{query.name}: {query.question}")
         print(f"    parameters: {defaults}" if defaults else "    no parameters")
-        print("\n".join(f"    {line}" for line in str(entry["text"]).strip().splitlines()), end="\n\n")
+        print("\n".join(f"    {line}" for line in query.text.strip().splitlines()), end="\n\n")
