@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memstore.errors import StoreError
+from memstore.errors import InputError
 from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
 
 CHUNK_ROWS = 16_384
@@ -49,21 +49,29 @@ def create_nodes(connection: Any, label: NodeLabel, table: pa.Table) -> int:
 
 
 def set_properties(connection: Any, label: NodeLabel, table: pa.Table) -> None:
-    """Set the columns of `table` other than `id` on the nodes of those ids."""
+    """Set the columns of `table` other than `id` on the nodes of those ids.
+
+    Raises:
+        InputError: one of them is not there.
+    """
     if table.num_rows == 0:
         return
     schema = node_columns(label, table.column_names)
     table = table.cast(schema)
     sets = ", ".join(f"n.`{field.name}` = {_value(field)}" for field in schema if field.name != "id")
     rows = table.rename_columns([f"v_{name}" for name in table.column_names])
-    connection.execute(f"LOAD FROM $rows MATCH (n:{label}) WHERE n.id = v_id SET {sets}", {"rows": rows})
+    result = connection.execute(
+        f"LOAD FROM $rows MATCH (n:{label}) WHERE n.id = v_id SET {sets} RETURN count(*)", {"rows": rows}
+    )
+    if (changed := result.get_next()[0]) != rows.num_rows:
+        raise InputError(f"of {rows.num_rows} {label} nodes to change only {changed} are in the graph")
 
 
 def create_edges(connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel, table: pa.Table) -> None:
     """Add edges: `source` and `target` are ids, the other columns the edge's properties.
 
     Raises:
-        StoreError: an end is not there, so that edges would be missing.
+        InputError: an end is not there, so that edges would be missing.
     """
     if table.num_rows == 0:
         return
@@ -78,12 +86,8 @@ def create_edges(connection: Any, edge: EdgeType, source: NodeLabel, target: Nod
         f"CREATE (a)-[:{edge} {{{properties}}}]->(b) RETURN count(*)",
         {"rows": rows},
     )
-    made = result.get_next()[0]
-    if made != rows.num_rows:
-        raise StoreError(
-            f"of {rows.num_rows} {edge} edges only {made} have both ends in the graph, and none was written; "
-            "run: memstore verify"
-        )
+    if (made := result.get_next()[0]) != rows.num_rows:
+        raise InputError(f"of {rows.num_rows} {edge} edges only {made} have both ends in the graph")
 
 
 def _value(field: pa.Field) -> str:

@@ -17,12 +17,12 @@ from typing import Any, Self
 import ladybug
 import pyarrow as pa
 
-from memstore.errors import SchemaError
 from memstore.graph.ladybug import cypher, links, read, write
 from memstore.graph.ladybug.database import Database, repair
 from memstore.graph.protocol import CypherResult, EdgeTable, GraphBlock, LinkUpdate, ScoreBatch, WriteCounts
+from memstore.graph.rules import check_schema
 from memstore_schema import migrations
-from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
+from memstore_schema.columns import EdgeType, NodeLabel
 from memstore_schema.cypher_files import bookkeeping
 
 BUFFER_POOL_BYTES = 2 * 2**30
@@ -74,11 +74,7 @@ class LadybugGraph:
         with self._database.transaction() as connection:
             for statement in bookkeeping(self.backend):
                 connection.execute(statement)
-        if self.schema_version() > SCHEMA_VERSION:
-            raise SchemaError(
-                f"the graph in {self._database.folder} has schema {self.schema_version()}, newer than this memstore "
-                f"knows ({SCHEMA_VERSION}); install a newer one: pip install -U memstore"
-            )
+        check_schema(self.schema_version(), str(self._database.folder))
         if create and self.schema_version() == 0:
             self.migrate()
         library = {

@@ -16,13 +16,13 @@ from memstore.errors import InputError
 from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
 from memstore.graph.ladybug.statements import absent, create_edges, create_nodes, look_up, set_properties
 from memstore.graph.protocol import GraphBlock, ScoreBatch, WriteCounts
+from memstore.graph.rules import check_block, check_properties, check_unique, join_policies, missing
 from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, EdgeType, NodeLabel
 
 
 def write_block(connection: Any, block: GraphBlock, *, replace: bool) -> WriteCounts:
     """See `GraphStore.write_block`."""
-    for table in (block.queries, block.thinkings, block.answers, block.runs):
-        _check_unique(table["id"])
+    check_block(block)
     stored = look_up(connection, NodeLabel.THINKING, block.thinkings["id"], LABEL_SCHEMA.names)
     changes = label_changes(stored, block.thinkings, replace=replace)
     new = block.thinkings.filter(absent(block.thinkings["id"], stored["id"]))
@@ -63,11 +63,6 @@ def _write_runs(connection: Any, runs: pa.Table) -> None:
     set_properties(connection, NodeLabel.RUN, pa.table({"id": list(changed), "policy": list(changed.values())}))
 
 
-def join_policies(*policies: str | None) -> str:
-    """The union of comma-joined policies, sorted."""
-    return ",".join(sorted({name for policy in policies for name in (policy or "").split(",") if name}))
-
-
 def _connect(connection: Any, new: pa.Table, runs: pa.Table) -> None:
     """Edges of new rollouts.
 
@@ -105,7 +100,7 @@ def set_labels(connection: Any, labels: pa.Table, *, replace: bool) -> int:
 def append_scores(connection: Any, batch: ScoreBatch) -> None:
     """See `GraphStore.append_scores`: a rollout that this model has scored keeps its score."""
     scores = batch.scores
-    _check_unique(scores["id"])
+    check_unique(scores["id"])
     _check_known(connection, NodeLabel.THINKING, scores["id"])
     if look_up(connection, NodeLabel.REWARD_MODEL, pa.chunked_array([[batch.model["id"]]]), ["id"]).num_rows == 0:
         merge_node(connection, NodeLabel.REWARD_MODEL, batch.model)
@@ -136,28 +131,12 @@ def merge_node(connection: Any, label: NodeLabel, properties: Mapping[str, Any])
         set_properties(connection, label, table)
 
 
-def check_properties(label: NodeLabel, properties: Mapping[str, Any]) -> None:
-    """Refuse properties that the label does not have, and those without an id."""
-    if unknown := sorted(set(properties) - set(NODE_COLUMNS[label])):
-        raise InputError(f"{label} has no property {unknown[0]}; it has {', '.join(NODE_COLUMNS[label])}")
-    if not properties.get("id"):
-        raise InputError(f"a {label} without an id cannot be written; give it one")
-
-
 def _repeat(value: Any, length: int, kind: pa.DataType) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array([value] * length, kind)])
-
-
-def _check_unique(ids: pa.ChunkedArray) -> None:
-    if len(ids) and (len(pc.unique(ids)) < len(ids) or ids.null_count):
-        counts = pc.value_counts(ids.combine_chunks()).to_pylist()
-        twice = next((entry["values"] for entry in counts if entry["counts"] > 1), None)
-        raise InputError(f"the id {twice} occurs twice in one call; give each node once, with an id")
 
 
 def _check_known(connection: Any, label: NodeLabel, ids: pa.ChunkedArray) -> None:
     ids = pc.unique(ids).cast(pa.string())
     known = look_up(connection, label, pa.chunked_array([ids]), ["id"])
     if known.num_rows < len(ids):
-        missing = ids.filter(absent(ids, known["id"]))
-        raise InputError(f"the {label} {missing[0]} is not in the memory ({len(missing)} in all are missing)")
+        raise missing(label, ids.filter(absent(ids, known["id"])).to_pylist())

@@ -1,0 +1,66 @@
+"""What every backend refuses or decides alike, whatever its database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.errors import InputError, SchemaError
+from memstore.graph.protocol import GraphBlock
+from memstore_schema.columns import EDGE_ENDS, NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel
+
+
+def check_block(block: GraphBlock) -> None:
+    """Refuse a block in which an id occurs twice or is missing."""
+    for table in (block.queries, block.thinkings, block.answers, block.runs):
+        check_unique(table["id"])
+
+
+def check_unique(ids: pa.ChunkedArray) -> None:
+    """Refuse ids that repeat or are null."""
+    if len(pc.unique(ids)) < len(ids) or ids.null_count:
+        counts = pc.value_counts(ids).to_pylist()
+        wrong = next(entry["values"] for entry in counts if entry["counts"] > 1 or entry["values"] is None)
+        raise InputError(f"the id {wrong} occurs twice in one call, or is none; give each node once, with an id")
+
+
+def check_properties(label: NodeLabel, properties: Mapping[str, Any]) -> None:
+    """Refuse properties that the label does not have, and those without an id."""
+    if unknown := sorted(set(properties) - set(NODE_COLUMNS[label])):
+        raise InputError(f"{label} has no property {unknown[0]}; it has {', '.join(NODE_COLUMNS[label])}")
+    if not properties.get("id"):
+        raise InputError(f"a {label} without an id cannot be written; give it one")
+
+
+def check_columns(label: NodeLabel, columns: Sequence[str]) -> None:
+    """Refuse columns that the label does not have."""
+    if unknown := [name for name in columns if name not in NODE_COLUMNS[label]]:
+        raise InputError(f"{label} has no column {unknown[0]}; it has {', '.join(NODE_COLUMNS[label])}")
+
+
+def check_ends(edge: EdgeType, source: NodeLabel, target: NodeLabel) -> None:
+    """Refuse labels that a relation does not connect."""
+    if (source, target) not in EDGE_ENDS[edge]:
+        raise InputError(f"no {edge} goes from {source} to {target}")
+
+
+def check_schema(version: int, where: str) -> None:
+    """Refuse a store that has migrations which this code does not know."""
+    if version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"the graph in {where} has schema {version}, newer than this memstore knows ({SCHEMA_VERSION}); "
+            "install a newer one: pip install -U memstore"
+        )
+
+
+def missing(label: NodeLabel, ids: Sequence[str]) -> InputError:
+    """What to raise for ids that are not in the memory."""
+    return InputError(f"the {label} {ids[0]} is not in the memory ({len(ids)} in all are missing)")
+
+
+def join_policies(*policies: str | None) -> str:
+    """The union of comma-joined policies, sorted."""
+    return ",".join(sorted({name for policy in policies for name in (policy or "").split(",") if name}))

@@ -1,0 +1,235 @@
+"""`MemoryGraph`: the smallest graph store that keeps every promise but Cypher. For tests; it copies itself to write."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from memstore.errors import InputError
+from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
+from memstore.graph.protocol import CypherResult, EdgeTable, GraphBlock, LinkUpdate, ScoreBatch, WriteCounts
+from memstore.graph.rules import (
+    check_block,
+    check_columns,
+    check_ends,
+    check_properties,
+    check_schema,
+    check_unique,
+    join_policies,
+    missing,
+)
+from memstore_schema import migrations
+from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
+
+Properties = dict[str, Any]
+
+
+@dataclass
+class Shelf:
+    """What a graph holds; share one between stores to open the same graph again."""
+
+    nodes: dict[NodeLabel, dict[str, Properties]] = field(default_factory=lambda: {label: {} for label in NodeLabel})
+    edges: dict[tuple[EdgeType, NodeLabel], dict[tuple[str, str], Properties]] = field(default_factory=dict)
+    """By type and source label, then by ends."""
+    meta: dict[str, str] = field(default_factory=dict)
+    applied: list[str] = field(default_factory=list)
+
+
+class MemoryGraph:
+    """A graph in dicts."""
+
+    backend = "memory"
+    speaks_cypher = False
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self._shelf = shelf or Shelf()
+        self.migrate()
+
+    def schema_version(self) -> int:
+        """See `GraphStore`."""
+        return max((migrations.number_of(name) for name in self._shelf.applied), default=0)
+
+    def migrate(self) -> list[str]:
+        """See `GraphStore`; the double has the columns of `memstore_schema.columns`, whatever is applied."""
+        check_schema(self.schema_version(), "this process")
+        return migrations.apply("ladybug", list(self._shelf.applied), lambda one: self._shelf.applied.append(one.name))
+
+    def read_meta(self) -> dict[str, str]:
+        """See `GraphStore`."""
+        return dict(self._shelf.meta)
+
+    def write_meta(self, values: Mapping[str, str]) -> None:
+        """See `GraphStore`."""
+        self._shelf.meta.update(values)
+
+    # -- writing: on a copy that takes the place of the shelf's content when all has gone well ------------------
+
+    def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
+        """See `GraphStore`."""
+        check_block(block)
+        draft = copy.deepcopy(self._shelf)
+        rollouts = draft.nodes[NodeLabel.THINKING]
+        changes = label_changes(_labels(rollouts), block.thinkings, replace=replace).to_pylist()
+        queries = _add(draft, NodeLabel.QUERY, block.queries)
+        for row in block.queries.to_pylist():
+            stored = draft.nodes[NodeLabel.QUERY][row["id"]]
+            if row["gold"] is not None and (replace or stored["gold"] is None):
+                stored["gold"] = row["gold"]
+        answers = _add(draft, NodeLabel.ANSWER, block.answers)
+        _add(draft, NodeLabel.RUN, block.runs)
+        for row in block.runs.to_pylist():
+            stored = draft.nodes[NodeLabel.RUN][row["id"]]
+            stored["policy"] = join_policies(stored["policy"], row["policy"])
+        new = [row for row in block.thinkings.to_pylist() if row["id"] not in rollouts]
+        added = _add(draft, NodeLabel.THINKING, block.thinkings)
+        run_ids = {row["name"]: row["id"] for row in block.runs.to_pylist()}
+        for row in new:
+            _connect_rollout(draft, row, run_ids)
+        for change in changes:
+            rollouts[change["id"]].update(change)
+        _merge(draft, NodeLabel.BATCH, block.batch)
+        self._keep(draft)
+        return WriteCounts(queries, added, len(changes), answers)
+
+    def replace_links(self, update: LinkUpdate) -> None:
+        """See `GraphStore`."""
+        draft, sources = copy.deepcopy(self._shelf), set(update.sources)
+        edges = draft.edges.setdefault((EdgeType.SIMILAR_TO, update.label), {})
+        for ends in [ends for ends in edges if ends[0] in sources]:
+            del edges[ends]
+        for row in update.edges.to_pylist():
+            if row["source"] not in sources:
+                raise InputError(f"an edge leaves {update.label} {row['source']}, which is not among the sources")
+            _connect(draft, EdgeType.SIMILAR_TO, update.label, update.label, row)
+        for node in update.linked:
+            if node not in draft.nodes[update.label]:
+                raise missing(update.label, [node])
+            draft.nodes[update.label][node]["linked"] = update.fingerprint
+        self._keep(draft)
+
+    def append_scores(self, batch: ScoreBatch) -> None:
+        """See `GraphStore`."""
+        check_unique(batch.scores["id"])
+        draft, model = copy.deepcopy(self._shelf), batch.model["id"]
+        if model not in draft.nodes[NodeLabel.REWARD_MODEL]:
+            _merge(draft, NodeLabel.REWARD_MODEL, batch.model)
+        scored = draft.edges.setdefault((EdgeType.SCORED_BY, NodeLabel.THINKING), {})
+        for row in batch.scores.to_pylist():
+            if (row["id"], model) not in scored:
+                ends = {**batch.properties, **row, "source": row["id"], "target": model}
+                _connect(draft, EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, ends)
+        self._keep(draft)
+
+    def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
+        """See `GraphStore`."""
+        labels, rollouts = check_labels(labels), self._shelf.nodes[NodeLabel.THINKING]
+        if unknown := [node for node in labels["id"].to_pylist() if node not in rollouts]:
+            raise missing(NodeLabel.THINKING, unknown)
+        changes = label_changes(_labels(rollouts), labels, replace=replace).to_pylist()
+        for change in changes:
+            rollouts[change["id"]].update(change)
+        return len(changes)
+
+    def write_batch(self, batch: Mapping[str, Any]) -> None:
+        """See `GraphStore`."""
+        _merge(self._shelf, NodeLabel.BATCH, batch)
+
+    def _keep(self, draft: Shelf) -> None:
+        self._shelf.nodes, self._shelf.edges = draft.nodes, draft.edges
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
+        """See `GraphStore`."""
+        check_columns(label, columns)
+        stored = self._shelf.nodes[label]
+        wanted = sorted(stored if ids is None else {node for node in ids if node in stored}, key=str.encode)
+        fields = {name: NODE_COLUMNS[label][name] for name in columns}
+        return pa.table({name: pa.array([stored[i][name] for i in wanted], kind) for name, kind in fields.items()})
+
+    def edges(self, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
+        """See `GraphStore`."""
+        check_ends(edge, source, target)
+        place = {
+            label: {node: i for i, node in enumerate(self.nodes(label, ["id"])["id"].to_pylist())}
+            for label in {source, target}
+        }
+        rows = sorted(
+            (place[source][a], place[target][b], list(properties.values()))
+            for (a, b), properties in self._shelf.edges.get((edge, source), {}).items()
+            if b in place[target]
+        )
+        ends = np.array([row[:2] for row in rows], dtype=np.int64).reshape(-1, 2)
+        columns = zip(*(row[2] for row in rows), strict=True) if rows else [[]] * len(EDGE_COLUMNS[edge])
+        arrays = [
+            pa.array(list(column), kind) for column, kind in zip(columns, EDGE_COLUMNS[edge].values(), strict=True)
+        ]
+        return EdgeTable(ends[:, 0], ends[:, 1], pa.Table.from_arrays(arrays, schema=edge_schema(edge)))
+
+    def cypher(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        timeout_s: float | None = None,
+    ) -> CypherResult:
+        """Always an error."""
+        raise InputError("the in-memory double does not speak Cypher; use an embedded memory")
+
+    def checkpoint(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _labels(rollouts: Mapping[str, Properties]) -> pa.Table:
+    return pa.Table.from_pylist([{"id": node, **row} for node, row in rollouts.items()], schema=LABEL_SCHEMA)
+
+
+def _add(shelf: Shelf, label: NodeLabel, table: pa.Table) -> int:
+    """Add the nodes that are not there; how many."""
+    before = len(shelf.nodes[label])
+    for row in table.select(node_schema(label).names).to_pylist():
+        shelf.nodes[label].setdefault(row["id"], row)
+    return len(shelf.nodes[label]) - before
+
+
+def _merge(shelf: Shelf, label: NodeLabel, properties: Mapping[str, Any]) -> None:
+    check_properties(label, properties)
+    shelf.nodes[label].setdefault(properties["id"], dict.fromkeys(NODE_COLUMNS[label])).update(properties)
+
+
+def _connect_rollout(shelf: Shelf, row: Properties, run_ids: Mapping[str, str]) -> None:
+    here = {"target": row["id"]}
+    _connect(shelf, EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, {**here, "source": row["query_id"]})
+    if row["answer_id"] is not None:
+        leads = {"source": row["id"], "target": row["answer_id"], "text": row["answer_text"]}
+        _connect(shelf, EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, leads)
+    if row["run"] is not None:
+        if row["run"] not in run_ids:
+            raise InputError(f"the run {row['run']} of a rollout is not among the block's runs; add it to them")
+        _connect(shelf, EdgeType.PRODUCED, NodeLabel.RUN, NodeLabel.THINKING, {**here, "source": run_ids[row["run"]]})
+
+
+def _connect(shelf: Shelf, edge: EdgeType, source: NodeLabel, target: NodeLabel, row: Properties) -> None:
+    for label, end in ((source, row["source"]), (target, row["target"])):
+        if end not in shelf.nodes[label]:
+            raise missing(label, [end])
+    properties = {name: row.get(name) for name in EDGE_COLUMNS[edge]}
+    shelf.edges.setdefault((edge, source), {})[row["source"], row["target"]] = properties

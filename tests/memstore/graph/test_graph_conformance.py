@@ -1,0 +1,24 @@
+"""The conformance suites on the double and on LadybugDB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memstore.graph.ladybug import LadybugGraph
+from memstore.testing.graph_conformance import GraphConformance, OpenGraph
+from memstore.testing.graph_double import MemoryGraph, Shelf
+
+
+class TestMemoryGraph(GraphConformance):
+    @pytest.fixture
+    def open_graph(self) -> OpenGraph:
+        shelf = Shelf()
+        return lambda: MemoryGraph(shelf)
+
+
+class TestLadybugGraph(GraphConformance):
+    @pytest.fixture
+    def open_graph(self, tmp_path: Path) -> OpenGraph:
+        return lambda: LadybugGraph.open(tmp_path / "graph", create=True)
