@@ -23,7 +23,7 @@ _HALF_BRACKETED = re.compile(r"(?:^|(?<=\s))([A-Z])\)(?!\w)")
 _ANY_BRACKETED = re.compile(r"(?<![\w}\\])(?:[(\[]|(?:^|(?<=\s)))([A-Za-z])[)\]](?!\w)")
 _LISTED = re.compile(r"[(\[{]\s*+([A-Z](?:\s*+(?:,|/|&|and\b|or\b)(?:\s++(?:and|or)\b)?\s*+[A-Z])++)\s*+[)\]}]")
 """Several letters in one pair of brackets: "(A, C and F)"."""
-_BARE = re.compile(r"(?<![\w'’.(\-])([A-Z])(?=[,;:*\s]|\.(?!\w)|$)(?!\s++(?!and\b)[a-z]{3})")
+_BARE = re.compile(r"(?<![\w'’.(\-])([A-Z])(?=[,;:*\s]|\.(?!\w)|$)(?!\s++(?!(?i:and)\b)[A-Za-z]{3})")
 """A capital alone. Not one with a word behind it: "A new idea", "I think"."""
 _NAMES = re.compile(r"(?:option|choice|answer|is|be|:)[\s*]++$", re.I)
 _LEAD = re.compile(
@@ -98,12 +98,15 @@ def named_letter(answer: str, offered: Options) -> str:
     lead = _LEAD.match(plain)
     letter = lead[1].upper() if lead else ""
     rest = fold(plain[lead.end() :]) if lead else ""
-    if lead and not rest.strip(".") and (letter in offered.texts or lead[1].isupper()):
+    alone = lead is not None and not rest.strip(".")
+    if alone and letter in offered.texts:
         return letter
     folded = fold(plain)
     same = [key for key, text in offered.folded.items() if text == folded]
     if len(same) == 1:
         return same[0]
+    if lead and alone and lead[1].isupper():
+        return letter
     mentioned = _mentioned(plain)
     text = offered.folded.get(letter, "")
     if lead and text and (rest == text or (lead["close"] and _continues(rest, text, plain, mentioned | {letter}))):

@@ -7,7 +7,7 @@ Markers, the first that is there wins, and of several of one kind the last:
     \boxed{...}, with balanced braces                math, qa, other
     #### ...                                         math, qa
     A: ... on the last line                          math, qa, other
-    the answer is ..., Answer: ...                   math, qa, other
+    the answer is ..., Answer: ...                   math, qa; other: where nothing follows it
     no marker: a lettered option near the end (qa); the last number of the last lines (math); all of it (code, other)
 
 A marker counts only if something that may be an answer stands behind it. Each search is linear in the text.
@@ -38,7 +38,7 @@ _TAG, _END_TAG = "<answer>", "</answer>"
 _HASHES = re.compile(r"####[ \t]*+(?!#)([^\n]*+)")
 _HEADING = re.compile(r"(?:\d+[.)]\s|\*\*)?\s*+[A-Za-z]{2}")
 _LAST_LINE = re.compile(r"[\s*_>]*+(?:A|Ans)[\s*_]*+[:：][\s*_]*+", re.I)
-_ANSWER = re.compile(r"\banswers?\b", re.I)
+_ANSWER = re.compile(r"\b(?:answers?|(?:correct|right|best)\s(?:option|choice|statement))\b", re.I)
 _IS = re.compile(
     r"(?:\s++(?:choice|option|here|therefore|then|thus|to\s++(?:the|this)\s++(?:question|problem)))?+"
     r"[\s*_]*+(?:(?:is|are|was|be|(?:would|should|must|will|could|may|might)\s++be)\b(?!\s*+(?:in)?correct\b)|[:：=])"
@@ -89,7 +89,8 @@ def marked_answer(text: str, domain: Domain) -> Found | None:
     if domain == "code":
         block = answer_block(text)
         return Found(*block) if block else None
-    return _boxed(text) or _after_hashes(text, domain) or _on_last_line(text, domain) or _after_answer_is(text, domain)
+    hashes = _after_hashes(text, domain) if domain != "other" else None
+    return _boxed(text) or hashes or _on_last_line(text, domain) or _after_answer_is(text, domain)
 
 
 def _tagged(text: str) -> Found | None:
@@ -135,9 +136,9 @@ def _after_answer_is(text: str, domain: Domain) -> Found | None:
             continue
         end = _sentence_end(text, match.end())
         answer = text[match.end() : end].strip(" \t*_")
-        if not _may_answer(answer, domain):
+        if not _may_answer(answer, domain) or (domain == "other" and text[end:].strip()):
             continue
-        found = Found(_introduction(text, mention.start()), end, answer)
+        found = Found(_introduction(text, mention.start(), spoken=True), end, answer)
         if domain != "qa" or bracketed_letters(answer) or leads_with_letter(answer):
             return found
         spoken = spoken or found
@@ -150,19 +151,17 @@ def _sentence_end(text: str, start: int) -> int:
     return match.end()
 
 
-def _introduction(text: str, start: int) -> int:
-    """Where "So the final answer is" begins, if such words stand right before `start`."""
+def _introduction(text: str, start: int, *, spoken: bool = False) -> int:
+    """Where "So the final answer is" begins, if such words stand right before `start`; `spoken`: "answer" is there."""
     reach = max(0, start - _LEAD_REACH)
-    at, seen_answer = start, text[start : start + 6].lower() == "answer"
+    at = start
     for word in reversed(list(re.finditer(r"\S++", text[reach:start]))):
         bare = word[0].strip("*_$\\[(,:#>").lower()
         if bare and bare not in _LEAD_WORDS:
             break
-        seen_answer = seen_answer or bare == "answer"
+        spoken = spoken or bare == "answer"
         at = reach + word.start()
-    if not seen_answer:
-        return start - len(text[reach:start]) + len(text[reach:start].rstrip(" \t$*_([\\"))
-    return at
+    return at if spoken else reach + len(text[reach:start].rstrip(" \t$*_([\\"))
 
 
 def _may_answer(answer: str, domain: Domain) -> bool:
@@ -182,8 +181,9 @@ def _whole_line(text: str, domain: Domain) -> Found | None:
         return None
     only = start == 0 and len(line) <= _BRIEF and len(line.split()) <= _BRIEF_WORDS
     if domain == "qa":
-        said = leads_with_letter(line) or only or (yes_or_no(line) and len(line) <= len("False."))
-        return Found(start, len(text), line) if said else None
+        named = leads_with_letter(line) or (yes_or_no(line) and len(line) <= len("False."))
+        unnamed = only and not bracketed_letters(line) and not announced_letters(line)
+        return Found(start, len(text), line) if named or unnamed else None
     if _NUMBER.fullmatch(line.rstrip(".")) or (only and not _NUMBER.search(line)):
         return Found(start, len(text), line)
     return None

@@ -31,7 +31,7 @@ _SENTENCE_LIMIT = 300
 _SENTENCE = re.compile(r"[A-Za-z ,'’%]*+(?<![A-Za-z])([0-9][0-9,]*+(?:\.[0-9]++)?+)(?![A-Za-z])[A-Za-z ,'’%]*+")
 _WORD = re.compile(r"(?:^|(?<=\s))[A-Za-z]{3,}(?=[\s,.;:'’!?]|$)")
 
-_MAX_WRAPS, _MAX_NESTED = 40, 4
+_MAX_WRAPS, _MAX_NESTED, _MAX_ROUNDS = 40, 4, 8
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -42,7 +42,14 @@ def canonical(answer: str) -> str:
         return _plain_number(plain)
     if len(answer) > _READ_LIMIT:
         return collapse(answer)
-    return _read(latex.clean(answer), nested=0)
+    value = _read(latex.clean(answer), nested=0)
+    # One spelling may bring out a word or a number that another hid; what is returned reads as itself.
+    for _ in range(_MAX_ROUNDS):
+        again = _read(latex.clean(value), nested=0)
+        if again == value:
+            break
+        value = again
+    return value
 
 
 def is_number(text: str) -> bool:

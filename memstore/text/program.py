@@ -53,7 +53,7 @@ def canonical(answer: str, query: str) -> str:
 def _parse(source: str, signature: _Signature | None) -> ast.Module | None:
     """The answer's tree, a body put under its signature; None where no reading of it parses."""
     if signature and not re.search(rf"^(?:async[ \t]++)?def[ \t]++{signature.name}\b", source, re.M):
-        bodies = (source, "    " + source, textwrap.indent(textwrap.dedent(source), "    "))
+        bodies = (source, textwrap.indent(textwrap.dedent(source), "    "), "    " + source)
         for body in bodies:
             tree = _parsed(f"{signature.line}\n{body}\n")
             if tree is not None:

@@ -59,8 +59,9 @@ def _split_untagged(text: str, domain: Domain) -> Split:
     if found is None:
         return Split(text.strip(), "")
     thinking = text[: found.start].strip()
-    if not thinking and domain != "code":
-        thinking = text[found.end :].strip()
+    reasons = text[found.end :].strip()
+    if not thinking and domain != "code" and any(map(str.isalnum, reasons)):
+        thinking = reasons
     return Split(thinking, found.answer)
 
 
