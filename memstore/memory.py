@@ -205,8 +205,9 @@ class Memory:
         write: bool = False,
         timeout_s: float | None = None,
     ) -> CypherResult:
-        """Run Cypher on the graph, read-only unless `write`."""
-        return self.graph.cypher(query, parameters, write=write, timeout_s=timeout_s)
+        """Run Cypher on the graph, read-only unless `write`; a query that writes has done so when this returns."""
+        result = self.graph.cypher(query, parameters, write=write, timeout_s=timeout_s)
+        return CypherResult(result.columns, iter(list(result.rows))) if write else result
 
     def label(self, rewards: Mapping[str, float], *, source: str = "person", replace: bool = False) -> int:
         """Give rollouts a ground truth by id; return how many changed.
