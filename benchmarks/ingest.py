@@ -119,7 +119,7 @@ def _peers(data: Synthetic, folder: Path, location: Path) -> dict[str, float]:
 def _own_bridge(location: Path, limit: int) -> Any:
     import ladybug
 
-    graph = ladybug.Connection(ladybug.Database(str(location / "graph" / "g.lbdb"), read_only=True))
+    graph = ladybug.Connection(ladybug.Database(str(location / "graph" / "graph.lbdb"), read_only=True))
     text = f"MATCH (q:Query)-[g:GENERATES]->(t:Thinking) WITH q, g, t LIMIT {limit} RETURN q, g, t"
     return graph.execute(text, {}).get_as_torch_geometric()
 
