@@ -45,7 +45,8 @@ def coarsen(vectors: torch.Tensor, dtype: torch.dtype, threads: Threads) -> Coar
     """`vectors` (float32 [N, D]) at `dtype`, with their slack."""
     count, dim = vectors.shape
     x = vectors if dtype == torch.float32 else torch.empty_like(vectors, dtype=dtype)
-    length, lost = torch.empty(count), torch.zeros(count)
+    length = torch.empty(count, dtype=torch.float32)
+    lost = torch.zeros(count, dtype=torch.float32)
 
     def measure(start: int) -> None:
         part = slice(start, start + _ROWS_AT_ONCE)

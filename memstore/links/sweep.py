@@ -49,7 +49,7 @@ class Sweep:
         self._floor = np.float32(task.settings.floor)
         self._patience = patience
         self._threads = threads
-        self._best = torch.full((len(task.vectors), task.settings.k), -torch.inf)
+        self._best = torch.full((len(task.vectors), task.settings.k), -torch.inf, dtype=torch.float32)
         self._lower = torch.from_numpy(np.where(searching, np.maximum(task.lists.score[:, -1], self._floor), np.inf))
         self._lower = self._lower.float()
         self._threshold = (self._lower - self._coarse.slack).to(dtype)

@@ -40,6 +40,14 @@ class Tile(NamedTuple):
     """[C', R'/FOLD]: the same for the columns, where they search."""
 
 
+class _Scratch(NamedTuple):
+    """Memory that tiles take turns in: the pages of fresh memory would cost a quarter of the product."""
+
+    left: torch.Tensor
+    right: torch.Tensor
+    score: torch.Tensor
+
+
 def cut(pairs: Pairs) -> list[Pairs]:
     """The tiles of a block; half of them where rows and columns are the same nodes and both sides search."""
     rows, columns, mutual = pairs
@@ -60,13 +68,15 @@ class Tiles:
         self._group = group
         self._pool = threads.pool
         self._ahead = threads.count + 1
-        self._buffers: SimpleQueue[torch.Tensor] = SimpleQueue()
+        self._free: SimpleQueue[_Scratch] = SimpleQueue()
+        dtype, dim = coarse.x.dtype, coarse.x.shape[1]
         for _ in range(self._ahead + 1):
-            self._buffers.put(torch.empty(SIDE * SIDE, dtype=coarse.x.dtype))
+            sizes = (SIDE, dim), (SIDE, dim), (SIDE * SIDE,)
+            self._free.put(_Scratch(*(torch.empty(size, dtype=dtype) for size in sizes)))
 
     def make(self, cuts: Sequence[Pairs]) -> Iterator[Tile]:
         """The tiles of `cuts` in order. A tile's memory is used again once the next one is asked for."""
-        coming: deque[Future[tuple[Tile, torch.Tensor]]] = deque()
+        coming: deque[Future[tuple[Tile, _Scratch]]] = deque()
         for pairs in cuts:
             coming.append(self._pool.submit(self._make, pairs))
             if len(coming) > self._ahead:
@@ -74,25 +84,29 @@ class Tiles:
         while coming:
             yield from self._next(coming)
 
-    def _next(self, coming: deque[Future[tuple[Tile, torch.Tensor]]]) -> Iterator[Tile]:
-        tile, buffer = coming.popleft().result()
+    def _next(self, coming: deque[Future[tuple[Tile, _Scratch]]]) -> Iterator[Tile]:
+        tile, scratch = coming.popleft().result()
         yield tile
-        self._buffers.put(buffer)
+        self._free.put(scratch)
 
-    def _make(self, pairs: Pairs) -> tuple[Tile, torch.Tensor]:
-        buffer = self._buffers.get()
-        left, right = self._filled_up(pairs.rows), self._filled_up(pairs.columns)
-        score = buffer[: len(left) * len(right)].view(len(left), len(right))
+    def _make(self, pairs: Pairs) -> tuple[Tile, _Scratch]:
+        scratch = self._free.get()
+        left = self._filled_up(pairs.rows, scratch.left)
+        right = self._filled_up(pairs.columns, scratch.right)
+        score = scratch.score[: len(left) * len(right)].view(len(left), len(right))
         multiply(left, right, score)
         self._hide(score, pairs)
         # The maximum over 32 columns far apart costs a tenth of the product and leaves 1/32 to look through.
         row_peaks = torch.unflatten(score, 1, (FOLD, -1)).amax(1)
         column_peaks = torch.unflatten(score, 0, (FOLD, -1)).amax(0).T if pairs.mutual else None
-        return Tile(pairs, score, row_peaks, column_peaks), buffer
+        return Tile(pairs, score, row_peaks, column_peaks), scratch
 
-    def _filled_up(self, nodes: torch.Tensor) -> torch.Tensor:
-        x = self._coarse.x[nodes]
-        return torch.nn.functional.pad(x, (0, 0, 0, -len(nodes) % FOLD)) if len(nodes) % FOLD else x
+    def _filled_up(self, nodes: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        count = len(nodes)
+        torch.index_select(self._coarse.x, 0, nodes, out=out[:count])
+        filled = count + -count % FOLD
+        out[count:filled] = 0
+        return out[:filled]
 
     def _hide(self, score: torch.Tensor, pairs: Pairs) -> None:
         left, right = self._group[pairs.rows], self._group[pairs.columns]

@@ -121,6 +121,24 @@ def test_nodes_too_alike_for_bf16_are_settled_at_float32() -> None:
     assert_same(task.finished(), definition(vectors, None, how))
 
 
+def test_a_neighbour_that_rounding_hides_at_its_worst_is_found() -> None:
+    """The asker's true best is 0.41 and looks like 0.02 in bf16, while a 0.39 looks like 0.78: both bounds are needed.
+
+    100 coordinates of one just round up and 100 of the other just round down; the last one cancels what is common.
+    """
+    up, down = np.float32(1 + 2**-8 + 2**-20), np.float32(1 + 2**-8 - 2**-20)
+    vectors = np.zeros((3, 202), dtype=np.float32)
+    vectors[0, :201], vectors[0, 201] = 1, -1
+    vectors[1, :100], vectors[1, 201] = up, 100
+    vectors[2, 100:200], vectors[2, 200], vectors[2, 201] = down, 0.02, 100
+    how = LinkSettings(k=1)
+    nothing = Neighbours.none(3, 1)
+    task = LinkTask.plan(vectors, np.array([0, 1, 1]), np.ones(3, np.bool_), nothing, how, lambda share: None)
+    exact.search_exactly(task, torch.bfloat16)
+    assert task.lists.index[0, 0] == 2
+    assert task.lists.score[0, 0] == pytest.approx(0.41, abs=0.01)
+
+
 def test_every_tile_is_told_and_progress_ends_at_the_number_of_new_rows() -> None:
     vectors = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
     told: list[int] = []
