@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,9 @@ def _own_bridge(location: Path, limit: int) -> Any:
 
     graph = ladybug.Connection(ladybug.Database(str(location / "graph" / "graph.lbdb"), read_only=True))
     text = f"MATCH (q:Query)-[g:GENERATES]->(t:Thinking) WITH q, g, t LIMIT {limit} RETURN q, g, t"
-    return graph.execute(text, {}).get_as_torch_geometric()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it names every column that it leaves out
+        return graph.execute(text, {}).get_as_torch_geometric()
 
 
 def _merge_row(connection: Any, number: int, row: dict[str, Any]) -> None:
