@@ -37,6 +37,7 @@ from memstore.readers import RowSource, open_source
 from memstore.record import KNOWN_KEYS, RecordDefaults, Row, parse_record
 from memstore.rejects import Rejects
 from memstore.types import VECTOR_KINDS, QueryId, VectorKind
+from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import NodeLabel
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 8192
 """Rows that are read, embedded and written together: a kill loses at most the embedding of one slice of these."""
-LABEL_OF: dict[VectorKind, NodeLabel] = {"query": NodeLabel.QUERY, "thinking": NodeLabel.THINKING}
+_STAGES = ("read", "embed", "graph", "vectors", "link", "total")
 
 
 @dataclass
@@ -80,9 +81,6 @@ class IngestSummary:
             "finished_batches": self.finished_batches,
             "other_keys": sorted(self.other_keys),
         }
-
-
-_STAGES = ("read", "embed", "graph", "vectors", "link", "total")
 
 
 @dataclass(frozen=True)

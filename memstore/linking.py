@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from memstore.graph.protocol import LinkUpdate
 from memstore.links import LinkSettings, Neighbours, link_all, link_new
 from memstore.progress import Progress, Silent
-from memstore.types import BoolVector, IntVector, VectorKind
+from memstore.types import VECTOR_KINDS, BoolVector, IntVector, VectorKind
+from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import EdgeType, NodeLabel
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def link_memory(
     if settings is not None and settings != memory.link_settings:
         memory.record_link_settings(settings)
     summary = LinkSummary()
-    for kind, label in (("query", NodeLabel.QUERY), ("thinking", NodeLabel.THINKING)):
-        nodes, edges = _link_label(memory, kind, label, progress)
+    for kind in VECTOR_KINDS:
+        nodes, edges = _link_label(memory, kind, LABEL_OF[kind], progress)
         summary.nodes[kind], summary.edges[kind] = nodes, edges
     return summary
 

@@ -118,7 +118,7 @@ class Memory:
         embedder = load_embedder(
             recorded.model if recorded and self.settings.embedder.endswith(recorded.model) else self.settings.embedder,
             device=self.settings.device,
-            long_text=recorded.long_text if recorded else self.settings.long_text,  # type: ignore[arg-type]
+            long_text=recorded.long_text if recorded else self.settings.long_text,
         )
         self._check_embedder(embedder)
         return embedder

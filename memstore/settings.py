@@ -8,11 +8,10 @@ a memory under other settings would be another memory.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from memstore.embedding.protocol import LongText
 from memstore.links import LinkSettings
 
 
@@ -25,7 +24,7 @@ class Settings(BaseSettings):
     """Where the memory is: a folder. `--memory` wins over it."""
     embedder: str = "all-MiniLM-L6-v2"
     """sentence-transformers model that a new memory is built with."""
-    long_text: Literal["mean", "head", "tail"] = "mean"
+    long_text: LongText = "mean"
     """What becomes of a text longer than the embedder's window, in a new memory."""
     device: str | None = None
     """Where embedding and training run: `cpu`, `cuda`, `cuda:1`; unset: a GPU when there is one."""

@@ -111,7 +111,7 @@ def _shared(
         (extra if key not in OWN_KEYS or key in _CONTENT_KEYS else own)[key] = value
     if reward_column is not None:
         reward = values.get(reward_column)
-        if any(str(values.get(key)).lower() in _NO_GROUND_TRUTH for key in _SOURCE_KEYS):
+        if any(_said(values.get(key)) in _NO_GROUND_TRUTH for key in _SOURCE_KEYS):
             extra[reward_column] = reward
         else:
             own["reward"] = None if shape is _TRL_KEYS and _is_nan(reward) else reward
@@ -126,6 +126,10 @@ def _only_float(values: Mapping[str, Any]) -> str | None:
         names = ", ".join(map(repr, sorted(floats)))
         raise RecordError(f"several columns may be the reward ({names}); pass --reward-column NAME to choose one")
     return floats[0] if floats else None
+
+
+def _said(value: object) -> str:
+    return value.strip().lower() if isinstance(value, str) else ""
 
 
 def _is_nan(value: object) -> bool:
@@ -152,7 +156,9 @@ def _aside(own: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
     if not extra:
         return own
     given = own.get("metadata")
-    own["metadata"] = (
-        {**extra, **given} if isinstance(given, Mapping) else {**extra, **({"metadata": given} if given else {})}
-    )
+    if isinstance(given, Mapping) and extra.keys().isdisjoint(given):
+        extra = {**extra, **given}
+    elif given:
+        extra = {**extra, "metadata": given}
+    own["metadata"] = extra
     return own

@@ -94,7 +94,7 @@ def _datasets(queries: pa.Table, query_of: np.ndarray, reward: np.ndarray) -> li
     of_thinking = of_query[query_of]
 
     def count(of: np.ndarray) -> list[int]:
-        return np.bincount(of, minlength=len(names)).tolist()
+        return [int(number) for number in np.bincount(of, minlength=len(names))]
 
     columns = (
         count(of_query),

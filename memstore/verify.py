@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from memstore.ingest import LABEL_OF, fill_vectors
+from memstore.ingest import fill_vectors
 from memstore.progress import Progress, Silent
 from memstore.types import VECTOR_KINDS
+from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import EdgeType, NodeLabel
 
 if TYPE_CHECKING:

@@ -12,9 +12,12 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from memstore.types import FloatMatrix
+
+LongText: TypeAlias = Literal["mean", "head", "tail"]
+"""What becomes of a text longer than the window: the mean of its windows, its beginning, or its end."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,7 @@ class Fingerprint:
     normalised: bool
     window: int
     """Tokens that one pass of the model reads."""
-    long_text: str
-    """What becomes of a longer text: `mean` of its windows, its `head` or its `tail`."""
+    long_text: LongText
 
     def __str__(self) -> str:
         digest = hashlib.blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=4)

@@ -28,7 +28,7 @@ def link_all(
     Args:
         vectors: float32 [N, D] in the order of ids; of unit length if scores are to be cosines.
         group: int64 [N]; nodes of one group are never linked to each other. None: only a node itself is left out.
-        progress: told how many rows are done, ascending up to N.
+        progress: told how many more rows are done, time and again, N in all.
 
     Raises:
         InputError: A vector is not finite, or the arrays do not fit each other.
@@ -54,7 +54,7 @@ def link_new(
         group: int64 [N] or None, as for `link_all`.
         is_new: bool [N].
         old: the lists of the old nodes among themselves, in the positions of now; rows of new nodes are empty.
-        progress: told how many of the new rows are done, ascending.
+        progress: told how many more of the new rows are done, time and again, all of them in all.
 
     Returns:
         The lists, and bool [N]: which of them are not as in `old`.
@@ -68,11 +68,7 @@ def link_new(
     if count == 0:
         return old, np.zeros(len(vectors), dtype=np.bool_)
 
-    def done(share: float) -> None:
-        if progress is not None:
-            progress(int(share * count))
-
-    task = LinkTask.plan(vectors, group, is_new, old, settings, done)
+    task = LinkTask.plan(vectors, group, is_new, old, settings, _in_rows(progress, count))
     # The searches import torch and faiss, which takes seconds: a command that links nothing need not wait for it.
     if count * len(vectors) <= settings.exact_up_to**2:
         from memstore.links.exact import search_exactly
@@ -84,6 +80,20 @@ def link_new(
         search_cells(task)
     lists = task.finished()
     return lists, lists.differs(old)
+
+
+def _in_rows(progress: Progress | None, count: int) -> Callable[[float], None]:
+    """What takes the share that is done and tells `progress` the rows that this makes more."""
+    told = 0
+
+    def done(share: float) -> None:
+        nonlocal told
+        rows = int(share * count)
+        if progress is not None and rows > told:
+            progress(rows - told)
+            told = rows
+
+    return done
 
 
 def _check(vectors: FloatMatrix, group: IntVector | None, is_new: BoolVector, old: Neighbours, k: int) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from memstore.ingest import LABEL_OF
 from memstore.snapshot_take import BOOKKEEPING, EDGE_NAMES
 from memstore.types import VECTOR_KINDS
+from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import NODE_COLUMNS, NodeLabel
 
 if TYPE_CHECKING:

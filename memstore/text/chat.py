@@ -77,13 +77,14 @@ def conversation(messages: Sequence[Any]) -> Conversation:
 
 
 def _content(content: object) -> str:
-    if content is None:
-        return ""
+    """The text of a message's content: a string, or a list of parts of which those with a text count."""
     if isinstance(content, list | tuple):
-        return "".join(_content(part) for part in content)
-    if isinstance(content, Mapping):
-        return _content(content.get("text"))
-    return str(content)
+        return "".join(_plain(part.get("text") if isinstance(part, Mapping) else part) for part in content)
+    return _plain(content)
+
+
+def _plain(value: object) -> str:
+    return str(value) if isinstance(value, str | int | float) else ""
 
 
 def _without_special(text: str) -> str:

@@ -16,6 +16,7 @@ from memstore.text.plain import fold
 
 _LINE = re.compile(r"^[ \t*]*+[(\[]?([A-Z])[)\].:]\**+[ \t]++(\S.*)$", re.M)
 _INLINE = re.compile(r"(?<![\w(\[])[(\[]?([A-Z])[)\]]\s++")
+_CACHED_LENGTH = 20_000
 _MIN_LINES, _MIN_INLINE = 2, 3
 
 _BRACKETED = re.compile(r"(?<![\w}\\])[(\[]([A-Z])[)\]](?!\w)")
@@ -47,11 +48,17 @@ class Options(NamedTuple):
     """Letter -> text as answers are compared with it."""
 
 
-@lru_cache(maxsize=512)
 def options(query: str) -> Options:
     """The lettered options of `query`."""
+    return _cached_options(query) if len(query) <= _CACHED_LENGTH else _folded_options(query)
+
+
+def _folded_options(query: str) -> Options:
     texts = _read_options(query)
     return Options(texts, {letter: fold(_MARKUP.sub(" ", text)) for letter, text in texts.items()})
+
+
+_cached_options = lru_cache(maxsize=512)(_folded_options)
 
 
 def _read_options(query: str) -> Mapping[str, str]:
@@ -98,14 +105,14 @@ def named_letter(answer: str, offered: Options) -> str:
     lead = _LEAD.match(plain)
     letter = lead[1].upper() if lead else ""
     rest = fold(plain[lead.end() :]) if lead else ""
-    alone = lead is not None and not rest.strip(".")
-    if alone and letter in offered.texts:
+    bare = lead is not None and not rest.strip(".")
+    if bare and letter in offered.texts:
         return letter
     folded = fold(plain)
     same = [key for key, text in offered.folded.items() if text == folded]
     if len(same) == 1:
         return same[0]
-    if lead and alone and lead[1].isupper():
+    if lead and bare and lead[1].isupper():
         return letter
     mentioned = _mentioned(plain)
     text = offered.folded.get(letter, "")

@@ -14,6 +14,7 @@ import re
 import textwrap
 import warnings
 from functools import lru_cache
+from itertools import count
 from typing import NamedTuple
 
 from memstore.text.fences import unfenced
@@ -136,82 +137,92 @@ def _bound_outside(tree: ast.Module) -> frozenset[str]:
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
-            names |= {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
+            names |= _names_in(node)
     return _BUILTINS | names
 
 
 class _Strip(ast.NodeTransformer):
-    """Docstrings, other strings that stand alone, and annotations."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
-        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return None
-        return self._body(node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
-        node.returns = None
-        return self._body(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
-        node.returns = None
-        return self._body(node)
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        if node.value is None:
-            return self._body(node)
-        return self._body(ast.Assign(targets=[node.target], value=node.value, lineno=node.lineno))
-
-    def _body(self, node: ast.stmt) -> ast.stmt:
-        self.generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return node
+    """Takes away docstrings, other strings that stand alone, and annotations."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
-        if isinstance(node, ast.stmt) and getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        if isinstance(node, ast.stmt | ast.ExceptHandler) and getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]  # type: ignore[union-attr]
         return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None:
+            return self.generic_visit(node)
+        return self.generic_visit(ast.Assign(targets=[node.target], value=node.value, lineno=node.lineno))
+
+
+class _Names:
+    """The names in a function, by what may be done with them."""
+
+    def __init__(self, function: ast.AST) -> None:
+        self.bound: dict[str, None] = {}
+        """Assigned, in order of appearance."""
+        self.used: set[str] = set()
+        self.scoped: set[str] = set()
+        """Bound by a comprehension, so that the same name may mean something else beside it."""
+        self.kept: set[str] = set()
+        """Parameters, keywords, and what is bound by anything but an assignment."""
+        for node in _in_order(function):
+            self._add(node)
+
+    def _add(self, node: ast.AST) -> None:
+        match node:
+            case ast.Name():
+                self.used.add(node.id)
+                if isinstance(node.ctx, ast.Store):
+                    self.bound.setdefault(node.id)
+            case ast.comprehension():
+                self.scoped |= _names_in(node.target)
+            case ast.ClassDef():
+                self.kept |= {node.name} | _names_in(node)
+            case ast.Global() | ast.Nonlocal():
+                self.kept.update(node.names)
+            case (
+                ast.arg(arg=name) | ast.keyword(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name)
+            ):
+                self.kept.add(name or "")
+            case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name):
+                self.kept.add(name or "")
+            case ast.alias():
+                self.kept.add(node.asname or node.name.partition(".")[0])
+            case _:
+                pass
 
 
 def _number_locals(function: ast.FunctionDef | ast.AsyncFunctionDef, outer: frozenset[str]) -> None:
-    """Rename what `function` binds, in order of appearance: v0, v1, ...
+    """Rename what `function` assigns, in order of appearance: v0, v1, ...
 
-    One new name for one old one in the whole function, nested ones included, so the program means the same. A name
-    stays where that could fail: parameters and keywords, global and nonlocal ones, those of a nested class, and a
-    comprehension's that means something else outside of it.
+    One new name for one old one in the whole function, nested ones included, and no new name that is in use: so the
+    program means what it meant.
     """
-    kept: set[str] = set()
-    bound: dict[str, None] = {}
-    used: set[str] = set()
-    scoped: set[str] = set()
-    for node in _in_order(function):
-        if isinstance(node, ast.arg | ast.keyword) and node.arg:
-            kept.add(node.arg)
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            kept.update(node.names)
-        elif isinstance(node, ast.ClassDef):
-            kept.update(child.id for child in ast.walk(node) if isinstance(child, ast.Name))
-        elif isinstance(node, ast.comprehension):
-            scoped.update(child.id for child in ast.walk(node.target) if isinstance(child, ast.Name))
-        elif isinstance(node, ast.Name):
-            used.add(node.id)
-            if isinstance(node.ctx, ast.Store):
-                bound.setdefault(node.id)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            kept.add(node.name)
-    names = [name for name in bound if name not in kept and not (name in scoped and name in outer)]
-    free = (f"v{number}" for number in range(len(names) + len(used) + len(kept)))
-    taken = (used | kept | outer) - set(names)
-    fresh = (name for name in free if name not in taken)
-    renamed = dict(zip(names, fresh, strict=False))
+    names = _Names(function)
+    renamed = [name for name in names.bound if name not in names.kept and not (name in names.scoped and name in outer)]
+    taken = (names.used | names.kept | outer) - set(renamed)
+    fresh = (name for name in map("v{}".format, count()) if name not in taken)
+    new = dict(zip(renamed, fresh, strict=False))
     for node in ast.walk(function):
         if isinstance(node, ast.Name):
-            node.id = renamed.get(node.id, node.id)
+            node.id = new.get(node.id, node.id)
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
 
 
 def _in_order(function: ast.AST) -> list[ast.AST]:

@@ -31,8 +31,15 @@ _TOKENS = re.compile(
 )
 _READING = {"MATCH", "OPTIONAL", "UNWIND", "WITH", "RETURN", "CALL"}
 _LOOKING = re.compile(r"show_\w+|\w+_info|current_setting|db_version|storage_version|catalog_version", re.IGNORECASE)
+_PARAMETER = re.compile("Unable to cast Python|parameter type|Python object|with ANY type|UNREACHABLE_CODE")
 _WRITES = "write query inside a read-only transaction"
 READ_ONLY = "this query {}, and here the memory is only read; pass --write (write=True) if it is meant to"
+
+
+class _Statement(PreparedStatement):  # type: ignore[misc]
+    """A statement whose end is quiet: where preparing fails, Ladybug's own prints a traceback when it is dropped."""
+
+    _prepared_statement: Any = None
 
 
 def run(
@@ -49,11 +56,11 @@ def run(
     try:
         if not write:
             connection.execute("BEGIN TRANSACTION READ ONLY")
-        statement = PreparedStatement(connection, query, dict(parameters))
+        statement = _Statement(connection, query, dict(parameters))
         if not statement.is_success():
             raise RuntimeError(statement.get_error_message())
         result = connection.execute(statement, dict(parameters))
-    except (RuntimeError, ValueError, TypeError, OverflowError, UnicodeError) as error:
+    except (RuntimeError, ValueError) as error:
         raise _translate(error, timeout_s) from error
     if isinstance(result, list):
         raise InputError("several statements were given; run one at a time")
@@ -130,10 +137,10 @@ def _translate(error: Exception, timeout_s: float | None) -> MemstoreError:
         return _timeout(timeout_s)
     if "Buffer manager exception" in text:
         return StoreError("the query needs more memory than the graph's buffer pool has; match less, or add a LIMIT")
+    if isinstance(error, ValueError) or _PARAMETER.search(text):
+        return InputError(f"a parameter of the query cannot be passed to the graph: {one_line(error)}")
     if "do not support prepare multiple statements" in text:
         return InputError("several statements were given; run one at a time")
-    if not isinstance(error, RuntimeError) or "Unable to cast Python" in text or "parameter type" in text:
-        return InputError(f"a parameter of the query cannot be passed to the graph: {one_line(error)}")
     return InputError(f"the query cannot be run: {one_line(error)}")
 
 

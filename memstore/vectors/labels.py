@@ -1,0 +1,8 @@
+"""Which nodes have vectors, and under which kind they are kept."""
+
+from __future__ import annotations
+
+from memstore.types import VectorKind
+from memstore_schema.columns import NodeLabel
+
+LABEL_OF: dict[VectorKind, NodeLabel] = {"query": NodeLabel.QUERY, "thinking": NodeLabel.THINKING}
