@@ -8,6 +8,7 @@ import pytest
 
 from memstore.graph.ladybug import LadybugGraph
 from memstore.testing.graph_conformance import GraphConformance, OpenGraph
+from memstore.testing.graph_cypher_conformance import GraphCypherConformance
 from memstore.testing.graph_double import MemoryGraph, Shelf
 
 
@@ -19,6 +20,12 @@ class TestMemoryGraph(GraphConformance):
 
 
 class TestLadybugGraph(GraphConformance):
+    @pytest.fixture
+    def open_graph(self, tmp_path: Path) -> OpenGraph:
+        return lambda: LadybugGraph.open(tmp_path / "graph", create=True)
+
+
+class TestLadybugCypher(GraphCypherConformance):
     @pytest.fixture
     def open_graph(self, tmp_path: Path) -> OpenGraph:
         return lambda: LadybugGraph.open(tmp_path / "graph", create=True)

@@ -1,0 +1,240 @@
+"""What a graph store that speaks Cypher must pass: the edges of `cypher()`, and every named query with its answer.
+
+    class TestMyCypher(GraphCypherConformance):
+        @pytest.fixture
+        def open_graph(self, tmp_path): ...             # as in GraphConformance
+
+The memory the named queries are asked about has four queries, q1 most like q2:
+
+    q1 (sums)   t1 right, t2 right, t3 wrong, all labelled       votes 2 : 1
+    q2 (sums)   t4, t5, t6 unlabelled                            votes 2 : 1; m2 scores t4 and t5, m1 scored t4 before
+    q3 (words)  t7 unlabelled and unscored, without an answer
+    q4 (words)  t8 labelled right by a person, which m2 doubts
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from memstore.errors import InputError, QueryTimeout
+from memstore.graph.protocol import GraphStore
+from memstore.testing.graph_blocks import NOW, Rollout, dump, make_block, make_links
+from memstore.testing.graph_conformance import THREE, GraphFixtures, make_scores
+from memstore_schema.columns import NodeLabel
+from memstore_schema.queries import named_queries
+
+ROLLOUTS = (
+    Rollout("t1", "q1", "4", 1.0, policy="small", step=0),
+    Rollout("t2", "q1", "4", 1.0, policy="large", step=0),
+    Rollout("t3", "q1", "5", 0.0, policy="small", step=0),
+    Rollout("t4", "q2", "7", policy="small", step=1),
+    Rollout("t5", "q2", "7", policy="small", step=1),
+    Rollout("t6", "q2", "8", policy="small", step=1),
+    Rollout("t7", "q3", policy="small"),
+    Rollout("t8", "q4", "yes", 1.0, "person", policy="small"),
+)
+DATASETS = {"q1": "sums", "q2": "sums", "q3": "words", "q4": "words"}
+
+ANSWERS: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
+    "why": (
+        {"rollout": "t4"},
+        [
+            (1, "this rollout", "t4", 1.0, None, "what is q2?"),
+            (2, "its answer, share of votes", "q2=7", 2 / 3, None, "7"),
+            (3, "a labelled rollout like it", "t1", 0.75, 1.0, "what is q1?"),
+            (3, "a labelled rollout like it", "t3", 0.25, 0.0, "what is q1?"),
+            (4, "a labelled query like its own", "q1", 0.875, 2 / 3, "what is q1?"),
+            (5, "a prediction", "m1", 0.25, 0.25, None),
+            (5, "a prediction", "m2", 0.875, 0.875, None),
+        ],
+    ),
+    "disagreements": (
+        {"margin": 0.5},
+        [("t8", "q4", "words", "small", 1.0, 0.125, "m2", 0.875)],
+    ),
+    "split-groups": (
+        {},
+        [("q1", "sums", "what is q1?", 3, 2, 2 / 3), ("q2", "sums", "what is q2?", 3, 2, 2 / 3)],
+    ),
+    "far-from-labels": (
+        {},
+        [("q3", "words", "what is q3?", 1, 0, 0.0), ("q2", "sums", "what is q2?", 3, 1, 0.875)],
+    ),
+    "votes": (
+        {},
+        [
+            ("q1", "sums", "4", 2, 1.0, None),
+            ("q1", "sums", "5", 1, 0.0, None),
+            ("q2", "sums", "7", 2, None, 0.75),
+            ("q2", "sums", "8", 1, None, None),
+            ("q4", "words", "yes", 1, 1.0, 0.125),
+        ],
+    ),
+    "positive-rate": (
+        {},
+        [
+            ("sums", "large", 0, 1, 1.0, 1.0),
+            ("sums", "small", 0, 2, 0.5, 0.5),
+            ("words", "small", None, 1, 1.0, 1.0),
+        ],
+    ),
+    "unscored": ({}, [("sums", 1, 1), ("words", 1, 1)]),
+    "models": ({}, [("m1", 1, None, 2, 0.625), ("m2", 2, None, 3, 1.625 / 3)]),
+    "duplicates": ({"threshold": 0.5}, [("q2", "q1", "sums", 0.875, "what is q2?", "what is q1?")]),
+    "labelled": ({}, [("sums", 2, 1, 0.5, 6, 3), ("words", 2, 1, 0.5, 2, 1)]),
+}
+
+
+def asked(
+    graph: GraphStore, query: str, parameters: Mapping[str, Any] | None = None, **options: Any
+) -> list[tuple[Any, ...]]:
+    """All rows of a query."""
+    return list(graph.cypher(query, parameters, **options).rows)
+
+
+def fill(graph: GraphStore) -> None:
+    """Write the memory that the named queries are asked about."""
+    graph.write_block(make_block(*ROLLOUTS, datasets=DATASETS))
+    graph.replace_links(make_links(NodeLabel.QUERY, {"q2": {"q1": 0.875, "q3": 0.25}, "q3": {"q2": 0.25}}))
+    graph.replace_links(make_links(NodeLabel.THINKING, {"t4": {"t1": 0.75, "t3": 0.25, "t7": 0.5}}))
+    graph.append_scores(make_scores("m1", 1, {"t4": 0.25, "t8": 1.0}))
+    graph.append_scores(make_scores("m2", 2, {"t4": 0.875, "t5": 0.625, "t8": 0.125}))
+
+
+def same(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]]) -> bool:
+    """Equal rows, floats up to rounding."""
+    return len(found) == len(expected) and all(
+        len(a) == len(b)
+        and all(
+            math.isclose(x, y, rel_tol=1e-6) if isinstance(x, float) and isinstance(y, float) else x == y
+            for x, y in zip(a, b, strict=True)
+        )
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+class GraphCypherConformance(GraphFixtures):
+    """Subclass it and provide `open_graph`."""
+
+    @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
+    def test_a_named_query_answers_its_question(self, graph: GraphStore, query: Any) -> None:
+        fill(graph)
+        parameters, expected = ANSWERS[query.name]
+        found = asked(graph, query.text, {**query.parameters, **parameters}, timeout_s=60)
+        assert same(sorted(found, key=repr) if query.name == "why" else found, expected), found
+
+    @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
+    def test_a_named_query_may_be_asked_of_an_empty_memory(self, graph: GraphStore, query: Any) -> None:
+        assert asked(graph, query.text, query.parameters) == []
+
+    def test_columns_rows_and_parameters(self, graph: GraphStore) -> None:
+        graph.write_block(make_block(*THREE))
+        result = graph.cypher(
+            "MATCH (t:Thinking) WHERE t.id IN $ids RETURN t.id AS id, t.reward AS reward ORDER BY id",
+            {"ids": ["t1", "t3"], "not used": 1},
+        )
+        assert result.columns == ["id", "reward"]
+        assert list(result.rows) == [("t1", 1.0), ("t3", None)]
+
+    def test_values_are_plain(self, graph: GraphStore) -> None:
+        graph.write_block(make_block(*THREE))
+        graph.replace_links(make_links(NodeLabel.THINKING, {"t1": {"t2": 0.5}}))
+        row = asked(
+            graph,
+            "MATCH (t:Thinking)-[l:LEADS_TO]->(a:Answer) WHERE t.id = 't1' "
+            "RETURN a, l, t.created_at AS at, [1, 2] AS numbers, {one: 1, two: 'b'} AS pair, true AS yes, "
+            "sum(size(t.text)) AS size, null AS nothing, 0.5 AS half",
+        )[0]
+        assert row == (
+            {"id": "q1=4", "text": "4", "value": "4"},
+            {"text": "The answer is 4."},
+            NOW,
+            [1, 2],
+            {"one": 1, "two": "b"},
+            True,
+            len("so it must be"),
+            None,
+            0.5,
+        )
+        assert type(row[2]) is dt.datetime
+        assert row[2].tzinfo is not None
+        assert type(row[6]) is int
+        thinking = asked(graph, "MATCH (t:Thinking) WHERE t.id = 't3' RETURN t")[0][0]
+        assert thinking == {
+            "id": "t3",
+            "text": "so it must be",
+            "policy": "small",
+            "run": "first",
+            "created_at": NOW,
+        }
+
+    def test_parameters_of_every_kind(self, graph: GraphStore) -> None:
+        values = ["it's", "", 7, -(2**62), 300, 0.1, True, None, NOW, ["a", "b"], [1.5, 2.5]]
+        for value in values:
+            assert asked(graph, "RETURN $value AS value", {"value": value}) == [(value,)]
+
+    @pytest.mark.parametrize("value", [2**70, "\ud800", object()], ids=["wide integer", "lone surrogate", "object"])
+    def test_parameters_that_cannot_be_passed_are_refused(self, graph: GraphStore, value: object) -> None:
+        with pytest.raises(InputError):
+            graph.cypher("RETURN $value AS value", {"value": value})
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "CREATE (:Query {id: 'x'})",
+            "MERGE (:Query {id: 'x'})",
+            "MATCH (t:Thinking) SET t.reward = 1.0",
+            "MATCH (t:Thinking) DETACH DELETE t",
+            "MATCH (t:Thinking)-[l:LEADS_TO]->() DELETE l",
+            "MATCH (q:Query), (t:Thinking) CREATE (q)-[:GENERATES]->(t)",
+            "UNWIND [1] AS x CREATE (:Query {id: 'x'})",
+        ],
+    )
+    def test_a_query_that_writes_is_refused_unless_allowed(self, graph: GraphStore, query: str) -> None:
+        graph.write_block(make_block(*THREE))
+        before = dump(graph)
+        with pytest.raises(InputError, match="write=True"):
+            graph.cypher(query)
+        assert dump(graph) == before
+        asked(graph, query, write=True)
+        assert dump(graph) != before
+
+    def test_two_statements_at_once_are_refused(self, graph: GraphStore) -> None:
+        graph.write_block(make_block(*THREE))
+        before = dump(graph)
+        for query in ("COMMIT; CREATE (:Query {id: 'x'})", "RETURN 1; MATCH (t:Thinking) DETACH DELETE t"):
+            with pytest.raises(InputError):
+                graph.cypher(query)
+        assert dump(graph) == before
+
+    @pytest.mark.parametrize(
+        "query", ["", "MATCH (t:Thinking RETURN t", "RETURN nope(1)", "hello", "RETURN $forgotten"]
+    )
+    def test_a_query_that_makes_no_sense_is_refused_in_one_line(self, graph: GraphStore, query: str) -> None:
+        with pytest.raises(InputError) as refused:
+            graph.cypher(query)
+        assert "\n" not in str(refused.value)
+
+    def test_a_query_past_its_time_is_ended_and_the_store_goes_on(self, graph: GraphStore) -> None:
+        endless = (
+            "UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b WITH a, b WHERE a * b % 7 = 3 RETURN count(*)"
+        )
+        with pytest.raises(QueryTimeout, match=r"0\.2 s"):
+            asked(graph, endless, timeout_s=0.2)
+        assert asked(graph, "RETURN 1 AS one", timeout_s=30) == [(1,)]
+
+    def test_rows_can_be_left_and_the_graph_written_meanwhile(self, graph: GraphStore) -> None:
+        graph.write_block(make_block(*(Rollout(f"t{i}", "q1", "4") for i in range(50))))
+        rows = graph.cypher("MATCH (t:Thinking) RETURN t.id AS id ORDER BY id").rows
+        assert next(rows) == ("t0",)
+        graph.write_block(make_block(Rollout("t99", "q1", "4")))
+        graph.checkpoint()
+        assert len(list(rows)) == 49
+        graph.cypher("MATCH (t:Thinking) RETURN t.id AS id")
+        graph.write_block(make_block(Rollout("t98", "q1", "4")))
+        assert asked(graph, "MATCH (t:Thinking) RETURN count(t.id) AS n") == [(52,)]
