@@ -204,7 +204,8 @@ def test_a_predicted_score_is_no_ground_truth(key: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("gts", "gold"),
-    [("18", "18"), (18, "18"), (None, None), ("", None), (["18"], "18"), ({"ground_truth": "18", "style": "rule"}, "18"),
+    [("18", "18"), (18, "18"), (None, None), ("", None), (["18"], "18"),
+     ({"ground_truth": "18", "style": "rule"}, "18"),
      (["1", "2"], '["1", "2"]'), ({"target": ["é"]}, '{"target": ["é"]}')],
 )  # fmt: skip
 def test_ground_truths_of_a_verl_dump(gts: object, gold: str | None) -> None:
