@@ -8,10 +8,8 @@ import typer
 
 from memstore_cli.opening import opened
 from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
-from memstore_cli.output import print_json, print_table
+from memstore_cli.output import METRIC_NAMES, print_json, print_table
 from memstore_cli.progress import watched
-
-COLUMNS = ("auc", "accuracy", "pair_accuracy", "advantage_hard", "advantage_soft", "ece", "brier")
 
 
 def evaluate(
@@ -55,7 +53,7 @@ def evaluate(
         print_json([row.to_json() for row in rows])
     else:
         print_table(
-            ("dataset", "predictor", "budget", "seed", "queries", "rollouts", *COLUMNS),
+            ("dataset", "predictor", "budget", "seed", "queries", "rollouts", *METRIC_NAMES.values()),
             [
                 (
                     row.dataset,
@@ -64,7 +62,7 @@ def evaluate(
                     row.seed,
                     row.queries,
                     row.rollouts,
-                    *(getattr(row, name) for name in COLUMNS),
+                    *(getattr(row, name) for name in METRIC_NAMES),
                 )
                 for row in rows
             ],

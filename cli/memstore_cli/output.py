@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns of a table where there is no terminal to ask."""
-GAP = 3
+GAP = 2
 """Columns of the terminal between two columns of a table."""
 LONGEST = 2000
 """Characters of a value that a table looks at; the rest would be cut off by any terminal."""
@@ -68,7 +68,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     screen = console()
     natural = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     widest = _widest_column(natural, screen.width - GAP * (len(columns) - 1))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     for position, name in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[position], (int, float, type(None))) for row in rows)
         table.add_column(
@@ -115,3 +115,15 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """`1 query`, `1,319 queries`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+METRIC_NAMES = {
+    "auc": "auc",
+    "accuracy": "acc",
+    "pair_accuracy": "pair acc",
+    "advantage_hard": "adv hard",
+    "advantage_soft": "adv soft",
+    "ece": "ece",
+    "brier": "brier",
+}
+"""Metrics of `memstore_gnn.metrics` and how a table calls them."""

@@ -8,13 +8,11 @@ import typer
 
 from memstore_cli.opening import opened
 from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
-from memstore_cli.output import print_json, print_table
+from memstore_cli.output import METRIC_NAMES, print_json, print_table
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
     from memstore_gnn.memory_verbs import TrainSummary
-
-METRICS = ("auc", "accuracy", "pair_accuracy", "advantage_hard", "ece", "brier")
 
 
 def train(
@@ -58,5 +56,7 @@ def show_training(summary: TrainSummary) -> None:
         f"learnt from {queries['train']:,} labelled queries, chosen and calibrated on {queries['select']:,}, "
         f"measured on {queries['report']:,} others"
     )
-    names = ("dataset", "predictor", *METRICS)
-    print_table(names, [[getattr(row, name) for name in names] for row in summary.rows])
+    print_table(
+        ("dataset", "predictor", *METRIC_NAMES.values()),
+        [(row.dataset, row.predictor, *(getattr(row, name) for name in METRIC_NAMES)) for row in summary.rows],
+    )

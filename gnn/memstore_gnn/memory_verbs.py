@@ -1,4 +1,4 @@
-"""Reward models on an open memory: train on it, score its rollouts or a file's, list its models, compare predictors.
+"""Reward models on an open memory: train on it, score its rollouts or a file's, compare predictors.
 
 The functions behind the command's verbs. A model is a folder under the memory's `models/` and a RewardModel node
 that says where; its predictions are SCORED_BY edges, appended.
@@ -10,8 +10,6 @@ ground truth, so that `score` predicts it too and the prediction can be held aga
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memstore.errors import InputError, ModelError
+from memstore.errors import InputError
 from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
@@ -33,6 +31,7 @@ from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
 from memstore_gnn.metrics import Metrics
 from memstore_gnn.model.reward_model import RewardModel
 from memstore_gnn.model.settings import TrainSettings
+from memstore_gnn.models import model_folder, model_node
 from memstore_gnn.predictors.attention import Attention
 from memstore_gnn.predictors.constant import Constant
 from memstore_gnn.predictors.knn import NearestNeighbours
@@ -44,7 +43,6 @@ from memstore_gnn.score import Scores, score_memory, score_rollouts
 from memstore_gnn.score_lines import check_output, write_scores
 from memstore_gnn.splits import label_budget
 from memstore_gnn.train import pick_device, train, visible_rewards
-from memstore_schema.columns import EdgeType, NodeLabel
 
 PREDICTORS = ("constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "attention")
 """Names that `evaluate_memory` knows; `attention` is the reward model that `train_memory` makes."""
@@ -93,25 +91,6 @@ class ScoreSummary:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
-@dataclass(frozen=True)
-class ModelEntry:
-    """A reward model of a memory."""
-
-    model: str
-    version: int
-    snapshot: str
-    created_at: str
-    metrics: dict[str, Any]
-    scored: int
-    """Rollouts of the memory that it has scored."""
-    path: str
-    """Its folder, relative to the memory's."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry as the command prints it."""
-        return asdict(self)
-
-
 def train_memory(
     memory: Memory,
     *,
@@ -138,7 +117,8 @@ def train_memory(
     card = result.model.card
     save_model(result.model, memory.models_folder / card.id)
     summary = TrainSummary(card.id, card.snapshot, card.queries, result.metrics, result.seconds)
-    memory.record_scores(ScoreBatch(model=_node(memory, summary, card.created_at), scores=_score_table(NO_SCORES)))
+    node = model_node(memory, card.id, card.snapshot, card.created_at, summary.as_json()["metrics"])
+    memory.record_scores(ScoreBatch(model=node, scores=_score_table(NO_SCORES)))
     return summary
 
 
@@ -219,45 +199,13 @@ def _finish(
     return ScoreSummary(len(scores.id), model.card.id, seconds, str(output) if output else None)
 
 
-def list_models(memory: Memory) -> list[ModelEntry]:
-    """The memory's reward models, the newest first."""
-    edges = memory.graph.edges(EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL)
-    nodes = _nodes(memory)
-    entries = []
-    for position, node in enumerate(nodes):
-        rollouts = edges.source[edges.target == position]
-        entries.append(
-            ModelEntry(
-                model=node["id"],
-                version=node["version"],
-                snapshot=node["snapshot"],
-                created_at=node["created_at"].isoformat(timespec="seconds"),
-                metrics=json.loads(node["metrics"]),
-                scored=len(np.unique(rollouts)),
-                path=node["path"],
-            )
-        )
-    return sorted(entries, key=lambda entry: -entry.version)
-
-
 def open_model(memory: Memory, model: str | None = None, device: str | None = None) -> RewardModel:
     """Load a reward model of the memory, the newest if none is named.
 
     Raises:
-        ModelError: there is none, or none of this name, or its files cannot be read.
+        ModelError: there is none, or none of this name, or its files cannot be read, or no such device.
     """
-    nodes = sorted(_nodes(memory), key=lambda node: node["version"])
-    if not nodes:
-        raise ModelError(
-            f"the memory {memory.location} has no reward model yet; train one with: "
-            f"memstore train --memory {memory.location}"
-        )
-    if model is None:
-        model = str(nodes[-1]["id"])
-    paths = {node["id"]: node["path"] for node in nodes}
-    if model not in paths:
-        raise ModelError(f"the memory {memory.location} has no reward model {model!r}; it has {', '.join(paths)}")
-    return load_model(memory.location / paths[model], pick_device(device))
+    return load_model(model_folder(memory, model), pick_device(device))
 
 
 def visible_to(model: RewardModel, snapshot: Snapshot) -> FloatVector:
@@ -307,26 +255,6 @@ def predictor_named(name: str, device: str | None = None) -> Predictor:
     if name not in known:
         raise InputError(f"there is no predictor {name!r}; there are {', '.join(PREDICTORS)}")
     return known[name]
-
-
-def _nodes(memory: Memory) -> list[dict[str, Any]]:
-    """RewardModel nodes, ordered by id."""
-    columns = ["id", "version", "snapshot", "metrics", "path", "created_at"]
-    nodes: list[dict[str, Any]] = memory.graph.nodes(NodeLabel.REWARD_MODEL, columns).to_pylist()
-    return nodes
-
-
-def _node(memory: Memory, summary: TrainSummary, created_at: str) -> dict[str, Any]:
-    """Properties of a new model's RewardModel node."""
-    versions = [node["version"] for node in _nodes(memory)]
-    return {
-        "id": summary.model,
-        "version": max(versions, default=0) + 1,
-        "snapshot": summary.snapshot,
-        "metrics": json.dumps(summary.as_json()["metrics"], sort_keys=True),
-        "path": f"{memory.models_folder.name}/{summary.model}",
-        "created_at": dt.datetime.fromisoformat(created_at),
-    }
 
 
 def _score_table(scores: Scores) -> pa.Table:

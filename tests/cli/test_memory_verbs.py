@@ -156,7 +156,10 @@ def test_cypher_writes_only_when_told(copy: Path, command: Callable[..., Any]) -
 
 
 def test_cypher_ends_when_time_is_up(memory: Path, command: Callable[..., Any]) -> None:
-    endless = "MATCH (a:Thinking), (b:Thinking), (c:Thinking), (d:Thinking) RETURN count(*) AS n"
+    endless = (
+        "MATCH (a:Thinking), (b:Thinking), (c:Thinking), (d:Thinking) "
+        "WHERE a.sample_index + b.sample_index + c.sample_index + d.sample_index > 99 RETURN count(*) AS n"
+    )
     done = command("cypher", endless, "--timeout", 0.2, "--memory", memory, "--json")
     assert (done.code, done.out) == (1, "")
     assert "0.2" in done.err
