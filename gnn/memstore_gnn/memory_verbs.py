@@ -31,7 +31,7 @@ from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
 from memstore_gnn.metrics import Metrics
 from memstore_gnn.model.reward_model import RewardModel
 from memstore_gnn.model.settings import TrainSettings
-from memstore_gnn.models import model_folder, model_node
+from memstore_gnn.model_list import model_folder, model_node
 from memstore_gnn.predictors.attention import Attention
 from memstore_gnn.predictors.constant import Constant
 from memstore_gnn.predictors.knn import NearestNeighbours
