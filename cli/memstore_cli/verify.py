@@ -10,7 +10,7 @@ import typer
 from memstore.errors import CorruptStoreError
 from memstore_cli.opening import opened
 from memstore_cli.options import JsonOption, MemoryOption
-from memstore_cli.output import print_json, print_table
+from memstore_cli.output import print_json
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
@@ -58,6 +58,5 @@ def _verify(location: str, repair: bool, as_json: bool) -> VerifyReport:
 
 
 def _show(title: str, problems: list[Problem]) -> None:
-    if problems:
-        print(f"{title}:")
-        print_table(("kind", "count", "example", "repair"), [(p.kind, p.count, p.example, p.repair) for p in problems])
+    for problem in problems:
+        print(f"{title}: {problem.kind} ({problem.count:,}, e.g. {problem.example}): {problem.repair}")

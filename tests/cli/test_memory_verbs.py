@@ -105,9 +105,20 @@ def test_verify_finds_and_repairs(copy: Path, command: Callable[..., Any]) -> No
     assert {"kind", "count", "example", "repair"} <= set(broken.document["problems"][0])
     mended = command("verify", "--repair", "--memory", copy)
     assert mended.code == 0, mended.out + mended.err
-    assert "mended:" in mended.out
+    assert "mended: missing_vector (" in mended.out
     assert "ok: " in mended.out
     assert command("verify", "--memory", copy).code == 0
+
+
+def test_verify_repairs_a_graph_that_does_not_open(copy: Path, command: Callable[..., Any]) -> None:
+    (copy / "graph" / "graph.lbdb.wal").write_bytes(b"torn" * 100)
+    refused = command("verify", "--memory", copy, "--json")
+    assert (refused.code, refused.out) == (1, "")
+    assert "memstore verify --repair" in refused.err
+    mended = command("verify", "--repair", "--memory", copy, "--json")
+    assert mended.code == 0, mended.err
+    assert [problem["kind"] for problem in mended.document["repaired"]] == ["corrupt_graph"]
+    assert command("stats", "--memory", copy, "--json").document["queries"] == QUERIES
 
 
 def test_snapshot_is_written_once(memory: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
