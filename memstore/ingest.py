@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from memstore.errors import RecordError, StoreFullError
 from memstore.linking import link_memory
 from memstore.progress import Progress, Silent
 from memstore.readers import RowSource, open_source
-from memstore.record import KNOWN_KEYS, RecordDefaults, Row, parse_record
+from memstore.record import RecordDefaults, Row, parse_record
 from memstore.rejects import Rejects
 from memstore.types import VECTOR_KINDS, QueryId, VectorKind
 from memstore.vectors.labels import LABEL_OF
@@ -209,7 +210,7 @@ class _Ingest:
                 self.rejects.add(source.name, row.number, str(error), dict(row.values))
                 continue
             if record.metadata is not None:
-                self.summary.other_keys.update(key for key in row.values if key not in KNOWN_KEYS)
+                self.summary.other_keys |= json.loads(record.metadata).keys() & row.values.keys()
             placed.append(_Placed(place(record, source.stem, seen), row))
         return placed
 
