@@ -18,6 +18,7 @@ import contextlib
 import datetime as dt
 import os
 import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Database:
             self._lock.release()
             raise
         self._failure: MemstoreError | None = None
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
@@ -71,7 +73,9 @@ class Database:
             raise type(self._failure)(str(self._failure))
         if self._database is None:
             raise StoreError(f"the graph in {self.folder} is closed; open it again")
-        return ladybug.Connection(self._database)
+        connection = ladybug.Connection(self._database)
+        self._connections.add(connection)
+        return connection
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -116,16 +120,19 @@ class Database:
 
         A failed checkpoint leaves a whole log, which the next opening replays: it is not to be cut.
         """
-        translated = errors.while_working(error, self.folder)
-        if errors.is_full(error):
-            self._let_go()
-            self._failure = translated
-            if log_bytes is not None and "checkpoint" not in str(error) and self._log_bytes() > log_bytes:
-                os.truncate(self._log, log_bytes)
-        return translated
+        if not errors.is_full(error) and not errors.could_not_grow(error):
+            return errors.while_working(error, self.folder)
+        self._let_go()
+        self._failure = errors.full(self.folder)
+        if log_bytes is not None and "checkpoint" not in str(error) and self._log_bytes() > log_bytes:
+            os.truncate(self._log, log_bytes)
+        return self._failure
 
     def _let_go(self) -> None:
+        """Close the database after all that would outlive it."""
         if self._database is not None:
+            for connection in list(self._connections):
+                connection.close()
             self._database.close()
             self._database = None
 

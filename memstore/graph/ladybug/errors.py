@@ -12,6 +12,7 @@ from pathlib import Path
 from memstore.errors import CorruptStoreError, InputError, LockedError, MemstoreError, StoreError, StoreFullError
 
 _FULL = re.compile(r"No space left on device|File too large|Disk quota exceeded|Cannot write to file")
+_NOT_GROWN = re.compile(r"Cannot read from file.*numBytesRead: 0 ")
 _NOT_SPACE = re.compile(r"Input/output error|Permission denied|Read-only file system|Bad file descriptor")
 _CORRUPT = re.compile(
     r"Checksum verification failed|WAL file is corrupted|Cannot read checkpoint|not a valid Lbug database"
@@ -30,6 +31,11 @@ def one_line(error: BaseException) -> str:
 def is_full(error: BaseException) -> bool:
     """Whether a write failed for want of space (or a limit on the size of files)."""
     return bool(_FULL.search(str(error))) and not _NOT_SPACE.search(str(error))
+
+
+def could_not_grow(error: BaseException) -> bool:
+    """Whether a page is missing that was just written: under a limit the file does not grow, and no error says so."""
+    return bool(_NOT_GROWN.search(str(error)))
 
 
 def while_opening(error: BaseException, folder: Path) -> MemstoreError:

@@ -97,4 +97,4 @@ def _value(field: pa.Field) -> str:
 
 def absent(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
     """Mask of the `ids` that are not `known`."""
-    return pc.invert(pc.is_in(ids, value_set=known))
+    return pc.invert(pc.is_in(ids.cast(pa.string()), value_set=known.cast(pa.string())))

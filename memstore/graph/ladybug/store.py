@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +36,6 @@ class LadybugGraph:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.RLock()
-        self._cursors: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @classmethod
     def open(cls, folder: Path, *, create: bool, buffer_pool_bytes: int = BUFFER_POOL_BYTES) -> LadybugGraph:
@@ -169,7 +167,6 @@ class LadybugGraph:
         """See `GraphStore`. The rows are those of the moment of the call, whatever is written while they are read."""
         with self._lock:
             connection = self._database.connect()
-            self._cursors.add(connection)
             try:
                 columns, rows = cypher.run(connection, query, parameters or {}, write=write, timeout_s=timeout_s)
                 if not write:
@@ -189,8 +186,6 @@ class LadybugGraph:
     def close(self) -> None:
         """See `GraphStore`."""
         with self._lock:
-            for connection in list(self._cursors):
-                connection.close()
             self._database.close()
 
     def __enter__(self) -> Self:

@@ -1,0 +1,135 @@
+"""What a crash leaves: all of a call or nothing of it, and never less than what had returned."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstore.errors import CorruptStoreError
+from memstore.graph.ladybug import LadybugGraph
+from memstore.testing.graph_blocks import Rollout, dump, make_block
+from memstore.testing.graph_double import MemoryGraph
+from memstore.testing.graph_writes import operations
+
+WRITER = """
+import sys
+from pathlib import Path
+from memstore.graph.ladybug import LadybugGraph
+from memstore.testing.graph_writes import operations
+graph = LadybugGraph.open(Path(sys.argv[1]), create=True)
+for number, operation in enumerate(operations(10_000)):
+    operation(graph)
+    print(number, flush=True)
+"""
+
+
+def states(last: int) -> Iterator[dict[str, Any]]:
+    """The content of the graph before the first operation, after it, after the second, ... after number `last`."""
+    model = MemoryGraph()
+    yield dump(model)
+    for _, operation in zip(range(last + 1), operations(last + 2), strict=False):
+        operation(model)
+        yield dump(model)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_writer_leaves_whole_calls(tmp_path: Path, seed: int) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "graph")], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "0\n"
+    time.sleep(random.Random(seed).uniform(0.0, 1.5))
+    writer.send_signal(signal.SIGKILL)
+    returned = int(("0\n" + writer.stdout.read()).split()[-1])
+    writer.wait()
+    writer.stdout.close()
+
+    with LadybugGraph.open(tmp_path / "graph", create=False) as graph:
+        found = dump(graph)
+    expected = list(states(returned + 1))
+    assert found in (expected[returned + 1], expected[returned + 2]), f"{returned} calls had returned"
+
+
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A graph as a kill leaves it, with four blocks in its log; and its content after none, one, ... of them."""
+    folder = tmp_path_factory.mktemp("torn")
+    graph = LadybugGraph.open(folder / "alive", create=True)
+    graph.checkpoint()
+    contents = [dump(graph)]
+    for number in range(4):
+        graph.write_block(make_block(*(Rollout(f"t{number}-{i}", f"q{i}", "4", text="x" * 500) for i in range(30))))
+        contents.append(dump(graph))
+    shutil.copytree(folder / "alive", folder / "killed")
+    graph.close()
+    return folder / "killed", contents
+
+
+def log_of(folder: Path) -> Path:
+    return folder / "graph.lbdb.wal"
+
+
+@pytest.mark.parametrize("cut", [1, 37, 5_000, 0.3, 0.6])
+def test_a_log_cut_short_is_mended_on_request(
+    tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]], cut: float
+) -> None:
+    killed, contents = torn
+    folder = shutil.copytree(killed, tmp_path / "graph")
+    size = log_of(folder).stat().st_size
+    with log_of(folder).open("rb+") as log:
+        log.truncate(size - cut if isinstance(cut, int) else int(size * cut))
+    with pytest.raises(CorruptStoreError, match="memstore verify --repair"):
+        LadybugGraph.open(folder, create=False)
+    said = LadybugGraph.repair(folder)
+    assert said is not None
+    assert "lost" in said
+    assert len(list((folder / "quarantine").iterdir())) == 1
+    with LadybugGraph.open(folder, create=False) as graph:
+        assert dump(graph) in contents[:-1]
+        assert isinstance(cut, float) or dump(graph) == contents[-2]
+
+
+def test_a_log_overwritten_in_its_middle_is_mended_on_request(
+    tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    killed, contents = torn
+    folder = shutil.copytree(killed, tmp_path / "graph")
+    with log_of(folder).open("rb+") as log:
+        log.seek(log_of(folder).stat().st_size // 2)
+        log.write(random.Random(0).randbytes(300))
+    with pytest.raises(CorruptStoreError):
+        LadybugGraph.open(folder, create=False)
+    assert LadybugGraph.repair(folder)
+    with LadybugGraph.open(folder, create=False) as graph:
+        assert dump(graph) in contents[:-1]
+    assert LadybugGraph.repair(folder) is None
+
+
+def test_a_whole_log_is_replayed_and_needs_no_repair(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
+    killed, contents = torn
+    folder = shutil.copytree(killed, tmp_path / "graph")
+    assert LadybugGraph.repair(folder) is None
+    with LadybugGraph.open(folder, create=False) as graph:
+        assert dump(graph) == contents[-1]
+
+
+def test_a_broken_file_is_not_mended(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
+    folder = shutil.copytree(torn[0], tmp_path / "graph")
+    with (folder / "graph.lbdb").open("rb+") as file:
+        file.truncate(6_000)
+    for attempt in (lambda: LadybugGraph.open(folder, create=False), lambda: LadybugGraph.repair(folder)):
+        with pytest.raises(CorruptStoreError):
+            attempt()
+    log_of(folder).unlink()
+    with pytest.raises(CorruptStoreError, match="restore a snapshot"):
+        LadybugGraph.repair(folder)

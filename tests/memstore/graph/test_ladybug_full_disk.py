@@ -1,0 +1,101 @@
+"""No space left: the call is undone, the error says so, and with space the graph goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstore.graph.ladybug import LadybugGraph
+from memstore.testing.graph_blocks import dump
+from memstore.testing.graph_double import MemoryGraph
+from memstore.testing.graph_writes import operations
+
+WRITER = """
+import json, resource, signal, sys
+from pathlib import Path
+from memstore.errors import StoreFullError
+from memstore.graph.ladybug import LadybugGraph
+from memstore.testing.graph_writes import operations
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+graph = LadybugGraph.open(folder, create=True)
+if limit:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+messages = []
+rows = graph.cypher("UNWIND range(1, 1000) AS i RETURN i").rows
+next(rows)
+for returned, operation in enumerate(operations(400)):
+    try:
+        operation(graph)
+    except StoreFullError as error:
+        messages.append(str(error))
+        break
+for again in (lambda: operation(graph), lambda: graph.schema_version(), graph.checkpoint):
+    try:
+        again()
+    except StoreFullError as error:
+        messages.append(str(error))
+graph.close()
+graph.close()
+print(json.dumps({"returned": returned, "messages": messages}))
+"""
+
+
+def write_until_full(folder: Path, limit: int = 0) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, str(folder), str(limit)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return json.loads(done.stdout)
+
+
+def check(folder: Path, said: dict[str, Any]) -> None:
+    """What had returned is there, what failed is there as a whole or not at all, and it can be done again."""
+    assert len(said["messages"]) == 4
+    assert all("no space is left" in message for message in said["messages"])
+    model = MemoryGraph()
+    todo = operations(400)
+    for _ in range(said["returned"]):
+        next(todo)(model)
+    without = dump(model)
+    failed = next(todo)
+    failed(model)
+    with LadybugGraph.open(folder, create=False) as graph:
+        assert dump(graph) in (without, dump(model))
+        failed(graph)
+        assert dump(graph) == dump(model)
+
+
+@pytest.mark.parametrize("limit", [1_000_000, 1_500_000, 2_345_678, 6_000_001])
+def test_a_limit_on_the_size_of_files(tmp_path: Path, limit: int) -> None:
+    said = write_until_full(tmp_path / "graph", limit)
+    check(tmp_path / "graph", said)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MB; `remount` in the test makes it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system may be mounted here (uid {os.geteuid()}): {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("size", ["4m", "5m", "7m"])
+def test_a_full_disk(small_disk: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(small_disk)], check=True)
+    said = write_until_full(small_disk / "graph")
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    check(small_disk / "graph", said)

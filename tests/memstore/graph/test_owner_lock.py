@@ -1,0 +1,90 @@
+"""One owner at a time, by name and pid."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memstore.errors import LocationError, LockedError
+from memstore.graph import lock
+from memstore.graph.ladybug import LadybugGraph
+from memstore.graph.lock import OwnerLock
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from memstore.graph.lock import OwnerLock
+lock = OwnerLock(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_another_process_is_named_and_its_lock_ends_with_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(LockedError, match=rf"process {holder.pid} \(since 20.*memstore serve") as refused:
+        OwnerLock(tmp_path)
+    assert refused.value.pid == holder.pid
+    holder.kill()
+    holder.wait()
+    OwnerLock(tmp_path).release()
+
+
+def test_a_graph_says_the_same(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(LockedError, match=str(holder.pid)):
+        LadybugGraph.open(tmp_path, create=True)
+    (tmp_path / "graph.lbdb").touch()
+    with pytest.raises(LockedError, match=str(holder.pid)):
+        LadybugGraph.repair(tmp_path)
+
+
+def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
+    held = OwnerLock(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in (tmp_path, tmp_path / "link"):
+        with pytest.raises(LockedError, match="this process") as refused:
+            OwnerLock(folder)
+        assert refused.value.pid == os.getpid()
+    held.release()
+    held.release()
+    OwnerLock(tmp_path).release()
+
+
+def test_the_kernel_refuses_as_well_where_the_registry_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = OwnerLock(tmp_path)
+    monkeypatch.setattr(lock, "_held", {})
+    with pytest.raises(LockedError, match=str(os.getpid())):
+        OwnerLock(tmp_path)
+    monkeypatch.undo()
+    held.release()
+
+
+def test_what_a_dead_owner_wrote_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "owner.lock").write_text("1 2020-01-01T00:00:00+00:00\n" * 9)
+    held = OwnerLock(tmp_path)
+    assert (tmp_path / "owner.lock").read_text().split()[0] == str(os.getpid())
+    held.release()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_no_place_for_a_lock(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(LocationError, match="cannot be written"):
+        OwnerLock(tmp_path)
