@@ -128,6 +128,7 @@ def write(path: Path, rollouts: Iterable[Rollout]) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The options; the defaults are those of the shipped files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="file for the rollouts of both checkpoints")
     parser.add_argument("--new", type=Path, help="file for rollouts of fresh problems by the last checkpoint")
