@@ -34,6 +34,7 @@ from memstore.ingest import IngestOptions, IngestSummary, ensure_cached, ingest
 from memstore.linking import LinkSummary, link_memory
 from memstore.links import LinkSettings
 from memstore.progress import Progress
+from memstore.restore import restore_snapshot
 from memstore.settings import Settings
 from memstore.snapshot import Snapshot
 from memstore.snapshot_take import take_snapshot
@@ -132,7 +133,7 @@ class Memory:
     @cached_property
     def cache(self) -> VectorCache:
         """Vectors by content hash."""
-        fingerprint = self._settled_fingerprint()
+        fingerprint = self.settled_fingerprint()
         return VectorCache.open(self.location / "embeddings" / str(fingerprint), fingerprint.dimension)
 
     @cached_property
@@ -140,7 +141,7 @@ class Memory:
         """The vector store, opened on first use."""
         from memstore.vectors.milvus import MilvusVectors
 
-        fingerprint = self._settled_fingerprint()
+        fingerprint = self.settled_fingerprint()
         return MilvusVectors.open(
             self.location / "vectors",
             fingerprint=str(fingerprint),
@@ -192,6 +193,10 @@ class Memory:
     def snapshot(self, *, texts: bool = True) -> Snapshot:
         """A frozen copy, in memory; without texts it is quicker and smaller."""
         return take_snapshot(self, texts=texts)
+
+    def restore(self, snapshot: Snapshot, *, merge: bool = False, progress: Progress | None = None) -> int:
+        """Write a snapshot into this memory; see `memstore.restore.restore_snapshot`."""
+        return restore_snapshot(self, snapshot, merge=merge, progress=progress)
 
     def stats(self) -> Stats:
         """What the memory holds, counted."""
@@ -266,7 +271,7 @@ class Memory:
         self.graph.write_meta(values)
         self._meta.update(values)
 
-    def _settled_fingerprint(self) -> Fingerprint:
+    def settled_fingerprint(self) -> Fingerprint:
         """The recorded fingerprint; an empty memory settles on the embedder in use now."""
         recorded = self.fingerprint
         if recorded is None:

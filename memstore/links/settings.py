@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from memstore.errors import InputError
 
@@ -28,4 +29,17 @@ class LinkSettings:
             raise InputError(f"exact_up_to counts rows, from 0 on, and it is {self.exact_up_to}.")
 
     def __str__(self) -> str:
-        return f"k={self.k} floor={self.floor:g} exact_up_to={self.exact_up_to}"
+        return f"k={self.k} floor={float(self.floor)!r} exact_up_to={self.exact_up_to}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The settings that `str` wrote.
+
+        Raises:
+            InputError: it did not write this.
+        """
+        try:
+            values = dict(part.split("=", 1) for part in text.split())
+            return cls(int(values["k"]), float(values["floor"]), int(values["exact_up_to"]))
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{text!r} are no link settings, as in 'k=5 floor=0.0 exact_up_to=200000'") from error

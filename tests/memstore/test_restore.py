@@ -1,0 +1,82 @@
+"""A snapshot restored is the memory it was taken of."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from memstore.errors import EmbedderError, InputError
+from memstore.graph.protocol import ScoreBatch
+from memstore.links import LinkSettings
+from memstore.memory import Memory
+from memstore.snapshot_files import load_snapshot, save_snapshot
+from memstore.testing.digest import memory_digest
+from memstore.testing.embedder import HashEmbedder
+
+
+def rollouts(path: Path, numbers: range) -> Path:
+    rows = [
+        {
+            "query": f"How many legs have {n} cats?",
+            "domain": "math",
+            "thinking": "" if sample == 2 else f"{n} times four ({sample})",
+            "answer": "" if sample == 1 else str(4 * n + sample),
+            "policy": f"p{sample}",
+            "run": "r",
+            "sample_index": sample,
+            "reward": float(sample == 0) if n % 2 else None,
+        }
+        for n in numbers
+        for sample in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Any:
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as opened:
+        opened.ingest([rollouts(tmp_path / "a.jsonl", range(12))])
+        opened.link(LinkSettings(k=3, floor=-0.25))
+        chosen = opened.snapshot().thinkings["id"].to_pylist()[:5]
+        for version in (1, 2):
+            scores = pa.table({"id": chosen, "probability": [0.1 * version] * 5, "reward": [0.0] * 5})
+            when = dt.datetime(2026, 1, version, tzinfo=dt.UTC)
+            model = {"id": f"m-{version}", "version": version, "metrics": "{}", "created_at": when}
+            opened.record_scores(ScoreBatch(model=model, scores=scores, properties={"scored_at": when}))
+        yield opened
+
+
+def test_restored_memory_is_the_same(memory: Memory, tmp_path: Path) -> None:
+    save_snapshot(memory.snapshot(), tmp_path / "snapshot")
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        assert other.restore(load_snapshot(tmp_path / "snapshot")) == 36
+        assert memory_digest(other) == memory_digest(memory)
+        assert other.verify().ok
+        assert other.ingest([tmp_path / "a.jsonl"]).added == 0
+
+
+def test_content_is_not_restored_over_unless_told_to_merge(memory: Memory, tmp_path: Path) -> None:
+    snapshot = memory.snapshot()
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        other.ingest([rollouts(tmp_path / "b.jsonl", range(10, 14))])
+        with pytest.raises(InputError, match="--merge"):
+            other.restore(snapshot)
+        assert other.restore(snapshot, merge=True) == 30
+        assert other.verify().ok
+        memory.ingest([tmp_path / "b.jsonl"])
+        other.link(memory.link_settings)
+        assert memory_digest(other) == memory_digest(memory)
+
+
+def test_another_embedder_and_a_snapshot_without_texts_are_refused(memory: Memory, tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder(dimension=8)) as other:
+        with pytest.raises(EmbedderError, match="vectors are of"):
+            other.restore(memory.snapshot())
+        with pytest.raises(InputError, match="without texts"):
+            other.restore(memory.snapshot(texts=False))
