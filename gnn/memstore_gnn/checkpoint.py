@@ -47,6 +47,7 @@ def save_model(model: RewardModel, folder: Path) -> None:
         "weights": hashlib.blake2b(weights, digest_size=16).hexdigest(),
         "features": list(model.prior.names),
         "networks": len(model.networks),
+        "widths": list(model.networks[0].widths) if model.networks else [],
         "calibration": asdict(model.calibration),
         "card": asdict(model.card),
     }
@@ -120,7 +121,7 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
     projection = Projection(tensors["projection.mean"].numpy(), tensors["projection.basis"].numpy())
     networks = []
     for position in range(described["networks"]):
-        network = RewardNetwork(len(prior.names), projection.basis.shape[1], card["settings"].network)
+        network = RewardNetwork(*described["widths"], card["settings"].network)
         prefix = f"network.{position}."
         state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         network.load_state_dict(state)

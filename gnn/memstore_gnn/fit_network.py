@@ -71,8 +71,7 @@ def fit_network(
     blocks = whole_queries(lesson.groups.query, settings.batch_rollouts)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        network = RewardNetwork(lesson.groups.features.shape[1], lesson.groups.query_x.shape[1], settings.network)
-        network.to(device)
+        network = RewardNetwork(*lesson.groups.widths, settings.network).to(device)
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )

@@ -90,11 +90,15 @@ def check_vectors(snapshot: Snapshot) -> None:
 
 
 class Target(NamedTuple):
-    """Groups to be read, with what the memory says about them; F features and at most k neighbours a node."""
+    """Groups to be read, with what the memory says about them.
+
+    The first `label_free` columns of `features` are functions of the group alone; the others are made of labels.
+    """
 
     snapshot: Snapshot
     groups: Groups
     features: FeatureTable
+    label_free: int
     domain: IntVector
     near_query: Nearest
     near_thinking: Nearest
@@ -115,8 +119,9 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
         LabelsNear(*part.queries.mean_label(near_query)),
         LabelsNear(*part.thinkings.mean_label(near_thinking)),
     )
-    features = structure_features(snapshot, groups).concat(evidence_features(snapshot, groups), labels)
-    return Target(snapshot, groups, features, domains(snapshot)[groups.query_of], near_query, near_thinking)
+    own = structure_features(snapshot, groups).concat(evidence_features(snapshot, groups))
+    domain = domains(snapshot)[groups.query_of]
+    return Target(snapshot, groups, own.concat(labels), len(own.names), domain, near_query, near_thinking)
 
 
 def domains(snapshot: Snapshot) -> IntVector:
@@ -166,7 +171,8 @@ def group_tensors(
         return Neighbours(put(found.position), put(found.cosine), put(found.present))
 
     return GroupTensors(
-        features=put(standardised),
+        features=put(standardised[:, : target.label_free]),
+        near_labels=put(standardised[:, target.label_free :]),
         thinking_x=put(projection.apply(snapshot.thinking_x, snapshot.thinking_has_x)),
         query_x=put(projection.apply(snapshot.query_x, snapshot.query_has_x)),
         query=put(groups.query_of),

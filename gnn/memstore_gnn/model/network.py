@@ -6,9 +6,9 @@ Two rounds of messages, source -> target:
 2. from the memory: labelled thinking -> thinking and labelled query -> query -> thinking, between different
    queries only, the neighbour's label being part of the message.
 
-Labels enter in the last round and nothing passes between queries after it, so a query's own labels cannot reach
-its own rollouts by any path (leave-own-query-out by construction): all labelled queries are trained on at once,
-each seeing the labels of all others. Attention is that of GATv2 (arXiv 2105.14491) with the cosine as edge feature.
+Labels enter in the last round, as do features made of labels, and nothing passes between queries after it, so a
+query's own labels cannot reach its own rollouts by any path (leave-own-query-out by construction): all labelled
+queries are trained on at once, each seeing the labels of all others. Attention is that of GATv2 (arXiv 2105.14491) with the cosine as edge feature.
 
 The correction is one number an answer: rollouts of a query that reach the same answer are right or wrong
 together. It is zero before training. No value depends on which groups are in the batch.
@@ -40,7 +40,8 @@ class GroupTensors:
     """Whole groups as tensors: T rollouts of Q queries that reach A answers (a missing answer is one of its own).
 
     Attributes:
-        features: float32 [T, F], standardised.
+        features: float32 [T, F], standardised, label-free: part of the states that others read.
+        near_labels: float32 [T, N], standardised features of neighbours' labels: read by the rollout itself only.
         thinking_x: float32 [T, P], projected vectors.
         query_x: float32 [Q, P].
         query: int64 [T], the query of each rollout, 0..Q-1.
@@ -50,6 +51,7 @@ class GroupTensors:
     """
 
     features: Tensor
+    near_labels: Tensor
     thinking_x: Tensor
     query_x: Tensor
     query: Tensor
@@ -58,12 +60,18 @@ class GroupTensors:
     near_thinking: Neighbours
     near_query: Neighbours
 
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """F, N and P: what a network for these groups is made with."""
+        return self.features.shape[1], self.near_labels.shape[1], self.query_x.shape[1]
+
     def take(self, rows: Tensor) -> GroupTensors:
         """Some groups: `rows` (int64) are all rollouts of some queries."""
         queries, query = torch.unique(self.query[rows], return_inverse=True)
         answers, answer = torch.unique(self.answer[rows], return_inverse=True)
         return GroupTensors(
             features=self.features[rows],
+            near_labels=self.near_labels[rows],
             thinking_x=self.thinking_x[rows],
             query_x=self.query_x[queries],
             query=query,
@@ -122,7 +130,7 @@ class Gather(nn.Module):
 
     def forward(self, members: Tensor, cell: Tensor, cells: int) -> Tensor:
         weight = softmax(self.attention(members), cell, num_nodes=cells)
-        value = self.value(members).view(len(members), self.heads, -1)
+        value = self.value(members).unflatten(1, (self.heads, -1))
         return scatter((weight[..., None] * value).flatten(1), cell, dim=0, dim_size=cells, reduce="sum")
 
 
@@ -160,11 +168,12 @@ class Recall(nn.Module):
 
 
 class RewardNetwork(nn.Module):
-    """See the module's docstring. `features` and `projection` are the widths F and P of its inputs."""
+    """See the module's docstring. `features`, `near_labels` and `projection` are the widths F, N and P of its inputs."""
 
-    def __init__(self, features: int, projection: int, settings: NetworkSettings) -> None:
+    def __init__(self, features: int, near_labels: int, projection: int, settings: NetworkSettings) -> None:
         super().__init__()
         hidden, heads = settings.hidden, settings.heads
+        self.widths = (features, near_labels, projection)
         self.dropout = nn.Dropout(settings.dropout)
         self.read = nn.Linear(features + 3 * projection, hidden)
         self.to_answer = Gather(hidden, heads)
@@ -172,7 +181,7 @@ class RewardNetwork(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.recall_thinking = Recall(hidden, heads, settings.label_dropout)
         self.recall_query = Recall(hidden, heads, settings.label_dropout)
-        self.mix = nn.Linear(4 * hidden, hidden)
+        self.mix = nn.Linear(4 * hidden + near_labels, hidden)
         self.head = nn.Linear(hidden, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -191,7 +200,7 @@ class RewardNetwork(nn.Module):
         """Round two: the correction of each rollout's logit, float32 [T]."""
         thinking = self.recall_thinking(states.thinking, groups.near_thinking, memory.thinking, memory.thinking_label)
         query = self.recall_query(states.query, groups.near_query, memory.query, memory.query_label)
-        parts = (states.thinking, states.query[groups.query], thinking, query[groups.query])
+        parts = (states.thinking, states.query[groups.query], thinking, query[groups.query], groups.near_labels)
         mixed = self.dropout(functional.gelu(self.mix(torch.cat(parts, dim=1))))
         single = self.head(mixed).squeeze(1)
         return scatter(single, groups.answer, dim=0, dim_size=groups.answers, reduce="mean")[groups.answer]

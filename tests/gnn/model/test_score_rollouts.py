@@ -1,0 +1,144 @@
+"""A rollout has one score: in the memory unlabelled, from a file, alone or with others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memstore.errors import InputError, ModelError
+from memstore.snapshot import Snapshot
+from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.loader import subgraph
+from memstore_gnn.overlay import overlay
+from memstore_gnn.score import score_memory, score_rollouts
+
+
+def without(trained: Any, rows: np.ndarray) -> tuple[Snapshot, Snapshot, np.ndarray]:
+    """The memory without some rollouts, those rollouts as a file would bring them, and the memory's labels."""
+    thinkings = trained.snapshot.thinkings["id"].to_numpy()
+    gone = set(thinkings[rows])
+    kept = np.array([name not in gone for name in thinkings])
+    return _only(trained.snapshot, kept), _only(trained.snapshot, ~kept), trained.reward[kept]
+
+
+def _only(snapshot: Snapshot, keep: np.ndarray) -> Snapshot:
+    """The rollouts to keep, their queries and answers."""
+    from memstore_gnn import loader
+
+    def touched(sources: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
+        mask = np.zeros(size, bool)
+        mask[targets[keep[sources]]] = True
+        return mask
+
+    generates, leads, produced = (snapshot.edges[name] for name in ("generates", "leads_to", "produced"))
+    kept = {
+        "query": touched(generates.target, generates.source, snapshot.queries.num_rows),
+        "thinking": keep,
+        "answer": touched(leads.source, leads.target, snapshot.answers.num_rows),
+        "run": touched(produced.target, produced.source, snapshot.runs.num_rows),
+        "model": np.ones(snapshot.reward_models.num_rows, bool),
+    }
+    return loader._cut(snapshot, kept)
+
+
+def test_only_unlabelled_rollouts_are_scored_unless_asked(trained: Any) -> None:
+    scores = score_memory(trained.model, trained.snapshot, reward=trained.reward)
+    ids = trained.snapshot.thinkings["id"].to_numpy()
+    assert scores.id.tolist() == ids[trained.new].tolist()
+    assert np.allclose(scores.probability, trained.probability()[trained.new], atol=1e-6)
+    assert set(scores.source) == {"predicted"}
+    assert np.array_equal(scores.reward, scores.probability)
+    everything = score_memory(trained.model, trained.snapshot, only_unlabelled=False, reward=trained.reward)
+    assert len(everything.id) == len(ids)
+    labelled = ~trained.new
+    assert set(everything.source[labelled]) == {"ground_truth"}
+    assert np.array_equal(everything.reward[labelled], trained.reward[labelled])
+    assert not np.array_equal(everything.probability[labelled], trained.reward[labelled])
+
+
+def test_a_fully_labelled_memory_has_nothing_to_score(trained: Any) -> None:
+    assert not len(score_memory(trained.model, trained.snapshot).id)
+
+
+def test_new_queries_score_as_if_they_were_in_the_memory(trained: Any) -> None:
+    inside = dict(zip(*score_memory(trained.model, trained.snapshot, reward=trained.reward)[:2], strict=True))
+    memory, new, reward = without(trained, np.flatnonzero(trained.new))
+    scores = score_rollouts(trained.model, memory, new, reward=reward)
+    assert sorted(scores.id) == sorted(inside)
+    for rollout, probability in zip(scores.id, scores.probability, strict=True):
+        assert probability == pytest.approx(inside[rollout], abs=1e-4)
+
+
+def test_new_rollouts_of_a_known_query_are_read_in_its_group(trained: Any) -> None:
+    """Two rollouts of an unlabelled query and two of a labelled one come from a file."""
+    query = query_of_thinkings(trained.snapshot)
+    rows = np.concatenate((np.flatnonzero(query == 27)[:2], np.flatnonzero(query == 3)[:2]))
+    reward = trained.reward.copy()
+    reward[rows] = np.nan
+    expected = trained.probability(reward=reward)[rows]
+    memory, new, labels = without(replace(trained, reward=reward), rows)
+    assert new.thinkings.num_rows == 4
+    scores = score_rollouts(trained.model, memory, new, reward=labels)
+    by_id = dict(zip(scores.id, scores.probability, strict=True))
+    for row, probability in zip(rows, expected, strict=True):
+        assert by_id[trained.snapshot.thinkings["id"][int(row)].as_py()] == pytest.approx(probability, abs=1e-4)
+    alone = score_rollouts(
+        trained.model, subgraph(memory, _labelled(memory, labels)), new, reward=_kept(memory, labels)
+    )
+    assert not np.allclose(alone.probability, scores.probability)
+
+
+def _labelled(memory: Snapshot, labels: np.ndarray) -> list[str]:
+    query = query_of_thinkings(memory)
+    keep = sorted(set(query[np.isfinite(labels)]) - {3})
+    return [memory.queries["id"][int(row)].as_py() for row in keep]
+
+
+def _kept(memory: Snapshot, labels: np.ndarray) -> np.ndarray:
+    query = query_of_thinkings(memory)
+    return labels[np.isin(query, sorted(set(query[np.isfinite(labels)]) - {3}))]
+
+
+def test_one_group_or_all_at_once_is_the_same(trained: Any) -> None:
+    memory, new, reward = without(trained, np.flatnonzero(trained.new))
+    recollection = trained.model.recall(memory, reward)
+    together = score_rollouts(trained.model, memory, new, reward=reward, recollection=recollection)
+    by_id = dict(zip(together.id, together.probability, strict=True))
+    for query in new.queries["id"].to_pylist():
+        one = score_rollouts(trained.model, memory, subgraph(new, [query]), reward=reward, recollection=recollection)
+        for rollout, probability in zip(one.id, one.probability, strict=True):
+            assert probability == pytest.approx(by_id[rollout], abs=1e-5)
+
+
+def test_a_labelled_rollout_in_a_file_keeps_its_label(trained: Any) -> None:
+    part = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[:1])
+    scores = score_rollouts(trained.model, trained.snapshot, part, reward=trained.reward)
+    assert set(scores.source) == {"ground_truth"}
+    assert np.array_equal(scores.reward, trained.reward[query_of_thinkings(trained.snapshot) == 0])
+
+
+def test_rollouts_of_another_embedder_are_refused(trained: Any) -> None:
+    new = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[-1:])
+    other = replace(new, manifest=replace(new.manifest, embedder="another"))
+    with pytest.raises(ModelError, match="embedder"):
+        score_rollouts(trained.model, trained.snapshot, other, reward=trained.reward)
+    narrow = replace(new, thinking_x=new.thinking_x[:, :4], query_x=new.query_x[:, :4])
+    with pytest.raises(InputError, match="dimension 4 and the memory's have 16"):
+        overlay(trained.snapshot, narrow)
+
+
+def test_an_overlay_is_the_memory_as_if_ingested(trained: Any) -> None:
+    query = query_of_thinkings(trained.snapshot)
+    memory, new, _ = without(trained, np.flatnonzero(query == 5)[::2])
+    laid = overlay(memory, new)
+    whole = subgraph(trained.snapshot, [trained.snapshot.queries["id"][5].as_py()])
+    assert laid.thinkings.equals(whole.thinkings)
+    assert laid.answers.equals(whole.answers)
+    assert np.array_equal(laid.thinking_x, whole.thinking_x)
+    for name in ("generates", "leads_to", "produced"):
+        assert np.array_equal(laid.edges[name].source, whole.edges[name].source), name
+        assert np.array_equal(laid.edges[name].target, whole.edges[name].target), name
+    assert laid.edges["leads_to"].properties.equals(whole.edges["leads_to"].properties)
