@@ -121,7 +121,8 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
     projection = Projection(tensors["projection.mean"].numpy(), tensors["projection.basis"].numpy())
     networks = []
     for position in range(described["networks"]):
-        network = RewardNetwork(*described["widths"], card["settings"].network)
+        features, near_labels, projected = described["widths"]
+        network = RewardNetwork(features, near_labels, projected, card["settings"].network)
         prefix = f"network.{position}."
         state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         network.load_state_dict(state)

@@ -8,7 +8,8 @@ Two rounds of messages, source -> target:
 
 Labels enter in the last round, as do features made of labels, and nothing passes between queries after it, so a
 query's own labels cannot reach its own rollouts by any path (leave-own-query-out by construction): all labelled
-queries are trained on at once, each seeing the labels of all others. Attention is that of GATv2 (arXiv 2105.14491) with the cosine as edge feature.
+queries are trained on at once, each seeing the labels of all others. Attention is that of GATv2 (arXiv 2105.14491)
+with the cosine as edge feature.
 
 The correction is one number an answer: rollouts of a query that reach the same answer are right or wrong
 together. It is zero before training. No value depends on which groups are in the batch.
@@ -168,7 +169,7 @@ class Recall(nn.Module):
 
 
 class RewardNetwork(nn.Module):
-    """See the module's docstring. `features`, `near_labels` and `projection` are the widths F, N and P of its inputs."""
+    """See the module's docstring; `features`, `near_labels` and `projection` are the widths F, N and P of its input."""
 
     def __init__(self, features: int, near_labels: int, projection: int, settings: NetworkSettings) -> None:
         super().__init__()

@@ -85,21 +85,17 @@ def test_new_rollouts_of_a_known_query_are_read_in_its_group(trained: Any) -> No
     by_id = dict(zip(scores.id, scores.probability, strict=True))
     for row, probability in zip(rows, expected, strict=True):
         assert by_id[trained.snapshot.thinkings["id"][int(row)].as_py()] == pytest.approx(probability, abs=1e-4)
-    alone = score_rollouts(
-        trained.model, subgraph(memory, _labelled(memory, labels)), new, reward=_kept(memory, labels)
-    )
-    assert not np.allclose(alone.probability, scores.probability)
+    strangers = subgraph(memory, [name for name in memory.queries["id"].to_pylist() if name not in _ids(new)])
+    kept = labels[~np.isin(query_of_thinkings(memory), _positions(memory, new))]
+    assert not np.allclose(score_rollouts(trained.model, strangers, new, reward=kept).probability, scores.probability)
 
 
-def _labelled(memory: Snapshot, labels: np.ndarray) -> list[str]:
-    query = query_of_thinkings(memory)
-    keep = sorted(set(query[np.isfinite(labels)]) - {3})
-    return [memory.queries["id"][int(row)].as_py() for row in keep]
+def _ids(snapshot: Snapshot) -> set[str]:
+    return set(snapshot.queries["id"].to_pylist())
 
 
-def _kept(memory: Snapshot, labels: np.ndarray) -> np.ndarray:
-    query = query_of_thinkings(memory)
-    return labels[np.isin(query, sorted(set(query[np.isfinite(labels)]) - {3}))]
+def _positions(memory: Snapshot, new: Snapshot) -> list[int]:
+    return [row for row, name in enumerate(memory.queries["id"].to_pylist()) if name in _ids(new)]
 
 
 def test_one_group_or_all_at_once_is_the_same(trained: Any) -> None:
