@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Annotated
 
@@ -32,6 +32,7 @@ from memstore_cli.ingest import ingest
 from memstore_cli.label import label
 from memstore_cli.link import link
 from memstore_cli.models import models
+from memstore_cli.restore import restore
 from memstore_cli.score import score
 from memstore_cli.snapshot import snapshot
 from memstore_cli.stats import stats
@@ -49,12 +50,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for panel, verbs in {
+VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Fill": (ingest, link, label),
-    "Look": (stats, cypher, verify, snapshot),
+    "Look": (stats, cypher, verify),
     "Predict rewards": (train, score, evaluate, models),
+    "Keep": (snapshot, restore),
     "Try": (demo,),
-}.items():
+}
+"""The verbs by what they are for, as the help shows them."""
+
+for panel, verbs in VERBS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
 

@@ -131,6 +131,22 @@ def test_snapshot_is_written_once(memory: Path, tmp_path: Path, command: Callabl
     assert small["bytes"] < done["bytes"]
 
 
+def test_restore_makes_the_memory_again(memory: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+    assert command("snapshot", tmp_path / "frozen", "--memory", memory).code == 0
+    done = command("restore", tmp_path / "frozen", "--memory", tmp_path / "again", "--json")
+    assert done.code == 0, done.err
+    assert done.document["added"] == QUERIES * ROLLOUTS
+    before, after = (command("stats", "--memory", m, "--json").document for m in (memory, tmp_path / "again"))
+    assert before == after
+    refused = command("restore", tmp_path / "frozen", "--memory", tmp_path / "again")
+    assert (refused.code, refused.out) == (1, "")
+    merged = command("restore", tmp_path / "frozen", "--memory", tmp_path / "again", "--merge")
+    assert merged.code == 0, merged.err
+    assert "0 rollouts added" in merged.out
+    missing = command("restore", tmp_path / "none", "--memory", tmp_path / "third")
+    assert (missing.code, missing.out) == (1, "")
+
+
 def test_label(copy: Path, command: Callable[..., Any]) -> None:
     find = "MATCH (t:Thinking) WHERE t.reward IS NULL RETURN t.id AS id ORDER BY id LIMIT 1"
     rollout = command("cypher", find, "--memory", copy, "--json").document[0]["id"]

@@ -1,0 +1,35 @@
+"""`memstore restore`: a snapshot becomes a memory again, or joins one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memstore_cli.opening import opened
+from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
+from memstore_cli.output import counted, print_json
+from memstore_cli.progress import watched
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A snapshot, as memstore snapshot wrote it.")],
+    memory: MemoryOption = "",
+    merge: Annotated[bool, typer.Option("--merge", help="Add it to a memory that has content.")] = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a snapshot into a new memory, or with --merge into one that has content."""
+    from memstore.snapshot_files import load_snapshot
+
+    started = time.perf_counter()
+    taken = load_snapshot(folder)
+    with opened(memory, create=True, device=device) as store, watched(as_json) as progress:
+        added = store.restore(taken, merge=merge, progress=progress)
+    seconds = round(time.perf_counter() - started, 3)
+    if as_json:
+        print_json({"snapshot": taken.manifest.id, "added": added, "seconds": seconds})
+    else:
+        print(f"snapshot {taken.manifest.id} is in {memory}: {counted(added, 'rollout')} added, {seconds:.1f} s")
