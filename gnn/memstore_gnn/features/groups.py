@@ -150,3 +150,9 @@ def over_answer(table: FeatureTable, groups: Groups) -> FeatureTable:
     names = tuple(name + "@answer" for name in table.names)
     values = groups.answer.mean(table.values) - groups.query.mean(table.values)
     return FeatureTable(names, values.astype(np.float32))
+
+
+def share_logit(share: Array, size: Array) -> FloatVector:
+    """Log odds of a share of `size` votes, half a vote added to both sides."""
+    votes = share * size
+    return np.asarray(np.log((votes + 0.5) / (size - votes + 0.5)), np.float64)

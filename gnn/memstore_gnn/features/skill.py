@@ -1,8 +1,9 @@
 """How far a way of writing can be trusted, learned without a label: do rollouts that are worded like this one agree
 with their siblings?
 
-A ridge regression from the words and marks of a thinking to the share of siblings that gave the same answer (less
-the group's mean), over all rollouts of a memory. What it predicts of a rollout is its skill; votes weighted by
+A ridge regression from the words and marks of a thinking, and from numbers about it (length, wording, equations that
+hold, a shown example that fails) cut into bins, to the share of siblings that gave the same answer (less the group's
+mean), over all rollouts of a memory. What it predicts of a rollout is its skill; votes weighted by
 exp(skill) are a better consensus than plain ones wherever some rollouts are written by a better hand than others,
 and the regression is fitted a second time to those. Who wrote a rollout is never looked at, only how.
 
@@ -13,28 +14,40 @@ and one of the memory are treated alike. The hashing is scikit-learn's (MurmurHa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
 from memstore.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
-from memstore_gnn.features.groups import Groups
+from memstore_gnn.features.groups import Groups, share_logit
 from memstore_gnn.features.outline import answer_texts
 from memstore_gnn.features.table import FeatureTable
 
 FOLDS = 5
 BUCKETS = 2**15
 PENALTY = 5.0
-SHARPNESS = 10.0
+SHARPNESS = 8.0
 """Weight of a vote: exp(sharpness x skill)."""
+BINS = 10
+BIN_WEIGHT = 0.15
+"""Length of a bin's indicator beside the words' unit length."""
 LIMIT = 3000
 """Characters of a text that are read, its end."""
+INPUTS = (
+    "doubt", "conclusion", "markup", "options_named", "ends", "repetition", "words_per_line", "first_person",
+    "query_words", "option_last", "option_share", "equations", "equation_errors", "any_equation_wrong",
+    "log_length", "length_z", "steps", "answer_log_length", "query_numbers", "new_numbers", "integer", "fraction",
+    "negative", "log_nodes", "returns", "loops", "branches", "comment_share", "empty_body", "parses", "failed_any",
+    "passed", "raises",
+)  # fmt: skip
 _TOKEN = r"[A-Za-z]+|[^\sA-Za-z0-9]|\n|\d"
 
 
@@ -43,28 +56,48 @@ class SkillModel:
     """A fitted regression: what a new group is scored with.
 
     Attributes:
-        weights: float32 [FOLDS + 1, BUCKETS]; a model without each fold, and last the one fitted to all.
+        names: the numbers that are cut into bins, [C].
+        edges: float32 [C, BINS - 1], ascending.
+        weights: float32 [FOLDS + 1, BUCKETS + C x BINS]; a model without each fold, and last the one fitted to all.
     """
 
+    names: tuple[str, ...]
+    edges: NDArray[np.float32]
     weights: NDArray[np.float32]
 
-    def skill(self, words: Any, fold: IntVector) -> FloatVector:
+    def skill(self, texts: Sequence[str], numbers: FeatureTable, fold: IntVector) -> FloatVector:
         """Raw skill float64 [T]. `fold` is the model that each row takes: its own fold's, or -1 for the last."""
-        out = np.zeros(words.shape[0])
-        for model in np.unique(fold):
-            rows = fold == model
-            out[rows] = words[rows] @ self.weights[model]
-        return out
+        return _apply(self.weights, _inputs(texts, numbers.select(self.names), self.edges), fold)
 
 
-def words_of(texts: list[str]) -> Any:
-    """Sparse [T, BUCKETS]: words, marks and their pairs, damped and of unit length."""
+def skill_inputs(names: Sequence[str]) -> list[str]:
+    """Those of the label-free features that a skill is learned from: how it is written, not what others wrote."""
+    wanted = {form for name in INPUTS for form in (name, name + "-group")}
+    return [name for name in names if name in wanted]
+
+
+def _inputs(texts: Sequence[str], numbers: FeatureTable, edges: NDArray[np.float32]) -> csr_matrix:
+    """Words, marks and their pairs, damped and of unit length; then the bins. Sparse [T, BUCKETS + C x BINS]."""
     hashing = HashingVectorizer(
         ngram_range=(1, 2), n_features=BUCKETS, token_pattern=_TOKEN, norm=None, alternate_sign=False, lowercase=False
     )
     words = hashing.transform(text[-LIMIT:] for text in texts)
     words.data = np.log1p(words.data)
-    return normalize(words)
+    rows, columns = numbers.values.shape
+    bins = np.empty((rows, columns), np.int64)
+    for c in range(columns):
+        bins[:, c] = np.searchsorted(edges[c], numbers.values[:, c], side="right") + c * BINS
+    starts = np.arange(rows + 1) * columns
+    indicators = csr_matrix((np.full(bins.size, BIN_WEIGHT), bins.ravel(), starts), shape=(rows, columns * BINS))
+    return hstack([normalize(words), indicators]).tocsr()
+
+
+def _apply(weights: NDArray[np.float32], inputs: csr_matrix, fold: IntVector) -> FloatVector:
+    out = np.zeros(inputs.shape[0])
+    for model in np.unique(fold):
+        rows = fold == model
+        out[rows] = inputs[rows] @ weights[model]
+    return out
 
 
 def texts_of(snapshot: Snapshot) -> list[str]:
@@ -80,27 +113,38 @@ def folds_of(snapshot: Snapshot) -> IntVector:
     return np.array([int.from_bytes(digest, "big") % FOLDS for digest in digests], np.int64)
 
 
-def fit_skill(words: Any, groups: Groups, fold: IntVector) -> SkillModel:
+class FittedSkill(NamedTuple):
+    """A model, and the raw skill float64 [T] of the rollouts it was fitted to, each without its own query's fold."""
+
+    model: SkillModel
+    skill: FloatVector
+
+
+def fit_skill(texts: Sequence[str], numbers: FeatureTable, groups: Groups, fold: IntVector) -> FittedSkill:
     """Fit to a memory's rollouts, twice: to plain votes and to the votes as the first fit weighs them.
 
     Args:
+        numbers: label-free features, `skill_inputs` among them.
         fold: int64 [T].
     """
-    target = weighted_votes(groups, np.zeros(len(fold)))[1]
-    model = _fit(words, groups, target, fold)
-    target = weighted_votes(groups, model.skill(words, fold))[1]
-    return _fit(words, groups, target, fold)
+    numbers = numbers.select(skill_inputs(numbers.names))
+    levels = np.arange(1, BINS) / BINS
+    edges = np.quantile(numbers.values, levels, axis=0).T.astype(np.float32) if len(numbers) else np.zeros((0, 0))
+    inputs = _inputs(texts, numbers, edges)
+    weights = _fit(inputs, groups, weighted_votes(groups, np.zeros(len(fold)))[1], fold)
+    weights = _fit(inputs, groups, weighted_votes(groups, _apply(weights, inputs, fold))[1], fold)
+    return FittedSkill(SkillModel(numbers.names, edges, weights), _apply(weights, inputs, fold))
 
 
-def _fit(words: Any, groups: Groups, target: FloatVector, fold: IntVector) -> SkillModel:
+def _fit(inputs: csr_matrix, groups: Groups, target: FloatVector, fold: IntVector) -> NDArray[np.float32]:
     centred = target - groups.query.mean(target)
-    weights = np.zeros((FOLDS + 1, words.shape[1]), np.float32)
+    weights = np.zeros((FOLDS + 1, inputs.shape[1]), np.float32)
     for model in range(FOLDS + 1):
         rows = np.flatnonzero(fold != model)
         if len(rows) and centred[rows].any():
-            ridge = Ridge(alpha=PENALTY, solver="sparse_cg", tol=1e-4, fit_intercept=False)
-            weights[model] = ridge.fit(words[rows], centred[rows]).coef_
-    return SkillModel(weights)
+            ridge = Ridge(alpha=PENALTY, solver="sparse_cg", tol=1e-3, fit_intercept=False)
+            weights[model] = ridge.fit(inputs[rows], centred[rows]).coef_
+    return weights
 
 
 def weighted_votes(groups: Groups, skill: FloatVector) -> tuple[FloatVector, FloatVector]:
@@ -124,6 +168,7 @@ def skill_table(groups: Groups, skill: FloatVector) -> FeatureTable:
             "skill": relative,
             "skill@answer": groups.answer.mean(relative),
             "skilled_share": share,
+            "skilled_logit": share_logit(share, groups.query.size),
             "skilled_others": others,
             "skilled_first": best,
             "skilled_margin": share - best,
@@ -133,8 +178,7 @@ def skill_table(groups: Groups, skill: FloatVector) -> FeatureTable:
     )
 
 
-def skill_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
-    """Fit to a snapshot and describe its rollouts, each by a model that has not seen its query: float32 [T, 7]."""
-    words = words_of(texts_of(snapshot))
+def skill_features(snapshot: Snapshot, groups: Groups, numbers: FeatureTable) -> FeatureTable:
+    """Fit to a snapshot and describe its rollouts, each by a model that has not seen its query: float32 [T, 8]."""
     fold = folds_of(snapshot)[groups.query_of]
-    return skill_table(groups, fit_skill(words, groups, fold).skill(words, fold))
+    return skill_table(groups, fit_skill(texts_of(snapshot), numbers, groups, fold).skill)

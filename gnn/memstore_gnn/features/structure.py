@@ -11,7 +11,7 @@ import numpy as np
 
 from memstore.snapshot import Snapshot
 from memstore.types import FloatMatrix, FloatVector
-from memstore_gnn.features.groups import Array, Groups, groups_of, over_answer
+from memstore_gnn.features.groups import Array, Groups, groups_of, over_answer, share_logit
 from memstore_gnn.features.outline import outline_columns
 from memstore_gnn.features.table import FeatureTable
 
@@ -55,6 +55,7 @@ def vote_columns(groups: Groups) -> dict[str, Array]:
         "share": share,
         "others_share": np.where(size > 1, (votes - groups.answered) / np.maximum(size - 1, 1), 0.0),
         "smoothed_share": (votes + 0.5) / (size + 1.5),
+        "share_logit": share_logit(share, size),
         "log_votes": np.log1p(votes),
         "majority": groups.answered & (votes >= first),
         "majority_margin": (votes - np.where(votes >= first, second, first)) / size,
