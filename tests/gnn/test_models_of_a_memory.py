@@ -1,0 +1,142 @@
+"""Reward models on an open memory: versions, which labels they may look at, and how scores are written out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memstore.errors import InputError, ModelError
+from memstore.memory import Memory
+from memstore.testing.embedder import HashEmbedder
+from memstore_gnn.evaluate import EvaluationRow
+from memstore_gnn.memory_verbs import (
+    PREDICTORS,
+    TrainSummary,
+    evaluate_memory,
+    open_model,
+    overall,
+    predictor_named,
+    score_file,
+    score_memory_rollouts,
+    train_memory,
+    visible_to,
+)
+from memstore_gnn.model_list import list_models
+
+QUERIES, ROLLOUTS = 12, 3
+
+
+def rollouts(queries: int = QUERIES, first: int = 0, **other: Any) -> list[dict[str, Any]]:
+    """Sums; of every other query one rollout is wrong."""
+    rows = []
+    for number in range(first, first + queries):
+        for sample in range(ROLLOUTS):
+            wrong = sample == 0 and number % 2 == 0
+            answer = str(number + 7 + wrong)
+            row = {"query": f"{number} + 7?", "dataset": "sums", "domain": "math", "policy": "p", "run": "r"}
+            row |= {"thinking": f"try {sample}: {answer}", "answer": answer, "sample_index": sample}
+            rows.append(row | {"reward": float(not wrong)} | other)
+    return rows
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Memory, TrainSummary, TrainSummary]]:
+    """A memory, half of whose queries are labelled, with a model of half of the labels and then one of all."""
+    folder = tmp_path_factory.mktemp("trained")
+    rows = rollouts() + rollouts(QUERIES, QUERIES, reward=None)
+    with Memory.open(folder / "memory", create=True, embedder=HashEmbedder()) as memory:
+        memory.ingest([write(folder / "rows.jsonl", rows)])
+        half = train_memory(memory, budget=0.5, epochs=2, device="cpu")
+        yield memory, half, train_memory(memory, epochs=2, device="cpu")
+
+
+def test_models_have_versions_and_the_newest_is_taken(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+    memory, half, whole = trained
+    assert [(entry.model, entry.version) for entry in list_models(memory)] == [(whole.model, 2), (half.model, 1)]
+    assert open_model(memory).card.id == whole.model
+    assert open_model(memory, half.model, "cpu").card.id == half.model
+    with pytest.raises(ModelError, match="has no reward model 'm-none'; it has "):
+        open_model(memory, "m-none")
+
+
+def test_training_again_is_the_same_model(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+    memory, half, _ = trained
+    assert train_memory(memory, budget=0.5, epochs=2, device="cpu").model == half.model
+    assert len(list_models(memory)) == 2
+
+
+def test_a_budget_hides_labels_from_scoring_too(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+    memory, half, whole = trained
+    snapshot = memory.snapshot()
+    assert np.isfinite(visible_to(open_model(memory, half.model), snapshot)).sum() == QUERIES // 2 * ROLLOUTS
+    assert np.isfinite(visible_to(open_model(memory, whole.model), snapshot)).sum() == QUERIES * ROLLOUTS
+    assert score_memory_rollouts(memory, model=half.model).scored == (QUERIES // 2 + QUERIES) * ROLLOUTS
+    assert score_memory_rollouts(memory).scored == QUERIES * ROLLOUTS
+    assert {entry.version: entry.scored for entry in list_models(memory)} == {1: 54, 2: 36}
+
+
+def test_a_file_is_scored_in_order_and_not_added(
+    trained: tuple[Memory, TrainSummary, TrainSummary], tmp_path: Path
+) -> None:
+    memory, _, whole = trained
+    before = memory.stats()
+    rows = [row | {"query_id": f"k{number}"} for number, row in enumerate(rollouts(2, 100))]
+    known = rollouts(1)
+    summary = score_file(memory, write(tmp_path / "new.jsonl", rows[::-1] + known), output=tmp_path / "scores.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert summary.scored == len(lines) == 9
+    assert [line["query_id"] for line in lines[:6]] == [f"k{number}" for number in range(6)]
+    assert all(line["query_id"].startswith("q-") for line in lines[6:])
+    assert [line["sample_index"] for line in lines[6:]] == [0, 1, 2]
+    assert [(line["source"], line["reward"]) for line in lines[6:]] == [
+        ("ground_truth", 0.0),
+        ("ground_truth", 1.0),
+        ("ground_truth", 1.0),
+    ]
+    assert all(line["reward"] == line["probability"] and line["source"] == "predicted" for line in lines[:6])
+    assert {line["model"] for line in lines} == {whole.model}
+    assert memory.stats() == before
+
+
+def test_scores_are_refused_a_place_before_the_work(
+    trained: tuple[Memory, TrainSummary, TrainSummary], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        score_memory_rollouts(trained[0], output=tmp_path / "none" / "scores.jsonl")
+    with pytest.raises(InputError, match="is a folder"):
+        score_memory_rollouts(trained[0], output=tmp_path)
+
+
+def row(rollouts: int, auc: float) -> EvaluationRow:
+    return EvaluationRow("d", "attention", 0.2, 0, 1, rollouts, auc, 0.5, 0.5, 0.5, 0.5, 0.1, 0.2)
+
+
+def test_figures_of_several_datasets_are_weighted_by_their_rollouts() -> None:
+    figures = overall([row(10, 0.9), row(30, 0.5), row(7, float("nan"))])
+    assert figures["auc"] is not None
+    assert math.isclose(figures["auc"], 0.6)
+    assert overall([row(7, float("nan"))])["auc"] is None
+    assert overall([])["brier"] is None
+
+
+def test_every_predictor_has_its_name() -> None:
+    assert [predictor_named(name).name for name in PREDICTORS] == list(PREDICTORS)
+
+
+def test_evaluate_leaves_the_memory_as_it_was(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+    memory, _, _ = trained
+    before = memory.stats()
+    rows = evaluate_memory(memory, predictors=["constant", "knn"], budgets=[0.5], seeds=[0, 1])
+    assert [(r.predictor, r.seed) for r in rows] == [("constant", 0), ("knn", 0), ("constant", 1), ("knn", 1)]
+    assert memory.stats() == before
