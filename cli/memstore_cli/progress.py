@@ -61,7 +61,7 @@ class Bars:
         task = self._tasks.get(name)
         if task is None:
             task = self._tasks[name] = self._bars.add_task(name, total=total)
-        elif self._bars.tasks[task].finished or self._bars.tasks[task].total != total:
+        elif self._bars.tasks[task].total != total:
             self._bars.reset(task, total=total)
         self._current = task
 
@@ -83,10 +83,8 @@ class Lines:
     def stage(self, name: str, total: int | None = None) -> None:
         """Note what is being done."""
         done, before = self._state.get(name, (0, total))
-        if before != total or (total is not None and done >= total):
-            done = 0
         self._name = name
-        self._state[name] = (done, total)
+        self._state[name] = (done if before == total else 0, total)
 
     def advance(self, done: int) -> None:
         """Count, and say so when it is time."""
@@ -96,5 +94,4 @@ class Lines:
         if time.monotonic() - self._said < self._every:
             return
         self._said = time.monotonic()
-        share = f" ({now / total:.0%})" if total else ""
-        print(f"{self._name}: {now:,}{f' of {total:,}' if total else ''}{share}", file=sys.stderr)
+        print(f"{self._name}: {f'{now / total:.0%}' if total else f'{now:,}'}", file=sys.stderr)
