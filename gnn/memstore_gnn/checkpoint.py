@@ -46,6 +46,7 @@ def save_model(model: RewardModel, folder: Path) -> None:
         "version": VERSION,
         "weights": hashlib.blake2b(weights, digest_size=16).hexdigest(),
         "features": list(model.prior.names),
+        "places": list(model.prior.places),
         "networks": len(model.networks),
         "widths": list(model.networks[0].widths) if model.networks else [],
         "calibration": asdict(model.calibration),
@@ -116,6 +117,7 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
         tuple(described["features"]),
         tensors["prior.mean"].numpy(),
         tensors["prior.scale"].numpy(),
+        tuple(described["places"]),
         tensors["prior.weights"].numpy(),
     )
     projection = Projection(tensors["projection.mean"].numpy(), tensors["projection.basis"].numpy())

@@ -112,7 +112,7 @@ def fit(
     _check_labels(label, query)
     fold = _folds(query, settings.members, seed)
     target = read_target(part.snapshot, part)
-    prior, held_out = fit_prior(target.features.rows(rows), label, query, target.domain[rows], fold)
+    prior, held_out = fit_prior(target.features.rows(rows), label, query, [target.places[row] for row in rows], fold)
     held_out = Partition.of(part.groups.answer.cell[rows]).mean(held_out)
     projection = fit_projection(part, settings.network.projection)
     where = pick_device(device)

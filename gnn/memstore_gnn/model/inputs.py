@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memstore.errors import ModelError
 from memstore.snapshot import Snapshot
-from memstore.types import DOMAINS, BoolVector, FloatMatrix, FloatVector, IntVector
+from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
 from memstore_gnn.features.evidence import evidence_features
 from memstore_gnn.features.groups import Groups, groups_of, query_of_thinkings
 from memstore_gnn.features.labels import NEIGHBOURS, LabelsNear, label_table, labelled_queries, labelled_thinkings
@@ -99,7 +99,7 @@ class Target(NamedTuple):
     groups: Groups
     features: FeatureTable
     label_free: int
-    domain: IntVector
+    places: list[str]
     near_query: Nearest
     near_thinking: Nearest
 
@@ -120,15 +120,16 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
         LabelsNear(*part.thinkings.mean_label(near_thinking)),
     )
     own = structure_features(snapshot, groups).concat(evidence_features(snapshot, groups))
-    domain = domains(snapshot)[groups.query_of]
-    return Target(snapshot, groups, own.concat(labels), len(own.names), domain, near_query, near_thinking)
+    places = places_of(snapshot, groups)
+    return Target(snapshot, groups, own.concat(labels), len(own.names), places, near_query, near_thinking)
 
 
-def domains(snapshot: Snapshot) -> IntVector:
-    """int64 [Q]: each query's domain as a position in `DOMAINS`; `other` where it is none of them."""
-    position = {name: i for i, name in enumerate(DOMAINS)}
-    other = position["other"]
-    return np.array([position.get(name, other) for name in snapshot.queries["domain"].to_pylist()], np.int64)
+def places_of(snapshot: Snapshot, groups: Groups) -> list[str]:
+    """`domain/dataset` of each rollout; a query without a domain is `other`."""
+    domain = snapshot.queries["domain"].fill_null("other").to_pylist()
+    dataset = snapshot.queries["dataset"].fill_null("").to_pylist()
+    place = [f"{d}/{s}" for d, s in zip(domain, dataset, strict=True)]
+    return [place[query] for query in groups.query_of.tolist()]
 
 
 @dataclass(frozen=True)

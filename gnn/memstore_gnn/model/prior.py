@@ -1,13 +1,13 @@
 """The prior: a logistic regression that starts as vote share and moves where labels make it.
 
-Maximum a posteriori with a Gaussian prior. Its mean is not zero but a plain reading of the votes (`VOTE_SLOPE`
-on the smoothed vote share), so that with few labels, or none that tell, the model is vote share. How much the vote
-share counts is learnt freely; everything else is shrunk by one strength. Each domain has deviations of its own,
-shrunk four times as hard as what domains share; a domain that was never seen has none.
+Maximum a posteriori with a Gaussian prior, on three levels: what all rollouts share, then each domain, then each
+dataset. The first is centred on a plain reading of the votes (`VOTE_SLOPE` on the smoothed vote share), every other
+one on the level above. So with few labels, or none that tell, the model is vote share; a small set leans on what the
+memory knows of others; and a set or a domain that was never seen is read as the level above.
 
-Rollouts of one query are no independent examples: all of a query together weigh `QUERY_WEIGHT` examples. The
-strength is chosen by cross-validation over queries: the hardest whose loss is within one standard error, over
-queries, of the best. Few queries have a large standard error, and are shrunk hard.
+Rollouts of one query are no independent examples: all of a query together weigh `QUERY_WEIGHT` examples. How hard
+to shrink is chosen by cross-validation over queries on every level: the hardest strength whose loss is within one
+standard error, over queries, of the best. Few queries have a large standard error, and are shrunk hard.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memstore.types import DOMAINS, FloatVector, IntVector
+from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.features.groups import Partition
 from memstore_gnn.features.table import FeatureTable
 
@@ -31,13 +31,19 @@ VOTE_PENALTY = 0.3
 """Times the strength, for what votes say besides the share."""
 INTERCEPT_PENALTY = 0.01
 QUERY_WEIGHT = 0.7
-DOMAIN_PENALTY = 4.0
-"""Times the penalty of what domains share."""
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+OWN_STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""Of a domain or dataset around the level above; beyond the last, it is the level above."""
+OWN_INTERCEPT_PENALTY, OWN_CENTRE_PENALTY = 0.03, 0.1
+"""Times the strength, for a domain's or dataset's base rate and vote share."""
+FEWEST_QUERIES = 5
+"""A domain or dataset with fewer labelled queries is read as the level above."""
 CLIP = 5.0
 """Standard deviations beyond which a feature counts no further: an unseen set may lie far out."""
 
 Matrix = NDArray[np.float64]
+Places = Sequence[str]
+"""Where each rollout belongs: `domain/dataset`."""
 
 
 class FittedPrior(NamedTuple):
@@ -54,12 +60,14 @@ class Prior:
     Attributes:
         names: feature names, [F].
         mean, scale: float64 [F], of the labelled rollouts.
-        weights: float64 [1 + len(DOMAINS), 1 + F]: intercept and coefficients, shared first, then each domain's own.
+        places: what each row of `weights` is for: "" (all), a domain, or `domain/dataset`.
+        weights: float64 [P, 1 + F]: intercept and coefficients.
     """
 
     names: tuple[str, ...]
     mean: FloatVector
     scale: FloatVector
+    places: tuple[str, ...]
     weights: Matrix
 
     def standardise(self, features: FeatureTable) -> NDArray[np.float32]:
@@ -67,37 +75,40 @@ class Prior:
         values = (features.select(self.names).values - self.mean) / self.scale
         return np.clip(values, -CLIP, CLIP).astype(np.float32)
 
-    def logit(self, features: FeatureTable, domain: IntVector) -> FloatVector:
-        """float64 [T]. `domain` is int64 [T], positions in `DOMAINS`."""
+    def logit(self, features: FeatureTable, places: Places) -> FloatVector:
+        """float64 [T]; each rollout is read by the most particular weights there are for its place."""
         x = _with_intercept(self.standardise(features))
-        own = self.weights[1 + domain]
-        return np.asarray(x @ self.weights[0] + np.einsum("tf,tf->t", x, own))
+        row = {place: position for position, place in enumerate(self.places)}
+        known = {place: row.get(place, row.get(place.partition("/")[0], row[""])) for place in set(places)}
+        return np.asarray(np.einsum("tf,tf->t", x, self.weights[[known[place] for place in places]]))
 
 
 def fit_prior(
-    features: FeatureTable, label: FloatVector, query: IntVector, domain: IntVector, fold: IntVector
+    features: FeatureTable, label: FloatVector, query: IntVector, places: Places, fold: IntVector
 ) -> FittedPrior:
     """Fit to labelled rollouts, one row each.
 
     Args:
         label: float64 [N] in 0..1.
-        fold: int64 [N], the same for all rollouts of a query.
+        fold: int64 [N], 0 to the number of folds less one, the same for all rollouts of a query.
     """
     values = features.values.astype(np.float64)
     mean, scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-3)
-    seen = sorted(set(domain.tolist()))
-    empty = Prior(features.names, mean, scale, np.zeros((1 + len(DOMAINS), 1 + len(features.names))))
-    x = _design(_with_intercept(empty.standardise(features)), domain, seen)
-    centre = np.zeros(x.shape[1])
-    at = features.names.index(VOTE_CENTRE)
-    centre[1 + at], centre[0] = VOTE_SLOPE * scale[at], VOTE_SLOPE * (mean[at] - 0.5)
-    weight = query_weights(query)
-    penalty, held_out = _strength(x, label, query, fold, centre, features.names)
-    solution = solve(x, label, weight, penalty, centre)
-    weights = np.zeros_like(empty.weights)
-    for row, part in zip([0, *(1 + d for d in seen)], np.split(solution, x.shape[1] // weights.shape[1]), strict=False):
-        weights[row] = part
-    return FittedPrior(Prior(features.names, mean, scale, weights), held_out)
+    names = features.names
+    x = _with_intercept(Prior(names, mean, scale, (), np.zeros((0, 0))).standardise(features))
+    data = _Labelled(x, label, query, fold)
+    at = names.index(VOTE_CENTRE)
+    votes = np.zeros(x.shape[1])
+    votes[0], votes[1 + at] = VOTE_SLOPE * (mean[at] - 0.5), VOTE_SLOPE * scale[at]
+    levels = {"": _fit(data, _Centre(votes, [votes] * (int(fold.max()) + 1)), _shared_penalties(names))}
+    held_out = levels[""].held_out(data)
+    for place, inside in _own_places(places, query):
+        above = levels.get(place.partition("/")[0], levels[""])
+        own = data.rows(inside)
+        levels[place] = _fit(own, above, _own_penalties(names), keep_centre=True)
+        held_out[inside] = levels[place].held_out(own)
+    prior = Prior(names, mean, scale, tuple(levels), np.stack([level.all for level in levels.values()]))
+    return FittedPrior(prior, held_out)
 
 
 def query_weights(query: IntVector) -> FloatVector:
@@ -120,40 +131,88 @@ def solve(x: Matrix, label: FloatVector, weight: FloatVector, penalty: FloatVect
     return solution
 
 
-def _strength(
-    x: Matrix, label: FloatVector, query: IntVector, fold: IntVector, centre: FloatVector, names: Sequence[str]
-) -> tuple[FloatVector, FloatVector]:
-    """Penalties of the strength that cross-validation chooses, and the held-out logits under it."""
-    weight, queries = query_weights(query), Partition.of(query)
-    penalties = [_penalties(strength, names, x.shape[1]) for strength in STRENGTHS]
-    logits = np.empty((len(STRENGTHS), len(label)))
-    for part in np.unique(fold):
-        inside = fold == part
-        for held_out, penalty in zip(logits, penalties, strict=True):
-            held_out[inside] = x[inside] @ solve(x[~inside], label[~inside], weight[~inside], penalty, centre)
-    losses = np.array([queries.sums(np.logaddexp(0.0, z) - label * z) / queries.count for z in logits])
+@dataclass(frozen=True)
+class _Labelled:
+    """Labelled rollouts of one place: x float64 [N, 1 + F], label, query and fold [N]."""
+
+    x: Matrix
+    label: FloatVector
+    query: IntVector
+    fold: IntVector
+
+    def rows(self, inside: BoolVector) -> _Labelled:
+        return _Labelled(self.x[inside], self.label[inside], self.query[inside], self.fold[inside])
+
+    def losses(self, logit: FloatVector) -> FloatVector:
+        """Mean cross-entropy of each query."""
+        queries = Partition.of(self.query)
+        return np.asarray(queries.sums(np.logaddexp(0.0, logit) - self.label * logit) / queries.count)
+
+
+@dataclass(frozen=True)
+class _Centre:
+    """Coefficients fitted to everything, and without each fold."""
+
+    all: FloatVector
+    without: list[FloatVector]
+
+    def held_out(self, data: _Labelled) -> FloatVector:
+        """float64 [N]: each rollout by the coefficients that its fold had no part in."""
+        return np.asarray(np.einsum("nf,nf->n", data.x, np.stack(self.without)[data.fold]))
+
+
+def _fit(data: _Labelled, above: _Centre, penalties: list[FloatVector], keep_centre: bool = False) -> _Centre:
+    """Fit around the level above; `penalties` rise, and `keep_centre` lets staying at the centre be the last."""
+    weight = query_weights(data.query)
+    tried = []
+    for penalty in penalties:
+        without = []
+        for part, centre in enumerate(above.without):
+            rest = data.fold != part
+            without.append(solve(data.x[rest], data.label[rest], weight[rest], penalty, centre))
+        tried.append(_Centre(above.all, without))
+    if keep_centre:
+        tried.append(above)
+    losses = np.array([data.losses(candidate.held_out(data)) for candidate in tried])
     worse = losses - losses[losses.mean(axis=1).argmin()]
     error = worse.std(axis=1) / np.sqrt(losses.shape[1])
     chosen = int(np.flatnonzero(worse.mean(axis=1) <= error)[-1])
-    return penalties[chosen], logits[chosen]
+    if chosen == len(penalties):
+        return above
+    return _Centre(solve(data.x, data.label, weight, penalties[chosen], above.all), tried[chosen].without)
 
 
-def _penalties(strength: float, names: Sequence[str], columns: int) -> FloatVector:
-    """One for each column of the design: what domains share first, then each domain's own."""
-    shared = np.full(len(names), strength)
-    shared[[name in VOTE_FEATURES for name in names]] *= VOTE_PENALTY
-    shared[names.index(VOTE_CENTRE)] = CENTRE_PENALTY
-    block = np.concatenate(([INTERCEPT_PENALTY], shared))
-    own = np.concatenate(([DOMAIN_PENALTY], DOMAIN_PENALTY * shared))
-    return np.concatenate([block, *([own] * (columns // len(block) - 1))])
+def _own_places(places: Places, query: IntVector) -> list[tuple[str, BoolVector]]:
+    """Domains, then datasets, that are not all there is on the level above, with the rows that belong to them."""
+    found = []
+    levels = [[place.partition("/")[0] for place in places], list(places)]
+    above = [""] * len(places)
+    for level in levels:
+        pairs = sorted(set(zip(above, level, strict=True)))
+        for parent, place in pairs:
+            inside = np.array([name == place for name in level], dtype=np.bool_)
+            siblings = sum(other == parent for other, _ in pairs)
+            if siblings > 1 and len(np.unique(query[inside])) >= FEWEST_QUERIES:
+                found.append((place, inside))
+        above = level
+    return found
+
+
+def _shared_penalties(names: Sequence[str]) -> list[FloatVector]:
+    return [_penalties(names, s, INTERCEPT_PENALTY, CENTRE_PENALTY) for s in STRENGTHS]
+
+
+def _own_penalties(names: Sequence[str]) -> list[FloatVector]:
+    return [_penalties(names, s, s * OWN_INTERCEPT_PENALTY, s * OWN_CENTRE_PENALTY) for s in OWN_STRENGTHS]
+
+
+def _penalties(names: Sequence[str], strength: float, intercept: float, centre: float) -> FloatVector:
+    """float64 [1 + F]."""
+    own = np.full(len(names), strength)
+    own[[name in VOTE_FEATURES for name in names]] *= VOTE_PENALTY
+    own[names.index(VOTE_CENTRE)] = centre
+    return np.concatenate(([intercept], own))
 
 
 def _with_intercept(x: NDArray[np.float32]) -> Matrix:
     return np.concatenate((np.ones((len(x), 1)), x), axis=1)
-
-
-def _design(x: Matrix, domain: IntVector, seen: Sequence[int]) -> Matrix:
-    """Shared columns, and for each of several domains the same columns again, zero for the others' rows."""
-    if len(seen) < 2:
-        return x
-    return np.concatenate([x, *(x * (domain == d)[:, None] for d in seen)], axis=1)

@@ -102,7 +102,7 @@ class RewardModel:
         """
         self.check(snapshot)
         target = read_target(snapshot, recollection.part)
-        prior = over_answers(self.prior.logit(target.features, target.domain), target.groups)
+        prior = over_answers(self.prior.logit(target.features, target.places), target.groups)
         correction = self._correction(self._tensors(target), recollection.memories)
         return sigmoid(self.calibration.logit(prior, correction))
 

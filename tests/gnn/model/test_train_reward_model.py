@@ -140,9 +140,23 @@ def test_few_labels_leave_the_prior_at_the_votes() -> None:
     table = FeatureTable(names, np.column_stack((share, noise)))
     query = np.repeat([0, 1], 10)
     label = (share > 0.5).astype(np.float64)
-    fitted = fit_prior(table, label, query, np.zeros(20, np.int64), query)
-    logit = fitted.prior.logit(table, np.zeros(20, np.int64))
+    fitted = fit_prior(table, label, query, ["math/sums"] * 20, query)
+    logit = fitted.prior.logit(table, ["math/other"] * 20)
     assert np.corrcoef(logit, share)[0, 1] > 0.95
+
+
+def test_a_dataset_has_its_own_base_rate_and_an_unseen_one_that_of_its_domain() -> None:
+    """In `hard` nearly everything is wrong and in `easy` nearly everything right, whatever the votes say."""
+    rng = np.random.default_rng(0)
+    query = np.repeat(np.arange(200), 4)
+    hard = query < 100
+    label = (rng.random(800) < np.where(hard, 0.1, 0.9)).astype(np.float64)
+    table = FeatureTable((VOTE_CENTRE, "noise"), rng.uniform(size=(800, 2)).astype(np.float32))
+    places = np.where(hard, "math/hard", "math/easy").tolist()
+    prior = fit_prior(table, label, query, places, query % 5).prior
+    assert prior.places == ("", "math/easy", "math/hard")
+    means = {name: prior.logit(table, [f"math/{name}"] * 800).mean() for name in ("easy", "hard", "new")}
+    assert means["hard"] < -1.5 < means["new"] < 1.5 < means["easy"]
 
 
 def test_calibration_fades_out_a_correction_that_does_not_help() -> None:
