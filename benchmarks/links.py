@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,37 +44,29 @@ class Line(NamedTuple):
     note: str = ""
 
 
-def measure(rows: int, repeat: int) -> list[Line]:
+def measure(rows: int, repeat: int) -> Iterator[Line]:
     """All lines for one size."""
     rng = np.random.default_rng(0)
     x = clustered(rows, rows // ROWS_A_CLUSTER + 1, rng)
     group = rng.permutation(np.arange(rows) // ROLLOUTS_A_QUERY)
     queries = clustered(rows // 10, rows // 10 // ROWS_A_CLUSTER + 1, rng)
     share = rng.choice(rows, min(SHARE, rows), replace=False)
-    flat = _flat(x)
+    flat, scale = _flat(x), rows / min(SHARE, rows)
+    truth, wall, cpu = _best(lambda: _outsiders(flat, x, group, share), repeat)
 
-    def line(what: str, work: Callable[[], np.ndarray], scale: float = 1.0, note: str = "") -> Line:
+    def line(what: str, work: Callable[[], np.ndarray]) -> Line:
         found, wall, cpu = _best(work, repeat)
-        return Line(what, wall * scale, cpu * scale, _recall(found, truth, share), note)
+        return Line(what, wall, cpu, _recall(found[share], truth))
 
-    exhaustive, wall, cpu = _best(lambda: _outsiders(flat, x, group, share), repeat)
-    truth = exhaustive
-    scale, scaled = rows / len(share), f"{len(share):,} rows, scaled"
-    approximate = LinkSettings(exact_up_to=0)
-    return [
-        line("memstore, exact", lambda: link_all(x, group, HOW).index[share]),
-        line("memstore, exact, float32 tiles", lambda: _at_float32(x, group)[share]),
-        line("memstore, inverted file", lambda: link_all(x, group, approximate).index[share]),
-        _addition(x, group, truth, share, repeat),
-        Line("faiss IndexFlatIP", wall * scale, cpu * scale, 1.0, f"{scaled}; taken as the truth"),
-        line("faiss IndexIVFFlat, nprobe 16", lambda: _outsiders(_inverted(x), x, group, np.arange(rows))[share]),
-        Line(
-            "memstore, exact: queries",
-            *_best(lambda: link_all(queries, None, HOW), repeat)[1:],
-            np.nan,
-            f"{len(queries):,} rows",
-        ),
-    ]
+    everyone, cells = np.arange(rows), LinkSettings(exact_up_to=0)
+    yield line("memstore, exact", lambda: link_all(x, group, HOW).index)
+    yield line("memstore, exact, float32 tiles", lambda: _at_float32(x, group))
+    yield line("memstore, inverted file", lambda: link_all(x, group, cells).index)
+    yield _addition(x, group, truth, share, repeat)
+    _, *seconds = _best(lambda: link_all(queries, None, HOW), repeat)
+    yield Line("memstore, exact: queries", *seconds, np.nan, f"{len(queries):,} rows")
+    yield Line("faiss IndexFlatIP", wall * scale, cpu * scale, 1.0, f"the truth; {len(share):,} rows, scaled")
+    yield line("faiss IndexIVFFlat", lambda: _outsiders(_inverted(x), x, group, everyone))
 
 
 def _addition(x: np.ndarray, group: np.ndarray, truth: np.ndarray, share: np.ndarray, repeat: int) -> Line:
@@ -86,7 +78,7 @@ def _addition(x: np.ndarray, group: np.ndarray, truth: np.ndarray, share: np.nda
     old.index[here], old.score[here] = np.where(earlier.index >= 0, here[earlier.index], -1), earlier.score
     (lists, changed), wall, cpu = _best(lambda: link_new(x, group, is_new, old, HOW), repeat)
     note = f"{int(changed[here].sum()):,} old lists changed"
-    return Line(f"memstore, exact: {NEW:,} new ones", wall, cpu, _recall(lists.index[share], truth, share), note)
+    return Line(f"memstore, exact: {NEW:,} new ones", wall, cpu, _recall(lists.index[share], truth), note)
 
 
 def _at_float32(x: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -121,9 +113,9 @@ def _outsiders(index: faiss.Index, x: np.ndarray, group: np.ndarray, rows: np.nd
     return np.take_along_axis(np.where(outside, found, -1), first, axis=1)
 
 
-def _recall(found: np.ndarray, truth: np.ndarray, share: np.ndarray) -> float:
+def _recall(found: np.ndarray, truth: np.ndarray) -> float:
     hits = sum(len(np.intersect1d(a[a >= 0], b)) for a, b in zip(found, truth, strict=True))
-    return hits / (len(share) * HOW.k)
+    return hits / truth.size
 
 
 def _best(work: Callable[[], object], repeat: int) -> tuple:
