@@ -48,7 +48,11 @@ class OwnerLock:
             os.close(self._file)
             raise _taken(folder, signature) from None
         _held[self._folder] = os.getpid()
-        self._sign()
+        try:
+            self._sign()
+        except OSError as error:
+            self.release()
+            raise _unwritable(folder, error) from error
 
     def _sign(self) -> None:
         assert self._file is not None
@@ -62,6 +66,10 @@ class OwnerLock:
             os.close(self._file)
             self._file = None
             del _held[self._folder]
+
+
+def _unwritable(folder: Path, error: OSError) -> LocationError:
+    return LocationError(f"{folder} cannot be written to ({error.strerror}); mend that, or open a snapshot of it")
 
 
 def _taken(folder: Path, signature: str) -> LockedError:

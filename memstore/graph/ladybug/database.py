@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import logging
 import os
 import shutil
 import weakref
@@ -25,10 +26,12 @@ from typing import Any
 
 import ladybug
 
-from memstore.errors import CorruptStoreError, LocationError, MemstoreError, SchemaError, StoreError
+from memstore.errors import CorruptStoreError, LocationError, MemstoreError, SchemaError, StoreError, StoreFullError
 from memstore.graph.ladybug import errors
 from memstore.graph.lock import FILE as LOCK_FILE
 from memstore.graph.lock import OwnerLock
+
+logger = logging.getLogger(__name__)
 
 FILE = "graph.lbdb"
 QUARANTINE = "quarantine"
@@ -105,26 +108,29 @@ class Database:
             connection.close()
 
     def close(self) -> None:
-        """Checkpoint, let go of the file and of the lock."""
-        if self._database is None:
-            self._lock.release()
-            return
+        """Checkpoint, let go of the file and of the lock; without space for the former, the log is left as it is."""
         try:
-            self.checkpoint()
+            if self._database is not None and self._log_bytes():
+                self.checkpoint()
+        except StoreFullError:
+            logger.warning("no space to fold the log of the graph in %s into its file; nothing is lost", self.folder)
         finally:
             self._let_go()
             self._lock.release()
 
     def _failed(self, error: RuntimeError, log_bytes: int | None) -> MemstoreError:
-        """What to raise; after a full disk the database is closed, since its log ends in half a record.
+        """What to raise; after a full disk the database is closed, since its log may end in half a record.
 
-        A failed checkpoint leaves a whole log, which the next opening replays: it is not to be cut.
+        Args:
+            log_bytes: length of the log before the transaction; None where it was a checkpoint that failed. That
+                leaves a whole log, which the next opening replays: it is not to be cut.
         """
         if not errors.is_full(error) and not errors.could_not_grow(error):
             return errors.while_working(error, self.folder)
         self._let_go()
-        self._failure = errors.full(self.folder)
-        if log_bytes is not None and "checkpoint" not in str(error) and self._log_bytes() > log_bytes:
+        undone = log_bytes is not None and "post-commit checkpoint failed" not in str(error)
+        self._failure = errors.full(self.folder, undone=undone)
+        if log_bytes is not None and undone and self._log_bytes() > log_bytes:
             os.truncate(self._log, log_bytes)
         return self._failure
 

@@ -67,9 +67,10 @@ def while_working(error: BaseException, folder: Path) -> MemstoreError:
     return StoreError(f"the graph in {folder} failed: {one_line(error)}")
 
 
-def full(folder: Path) -> StoreFullError:
-    """There is no space left; nothing of the last write is kept."""
+def full(folder: Path, *, undone: bool = True) -> StoreFullError:
+    """There is no space left: the last write was undone, or is safe in the log where only the checkpoint failed."""
+    fate = "the last write was undone" if undone else "what was written is safe in its log"
     return StoreFullError(
-        f"no space is left to write the graph in {folder}, and the last write was undone; "
+        f"no space is left to write the graph in {folder}, and {fate}; "
         "free some and do the same again: it goes on where it stopped"
     )

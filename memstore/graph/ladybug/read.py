@@ -33,7 +33,17 @@ def nodes(connection: Any, label: NodeLabel, columns: Sequence[str], ids: Sequen
         returned = ", ".join(f"n.`{name}` AS `{name}`" for name in wanted)
         result = connection.execute(f"MATCH (n:{label}) RETURN {returned}")
         table = result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(node_columns(label, wanted))
-    return table.take(pc.sort_indices(table["id"])).select(list(columns))
+    return take_rows(table, pc.sort_indices(table["id"])).select(list(columns))
+
+
+def take_rows(table: pa.Table, order: pa.Array, limit: int = 2**31 - 1) -> pa.Table:
+    """Rows in another order. Taking joins a column's chunks, and a string column holds `limit` bytes in one."""
+    if table.nbytes < limit:
+        return table.take(order)
+    fields = [pa.field(f.name, pa.large_string()) if pa.types.is_string(f.type) else f for f in table.schema]
+    wide = table.cast(pa.schema(fields)).combine_chunks()
+    pieces = [order[start : start + CHUNK_ROWS] for start in range(0, len(order), CHUNK_ROWS)]
+    return pa.concat_tables([wide.take(piece).cast(table.schema) for piece in pieces])
 
 
 def edges(connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,15 +13,18 @@ from typing import Any
 
 import pytest
 
+from memstore.errors import LocationError
 from memstore.graph.ladybug import LadybugGraph
-from memstore.testing.graph_blocks import dump
+from memstore.testing.graph_blocks import Rollout, dump, make_block
 from memstore.testing.graph_double import MemoryGraph
 from memstore.testing.graph_writes import operations
+from memstore_schema.columns import NodeLabel
 
 WRITER = """
 import json, resource, signal, sys
 from pathlib import Path
 from memstore.errors import StoreFullError
+from memstore.errors import LocationError
 from memstore.graph.ladybug import LadybugGraph
 from memstore.testing.graph_writes import operations
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
@@ -99,3 +103,21 @@ def test_a_full_disk(small_disk: Path, size: str) -> None:
     said = write_until_full(small_disk / "graph")
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     check(small_disk / "graph", said)
+
+
+def test_a_full_disk_may_be_read_and_left(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with LadybugGraph.open(small_disk / "graph", create=True) as graph:
+        graph.write_block(make_block(Rollout("t1", "q1", "4")))
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * 4096)
+        assert graph.nodes(NodeLabel.THINKING, ["id"])["id"].to_pylist() == ["t1"]
+    assert "nothing is lost" in caplog.text
+    with LadybugGraph.open(small_disk / "graph", create=False) as graph:
+        assert len(dump(graph)["Thinking"]) == 1
+    (small_disk / "graph" / "owner.lock").unlink()
+    with contextlib.suppress(OSError), (small_disk / "filler").open("ab", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 4096)
+    with pytest.raises(LocationError, match="No space left"):
+        LadybugGraph.open(small_disk / "graph", create=False)
