@@ -1,6 +1,7 @@
 """Libraries that talk to themselves on a user's terminal, and how each is told not to.
 
-Called before the library is first imported. A variable that the user has set is left as it is.
+Called before the library is first imported. A variable that the user has set is left as it is. The vector database is
+not among them: `memstore.vectors` keeps it silent by itself.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ import logging
 import os
 
 VARIABLES = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-    "GRPC_VERBOSITY": "NONE",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # a bar over the weights of every model that is loaded
+    "TRANSFORMERS_VERBOSITY": "error",  # that a text is longer than the window, which the embedder knows
 }
-LOGGERS = ("milvus_lite", "pymilvus", "sentence_transformers", "transformers", "huggingface_hub")
+LOGGERS = ("huggingface_hub", "sentence_transformers", "transformers")
 
 
 def silence_libraries() -> None:
@@ -22,5 +21,5 @@ def silence_libraries() -> None:
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
     for name in LOGGERS:
-        # Their errors reach the user as exceptions; the log line would say the same a second time.
+        # A hub that cannot be reached is tried six times, with two lines each; what follows from it is an exception.
         logging.getLogger(name).setLevel(logging.CRITICAL)
