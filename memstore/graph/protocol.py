@@ -133,12 +133,13 @@ class GraphStore(Protocol):
     def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
         """Add a block's nodes and edges; what is there already stays as it is, save that nulls are filled in.
 
-        A rollout that is there without a reward gains the block's. Query.gold likewise. Run.policy becomes the
-        sorted, comma-joined union.
+        A rollout that is there without a reward gains the block's. Query.gold likewise: the first one stays, save
+        with `replace`. Run.policy becomes the sorted, comma-joined union.
 
         Raises:
             LabelConflict: a reward differs from the stored one and `replace` is False. Nothing is written. The
                 caller is expected to have set such rows aside before (see `memstore.ingest`).
+            InputError: an id occurs twice, or a rollout names a query, answer or run that is nowhere.
         """
         ...
 
@@ -155,7 +156,13 @@ class GraphStore(Protocol):
         ...
 
     def append_scores(self, batch: ScoreBatch) -> None:
-        """Write SCORED_BY edges (and the RewardModel node where it is new)."""
+        """Write SCORED_BY edges (and the RewardModel node where it is new).
+
+        A rollout that this model has scored before keeps that score. `batch.properties` are those of every edge.
+
+        Raises:
+            InputError: an id that is not in the memory; nothing is written.
+        """
         ...
 
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:

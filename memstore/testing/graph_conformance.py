@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -365,14 +365,14 @@ class GraphConformance(GraphFixtures):
             assert dump(again) == before
 
 
-def make_scores(model: str, version: int, scores: dict[str, float]) -> ScoreBatch:
+def make_scores(model: str, version: int, scores: Mapping[str, float]) -> ScoreBatch:
     """Scores of a model, made `NOW`."""
     values = list(scores.values())
     table = pa.table({"id": list(scores), "probability": values, "reward": values})
     return ScoreBatch({"id": model, "version": version}, table, {"scored_at": NOW})
 
 
-def make_labels(rewards: dict[str, float | None]) -> pa.Table:
+def make_labels(rewards: Mapping[str, float | None]) -> pa.Table:
     """Labels of the checker's."""
     values = pa.array(list(rewards.values()), pa.float64())
     return pa.table({"id": list(rewards), "reward": values, "reward_source": ["ground_truth"] * len(rewards)})

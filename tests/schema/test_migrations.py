@@ -29,10 +29,11 @@ def test_migrations_are_numbered_from_one_to_the_schema_version() -> None:
 
 
 def test_all_migrations_together_make_the_declared_columns(tmp_path: Path) -> None:
+    declared: dict[str, dict[str, pa.DataType]] = {**NODE_COLUMNS, **EDGE_COLUMNS}
     with LadybugGraph.open(tmp_path / "graph", create=True) as graph:
         tables = {row[1]: row[2] for row in graph.cypher("CALL show_tables() RETURN *").rows}
-        assert set(tables) == {*NODE_COLUMNS, *EDGE_COLUMNS, "Meta", "Migration"}
-        for table, columns in {**NODE_COLUMNS, **EDGE_COLUMNS}.items():
+        assert set(tables) == {*declared, "Meta", "Migration"}
+        for table, columns in declared.items():
             found = {row[1]: row[2] for row in graph.cypher(f"CALL table_info('{table}') RETURN *").rows}
             assert found == {name: LADYBUG_TYPES[kind] for name, kind in columns.items()}
         for edge, ends in EDGE_ENDS.items():

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from memstore.testing.graph_cypher_conformance import ANSWERS
-from memstore_schema.queries import named_queries, parse
+from memstore_schema.queries import NamedQuery, named_queries, parse
 
 NOT_PORTABLE = re.compile(
     r"shortestPath|\btype\(|elementId|\bid\(|\boffset\(|\blabel\(|\bREMOVE\b|\bFOREACH\b|datetime\(|timestamp\("
@@ -21,7 +21,7 @@ def test_every_query_has_an_expected_answer() -> None:
 
 
 @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
-def test_a_query_asks_declares_its_parameters_and_keeps_to_the_common_subset(query: object) -> None:
+def test_a_query_asks_declares_its_parameters_and_keeps_to_the_common_subset(query: NamedQuery) -> None:
     assert query.question.endswith("?")
     assert set(re.findall(r"\$(\w+)", query.text)) == set(query.parameters)
     assert not NOT_PORTABLE.search(query.text)

@@ -57,7 +57,8 @@ def write_until_full(folder: Path, limit: int = 0) -> dict[str, Any]:
         [sys.executable, "-c", WRITER, str(folder), str(limit)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return json.loads(done.stdout)
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
 
 
 def check(folder: Path, said: dict[str, Any]) -> None:
