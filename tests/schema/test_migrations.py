@@ -29,7 +29,7 @@ def test_migrations_are_numbered_from_one_to_the_schema_version() -> None:
 
 
 def test_all_migrations_together_make_the_declared_columns(tmp_path: Path) -> None:
-    declared: dict[str, dict[str, pa.DataType]] = {**NODE_COLUMNS, **EDGE_COLUMNS}
+    declared = {str(table): columns for part in (NODE_COLUMNS, EDGE_COLUMNS) for table, columns in part.items()}
     with LadybugGraph.open(tmp_path / "graph", create=True) as graph:
         tables = {row[1]: row[2] for row in graph.cypher("CALL show_tables() RETURN *").rows}
         assert set(tables) == {*declared, "Meta", "Migration"}
