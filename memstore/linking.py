@@ -65,8 +65,8 @@ def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, progress: Pr
     ids = nodes["id"].take(pa.array(position))
     vectors = memory.vectors_of(kind, ids.to_pylist(), nodes["vector_key"].take(pa.array(position)).to_pylist())
     group = _query_of_thinking(memory)[position] if kind == "thinking" else None
-    progress.stage(f"link {label}", len(position))
     is_new = ~linked[position]
+    progress.stage(f"link {label}", int(is_new.sum()))
     if is_new.all():
         found = link_all(vectors, group, settings, progress=progress.advance)
         changed = np.ones(len(position), dtype=bool)
