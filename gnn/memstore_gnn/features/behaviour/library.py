@@ -30,25 +30,21 @@ EXCEPTIONS: dict[str, type[Exception]] = {
 
 METHODS: dict[type, frozenset[str]] = {
     str: frozenset(
-        "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower "
-        "isnumeric isprintable isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace "
-        "rfind rindex rpartition rsplit rstrip split splitlines startswith strip swapcase title translate upper zfill "
-        "ljust rjust center format".split()
+        ["capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join", "lower", "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "translate", "upper", "zfill", "ljust", "rjust", "center", "format"]
     ),
-    list: frozenset("append clear copy count extend index insert pop remove reverse sort".split()),
+    list: frozenset(["append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"]),
     tuple: frozenset(("count", "index")),
-    dict: frozenset("clear copy get items keys pop popitem setdefault update values".split()),
+    dict: frozenset(["clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"]),
     set: frozenset(
-        "add clear copy difference difference_update discard intersection intersection_update isdisjoint issubset "
-        "issuperset pop remove symmetric_difference union update".split()
+        ["add", "clear", "copy", "difference", "difference_update", "discard", "intersection", "intersection_update", "isdisjoint", "issubset", "issuperset", "pop", "remove", "symmetric_difference", "union", "update"]
     ),
-    frozenset: frozenset("copy difference intersection isdisjoint issubset issuperset union".split()),
+    frozenset: frozenset(["copy", "difference", "intersection", "isdisjoint", "issubset", "issuperset", "union"]),
     int: frozenset(("bit_length", "bit_count")),
     float: frozenset(("is_integer",)),
-    collections.Counter: frozenset("elements get items keys most_common pop update values copy subtract total".split()),
-    collections.defaultdict: frozenset("clear copy get items keys pop setdefault update values".split()),
-    collections.OrderedDict: frozenset("clear copy get items keys pop setdefault update values move_to_end popitem".split()),
-    collections.deque: frozenset("append appendleft clear copy count extend extendleft index insert pop popleft remove reverse rotate".split()),
+    collections.Counter: frozenset(["elements", "get", "items", "keys", "most_common", "pop", "update", "values", "copy", "subtract", "total"]),
+    collections.defaultdict: frozenset(["clear", "copy", "get", "items", "keys", "pop", "setdefault", "update", "values"]),
+    collections.OrderedDict: frozenset(["clear", "copy", "get", "items", "keys", "pop", "setdefault", "update", "values", "move_to_end", "popitem"]),
+    collections.deque: frozenset(["append", "appendleft", "clear", "copy", "count", "extend", "extendleft", "index", "insert", "pop", "popleft", "remove", "reverse", "rotate"]),
 }  # fmt: skip
 
 _WIDE = re.compile(r"\d{3}|[.\[!]|\{[^{}]*+\{")
@@ -288,7 +284,26 @@ def modules(fuel: Fuel) -> dict[str, Namespace]:
         )
     }
     kinds = dict.fromkeys(
-        "List Dict Tuple Set Optional Any Union Callable Iterable Sequence Iterator Generator FrozenSet Mapping DefaultDict Deque Text Number".split()
+        [
+            "List",
+            "Dict",
+            "Tuple",
+            "Set",
+            "Optional",
+            "Any",
+            "Union",
+            "Callable",
+            "Iterable",
+            "Sequence",
+            "Iterator",
+            "Generator",
+            "FrozenSet",
+            "Mapping",
+            "DefaultDict",
+            "Deque",
+            "Text",
+            "Number",
+        ]
     )
     decorated = {
         "reduce": reduced,
