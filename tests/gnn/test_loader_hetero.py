@@ -117,7 +117,8 @@ def test_ids_lead_both_ways(memory: Snapshot) -> None:
 
 def test_masks_are_by_query_and_reach_its_rollouts(memory: Snapshot) -> None:
     at = query_rows(memory)
-    marks = {name: np.arange(3) == at[text] for name, text in (("train", "one"), ("select", "two"), ("report", "three"))}
+    owners = {"train": "one", "select": "two", "report": "three"}
+    marks = {name: np.arange(3) == at[text] for name, text in owners.items()}
     data = to_hetero(memory, splits=Split(**marks))
     parents = data["thinking", "rev_generates", "query"].edge_index
     for name, mark in marks.items():

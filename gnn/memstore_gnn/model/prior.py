@@ -2,8 +2,9 @@
 
 Maximum a posteriori with a Gaussian prior, on three levels: what all rollouts share, then each domain, then each
 dataset. The first is centred on a plain reading of the votes (`VOTE_SLOPE` on the smoothed vote share), every other
-one on the level above. So with few labels, or none that tell, the model is vote share; a small set leans on what the
-memory knows of others; and a set or a domain that was never seen is read as the level above.
+one on the level above or on the votes again, whichever holds out better. So with few labels, or none that tell, the
+model is vote share; a small set leans on what the memory knows of others, unless those mislead; and a set or a domain
+that was never seen is read as the level above.
 
 Rollouts of one query are no independent examples: all of a query together weigh `QUERY_WEIGHT` examples. How hard
 to shrink is chosen by cross-validation over queries on every level: the hardest strength whose loss is within one
@@ -100,12 +101,15 @@ def fit_prior(
     at = names.index(VOTE_CENTRE)
     votes = np.zeros(x.shape[1])
     votes[0], votes[1 + at] = VOTE_SLOPE * (mean[at] - 0.5), VOTE_SLOPE * scale[at]
-    levels = {"": _fit(data, _Centre(votes, [votes] * (int(fold.max()) + 1)), _shared_penalties(names))}
+    plain = _Centre(votes, [votes] * (int(fold.max()) + 1))
+    levels = {"": _fit(data, plain, _shared_penalties(names))}
     held_out = levels[""].held_out(data)
     for place, inside in _own_places(places, query):
         above = levels.get(place.partition("/")[0], levels[""])
         own = data.rows(inside)
-        levels[place] = _fit(own, above, _own_penalties(names), keep_centre=True)
+        leaning = _fit(own, above, _own_penalties(names), keep_centre=True)
+        standing = _fit(own, plain, _shared_penalties(names))
+        levels[place] = min((leaning, standing), key=lambda level: float(own.losses(level.held_out(own)).mean()))
         held_out[inside] = levels[place].held_out(own)
     prior = Prior(names, mean, scale, tuple(levels), np.stack([level.all for level in levels.values()]))
     return FittedPrior(prior, held_out)
