@@ -1,0 +1,139 @@
+"""A user's Cypher on a server: in its namespace, read-only by a read transaction, with a time limit, streamed.
+
+Reading is the one transaction here that is not managed: rows that were handed out cannot be taken back, so a stream
+that breaks off is an error and is not run again. Writing is managed, and has all its rows when it returns.
+
+Values become plain Python as on LadybugDB: str, int, float, bool, None, datetime (UTC), list, dict. A node or
+relationship is the dict of its properties, without the namespace.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import neo4j
+from neo4j.exceptions import DriverError, Neo4jError
+from neo4j.graph import Node, Path, Relationship
+from neo4j.time import DateTime
+
+from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError
+from memstore.graph.neo4j.connection import Connection, Statements
+from memstore.graph.neo4j.errors import one_line, translate
+from memstore.graph.neo4j.scope import PROPERTY
+
+READ_ONLY = "this query writes, and here the memory is only read; pass --write (write=True) if it is meant to"
+_USERS_FAULT = ("Neo.ClientError.Statement.", "Neo.ClientError.Procedure.", "Neo.ClientError.Schema.")
+
+
+class Stream:
+    """Rows of a query that reads, for one iteration; the connection goes back when they end, or are dropped."""
+
+    def __init__(
+        self, connection: Connection, query: str, parameters: Mapping[str, Any], timeout_s: float | None
+    ) -> None:
+        """Run the query up to its first row."""
+        self._where, self._namespace = str(connection.address), connection.address.namespace
+        self._timeout_s = timeout_s
+        with connection.translated():
+            self._session = connection.session(neo4j.READ_ACCESS)
+        try:
+            limit = None if timeout_s is None else max(timeout_s, 0.001)
+            transaction = self._session.begin_transaction(timeout=limit)
+            self._result = _run(Statements(transaction, self._namespace), query, parameters)
+            self.columns = list(self._result.keys())
+            self._result.peek()
+        except (Neo4jError, DriverError) as error:
+            self.close()
+            raise _explain(error, self._where, timeout_s) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """The rows. The iterator has begun already, so that dropping it lets go of the connection."""
+        rows = self._rows()
+        next(rows)
+        return rows
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield ()
+            for record in self._result:
+                yield tuple(plain(value, self._namespace) for value in record.values())
+        except Neo4jError as error:
+            raise _explain(error, self._where, self._timeout_s) from error
+        except DriverError as error:
+            raise StoreError(f"the rows of this query can no longer be read: {one_line(error)}") from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the connection; calling it again does nothing."""
+        self._session.close()
+
+
+def run_write(
+    connection: Connection, query: str, parameters: Mapping[str, Any], timeout_s: float | None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and all rows of a query that may write."""
+    namespace = connection.address.namespace
+
+    def work(tx: Statements) -> tuple[list[str], list[tuple[Any, ...]]]:
+        result = _run(tx, query, parameters)
+        return list(result.keys()), [tuple(plain(value, namespace) for value in row.values()) for row in result]
+
+    return connection.write(work, timeout_s=timeout_s, explain=lambda e, where: _explain(e, where, timeout_s))
+
+
+def _run(tx: Statements, query: str, parameters: Mapping[str, Any]) -> neo4j.Result:
+    if not query.strip():
+        raise InputError("the query is empty; write one, or name one of `memstore cypher --list`")
+    try:
+        return tx.result(query, dict(parameters))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"a parameter of the query cannot be passed to the graph: {one_line(error)}") from error
+
+
+def plain(value: Any, namespace: str) -> Any:
+    """A value of a result as plain Python."""
+    if isinstance(value, Node):
+        return _node(value, namespace)
+    if isinstance(value, Relationship):
+        return {name: plain(item, namespace) for name, item in value.items()}
+    if isinstance(value, Path):
+        return {"nodes": plain(value.nodes, namespace), "relationships": plain(value.relationships, namespace)}
+    if isinstance(value, dict):
+        return {name: plain(item, namespace) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, namespace) for item in value]
+    if isinstance(value, DateTime):
+        native = value.to_native()
+        return native.replace(tzinfo=dt.UTC) if native.tzinfo is None else native.astimezone(dt.UTC)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _node(node: Node, namespace: str) -> dict[str, Any]:
+    """Its properties; a node that the query has deleted has none."""
+    properties = dict(node)
+    if properties and properties.pop(PROPERTY, None) != namespace:
+        raise StoreError(
+            "the query reached a node outside of its namespace, and nothing of it is shown; report this query"
+        )
+    return {name: plain(value, namespace) for name, value in properties.items()}
+
+
+def _explain(error: Neo4jError | DriverError | OSError, where: str, timeout_s: float | None) -> MemstoreError:
+    code = getattr(error, "code", None) or ""
+    if code.endswith("Statement.AccessMode"):
+        return InputError(READ_ONLY)
+    if "TransactionTimedOut" in code and timeout_s is not None:
+        return QueryTimeout(f"the query ran past its limit of {timeout_s:g} s; match less, or allow more time")
+    if "MemoryPoolOutOfMemory" in code:
+        return StoreError("the query needs more memory than the server gives it; match less, or add a LIMIT")
+    if code.startswith(_USERS_FAULT):
+        return InputError(f"the query cannot be run: {one_line(error)}")
+    return translate(error, where)

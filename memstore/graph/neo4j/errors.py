@@ -1,0 +1,107 @@
+"""What a failure of the driver or the server means, as one sentence of ours that names the location.
+
+Told apart by the server's status codes and the driver's exception types. The texts hold no password: the driver's own
+messages do not either, and what a server says is cut to one line.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+from neo4j.exceptions import (
+    AuthError,
+    ConfigurationError,
+    DriverError,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+    UnsupportedServerProduct,
+)
+
+from memstore.errors import InputError, LocationError, MemstoreError, SchemaError, StoreError, StoreFullError
+
+OLDEST = (5, 7)
+"""The first server whose protocol (Bolt 5.2) has all that is used here."""
+_FULL = re.compile(r"No space left|File too large|Disk quota|not enough space|OutOfDiskSpace|disk space", re.IGNORECASE)
+_PANIC = ("Neo.DatabaseError.", "Neo.TransientError.General.DatabaseUnavailable", "Neo.TransientError.Database.")
+_OLD = re.compile(r"handshake|does not support communication with this driver|does not support notification filtering")
+_TLS = re.compile(r"certificate|SSL|TLS", re.IGNORECASE)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of the driver or the server as one line, without the status code before it."""
+    text = getattr(error, "message", None) or str(error) or type(error).__name__
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0].rstrip(". ")
+
+
+def translate(error: BaseException, where: str) -> MemstoreError:
+    """What to raise for an error of the driver or the server at this location."""
+    if isinstance(error, AuthError):
+        return _refused(error, where)
+    if isinstance(error, Neo4jError):
+        return _from_server(error, where)
+    if _is_old(error):
+        return old_server("an older server", where)
+    if isinstance(error, (ServiceUnavailable, SessionExpired, OSError)):
+        return _unreachable(error, where)
+    if isinstance(error, (ConfigurationError, ValueError, TypeError)):
+        return InputError(f"{where} cannot be opened: {one_line(error)}")
+    if isinstance(error, DriverError):
+        return StoreError(f"{where} failed: {one_line(error)}")
+    raise error
+
+
+def old_server(found: str, where: str) -> SchemaError:
+    """The server is of a version that memstore does not work with."""
+    oldest = ".".join(str(part) for part in OLDEST)
+    return SchemaError(f"{where} is served by {found}; memstore needs Neo4j {oldest} or newer: upgrade the server")
+
+
+def _refused(error: Neo4jError, where: str) -> StoreError:
+    if (error.code or "").endswith("AuthenticationRateLimit"):
+        return StoreError(
+            f"{where} refuses this user after too many wrong passwords; wait a few seconds, then correct it"
+        )
+    return StoreError(f"{where} refuses this user or password; correct the user and the password of the profile")
+
+
+def _from_server(error: Neo4jError, where: str) -> MemstoreError:
+    code, text = error.code or "", one_line(error)
+    if code.endswith("DatabaseNotFound"):
+        return LocationError(f"there is no such database at {where}; correct its name (a server always has `neo4j`)")
+    if code.endswith(("ForbiddenOnReadOnlyDatabase", "Security.Forbidden", "WriteOnReadOnlyAccessDatabase")):
+        return StoreError(
+            f"{where} may not be written to by this user ({text}); give it the right to write, or use another"
+        )
+    if _FULL.search(text):
+        return StoreFullError(
+            f"no space is left on the server of {where}, and the last write was undone; free some and go on"
+        )
+    if code.endswith(("TransactionTimedOut", "TransactionTimedOutClientConfiguration")):
+        return StoreError(f"a transaction at {where} took longer than it may; write smaller blocks, or raise timeout_s")
+    if code.endswith(("Transaction.Terminated", "LockClientStopped")):
+        return StoreError(f"a transaction at {where} was ended by its administrator and undone; do the same again")
+    if "MemoryPoolOutOfMemory" in code or "OutOfMemory" in code:
+        return StoreError(f"{where} has too little memory for this transaction ({text}); give the server a larger heap")
+    if code.startswith(_PANIC):
+        return StoreError(f"{where} is not in working order ({text}); look into the server's log, and restart it")
+    return StoreError(f"{where} failed: {text}")
+
+
+def _is_old(error: BaseException) -> bool:
+    """Whether driver and server have no protocol in common, or the server lacks a feature of ours."""
+    return isinstance(error, UnsupportedServerProduct) or bool(_OLD.search(str(error)))
+
+
+def _unreachable(error: BaseException, where: str) -> StoreError:
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    if any(isinstance(cause, ssl.SSLError) for cause in causes) or _TLS.search(str(error)):
+        return StoreError(
+            f"no trusted connection to {where} can be made ({one_line(causes[-1])}); correct the certificate, use +ssc "
+            "for one that is self-signed, or bolt:// for a server without TLS"
+        )
+    return StoreError(f"no Neo4j answers at {where} ({one_line(error)}); start it, or correct the address")

@@ -1,0 +1,379 @@
+"""The one place where a namespace enters Cypher: every node pattern of every statement, ours or a user's.
+
+`scoped` rewrites `(q:Query {id: $id})` to `(q:Query {namespace: $memstore_namespace, id: $id})`, in MATCH, CREATE and
+MERGE, in subqueries, comprehensions and pattern predicates alike. The rest follows from two facts: a relationship is
+only ever made between nodes that a statement has found or made, so none leaves its namespace; and a value that is a
+node comes from a pattern. So a statement sees one namespace whatever it asks, and what it makes belongs to that one.
+
+What could get past that is refused: procedures, schema commands, functions of plug-ins, files, another database;
+the property `namespace` in a map or in SET and REMOVE; a node's properties given as one map. A construct that this
+module does not know is refused too. Not hidden are what tells of the server as a whole (how long a query takes, which
+property keys `keys(n)` lists). The user's password opens the whole database to any other client: on one server,
+namespaces keep projects from mixing; they do not guard secrets.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from memstore.errors import InputError
+from memstore.graph.neo4j.tokens import Tokens
+
+PROPERTY = "namespace"
+PARAMETER = "memstore_namespace"
+
+_PATTERN = {"MATCH", "CREATE", "MERGE", "INSERT"}
+_CLAUSES = _PATTERN | {
+    *("OPTIONAL", "WHERE", "WITH", "RETURN", "UNWIND", "ORDER", "SKIP", "OFFSET", "LIMIT", "UNION", "CALL", "FOREACH"),
+    *("SET", "REMOVE", "DELETE", "DETACH", "NODETACH", "ON", "USING", "FINISH"),
+}
+_START = {"EXPLAIN", "PROFILE"}
+_REFUSED = _PATTERN | {"CALL", "USE", "LOAD", "SHOW", "TERMINATE"}
+"""No expression holds these, save as names."""
+_SUBQUERY = {"EXISTS", "COUNT", "COLLECT"}
+_PATH_FUNCTIONS = {"SHORTESTPATH", "ALLSHORTESTPATHS"}
+_OWN_FUNCTIONS = {"date", "datetime", "duration", "localdatetime", "localtime", "point", "time", "vector"}
+"""First parts of the dotted names that Neo4j's own functions have; any other is a plug-in's."""
+
+
+@lru_cache(maxsize=1024)
+def scoped(query: str) -> str:
+    """The query with the namespace in every node pattern; pass the namespace as `PARAMETER`.
+
+    Raises:
+        InputError: the query does what a namespace cannot hold, or cannot be read.
+    """
+    return _Scope(query).rewrite()
+
+
+class _Scope:
+    """One pass over the tokens of a query. Methods take the place to read at and return the place behind."""
+
+    def __init__(self, query: str) -> None:
+        self._query = query
+        self._tokens = Tokens(query)
+        self._insert: list[tuple[int, str]] = []
+
+    def rewrite(self) -> str:
+        """See `scoped`."""
+        tokens, end = self._tokens, len(self._tokens)
+        while end and tokens[end - 1].text == ";":
+            end -= 1
+        for place in range(end):
+            if tokens[place].text == ";":
+                raise InputError("several statements were given; run one at a time")
+            if tokens[place].kind == "parameter" and tokens[place].text.strip("$`") == PARAMETER:
+                raise InputError(f"the parameter ${PARAMETER} is memstore's own; name yours otherwise")
+        start = 1 if tokens[0].upper in _START else 0
+        self._clauses(start, end, set())
+        parts, behind = [], 0
+        for position, text in sorted(self._insert):
+            parts += [self._query[behind:position], text]
+            behind = position
+        return "".join([*parts, self._query[behind:]])
+
+    # -- clauses ------------------------------------------------------------------------------------------------
+
+    def _clauses(self, place: int, end: int, declared: set[str]) -> None:
+        """Clauses one after another. `declared` are the names that certainly stand for something here."""
+        tokens, outer = self._tokens, frozenset(declared)
+        while place < end:
+            word = tokens[place].upper
+            if word not in _CLAUSES:
+                raise InputError(f"the query cannot be read at {tokens[place].text!r:.40}; here a clause should begin")
+            stop = self._next_clause(place + 1, end)
+            if word in _PATTERN and tokens[place - 1].upper != "ON":
+                self._pattern_clause(place, stop, declared)
+            elif word == "CALL":
+                self._call(place + 1, stop, declared)
+            elif word == "FOREACH":
+                self._foreach(place + 1, stop, declared)
+            else:
+                if word in ("SET", "REMOVE"):
+                    self._check_changes(place, stop)
+                self._expression(place + 1, stop)
+                self._declare(word, place + 1, stop, declared)
+            if word == "UNION":
+                declared.clear()
+                declared.update(outer)
+            place = stop
+
+    def _next_clause(self, place: int, end: int) -> int:
+        """Where the next clause begins, skipping what is in brackets."""
+        tokens = self._tokens
+        while place < end:
+            if place in tokens.closing:
+                place = tokens.closing[place]
+            elif tokens[place].upper in _CLAUSES and not self._is_name(place):
+                return place
+            place += 1
+        return end
+
+    def _is_name(self, place: int) -> bool:
+        """Whether a word that looks like a keyword is a property, a label, a map's key, or an alias."""
+        tokens = self._tokens
+        return tokens[place - 1].text in (".", ":") or tokens[place - 1].upper == "AS"
+
+    def _declare(self, word: str, place: int, end: int, declared: set[str]) -> None:
+        """What WITH lets through and gives a name, and what UNWIND names."""
+        if word not in ("WITH", "UNWIND"):
+            return
+        kept: set[str] = set(declared) if word == "UNWIND" else set()
+        for begin, stop in self._items(place, end):
+            begin += self._tokens[begin].upper == "DISTINCT"
+            name = self._tokens[stop - 1].name
+            if self._tokens[begin].text == "*":
+                kept |= declared
+            elif name is not None and (
+                self._tokens[stop - 2].upper == "AS" or (stop - begin == 1 and name in declared)
+            ):
+                kept.add(name)
+        declared.clear()
+        declared.update(kept)
+
+    def _items(self, place: int, end: int) -> list[tuple[int, int]]:
+        """What stands between the commas."""
+        found, begin = [], place
+        while place < end:
+            if place in self._tokens.closing:
+                place = self._tokens.closing[place]
+            elif self._tokens[place].text == ",":
+                found.append((begin, place))
+                begin = place + 1
+            place += 1
+        return [*found, (begin, end)]
+
+    def _check_changes(self, place: int, end: int) -> None:
+        """Refuse what could move a node to another namespace, or out of all of them."""
+        tokens = self._tokens
+        for begin, stop in self._items(place + 1, end):
+            if stop - begin > 1 and tokens[begin].name is not None and tokens[begin + 1].text in ("=", "+", "["):
+                raise InputError("a whole map cannot be set here; set the properties one by one: SET n.text = ...")
+        for at in range(place, end):
+            if tokens[at].name == PROPERTY and tokens[at - 1].text == ".":
+                raise InputError(f"the property {PROPERTY} is memstore's own and cannot be changed")
+
+    def _call(self, place: int, end: int, declared: set[str]) -> None:
+        """CALL { ... } and CALL (a, b) { ... }; no procedure."""
+        tokens, inner = self._tokens, set[str]()
+        if tokens[place].text == "(":
+            inner = {tokens[at].name or "" for at in range(place + 1, tokens.closing[place])} & declared
+            place = tokens.closing[place] + 1
+        elif tokens[place + 1].upper == "WITH":
+            inner = set(declared)
+        if tokens[place].text != "{":
+            raise InputError(
+                f"procedures are not called here, and this query calls {tokens[place].text}; see docs/neo4j.md"
+            )
+        self._clauses(place + 1, tokens.closing[place], inner)
+        self._expression(tokens.closing[place] + 1, end)
+
+    def _foreach(self, place: int, end: int, declared: set[str]) -> None:
+        """FOREACH (x IN list | clauses)."""
+        tokens = self._tokens
+        close = tokens.closing.get(place)
+        bar = next((at for at in range(place, close or place) if tokens[at].text == "|"), None)
+        if close is None or bar is None or close + 1 != end:
+            raise InputError("the FOREACH of this query cannot be read; write FOREACH (x IN list | ...)")
+        self._expression(place + 1, bar)
+        self._clauses(bar + 1, close, declared | {tokens[place + 1].name or ""})
+
+    # -- patterns -----------------------------------------------------------------------------------------------
+
+    def _pattern_clause(self, place: int, end: int, declared: set[str]) -> None:
+        """MATCH, CREATE, MERGE or INSERT and its patterns."""
+        word = self._tokens[place].upper
+        if word == "CREATE" and not self._begins_pattern(place + 1):
+            raise InputError("indexes, constraints and the like are not made here; memstore keeps its own")
+        found: set[str] = set()
+        self._patterns(place + 1, end, found, None if word == "MATCH" else declared)
+        declared |= found
+
+    def _begins_pattern(self, place: int) -> bool:
+        return self._tokens[place].text == "(" or self._tokens[place + 1].text == "="
+
+    def _patterns(self, place: int, end: int, found: set[str], bound: set[str] | None) -> None:
+        """Patterns with commas between them.
+
+        Args:
+            found: gathers the names of nodes.
+            bound: where patterns make nodes, the names that stand for nodes already; None where patterns match.
+        """
+        tokens = self._tokens
+        for begin, stop in self._items(place, end):
+            while begin < stop and tokens[begin].text != "(":  # a path's name, ANY SHORTEST and the like
+                if tokens[begin].kind not in ("word", "quoted", "number", "parameter") and tokens[begin].text != "=":
+                    raise InputError(
+                        f"the query cannot be read at {tokens[begin].text!r:.40}; a pattern should begin here"
+                    )
+                begin += 1
+            if tokens[begin - 1].upper in _PATH_FUNCTIONS and begin < stop:
+                self._path(begin + 1, tokens.closing[begin], found, bound)
+                begin = tokens.closing[begin] + 1
+            self._path(begin, stop, found, bound)
+
+    def _path(self, place: int, end: int, found: set[str], bound: set[str] | None) -> None:
+        """Nodes, relationships between them, and paths in brackets with their quantifiers."""
+        tokens = self._tokens
+        while place < end:
+            text = tokens[place].text
+            if text == "(":
+                close = tokens.closing[place]
+                if self._is_node(place):
+                    self._node(place, close, found, bound)
+                else:
+                    stop = next((at for at in range(place, close) if tokens[at].upper == "WHERE"), close)
+                    self._patterns(place + 1, stop, found, bound)
+                    self._expression(stop, close)
+                place = close
+            elif text in ("[", "{"):
+                self._expression(place + 1, tokens.closing[place])
+                self._check_keys(place)
+                place = tokens.closing[place]
+            elif text not in ("-", "<", ">", "+", "*"):
+                raise InputError(
+                    f"the query cannot be read at {tokens[place].text!r:.40}; in a pattern this has no place"
+                )
+            place += 1
+
+    def _is_node(self, place: int) -> bool:
+        """Whether the bracket at `place` holds what a node pattern may: name, labels, map, WHERE."""
+        first, second = self._tokens[place + 1], self._tokens[place + 2]
+        if first.text in (")", ":", "{") or first.kind == "parameter":
+            return True
+        if first.upper in ("WHERE", "IS") and second.text not in (")", ":", "{"):
+            return True
+        return first.name is not None and (
+            second.text in (")", ":", "{") or second.upper in ("WHERE", "IS") or second.kind == "parameter"
+        )
+
+    def _node(self, place: int, close: int, found: set[str], bound: set[str] | None) -> None:
+        """Put the namespace into one node pattern, unless it only repeats the name of a node that is there."""
+        tokens, at = self._tokens, place + 1
+        name = None
+        if tokens[at].name is not None and not (tokens[at].upper in ("WHERE", "IS") and tokens[at + 1].text != ")"):
+            name = tokens[at].name
+            at += 1
+        if bound is not None and at == close and name in bound | found:
+            return
+        if name is not None:
+            found.add(name)
+        at = self._labels(at)
+        if tokens[at].kind == "parameter":
+            raise InputError("a node's properties cannot be given as one map here; name them one by one: {id: $id}")
+        if tokens[at].text == "{":
+            separator = "" if tokens.closing[at] == at + 1 else ", "
+            self._insert.append((tokens[at].end, f"{PROPERTY}: ${PARAMETER}{separator}"))
+            self._check_keys(at)
+            self._expression(at + 1, tokens.closing[at])
+            at = tokens.closing[at] + 1
+        else:
+            self._insert.append((tokens[at - 1].end, f" {{{PROPERTY}: ${PARAMETER}}}"))
+        if tokens[at].upper == "WHERE":
+            self._expression(at + 1, close)
+        elif at != close:
+            raise InputError(
+                f"the query cannot be read at {tokens[at].text!r:.40}; in a node's brackets this has no place"
+            )
+
+    def _labels(self, place: int) -> int:
+        """Skip a label expression."""
+        tokens, operand = self._tokens, False
+        if tokens[place].text != ":" and tokens[place].upper != "IS":
+            return place
+        while True:
+            text = tokens[place].text
+            if text in (":", "&", "|", "!") or (not operand and tokens[place].upper == "IS"):
+                operand = True
+            elif text == "(" and operand:
+                place = tokens.closing[place]
+                operand = False
+            elif text in ("%", "$") or (operand and tokens[place].name is not None):
+                operand = text == "$"
+            else:
+                return place
+            place += 1
+
+    def _check_keys(self, place: int) -> None:
+        """Refuse our own property among the keys of the map, or of the maps in the brackets, at `place`."""
+        tokens = self._tokens
+        for at in range(place, tokens.closing[place]):
+            if tokens[at].name == PROPERTY and tokens[at + 1].text == ":" and tokens[at - 1].text in ("{", ","):
+                raise InputError(f"the property {PROPERTY} is memstore's own and cannot be asked for or given")
+
+    # -- expressions --------------------------------------------------------------------------------------------
+
+    def _expression(self, place: int, end: int) -> None:
+        """Anything else: look for subqueries, for patterns, and for what is refused."""
+        tokens = self._tokens
+        while place < end:
+            token = tokens[place]
+            if token.text == "(" and self._joins(tokens.closing[place] + 1) and self._is_node(place):
+                place = self._chain(place)
+                continue
+            if place in tokens.closing:
+                close = tokens.closing[place]
+                if token.text == "{" and tokens[place - 1].upper in _SUBQUERY:
+                    self._subquery(place + 1, close)
+                elif token.text == "(" and tokens[place - 1].name is not None and tokens[place - 2].text == ".":
+                    self._check_function(place - 1)
+                    self._expression(place + 1, close)
+                else:
+                    self._expression(place + 1, close)
+                place = close
+            elif token.upper in _REFUSED and not self._is_word_of_data(place):
+                raise InputError(f"the query cannot be read at {token.text}; no clause may begin here")
+            place += 1
+
+    def _is_word_of_data(self, place: int) -> bool:
+        """Whether the word at `place` is a name: of a property, a label, a key, an alias, a function or a variable."""
+        follows = self._tokens[place + 1]
+        return (
+            self._is_name(place)
+            or self._tokens[place - 1].upper == "ON"
+            or not (follows.text == "(" or follows.text == "{" or self._tokens[place + 2].text == "=" or follows.name)
+        )
+
+    def _subquery(self, place: int, end: int) -> None:
+        """What stands in the braces of EXISTS, COUNT and COLLECT: clauses, or a pattern with an optional WHERE."""
+        tokens = self._tokens
+        if tokens[place].upper in _CLAUSES and tokens[place + 1].text != "=":
+            self._clauses(place, end, set())
+            return
+        stop = self._next_clause(place, end)
+        self._patterns(place, stop, set(), None)
+        if stop < end:
+            self._clauses(stop, end, set())
+
+    def _joins(self, place: int) -> bool:
+        """Whether a relationship begins at `place`."""
+        tokens = self._tokens
+        place += tokens[place].text == "<"
+        if tokens[place].text != "-":
+            return False
+        if tokens[place + 1].text == "[":
+            return tokens[tokens.closing[place + 1] + 1].text == "-"
+        return tokens[place + 1].text == "-" and tokens[place + 2].text in ("(", ">")
+
+    def _chain(self, place: int) -> int:
+        """A pattern inside an expression: a node, and as long as a relationship follows, that and the next node."""
+        tokens, start = self._tokens, place
+        place = tokens.closing[place] + 1
+        while self._joins(place):
+            while tokens[place].text in ("-", "<", ">", "["):
+                place = tokens.closing.get(place, place) + 1
+            if tokens[place].text == "{":  # the quantifier of a relationship
+                place = tokens.closing[place] + 1
+            if tokens[place].text != "(":
+                raise InputError(f"the query cannot be read at {tokens[place].text!r:.40}; here a node should stand")
+            place = tokens.closing[place] + 1
+        self._path(start, place, set(), None)
+        return place
+
+    def _check_function(self, place: int) -> None:
+        first = place
+        while self._tokens[first - 1].text == "." and self._tokens[first - 2].name is not None:
+            first -= 2
+        if (self._tokens[first].name or "").lower() not in _OWN_FUNCTIONS:
+            name = "".join(self._tokens[at].text for at in range(first, place + 1))
+            raise InputError(f"functions of plug-ins are not called here, and this query calls {name}")

@@ -1,0 +1,165 @@
+"""`Neo4jGraph`: the graph store of a memory on a Neo4j server.
+
+A facade: each method opens a managed transaction and hands over to the module that knows how. A store may be used by
+several threads, and several stores may write to one namespace at once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+from pydantic import SecretStr
+
+from memstore.graph.neo4j import cypher, links, read, schema, write
+from memstore.graph.neo4j.connection import Address, Connection
+from memstore.graph.protocol import CypherResult, EdgeTable, GraphBlock, LinkUpdate, ScoreBatch, WriteCounts
+from memstore.graph.rules import check_schema
+from memstore_schema import migrations
+from memstore_schema.columns import EdgeType, NodeLabel
+
+TIMEOUT_SECONDS = 600.0
+RETRY_SECONDS = 30.0
+
+
+class Neo4jGraph:
+    """A graph in one namespace of a Neo4j database; made by `open`."""
+
+    backend = schema.BACKEND
+    speaks_cypher = True
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._streams: weakref.WeakSet[cypher.Stream] = weakref.WeakSet()
+
+    @classmethod
+    def open(
+        cls,
+        uri: str,
+        *,
+        user: str,
+        password: str | SecretStr,
+        database: str = "neo4j",
+        namespace: str = "default",
+        create: bool = True,
+        timeout_s: float = TIMEOUT_SECONDS,
+        retry_s: float = RETRY_SECONDS,
+    ) -> Neo4jGraph:
+        """Open the graph of a namespace.
+
+        Args:
+            uri: `bolt://HOST:PORT` or `neo4j://HOST:PORT` (a cluster), without TLS; with `+s` and a certificate that
+                is checked; with `+ssc` and any certificate.
+            create: make the namespace where it is missing; a new database gets the newest schema.
+            timeout_s: the longest that one of our transactions may take, its wait for other writers included. The
+                server then undoes it, so that a client that is gone holds nobody up for longer.
+            retry_s: how long a transaction is tried again while the server is away.
+
+        Raises:
+            InputError: the address or the namespace cannot be one.
+            LocationError: no such database, no memory in the namespace, or another project's constraints or nodes.
+            StoreError: nobody answers there, the password is refused, or the user may not write.
+            SchemaError: an older server, or a newer schema.
+        """
+        address = Address(uri, database, namespace)
+        store = cls(Connection(address, user, password, timeout_s=timeout_s, retry_s=retry_s))
+        try:
+            schema.prepare(store._connection, create=create)
+            check_schema(store.schema_version(), str(address))
+            if create and store.schema_version() == 0:
+                store.migrate()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    # -- schema and settings ------------------------------------------------------------------------------------
+
+    def schema_version(self) -> int:
+        """See `GraphStore`; all namespaces of a database have the same."""
+        return max((migrations.number_of(name) for name in schema.applied(self._connection)), default=0)
+
+    def migrate(self) -> list[str]:
+        """See `GraphStore`."""
+        return schema.migrate(self._connection)
+
+    def read_meta(self) -> dict[str, str]:
+        """See `GraphStore`."""
+        rows = self._connection.read(lambda tx: tx.run("MATCH (m:MemstoreMeta) RETURN m.name, m.value"))
+        return dict(rows)
+
+    def write_meta(self, values: Mapping[str, str]) -> None:
+        """See `GraphStore`."""
+        rows = [list(item) for item in values.items()]
+        statement = "UNWIND $rows AS r MERGE (m:MemstoreMeta {name: r[0]}) SET m.value = r[1]"
+        self._connection.write(lambda tx: tx.run(statement, rows=rows))
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
+        """See `GraphStore`; with `replace`, a query's gold is overwritten too."""
+        return self._connection.write(lambda tx: write.write_block(tx, block, replace=replace))
+
+    def replace_links(self, update: LinkUpdate) -> None:
+        """See `GraphStore`."""
+        self._connection.write(lambda tx: links.replace_links(tx, update))
+
+    def append_scores(self, batch: ScoreBatch) -> None:
+        """See `GraphStore`."""
+        self._connection.write(lambda tx: write.append_scores(tx, batch))
+
+    def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
+        """See `GraphStore`."""
+        return self._connection.write(lambda tx: write.set_labels(tx, labels, replace=replace))
+
+    def write_batch(self, batch: Mapping[str, Any]) -> None:
+        """See `GraphStore`."""
+        self._connection.write(lambda tx: write.merge_node(tx, NodeLabel.BATCH, batch))
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
+        """See `GraphStore`."""
+        return read.nodes(self._connection, label, columns, ids)
+
+    def edges(self, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
+        """See `GraphStore`."""
+        return read.edges(self._connection, edge, source, target)
+
+    def cypher(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        write: bool = False,
+        timeout_s: float | None = None,
+    ) -> CypherResult:
+        """See `GraphStore`, and `memstore.graph.neo4j.scope` for what a query may hold."""
+        if write:
+            columns, rows = cypher.run_write(self._connection, query, parameters or {}, timeout_s)
+            return CypherResult(columns, iter(rows))
+        stream = cypher.Stream(self._connection, query, parameters or {}, timeout_s)
+        self._streams.add(stream)
+        return CypherResult(stream.columns, stream.rows())
+
+    # -- upkeep -------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Nothing to do: the server does it."""
+
+    def close(self) -> None:
+        """See `GraphStore`."""
+        for stream in list(self._streams):
+            stream.close()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

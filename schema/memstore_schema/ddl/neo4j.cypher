@@ -1,0 +1,4 @@
+// What a database must have before its first migration: where migrations, settings and namespaces are recorded.
+CREATE CONSTRAINT memstore_migration IF NOT EXISTS FOR (n:MemstoreMigration) REQUIRE n.name IS UNIQUE;
+CREATE CONSTRAINT memstore_meta IF NOT EXISTS FOR (n:MemstoreMeta) REQUIRE (n.namespace, n.name) IS UNIQUE;
+CREATE CONSTRAINT memstore_namespace IF NOT EXISTS FOR (n:MemstoreNamespace) REQUIRE n.namespace IS UNIQUE;
