@@ -25,7 +25,7 @@ from memstore.errors import ModelError
 from memstore.progress import Progress, Silent
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.calibrate import Calibration, fit_calibration
+from memstore_gnn.calibrate import fit_calibration
 from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
 from memstore_gnn.features.groups import Partition, query_of_thinkings
 from memstore_gnn.fit_network import Lesson, fit_network
@@ -125,7 +125,7 @@ def fit(
         networks.append(network)
         correction[fold == member] = opinion[fold == member]
     calibration = fit_calibration(held_out, correction, label, query)
-    card = _card(snapshot, part, settings, seed, calibration)
+    card = _card(snapshot, part, settings, seed)
     return RewardModel(card, prior, projection, tuple(networks), calibration, where)
 
 
@@ -164,12 +164,11 @@ def _folds(query: IntVector, members: int, seed: int) -> IntVector:
     return fold[cell]
 
 
-def _card(
-    snapshot: Snapshot, part: LabelledPart, settings: TrainSettings, seed: int, calibration: Calibration
-) -> ModelCard:
+def _card(snapshot: Snapshot, part: LabelledPart, settings: TrainSettings, seed: int) -> ModelCard:
+    """The id is a digest of what the model was made from: training again gives the same one."""
     manifest = snapshot.manifest
     digest = hashlib.blake2b(digest_size=8)
-    for entry in (manifest.id, manifest.embedder, settings, seed, calibration):
+    for entry in (manifest.id, manifest.embedder, settings, seed, version("memstore")):
         digest.update(repr(entry).encode())
     digest.update(part.reward.tobytes())
     return ModelCard(
