@@ -1,21 +1,14 @@
 """The front door: a memory is opened at a location, used through its methods, and closed.
 
-An embedded memory is a folder that one process owns:
-
-    memstore.json     marks the folder as a memory
-    graph/            LadybugDB: the truth
-    vectors/          Milvus Lite: derived
-    embeddings/       vectors by content hash: a cache, derived
-    models/           reward models
-    rejects/          rows that could not go in
-
-What is slow to load (embedder, Milvus) is loaded on first use, so that looking at a memory stays quick.
+Where its parts lie is the business of `memstore.opening`. What is slow to load (embedder, Milvus) is loaded on first
+use, so that looking at a memory stays quick.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +20,13 @@ import pyarrow.compute as pc
 
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.protocol import Embedder, Fingerprint
-from memstore.errors import EmbedderError, InputError, LocationError, SchemaError
-from memstore.graph.ladybug import LadybugGraph
+from memstore.errors import EmbedderError, InputError, SchemaError
 from memstore.graph.protocol import CypherResult, GraphStore, ScoreBatch
 from memstore.ingest import IngestOptions, IngestSummary, ensure_cached, ingest
 from memstore.linking import LinkSummary, link_memory
 from memstore.links import LinkSettings
+from memstore.location import FolderLocation, Location, ServerLocation, resolve_location
+from memstore.opening import open_graph, opened_cache, opened_vectors
 from memstore.progress import Progress
 from memstore.restore import restore_snapshot
 from memstore.settings import Settings
@@ -45,9 +39,6 @@ from memstore.vectors.protocol import VectorStore
 from memstore.verify import VerifyReport, verify_memory
 from memstore_schema.columns import EdgeType, NodeLabel
 
-MARKER = "memstore.json"
-LAYOUT = 1
-
 
 class Memory:
     """An open memory. Use it as a context manager, or call `close`.
@@ -59,13 +50,14 @@ class Memory:
     """
 
     def __init__(
-        self, location: Path, graph: GraphStore, settings: Settings, embedder: Embedder | None, namespace: str
+        self, location: Location, graph: GraphStore, settings: Settings, embedder: Embedder | None, namespace: str
     ) -> None:
         self.location = location
         self.graph = graph
         self.settings = settings
         self.namespace = namespace
         self._given_embedder = embedder
+        self._held = ExitStack()
         self._meta = graph.read_meta()
         self._check_splitter()
         if embedder is not None:
@@ -74,34 +66,32 @@ class Memory:
     @classmethod
     def open(
         cls,
-        location: str | Path,
+        location: str | Path | Location | None = None,
         *,
         create: bool = False,
         embedder: Embedder | None = None,
         settings: Settings | None = None,
     ) -> Self:
-        """Open the memory in this folder.
+        """Open the memory at a location.
 
         Args:
-            create: make a memory where the folder is missing or empty.
+            location: a folder, a profile's name, `env`, or nothing for what the environment names; see
+                `memstore.location`.
+            create: make a memory where the folder is missing or empty, or the servers have none in the namespace.
             embedder: use this one instead of loading the one that the settings name.
 
         Raises:
-            LocationError: no memory there, or a folder that holds something else.
-            LockedError: another process owns it; the message names its pid.
-            SchemaError, EmbedderError, CorruptStoreError: it cannot be used as it is; the message says what mends it.
+            LocationError: no memory there, or something else, or a location that means nothing.
+            LockedError: another process owns the folder; the message names its pid.
+            SchemaError, EmbedderError, StoreError: it cannot be used as it is; the message says what mends it.
         """
         settings = settings or Settings()
-        folder = Path(location).expanduser()
-        namespace = _prepare_folder(folder, create)
-        graph = LadybugGraph.open(
-            folder / "graph",
-            create=create or not (folder / "graph").exists(),
-            buffer_pool_bytes=settings.graph_buffer_mb * 2**20,
-        )
+        if not isinstance(location, (FolderLocation, ServerLocation)):
+            location = resolve_location(location, settings)
+        graph, namespace = open_graph(location, settings, create=create)
         try:
             graph.migrate()
-            return cls(folder, graph, settings, embedder, namespace)
+            return cls(location, graph, settings, embedder, namespace)
         except BaseException:
             graph.close()
             raise
@@ -133,21 +123,13 @@ class Memory:
     @cached_property
     def cache(self) -> VectorCache:
         """Vectors by content hash."""
-        fingerprint = self.settled_fingerprint()
-        return VectorCache.open(self.location / "embeddings" / str(fingerprint), fingerprint.dimension)
+        return self._held.enter_context(opened_cache(self.location, self.settled_fingerprint()))
 
     @cached_property
     def vectors(self) -> VectorStore:
         """The vector store, opened on first use."""
-        from memstore.vectors.milvus import MilvusVectors
-
         fingerprint = self.settled_fingerprint()
-        return MilvusVectors.open(
-            self.location / "vectors",
-            fingerprint=str(fingerprint),
-            dimension=fingerprint.dimension,
-            namespace=self.namespace,
-        )
+        return self._held.enter_context(opened_vectors(self.location, fingerprint, self.namespace))
 
     @property
     def link_settings(self) -> LinkSettings:
@@ -164,14 +146,19 @@ class Memory:
         return self._meta.get("splitter", SPLITTER_VERSION)
 
     @property
+    def folder(self) -> Path:
+        """The folder on this machine: all of an embedded memory, of one on servers what is derived or a file."""
+        return self.location.folder
+
+    @property
     def rejects_folder(self) -> Path:
         """Where rows that could not go in are kept."""
-        return self.location / "rejects"
+        return self.folder / "rejects"
 
     @property
     def models_folder(self) -> Path:
         """Where the reward models of this memory are kept."""
-        return self.location / "models"
+        return self.folder / "models"
 
     # -- what it does -------------------------------------------------------------------------------------------
 
@@ -298,9 +285,11 @@ class Memory:
     def close(self) -> None:
         """Release everything; calling it again does nothing."""
         for name in ("vectors", "cache"):
-            if (part := self.__dict__.pop(name, None)) is not None:
-                part.close()
-        self.graph.close()
+            self.__dict__.pop(name, None)
+        try:
+            self._held.close()
+        finally:
+            self.graph.close()
 
     def __enter__(self) -> Self:
         return self
@@ -309,42 +298,3 @@ class Memory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _prepare_folder(folder: Path, create: bool) -> str:
-    """Check that the folder is a memory, or make it one; return its namespace."""
-    marker = folder / MARKER
-    if marker.is_file():
-        return _read_marker(marker)
-    if folder.exists() and not folder.is_dir():
-        raise LocationError(f"{folder} is a file; name the folder of a memory")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise LocationError(f"{folder} holds something else, no memory; name another folder, or an empty one")
-    if not create:
-        raise LocationError(f"there is no memory at {folder}; make one with: memstore ingest FILE --memory {folder}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = marker.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": "default"}) + "\n", encoding="utf-8")
-        temporary.rename(marker)
-    except PermissionError as error:
-        raise LocationError(
-            f"{folder} cannot be written to; choose a folder of your own, or change its rights"
-        ) from error
-    return "default"
-
-
-def _read_marker(marker: Path) -> str:
-    try:
-        content = json.loads(marker.read_text(encoding="utf-8"))
-        layout, namespace = int(content["memstore"]), str(content["namespace"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise LocationError(
-            f"{marker} is no marker of a memory; restore it from a copy, or name another folder"
-        ) from error
-    if layout > LAYOUT:
-        raise SchemaError(
-            f"the memory {marker.parent} has layout {layout}, newer than this memstore knows ({LAYOUT}); "
-            "install a newer one: pip install -U memstore"
-        )
-    return namespace

@@ -74,7 +74,7 @@ def model_folder(memory: Memory, model: str | None = None) -> Path:
     paths = {node["id"]: node["path"] for node in nodes}
     if model is not None and model not in paths:
         raise ModelError(f"the memory {memory.location} has no reward model {model!r}; it has {', '.join(paths)}")
-    return memory.location / str(nodes[-1]["path"] if model is None else paths[model])
+    return memory.folder / str(nodes[-1]["path"] if model is None else paths[model])
 
 
 def model_node(
