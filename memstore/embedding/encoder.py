@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from memstore.embedding.protocol import Fingerprint, Progress
-from memstore.embedding.windows import Batch, batches, cut, rows_in
+from memstore.embedding.windows import Batch, batches, cut, ends, rows_in
 from memstore.errors import InputError
 from memstore.types import FloatMatrix
 
@@ -107,7 +107,7 @@ class SentenceEmbedder:
         # A fast tokenizer raises "already borrowed" when two threads use it at once.
         with self._tokenizing:
             encoded = self._tokenizer(
-                texts,
+                [ends(text) for text in texts],
                 add_special_tokens=False,
                 truncation=False,
                 padding=False,

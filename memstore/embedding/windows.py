@@ -6,7 +6,9 @@ What becomes of a text longer than the window is part of the fingerprint:
     head   its first window
     tail   its last window
 
-Of a text of more than `MOST_WINDOWS` windows, `mean` reads the first and the last half of that many, whole ones.
+Of a text of more than `MOST_WINDOWS` windows, `mean` reads the first and the last half of that many, whole ones; and
+of one of more than `MOST_CHARACTERS` characters, any of them sees only the two ends, so that megabytes are not
+tokenised for nothing.
 
 A batch holds windows padded to one length, a multiple of 16, which depends on the window alone. Windows that fill
 that length exactly are not mixed with windows that do not: transformers leaves out an attention mask that masks
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from memstore.embedding.protocol import LongText
 
 MOST_WINDOWS = 16
+MOST_CHARACTERS = 100_000
 PAD_TO = 16
 
 
@@ -33,6 +36,14 @@ class Batch(NamedTuple):
 
     windows: NDArray[np.intp]
     length: int
+
+
+def ends(text: str) -> str:
+    """The part of a text that is tokenised: all of it, or the two ends of a very long one."""
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    half = MOST_CHARACTERS // 2
+    return f"{text[:half]}\n{text[-half:]}"
 
 
 def cut(tokens: Sequence[int], size: int, long_text: LongText) -> list[Sequence[int]]:

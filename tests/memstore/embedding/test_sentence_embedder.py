@@ -1,0 +1,208 @@
+"""The real model: a vector is a function of its text, bit for bit, and agrees with sentence-transformers in fp32."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memstore.embedding import precision
+from memstore.embedding.encoder import SentenceEmbedder
+from memstore.embedding.minilm import load_embedder
+from memstore.embedding.model_files import find_model
+from memstore.embedding.windows import MOST_WINDOWS
+from memstore.errors import EmbedderError, InputError
+
+SENTENCE = "so the sum of 48 clips and 24 more is 72 since each friend in May bought half as many"
+WORDS = SENTENCE.split()
+
+
+def text(words: int, seed: int) -> str:
+    chosen = np.random.default_rng(seed).choice(WORDS, words)
+    return " ".join(chosen)
+
+
+TEXTS = [text(words, words) for words in (1, 2, 5, 9, 13, 14, 15, 29, 30, 31, 45, 61, 62, 63, 90, 126, 127, 200)]
+LONG = text(700, 7)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> SentenceEmbedder:
+    return load_embedder(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def expected(embedder: SentenceEmbedder) -> np.ndarray:
+    """What each of TEXTS and LONG gets alone."""
+    return np.concatenate([embedder.embed([each]) for each in [*TEXTS, LONG]])
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_the_same_text_gives_the_same_bits_in_any_company(
+    embedder: SentenceEmbedder, expected: np.ndarray, data: st.DataObject
+) -> None:
+    order = data.draw(st.lists(st.sampled_from(range(len(expected))), min_size=1, max_size=30))
+    company = data.draw(st.lists(st.integers(1, 250), max_size=20))
+    texts = [[*TEXTS, LONG][position] for position in order] + [text(n, n + 1000) for n in company]
+    mixed = data.draw(st.permutations(range(len(texts))))
+    vectors = embedder.embed([texts[position] for position in mixed])
+    for row, position in enumerate(mixed):
+        if position < len(order):
+            assert np.array_equal(vectors[row], expected[order[position]])
+
+
+def test_full_batches_and_batches_of_one_agree(embedder: SentenceEmbedder, expected: np.ndarray) -> None:
+    many = [text(words, seed) for words in (14, 30, 62) for seed in range(100, 180)]
+    assert np.array_equal(embedder.embed(TEXTS + many)[: len(TEXTS)], expected[: len(TEXTS)])
+
+
+def test_fixed_rows_give_bits_that_do_not_depend_on_company(embedder: SentenceEmbedder) -> None:
+    free = embedder.execution
+    embedder.execution = free._replace(fixed_rows=True)
+    try:
+        alone = np.concatenate([embedder.embed([each]) for each in TEXTS])
+        assert np.array_equal(
+            embedder.embed([*TEXTS[::-1], LONG]), np.concatenate([alone[::-1], embedder.embed([LONG])])
+        )
+    finally:
+        embedder.execution = free
+
+
+def test_the_number_of_threads_does_not_matter(
+    embedder: SentenceEmbedder, expected: np.ndarray, tmp_path: Path
+) -> None:
+    code = (
+        "import sys, json, numpy as np, torch; torch.set_num_threads(int(sys.argv[2]))\n"
+        "from memstore.embedding.minilm import load_embedder\n"
+        "np.save(sys.argv[3], load_embedder(device='cpu').embed(json.load(open(sys.argv[1]))))\n"
+    )
+    (tmp_path / "texts.json").write_text(json.dumps([*TEXTS, LONG]))
+    threads = 2 if torch.get_num_threads() == 1 else 1
+    arguments = [str(tmp_path / "texts.json"), str(threads), str(tmp_path / "vectors.npy")]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env={**_environment(), "GOMP_SPINCOUNT": "0"})
+    assert np.array_equal(np.load(tmp_path / "vectors.npy"), expected)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+
+
+@pytest.fixture(scope="module")
+def reference() -> object:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(find_model("all-MiniLM-L6-v2")), device="cpu")
+
+
+def test_it_agrees_with_sentence_transformers_in_fp32(
+    expected: np.ndarray, reference: object, embedder: SentenceEmbedder
+) -> None:
+    exact = reference.encode(TEXTS, normalize_embeddings=True)  # type: ignore[attr-defined]
+    assert (exact * expected[: len(TEXTS)]).sum(axis=1).min() >= 0.999
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-6)
+    head = reference.encode([LONG], normalize_embeddings=True)[0]  # type: ignore[attr-defined]
+    assert head @ load_embedder(device="cpu", long_text="head").embed([LONG])[0] >= 0.999
+
+
+def test_without_bf16_it_is_fp32_and_still_a_function_of_the_text(
+    monkeypatch: pytest.MonkeyPatch, reference: object
+) -> None:
+    monkeypatch.setattr(precision, "_has_bf16", lambda: False)
+    embedder = load_embedder(device="cpu")
+    assert embedder.execution.dtype == torch.float32
+    vectors = embedder.embed([*TEXTS, LONG])
+    exact = reference.encode(TEXTS, normalize_embeddings=True)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(vectors[:-1], exact, atol=2e-6)
+    assert np.array_equal(np.concatenate([embedder.embed([each]) for each in [*TEXTS, LONG]]), vectors)
+
+
+def test_an_unfaithful_fast_precision_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "LEAST_COSINE", 1.1)
+    monkeypatch.setattr(precision, "_has_bf16", lambda: True)
+    assert load_embedder(device="cpu").execution.dtype == torch.float32
+    assert "not faithful" in caplog.text
+
+
+def test_rows_that_feel_their_company_are_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = SentenceEmbedder._vectors
+
+    def touched(self: SentenceEmbedder, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return honest(self, ids, mask) + np.float32(1e-4 * len(ids))
+
+    monkeypatch.setattr(SentenceEmbedder, "_vectors", touched)
+    embedder = load_embedder(device="cpu")
+    assert embedder.execution.fixed_rows
+    alone = np.concatenate([embedder.embed([each]) for each in TEXTS])
+    assert np.array_equal(embedder.embed(TEXTS), alone)
+
+
+@pytest.mark.parametrize("long_text", ["mean", "head", "tail"])
+def test_what_becomes_of_a_long_text(long_text: str, embedder: SentenceEmbedder) -> None:
+    loaded = load_embedder(device="cpu", long_text=long_text)  # type: ignore[arg-type]
+    start, end = text(260, 11), text(260, 12)
+    whole, other_end, other_start = (
+        loaded.embed([f"{start} {end}"])[0],
+        loaded.embed([f"{start} {text(260, 13)}"])[0],
+        loaded.embed([f"{text(260, 13)} {end}"])[0],
+    )
+    assert np.array_equal(whole, other_end) == (long_text == "head")
+    assert np.array_equal(whole, other_start) == (long_text == "tail")
+    assert np.array_equal(loaded.embed([TEXTS[5]]), embedder.embed([TEXTS[5]]))
+    assert loaded.fingerprint.long_text == long_text
+    assert (str(loaded.fingerprint) == str(embedder.fingerprint)) == (long_text == "mean")
+
+
+def test_a_text_of_five_megabytes_costs_its_two_ends(embedder: SentenceEmbedder) -> None:
+    filler = "half as many as one did " * 200_000
+    ends = [text(2500, 3), text(2500, 4)]
+    began = time.monotonic()
+    one = embedder.embed([ends[0] + " " + filler + " " + ends[1]])
+    seconds = time.monotonic() - began
+    assert np.array_equal(one, embedder.embed([f"{ends[0]} {filler[:200_000]} {ends[1]}"]))
+    began = time.monotonic()
+    embedder.embed([text(200, seed) for seed in range(MOST_WINDOWS)])
+    assert seconds < 20 * (time.monotonic() - began)
+
+
+def test_odd_texts_have_vectors(embedder: SentenceEmbedder) -> None:
+    vectors = embedder.embed(["\x00", "\u200b", "日本語のテキスト", "a" * 5000, "🙂" * 400, "1" * 80])
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_repeats_order_and_progress(embedder: SentenceEmbedder, expected: np.ndarray) -> None:
+    told: list[int] = []
+    vectors = embedder.embed([TEXTS[3], LONG, TEXTS[0], TEXTS[3]], told.append)
+    assert np.array_equal(vectors, expected[[3, -1, 0, 3]])
+    assert sum(told) == 4
+    assert all(done > 0 for done in told)
+    assert embedder.embed([]).shape == (0, 384)
+
+
+def test_a_blank_text_is_refused(embedder: SentenceEmbedder) -> None:
+    with pytest.raises(InputError, match="text 1 is blank"):
+        embedder.embed(["a", " \n\t"])
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(EmbedderError, match="does not load"):
+        load_embedder(str(tmp_path))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(EmbedderError, match="does not run on cuda"):
+        load_embedder(device="cuda")
