@@ -315,13 +315,18 @@ class MilvusVectors:
             raise StoreError(f"could not {doing} the vectors in {self._where}: {_reason(error)}") from error
 
 
+_NO_PINGS = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 2**31 - 1}
+"""The client's own default pings an idle server every 10 s; after minutes of embedding Milvus Lite takes that for abuse
+and hangs up, with a line of gRPC's on stderr."""
+
+
 def _connect(uri: str, token: str | None) -> Any:
     from pymilvus import MilvusClient
     from pymilvus.exceptions import MilvusException
 
     leave_logging_to_the_application()
     try:
-        return MilvusClient(uri, token=token or "", timeout=_CONNECT_S)
+        return MilvusClient(uri, token=token or "", timeout=_CONNECT_S, grpc_options=_NO_PINGS)
     except MilvusException as error:
         raise StoreError(f"no Milvus answers at {uri}: {_reason(error)}; check the address and the token") from error
 
