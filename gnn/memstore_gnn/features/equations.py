@@ -35,7 +35,7 @@ _SPELT = (
 class Equations(NamedTuple):
     """What a text's equations are worth."""
 
-    count: int
+    found: int
     wrong: int
     last: float | None
     """The right side of the last one."""

@@ -45,7 +45,7 @@ def evidence_features(snapshot: Snapshot, groups: Groups | None = None) -> Featu
 
 def _equation_columns(thinkings: list[str], values: list[str]) -> dict[str, Array]:
     found = [equations_of(text) for text in thinkings]
-    count = np.array([e.count for e in found], np.float64)
+    count = np.array([e.found for e in found], np.float64)
     wrong = np.array([e.wrong for e in found], np.float64)
     gives = [e.last is not None and _close(e.last, value) for e, value in zip(found, values, strict=True)]
     return {

@@ -1,14 +1,14 @@
-"""How far a way of writing can be trusted, learned without a label: do rollouts that are worded like this one agree
-with their siblings?
+"""How far a way of writing can be trusted, learned without a label: do those who write so agree?
 
 A ridge regression from the words and marks of a thinking, and from numbers about it (length, wording, equations that
 hold, a shown example that fails) cut into bins, to the share of siblings that gave the same answer (less the group's
-mean), over all rollouts of a memory. What it predicts of a rollout is its skill; votes weighted by
-exp(skill) are a better consensus than plain ones wherever some rollouts are written by a better hand than others,
-and the regression is fitted a second time to those. Who wrote a rollout is never looked at, only how.
+mean), over all rollouts of a memory. What it predicts of a rollout is its skill. Votes weighted by exp(skill) are a
+better consensus than plain ones wherever some rollouts are written by a better hand than others, and the regression
+is fitted a second time to those. Where wording tells little about agreement, weights are drawn towards equal ones: a
+weak regression makes consensus noisier, not better. Who wrote a rollout is never looked at, only how.
 
-Invariant: a rollout's skill comes from a model fitted without its query (folds by query id), so that a new group
-and one of the memory are treated alike. The hashing is scikit-learn's (MurmurHash3): the same everywhere.
+Invariant: a rollout's skill comes from a model that no vote of its query has had a part in (folds by query id), but
+for `reliability`, one number of the whole memory; so a new group and one of the memory are treated alike.
 """
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
 from memstore.snapshot import Snapshot
-from memstore.types import FloatVector, IntVector
+from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.features.groups import Groups, share_logit
 from memstore_gnn.features.outline import answer_texts
 from memstore_gnn.features.table import FeatureTable
 
 FOLDS = 5
 BUCKETS = 2**15
+ROUNDS = 2
+"""Of fitting: to plain votes, then to the votes as the first fit weighs them."""
+RELIABLE = 4.0
+"""A skill that explains a quarter of the variance is taken at its word."""
+MOST = 20_000
 PENALTY = 5.0
 SHARPNESS = 8.0
 """Weight of a vote: exp(sharpness x skill)."""
@@ -121,7 +126,7 @@ class FittedSkill(NamedTuple):
 
 
 def fit_skill(texts: Sequence[str], numbers: FeatureTable, groups: Groups, fold: IntVector) -> FittedSkill:
-    """Fit to a memory's rollouts, twice: to plain votes and to the votes as the first fit weighs them.
+    """Fit to a memory's rollouts.
 
     Args:
         numbers: label-free features, `skill_inputs` among them.
@@ -129,22 +134,45 @@ def fit_skill(texts: Sequence[str], numbers: FeatureTable, groups: Groups, fold:
     """
     numbers = numbers.select(skill_inputs(numbers.names))
     levels = np.arange(1, BINS) / BINS
-    edges = np.quantile(numbers.values, levels, axis=0).T.astype(np.float32) if len(numbers) else np.zeros((0, 0))
+    edges: NDArray[np.float32] = (
+        np.quantile(numbers.values, levels, axis=0).T.astype(np.float32)
+        if len(numbers)
+        else np.zeros((len(numbers.names), BINS - 1), np.float32)
+    )
     inputs = _inputs(texts, numbers, edges)
-    weights = _fit(inputs, groups, weighted_votes(groups, np.zeros(len(fold)))[1], fold)
-    weights = _fit(inputs, groups, weighted_votes(groups, _apply(weights, inputs, fold))[1], fold)
-    return FittedSkill(SkillModel(numbers.names, edges, weights), _apply(weights, inputs, fold))
-
-
-def _fit(inputs: csr_matrix, groups: Groups, target: FloatVector, fold: IntVector) -> NDArray[np.float32]:
-    centred = target - groups.query.mean(target)
     weights = np.zeros((FOLDS + 1, inputs.shape[1]), np.float32)
     for model in range(FOLDS + 1):
-        rows = np.flatnonzero(fold != model)
-        if len(rows) and centred[rows].any():
-            ridge = Ridge(alpha=PENALTY, solver="sparse_cg", tol=1e-3, fit_intercept=False)
-            weights[model] = ridge.fit(inputs[rows], centred[rows]).coef_
-    return weights
+        rows = _sample(groups, fold != model)
+        for _ in range(ROUNDS):
+            target = weighted_votes(groups, inputs @ weights[model])[1]
+            weights[model] = _fit(inputs[rows], (target - groups.query.mean(target))[rows])
+    skill = _apply(weights, inputs, fold)
+    trust = reliability(groups, skill)
+    return FittedSkill(SkillModel(numbers.names, edges, weights * np.float32(trust)), skill * trust)
+
+
+def reliability(groups: Groups, skill: FloatVector) -> float:
+    """0..1: `RELIABLE` times the share of the plain votes' variance inside groups that held-out skill explains."""
+    others = weighted_votes(groups, np.zeros(len(skill)))[1]
+    votes, guess = others - groups.query.mean(others), skill - groups.query.mean(skill)
+    scale = float((votes @ votes) * (guess @ guess))
+    return min(1.0, RELIABLE * float(votes @ guess) ** 2 / scale) if scale > 0 and votes @ guess > 0 else 0.0
+
+
+def _sample(groups: Groups, wanted: BoolVector) -> IntVector:
+    """Rollouts of the wanted, whole groups, about `MOST` at most: more add time and no skill."""
+    rows = np.flatnonzero(wanted)
+    if len(rows) <= MOST:
+        return rows
+    kept = np.random.default_rng(0).random(len(groups.query.count)) < MOST / len(rows)
+    return rows[kept[groups.query.cell[rows]]]
+
+
+def _fit(inputs: csr_matrix, target: FloatVector) -> NDArray[np.float32]:
+    if not target.any():
+        return np.zeros(inputs.shape[1], np.float32)
+    ridge = Ridge(alpha=PENALTY, solver="sparse_cg", tol=1e-3, fit_intercept=False)
+    return np.asarray(ridge.fit(inputs, target).coef_, np.float32)
 
 
 def weighted_votes(groups: Groups, skill: FloatVector) -> tuple[FloatVector, FloatVector]:

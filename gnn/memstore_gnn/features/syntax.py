@@ -41,7 +41,7 @@ class Program(NamedTuple):
 
 
 def read_program(query: str, answer: str) -> Program:
-    """Parse an answer: by itself, as the rest of the query, as the body of a function, or only up to its last whole line."""
+    """Parse an answer: by itself, as the rest of the query, or as the body of a function."""
     code = _FENCE.search(answer)
     text = (code.group(1) if code else answer)[:LIMIT].rstrip()
     if not text.strip() or "\0" in text:

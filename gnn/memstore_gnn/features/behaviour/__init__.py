@@ -1,1 +1,1 @@
-"""What programs do, found out without executing them as Python: an interpreter that has no way out, and votes over it."""
+"""What programs do, found out by an interpreter that has no way out, and votes over it."""

@@ -17,7 +17,9 @@ MOST = 12
 MOST_INPUTS = 20
 
 _GIVES = re.compile(
-    r"[ \t]*+(?:(?:#|//)[ \t]*+)?(?:==|===|=>|->|➞|→|=|returns?\b|should (?:be|return)\b|gives\b|is\b|:|,? the (?:output|result) (?:is|will be))?[ \t]*+"
+    r"[ \t]*+(?:(?:#|//)[ \t]*+)?"
+    r"(?:===?|=>|->|➞|→|=|returns?\b|should (?:be|return)\b|gives\b|is\b|:|,? the (?:output|result) (?:is|will be))?"
+    r"[ \t]*+"
 )
 _FIRST_LINE = re.compile(r"[ \t]*+\n[ \t]*+")
 

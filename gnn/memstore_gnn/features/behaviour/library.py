@@ -6,14 +6,9 @@ class, frame, attribute with underscores, type constructor that runs code, or pa
 
 from __future__ import annotations
 
-import bisect
 import collections
 import functools
-import heapq
-import itertools
-import math
 import re
-import string
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,23 +24,35 @@ EXCEPTIONS: dict[str, type[Exception]] = {
 }  # fmt: skip
 
 METHODS: dict[type, frozenset[str]] = {
-    str: frozenset(
-        ["capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join", "lower", "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "translate", "upper", "zfill", "ljust", "rjust", "center", "format"]
-    ),
-    list: frozenset(["append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"]),
-    tuple: frozenset(("count", "index")),
-    dict: frozenset(["clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"]),
-    set: frozenset(
-        ["add", "clear", "copy", "difference", "difference_update", "discard", "intersection", "intersection_update", "isdisjoint", "issubset", "issuperset", "pop", "remove", "symmetric_difference", "union", "update"]
-    ),
-    frozenset: frozenset(["copy", "difference", "intersection", "isdisjoint", "issubset", "issuperset", "union"]),
-    int: frozenset(("bit_length", "bit_count")),
-    float: frozenset(("is_integer",)),
-    collections.Counter: frozenset(["elements", "get", "items", "keys", "most_common", "pop", "update", "values", "copy", "subtract", "total"]),
-    collections.defaultdict: frozenset(["clear", "copy", "get", "items", "keys", "pop", "setdefault", "update", "values"]),
-    collections.OrderedDict: frozenset(["clear", "copy", "get", "items", "keys", "pop", "setdefault", "update", "values", "move_to_end", "popitem"]),
-    collections.deque: frozenset(["append", "appendleft", "clear", "copy", "count", "extend", "extendleft", "index", "insert", "pop", "popleft", "remove", "reverse", "rotate"]),
-}  # fmt: skip
+    kind: frozenset(names.split())
+    for kind, names in (
+        (
+            str,
+            "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier "
+            "islower isnumeric isprintable isspace istitle isupper join lower lstrip partition removeprefix "
+            "removesuffix replace rfind rindex rpartition rsplit rstrip split splitlines startswith strip swapcase "
+            "title translate upper zfill ljust rjust center format",
+        ),
+        (list, "append clear copy count extend index insert pop remove reverse sort"),
+        (tuple, "count index"),
+        (dict, "clear copy get items keys pop popitem setdefault update values"),
+        (
+            set,
+            "add clear copy difference difference_update discard intersection intersection_update isdisjoint issubset "
+            "issuperset pop remove symmetric_difference union update",
+        ),
+        (frozenset, "copy difference intersection isdisjoint issubset issuperset union"),
+        (int, "bit_length bit_count"),
+        (float, "is_integer"),
+        (collections.Counter, "copy elements get items keys most_common pop subtract total update values"),
+        (collections.defaultdict, "clear copy get items keys pop setdefault update values"),
+        (collections.OrderedDict, "clear copy get items keys move_to_end pop popitem setdefault update values"),
+        (
+            collections.deque,
+            "append appendleft clear copy count extend extendleft index insert pop popleft remove reverse rotate",
+        ),
+    )
+}
 
 _WIDE = re.compile(r"\d{3}|[.\[!]|\{[^{}]*+\{")
 """What a format text may not hold: widths of three digits, attributes, subscripts, nested fields."""
@@ -156,6 +163,14 @@ def builtins(fuel: Fuel) -> dict[str, Any]:
             check_power(base, exponent)
         return pow(base, exponent, modulus)
 
+    def dicted(*values: Any, **named: Any) -> Any:
+        return checked(dict(*values, **named))
+
+    dicted.stands_for = dict  # type: ignore[attr-defined]
+
+    def silent(*values: Any, **named: Any) -> None:
+        return None
+
     def nexted(values: Any, *default: Any) -> Any:
         # Generators are made as lists: `next` of one is its first item.
         for item in plain_iterator(values, fuel):
@@ -197,10 +212,9 @@ def builtins(fuel: Fuel) -> dict[str, Any]:
     names |= {"sorted": over(sorted), "any": over(any), "all": over(all), "min": extreme(min), "max": extreme(max)}
     names |= {"enumerate": over(lambda v, start=0: list(enumerate(v, start))), "reversed": over(lambda v: v[::-1])}
     names |= {"zip": zipped, "map": mapped, "filter": filtered, "pow": power, "iter": listed, "next": nexted}
-    names |= {"dict": lambda *v, **n: checked(dict(*v, **n)), "print": lambda *v, **n: None, "isinstance": _is_instance}
-    names["dict"].stands_for = dict
+    names |= {"dict": dicted, "print": silent}
     names["format"] = lambda value, spec="": format_value(value, spec)
-    names |= {"callable": callable} | EXCEPTIONS | modules(fuel)["typing"].members
+    names |= {"callable": callable, "isinstance": _is_instance} | EXCEPTIONS
     by_type = {getattr(member, "stands_for", member): member for member in names.values() if _is_kind(member)}
 
     def type_of(value: Any) -> Any:
@@ -225,118 +239,3 @@ def _matches(value: Any, kind: Any) -> bool:
     if not isinstance(real, type):
         raise Unsupported("isinstance")
     return isinstance(value, real)
-
-
-def modules(fuel: Fuel) -> dict[str, Namespace]:
-    """Modules that a program may import."""
-
-    def limited(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*values: Any, **options: Any) -> list[Any]:
-            made = list(itertools.islice(function(*values, **options), ITEMS + 1))
-            fuel.burn(len(made))
-            return checked(made)
-
-        return call
-
-    def small(function: Callable[..., Any], most: int) -> Callable[..., Any]:
-        def call(*values: Any) -> Any:
-            if any(isinstance(v, int) and abs(v) > most for v in values):
-                raise TooMuch("integer")
-            return function(*values)
-
-        return call
-
-    def reduced(function: Callable[..., Any], values: Any, *start: Any) -> Any:
-        return functools.reduce(lambda a, b: checked(function(a, b)), list(plain_iterator(values, fuel)), *start)
-
-    plain = "ceil floor sqrt log log2 log10 exp sin cos tan asin acos atan atan2 hypot gcd lcm fabs fmod isclose isnan isinf isqrt trunc pow radians degrees copysign dist modf"
-    mathematics = {name: getattr(math, name) for name in plain.split()} | {"pi": math.pi, "e": math.e, "inf": math.inf}
-    mathematics |= {"nan": math.nan, "tau": math.tau, "factorial": small(math.factorial, 300)}
-    mathematics |= {
-        "comb": small(math.comb, 500),
-        "perm": small(math.perm, 300),
-        "prod": lambda v: checked(reduced(lambda a, b: a * b, v, 1)),
-    }
-    finite = "permutations combinations combinations_with_replacement product accumulate chain groupby islice starmap takewhile dropwhile zip_longest pairwise compress filterfalse"
-    iteration = {name: limited(getattr(itertools, name)) for name in finite.split()}
-    iteration["groupby"] = lambda values, key=None: [
-        (k, list(g)) for k, g in itertools.groupby(list(plain_iterator(values, fuel)), key)
-    ]
-    containers = {name: getattr(collections, name) for name in ("Counter", "deque", "OrderedDict", "defaultdict")}
-    heaps = {
-        name: getattr(heapq, name)
-        for name in ("heappush", "heappop", "heapify", "nlargest", "nsmallest", "heappushpop", "heapreplace")
-    }
-    searches = {
-        name: getattr(bisect, name)
-        for name in ("bisect", "bisect_left", "bisect_right", "insort", "insort_left", "insort_right")
-    }
-    texts = {
-        name: getattr(string, name)
-        for name in (
-            "ascii_letters",
-            "ascii_lowercase",
-            "ascii_uppercase",
-            "digits",
-            "punctuation",
-            "whitespace",
-            "hexdigits",
-        )
-    }
-    kinds = dict.fromkeys(
-        [
-            "List",
-            "Dict",
-            "Tuple",
-            "Set",
-            "Optional",
-            "Any",
-            "Union",
-            "Callable",
-            "Iterable",
-            "Sequence",
-            "Iterator",
-            "Generator",
-            "FrozenSet",
-            "Mapping",
-            "DefaultDict",
-            "Deque",
-            "Text",
-            "Number",
-        ]
-    )
-    decorated = {
-        "reduce": reduced,
-        "cmp_to_key": functools.cmp_to_key,
-        "lru_cache": lambda *a, **k: a[0] if a else (lambda f: f),
-        "cache": lambda f: f,
-    }
-    return {
-        "math": Namespace(mathematics), "itertools": Namespace(iteration), "collections": Namespace(containers), "heapq": Namespace(heaps),
-        "bisect": Namespace(searches), "string": Namespace(texts), "typing": Namespace(kinds), "functools": Namespace(decorated),
-        "copy": Namespace({"copy": _copied, "deepcopy": _deep_copied}), "operator": Namespace(_operators()),
-    }  # fmt: skip
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, list | dict | set) else value
-
-
-def _deep_copied(value: Any, depth: int = 0) -> Any:
-    if depth > 20:
-        raise TooMuch("depth")
-    if isinstance(value, list):
-        return [_deep_copied(v, depth + 1) for v in value]
-    if isinstance(value, dict):
-        return {k: _deep_copied(v, depth + 1) for k, v in value.items()}
-    return _copied(value)
-
-
-def _operators() -> dict[str, Callable[..., Any]]:
-    return {
-        "add": lambda a, b: checked(a + b),
-        "sub": lambda a, b: a - b,
-        "itemgetter": lambda *keys: lambda v: v[keys[0]] if len(keys) == 1 else tuple(v[k] for k in keys),
-        "truediv": lambda a, b: a / b,
-        "floordiv": lambda a, b: a // b,
-    }

@@ -32,15 +32,22 @@ class TooMuch(Stop):
 
 
 class Fuel:
-    """Steps that are left to one call."""
+    """Steps that are left to one call, and the modules that a program may import."""
 
-    __slots__ = ("depth", "left")
+    __slots__ = ("depth", "left", "modules")
 
-    def __init__(self, steps: int = STEPS) -> None:
-        self.left = steps
+    def __init__(self) -> None:
+        self.left = STEPS
+        self.depth = 0
+        self.modules: dict[str, Any] = {}
+
+    def refill(self) -> None:
+        """Begin another call."""
+        self.left = STEPS
         self.depth = 0
 
     def burn(self, steps: int = 1) -> None:
+        """Take steps, or stop the program."""
         self.left -= steps
         if self.left < 0:
             raise TooMuch("steps")

@@ -22,7 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, NamedTuple
 
-from memstore_gnn.features.behaviour.interpreter import call, load
+from memstore.errors import ModelError
+from memstore_gnn.features.behaviour.interpreter import Interpreter
 from memstore_gnn.features.behaviour.limits import Stop, TooMuch, Unsupported
 
 MEMORY = 1 << 30
@@ -30,9 +31,15 @@ SECONDS = 2.0
 """Of one program with all its calls; its fuel is spent long before, unless it found a slow operation."""
 STALLED = 10.0
 """Seconds after which a worker that says nothing is killed."""
+TIME = "time"
+"""The limit that depends on the machine: a program over it says nothing, rather than something else each time."""
+START = 60.0
+"""Seconds that a worker may take to start on a busy machine."""
 NODES = 3000
 """Values inside one result."""
 
+READY = b"ready"
+"""The first line of a worker."""
 UNKNOWN = "?"
 """Outcome of a call that the interpreter gave up, or of a program it could not read."""
 
@@ -71,41 +78,59 @@ def _served(tasks: Sequence[Task]) -> Iterator[list[str]]:
 
 
 def _one_process(tasks: Sequence[Task]) -> Iterator[list[str]]:
+    """Answers until the tasks, or the worker, are at an end.
+
+    Raises:
+        ModelError: the worker did not even start.
+    """
     command = [sys.executable, "-m", "memstore_gnn.features.behaviour.worker"]
-    with tempfile.TemporaryFile("w+") as given:
+    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as told:
         given.writelines(json.dumps(task) + "\n" for task in tasks)
         given.seek(0)
-        process = subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        stream = process.stdout
-        assert stream is not None
+        process = subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=told)
         try:
-            buffered = b""
-            while select.select([stream], [], [], STALLED)[0]:
-                chunk = os.read(stream.fileno(), 1 << 16)
-                if not chunk:
-                    break
-                *lines, buffered = (buffered + chunk).split(b"\n")
-                yield from map(json.loads, lines)
+            lines = _lines(process)
+            if next(lines, None) != READY:
+                told.seek(0)
+                reason = told.read().strip().rpartition("\n")[2]
+                raise ModelError(f"The interpreter of programs did not start ({reason}); check the installation.")
+            yield from map(json.loads, lines)
         finally:
             process.kill()
             process.wait()
-            stream.close()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Whole lines of a process's output, until it ends or says nothing for too long."""
+    assert process.stdout is not None
+    number, rest, patience = process.stdout.fileno(), b"", START
+    while select.select([number], [], [], patience)[0]:
+        patience = STALLED
+        chunk = os.read(number, 1 << 16)
+        if not chunk:
+            return
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
 
 
 def run_task(task: Task) -> list[str]:
     """Interpret one program."""
     unknown = [UNKNOWN] * len(task.arguments)
     try:
-        program = load(ast.parse(task.source))
+        program = Interpreter(ast.parse(task.source))
     except (Stop, SyntaxError, ValueError, RecursionError, MemoryError):
         return unknown
     made = []
     for arguments in task.arguments:
         try:
-            made.append(canonical(call(program, task.name, ast.literal_eval(arguments))))
+            made.append(canonical(program.call(task.name, ast.literal_eval(arguments))))
         except Unsupported:
             made.append(UNKNOWN)
         except TooMuch as limit:
+            if str(limit) == TIME:
+                return unknown
             made.append("!" + str(limit))
         except (RecursionError, MemoryError):
             made.append(UNKNOWN)
@@ -146,7 +171,7 @@ def canonical(value: Any) -> str:
 
 
 def _out_of_time(number: int, frame: FrameType | None) -> None:
-    raise TooMuch("time")
+    raise TooMuch(TIME)
 
 
 def main() -> None:
@@ -155,6 +180,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _out_of_time)
+    sys.stdout.write(READY.decode() + "\n")
+    sys.stdout.flush()
     for line in sys.stdin:
         task = Task(*json.loads(line))
         signal.setitimer(signal.ITIMER_REAL, SECONDS)

@@ -1,0 +1,143 @@
+"""Evidence in texts: equations, wording, siblings, programs; and no text that makes a pattern backtrack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memstore.errors import InputError
+from memstore.snapshot import Snapshot
+from memstore_gnn.features.equations import equations_of
+from memstore_gnn.features.evidence import evidence_features
+from memstore_gnn.features.groups import groups_of
+from memstore_gnn.features.siblings import among_siblings, shared_items
+from memstore_gnn.features.structure import structure_features
+from memstore_gnn.features.syntax import read_program, shape
+from memstore_gnn.features.wording import NAMES, wording_of
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "wrong"),
+    [
+        ("16 - 3 = 13", 1, 0),
+        ("16 - 3 = 12", 1, 1),
+        ("16 eggs - 3 eggs = 13 eggs. 4 * 2 = 8", 2, 0),
+        ("so $1,000 * 3 = $3,000", 1, 0),
+        ("<<5*15=75>>75 minutes", 1, 0),
+        ("2 + 3 * 4 = 14", 1, 0),  # products first
+        ("10 - 2 - 3 = 5", 1, 0),
+        ("1 / 3 = 0.33", 1, 0),  # to the digits written
+        ("1 / 3 = 0.34", 1, 1),
+        ("20 / 50 = 40%", 1, 0),
+        (r"6 \times 7 = 42", 1, 0),
+        ("6 x 7 = 42", 1, 0),
+        ("3 / 0 = 0", 1, 1),
+        ("x = 5", 0, 0),
+        ("no numbers here", 0, 0),
+    ],
+)
+def test_equations_are_recomputed(text: str, found: int, wrong: int) -> None:
+    assert equations_of(text)[:2] == (found, wrong)
+
+
+def test_the_last_equation_is_remembered() -> None:
+    assert equations_of("1 + 1 = 2\nthen 2 * 9 = 18").last == 18.0
+    assert equations_of("none").last is None
+
+
+HOSTILE = [
+    "1" * 200_000,
+    "1+" * 100_000 + "=",
+    "1 + " * 50_000,
+    "((((" * 50_000 + "=",
+    "\\frac{1}{" * 20_000,
+    "1,1." * 50_000 + "=",
+    "(a" * 100_000,
+    "= " * 100_000 + "1",
+    "f(" * 100_000,
+    "def f(" * 20_000,
+    "```python\n" * 20_000,
+    " " * 200_000 + "=",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_takes_long(build_snapshot: Callable[..., Snapshot], text: str) -> None:
+    rows = [
+        {"query": domain + text, "domain": domain, "value": "1", "thinking": text, "answer": text}
+        for domain in ("math", "code")
+    ]
+    snapshot = build_snapshot(rows)
+    start = time.perf_counter()
+    tables = structure_features(snapshot), evidence_features(snapshot)
+    assert time.perf_counter() - start < 2.0
+    assert all(np.isfinite(table.values).all() for table in tables)
+
+
+def test_items_that_siblings_share(build_snapshot: Callable[..., Snapshot]) -> None:
+    """Three siblings with items {a, b}, {a}, {c}; alone with {a} in another query."""
+    rows = [{"query": q, "value": "1", "sample_index": i} for i, q in enumerate(["q", "q", "q", "other"])]
+    snapshot = build_snapshot(rows)
+    at = np.argsort(snapshot.thinkings["sample_index"].to_numpy())
+    items: list[list[str]] = [[]] * 4
+    for place, own in zip(at, [["a", "b"], ["a"], ["c"], ["a"]], strict=True):
+        items[place] = own
+    shared = shared_items(groups_of(snapshot), items)
+    np.testing.assert_allclose(shared.mean[at], [0.25, 0.5, 0.0, 0.0])
+    np.testing.assert_allclose(shared.least[at], [0.0, 0.5, 0.0, 0.0])
+    np.testing.assert_allclose(shared.covered[at], [1.0, 1.0, 0.0, 1.0])
+    wanted = ["a", "a", "b", "a"]
+    found = among_siblings(groups_of(snapshot), items, [wanted[i] for i in np.argsort(at)])
+    np.testing.assert_allclose(found[at], [0.5, 0.5, 0.5, 0.0])
+
+
+def test_wording_of_a_choice() -> None:
+    text = "Perhaps (A) or option B.\nTherefore the answer is (B)."
+    made = dict(zip(NAMES, wording_of(text, "B", frozenset({"answer", "unknown"})), strict=True))
+    assert made["options_named"] == 2
+    assert made["option_last"] == 1
+    assert made["option_share"] == pytest.approx(2 / 3)
+    assert made["ends"] == 1
+    assert made["doubt"] > 0
+    assert made["conclusion"] > 0
+    assert made["query_words"] == 0.5
+    assert wording_of(" ", "B", frozenset()) == (0.0,) * len(NAMES)
+
+
+BEGUN = 'def add(a, b):\n    """Sum."""\n'
+
+
+@pytest.mark.parametrize(
+    ("query", "answer", "reads", "completes"),
+    [
+        (BEGUN, "    return a + b\n", True, True),
+        (BEGUN, "return a + b", True, True),
+        (BEGUN, "def add(a, b):\n    return a + b", True, False),
+        ("Add two numbers.", "```python\ndef add(a, b):\n    return a + b\n```", True, False),
+        (BEGUN, "    return a +\n", False, True),
+        (BEGUN, "", False, False),
+        (BEGUN, "\0", False, False),
+        (BEGUN, "(" * 5000, False, True),
+    ],
+)
+def test_programs_are_read(query: str, answer: str, reads: bool, completes: bool) -> None:
+    program = read_program(query, answer)
+    assert (program.tree is not None, program.completes) == (reads, completes)
+
+
+def test_equal_trees_under_other_names_have_one_shape() -> None:
+    one = read_program("", "def f(x):\n    y = x + 1  # comment\n    return y")
+    two = read_program("", "def g(value: int) -> int:\n\n    out = value + 1\n    return out")
+    other = read_program("", "def g(value):\n    out = value - 1\n    return out")
+    assert shape(one) == shape(two) != shape(other)
+
+
+def test_evidence_needs_texts(build_snapshot: Callable[..., Snapshot]) -> None:
+    snapshot = build_snapshot([{"query": "q", "value": "1"}])
+    bare = replace(snapshot, thinkings=snapshot.thinkings.drop_columns(["text"]))
+    with pytest.raises(InputError, match="texts=True"):
+        evidence_features(bare)
