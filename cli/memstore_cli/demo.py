@@ -10,19 +10,27 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memstore.errors import LocationError
 from memstore_cli.opening import opened
 
+if TYPE_CHECKING:
+    from memstore.sample import Sample
+
 BUDGET = 0.2
-SURPRISE = """
-MATCH (t:Thinking)-[s:SCORED_BY]->(:RewardModel) WHERE t.reward IS NOT NULL
-RETURN t.id ORDER BY abs(t.reward - s.probability) DESC, t.id LIMIT 1
+AGAINST_THE_VOTE = """
+MATCH (q:Query)-[:GENERATES]->(u:Thinking)
+WITH q, count(u.id) AS rollouts
+MATCH (q)-[:GENERATES]->(t:Thinking)-[:LEADS_TO]->(a:Answer)
+WITH rollouts, a, count(t.id) AS votes
+MATCH (t:Thinking)-[:LEADS_TO]->(a), (t)-[s:SCORED_BY]->(:RewardModel)
+WHERE votes > 1
+RETURN t.id ORDER BY s.probability - votes * 1.0 / rollouts DESC, t.id LIMIT 1
 """
-"""The rollout whose prediction is furthest from the ground truth that was hidden from the model."""
+"""A rollout whose answer the model believes furthest beyond its share of the votes."""
 
 
 def demo(
@@ -46,7 +54,10 @@ def demo(
 def _steps(folder: Path) -> Iterator[tuple[str, str]]:
     """What each step is for, and its command; one is only made when those before it have run."""
     at = f"--memory {shlex.quote(str(folder))}"
-    yield "Rollouts that a small policy wrote go into a graph, with vectors and links.", f"ingest {_sample()} {at}"
+    yield (
+        "Rollouts that a small policy wrote go into a graph, with vectors and links.",
+        f"ingest {_sample('arithmetic')} {at}",
+    )
     yield "What is in the memory now?", f"stats {at}"
     yield "Two checkpoints of one policy: how often is each right?", f"cypher --query positive-rate {at}"
     yield (
@@ -56,9 +67,9 @@ def _steps(folder: Path) -> Iterator[tuple[str, str]]:
     yield "It predicts the reward of every rollout whose ground truth it has not seen.", f"score {at}"
     yield "Where is it most mistaken?", f"cypher --query disagreements --limit 5 {at}"
     with opened(str(folder)) as store:
-        rollout = next(iter(store.cypher(SURPRISE).rows))[0]
+        rollout = next(iter(store.cypher(AGAINST_THE_VOTE).rows))[0]
     yield (
-        "How did the first of these come about: its votes, labelled rollouts and queries like it, the prediction.",
+        "Which answer does it believe far beyond its votes, and why? Votes, labelled rollouts and queries like it.",
         f"cypher --query why --param rollout={rollout} {at}",
     )
 
@@ -67,6 +78,10 @@ def _next(folder: Path) -> Iterator[tuple[str, str]]:
     at = f"--memory {shlex.quote(str(folder))}"
     yield "all questions that have a name, with their text", "cypher --list"
     yield "groups that are split between answers", f"cypher --query split-groups {at}"
+    yield (
+        "rollouts of other problems, scored against the memory and not added to it",
+        (f"score {_sample('arithmetic_new')} --output scores.jsonl {at}"),
+    )
     yield "the model beside simple rules, at two label budgets", f"evaluate --budget 0.1 --budget 0.3 {at}"
     yield (
         "your own rollouts, a JSON object a line: query, answer, and what else you know",
@@ -74,11 +89,11 @@ def _next(folder: Path) -> Iterator[tuple[str, str]]:
     )
 
 
-def _sample() -> str:
-    """The sample's path as one would type it here."""
+def _sample(name: Sample) -> str:
+    """A sample's path as one would type it here."""
     from memstore.sample import sample_path
 
-    path = sample_path().resolve()
+    path = sample_path(name).resolve()
     here = Path.cwd().resolve()
     return shlex.quote(os.fspath(path.relative_to(here) if path.is_relative_to(here) else path))
 
