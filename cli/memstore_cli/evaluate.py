@@ -8,7 +8,7 @@ import typer
 
 from memstore_cli.opening import opened
 from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
-from memstore_cli.output import METRIC_NAMES, print_json, print_table
+from memstore_cli.output import METRIC_NAMES, metric_cells, print_json, print_table
 from memstore_cli.progress import watched
 
 
@@ -62,7 +62,7 @@ def evaluate(
                     row.seed,
                     row.queries,
                     row.rollouts,
-                    *(getattr(row, name) for name in METRIC_NAMES),
+                    *metric_cells(row),
                 )
                 for row in rows
             ],

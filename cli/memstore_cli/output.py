@@ -120,10 +120,15 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 METRIC_NAMES = {
     "auc": "auc",
     "accuracy": "acc",
-    "pair_accuracy": "pair acc",
-    "advantage_hard": "adv hard",
-    "advantage_soft": "adv soft",
+    "pair_accuracy": "pair",
+    "advantage_hard": "adv",
+    "advantage_soft": "soft",
     "ece": "ece",
     "brier": "brier",
 }
 """Metrics of `memstore_gnn.metrics` and how a table calls them."""
+
+
+def metric_cells(row: object) -> list[float]:
+    """The metrics of an evaluation's row, in the order of `METRIC_NAMES`, as short as a table wants them."""
+    return [round(getattr(row, name), 3) for name in METRIC_NAMES]

@@ -8,7 +8,7 @@ import typer
 
 from memstore_cli.opening import opened
 from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
-from memstore_cli.output import METRIC_NAMES, print_json, print_table
+from memstore_cli.output import METRIC_NAMES, metric_cells, print_json, print_table
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
@@ -58,5 +58,5 @@ def show_training(summary: TrainSummary) -> None:
     )
     print_table(
         ("dataset", "predictor", *METRIC_NAMES.values()),
-        [(row.dataset, row.predictor, *(getattr(row, name) for name in METRIC_NAMES)) for row in summary.rows],
+        [(row.dataset, row.predictor, *metric_cells(row)) for row in summary.rows],
     )
