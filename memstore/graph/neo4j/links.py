@@ -1,89 +1,120 @@
-"""SIMILAR_TO: a node's neighbour list is replaced as a whole."""
+"""SIMILAR_TO: a node's neighbour list is replaced as a whole.
+
+A transaction of Neo4j lives in the server's memory (400,000 edges take more than 700 MB), so a large update is several
+transactions, each of whole lists; one of up to `PART_WEIGHT` nodes and edges is a single one. Nodes that the update
+marks as linked come after all others. So an update that is cut short leaves nodes unmarked, the next `memstore link`
+does those again, and every list that is not done again is right already.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
-from memstore.graph.neo4j.connection import Statements
-from memstore.graph.neo4j.statements import absent, look_up, set_properties
+from memstore.graph.neo4j.connection import Connection, Statements
+from memstore.graph.neo4j.statements import absent, by_id, check_known, listed, set_properties
 from memstore.graph.protocol import LinkUpdate
-from memstore.graph.rules import missing
-from memstore_schema.columns import EdgeType
+from memstore_schema.columns import EdgeType, NodeLabel
 
-SOURCES = 5_000
-"""Sources of one statement; their neighbours come with them."""
+PART_WEIGHT = 100_000
+BATCH_SOURCES = 5_000
+"""Sources of one statement."""
 
 
-def replace_links(tx: Statements, update: LinkUpdate) -> None:
-    """See `GraphStore.replace_links`; runs inside one transaction.
+class _Part(NamedTuple):
+    """Neighbour lists that are replaced in one transaction."""
+
+    sources: pa.Array
+    edges: pa.Table
+    """The edges that leave them, ordered as the sources are."""
+
+
+def replace_links(connection: Connection, update: LinkUpdate) -> None:
+    """See `GraphStore.replace_links`; more than `PART_WEIGHT` are replaced in parts.
 
     Raises:
         InputError: an edge leaves a node that is not among `update.sources`, or ends at one that is nowhere.
     """
     label = update.label
-    sources = pc.unique(pa.array(update.sources, pa.string()))
-    edges = update.edges
-    stray = edges.filter(absent(edges["source"], sources))
+    sources, linked = (pc.unique(pa.array(ids, pa.string())) for ids in (update.sources, update.linked))
+    stray = update.edges.filter(absent(update.edges["source"], sources))
     if stray.num_rows:
         raise InputError(
             f"an edge leaves {label} {stray['source'][0]}, whose neighbours are not replaced; name it as a source"
         )
-    for start in range(0, len(sources), SOURCES):
+    marked = pc.is_in(sources, value_set=linked)
+    parts = list(_cut(pa.concat_arrays([sources.filter(pc.invert(marked)), sources.filter(marked)]), update.edges))
+    if len(parts) > 1:
+        targets = pa.chunked_array([linked, *update.edges["target"].chunks])
+        connection.read(lambda tx: check_known(tx, label, targets))
+    for part in parts:
+        mark = part.sources.filter(pc.is_in(part.sources, value_set=linked))
+        if part is parts[-1]:
+            mark = pa.concat_arrays([mark, linked.filter(absent(linked, sources))])
+        connection.write(partial(_replace, label=label, part=part, mark=mark, fingerprint=update.fingerprint))
+
+
+def _cut(sources: pa.Array, edges: pa.Table) -> Iterator[_Part]:
+    """Sources in their order with their edges, in parts; one, and an empty one, where there is nothing."""
+    place = pc.index_in(edges["source"], value_set=sources).to_numpy()
+    edges = edges.take(np.argsort(place, kind="stable"))
+    counts = np.bincount(place, minlength=len(sources))
+    begins = np.concatenate([[0], np.cumsum(counts)])
+    weight = np.cumsum(counts + 1) // PART_WEIGHT
+    cuts = [0, *(np.flatnonzero(np.diff(weight)) + 1).tolist(), len(sources)]
+    for first, last in itertools.pairwise(cuts):
+        yield _Part(sources[first:last], edges.slice(begins[first], begins[last] - begins[first]))
+
+
+def _replace(tx: Statements, label: NodeLabel, part: _Part, mark: pa.Array, fingerprint: str) -> None:
+    for start in range(0, len(part.sources), BATCH_SOURCES):
         tx.run(
-            f"UNWIND $ids AS id MATCH (a:{label} {{id: id}})-[r:{EdgeType.SIMILAR_TO}]->(:{label}) DELETE r",
-            ids=sources.slice(start, SOURCES).to_pylist(),
+            f"UNWIND $ids AS id {by_id('a', label, 'id')} WITH a MATCH (a)-[r:{EdgeType.SIMILAR_TO}]->() DELETE r",
+            ids=part.sources[start : start + BATCH_SOURCES].to_pylist(),
         )
-    _create(tx, update)
-    _mark(tx, update)
+    for edges in _batches(part.edges):
+        _create(tx, label, edges)
+    fingerprints = pa.array([fingerprint] * len(mark), pa.string())
+    set_properties(tx, label, pa.table({"id": mark, "linked": fingerprints}))
 
 
-def _create(tx: Statements, update: LinkUpdate) -> None:
-    """Edges, grouped by source. Nodes are looked up once a statement and then named by their place in a list."""
-    label = update.label
-    for part in _parts(update.edges.sort_by("source")):
-        ids = pc.unique(pa.chunked_array([*part["source"].chunks, *part["target"].chunks]))
-        made = tx.run(
-            f"UNWIND $ids AS id MATCH (n:{label} {{id: id}}) WITH collect(n) AS nodes WHERE size(nodes) = size($ids) "
-            "UNWIND $rows AS r UNWIND range(0, size(r[1]) - 1) AS i "
-            "WITH nodes[r[0]] AS a, nodes[r[1][i]] AS b, r[2][i] AS score "
-            f"CREATE (a)-[:{EdgeType.SIMILAR_TO} {{score: score}}]->(b) RETURN count(*)",
-            ids=ids.to_pylist(),
-            rows=_grouped(part, ids),
-        )[0][0]
-        if made != part.num_rows:
-            known = look_up(tx, label, pa.chunked_array([ids]), ["id"])
-            raise missing(label, ids.filter(absent(ids, known["id"])).to_pylist())
-
-
-def _parts(edges: pa.Table) -> Iterator[pa.Table]:
-    """Cut edges that are ordered by source where a source ends, after so many of them."""
+def _batches(edges: pa.Table) -> Iterator[pa.Table]:
+    """Cut edges that come in runs of one source where a source ends, after so many of them."""
     if edges.num_rows == 0:
         return
     source = edges["source"].combine_chunks()
     begins = np.flatnonzero(pc.not_equal(source[1:], source[:-1]).to_numpy(zero_copy_only=False)) + 1
-    cuts = [0, *begins[SOURCES - 1 :: SOURCES].tolist(), edges.num_rows]
+    cuts = [0, *begins[BATCH_SOURCES - 1 :: BATCH_SOURCES].tolist(), edges.num_rows]
     for begin, end in itertools.pairwise(cuts):
         yield edges.slice(begin, end - begin)
 
 
-def _grouped(part: pa.Table, ids: pa.Array) -> list[list[Any]]:
+def _create(tx: Statements, label: NodeLabel, edges: pa.Table) -> None:
+    """Edges, a row a source. Both ends are looked up once and then named by their place in a list."""
+    ids = pc.unique(pa.chunked_array([*edges["source"].chunks, *edges["target"].chunks]))
+    made = tx.run(
+        f"{listed('n', label, [])} UNWIND $rows AS r UNWIND range(0, size(r[1]) - 1) AS i "
+        "WITH n_nodes[r[0]] AS a, n_nodes[r[1][i]] AS b, r[2][i] AS score "
+        f"CREATE (a)-[:{EdgeType.SIMILAR_TO} {{score: score}}]->(b) RETURN count(*)",
+        n_ids=ids.to_pylist(),
+        rows=_grouped(edges, ids),
+    )[0][0]
+    if made != edges.num_rows:
+        check_known(tx, label, pa.chunked_array([ids]))
+
+
+def _grouped(edges: pa.Table, ids: pa.Array) -> list[list[Any]]:
     """A row a source: its place in `ids`, its neighbours' places, their scores."""
-    at = pc.index_in(part["source"], value_set=ids).to_numpy()
+    at = pc.index_in(edges["source"], value_set=ids).to_numpy()
     begins = np.flatnonzero(np.diff(at, prepend=-1))
     offsets = pa.array(np.append(begins, len(at)), pa.int32())
-    places = pc.index_in(part["target"], value_set=ids).combine_chunks()
-    lists = (pa.ListArray.from_arrays(offsets, each) for each in (places, part["score"].combine_chunks()))
+    places = pc.index_in(edges["target"], value_set=ids).combine_chunks()
+    lists = (pa.ListArray.from_arrays(offsets, each) for each in (places, edges["score"].combine_chunks()))
     return [list(row) for row in zip(at[begins].tolist(), *(each.to_pylist() for each in lists), strict=True)]
-
-
-def _mark(tx: Statements, update: LinkUpdate) -> None:
-    linked = pc.unique(pa.array(update.linked, pa.string()))
-    fingerprints = pa.array([update.fingerprint] * len(linked), pa.string())
-    set_properties(tx, update.label, pa.table({"id": linked, "linked": fingerprints}))

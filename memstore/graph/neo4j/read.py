@@ -44,10 +44,7 @@ def nodes(connection: Connection, label: NodeLabel, columns: Sequence[str], ids:
 
 
 def _all(connection: Connection, label: NodeLabel, schema: pa.Schema, size: int) -> list[pa.Table]:
-    statement = (
-        f"MATCH (n:{label}) WHERE n.id > $after WITH n ORDER BY n.namespace, n.id LIMIT $size "
-        f"WITH collect(n) AS found RETURN {returned(schema, 'n', 'found')}"
-    )
+    statement = f"{_page('n', label)} WITH collect(n) AS found RETURN {returned(schema, 'n', 'found')}"
     return [table(schema, row) for row in _pages(connection, statement, size)]
 
 
@@ -58,6 +55,14 @@ def _some(connection: Connection, label: NodeLabel, schema: pa.Schema, size: int
         return connection.read(lambda tx: look_up(tx, label, unique.slice(start, size), schema.names))
 
     return [part(start) for start in range(0, len(unique), size)]
+
+
+def _page(name: str, label: NodeLabel) -> str:
+    """So many nodes after an id."""
+    return (
+        f"MATCH ({name}:{label}) USING INDEX SEEK {name}:{label}(namespace, id) WHERE {name}.id > $after "
+        f"WITH {name} ORDER BY {name}.namespace, {name}.id LIMIT $size"
+    )
 
 
 def _pages(connection: Connection, statement: str, size: int) -> list[list[Any]]:
@@ -103,8 +108,7 @@ def _collected(
     by, other, arrow = (source, target, ("-", "->")) if edge is not EdgeType.PRODUCED else (target, source, ("<-", "-"))
     lists = "".join(f", collect({_list(field)})" for field in schema)
     statement = (
-        f"MATCH (a:{by}) WHERE a.id > $after WITH a ORDER BY a.namespace, a.id LIMIT $size "
-        f"OPTIONAL MATCH (a){arrow[0]}[r:{edge}]{arrow[1]}(b:{other}) WITH a, collect(b) AS bs, collect(r) AS rs "
+        f"{_page('a', by)} OPTIONAL MATCH (a){arrow[0]}[r:{edge}]{arrow[1]}(b:{other}) WITH a, collect(b) AS bs, collect(r) AS rs "
         f"RETURN collect(a.id), collect([b IN bs | b.id]){lists}"
     )
     near, far, properties = [], [], []

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.neo4j.connection import Statements
+from memstore.graph.rules import missing
 from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
 
 BATCH_ROWS = 4_096
@@ -24,6 +25,24 @@ BATCH_ROWS = 4_096
 def node_columns(label: NodeLabel, columns: Sequence[str]) -> pa.Schema:
     """The schema of some columns of a label, in the order asked for."""
     return pa.schema([(name, NODE_COLUMNS[label][name]) for name in columns])
+
+
+def by_id(name: str, label: NodeLabel, value: str) -> str:
+    """A MATCH of the node of an id. The hint is needed: on young statistics the planner would read the whole index."""
+    return f"MATCH ({name}:{label} {{id: {value}}}) USING INDEX SEEK {name}:{label}(namespace, id)"
+
+
+def listed(name: str, label: NodeLabel, kept: Sequence[str]) -> str:
+    """The nodes of `$<name>_ids` as the list `<name>_nodes`, in that order; no row goes on where one is missing.
+
+    Args:
+        kept: names of lists from before, which stay.
+    """
+    carried = "".join(f"{each}_nodes, " for each in kept)
+    return (
+        f"UNWIND ${name}_ids AS id {by_id('n', label, 'id')} WITH {carried}collect(n) AS {name}_nodes "
+        f"WHERE size({name}_nodes) = size(${name}_ids)"
+    )
 
 
 def returned(schema: pa.Schema, element: str, elements: str) -> str:
@@ -48,12 +67,20 @@ def look_up(tx: Statements, label: NodeLabel, ids: pa.ChunkedArray, columns: Seq
     parts = []
     for start in range(0, len(ids), BATCH_ROWS):
         rows = tx.run(
-            f"UNWIND $ids AS id MATCH (n:{label} {{id: id}}) WITH collect(n) AS found "
+            f"UNWIND $ids AS id {by_id('n', label, 'id')} WITH collect(n) AS found "
             f"RETURN {returned(schema, 'n', 'found')}",
             ids=ids.slice(start, BATCH_ROWS).to_pylist(),
         )
         parts.append(table(schema, rows[0]))
     return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def check_known(tx: Statements, label: NodeLabel, ids: pa.ChunkedArray) -> None:
+    """Refuse ids that are not in the graph."""
+    ids = pc.unique(ids).cast(pa.string())
+    known = look_up(tx, label, pa.chunked_array([ids]), ["id"])
+    if known.num_rows < len(ids):
+        raise missing(label, ids.filter(absent(ids, known["id"])).to_pylist())
 
 
 def create_nodes(tx: Statements, label: NodeLabel, nodes: pa.Table) -> int:
@@ -80,29 +107,30 @@ def set_properties(tx: Statements, label: NodeLabel, changes: pa.Table) -> None:
     sets = ", ".join(f"n.`{name}` = {value}" for name, value in values.expressions.items())
     found = 0
     for rows in values.batches(changes["id"].to_pylist()):
-        statement = f"UNWIND $rows AS r MATCH (n:{label} {{id: r[0]}}) SET {sets} RETURN count(*)"
+        statement = f"UNWIND $rows AS r {by_id('n', label, 'r[0]')} SET {sets} RETURN count(*)"
         found += tx.run(statement, rows=rows, **values.constants)[0][0]
     if found != changes.num_rows:
         raise InputError(f"of {changes.num_rows} {label} nodes to change only {found} are in the graph")
 
 
 def create_edges(tx: Statements, edge: EdgeType, source: NodeLabel, target: NodeLabel, edges: pa.Table) -> None:
-    """Add edges: `source` and `target` are ids, the other columns the edge's properties.
+    """Add edges to a few targets: `source` and `target` are ids, the other columns the edge's properties.
 
     Raises:
         InputError: an end is not there, so that edges would be missing.
     """
     if edges.num_rows == 0:
         return
+    targets = pc.unique(edges["target"])
+    places = pc.index_in(edges["target"], value_set=targets).to_pylist()
     values = Values(edges.select(edge_schema(edge).names).cast(edge_schema(edge)), first=2)
+    statement = (
+        f"{listed('b', target, [])} UNWIND $rows AS r {by_id('a', source, 'r[0]')} WITH r, a, b_nodes[r[1]] AS b "
+        f"CREATE (a)-[:{edge} {values.map}]->(b) RETURN count(*)"
+    )
     made = 0
-    for rows in values.batches(edges["source"].to_pylist(), edges["target"].to_pylist()):
-        made += tx.run(
-            f"UNWIND $rows AS r MATCH (a:{source} {{id: r[0]}}) MATCH (b:{target} {{id: r[1]}}) "
-            f"CREATE (a)-[:{edge} {values.map}]->(b) RETURN count(*)",
-            rows=rows,
-            **values.constants,
-        )[0][0]
+    for rows in values.batches(edges["source"].to_pylist(), places):
+        made += tx.run(statement, rows=rows, b_ids=targets.to_pylist(), **values.constants)[0][0]
     if made != edges.num_rows:
         raise InputError(f"of {edges.num_rows} {edge} edges only {made} have both ends in the graph")
 

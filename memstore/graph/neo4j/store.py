@@ -104,8 +104,8 @@ class Neo4jGraph:
         return self._connection.write(lambda tx: write.write_block(tx, block, replace=replace))
 
     def replace_links(self, update: LinkUpdate) -> None:
-        """See `GraphStore`."""
-        self._connection.write(lambda tx: links.replace_links(tx, update))
+        """See `GraphStore`; a large update is several transactions, see `memstore.graph.neo4j.links`."""
+        links.replace_links(self._connection, update)
 
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""

@@ -1,13 +1,14 @@
 """What writes: blocks of rollouts, labels, predictions, settings. Each function runs inside one transaction.
 
 A rollout enters the graph together with its edges, so one that is there has them; only new rollouts get edges, and
-the same block twice is the same graph.
+the same block twice is the same graph. The writers' lock (see `connection`) makes it safe to look first and create
+then, which costs the server about half of what a MERGE for every node and edge does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +16,20 @@ import pyarrow.compute as pc
 from memstore.errors import InputError
 from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
 from memstore.graph.neo4j.connection import Statements
-from memstore.graph.neo4j.statements import absent, create_edges, create_nodes, look_up, set_properties
+from memstore.graph.neo4j.statements import (
+    Values,
+    absent,
+    by_id,
+    check_known,
+    create_edges,
+    create_nodes,
+    listed,
+    look_up,
+    set_properties,
+)
 from memstore.graph.protocol import GraphBlock, ScoreBatch, WriteCounts
-from memstore.graph.rules import check_block, check_properties, check_unique, join_policies, missing
-from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, EdgeType, NodeLabel
+from memstore.graph.rules import check_block, check_properties, check_unique, join_policies
+from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, EdgeType, NodeLabel, node_schema
 
 
 def write_block(tx: Statements, block: GraphBlock, *, replace: bool) -> WriteCounts:
@@ -29,15 +40,12 @@ def write_block(tx: Statements, block: GraphBlock, *, replace: bool) -> WriteCou
     new = block.thinkings.filter(absent(block.thinkings["id"], stored["id"]))
 
     queries = _write_queries(tx, block.queries, replace)
-    answers = look_up(tx, NodeLabel.ANSWER, block.answers["id"], ["id"])
-    new_answers = block.answers.filter(absent(block.answers["id"], answers["id"]))
-    create_nodes(tx, NodeLabel.ANSWER, new_answers)
+    answers = _write_answers(tx, block.answers)
     _write_runs(tx, block.runs)
-    create_nodes(tx, NodeLabel.THINKING, new)
-    _connect(tx, new, block.runs)
+    _write_rollouts(tx, new, block.runs)
     set_properties(tx, NodeLabel.THINKING, changes)
     merge_node(tx, NodeLabel.BATCH, block.batch)
-    return WriteCounts(queries, new.num_rows, changes.num_rows, new_answers.num_rows)
+    return WriteCounts(queries, new.num_rows, changes.num_rows, answers)
 
 
 def _write_queries(tx: Statements, queries: pa.Table, replace: bool) -> int:
@@ -49,6 +57,11 @@ def _write_queries(tx: Statements, queries: pa.Table, replace: bool) -> int:
         wanted = pc.or_(wanted, pc.fill_null(pc.not_equal(both["gold"], both["old"]), False))
     set_properties(tx, NodeLabel.QUERY, both.filter(wanted).select(["id", "gold"]))
     return create_nodes(tx, NodeLabel.QUERY, queries.filter(absent(queries["id"], stored["id"])))
+
+
+def _write_answers(tx: Statements, answers: pa.Table) -> int:
+    stored = look_up(tx, NodeLabel.ANSWER, answers["id"], ["id"])
+    return create_nodes(tx, NodeLabel.ANSWER, answers.filter(absent(answers["id"], stored["id"])))
 
 
 def _write_runs(tx: Statements, runs: pa.Table) -> None:
@@ -64,34 +77,68 @@ def _write_runs(tx: Statements, runs: pa.Table) -> None:
     set_properties(tx, NodeLabel.RUN, pa.table({"id": list(changed), "policy": list(changed.values())}))
 
 
-def _connect(tx: Statements, new: pa.Table, runs: pa.Table) -> None:
-    """Edges of new rollouts.
+def _write_rollouts(tx: Statements, new: pa.Table, runs: pa.Table) -> None:
+    """New rollouts with their edges.
 
     Raises:
         InputError: a rollout names a query, answer or run that is neither in the block nor in the graph.
     """
-    _check_known(tx, NodeLabel.QUERY, new["query_id"])
-    generates = pa.table({"source": new["query_id"], "target": new["id"]})
-    create_edges(tx, EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, generates)
-
-    answered = new.filter(pc.is_valid(new["answer_id"]))
-    _check_known(tx, NodeLabel.ANSWER, answered["answer_id"])
-    leads = pa.table({"source": answered["id"], "target": answered["answer_id"], "text": answered["answer_text"]})
-    create_edges(tx, EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, leads)
-
-    ran = new.filter(pc.is_valid(new["run"]))
-    place = pc.index_in(ran["run"], value_set=runs["name"])
-    if place.null_count:
-        name = ran.filter(pc.is_null(place))["run"][0].as_py()
+    ran, answered = pc.is_valid(new["run"]), pc.is_valid(new["answer_id"])
+    place = pc.index_in(new["run"], value_set=runs["name"])
+    if pc.any(pc.and_(ran, pc.is_null(place))).as_py():
+        name = new.filter(pc.and_(ran, pc.is_null(place)))["run"][0].as_py()
         raise InputError(f"the run {name} of a rollout is not among the block's runs; add it to them")
-    produced = pa.table({"source": runs["id"].take(place), "target": ran["id"]})
-    create_edges(tx, EdgeType.PRODUCED, NodeLabel.RUN, NodeLabel.THINKING, produced)
+    new = new.append_column("run_id", runs["id"].take(place))
+    for has_answer in (True, False):
+        for has_run in (True, False):
+            ends = [_QUERY_END, *([_ANSWER_END] if has_answer else []), *([_RUN_END] if has_run else [])]
+            alike = pc.and_(pc.equal(answered, has_answer), pc.equal(ran, has_run))
+            _create_rollouts(tx, new.filter(alike), ends)
+
+
+class _End(NamedTuple):
+    """Another end of a rollout's edges: its label, the column of its id, and the edge's CREATE."""
+
+    name: str
+    label: NodeLabel
+    column: str
+    edge: str
+
+
+_QUERY_END = _End("query", NodeLabel.QUERY, "query_id", f"CREATE (query)-[:{EdgeType.GENERATES}]->(t)")
+_ANSWER_END = _End(
+    "answer", NodeLabel.ANSWER, "answer_id", f"CREATE (t)-[:{EdgeType.LEADS_TO} {{text: r[0]}}]->(answer)"
+)
+_RUN_END = _End("run", NodeLabel.RUN, "run_id", f"CREATE (run)-[:{EdgeType.PRODUCED}]->(t)")
+
+
+def _create_rollouts(tx: Statements, new: pa.Table, ends: Sequence[_End]) -> None:
+    """Create rollouts that all have these ends, which are looked up once and then named by their place in a list."""
+    if new.num_rows == 0:
+        return
+    ids = {end.name: pc.unique(new[end.column]) for end in ends}
+    places = [pc.index_in(new[end.column], value_set=ids[end.name]).to_pylist() for end in ends]
+    schema = node_schema(NodeLabel.THINKING)
+    values = Values(new.select(schema.names).cast(schema), first=1 + len(ends))
+    lists = [listed(end.name, end.label, [other.name for other in ends[:at]]) for at, end in enumerate(ends)]
+    named = ", ".join(f"{end.name}_nodes[r[{at}]] AS {end.name}" for at, end in enumerate(ends, start=1))
+    statement = (
+        f"{' '.join(lists)} UNWIND $rows AS r WITH r, {named} CREATE (t:{NodeLabel.THINKING} {values.map}) "
+        f"{' '.join(end.edge for end in ends)} RETURN count(*)"
+    )
+    parameters = {f"{name}_ids": found.to_pylist() for name, found in ids.items()} | values.constants
+    made = 0
+    for rows in values.batches(new["answer_text"].to_pylist(), *places):
+        made += tx.run(statement, rows=rows, **parameters)[0][0]
+    if made != new.num_rows:
+        for end in ends:
+            check_known(tx, end.label, new[end.column])
 
 
 def set_labels(tx: Statements, labels: pa.Table, *, replace: bool) -> int:
     """See `GraphStore.set_labels`."""
     labels = check_labels(labels)
-    _check_known(tx, NodeLabel.THINKING, labels["id"])
+    check_known(tx, NodeLabel.THINKING, labels["id"])
     stored = look_up(tx, NodeLabel.THINKING, labels["id"], LABEL_SCHEMA.names)
     changes = label_changes(stored, labels, replace=replace)
     set_properties(tx, NodeLabel.THINKING, changes)
@@ -102,12 +149,12 @@ def append_scores(tx: Statements, batch: ScoreBatch) -> None:
     """See `GraphStore.append_scores`: a rollout that this model has scored keeps its score."""
     scores = batch.scores
     check_unique(scores["id"])
-    _check_known(tx, NodeLabel.THINKING, scores["id"])
+    check_known(tx, NodeLabel.THINKING, scores["id"])
     if look_up(tx, NodeLabel.REWARD_MODEL, pa.chunked_array([[batch.model["id"]]]), ["id"]).num_rows == 0:
         merge_node(tx, NodeLabel.REWARD_MODEL, batch.model)
     scored = tx.run(
-        f"UNWIND $ids AS id MATCH (n:{NodeLabel.THINKING} {{id: id}})-[:{EdgeType.SCORED_BY}]->"
-        f"(m:{NodeLabel.REWARD_MODEL} {{id: $model}}) RETURN collect(n.id)",
+        f"{by_id('m', NodeLabel.REWARD_MODEL, '$model')} UNWIND $ids AS id {by_id('n', NodeLabel.THINKING, 'id')} "
+        f"WITH n, m WHERE EXISTS {{ (n)-[:{EdgeType.SCORED_BY}]->(m) }} RETURN collect(n.id)",
         ids=scores["id"].to_pylist(),
         model=batch.model["id"],
     )[0][0]
@@ -127,18 +174,11 @@ def merge_node(tx: Statements, label: NodeLabel, properties: Mapping[str, Any]) 
     """
     check_properties(label, properties)
     table = pa.table({name: pa.array([value], NODE_COLUMNS[label][name]) for name, value in properties.items()})
-    if look_up(tx, label, table["id"], ["id"]).num_rows == 0:
-        tx.run(f"CREATE (:{label} {{id: $id}})", id=properties["id"])
-    if table.num_columns > 1:
-        set_properties(tx, label, table)
+    given = pa.table({name: table[name] for name in table.column_names if name != "id"})
+    values = Values(given)
+    sets = ", ".join(f"n.`{name}` = {value}" for name, value in values.expressions.items())
+    tx.run(f"MERGE (n:{label} {{id: $id}}) {'SET ' + sets if sets else ''}", id=properties["id"], **values.constants)
 
 
 def _repeat(value: Any, length: int, kind: pa.DataType) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array([value] * length, kind)])
-
-
-def _check_known(tx: Statements, label: NodeLabel, ids: pa.ChunkedArray) -> None:
-    ids = pc.unique(ids).cast(pa.string())
-    known = look_up(tx, label, pa.chunked_array([ids]), ["id"])
-    if known.num_rows < len(ids):
-        raise missing(label, ids.filter(absent(ids, known["id"])).to_pylist())
