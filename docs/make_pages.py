@@ -3,7 +3,8 @@
     python docs/make_pages.py
 
 In each page, a fenced block of kind `console` that begins with `$ memstore ...` gets the output of that command, and a
-block of kind `cypher` below a heading gets the text of the named query of that name. The commands run one after the
+block of kind `cypher` below a heading gets the text of the named query of that name. Between the comments `settings`
+stands the table of all settings, made from the class. The commands run one after the
 other, page by page, in a folder of their own, so a later one sees what an earlier one made. The prose is left as it is.
 """
 
@@ -15,14 +16,19 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from memstore.settings import Settings
 from memstore_schema.queries import named_queries
 
 DOCS = Path(__file__).resolve().parent
-PAGES = ("commands.md", "queries.md")
+PAGES = ("commands.md", "queries.md", "settings.md")
 COLUMNS = 110
 CONSOLE = re.compile(r"^```console\n\$ memstore (.*)\n(?:.*\n)*?```$", re.MULTILINE)
+WORDS = {"string": "text", "integer": "whole number", "number": "number"}
+SETTINGS = re.compile(r"<!-- settings -->\n(?:.*\n)*?<!-- /settings -->")
 QUERY = re.compile(r"^(## (\S+)\n(?:(?!## ).*\n)*?)```cypher\n(?:.*\n)*?```$", re.MULTILINE)
 
 
@@ -31,16 +37,45 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         (here / "memstore").symlink_to(DOCS.parent / "memstore")
+        (here / "memstore.toml").write_text('[profiles.demo]\nmemory = "demo-memory"\n', encoding="utf-8")
         for name in PAGES:
             page = DOCS / name
-            page.write_text(fill_page(page.read_text(encoding="utf-8"), here), encoding="utf-8")
+            commands = CONSOLE.findall(page.read_text(encoding="utf-8"))
+            outputs = {words: output_of(words, here) for words in commands}
+            # Read once more: somebody may have written on the page while the commands ran.
+            page.write_text(fill_page(page.read_text(encoding="utf-8"), outputs), encoding="utf-8")
 
 
-def fill_page(text: str, folder: Path) -> str:
-    """A page with its blocks filled; the commands run in `folder`."""
+def fill_page(text: str, outputs: Mapping[str, str]) -> str:
+    """A page with its blocks filled; a command that is not among `outputs` keeps what stands below it."""
     texts = {query.name: query.text.strip() for query in named_queries()}
+    text = SETTINGS.sub(lambda _: f"<!-- settings -->\n{settings_table()}<!-- /settings -->", text)
     text = QUERY.sub(lambda found: f"{found[1]}```cypher\n{texts[found[2]]}\n```", text)
-    return CONSOLE.sub(lambda found: f"```console\n$ memstore {found[1]}\n{output_of(found[1], folder)}```", text)
+
+    def console(found: re.Match[str]) -> str:
+        return f"```console\n$ memstore {found[1]}\n{outputs[found[1]]}```" if found[1] in outputs else found[0]
+
+    return CONSOLE.sub(console, text)
+
+
+def settings_table() -> str:
+    """Every setting: its variable, what it may be, its default, what it is for."""
+    rows = ["| variable | value | default | what it is |", "|---|---|---|---|"]
+    for name, schema in Settings.model_json_schema()["properties"].items():
+        default = "" if schema.get("default") is None else f"`{schema['default']}`"
+        words = " ".join(str(schema["description"]).split())
+        rows.append(f"| `MEMSTORE_{name.upper()}` | {_allowed(schema)} | {default} | {words} |")
+    return "\n".join(rows) + "\n"
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """What a setting may be, in words, from its JSON schema."""
+    (kind,) = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    if "enum" in kind:
+        return ", ".join(f"`{value}`" for value in kind["enum"])
+    words = {"password": "secret", "path": "path"}.get(kind.get("format", ""), WORDS[kind["type"]])
+    limits = [f"{word} {kind[key]:g}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in kind]
+    return " ".join([words, *limits])
 
 
 def output_of(words: str, folder: Path) -> str:

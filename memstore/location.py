@@ -94,7 +94,7 @@ def location_of(written: Written) -> Location:
     Raises:
         LocationError: it describes none, or not all of it.
     """
-    return _Described(written.name, str(written), written.profile, written.file.parent).location()
+    return _Described(written.name, str(written), written.parsed(), written.file.parent).location()
 
 
 def environment_location(settings: Settings) -> ServerLocation | None:

@@ -63,7 +63,7 @@ def open_graph(location: Location, settings: Settings, *, create: bool) -> Opene
         return OpenedGraph(graph, location.namespace)
     from memstore.graph.ladybug import LadybugGraph
 
-    namespace = _prepare_folder(location, create)
+    namespace = prepare_folder(location, create)
     folder = location.folder / "graph"
     buffer = settings.graph_buffer_mb * 2**20
     return OpenedGraph(
@@ -120,7 +120,7 @@ def _first_free(folder: Path) -> tuple[OwnerLock, Path]:
     raise AssertionError("itertools.count ended")
 
 
-def _prepare_folder(location: FolderLocation, create: bool) -> str:
+def prepare_folder(location: FolderLocation, create: bool) -> str:
     """Check that the folder is a memory, or make it one; return its namespace."""
     folder = location.folder
     marker = folder / MARKER

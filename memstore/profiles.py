@@ -54,14 +54,34 @@ class Profile(BaseModel):
 
 
 class Written(NamedTuple):
-    """A profile and where it stands."""
+    """A profile as it stands in a file; `parsed` says whether it is one."""
 
     name: str
-    profile: Profile
+    table: Any
     file: Path
 
     def __str__(self) -> str:
         return f"the profile {self.name} of {self.file}"
+
+    def parsed(self) -> Profile:
+        """What it says.
+
+        Raises:
+            LocationError: it says what no profile may say.
+        """
+        if self.name == ENVIRONMENT or "/" in self.name or not self.name.strip():
+            raise LocationError(f"{self} has a name that means something else; choose one without slashes")
+        if not isinstance(self.table, dict):
+            raise LocationError(f"{self} is no table; write [profiles.{self.name}] above its keys")
+        try:
+            return Profile.model_validate(self.table)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(Profile.model_fields)
+                raise LocationError(f"{self} has the key {key}; a profile knows {known}") from None
+            raise LocationError(f"{self} has a wrong {key}: {first['msg']}") from None
 
 
 def profile_files(start: Path | None = None) -> list[Path]:
@@ -76,12 +96,12 @@ def read_profiles(start: Path | None = None) -> dict[str, Written]:
     """All profiles by name.
 
     Raises:
-        LocationError: a file cannot be read, or says what no profile may say.
+        LocationError: a file cannot be read.
     """
     found: dict[str, Written] = {}
     for file in profile_files(start):
         for name, table in _tables(file).items():
-            found.setdefault(name, Written(name, _parse(name, table, file), file))
+            found.setdefault(name, Written(name, table, file))
     return found
 
 
@@ -111,21 +131,3 @@ def _place(error: ValueError) -> str:
     """Where the text is wrong; the parser's own words may quote a value."""
     _, _, place = str(error).rpartition("(at ")
     return f"at {place.rstrip(')')}" if isinstance(error, tomllib.TOMLDecodeError) and place else "it is not UTF-8 text"
-
-
-def _parse(name: str, table: Any, file: Path) -> Profile:
-    if name == ENVIRONMENT or "/" in name or not name.strip():
-        raise LocationError(
-            f"{file} calls a profile {name!r}; `{ENVIRONMENT}`, empty names and slashes are not for profiles"
-        )
-    if not isinstance(table, dict):
-        raise LocationError(f"{file} has a value at profiles.{name}; write a table: [profiles.{name}]")
-    try:
-        return Profile.model_validate(table)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(Profile.model_fields)
-            raise LocationError(f"the profile {name} of {file} has the key {key}; a profile knows {known}") from None
-        raise LocationError(f"the profile {name} of {file} has a wrong {key}: {first['msg']}") from None

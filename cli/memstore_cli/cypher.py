@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memstore_cli.opening import opened
-from memstore_cli.options import NO_MEMORY, JsonOption, UsageError
+from memstore_cli.options import JsonOption, UsageError, need_memory
 from memstore_cli.output import counted, jsonable, print_json, print_table
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def cypher(
         typer.Option(
             "--memory",
             envvar="MEMSTORE_MEMORY",
-            metavar="FOLDER",
+            metavar="LOCATION",
             show_default=False,
-            help="The folder of the memory; needed here or in the environment, save for --list.",
+            help="The memory, as for other verbs; needed here or in the environment, save for --list.",
         ),
     ] = "",
     write: Annotated[bool, typer.Option("--write", help="Allow the query to change the graph.")] = False,
@@ -76,9 +76,7 @@ def cypher(
         _print_named_queries(wanted)
         return
     text, parameters = _the_query(query, named, param or [])
-    if not memory:
-        raise UsageError(NO_MEMORY)
-    with opened(memory) as store:
+    with opened(need_memory(memory)) as store:
         result = store.cypher(text, parameters, write=write, timeout_s=timeout)
         rows = list(islice(result.rows, limit + 1) if wanted is Format.TABLE else result.rows)
     print_rows(result.columns, rows, wanted, limit)

@@ -32,6 +32,7 @@ from memstore_cli.ingest import ingest
 from memstore_cli.label import label
 from memstore_cli.link import link
 from memstore_cli.models import models
+from memstore_cli.profiles import profiles
 from memstore_cli.restore import restore
 from memstore_cli.score import score
 from memstore_cli.snapshot import snapshot
@@ -52,7 +53,7 @@ app = typer.Typer(
 
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Fill": (ingest, link, label),
-    "Look": (stats, cypher, verify),
+    "Look": (stats, cypher, verify, profiles),
     "Predict rewards": (train, score, evaluate, models),
     "Keep": (snapshot, restore),
     "Try": (demo,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -13,13 +14,20 @@ class UsageError(typer.TyperException):
     exit_code = 2
 
 
-NO_MEMORY = "no memory is named; pass --memory FOLDER, or set MEMSTORE_MEMORY"
+NO_MEMORY = "no memory is named; pass --memory LOCATION, or set MEMSTORE_MEMORY"
 
 
-def _need_memory(location: str) -> str:
-    if not location:
-        raise UsageError(NO_MEMORY)
-    return location
+def need_memory(location: str) -> str:
+    """The location, or `env` where only the environment names servers.
+
+    Raises:
+        UsageError: neither does.
+    """
+    if location:
+        return location
+    if "MEMSTORE_NEO4J_URI" in os.environ:
+        return "env"
+    raise UsageError(NO_MEMORY)
 
 
 MemoryOption = Annotated[
@@ -27,10 +35,10 @@ MemoryOption = Annotated[
     typer.Option(
         "--memory",
         envvar="MEMSTORE_MEMORY",
-        metavar="FOLDER",
+        metavar="LOCATION",
         show_default=False,
-        callback=_need_memory,
-        help="The folder of the memory; needed here or in the environment.",
+        callback=need_memory,
+        help="The memory: a folder, a profile of memstore.toml, or env; needed here or in the environment.",
     ),
 ]
 

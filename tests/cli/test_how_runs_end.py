@@ -19,7 +19,7 @@ from memstore_cli.main import run
 
 WRONG_USE = [
     ((), "Usage"),
-    (("stats",), "pass --memory FOLDER, or set MEMSTORE_MEMORY"),
+    (("stats",), "pass --memory LOCATION, or set MEMSTORE_MEMORY"),
     (("nothing",), "No such command 'nothing'"),
     (("stats", "--nothing"), "No such option: --nothing"),
     (("ingest", "--memory", "m"), "Missing argument 'FILE'; see: memstore ingest --help"),
@@ -27,7 +27,7 @@ WRONG_USE = [
     (("label", "t-1", "high", "--memory", "m"), "REWARD"),
     (("cypher", "--memory", "m"), "name one query"),
     (("cypher", "RETURN 1", "--query", "x", "--memory", "m"), "name one query"),
-    (("cypher", "RETURN 1"), "pass --memory FOLDER"),
+    (("cypher", "RETURN 1"), "pass --memory LOCATION"),
     (("cypher", "--query", "nothing", "--memory", "m"), "there is no named query 'nothing'"),
     (("cypher", "RETURN $a", "--param", "a", "--memory", "m"), "is not KEY=VALUE"),
     (("cypher", "RETURN 1", "--format", "xml", "--memory", "m"), "--format"),

@@ -1,0 +1,24 @@
+"""`memstore profiles`: the memories that have a name, and which of them can be opened."""
+
+from __future__ import annotations
+
+from memstore_cli.opening import read_settings
+from memstore_cli.options import JsonOption
+from memstore_cli.output import counted, print_json
+from memstore_cli.quiet import silence_libraries
+
+
+def profiles(as_json: JsonOption = False) -> None:
+    """List the profiles of memstore.toml, and env, with what keeps each from being opened."""
+    silence_libraries()
+    from memstore.reach import list_memories
+
+    found = list_memories(read_settings())
+    if as_json:
+        print_json([reach.as_json() for reach in found])
+        return
+    width = max((len(reach.name) for reach in found), default=0)
+    for reach in found:
+        print(f"{reach.name:<{width}}  {reach.where if reach.reachable else f'not reachable: {reach.reason}'}")
+    reachable = sum(reach.reachable for reach in found)
+    print(f"{counted(len(found), 'profile')}, {reachable} reachable" if found else "no profiles; see docs/settings.md")

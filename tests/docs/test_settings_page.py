@@ -1,0 +1,60 @@
+"""docs/settings.md has every setting as the class has it, and its example is one that memstore reads."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from memstore.location import FolderLocation, ServerLocation, resolve_location
+from memstore.profiles import Profile
+from memstore.settings import Settings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "settings.md").read_text(encoding="utf-8")
+
+
+def settings_table() -> str:
+    spec = importlib.util.spec_from_file_location("make_pages", DOCS / "make_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.settings_table())
+
+
+def test_the_table_is_the_class() -> None:
+    table = settings_table()
+    assert f"<!-- settings -->\n{table}<!-- /settings -->" in PAGE, "run docs/make_pages.py"
+    for name in Settings.model_fields:
+        assert f"| `MEMSTORE_{name.upper()}` |" in table
+
+
+def test_a_profile_takes_the_settings_of_servers_and_no_other() -> None:
+    without_variables = {name for name in Profile.model_fields if not name.endswith("_env")}
+    assert without_variables <= set(Settings.model_fields)
+
+
+def test_the_example_is_read_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in [key for key in os.environ if key.startswith("MEMSTORE_")]:
+        monkeypatch.delenv(key)
+    example = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert example
+    (tmp_path / "memstore.toml").write_text(example[1])
+    secret = tmp_path / ".config" / "memstore" / "lab-password"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("a-password\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_MILVUS_TOKEN", "a-token")
+    monkeypatch.chdir(tmp_path)
+    lab = resolve_location("lab", Settings())
+    assert isinstance(lab, ServerLocation)
+    assert lab.neo4j_password.get_secret_value() == "a-password"
+    assert lab.milvus_token is not None
+    assert lab.milvus_token.get_secret_value() == "a-token"
+    small = resolve_location("small", Settings())
+    assert isinstance(small, FolderLocation)
+    assert small.folder == tmp_path / "memories" / "small"
