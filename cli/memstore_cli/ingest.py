@@ -85,6 +85,10 @@ def ingest(
 
     What is there already is not added again, and a killed ingest is finished by the next one.
     """
+    from memstore.readers import open_source
+
+    for file in files:
+        open_source(file)  # a name that is wrong must not leave an empty memory behind
     with opened(memory, create=True, long_text=long_text, device=device) as store:
         from memstore.ingest import IngestOptions
         from memstore.record import RecordDefaults
