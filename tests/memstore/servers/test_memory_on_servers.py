@@ -1,0 +1,124 @@
+"""A memory on a Neo4j server and a server that speaks Milvus: the same as an embedded one, and apart from others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstore.errors import EmbedderError, LocationError, StoreError
+from memstore.location import ServerLocation
+from memstore.memory import Memory
+from memstore.reach import list_memories
+from memstore.settings import Settings
+from memstore.testing.digest import memory_digest
+from memstore.testing.embedder import HashEmbedder
+
+pytestmark = pytest.mark.usefixtures("profiles")
+
+SETTINGS = Settings(link_floor=-1.0)
+
+
+def rows(first: int = 0, queries: int = 4) -> list[dict[str, Any]]:
+    return [
+        {
+            "query": f"How many legs have {n} cats?",
+            "dataset": "legs",
+            "gold": str(4 * n),
+            "policy": "tiny",
+            "run": "first",
+            "sample_index": sample,
+            "thinking": f"A cat has four legs, so {n} cats have {n} * 4 legs ({sample}).",
+            "answer": str(4 * n + sample % 2),
+            "reward": (1.0 if sample % 2 == 0 else 0.0) if n % 2 == 0 else None,
+        }
+        for n in range(first, first + queries)
+        for sample in range(3)
+    ]
+
+
+def write(name: str, given: list[dict[str, Any]]) -> Path:
+    path = Path(name)
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    return path
+
+
+def opened(location: str | Path, *, create: bool = False) -> Memory:
+    return Memory.open(location, create=create, embedder=HashEmbedder(), settings=SETTINGS)
+
+
+def test_the_same_files_make_the_same_memory_in_a_folder_and_on_servers() -> None:
+    file = write("legs.jsonl", rows())
+    with opened(Path("embedded"), create=True) as embedded, opened("one", create=True) as served:
+        assert served.ingest([file]).as_json()["rollouts"] == embedded.ingest([file]).as_json()["rollouts"]
+        assert memory_digest(served) == memory_digest(embedded)
+        assert isinstance(served.location, ServerLocation)
+        assert served.folder.is_relative_to(Path.cwd() / "local")
+        assert served.verify().ok
+    with opened("one") as again:
+        assert again.ingest([file]).unchanged == len(rows())
+        assert again.graph.backend == "neo4j"
+        assert again.vectors.backend == "milvus"
+
+
+def test_no_memory_is_made_by_looking_for_one() -> None:
+    with pytest.raises(LocationError, match="there is no memory at"):
+        opened("one")
+    found = {reach.name: reach for reach in list_memories(SETTINGS)}
+    assert "there is no memory at" in (found["one"].reason or "")
+    opened("one", create=True).close()
+    found = {reach.name: reach for reach in list_memories(SETTINGS)}
+    assert found["one"].reachable
+    assert not found["two"].reachable
+
+
+def test_two_namespaces_of_the_same_servers_do_not_see_each_other() -> None:
+    file, other = write("a.jsonl", rows()), write("b.jsonl", rows(first=2))
+    with opened("one", create=True) as one, opened("two", create=True) as two:
+        one.ingest([file])
+        before = memory_digest(one)
+        assert two.stats().queries == 0
+        two.ingest([other])  # half of its rollouts, and so of its ids, are in `one` too
+        assert memory_digest(one) == before
+        assert two.stats().queries == 4
+        assert next(iter(two.cypher("MATCH (q:Query) RETURN count(q)").rows))[0] == 4
+        assert sum(map(len, two.vectors.ids("query"))) == 4
+
+
+def test_what_the_cache_lacks_comes_from_the_servers() -> None:
+    """Another machine has no cache; nothing is embedded again there."""
+    with opened("one", create=True) as memory:
+        memory.ingest([write("a.jsonl", rows())])
+        there = memory.folder
+        digest = memory.snapshot().manifest.id
+    there.rename("gone")
+    embedder = HashEmbedder()
+    with Memory.open("one", embedder=embedder, settings=SETTINGS) as memory:
+        assert memory.snapshot().manifest.id == digest
+    assert embedder.calls == 0
+
+
+def test_two_openings_at_once_have_a_cache_each() -> None:
+    with opened("one", create=True) as first, opened("one") as second:
+        first.ingest([write("a.jsonl", rows(queries=2))])
+        second.ingest([write("b.jsonl", rows(first=1, queries=2))])
+        assert first.cache.folder != second.cache.folder
+        assert first.stats().queries == 3
+        names = {first.cache.folder.name, second.cache.folder.name}
+    assert names == {"0", "1"}
+    with opened("one") as third:
+        assert third.cache.folder.name == "0"
+
+
+def test_another_embedder_and_a_wrong_password_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened("one", create=True) as memory:
+        memory.ingest([write("a.jsonl", rows(queries=1))])
+    with pytest.raises(EmbedderError, match="the memory one was built with"):
+        Memory.open("one", embedder=HashEmbedder(dimension=16))
+    monkeypatch.setenv("TEST_NEO4J_PASSWORD", "a-wrong-password")
+    with pytest.raises(StoreError) as raised:
+        opened("one")
+    assert "refuses this user or password" in str(raised.value)
+    assert "a-wrong-password" not in str(raised.value)
