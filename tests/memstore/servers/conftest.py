@@ -48,9 +48,7 @@ def milvus_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def profiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neo4j_address: Neo4jAddress, milvus_address: str
-) -> Iterator[None]:
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neo4j_address: Neo4jAddress, milvus_address: str) -> None:
     """A working folder whose memstore.toml has two namespaces of one pair of servers: `one` and `two`."""
     tables = []
     for name in ("one", "two"):
@@ -69,4 +67,3 @@ def profiles(
     (work / "memstore.toml").write_text("\n".join(tables) + "\n")
     monkeypatch.setenv("TEST_NEO4J_PASSWORD", neo4j_address.password)
     monkeypatch.chdir(work)
-    yield
