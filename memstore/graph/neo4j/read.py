@@ -11,8 +11,9 @@ the ids were read is left out.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,8 @@ from memstore.graph.neo4j.connection import Connection, Statements
 from memstore.graph.neo4j.statements import look_up, node_columns, returned, table
 from memstore.graph.protocol import EdgeTable
 from memstore.graph.rules import check_columns, check_ends
-from memstore_schema.columns import EdgeType, NodeLabel, edge_schema
+from memstore.types import IntVector
+from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel, edge_schema
 
 PAGE_ROWS = 10_000
 LONG_PAGE_ROWS = 1_000
@@ -44,7 +46,10 @@ def nodes(connection: Connection, label: NodeLabel, columns: Sequence[str], ids:
 
 
 def _all(connection: Connection, label: NodeLabel, schema: pa.Schema, size: int) -> list[pa.Table]:
-    statement = f"{_page('n', label)} WITH collect(n) AS found RETURN {returned(schema, 'n', 'found')}"
+    statement = (
+        f"{_page('n', label)} WITH max(n.id) AS last, collect(n) AS found "
+        f"RETURN last, size(found), {returned(schema, 'n', 'found')}"
+    )
     return [table(schema, row) for row in _pages(connection, statement, size)]
 
 
@@ -65,60 +70,107 @@ def _page(name: str, label: NodeLabel) -> str:
     )
 
 
-def _pages(connection: Connection, statement: str, size: int) -> list[list[Any]]:
-    """The one row of each page; its first column are the ids of the page's nodes."""
-    pages, after = [], ""
-
-    def page(after: str) -> Callable[[Statements], list[Any]]:
-        return lambda tx: tx.run(statement, after=after, size=size)[0]
-
+def _pages(connection: Connection, statement: str, size: int) -> Iterator[list[Any]]:
+    """The one row of each page, without its first two columns: the page's last id and how many nodes it has."""
+    after: str | None = ""
     while True:
-        row = connection.read(page(after))
-        pages.append(row)
-        if len(row[0]) < size:
-            return pages
-        after = row[0][-1]
+        [[after, found, *columns]] = connection.read(partial(_run, statement=statement, after=after, size=size))
+        yield columns
+        if found < size:
+            return
+
+
+def _run(tx: Statements, statement: str, **parameters: Any) -> list[list[Any]]:
+    return tx.run(statement, **parameters)
 
 
 def edges(connection: Connection, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
-    """See `GraphStore.edges`."""
-    check_ends(edge, source, target)
-    source_ids = nodes(connection, source, ["id"], None)["id"]
-    target_ids = source_ids if target is source else nodes(connection, target, ["id"], None)["id"]
-    near, far, properties = _collected(connection, edge, source, target)
-    if edge is EdgeType.PRODUCED:
-        near, far = far, near
-    f, t = (pc.index_in(ends, value_set=ids) for ends, ids in ((near, source_ids), (far, target_ids)))
-    known = pc.and_(pc.is_valid(f), pc.is_valid(t))
-    if not pc.all(known).as_py():
-        f, t, properties = f.filter(known), t.filter(known), properties.filter(known)
-    from_, to = (ends.to_numpy(zero_copy_only=False).astype(np.int64) for ends in (f, t))
-    order = np.argsort(from_ * (len(target_ids) + 1) + to, kind="stable")
-    return EdgeTable(from_[order], to[order], properties.take(order) if properties.num_columns else properties)
-
-
-def _collected(
-    connection: Connection, edge: EdgeType, source: NodeLabel, target: NodeLabel
-) -> tuple[pa.ChunkedArray, pa.ChunkedArray, pa.Table]:
-    """The ids of both ends of each edge, those first by which the pages go, and the properties.
+    """See `GraphStore.edges`.
 
     Pages go by the source; for PRODUCED by the target, since a run may have produced half of the memory.
     """
+    check_ends(edge, source, target)
+    by, other = (target, source) if edge is EdgeType.PRODUCED else (source, target)
+    places = _places(connection, by)
+    others = places if other is by else _places(connection, other)
+    near, far, properties = _collected(connection, edge, by, other)
+    near, far = _look_up(places, near), _look_up(others, far)
+    known = (near >= 0) & (far >= 0)
+    f, t, last = (far, near, len(places[0])) if edge is EdgeType.PRODUCED else (near, far, len(others[0]))
+    order = np.argsort(f * (last + 1) + t, kind="stable")
+    order = order[known[order]]
+    return EdgeTable(f[order], t[order], properties.take(order) if properties.num_columns else properties)
+
+
+class _Places(NamedTuple):
+    """The server's numbers of a label's nodes, ascending, and the position of each in the order of ids."""
+
+    number: IntVector
+    position: IntVector
+
+
+def _places(connection: Connection, label: NodeLabel) -> _Places:
+    statement = f"{_page('n', label)} RETURN max(n.id), count(*), collect(id(n))"
+    pages = [np.array(numbers, dtype=np.int64) for (numbers,) in _pages(connection, statement, PAGE_ROWS)]
+    numbers = np.concatenate(pages)
+    order = np.argsort(numbers)
+    return _Places(numbers[order], order)
+
+
+def _look_up(places: _Places, numbers: IntVector) -> IntVector:
+    """Positions of nodes by the server's numbers; -1 for one that came later."""
+    if len(places.number) == 0:
+        return np.full(len(numbers), -1, dtype=np.int64)
+    at = np.minimum(np.searchsorted(places.number, numbers), len(places.number) - 1)
+    return np.where(places.number[at] == numbers, places.position[at], -1)
+
+
+def _collected(
+    connection: Connection, edge: EdgeType, by: NodeLabel, other: NodeLabel
+) -> tuple[IntVector, IntVector, pa.Table]:
+    """The server's numbers of both ends of each edge, those first by which the pages go, and the properties.
+
+    A node's neighbours come as one text of numbers, and so do their scores: what costs is the number of values.
+    """
     schema = edge_schema(edge)
-    by, other, arrow = (source, target, ("-", "->")) if edge is not EdgeType.PRODUCED else (target, source, ("<-", "-"))
-    lists = "".join(f", collect({_list(field)})" for field in schema)
+    arrow = "<-[r:{}]-" if edge is EdgeType.PRODUCED else "-[r:{}]->"
+    label = f":{other}" if sum(one is by for one, _ in EDGE_ENDS[edge]) > 1 else ""
+    lists = "".join(f", {_list(field)}" for field in schema)
     statement = (
-        f"{_page('a', by)} OPTIONAL MATCH (a){arrow[0]}[r:{edge}]{arrow[1]}(b:{other}) WITH a, collect(b) AS bs, collect(r) AS rs "
-        f"RETURN collect(a.id), collect([b IN bs | b.id]){lists}"
+        f"{_page('a', by)} OPTIONAL MATCH (a){arrow.format(edge)}(b{label}) "
+        "WITH a, collect(b) AS bs, collect(r) AS rs RETURN max(a.id), count(*), "
+        f"collect(CASE WHEN size(bs) > 0 THEN [id(a), {_text('b', 'bs', 'id(b)')}{lists}] END)"
     )
     near, far, properties = [], [], []
-    for ids, others, *values in _pages(connection, statement, EDGE_PAGE_NODES):
-        counts = np.fromiter(map(len, others), dtype=np.int64, count=len(others))
-        near.append(pa.array(ids, pa.string()).take(pa.array(np.repeat(np.arange(len(ids)), counts))))
-        far.append(pa.array(list(itertools.chain.from_iterable(others)), pa.string()))
-        properties.append(table(schema, [list(itertools.chain.from_iterable(column)) for column in values]))
-    return pa.chunked_array(near), pa.chunked_array(far), pa.concat_tables(properties)
+    for (rows,) in _pages(connection, statement, EDGE_PAGE_NODES):
+        if not rows:
+            continue
+        ids, others, *values = zip(*rows, strict=True)
+        counts = [text.count(" ") for text in others]
+        near.append(np.repeat(np.array(ids, dtype=np.int64), counts))
+        far.append(np.fromstring("".join(others), dtype=np.int64, sep=" "))
+        properties.append(table(schema, [_flat(column, field) for column, field in zip(values, schema, strict=True)]))
+    none = np.empty(0, dtype=np.int64)
+    return (
+        np.concatenate([none, *near]),
+        np.concatenate([none, *far]),
+        pa.concat_tables([schema.empty_table(), *properties]),
+    )
 
 
 def _list(field: pa.Field) -> str:
+    if field.type == pa.float32():
+        return _text("r", "rs", f"coalesce(toString(r.`{field.name}`), 'nan')")
     return returned(pa.schema([field]), "r", "rs").removesuffix(f" AS `{field.name}`")
+
+
+def _text(element: str, elements: str, value: str) -> str:
+    return f"reduce(text = '', {element} IN {elements} | text + {value} + ' ')"
+
+
+def _flat(lists: Sequence[Any], field: pa.Field) -> Any:
+    """The values of one property of a page, from a list or a text a node."""
+    if field.type != pa.float32():
+        return list(itertools.chain.from_iterable(lists))
+    numbers = np.fromstring("".join(lists), dtype=np.float64, sep=" ")
+    return pa.array(numbers.astype(np.float32), from_pandas=True)
