@@ -165,7 +165,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         columns = []
         for queries in arguments.queries:
-            command = [sys.executable, __file__, "--one", str(queries), "--folder", folder]
+            own = Path(folder) / str(queries)
+            own.mkdir()
+            command = [sys.executable, __file__, "--one", str(queries), "--folder", str(own)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             columns.append(json.loads(done.stdout.splitlines()[-1]))
     sizes = [f"{queries * ROLLOUTS_A_QUERY:,}" for queries in arguments.queries]
