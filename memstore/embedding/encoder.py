@@ -13,7 +13,9 @@ The transformer runs in the given precision; pooling and normalisation in fp32.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +24,14 @@ from numpy.typing import NDArray
 
 from memstore.embedding.protocol import Fingerprint, Progress
 from memstore.embedding.windows import Batch, batches, cut, ends, rows_in
+from memstore.embedding.workers import one_core_each
 from memstore.errors import InputError
 from memstore.types import FloatMatrix
 
 CPU_TOKENS = 2_048
 """Tokens of a batch on a CPU; more gain nothing."""
+CPU_LEAST_TOKENS = 256
+"""Fewer would keep no core busy."""
 CPU_FIXED_TOKENS = 512
 """The same where rows are fixed: filling up costs as much as it must."""
 GPU_TOKENS = 8_192
@@ -40,12 +45,13 @@ class Execution(NamedTuple):
     dtype: torch.dtype
     fixed_rows: bool
 
-    @property
-    def budget(self) -> int:
-        """Tokens of a full batch."""
+    def budget(self, tokens: int, cores: int) -> int:
+        """Tokens of a full batch, of so many in all: where rows are free, small work is spread over the cores."""
         if not self.device.startswith("cpu"):
             return GPU_TOKENS
-        return CPU_FIXED_TOKENS if self.fixed_rows else CPU_TOKENS
+        if self.fixed_rows:
+            return CPU_FIXED_TOKENS
+        return min(max(tokens // cores, CPU_LEAST_TOKENS), CPU_TOKENS)
 
 
 class SentenceEmbedder:
@@ -57,6 +63,7 @@ class SentenceEmbedder:
         self.execution = execution
         self._tokenizer = model.tokenizer
         self._tokenizing = threading.Lock()
+        self._running = threading.Lock()
         self._transformer = model[0].auto_model.to(execution.device, execution.dtype).eval()
         self._after = [module.to(execution.device).float().eval() for module in list(model.children())[1:]]
         self._before, self._behind = _special_tokens(model.tokenizer)
@@ -94,12 +101,12 @@ class SentenceEmbedder:
         owner = np.repeat(np.arange(len(texts)), counts)
         found = np.empty((len(windows), self.fingerprint.dimension), dtype=np.float32)
         left = counts.copy()
-        for batch, vectors in self._run(windows):
-            found[batch.windows] = vectors
-            if progress is not None:
+        with self._running, closing(self._run(windows)) as running:
+            for batch, vectors in running:
+                found[batch.windows] = vectors
                 np.subtract.at(left, owner[batch.windows], 1)
                 done = int((left[np.unique(owner[batch.windows])] == 0).sum())
-                if done:
+                if progress is not None and done:
                     progress(done)
         return _averaged(found, counts, np.array([len(window) for window in windows], dtype=np.int64))
 
@@ -118,21 +125,27 @@ class SentenceEmbedder:
         tokens: list[list[int]] = encoded["input_ids"]
         return tokens
 
-    def _run(self, windows: list[Sequence[int]]) -> Iterator[tuple[Batch, FloatMatrix]]:
+    def _run(self, windows: list[Sequence[int]]) -> Generator[tuple[Batch, FloatMatrix], None, None]:
+        """Every batch of these windows and its vectors, in the order of `batches`."""
         special = len(self._before) + len(self._behind)
         lengths = np.array([len(window) + special for window in windows], dtype=np.int64)
-        budget = self.execution.budget
-        for batch in batches(lengths, budget, self.fingerprint.window):
-            rows = len(batch.windows)
-            filled = rows_in(batch.length, budget) if self.execution.fixed_rows else rows
-            ids = np.full((filled, batch.length), self._pad, dtype=np.int64)
-            mask = np.zeros((filled, batch.length), dtype=np.int64)
-            for row in range(filled):
-                window = windows[batch.windows[min(row, rows - 1)]]
-                line = [*self._before, *window, *self._behind]
-                ids[row, : len(line)] = line
-                mask[row, : len(line)] = 1
-            yield batch, self._vectors(ids, mask)[:rows]
+        cores = torch.get_num_threads() if self.execution.device.startswith("cpu") else 1
+        budget = self.execution.budget(int(lengths.sum()), cores)
+        planned = list(batches(lengths, budget, self.fingerprint.window))
+        rows = [rows_in(batch.length, budget) if self.execution.fixed_rows else len(batch.windows) for batch in planned]
+        with one_core_each(cores) as pool:
+            yield from zip(planned, pool.map(self._batch, repeat(windows), planned, rows), strict=True)
+
+    def _batch(self, windows: list[Sequence[int]], batch: Batch, rows: int) -> FloatMatrix:
+        """Unit vectors of one batch, which is filled up to `rows` with copies of its last window."""
+        ids = np.full((rows, batch.length), self._pad, dtype=np.int64)
+        mask = np.zeros((rows, batch.length), dtype=np.int64)
+        for row in range(rows):
+            window = windows[batch.windows[min(row, len(batch.windows) - 1)]]
+            line = [*self._before, *window, *self._behind]
+            ids[row, : len(line)] = line
+            mask[row, : len(line)] = 1
+        return self._vectors(ids, mask)[: len(batch.windows)]
 
     def _vectors(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> FloatMatrix:
         """Unit vectors float32 [B, D] of token ids and their mask, both int64 [B, L]."""

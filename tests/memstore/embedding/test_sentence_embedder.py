@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,35 @@ def test_repeats_order_and_progress(embedder: SentenceEmbedder, expected: np.nda
     assert sum(told) == 4
     assert all(done > 0 for done in told)
     assert embedder.embed([]).shape == (0, 384)
+
+
+def test_threads_may_share_it_and_torch_keeps_its_threads(embedder: SentenceEmbedder, expected: np.ndarray) -> None:
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(4) as pool:
+        for vectors in pool.map(embedder.embed, [[*TEXTS, LONG]] * 4):
+            assert np.array_equal(vectors, expected)
+    assert torch.get_num_threads() == before
+
+
+def test_an_interrupt_stops_it_at_once(embedder: SentenceEmbedder, expected: np.ndarray) -> None:
+    ran: list[int] = []
+    honest = embedder._vectors
+
+    def count(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        ran.append(1)
+        return honest(ids, mask)
+
+    def interrupt(done: int) -> None:
+        raise KeyboardInterrupt
+
+    embedder._vectors = count  # type: ignore[method-assign]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            embedder.embed([text(100, seed) for seed in range(400)], interrupt)
+    finally:
+        embedder._vectors = honest  # type: ignore[method-assign]
+    assert 1 <= len(ran) <= 12, "of more than twenty batches"
+    assert np.array_equal(embedder.embed(TEXTS), expected[: len(TEXTS)])
 
 
 def test_a_blank_text_is_refused(embedder: SentenceEmbedder) -> None:
