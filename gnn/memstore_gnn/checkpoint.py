@@ -1,6 +1,6 @@
 """A reward model in a folder: weights as safetensors, everything else as JSON, nothing pickled.
 
-    model.safetensors    prior, projection and networks, bit for bit
+    model.safetensors    base, skill, projection and networks, bit for bit
     model.json           the card (settings, embedder, splitter, snapshot, metrics, versions), feature names,
                          calibration, and the digest of the weights; written last, so a folder without it is no model
 
@@ -26,14 +26,16 @@ from torch import Tensor
 
 from memstore.errors import ModelError
 from memstore_gnn.calibrate import Calibration
+from memstore_gnn.features.skill import SkillModel
+from memstore_gnn.model.base import Base
 from memstore_gnn.model.inputs import Projection
 from memstore_gnn.model.network import RewardNetwork
-from memstore_gnn.model.prior import Prior
 from memstore_gnn.model.reward_model import ModelCard, RewardModel
 from memstore_gnn.model.settings import NetworkSettings, TrainSettings
+from memstore_gnn.predictors.design import Scale
 
 FORMAT = "memstore-reward-model"
-VERSION = 1
+VERSION = 2
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
@@ -45,8 +47,10 @@ def save_model(model: RewardModel, folder: Path) -> None:
         "format": FORMAT,
         "version": VERSION,
         "weights": hashlib.blake2b(weights, digest_size=16).hexdigest(),
-        "features": list(model.prior.names),
-        "places": list(model.prior.places),
+        "features": list(model.base.scale.names),
+        "near_features": list(model.base.near.names),
+        "skill_features": list(model.base.skill.names),
+        "places": list(model.base.places),
         "networks": len(model.networks),
         "widths": list(model.networks[0].widths) if model.networks else [],
         "calibration": asdict(model.calibration),
@@ -95,13 +99,17 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 def _tensors(model: RewardModel) -> dict[str, Tensor]:
     arrays = {
-        "prior.mean": model.prior.mean,
-        "prior.scale": model.prior.scale,
-        "prior.weights": model.prior.weights,
+        "base.weights": model.base.weights,
+        "base.mean": model.base.scale.mean,
+        "base.deviation": model.base.scale.deviation,
+        "near.mean": model.base.near.mean,
+        "near.deviation": model.base.near.deviation,
+        "skill.edges": model.base.skill.edges,
+        "skill.weights": model.base.skill.weights,
         "projection.mean": model.projection.mean,
         "projection.basis": model.projection.basis,
     }
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
     for position, network in enumerate(model.networks):
         for name, value in network.state_dict().items():
             tensors[f"network.{position}.{name}"] = value.detach().cpu().contiguous()
@@ -113,13 +121,6 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
     settings = dict(card["settings"])
     settings["network"] = NetworkSettings(**settings["network"])
     card["settings"] = TrainSettings(**settings)
-    prior = Prior(
-        tuple(described["features"]),
-        tensors["prior.mean"].numpy(),
-        tensors["prior.scale"].numpy(),
-        tuple(described["places"]),
-        tensors["prior.weights"].numpy(),
-    )
     projection = Projection(tensors["projection.mean"].numpy(), tensors["projection.basis"].numpy())
     networks = []
     for position in range(described["networks"]):
@@ -130,4 +131,12 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
         network.load_state_dict(state)
         networks.append(network.to(device).eval())
     calibration = Calibration(**described["calibration"])
-    return RewardModel(ModelCard(**card), prior, projection, tuple(networks), calibration, device)
+    return RewardModel(ModelCard(**card), _base(described, tensors), projection, tuple(networks), calibration, device)
+
+
+def _base(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Base:
+    array = {name: tensor.numpy() for name, tensor in tensors.items()}
+    skill = SkillModel(tuple(described["skill_features"]), array["skill.edges"], array["skill.weights"])
+    scale = Scale(tuple(described["features"]), array["base.mean"], array["base.deviation"])
+    near = Scale(tuple(described["near_features"]), array["near.mean"], array["near.deviation"])
+    return Base(skill, scale, near, tuple(described["places"]), array["base.weights"])

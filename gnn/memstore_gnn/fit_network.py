@@ -1,4 +1,4 @@
-"""One member of the ensemble: a network that learns what the prior leaves over, and stops before it learns noise.
+"""One member of the ensemble: a network that learns what the base leaves over, and stops before it learns noise.
 
 The best weights so far are kept as a copy; the untrained network, which corrects nothing, is the first of them, so
 a member that finds nothing stays silent. A small labelled part is one batch whose states carry gradients to the
@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from memstore.progress import Progress
 from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.calibrate import query_weights
 from memstore_gnn.model.inputs import LabelledPart
 from memstore_gnn.model.network import GroupTensors, Memory, RewardNetwork, States, whole_queries
-from memstore_gnn.model.prior import query_weights
 from memstore_gnn.model.reward_model import memory_of
 from memstore_gnn.model.settings import TrainSettings
 
@@ -37,7 +37,7 @@ class Lesson:
     Attributes:
         rows: int64 [N], the labelled rollouts among all of `groups`.
         label: float64 [N].
-        prior: float64 [N], held-out logits that the network corrects.
+        base: float64 [N], held-out logits that the network corrects.
         held_back: bool [N], rollouts that only tell when to stop.
     """
 
@@ -45,21 +45,21 @@ class Lesson:
     part: LabelledPart
     rows: IntVector
     label: FloatVector
-    prior: FloatVector
+    base: FloatVector
     held_back: BoolVector
 
 
 class _Targets(NamedTuple):
-    """Per rollout of the part, float32 [T]: label, prior logit, weight in training and in stopping (0 elsewhere)."""
+    """Per rollout of the part, float32 [T]: label, base logit, weight in training and in stopping (0 elsewhere)."""
 
     label: Tensor
-    prior: Tensor
+    base: Tensor
     learn: Tensor
     stop: Tensor
 
     def loss(self, correction: Tensor, weight: Tensor, rows: Tensor | None = None) -> Tensor:
-        label, prior = (self.label, self.prior) if rows is None else (self.label[rows], self.prior[rows])
-        losses = functional.binary_cross_entropy_with_logits(prior + correction, label, reduction="none")
+        label, base = (self.label, self.base) if rows is None else (self.label[rows], self.base[rows])
+        losses = functional.binary_cross_entropy_with_logits(base + correction, label, reduction="none")
         return (weight * losses).sum() / weight.sum().clamp(min=1e-9)
 
 
@@ -174,4 +174,4 @@ def _targets(lesson: Lesson, device: torch.device) -> _Targets:
 
     weight = query_weights(lesson.part.groups.query_of[lesson.rows])
     learn, stop = np.where(lesson.held_back, 0.0, weight), np.where(lesson.held_back, weight, 0.0)
-    return _Targets(spread(lesson.label), spread(lesson.prior), spread(learn), spread(stop))
+    return _Targets(spread(lesson.label), spread(lesson.base), spread(learn), spread(stop))

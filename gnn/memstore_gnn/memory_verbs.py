@@ -38,14 +38,15 @@ from memstore_gnn.predictors.knn import NearestNeighbours
 from memstore_gnn.predictors.label_propagation import LabelPropagation
 from memstore_gnn.predictors.logistic import Boosting, Logistic
 from memstore_gnn.predictors.protocol import Predictor
+from memstore_gnn.predictors.shrunken import Shrunken
 from memstore_gnn.predictors.vote_share import VoteShare
 from memstore_gnn.score import Scores, score_memory, score_rollouts
 from memstore_gnn.score_lines import check_output, write_scores
 from memstore_gnn.splits import label_budget
 from memstore_gnn.train import pick_device, train, visible_rewards
 
-PREDICTORS = ("constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "attention")
-"""Names that `evaluate_memory` knows; `attention` is the reward model that `train_memory` makes."""
+PREDICTORS = ("constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "shrunken", "attention")
+"""Names that `evaluate_memory` knows; `attention` is what `train_memory` makes, `shrunken` its base alone."""
 NO_SCORES = Scores(np.empty(0, object), np.empty(0), np.empty(0), np.empty(0, object))
 
 
@@ -249,7 +250,8 @@ def predictor_named(name: str, device: str | None = None) -> Predictor:
         InputError: there is none of this name.
     """
     plain = {
-        p.name: p for p in (Constant(), VoteShare(), NearestNeighbours(), LabelPropagation(), Logistic(), Boosting())
+        p.name: p
+        for p in (Constant(), VoteShare(), NearestNeighbours(), LabelPropagation(), Logistic(), Boosting(), Shrunken())
     }
     known: Mapping[str, Predictor] = {**plain, Attention.name: Attention(device=device)}
     if name not in known:

@@ -6,7 +6,7 @@ cut into as many folds as the ensemble has members; a member learns from all fol
 own, and its opinion of that fold is what the calibration is fitted to. So every label is learnt from and every
 choice is made on queries that the chooser did not learn.
 
-The prior comes first; networks learn what it leaves over, from its held-out logits, and start at no correction.
+The base comes first; networks learn what it leaves over, from its held-out logits, and start at no correction.
 Deterministic for a seed on a CPU.
 """
 
@@ -27,12 +27,22 @@ from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.calibrate import fit_calibration
 from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
+from memstore_gnn.features.assemble import label_free
 from memstore_gnn.features.groups import Partition, query_of_thinkings
 from memstore_gnn.fit_network import Lesson, fit_network
-from memstore_gnn.model.inputs import LabelledPart, fit_projection, group_tensors, labelled_part, read_target
-from memstore_gnn.model.prior import fit_prior
+from memstore_gnn.model.base import fit_base
+from memstore_gnn.model.inputs import (
+    LabelledPart,
+    check_rewards,
+    check_vectors,
+    fit_projection,
+    group_tensors,
+    labelled_part,
+    read_target,
+)
 from memstore_gnn.model.reward_model import ModelCard, RewardModel
 from memstore_gnn.model.settings import TrainSettings
+from memstore_gnn.predictors.design import Scale
 from memstore_gnn.predictors.logistic import Logistic
 from memstore_gnn.predictors.protocol import Predictor
 from memstore_gnn.predictors.vote_share import VoteShare
@@ -106,17 +116,20 @@ def fit(
         ModelError: as `train`.
     """
     settings, progress = settings or TrainSettings(), progress or Silent()
-    part = labelled_part(snapshot, reward)
+    check_rewards(snapshot, reward)
+    _check_labels(snapshot, reward)
+    check_vectors(snapshot)
+    where = pick_device(device)
+    free = label_free(snapshot)
+    part = labelled_part(snapshot, reward, free.skill)
     rows = part.labelled
     label, query = part.reward[rows], part.groups.query_of[rows]
-    _check_labels(label, query)
     fold = _folds(query, settings.members, seed)
     target = read_target(part.snapshot, part)
-    prior, held_out = fit_prior(target.features.rows(rows), label, query, [target.places[row] for row in rows], fold)
+    base, held_out = fit_base(Scale.of([free.table]), part.free, target.near, target.places, part.reward, seed)
     held_out = Partition.of(part.groups.answer.cell[rows]).mean(held_out)
     projection = fit_projection(part, settings.network.projection)
-    where = pick_device(device)
-    groups = group_tensors(target, prior.standardise(target.features), projection, where)
+    groups = group_tensors(target, base.scale, base.near, projection, where)
     progress.stage("train", settings.members * settings.epochs)
     networks, correction = [], np.zeros(len(rows))
     for member in range(int(fold.max()) + 1):
@@ -124,9 +137,9 @@ def fit(
         network, opinion = fit_network(lesson, settings, seed=seed * 1000 + member, device=where, progress=progress)
         networks.append(network)
         correction[fold == member] = opinion[fold == member]
-    calibration = fit_calibration(held_out, correction, label, query)
+    calibration = fit_calibration(held_out, correction, label, query, fold)
     card = _card(snapshot, part, settings, seed)
-    return RewardModel(card, prior, projection, tuple(networks), calibration, where)
+    return RewardModel(card, base, projection, tuple(networks), calibration, where)
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -145,7 +158,9 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def _check_labels(label: FloatVector, query: IntVector) -> None:
+def _check_labels(snapshot: Snapshot, reward: FloatVector) -> None:
+    known = np.isfinite(reward)
+    label, query = reward[known], query_of_thinkings(snapshot)[known]
     if not len(label):
         raise ModelError("no label is visible to the training; label some rollouts or raise the budget")
     if len(np.unique(query)) < 2:

@@ -63,7 +63,7 @@ class SkillModel:
     Attributes:
         names: the numbers that are cut into bins, [C].
         edges: float32 [C, BINS - 1], ascending.
-        weights: float32 [FOLDS + 1, BUCKETS + C x BINS]; a model without each fold, and last the one fitted to all.
+        weights: float32 [FOLDS, BUCKETS + C x BINS], fitted without each fold.
     """
 
     names: tuple[str, ...]
@@ -71,7 +71,7 @@ class SkillModel:
     weights: NDArray[np.float32]
 
     def skill(self, texts: Sequence[str], numbers: FeatureTable, fold: IntVector) -> FloatVector:
-        """Raw skill float64 [T]. `fold` is the model that each row takes: its own fold's, or -1 for the last."""
+        """Raw skill float64 [T]. `fold` is the model that each row takes: that of its query (`folds_of`)."""
         return _apply(self.weights, _inputs(texts, numbers.select(self.names), self.edges), fold)
 
 
@@ -86,9 +86,11 @@ def _inputs(texts: Sequence[str], numbers: FeatureTable, edges: NDArray[np.float
     hashing = HashingVectorizer(
         ngram_range=(1, 2), n_features=BUCKETS, token_pattern=_TOKEN, norm=None, alternate_sign=False, lowercase=False
     )
+    rows, columns = numbers.values.shape
+    if not rows:
+        return csr_matrix((0, BUCKETS + columns * BINS))
     words = hashing.transform(text[-LIMIT:] for text in texts)
     words.data = np.log1p(words.data)
-    rows, columns = numbers.values.shape
     bins = np.empty((rows, columns), np.int64)
     for c in range(columns):
         bins[:, c] = np.searchsorted(edges[c], numbers.values[:, c], side="right") + c * BINS
@@ -140,8 +142,8 @@ def fit_skill(texts: Sequence[str], numbers: FeatureTable, groups: Groups, fold:
         else np.zeros((len(numbers.names), BINS - 1), np.float32)
     )
     inputs = _inputs(texts, numbers, edges)
-    weights = np.zeros((FOLDS + 1, inputs.shape[1]), np.float32)
-    for model in range(FOLDS + 1):
+    weights = np.zeros((FOLDS, inputs.shape[1]), np.float32)
+    for model in range(FOLDS):
         rows = _sample(groups, fold != model)
         for _ in range(ROUNDS):
             target = weighted_votes(groups, inputs @ weights[model])[1]

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from memstore.errors import ModelError
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
-from memstore_gnn.features.evidence import evidence_features
-from memstore_gnn.features.groups import Groups, groups_of, query_of_thinkings
+from memstore_gnn.features.assemble import LabelFree, already_read, read_groups, with_skill
+from memstore_gnn.features.groups import Groups, query_of_thinkings
 from memstore_gnn.features.labels import NEIGHBOURS, LabelsNear, label_table, labelled_queries, labelled_thinkings
 from memstore_gnn.features.nearest import Labelled, Nearest
-from memstore_gnn.features.structure import structure_features
+from memstore_gnn.features.skill import SkillModel
 from memstore_gnn.features.table import FeatureTable
 from memstore_gnn.loader import subgraph
 from memstore_gnn.model.network import GroupTensors, Neighbours
+from memstore_gnn.predictors.design import Scale
 
 PROJECTED_SCALE = 0.5
 """Root mean square of a projected vector's components."""
@@ -39,14 +40,20 @@ class LabelledPart:
 
     Attributes:
         reward: float64 [T], NaN for a rollout without a label.
+        free: its label-free features.
         queries, thinkings: the labelled nodes that have a vector.
     """
 
     snapshot: Snapshot
     reward: FloatVector
-    groups: Groups
+    free: LabelFree
     queries: Labelled
     thinkings: Labelled
+
+    @property
+    def groups(self) -> Groups:
+        """Who shares a query and who an answer."""
+        return self.free.groups
 
     @property
     def labelled(self) -> IntVector:
@@ -54,29 +61,38 @@ class LabelledPart:
         return np.flatnonzero(np.isfinite(self.reward))
 
 
-def labelled_part(snapshot: Snapshot, reward: FloatVector) -> LabelledPart:
+def labelled_part(snapshot: Snapshot, reward: FloatVector, skill: SkillModel) -> LabelledPart:
     """Cut the labelled part out of a memory.
 
     Args:
         reward: float64 [T], NaN where there is no label or it is hidden.
+        skill: reads the skill of its rollouts.
 
     Raises:
         ModelError: as many rewards as rollouts were not given, or one lies outside 0..1.
     """
-    if reward.shape != (snapshot.thinkings.num_rows,):
-        raise ModelError(f"{reward.size} rewards do not fit a snapshot of {snapshot.thinkings.num_rows} rollouts")
+    check_rewards(snapshot, reward)
     known = np.isfinite(reward)
-    if known.any() and (reward[known].min() < 0.0 or reward[known].max() > 1.0):
-        raise ModelError("a label lies outside 0..1; correct it in the memory with `memstore label`")
     query = query_of_thinkings(snapshot)
     keep = np.zeros(snapshot.queries.num_rows, np.bool_)
     keep[query[known]] = True
     part = subgraph(snapshot, snapshot.queries["id"].to_numpy()[keep].tolist())
     check_vectors(part)
-    groups, inside = groups_of(part), reward[keep[query]]
+    whole, rows = already_read(snapshot), np.flatnonzero(keep[query])
+    free = with_skill(part, skill, read_groups(part) if whole is None else whole.take(rows))
+    inside = reward[rows]
     return LabelledPart(
-        part, inside, groups, labelled_queries(part, inside, groups), labelled_thinkings(part, inside, groups)
+        part, inside, free, labelled_queries(part, inside, free.groups), labelled_thinkings(part, inside, free.groups)
     )
+
+
+def check_rewards(snapshot: Snapshot, reward: FloatVector) -> None:
+    """Raise ModelError where labels do not fit a snapshot: as many as it has rollouts, in 0..1 or NaN."""
+    if reward.shape != (snapshot.thinkings.num_rows,):
+        raise ModelError(f"{reward.size} rewards do not fit a snapshot of {snapshot.thinkings.num_rows} rollouts")
+    known = reward[np.isfinite(reward)]
+    if len(known) and (known.min() < 0.0 or known.max() > 1.0):
+        raise ModelError("a label lies outside 0..1; correct it in the memory with `memstore label`")
 
 
 def check_vectors(snapshot: Snapshot) -> None:
@@ -90,15 +106,11 @@ def check_vectors(snapshot: Snapshot) -> None:
 
 
 class Target(NamedTuple):
-    """Groups to be read, with what the memory says about them.
-
-    The first `label_free` columns of `features` are functions of the group alone; the others are made of labels.
-    """
+    """Groups to be read: `free` is a function of each group alone, `near` is made of the labels near it."""
 
     snapshot: Snapshot
-    groups: Groups
-    features: FeatureTable
-    label_free: int
+    free: LabelFree
+    near: FeatureTable
     places: list[str]
     near_query: Nearest
     near_thinking: Nearest
@@ -107,7 +119,8 @@ class Target(NamedTuple):
 def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
     """Features of a snapshot's rollouts against the labelled part of a memory; own queries are left out by id."""
     check_vectors(snapshot)
-    groups = groups_of(snapshot)
+    free = part.free if snapshot is part.snapshot else with_skill(snapshot, part.free.skill)
+    groups = free.groups
     owner = pc.index_in(snapshot.queries["id"], value_set=part.snapshot.queries["id"].combine_chunks())
     query = owner.fill_null(-1).to_numpy().astype(np.int64)
     near_query = part.queries.nearest(snapshot.query_x, query, snapshot.query_has_x, NEIGHBOURS)
@@ -119,9 +132,7 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
         LabelsNear(*part.queries.mean_label(near_query)),
         LabelsNear(*part.thinkings.mean_label(near_thinking)),
     )
-    own = structure_features(snapshot, groups).concat(evidence_features(snapshot, groups))
-    places = places_of(snapshot, groups)
-    return Target(snapshot, groups, own.concat(labels), len(own.names), places, near_query, near_thinking)
+    return Target(snapshot, free, labels, places_of(snapshot, groups), near_query, near_thinking)
 
 
 def places_of(snapshot: Snapshot, groups: Groups) -> list[str]:
@@ -160,10 +171,10 @@ def fit_projection(part: LabelledPart, width: int) -> Projection:
 
 
 def group_tensors(
-    target: Target, standardised: NDArray[np.float32], projection: Projection, device: torch.device
+    target: Target, scale: Scale, near_scale: Scale, projection: Projection, device: torch.device
 ) -> GroupTensors:
     """A target as the network reads it, on a device."""
-    snapshot, groups = target.snapshot, target.groups
+    snapshot, groups = target.snapshot, target.free.groups
 
     def put(array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
@@ -172,8 +183,8 @@ def group_tensors(
         return Neighbours(put(found.position), put(found.cosine), put(found.present))
 
     return GroupTensors(
-        features=put(standardised[:, : target.label_free]),
-        near_labels=put(standardised[:, target.label_free :]),
+        features=put(scale.standardise(target.free.table).astype(np.float32)),
+        near_labels=put(near_scale.standardise(target.near).astype(np.float32)),
         thinking_x=put(projection.apply(snapshot.thinking_x, snapshot.thinking_has_x)),
         query_x=put(projection.apply(snapshot.query_x, snapshot.query_has_x)),
         query=put(groups.query_of),

@@ -1,6 +1,6 @@
-"""A reward model: prior, correction by an ensemble of networks, calibration, and the card that says what it is.
+"""A reward model: base, correction by an ensemble of networks, calibration, and the card that says what it is.
 
-    probability = sigmoid(slope * prior + trust * mean of corrections + shift)
+    probability = sigmoid(slope * base + trust * mean of corrections + shift)
 
 One number an answer: rollouts of a query that reach the same answer have the same probability. A model holds no
 part of any memory: labels and vectors come from the snapshot it is asked to read (`recall`), so a memory that has
@@ -21,6 +21,7 @@ from memstore.snapshot import Snapshot
 from memstore.types import FloatVector
 from memstore_gnn.calibrate import Calibration, sigmoid
 from memstore_gnn.features.groups import Groups
+from memstore_gnn.model.base import Base
 from memstore_gnn.model.inputs import (
     LabelledPart,
     Projection,
@@ -30,7 +31,6 @@ from memstore_gnn.model.inputs import (
     read_target,
 )
 from memstore_gnn.model.network import GroupTensors, Memory, RewardNetwork, States, whole_queries
-from memstore_gnn.model.prior import Prior
 from memstore_gnn.model.settings import TrainSettings
 
 BLOCK_ROLLOUTS = 8192
@@ -70,7 +70,7 @@ class RewardModel:
     """See the module's docstring."""
 
     card: ModelCard
-    prior: Prior
+    base: Base
     projection: Projection
     networks: tuple[RewardNetwork, ...]
     calibration: Calibration
@@ -86,7 +86,7 @@ class RewardModel:
             ModelError: the memory has another embedder or splitter, or a vector that is not finite.
         """
         self.check(snapshot)
-        part = labelled_part(snapshot, reward)
+        part = labelled_part(snapshot, reward, self.base.skill)
         groups = self._tensors(read_target(part.snapshot, part))
         with torch.inference_mode():
             memories = tuple(memory_of(part, network.eval().encode(groups), self.device) for network in self.networks)
@@ -102,9 +102,9 @@ class RewardModel:
         """
         self.check(snapshot)
         target = read_target(snapshot, recollection.part)
-        prior = over_answers(self.prior.logit(target.features, target.places), target.groups)
+        base = over_answers(self.base.logit(target.free, target.near, target.places), target.free.groups)
         correction = self._correction(self._tensors(target), recollection.memories)
-        return sigmoid(self.calibration.logit(prior, correction))
+        return sigmoid(self.calibration.logit(base, correction))
 
     def _correction(self, groups: GroupTensors, memories: Sequence[Memory]) -> FloatVector:
         """Mean of the networks' corrections, float64 [T], in blocks of whole queries."""
@@ -129,7 +129,7 @@ class RewardModel:
             raise ModelError(f"model {self.card.id} reads texts and the snapshot has none; take it with texts=True")
 
     def _tensors(self, target: Target) -> GroupTensors:
-        return group_tensors(target, self.prior.standardise(target.features), self.projection, self.device)
+        return group_tensors(target, self.base.scale, self.base.near, self.projection, self.device)
 
 
 def memory_of(part: LabelledPart, states: States, device: torch.device) -> Memory:

@@ -1,4 +1,4 @@
-"""Ours: the calibrated prior on structure, corrected by attention over the group and the labelled memory."""
+"""Ours: the regression shrunk to skilled votes, corrected by attention over the group and the labelled memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.model.settings import TrainSettings
-from memstore_gnn.predictors.vote_share import VoteShare
+from memstore_gnn.predictors.shrunken import Shrunken
 from memstore_gnn.train import fit
 
 
@@ -17,7 +17,7 @@ class Attention:
     """A reward model as `memstore_gnn.train` makes it.
 
     Where the visible labels are of one class or of one query, training refuses; in a table of budgets such a cell
-    is vote share, which is what the model shrinks to as labels run out.
+    is the model's base, which needs no label.
     """
 
     name = "attention"
@@ -32,6 +32,6 @@ class Attention:
         known = np.isfinite(reward)
         queries = np.unique(query_of_thinkings(snapshot)[known])
         if len(queries) < 2 or len(np.unique(reward[known] > 0.5)) < 2:
-            return VoteShare().fit_predict(snapshot, reward, train, select, seed)
+            return Shrunken().fit_predict(snapshot, reward, train, select, seed)
         model = fit(snapshot, reward, seed=seed, settings=self._settings, device=self._device)
         return model.predict(snapshot, model.recall(snapshot, reward))

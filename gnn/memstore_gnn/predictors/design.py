@@ -43,23 +43,32 @@ class Scale:
 
     @classmethod
     def of(cls, tables: Sequence[FeatureTable]) -> Scale:
-        """Pooled over memories, each with the same weight."""
+        """Pooled over memories, each with the same weight; a table without rows leaves values as they are."""
+        if not any(len(table) for table in tables):
+            return cls(tables[0].names, np.zeros(len(tables[0].names)), np.ones(len(tables[0].names)))
         means = [table.values.mean(axis=0, dtype=np.float64) for table in tables]
         mean = np.mean(means, axis=0)
         spread = [((table.values - mean) ** 2).mean(axis=0) for table in tables]
         return cls(tables[0].names, mean, np.maximum(np.sqrt(np.mean(spread, axis=0)), 1e-3))
 
+    def standardise(self, table: FeatureTable) -> Matrix:
+        """float64 [T, F]: standardised and clipped."""
+        return np.asarray(np.clip((table.select(self.names).values - self.mean) / self.deviation, -CLIP, CLIP))
+
     def apply(self, table: FeatureTable, groups: Groups) -> Matrix:
         """float64 [T, F]: standardised, clipped, and averaged over the rollouts that agree."""
-        values = (table.select(self.names).values - self.mean) / self.deviation
-        return np.asarray(groups.answer.mean(np.clip(values, -CLIP, CLIP)))
+        return np.asarray(groups.answer.mean(self.standardise(table)))
+
+
+def votes(free: LabelFree) -> Matrix:
+    """float64 [T, 2]: log odds of being right by the plain votes, and by the skilled ones."""
+    columns = [free.table.column(name).astype(np.float64) for name in ("share_logit", "skilled_logit")]
+    return np.column_stack([free.groups.answer.mean(column) for column in columns])
 
 
 def offset(free: LabelFree) -> FloatVector:
     """float64 [T]: log odds of being right that the votes give by themselves; the prediction without any label."""
-    plain, skilled = free.table.column("share_logit"), free.table.column("skilled_logit")
-    mixed = SKILLED * skilled.astype(np.float64) + (1.0 - SKILLED) * plain
-    return np.asarray(free.groups.answer.mean(mixed))
+    return np.asarray(votes(free) @ np.array([1.0 - SKILLED, SKILLED]))
 
 
 def penalties(names: Sequence[str]) -> FloatVector:

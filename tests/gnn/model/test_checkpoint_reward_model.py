@@ -24,7 +24,7 @@ def folder(trained: Any, tmp_path: Path) -> Path:
 def test_a_model_comes_back_bit_for_bit(trained: Any, folder: Path) -> None:
     loaded = load_model(folder)
     assert loaded.card == trained.model.card
-    assert loaded.prior.names == trained.model.prior.names
+    assert loaded.base.places == trained.model.base.places
     again = loaded.predict(trained.snapshot, loaded.recall(trained.snapshot, trained.reward))
     assert np.array_equal(again, trained.probability())
 

@@ -1,7 +1,7 @@
 """What the reference implementation lacks: memory and labels move a new rollout's score, its own labels never do.
 
 In the reference, replacing every remembered vector changes new scores by exactly 0.0 (its edges carry messages from
-the new rollout into the memory). Each test here also holds for the networks alone, without the prior.
+the new rollout into the memory). Each test here also holds for the networks alone, without the base.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from memstore_gnn.model.settings import NetworkSettings
 
 
 def untrained_but_awake(trained: Any) -> Any:
-    """The model with heads that are not zero, no prior, and full trust: what the networks do by themselves."""
+    """The model with heads that are not zero, no base, and full trust: what the networks do by themselves."""
     torch.manual_seed(0)
     networks = []
     for network in trained.model.networks:
         network = RewardNetwork(*network.widths, trained.model.card.settings.network)
         torch.nn.init.normal_(network.head.weight)
         networks.append(network.eval())
-    prior = replace(trained.model.prior, weights=np.zeros_like(trained.model.prior.weights))
+    base = replace(trained.model.base, weights=np.zeros_like(trained.model.base.weights))
     calibration = replace(trained.model.calibration, slope=1.0, trust=1.0, shift=0.0)
-    model = replace(trained.model, networks=tuple(networks), prior=prior, calibration=calibration)
+    model = replace(trained.model, networks=tuple(networks), base=base, calibration=calibration)
     return replace(trained, model=model)
 
 
@@ -89,7 +89,7 @@ def test_the_networks_use_the_memory_and_its_labels_each(trained: Any) -> None:
 def _target(trained: Any) -> Any:
     from memstore_gnn.model.inputs import labelled_part, read_target
 
-    return read_target(trained.snapshot, labelled_part(trained.snapshot, trained.reward))
+    return read_target(trained.snapshot, labelled_part(trained.snapshot, trained.reward, trained.model.base.skill))
 
 
 @pytest.mark.parametrize("query", [0, 7, 23])

@@ -1,0 +1,208 @@
+"""The base: a regression on everything that is known of a group, shrunk to what the votes say by themselves.
+
+Without a label the prediction is the log odds of the skilled votes (moved by the prior of other sets if there is
+one). Labels move the coefficients away from that as far as held-out queries bear it out, on three levels: what all
+rollouts share, then each domain, then each dataset, every one shrunk to the level above. Several strengths are
+cross-validated over queries and their coefficients averaged with weights exp(-loss). With few labelled queries weak
+shrinkage is not even tried: a cross-validation over eight queries can say anything.
+
+A small loss is not a good order inside a group. So each level ends with one more choice: how far to go from the
+plain votes to the skilled ones and on to the regression, by AUC and advantage on the held-out queries. Where nothing
+beats the votes, the votes it is.
+
+Invariant: everything in a `Base` is frozen, and a logit is a function of the rollout's own group and of the labels
+near it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.calibrate import worth
+from memstore_gnn.features.assemble import LabelFree
+from memstore_gnn.features.groups import Groups
+from memstore_gnn.features.skill import SkillModel
+from memstore_gnn.features.table import FeatureTable
+from memstore_gnn.predictors.design import SKILLED, Matrix, Scale, penalties, query_weights, votes
+from memstore_gnn.predictors.newton import log_loss, solve
+from memstore_gnn.predictors.prior import FIXED, SharedPrior
+
+STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
+LEAST = 600.0
+"""Times one over the number of labelled queries: the weakest shrinkage that is tried."""
+QUERY_WEIGHT = 2.0
+"""Independent examples that the rollouts of a query count for."""
+INTERCEPT_SHRINKAGE = 3.0
+FOLDS = 5
+FEWEST_QUERIES = 5
+"""A domain or dataset with fewer labelled queries is read as the level above."""
+STEPS = (2.0, 1.75, 1.5, 1.25, 1.0, 0.5, 0.0)
+"""How far from the plain votes (0) to the skilled ones (1) and on to the regression (2)."""
+
+Places = Sequence[str]
+"""Where each rollout belongs: `domain/dataset`."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """Logit of a rollout from its features.
+
+    Attributes:
+        skill: reads a group's skill, from which the skilled votes come.
+        scale: of the label-free features. near: of those made of labels.
+        places: what each row of `weights` is for: "" (all), a domain, or `domain/dataset`.
+        weights: float64 [P, 3 + F]: plain votes, skilled votes, intercept, features.
+    """
+
+    skill: SkillModel
+    scale: Scale
+    near: Scale
+    places: tuple[str, ...]
+    weights: Matrix
+
+    def logit(self, free: LabelFree, near: FeatureTable, places: Places) -> FloatVector:
+        """float64 [T]; each rollout is read by the most particular weights there are for its place."""
+        row = {place: position for position, place in enumerate(self.places)}
+        known = {place: row.get(place, row.get(place.partition("/")[0], row[""])) for place in set(places)}
+        weights = self.weights[[known[place] for place in places]]
+        return np.asarray(np.einsum("tf,tf->t", inputs(self.scale, self.near, free, near), weights))
+
+
+class FittedBase(NamedTuple):
+    """A base, and its logits of the labelled rollouts (float64 [N]) when fitted without their query's fold."""
+
+    base: Base
+    held_out: FloatVector
+
+
+def inputs(scale: Scale, near_scale: Scale, free: LabelFree, near: FeatureTable) -> Matrix:
+    """float64 [T, 3 + F]."""
+    x, x_near = scale.apply(free.table, free.groups), near_scale.apply(near, free.groups)
+    return np.column_stack([votes(free), np.ones(len(x)), x, x_near])
+
+
+def fit_base(
+    scale: Scale,
+    free: LabelFree,
+    near: FeatureTable,
+    places: Places,
+    reward: FloatVector,
+    seed: int,
+    prior: SharedPrior | None = None,
+) -> FittedBase:
+    """Fit to the labelled part of a memory.
+
+    Args:
+        scale: of the label-free features, over the whole memory; not used where there is a prior, which has its own.
+        free, near, places, reward: of the labelled part's rollouts; `reward` is NaN where one has no label.
+    """
+    scale = scale if prior is None else prior.scale
+    near_scale = Scale.of([near])
+    learned = np.zeros(1 + len(scale.names)) if prior is None else prior.weights
+    centre = np.concatenate([[1.0 - SKILLED, SKILLED], learned, np.zeros(len(near.names))])
+    rows = np.flatnonzero(np.isfinite(reward))
+    if not len(rows):
+        return FittedBase(Base(free.skill, scale, near_scale, ("",), centre[None]), np.zeros(0))
+    penalty = np.concatenate([[FIXED, FIXED, INTERCEPT_SHRINKAGE], penalties(scale.names), penalties(near.names)])
+    data = _labelled(inputs(scale, near_scale, free, near), free.groups, reward, rows, seed)
+    root = _Level(centre, np.tile(centre, (FOLDS, 1)))
+    levels = {"": _fit(data, root, penalty, keep=False)}
+    chosen = {"": _as_far_as_it_helps(data, levels[""], centre)}
+    held_out = chosen[""].held_out(data)
+    for place, inside in _own_places([places[row] for row in rows.tolist()], data.query):
+        own = data.rows(inside)
+        levels[place] = _fit(own, levels.get(place.partition("/")[0], levels[""]), penalty, keep=True)
+        chosen[place] = _as_far_as_it_helps(own, levels[place], centre)
+        held_out[inside] = chosen[place].held_out(own)
+    weights = np.stack([level.all for level in chosen.values()])
+    return FittedBase(Base(free.skill, scale, near_scale, tuple(chosen), weights), held_out)
+
+
+class _Labelled(NamedTuple):
+    """Labelled rollouts of one place: x float64 [N, 3 + F]; label, weight, query and fold [N]."""
+
+    x: Matrix
+    label: FloatVector
+    weight: FloatVector
+    query: IntVector
+    fold: IntVector
+
+    def rows(self, inside: BoolVector) -> _Labelled:
+        part = self.x[inside], self.label[inside], self.weight[inside], self.query[inside], self.fold[inside]
+        return _Labelled(*part)
+
+    @property
+    def queries(self) -> int:
+        return len(np.unique(self.query))
+
+
+class _Level(NamedTuple):
+    """Coefficients fitted to everything [3 + F], and without each fold [FOLDS, 3 + F]."""
+
+    all: FloatVector
+    without: Matrix
+
+    def held_out(self, data: _Labelled) -> FloatVector:
+        return np.asarray(np.einsum("nf,nf->n", data.x, self.without[data.fold]))
+
+
+def _labelled(x: Matrix, groups: Groups, reward: FloatVector, rows: IntVector, seed: int) -> _Labelled:
+    query = groups.query_of[rows]
+    known, cell = np.unique(query, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(known)) % FOLDS
+    return _Labelled(x[rows], reward[rows], QUERY_WEIGHT * query_weights(groups)[rows], query, order[cell])
+
+
+def _fit(data: _Labelled, above: _Level, penalty: FloatVector, keep: bool) -> _Level:
+    """Coefficients around those of the level above; `keep` lets these be one of the candidates."""
+    tried = [above] if keep else []
+    for strength in [s for s in STRENGTHS if s >= LEAST / data.queries] or [STRENGTHS[0]]:
+        scaled = np.concatenate([penalty[:3], penalty[3:] * strength])
+        without = above.without.copy()
+        for fold in np.unique(data.fold):
+            rest = data.rows(data.fold != fold)
+            without[fold] = solve(rest.x, rest.label, rest.weight, scaled, above.without[fold])
+        tried.append(_Level(solve(data.x, data.label, data.weight, scaled, above.all), without))
+    losses = np.array([log_loss(level.held_out(data), data.label, data.weight) for level in tried]) * data.queries
+    share = np.exp(-(losses - losses.min()))
+    return _mean(tried, share / share.sum())
+
+
+def _as_far_as_it_helps(data: _Labelled, level: _Level, skilled: FloatVector) -> _Level:
+    """The step on the way from plain votes to `level` that orders held-out queries best; the farther one of equals."""
+    plain = np.zeros_like(skilled)
+    plain[0] = 1.0
+    plain_level, skilled_level = (_Level(v, np.tile(v, (FOLDS, 1))) for v in (plain, skilled))
+    tried = [
+        _mean([plain_level, skilled_level, level], np.array([max(1 - s, 0), 1 - abs(1 - s), max(s - 1, 0)]))
+        for s in STEPS
+    ]
+    order = [worth(candidate.held_out(data), data.label, data.query) for candidate in tried]
+    return tried[int(np.argmax(np.nan_to_num(order)))]
+
+
+def _mean(levels: Sequence[_Level], share: FloatVector) -> _Level:
+    return _Level(
+        np.asarray(share @ np.stack([level.all for level in levels])),
+        np.einsum("l,lkf->kf", share, np.stack([level.without for level in levels])),
+    )
+
+
+def _own_places(places: Places, query: IntVector) -> list[tuple[str, BoolVector]]:
+    """Domains, then datasets, that are not all there is on the level above, with the rows that belong to them."""
+    found = []
+    above = [""] * len(places)
+    for level in ([place.partition("/")[0] for place in places], list(places)):
+        pairs = sorted(set(zip(above, level, strict=True)))
+        for parent, place in pairs:
+            inside = np.array([name == place for name in level], dtype=np.bool_)
+            siblings = sum(other == parent for other, _ in pairs)
+            if siblings > 1 and len(np.unique(query[inside])) >= FEWEST_QUERIES:
+                found.append((place, inside))
+        above = level
+    return found
