@@ -10,6 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_terminal_width() -> None:
+    """Printed tables are as wide as in a pipe: pytest-xdist gives its workers a width of its own."""
+    os.environ.pop("COLUMNS", None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real rollouts that stands beside the project's; see its README."""

@@ -55,6 +55,7 @@ def no_memory(folder: Path) -> tuple[Any, ...]:
 def something_else(folder: Path) -> tuple[Any, ...]:
     (folder / "other").mkdir()
     (folder / "other" / "thesis.tex").write_text("x")
+    (folder / "a.jsonl").write_text('{"query": "1 + 1?", "answer": "2"}\n')
     return "ingest", folder / "a.jsonl", "--memory", folder / "other"
 
 
