@@ -178,14 +178,17 @@ def _trusted(folder: Path) -> list[Block]:
 
 def _useful(blocks: list[Block]) -> list[Block]:
     """Blocks in the order they were written, without those whose keys all stand in larger ones; these are removed."""
-    kept: list[Block] = []
-    known = np.zeros(0, _KEY)
-    for block in sorted(blocks, key=lambda block: -len(block.keys)):
-        if np.isin(block.keys, known).all():
+    largest_first = sorted(blocks, key=lambda block: -len(block.keys))
+    keys = np.concatenate([np.zeros(0, _KEY), *(block.keys for block in largest_first)])
+    _, first = np.unique(keys, return_index=True)
+    owner = np.repeat(np.arange(len(blocks)), [len(block.keys) for block in largest_first])
+    new = np.bincount(owner[first], minlength=len(blocks))
+    kept = []
+    for block, adds in zip(largest_first, new, strict=True):
+        if adds:
+            kept.append(block)
+        else:
             block.path.unlink()
-            continue
-        kept.append(block)
-        known = np.union1d(known, block.keys)
     return sorted(kept, key=lambda block: _number(block.path))
 
 
