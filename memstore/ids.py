@@ -14,15 +14,12 @@ _BYTES = 12
 
 
 def _digest(*parts: str | int | None) -> str:
-    h = hashlib.blake2b(digest_size=_BYTES)
-    for part in parts:
-        if part is None:
-            h.update(b"n")
-            continue
-        data = str(part).encode("utf-8")
-        h.update(b"%d:" % len(data))
-        h.update(data)
-    return h.hexdigest()
+    encoded = [b"n" if part is None else _with_length(str(part).encode("utf-8")) for part in parts]
+    return hashlib.blake2b(b"".join(encoded), digest_size=_BYTES).hexdigest()
+
+
+def _with_length(data: bytes) -> bytes:
+    return b"%d:%b" % (len(data), data)
 
 
 def query_id(dataset: str, key: str | None, text: str) -> QueryId:

@@ -46,21 +46,26 @@ def take_rows(table: pa.Table, order: pa.Array, limit: int = 2**31 - 1) -> pa.Ta
     return pa.concat_tables([wide.take(piece).cast(table.schema) for piece in pieces])
 
 
-def edges(connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
-    """See `GraphStore.edges`."""
+def edges(
+    connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel, known: dict[NodeLabel, IntVector]
+) -> EdgeTable:
+    """See `GraphStore.edges`.
+
+    Args:
+        known: positions of labels that were read since the last write; what is read here is added.
+    """
     check_ends(edge, source, target)
     names = list(EDGE_COLUMNS[edge])
-    # Ladybug 0.22 answers two bare offsets with no rows at all (`query_as_arrow` only); a third column mends it.
-    returned = "".join(f", r.`{name}` AS `{name}`" for name in names) or ", 1 AS third"
+    returned = "".join(f", r.`{name}` AS `{name}`" for name in names)
     result = connection.execute(
         f"MATCH (a:{source})-[r:{edge}]->(b:{target}) RETURN offset(id(a)) AS f, offset(id(b)) AS t{returned}"
     )
     table = result.get_as_arrow(chunk_size=EDGE_CHUNK_ROWS)
-    source_positions = _positions(connection, source)
-    target_positions = source_positions if target == source else _positions(connection, target)
-    f = source_positions[table["f"].to_numpy()]
-    t = target_positions[table["t"].to_numpy()]
-    order = np.argsort(f * (len(target_positions) + 1) + t, kind="stable")
+    for label in {source, target} - known.keys():
+        known[label] = _positions(connection, label)
+    f = known[source][table["f"].to_numpy()]
+    t = known[target][table["t"].to_numpy()]
+    order = np.argsort(f * (len(known[target]) + 1) + t, kind="stable")
     properties = table.select(names).cast(edge_schema(edge))
     if names:
         properties = properties.take(order)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from memstore.graph.ladybug import cypher, links, read, write
 from memstore.graph.ladybug.database import Database, repair
 from memstore.graph.protocol import CypherResult, EdgeTable, GraphBlock, LinkUpdate, ScoreBatch, WriteCounts
 from memstore.graph.rules import check_schema
+from memstore.types import IntVector
 from memstore_schema import migrations
 from memstore_schema.columns import EdgeType, NodeLabel
 from memstore_schema.cypher_files import bookkeeping
@@ -36,6 +38,7 @@ class LadybugGraph:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.RLock()
+        self._positions: dict[NodeLabel, IntVector] = {}
 
     @classmethod
     def open(cls, folder: Path, *, create: bool, buffer_pool_bytes: int = BUFFER_POOL_BYTES) -> LadybugGraph:
@@ -121,28 +124,35 @@ class LadybugGraph:
 
     def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
         """See `GraphStore`; with `replace`, a query's gold is overwritten too."""
-        with self._lock, self._database.transaction() as connection:
+        with self._writing() as connection:
             return write.write_block(connection, block, replace=replace)
 
     def replace_links(self, update: LinkUpdate) -> None:
         """See `GraphStore`."""
-        with self._lock, self._database.transaction() as connection:
+        with self._writing() as connection:
             links.replace_links(connection, update)
 
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""
-        with self._lock, self._database.transaction() as connection:
+        with self._writing() as connection:
             write.append_scores(connection, batch)
 
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""
-        with self._lock, self._database.transaction() as connection:
+        with self._writing() as connection:
             return write.set_labels(connection, labels, replace=replace)
 
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
-        with self._lock, self._database.transaction() as connection:
+        with self._writing() as connection:
             write.merge_node(connection, NodeLabel.BATCH, batch)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Any]:
+        """A write transaction; what was known of positions is forgotten."""
+        with self._lock, self._database.transaction() as connection:
+            self._positions.clear()
+            yield connection
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -154,7 +164,7 @@ class LadybugGraph:
     def edges(self, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
         """See `GraphStore`."""
         with self._lock, self._database.connection() as connection:
-            return read.edges(connection, edge, source, target)
+            return read.edges(connection, edge, source, target, self._positions)
 
     def cypher(
         self,
@@ -167,6 +177,8 @@ class LadybugGraph:
         """See `GraphStore`. The rows are those of the moment of the call, whatever is written while they are read."""
         with self._lock:
             connection = self._database.connect()
+            if write:
+                self._positions.clear()
             try:
                 columns, rows = cypher.run(connection, query, parameters or {}, write=write, timeout_s=timeout_s)
                 if not write:
