@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/memstore demo --folder demo-memory
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
