@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,15 @@ import pytest
 
 from memstore.errors import InputError, ModelError
 from memstore.snapshot import Snapshot
+from memstore_gnn.checkpoint import load_model, save_model
+from memstore_gnn.evaluate import rewards_of
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.loader import subgraph
+from memstore_gnn.metrics import auc
+from memstore_gnn.model.settings import TrainSettings
 from memstore_gnn.overlay import overlay
 from memstore_gnn.score import score_memory, score_rollouts
+from memstore_gnn.train import fit
 
 
 def without(trained: Any, rows: np.ndarray) -> tuple[Snapshot, Snapshot, np.ndarray]:
@@ -106,6 +113,38 @@ def test_one_group_or_all_at_once_is_the_same(trained: Any) -> None:
     for query in new.queries["id"].to_pylist():
         one = score_rollouts(trained.model, memory, subgraph(new, [query]), reward=reward, recollection=recollection)
         for rollout, probability in zip(one.id, one.probability, strict=True):
+            assert probability == pytest.approx(by_id[rollout], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def programs(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
+    """16 tasks with programs of several spellings; right ones agree in what they do, never in how they are written."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for task in range(16):
+        query = f'def add(x):\n    """Add {task}.\n    >>> add(1)\n    {task + 1}\n    """\n'
+        for sample in range(4):
+            right = rng.random() < 0.6
+            body = f"    y{sample} = x + {task if right else task + 1 + sample}\n    return y{sample}\n"
+            row = {"query": query, "key": str(task), "domain": "code", "dataset": "tasks", "reward": float(right)}
+            rows.append(row | {"value": body, "answer": body, "thinking": f"attempt {sample}", "sample_index": sample})
+    return build_snapshot(rows)
+
+
+def test_programs_score_by_what_they_do_alone_as_in_the_memory(programs: Snapshot, tmp_path: Path) -> None:
+    reward = np.where(query_of_thinkings(programs) % 2 == 0, rewards_of(programs), np.nan)
+    save_model(fit(programs, reward, settings=TrainSettings(members=2, epochs=10), device="cpu"), tmp_path)
+    model = load_model(tmp_path)
+    recollection = model.recall(programs, reward)
+    together = model.predict(programs, recollection)
+    new = ~np.isfinite(reward)
+    assert auc(together[new], rewards_of(programs)[new]) == 1.0
+    by_id = dict(zip(programs.thinkings["id"].to_pylist(), together, strict=True))
+    for query in programs.queries["id"].to_pylist():
+        alone = subgraph(programs, [query])
+        for rollout, probability in zip(
+            alone.thinkings["id"].to_pylist(), model.predict(alone, recollection), strict=True
+        ):
             assert probability == pytest.approx(by_id[rollout], abs=1e-5)
 
 
