@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+from memstore.testing.neo4j_server import Login, available
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,7 +26,20 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("MEMSTORE_TEST_DATA", ROOT.parent / "shared" / "data"))
     if (folder / "rollouts").is_dir():
         return folder
-    reason = f"no real rollouts at {folder}; set MEMSTORE_TEST_DATA to their folder"
+    missing(f"no real rollouts at {folder}; set MEMSTORE_TEST_DATA to their folder")
+
+
+@pytest.fixture(scope="session")
+def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
+    """A Neo4j server, one for all tests of a process; each test takes a namespace of its own."""
+    with available(tmp_path_factory.mktemp("neo4j")) as login:
+        if login is None:
+            missing("no Neo4j server; set NEO4J_HOME to a distribution, or MEMSTORE_TEST_NEO4J_URI to a running one")
+        yield login
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip what cannot be tested here; where CI=true that is a failure."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -62,6 +62,8 @@ class Neo4jServer:
             "server.bolt.listen_address": f"127.0.0.1:{self.port}",
             "server.bolt.advertised_address": f"127.0.0.1:{self.port}",
             "server.memory.pagecache.size": "256m",
+            "db.tx_log.preallocate": "false",
+            "db.tx_log.rotation.retention_policy": "256M size",
             "dbms.usage_report.enabled": "false",
             **settings,
         }
@@ -152,6 +154,14 @@ def home() -> Path | None:
     return folder
 
 
+class Login(NamedTuple):
+    """What one needs to open a graph on a server."""
+
+    uri: str
+    user: str
+    password: str
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[Neo4jServer]:
     """A server from NEO4J_HOME in this folder, for as long as the context lasts."""
@@ -160,3 +170,19 @@ def running(folder: Path) -> Iterator[Neo4jServer]:
         raise RuntimeError("NEO4J_HOME is not set; name a folder with a Neo4j distribution")
     with Neo4jServer(distribution, folder) as server:
         yield server
+
+
+@contextmanager
+def available(folder: Path) -> Iterator[Login | None]:
+    """A server to test against: that of MEMSTORE_TEST_NEO4J_URI, _USER and _PASSWORD, else one from NEO4J_HOME.
+
+    None where neither is named.
+    """
+    if uri := os.environ.get("MEMSTORE_TEST_NEO4J_URI"):
+        user = os.environ.get("MEMSTORE_TEST_NEO4J_USER", Neo4jServer.user)
+        yield Login(uri, user, os.environ["MEMSTORE_TEST_NEO4J_PASSWORD"])
+    elif home() is None:
+        yield None
+    else:
+        with running(folder) as server:
+            yield Login(server.uri, server.user, server.password)

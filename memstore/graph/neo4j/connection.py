@@ -15,11 +15,12 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import neo4j
-from neo4j.exceptions import DriverError, Neo4jError
+from neo4j.exceptions import DriverError, Neo4jError, ServiceUnavailable
 from pydantic import SecretStr
 
 from memstore.errors import InputError, LocationError, MemstoreError, StoreError
@@ -78,14 +79,15 @@ class Connection:
         secret = password.get_secret_value() if isinstance(password, SecretStr) else password
         self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
         self._closed = False
+        self._connect = partial(
+            neo4j.GraphDatabase.driver,
+            auth=(user, secret),
+            connection_timeout=CONNECT_SECONDS,
+            max_transaction_retry_time=retry_s,
+            notifications_min_severity="OFF",
+        )
         with self.translated():
-            self._driver = neo4j.GraphDatabase.driver(
-                address.uri,
-                auth=(user, secret),
-                connection_timeout=CONNECT_SECONDS,
-                max_transaction_retry_time=retry_s,
-                notifications_min_severity="OFF",
-            )
+            self._driver = self._connect(address.uri)
         try:
             self._check_server()
         except BaseException:
@@ -94,10 +96,20 @@ class Connection:
 
     def _check_server(self) -> None:
         with self.translated():
-            agent = str(self._driver.get_server_info().agent)
+            agent = str(self._server_info().agent)
         found = re.match(r"Neo4j/(\d+)\.(\d+)", agent)
         if found is None or (int(found[1]), int(found[2])) < OLDEST:
             raise old_server(agent, str(self.address))
+
+    def _server_info(self) -> neo4j.ServerInfo:
+        """Who answers. Where routing fails, a direct connection is tried, since that error says why."""
+        try:
+            return self._driver.get_server_info()
+        except ServiceUnavailable:
+            if self.address.uri.startswith("neo4j"):
+                with self._connect("bolt" + self.address.uri.removeprefix("neo4j")) as direct:
+                    direct.get_server_info()
+            raise
 
     @contextlib.contextmanager
     def translated(self, explain: Explain = translate) -> Iterator[None]:
@@ -167,7 +179,7 @@ def check_address(address: Address) -> None:
     """Refuse an address that is none, or that holds a password, and a namespace that does not read well."""
     try:
         parts = urlsplit(address.uri)
-        host, has_user = parts.hostname, parts.username is not None or parts.password is not None
+        host, _, has_user = parts.hostname, parts.port, parts.username is not None or parts.password is not None
     except ValueError as error:
         raise InputError(f"{address.uri!r} is no address of a server: {error}") from error
     if has_user:

@@ -25,13 +25,13 @@ OLDEST = (5, 7)
 """The first server whose protocol (Bolt 5.2) has all that is used here."""
 _FULL = re.compile(r"No space left|File too large|Disk quota|not enough space|OutOfDiskSpace|disk space", re.IGNORECASE)
 _PANIC = ("Neo.DatabaseError.", "Neo.TransientError.General.DatabaseUnavailable", "Neo.TransientError.Database.")
-_OLD = re.compile(r"handshake|does not support communication with this driver|does not support notification filtering")
+_OLD = re.compile(r"handshake|does not support communication with this driver|Notification filtering is not supported")
 _TLS = re.compile(r"certificate|SSL|TLS", re.IGNORECASE)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of the driver or the server as one line, without the status code before it."""
-    text = getattr(error, "message", None) or str(error) or type(error).__name__
+    """The message of the driver or the server as one line; the server's without its status codes."""
+    text = (isinstance(error, Neo4jError) and error.message) or str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
     return lines[0].rstrip(". ")
 
@@ -85,6 +85,10 @@ def _from_server(error: Neo4jError, where: str) -> MemstoreError:
         return StoreError(f"a transaction at {where} was ended by its administrator and undone; do the same again")
     if "MemoryPoolOutOfMemory" in code or "OutOfMemory" in code:
         return StoreError(f"{where} has too little memory for this transaction ({text}); give the server a larger heap")
+    if code.startswith("Neo.ClientError.Schema.") and not code.endswith("ConstraintValidationFailed"):
+        return LocationError(
+            f"{where} has an index or constraint of another project ({text}); name a database of its own for memstore"
+        )
     if code.startswith(_PANIC):
         return StoreError(f"{where} is not in working order ({text}); look into the server's log, and restart it")
     return StoreError(f"{where} failed: {text}")

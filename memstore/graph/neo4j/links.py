@@ -57,12 +57,10 @@ def replace_links(connection: Connection, update: LinkUpdate) -> None:
     if len(parts) > 1:
         targets = pa.chunked_array([linked, *update.edges["target"].chunks])
         connection.read(lambda tx: check_known(tx, label, targets))
-    for part in parts:
-        connection.write(partial(_replace, label=label, part=part, linked=linked, fingerprint=update.fingerprint))
     rest = linked.filter(absent(linked, sources))
-    if len(rest):
-        fingerprints = pa.array([update.fingerprint] * len(rest), pa.string())
-        connection.write(partial(set_properties, label=label, changes=pa.table({"id": rest, "linked": fingerprints})))
+    for part in parts:
+        replace = partial(_replace, label=label, part=part, linked=linked, fingerprint=update.fingerprint)
+        connection.write(partial(replace, rest=rest if part is parts[-1] else rest[:0]))
 
 
 def _cut(sources: pa.Array, edges: pa.Table) -> Iterator[_Part]:
@@ -77,7 +75,10 @@ def _cut(sources: pa.Array, edges: pa.Table) -> Iterator[_Part]:
         yield _Part(sources[first:last], edges.slice(begins[first], begins[last] - begins[first]))
 
 
-def _replace(tx: Statements, label: NodeLabel, part: _Part, linked: pa.Array, fingerprint: str) -> None:
+def _replace(
+    tx: Statements, *, label: NodeLabel, part: _Part, linked: pa.Array, rest: pa.Array, fingerprint: str
+) -> None:
+    """Replace the lists of a part; mark those of its sources that are linked now, and `rest`."""
     marked = pc.is_in(part.sources, value_set=linked)
     for sources, mark in ((part.sources.filter(pc.invert(marked)), ""), (part.sources.filter(marked), _MARK)):
         for start in range(0, len(sources), BATCH_SOURCES):
@@ -89,6 +90,8 @@ def _replace(tx: Statements, label: NodeLabel, part: _Part, linked: pa.Array, fi
             )
     for edges in _batches(part.edges):
         _create(tx, label, edges)
+    fingerprints = pa.array([fingerprint] * len(rest), pa.string())
+    set_properties(tx, label, pa.table({"id": rest, "linked": fingerprints}))
 
 
 def _batches(edges: pa.Table) -> Iterator[pa.Table]:

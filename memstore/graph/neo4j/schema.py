@@ -20,6 +20,7 @@ from memstore_schema.columns import EdgeType, NodeLabel
 from memstore_schema.cypher_files import bookkeeping
 
 BACKEND = "neo4j"
+_KEYS = (["namespace", "id"], ["namespace", "name"], ["namespace"], ["name"])
 _OWN_LABELS = ("MemstoreMigration", "MemstoreMeta", "MemstoreNamespace")
 
 
@@ -69,11 +70,12 @@ def migrate(connection: Connection) -> list[str]:
 
 
 def _check_constraints(connection: Connection) -> None:
-    """Refuse a database in which something else constrains our labels or relations."""
+    """Refuse a database in which something else constrains our labels or relations, or bears our names."""
     ours = {*NodeLabel, *EdgeType, *_OWN_LABELS}
     rows = connection.schema("SHOW CONSTRAINTS YIELD name, labelsOrTypes, properties")
     for name, on, properties in rows:
-        if ours & set(on) and properties not in (["namespace", "id"], ["namespace", "name"], ["namespace"], ["name"]):
+        of_ours = bool(ours & set(on))
+        if of_ours != name.startswith("memstore_") or (of_ours and properties not in _KEYS):
             raise LocationError(
                 f"{connection.address} has a constraint of another project, {name} on "
                 f"{on[0]}({', '.join(properties)}); name a database of its own for memstore, or drop that constraint"

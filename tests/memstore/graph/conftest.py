@@ -1,5 +1,25 @@
 """The suites are a library: pytest is told to explain their assertions too."""
 
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from functools import partial
+
 import pytest
 
+from memstore.graph.neo4j import Neo4jGraph
+from memstore.testing.neo4j_server import Login
+
 pytest.register_assert_rewrite("memstore.testing.graph_conformance", "memstore.testing.graph_cypher_conformance")
+
+
+@pytest.fixture
+def neo4j_open(neo4j_login: Login) -> Iterator[partial[Neo4jGraph]]:
+    """Opens one and the same namespace of the server each time; it is emptied in the end."""
+    namespace = f"test-{uuid.uuid4().hex[:16]}"
+    uri, user, password = neo4j_login
+    opener = partial(Neo4jGraph.open, uri, user=user, password=password, namespace=namespace)
+    yield opener
+    with opener() as graph:
+        graph.cypher("MATCH (n) DETACH DELETE n", write=True)

@@ -1,0 +1,29 @@
+"""The conformance suites on a Neo4j server, a namespace a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from memstore.graph.neo4j import Neo4jGraph
+from memstore.testing.graph_conformance import GraphConformance, OpenGraph
+from memstore.testing.graph_cypher_conformance import GraphCypherConformance
+from memstore.testing.neo4j_server import Login
+
+
+class Neo4jFixtures:
+    """Opens one namespace of the server, and empties it in the end."""
+
+    @pytest.fixture
+    def open_graph(self, neo4j_open: partial[Neo4jGraph]) -> OpenGraph:
+        return neo4j_open
+
+
+class TestNeo4jGraph(Neo4jFixtures, GraphConformance):
+    pass
+
+
+class TestNeo4jCypher(Neo4jFixtures, GraphCypherConformance):
+    pass
