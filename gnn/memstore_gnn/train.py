@@ -47,6 +47,7 @@ from memstore_gnn.predictors.logistic import Logistic
 from memstore_gnn.predictors.protocol import Predictor
 from memstore_gnn.predictors.vote_share import VoteShare
 from memstore_gnn.splits import Split, label_budget, labelled_queries
+from memstore_gnn.threads import one_core
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def visible_rewards(snapshot: Snapshot, queries: BoolVector) -> FloatVector:
     return np.where(queries[query_of_thinkings(snapshot)], rewards_of(snapshot), np.nan)
 
 
+@one_core()
 def fit(
     snapshot: Snapshot,
     reward: FloatVector,
