@@ -24,9 +24,9 @@ def no_terminal_width() -> None:
 def shared_data() -> Path:
     """The folder of real rollouts that stands beside the project's; see its README."""
     folder = Path(os.environ.get("MEMSTORE_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if (folder / "rollouts").is_dir():
-        return folder
-    missing(f"no real rollouts at {folder}; set MEMSTORE_TEST_DATA to their folder")
+    if not (folder / "rollouts").is_dir():
+        missing(f"no real rollouts at {folder}; set MEMSTORE_TEST_DATA to their folder")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -75,9 +75,10 @@ def _from_server(error: Neo4jError, where: str) -> MemstoreError:
         return StoreError(
             f"{where} may not be written to by this user ({text}); give it the right to write, or use another"
         )
-    if _FULL.search(text):
+    if code.endswith("Transaction.TransactionLogError") or _FULL.search(text):
         return StoreFullError(
-            f"no space is left on the server of {where}, and the last write was undone; free some and go on"
+            f"the server of {where} cannot write its log, as a rule for want of space, and the last write was undone; "
+            "free some, restart the server, and do the same again: it goes on where it stopped"
         )
     if code.endswith(("TransactionTimedOut", "TransactionTimedOutClientConfiguration")):
         return StoreError(f"a transaction at {where} took longer than it may; write smaller blocks, or raise timeout_s")

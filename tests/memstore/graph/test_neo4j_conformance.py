@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from memstore.graph.neo4j import Neo4jGraph
 from memstore.testing.graph_conformance import GraphConformance, OpenGraph
 from memstore.testing.graph_cypher_conformance import GraphCypherConformance
-from memstore.testing.neo4j_server import Login
 
 
 class Neo4jFixtures:

@@ -1,4 +1,4 @@
-"""Opening a graph on a server: what is not there, not allowed, not ours or too old is one sentence without a password."""
+"""Opening a graph on a server: what is not there, not allowed, not ours or too old is one sentence, no password in it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import neo4j
 import pytest
 from pydantic import SecretStr
 
 from memstore.errors import InputError, LocationError, MemstoreError, SchemaError, StoreError
 from memstore.graph.neo4j import Neo4jGraph
+from memstore.graph.neo4j.scope import PARAMETER, scoped
 from memstore.testing.graph_blocks import Rollout, dump, make_block
 from memstore.testing.neo4j_server import Login, free_port
 from memstore_schema import migrations
@@ -175,8 +177,18 @@ def test_migrations_number_as_those_of_the_embedded_store() -> None:
     assert numbers[0] == numbers[1] == list(range(1, SCHEMA_VERSION + 1))
 
 
-def test_an_id_is_found_through_the_index(neo4j_open: partial[Neo4jGraph]) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "MATCH (t:Thinking) WHERE t.id = $id RETURN t",
+        "MATCH (q:Query)-[:GENERATES]->(t:Thinking) WHERE t.id = $id RETURN q",
+        "MATCH (t:Thinking {id: $id})-[:LEADS_TO]->(a:Answer) RETURN a",
+    ],
+)
+def test_an_id_is_found_through_the_index(neo4j_open: partial[Neo4jGraph], query: str) -> None:
     with neo4j_open() as graph:
         graph.write_block(make_block(*(Rollout(f"t{i}", "q1", "4") for i in range(100))))
-        stream = graph.cypher("EXPLAIN MATCH (t:Thinking) WHERE t.id = $id RETURN t", {"id": "t1"})
-        assert list(stream.rows) == []
+        with graph._connection.session(neo4j.READ_ACCESS) as session:
+            plan = session.run("EXPLAIN " + scoped(query), {"id": "t1", PARAMETER: "x"}).consume().plan
+    assert "NodeUniqueIndexSeek" in str(plan)
+    assert "Scan" not in str(plan)

@@ -21,7 +21,10 @@ SCOPED = [
     ("MATCH (n), (m) RETURN n, m", "MATCH (n N), (m N) RETURN n, m"),
     ("MATCH (n:Query|Answer) RETURN n", "MATCH (n:Query|Answer N) RETURN n"),
     ("MATCH (n:!Query) RETURN n", "MATCH (n:!Query N) RETURN n"),
-    ("MATCH (n:(Query|Answer)&!Run {id: 1}) RETURN n", "MATCH (n:(Query|Answer)&!Run {namespace: $ns, id: 1}) RETURN n"),
+    (
+        "MATCH (n:(Query|Answer)&!Run {id: 1}) RETURN n",
+        "MATCH (n:(Query|Answer)&!Run {namespace: $ns, id: 1}) RETURN n",
+    ),
     ("MATCH (n:%) RETURN n", "MATCH (n:% N) RETURN n"),
     ("MATCH (n IS Query) RETURN n", "MATCH (n IS Query N) RETURN n"),
     ("MATCH (n:$('Query')) RETURN n", "MATCH (n:$('Query') N) RETURN n"),
@@ -69,10 +72,16 @@ SCOPED = [
     ("CREATE (:Query {id: 'x'})", "CREATE (:Query {namespace: $ns, id: 'x'})"),
     ("CREATE (n)", "CREATE (n N)"),
     ("CREATE (a:Query)-[:T {x: 1}]->(b), (a)-[:T]->()", "CREATE (a:Query N)-[:T {x: 1}]->(b N), (a)-[:T]->( N)"),
-    ("MERGE (n:Query {id: 'x'}) ON CREATE SET n.a = 1", "MERGE (n:Query {namespace: $ns, id: 'x'}) ON CREATE SET n.a = 1"),
+    (
+        "MERGE (n:Query {id: 'x'}) ON CREATE SET n.a = 1",
+        "MERGE (n:Query {namespace: $ns, id: 'x'}) ON CREATE SET n.a = 1",
+    ),
     ("MATCH (a:Query) MATCH (b:Run) CREATE (a)-[:T]->(b)", "MATCH (a:Query N) MATCH (b:Run N) CREATE (a)-[:T]->(b)"),
     ("MATCH (a:Query) WITH a MERGE (a)-[:T]->(b)", "MATCH (a:Query N) WITH a MERGE (a)-[:T]->(b N)"),
-    ("MATCH (a:Query) WITH DISTINCT a AS b MERGE (b)-[:T]->(b)", "MATCH (a:Query N) WITH DISTINCT a AS b MERGE (b)-[:T]->(b)"),
+    (
+        "MATCH (a:Query) WITH DISTINCT a AS b MERGE (b)-[:T]->(b)",
+        "MATCH (a:Query N) WITH DISTINCT a AS b MERGE (b)-[:T]->(b)",
+    ),
     ("MATCH (a:Query) WITH *, 1 AS x CREATE (a)-[:T]->(a)", "MATCH (a:Query N) WITH *, 1 AS x CREATE (a)-[:T]->(a)"),
     (
         "MATCH (a:Query) WITH collect(a) AS l UNWIND l AS n CREATE (n)-[:T]->(n)",
