@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,8 +34,10 @@ def tls(folder: Path) -> dict[str, str]:
     """Settings for optional TLS with a self-signed certificate, made here, for a name that is not ours."""
     folder.mkdir()
     subprocess.run(
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=elsewhere.example "
-        "-keyout private.key -out public.crt".split(),
+        shlex.split(
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=elsewhere.example "
+            "-keyout private.key -out public.crt"
+        ),
         cwd=folder,
         check=True,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Opening a graph on a server: what is not there, not allowed, not ours or too old is one sentence, no password in it."""
+"""Opening a graph on a server: what is missing, not allowed, not ours or too old is one sentence without a password."""
 
 from __future__ import annotations
 
