@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 
+from memstore.testing import milvus_server
 from memstore.testing.neo4j_server import Login, available
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,15 @@ def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
         if login is None:
             missing("no Neo4j server; set NEO4J_HOME to a distribution, or MEMSTORE_TEST_NEO4J_URI to a running one")
         yield login
+
+
+@pytest.fixture(scope="session")
+def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Milvus server, one for all tests of a process; each test takes a namespace of its own."""
+    with milvus_server.available(tmp_path_factory.mktemp("milvus")) as uri:
+        if uri is None:
+            missing(f"no Milvus server ({milvus_server.why_not()}); set MEMSTORE_TEST_MILVUS_URI to a running one")
+        yield uri
 
 
 def missing(reason: str) -> NoReturn:

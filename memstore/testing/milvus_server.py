@@ -1,0 +1,204 @@
+"""A Milvus server of one's own for tests and benchmarks, started from the PyPI package `milvus` and gone afterwards.
+
+The package carries the standalone server 2.3.5 for Linux on x86_64; only its files are used, its Python code is not
+run. Everything it writes lies in a folder of the caller's. It is reached at a free port of 127.0.0.1 and at nothing
+else: it runs in a network namespace of its own (see `milvus_relay`), so its nine ports are nobody's business.
+A server that was killed starts again on the same data and port.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import lzma
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from memstore.testing.milvus_relay import SERVING
+from memstore.testing.neo4j_server import free_port
+
+START_SECONDS = 180.0
+STOP_SECONDS = 20.0
+_PLACEHOLDER = re.compile(r"\{\{\s*(\w+)(?:\(\w+\))?(?::\s*(.*?))?\s*\}\}")
+_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net")
+
+
+class MilvusServer:
+    """A server in `folder`; start it with `start` or as a context manager."""
+
+    def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        """Unpack the server into `folder`.
+
+        Args:
+            settings: Milvus's own, by dotted name, as `common.security.authorizationEnabled`.
+
+        Raises:
+            RuntimeError: it cannot run on this machine; see `why_not`.
+        """
+        reason, package = why_not(), _package()
+        if reason is not None or package is None:
+            raise RuntimeError(reason)
+        self.folder = folder
+        self.port = free_port()
+        self._settings = dict(settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        for name in ("bin", "configs", "data", "logs"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        _unpack(package / "bin", folder / "bin")
+        shutil.copy(package / "glog.conf", folder / "configs")
+        self._configure(package / "config.yaml.template")
+
+    @property
+    def uri(self) -> str:
+        """Where it is reached."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process that leads the running server's group."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Start it and wait until it serves.
+
+        Raises:
+            RuntimeError: it ended at once, or did not come up in time; its last words are in the message.
+        """
+        output = self.folder / "console.log"
+        with socket.socket() as listener, output.open("ab") as stream:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self.port))
+            listener.listen()
+            relay = [sys.executable, "-m", "memstore.testing.milvus_relay", str(listener.fileno())]
+            self._process = subprocess.Popen(
+                [*_NAMESPACE, *relay, str(self.folder / "bin" / "milvus"), "run", "standalone"],
+                cwd=self.folder,
+                env=self._environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+        if not self._said_that_it_serves():
+            self.kill()
+            said = output.read_bytes()[-2000:].decode("utf-8", "replace")
+            raise RuntimeError(f"the Milvus server in {self.folder} did not start: {said}")
+
+    def stop(self) -> None:
+        """Stop it cleanly; nothing where it does not run."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power failure would (kill -9)."""
+        self._end(signal.SIGKILL)
+
+    def _said_that_it_serves(self) -> bool:
+        said = self._process.stdout if self._process is not None else None
+        assert said is not None
+        readable, _, _ = select.select([said], [], [], START_SECONDS)
+        return bool(readable) and said.readline() == SERVING
+
+    def _end(self, with_signal: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        os.killpg(process.pid, with_signal)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def _configure(self, template: Path) -> None:
+        """Write the package's configuration with its own defaults, and folders of ours."""
+        ours = {
+            "etcd_log_path": "stdout",
+            "etcd_data_dir": str(self.folder / "data" / "etcd"),
+            "local_storage_dir": str(self.folder / "data"),
+            "rocksmq_data_dir": str(self.folder / "data" / "rocksmq"),
+            "system_log_path": str(self.folder / "logs"),
+        }
+        text = template.read_text(encoding="utf-8")
+        filled = _PLACEHOLDER.sub(lambda match: ours.get(match[1], match[2] or ""), text)
+        (self.folder / "configs" / "milvus.yaml").write_text(filled, encoding="utf-8")
+
+    def _environment(self) -> dict[str, str]:
+        """Milvus reads any setting from the environment too, in capitals, with `_` for the dots."""
+        settings = {name.replace(".", "_").upper(): value for name, value in self._settings.items()}
+        return {
+            **os.environ,
+            **settings,
+            "DEPLOY_MODE": "STANDALONE",
+            "MILVUSCONF": str(self.folder / "configs"),
+            "LD_LIBRARY_PATH": str(self.folder / "bin"),
+            "MILVUS_RUN_DIR": str(self.folder / "run"),
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A clean end takes Milvus a quarter of a minute, and nobody needs the data any more.
+        self.kill()
+
+
+def why_not() -> str | None:
+    """Why no server can be started here; None where one can."""
+    if _package() is None:
+        return "the package `milvus` is not installed (Linux on x86_64 only): pip install milvus==2.3.5"
+    made = subprocess.run([*_NAMESPACE, "true"], capture_output=True, text=True, check=False)
+    if made.returncode:
+        return f"a Milvus server needs a network namespace to be kept off the network in: {made.stderr.strip()}"
+    return None
+
+
+@contextmanager
+def available(folder: Path) -> Iterator[str | None]:
+    """Address of a server to test against: MEMSTORE_TEST_MILVUS_URI, else one started here; None where none can be."""
+    if uri := os.environ.get("MEMSTORE_TEST_MILVUS_URI"):
+        yield uri
+    elif why_not() is not None:
+        yield None
+    else:
+        with MilvusServer(folder) as server:
+            yield server.uri
+
+
+def _package() -> Path | None:
+    """The folder of the server's files in the installed package."""
+    found = importlib.util.find_spec("milvus")
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / "data"
+
+
+def _unpack(packed: Path, target: Path) -> None:
+    def unpack(source: Path) -> None:
+        unpacked = target / source.stem
+        if unpacked.exists():
+            return
+        with lzma.open(source) as stream, (target / f"{source.stem}.part").open("wb") as part:
+            shutil.copyfileobj(stream, part)
+        os.chmod(part.name, 0o755)
+        os.replace(part.name, unpacked)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(unpack, packed.glob("*.lzma")))

@@ -1,0 +1,80 @@
+"""The server that tests run against: it is real, it is ours alone, and it comes back after a kill."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pymilvus import MilvusClient
+
+from memstore.testing.milvus_server import MilvusServer, why_not
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A server of this file's own, since it is killed here."""
+    if (reason := why_not()) is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with MilvusServer(tmp_path_factory.mktemp("own")) as server:
+        yield server
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def listening(pid: int) -> set[str]:
+    """Ports that are listened on where this process lives."""
+    rows = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()
+    ]
+    return {fields[1].rpartition(":")[2] for fields in rows if fields[3] == "0A"}
+
+
+def test_it_lives_where_there_is_no_network_but_loopback(server: MilvusServer) -> None:
+    assert server.pid is not None
+    (milvus,) = children(server.pid)
+    interfaces = Path(f"/proc/{milvus}/net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+    assert f"{19530:04X}" in listening(milvus)
+    assert os.readlink(f"/proc/{milvus}/ns/net") != os.readlink("/proc/self/ns/net")
+
+
+def test_it_comes_back_on_its_data_and_port_after_a_kill(server: MilvusServer) -> None:
+    before = server.uri
+    client = MilvusClient(server.uri)
+    client.create_collection("kept", dimension=4)
+    client.close()
+    server.kill()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port))
+    server.start()
+    assert server.uri == before
+    client = MilvusClient(server.uri)
+    assert client.list_collections() == ["kept"]
+    client.close()
+
+
+def test_it_dies_with_the_process_that_started_it(tmp_path: Path, server: MilvusServer) -> None:
+    del server  # this machine can run one
+    code = (
+        "import os, sys; from pathlib import Path; from memstore.testing.milvus_server import MilvusServer\n"
+        "server = MilvusServer(Path(sys.argv[1])); server.start(); print(server.pid, flush=True); os._exit(1)"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False
+    )
+    relay = int(started.stdout)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{relay}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{relay}").exists()
