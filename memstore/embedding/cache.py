@@ -7,12 +7,14 @@ small ones go, and a block that holds nothing new, such as one a crash left behi
 
 A file that is torn or something else is never read: it is moved to `damaged/`, with a warning in the log. The cache
 is derived data; what is missing is embedded again. One process at a time may have it open; the memory sees to that.
+Its threads may share it.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +54,7 @@ class VectorCache:
         self._rows: IntVector = order.astype(np.int64)
         self._next = 1 + max((_number(block.path) for block in blocks), default=-1)
         self._closed = False
+        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, folder: Path, dimension: int) -> VectorCache:
@@ -82,13 +85,15 @@ class VectorCache:
 
     def lookup(self, keys: Sequence[str]) -> IntVector:
         """The row of each key (32 hexadecimal digits), -1 where there is none."""
-        self._check_open()
         asked = _packed(keys)
-        if not len(self._keys):
+        with self._lock:
+            self._check_open()
+            held, rows = self._keys, self._rows
+        if not len(held):
             return np.full(len(asked), -1, dtype=np.int64)
-        at = np.minimum(np.searchsorted(self._keys, asked), len(self._keys) - 1)
-        rows: IntVector = np.where(self._keys[at] == asked, self._rows[at], -1)
-        return rows
+        at = np.minimum(np.searchsorted(held, asked), len(held) - 1)
+        found: IntVector = np.where(held[at] == asked, rows[at], -1)
+        return found
 
     def append(self, keys: Sequence[str], vectors: FloatMatrix) -> None:
         """Hold these vectors (float32 [N, D]) from now on; those whose key is held already are left as they are.
@@ -101,6 +106,10 @@ class VectorCache:
         check_vectors(vectors, self.dimension)
         if len(keys) != len(vectors):
             raise InputError(f"{len(keys)} keys came with {len(vectors)} vectors; pass one vector for each key")
+        with self._lock:
+            self._append(keys, vectors)
+
+    def _append(self, keys: Sequence[str], vectors: FloatMatrix) -> None:
         packed, first = np.unique(_packed(keys), return_index=True)
         new = self.lookup([keys[position] for position in first]) < 0
         if not new.any():
@@ -124,20 +133,23 @@ class VectorCache:
         Raises:
             InputError: a row that is not one of this cache's.
         """
-        self._check_open()
-        if len(rows) and not (rows.min() >= 0 and rows.max() < self._starts[-1]):
+        with self._lock:
+            self._check_open()
+            blocks, starts = list(self._blocks), self._starts
+        if len(rows) and not (rows.min() >= 0 and rows.max() < starts[-1]):
             raise InputError(f"the vector cache {self.folder} does not hold all of these; look them up and add them")
         found = np.empty((len(rows), self.dimension), dtype=np.float32)
-        owner = np.searchsorted(self._starts, rows, side="right") - 1
+        owner = np.searchsorted(starts, rows, side="right") - 1
         for block in np.unique(owner):
             mine = np.flatnonzero(owner == block)
-            found[mine] = self._blocks[block].vectors[rows[mine] - self._starts[block]]
+            found[mine] = blocks[block].vectors[rows[mine] - starts[block]]
         return found
 
     def close(self) -> None:
         """Let go of the files; calling it again does nothing."""
-        self._closed = True
-        self._blocks = []
+        with self._lock:
+            self._closed = True
+            self._blocks = []
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,0 +1,52 @@
+"""The cache in several threads: readers find a vector as it was written, whatever is appended meanwhile."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from memstore.embedding.cache import VectorCache
+from memstore.ids import vector_key
+
+DIMENSION, BLOCKS, ROWS = 4, 60, 40
+
+
+def block(number: int) -> tuple[list[str], np.ndarray]:
+    """Keys, and vectors that say which block and row they are of."""
+    keys = [vector_key(f"{number} {row}") for row in range(ROWS)]
+    vectors = np.array([[1.0, 0.0, number, row] for row in range(ROWS)], np.float32)
+    return keys, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_readers_beside_writers(tmp_path: Path) -> None:
+    cache = VectorCache.open(tmp_path, DIMENSION)
+
+    def write(first: int) -> None:
+        for number in range(first, BLOCKS, 2):
+            cache.append(*block(number))
+
+    def read(seed: int) -> int:
+        found = 0
+        for number in np.random.default_rng(seed).integers(0, BLOCKS, 400).tolist():
+            keys, vectors = block(number)
+            rows = cache.lookup(keys)
+            have = rows >= 0
+            found += int(have.sum())
+            np.testing.assert_array_equal(cache.vectors(rows[have]), vectors[have])
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read, seed) for seed in (1, 2)]
+        writers = [pool.submit(write, first) for first in (0, 1)]
+        for writer in writers:
+            writer.result()
+        assert sum(reader.result() for reader in readers) > 0
+    assert len(cache) == BLOCKS * ROWS
+    cache.close()
+    again = VectorCache.open(tmp_path, DIMENSION)
+    for number in range(BLOCKS):
+        keys, vectors = block(number)
+        np.testing.assert_array_equal(again.vectors(again.lookup(keys)), vectors)
+    again.close()
