@@ -2,8 +2,8 @@
 
 Assumptions, which the conformance suite in `memstore.testing` checks on every backend:
 
-1. `write_block`, `replace_links`, `append_scores` and `set_labels` are atomic: after a crash all of a call is
-   there or nothing of it. All are idempotent: the same call twice is the same graph.
+1. `write_block`, `replace_links`, `append_scores`, `replace_influences` and `set_labels` are atomic: after a
+   crash all of a call is there or nothing of it. All are idempotent: the same call twice is the same graph.
 2. Node tables come ordered by `id` (bytewise). Edge endpoints are positions in that order, not database ids.
 3. What is columnar stays columnar: pyarrow tables in and out, never a Python object per row in a bulk path.
 4. A store object has one user at a time inside one process; `LockedError` says who else holds an embedded one.
@@ -102,6 +102,20 @@ class ScoreBatch:
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class InfluenceUpdate:
+    """What moved one reward model's scores of some rollouts: what was there for them and this model is replaced.
+
+    `rollouts` (ids) may include some that nothing moved. `edges` has, by the label of their targets (Query or
+    Thinking), tables of `source` (a rollout of `rollouts`), `target` (id) and `weight` (float64: how much higher the
+    probability is because of the target).
+    """
+
+    model: str
+    rollouts: Sequence[str]
+    edges: Mapping[NodeLabel, pa.Table]
+
+
 class GraphStore(Protocol):
     """A graph database that holds a memory. See the module's assumptions."""
 
@@ -162,6 +176,14 @@ class GraphStore(Protocol):
 
         Raises:
             InputError: an id that is not in the memory; nothing is written.
+        """
+        ...
+
+    def replace_influences(self, update: InfluenceUpdate) -> None:
+        """Replace the INFLUENCED_BY edges of a model that leave `update.rollouts`; those of other models stay.
+
+        Raises:
+            InputError: an id that is not in the memory, or an edge of another rollout; nothing is written.
         """
         ...
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError, SchemaError
-from memstore.graph.protocol import GraphBlock
+from memstore.graph.protocol import GraphBlock, InfluenceUpdate
 from memstore_schema.columns import EDGE_ENDS, NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel
 
 
@@ -45,6 +45,16 @@ def check_ends(edge: EdgeType, source: NodeLabel, target: NodeLabel) -> None:
     """Refuse labels that a relation does not connect."""
     if (source, target) not in EDGE_ENDS[edge]:
         raise InputError(f"no {edge} goes from {source} to {target}")
+
+
+def check_influences(update: InfluenceUpdate) -> None:
+    """Refuse influences on rollouts that are not replaced, and on what a rollout cannot be influenced by."""
+    for label, edges in update.edges.items():
+        check_ends(EdgeType.INFLUENCED_BY, NodeLabel.THINKING, label)
+        stray = edges.filter(pc.invert(pc.is_in(edges["source"], value_set=pa.array(update.rollouts, pa.string()))))
+        if stray.num_rows:
+            rollout = stray["source"][0].as_py()
+            raise InputError(f"the influences of rollout {rollout} are not replaced; name it among the rollouts")
 
 
 def check_schema(version: int, where: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from memstore.graph.protocol import GraphBlock, GraphStore, LinkUpdate
+from memstore.graph.protocol import GraphBlock, GraphStore, InfluenceUpdate, LinkUpdate
 from memstore.ids import run_id
 from memstore_schema.columns import EDGE_COLUMNS, EDGE_ENDS, NODE_COLUMNS, NodeLabel, node_schema
 
@@ -107,6 +107,21 @@ def make_links(
         }
     )
     return LinkUpdate(label, list(neighbours), edges, list(neighbours), fingerprint)
+
+
+def make_influences(model: str, weights: Mapping[str, Mapping[str, float]]) -> InfluenceUpdate:
+    """What moved the model's scores of the keys of `weights`; an id that begins with a q is a query's."""
+    edges = {}
+    for label in (NodeLabel.QUERY, NodeLabel.THINKING):
+        rows = [
+            {"source": rollout, "target": target, "weight": weight}
+            for rollout, found in weights.items()
+            for target, weight in found.items()
+            if target.startswith("q") == (label is NodeLabel.QUERY)
+        ]
+        columns = [("source", pa.string()), ("target", pa.string()), ("weight", pa.float64())]
+        edges[label] = pa.Table.from_pylist(rows, schema=pa.schema(columns))
+    return InfluenceUpdate(model, list(weights), edges)
 
 
 def dump(graph: GraphStore) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 
 from memstore.errors import InputError, LabelConflict
 from memstore.graph.protocol import GraphBlock, GraphStore, LinkUpdate, ScoreBatch
-from memstore.testing.graph_blocks import NOW, Rollout, dump, make_block, make_links
+from memstore.testing.graph_blocks import NOW, Rollout, dump, make_block, make_influences, make_links
 from memstore_schema.columns import (
     EDGE_ENDS,
     NODE_COLUMNS,
@@ -325,6 +325,25 @@ class GraphConformance(GraphFixtures):
         with pytest.raises(InputError, match="nobody"):
             graph.append_scores(make_scores("m1", 1, {"t1": 0.25, "nobody": 0.5}))
         assert dump(graph) == before
+
+    def test_influences_of_a_rollout_and_a_model_are_replaced(self, graph: GraphStore) -> None:
+        graph.write_block(make_block(*THREE))
+        graph.replace_influences(make_influences("m1", {"t3": {"t1": 0.5, "q1": -0.25}, "t2": {"t1": 0.125}}))
+        graph.replace_influences(make_influences("m2", {"t3": {"t1": 0.75}}))
+        for _ in range(2):
+            graph.replace_influences(make_influences("m1", {"t3": {"t1": 0.0625, "t2": 0.25}}))
+            content = dump(graph)
+            assert content["Thinking INFLUENCED_BY Query"] == []
+            assert sorted((a, b, *said.values()) for a, b, said in content["Thinking INFLUENCED_BY Thinking"]) == [
+                ("t2", "t1", 0.125, "m1"),
+                ("t3", "t1", 0.0625, "m1"),
+                ("t3", "t1", 0.75, "m2"),
+                ("t3", "t2", 0.25, "m1"),
+            ]
+        for wrong in ({"t3": {"t9": 0.5}}, {"t9": {"t1": 0.5}}, {"t1": {"q9": 0.5}}):
+            with pytest.raises(InputError, match="9"):
+                graph.replace_influences(make_influences("m1", wrong))
+        assert dump(graph) == content
 
     def test_labels_are_set_once_and_replaced_when_told(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*THREE))

@@ -7,7 +7,8 @@
 The memory the named queries are asked about has four queries, q1 most like q2:
 
     q1 (sums)   t1 right, t2 right, t3 wrong, all labelled       votes 2 : 1
-    q2 (sums)   t4, t5, t6 unlabelled                            votes 2 : 1; m2 scores t4 and t5, m1 scored t4 before
+    q2 (sums)   t4, t5, t6 unlabelled                            votes 2 : 1; m2 scores t4 and t5, m1 scored t4 before;
+                                                                  t1 and q1 moved t4
     q3 (words)  t7 unlabelled and unscored, without an answer
     q4 (words)  t8 labelled right by a person, which m2 doubts
 """
@@ -23,7 +24,7 @@ import pytest
 
 from memstore.errors import InputError, QueryTimeout
 from memstore.graph.protocol import GraphStore
-from memstore.testing.graph_blocks import NOW, Rollout, dump, make_block, make_links
+from memstore.testing.graph_blocks import NOW, Rollout, dump, make_block, make_influences, make_links
 from memstore.testing.graph_conformance import THREE, GraphFixtures, make_scores
 from memstore_schema.columns import NodeLabel
 from memstore_schema.queries import named_queries
@@ -86,6 +87,14 @@ ANSWERS: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
     "unscored": ({}, [("sums", 1, 1), ("words", 1, 1)]),
     "models": ({}, [("m1", 1, None, 2, 0.625), ("m2", 2, None, 3, 1.625 / 3)]),
     "duplicates": ({"threshold": 0.5}, [("q2", "q1", "sums", 0.875, "what is q2?", "what is q1?")]),
+    "influences": (
+        {"rollout": "t4"},
+        [
+            ("m2", "a rollout", "t1", 0.5, 1.0, "so it must be"),
+            ("m2", "a query", "q1", -0.25, None, "what is q1?"),
+            ("m1", "a rollout", "t1", 0.125, 1.0, "so it must be"),
+        ],
+    ),
     "labelled": ({}, [("sums", 2, 1, 0.5, 6, 3), ("words", 2, 1, 0.5, 2, 1)]),
 }
 
@@ -104,6 +113,8 @@ def fill(graph: GraphStore) -> None:
     graph.replace_links(make_links(NodeLabel.THINKING, {"t4": {"t1": 0.75, "t3": 0.25, "t7": 0.5}}))
     graph.append_scores(make_scores("m1", 1, {"t4": 0.25, "t8": 1.0}))
     graph.append_scores(make_scores("m2", 2, {"t4": 0.875, "t5": 0.625, "t8": 0.125}))
+    graph.replace_influences(make_influences("m1", {"t4": {"t1": 0.125}}))
+    graph.replace_influences(make_influences("m2", {"t4": {"t1": 0.5, "q1": -0.25}}))
 
 
 def same(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]]) -> bool:

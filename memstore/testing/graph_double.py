@@ -13,11 +13,20 @@ import pyarrow as pa
 
 from memstore.errors import InputError
 from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
-from memstore.graph.protocol import CypherResult, EdgeTable, GraphBlock, LinkUpdate, ScoreBatch, WriteCounts
+from memstore.graph.protocol import (
+    CypherResult,
+    EdgeTable,
+    GraphBlock,
+    InfluenceUpdate,
+    LinkUpdate,
+    ScoreBatch,
+    WriteCounts,
+)
 from memstore.graph.rules import (
     check_block,
     check_columns,
     check_ends,
+    check_influences,
     check_properties,
     check_schema,
     check_unique,
@@ -35,8 +44,8 @@ class Shelf:
     """What a graph holds; share one between stores to open the same graph again."""
 
     nodes: dict[NodeLabel, dict[str, Properties]] = field(default_factory=lambda: {label: {} for label in NodeLabel})
-    edges: dict[tuple[EdgeType, NodeLabel], dict[tuple[str, str], Properties]] = field(default_factory=dict)
-    """By type and source label, then by ends."""
+    edges: dict[tuple[EdgeType, NodeLabel], dict[tuple[str, ...], Properties]] = field(default_factory=dict)
+    """By type and source label, then by ends (and model, where several may say something of the same ends)."""
     meta: dict[str, str] = field(default_factory=dict)
     applied: list[str] = field(default_factory=list)
 
@@ -126,6 +135,23 @@ class MemoryGraph:
                 _connect(draft, EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, ends)
         self._keep(draft)
 
+    def replace_influences(self, update: InfluenceUpdate) -> None:
+        """See `GraphStore`."""
+        check_influences(update)
+        draft, rollouts = copy.deepcopy(self._shelf), set(update.rollouts)
+        if unknown := sorted(rollouts - set(draft.nodes[NodeLabel.THINKING])):
+            raise missing(NodeLabel.THINKING, unknown)
+        edges = draft.edges.setdefault((EdgeType.INFLUENCED_BY, NodeLabel.THINKING), {})
+        for ends in [ends for ends in edges if ends[0] in rollouts and ends[2] == update.model]:
+            del edges[ends]
+        for label, table in update.edges.items():
+            for row in table.to_pylist():
+                if row["target"] not in draft.nodes[label]:
+                    raise missing(label, [row["target"]])
+                ends = (row["source"], row["target"], update.model)
+                edges[ends] = {"weight": row["weight"], "model": update.model}
+        self._keep(draft)
+
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""
         labels, rollouts = check_labels(labels), self._shelf.nodes[NodeLabel.THINKING]
@@ -162,7 +188,7 @@ class MemoryGraph:
         }
         rows = sorted(
             (place[source][a], place[target][b], list(properties.values()))
-            for (a, b), properties in self._shelf.edges.get((edge, source), {}).items()
+            for (a, b, *_), properties in self._shelf.edges.get((edge, source), {}).items()
             if b in place[target]
         )
         ends = np.array([row[:2] for row in rows], dtype=np.int64).reshape(-1, 2)

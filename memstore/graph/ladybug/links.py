@@ -1,4 +1,4 @@
-"""SIMILAR_TO: a node's neighbour list is replaced as a whole."""
+"""SIMILAR_TO and INFLUENCED_BY: a node's neighbour list is replaced as a whole, and so is what moved its score."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
-from memstore.graph.ladybug.statements import absent, create_edges, set_properties
-from memstore.graph.protocol import LinkUpdate
-from memstore_schema.columns import EdgeType
+from memstore.graph.ladybug.statements import absent, check_known, create_edges, set_properties
+from memstore.graph.protocol import InfluenceUpdate, LinkUpdate
+from memstore.graph.rules import check_influences
+from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel
 
 
 def replace_links(connection: Any, update: LinkUpdate) -> None:
@@ -37,3 +38,20 @@ def replace_links(connection: Any, update: LinkUpdate) -> None:
     linked = pc.unique(pa.array(update.linked, pa.string()))
     fingerprints = pa.array([update.fingerprint] * len(linked), pa.string())
     set_properties(connection, label, pa.table({"id": linked, "linked": fingerprints}))
+
+
+def replace_influences(connection: Any, update: InfluenceUpdate) -> None:
+    """See `GraphStore.replace_influences`; runs inside one transaction."""
+    check_influences(update)
+    rollouts = pc.unique(pa.array(update.rollouts, pa.string()))
+    check_known(connection, NodeLabel.THINKING, pa.chunked_array([rollouts]))
+    for source, target in EDGE_ENDS[EdgeType.INFLUENCED_BY]:
+        connection.execute(
+            f"LOAD FROM $rows MATCH (a:{source})-[r:{EdgeType.INFLUENCED_BY}]->(:{target}) "
+            "WHERE a.id = k AND r.model = m DELETE r",
+            {"rows": pa.table({"k": rollouts, "m": pa.array([update.model] * len(rollouts), pa.string())})},
+        )
+        if (edges := update.edges.get(target)) is not None:
+            check_known(connection, target, edges["target"])
+            named = edges.append_column("model", pa.array([update.model] * edges.num_rows, pa.string()))
+            create_edges(connection, EdgeType.INFLUENCED_BY, source, target, named)

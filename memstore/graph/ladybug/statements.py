@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
+from memstore.graph.rules import missing
 from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
 
 CHUNK_ROWS = 16_384
@@ -35,6 +36,14 @@ def look_up(connection: Any, label: NodeLabel, ids: pa.ChunkedArray, columns: Se
         f"LOAD FROM $rows MATCH (n:{label}) WHERE n.id = k RETURN {returned}", {"rows": pa.table({"k": ids})}
     )
     return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(schema)
+
+
+def check_known(connection: Any, label: NodeLabel, ids: pa.ChunkedArray) -> None:
+    """Refuse ids that are not in the graph."""
+    ids = pc.unique(ids).cast(pa.string())
+    known = look_up(connection, label, pa.chunked_array([ids]), ["id"])
+    if known.num_rows < len(ids):
+        raise missing(label, ids.filter(absent(ids, known["id"])).to_pylist())
 
 
 def create_nodes(connection: Any, label: NodeLabel, table: pa.Table) -> int:

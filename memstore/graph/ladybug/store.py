@@ -19,7 +19,15 @@ import pyarrow as pa
 
 from memstore.graph.ladybug import cypher, links, read, write
 from memstore.graph.ladybug.database import Database, repair
-from memstore.graph.protocol import CypherResult, EdgeTable, GraphBlock, LinkUpdate, ScoreBatch, WriteCounts
+from memstore.graph.protocol import (
+    CypherResult,
+    EdgeTable,
+    GraphBlock,
+    InfluenceUpdate,
+    LinkUpdate,
+    ScoreBatch,
+    WriteCounts,
+)
 from memstore.graph.rules import check_schema
 from memstore.types import IntVector
 from memstore_schema import migrations
@@ -136,6 +144,11 @@ class LadybugGraph:
         """See `GraphStore`."""
         with self._writing() as connection:
             write.append_scores(connection, batch)
+
+    def replace_influences(self, update: InfluenceUpdate) -> None:
+        """See `GraphStore`."""
+        with self._writing() as connection:
+            links.replace_influences(connection, update)
 
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
-from memstore.graph.ladybug.statements import absent, create_edges, create_nodes, look_up, set_properties
+from memstore.graph.ladybug.statements import absent, check_known, create_edges, create_nodes, look_up, set_properties
 from memstore.graph.protocol import GraphBlock, ScoreBatch, WriteCounts
-from memstore.graph.rules import check_block, check_properties, check_unique, join_policies, missing
+from memstore.graph.rules import check_block, check_properties, check_unique, join_policies
 from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, EdgeType, NodeLabel
 
 
@@ -69,12 +69,12 @@ def _connect(connection: Any, new: pa.Table, runs: pa.Table) -> None:
     Raises:
         InputError: a rollout names a query, answer or run that is neither in the block nor in the graph.
     """
-    _check_known(connection, NodeLabel.QUERY, new["query_id"])
+    check_known(connection, NodeLabel.QUERY, new["query_id"])
     generates = pa.table({"source": new["query_id"], "target": new["id"]})
     create_edges(connection, EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, generates)
 
     answered = new.filter(pc.is_valid(new["answer_id"]))
-    _check_known(connection, NodeLabel.ANSWER, answered["answer_id"])
+    check_known(connection, NodeLabel.ANSWER, answered["answer_id"])
     leads = pa.table({"source": answered["id"], "target": answered["answer_id"], "text": answered["answer_text"]})
     create_edges(connection, EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, leads)
 
@@ -90,7 +90,7 @@ def _connect(connection: Any, new: pa.Table, runs: pa.Table) -> None:
 def set_labels(connection: Any, labels: pa.Table, *, replace: bool) -> int:
     """See `GraphStore.set_labels`."""
     labels = check_labels(labels)
-    _check_known(connection, NodeLabel.THINKING, labels["id"])
+    check_known(connection, NodeLabel.THINKING, labels["id"])
     stored = look_up(connection, NodeLabel.THINKING, labels["id"], LABEL_SCHEMA.names)
     changes = label_changes(stored, labels, replace=replace)
     set_properties(connection, NodeLabel.THINKING, changes)
@@ -101,7 +101,7 @@ def append_scores(connection: Any, batch: ScoreBatch) -> None:
     """See `GraphStore.append_scores`: a rollout that this model has scored keeps its score."""
     scores = batch.scores
     check_unique(scores["id"])
-    _check_known(connection, NodeLabel.THINKING, scores["id"])
+    check_known(connection, NodeLabel.THINKING, scores["id"])
     if look_up(connection, NodeLabel.REWARD_MODEL, pa.chunked_array([[batch.model["id"]]]), ["id"]).num_rows == 0:
         merge_node(connection, NodeLabel.REWARD_MODEL, batch.model)
     scored = connection.execute(
@@ -133,10 +133,3 @@ def merge_node(connection: Any, label: NodeLabel, properties: Mapping[str, Any])
 
 def _repeat(value: Any, length: int, kind: pa.DataType) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array([value] * length, kind)])
-
-
-def _check_known(connection: Any, label: NodeLabel, ids: pa.ChunkedArray) -> None:
-    ids = pc.unique(ids).cast(pa.string())
-    known = look_up(connection, label, pa.chunked_array([ids]), ["id"])
-    if known.num_rows < len(ids):
-        raise missing(label, ids.filter(absent(ids, known["id"])).to_pylist())

@@ -14,9 +14,17 @@ from typing import Any, Self
 import pyarrow as pa
 from pydantic import SecretStr
 
-from memstore.graph.neo4j import cypher, links, read, schema, write
+from memstore.graph.neo4j import cypher, influences, links, read, schema, write
 from memstore.graph.neo4j.connection import Address, Connection
-from memstore.graph.protocol import CypherResult, EdgeTable, GraphBlock, LinkUpdate, ScoreBatch, WriteCounts
+from memstore.graph.protocol import (
+    CypherResult,
+    EdgeTable,
+    GraphBlock,
+    InfluenceUpdate,
+    LinkUpdate,
+    ScoreBatch,
+    WriteCounts,
+)
 from memstore.graph.rules import check_schema
 from memstore_schema import migrations
 from memstore_schema.columns import EdgeType, NodeLabel
@@ -110,6 +118,10 @@ class Neo4jGraph:
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""
         self._connection.write(lambda tx: write.append_scores(tx, batch))
+
+    def replace_influences(self, update: InfluenceUpdate) -> None:
+        """See `GraphStore`."""
+        self._connection.write(lambda tx: influences.replace_influences(tx, update))
 
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""
