@@ -60,10 +60,17 @@ class Statements:
         """Run a statement in the namespace; the driver's own result."""
         return self._transaction.run(scoped(query), {**parameters, PARAMETER: self._namespace})
 
+    def start(self, query: str, **parameters: Any) -> Callable[[], list[list[Any]]]:
+        """Begin a statement; what is returned waits for its rows.
+
+        The server works meanwhile: so the next statement's parameters are packed while this one runs.
+        """
+        values: Callable[[], list[list[Any]]] = self.result(query, parameters).values
+        return values
+
     def run(self, query: str, **parameters: Any) -> list[list[Any]]:
         """Run a statement in the namespace; all its rows."""
-        rows: list[list[Any]] = self.result(query, parameters).values()
-        return rows
+        return self.start(query, **parameters)()
 
 
 class Connection:

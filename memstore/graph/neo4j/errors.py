@@ -82,8 +82,13 @@ def _from_server(error: Neo4jError, where: str) -> MemstoreError:
         )
     if code.endswith(("TransactionTimedOut", "TransactionTimedOutClientConfiguration")):
         return StoreError(f"a transaction at {where} took longer than it may; write smaller blocks, or raise timeout_s")
-    if code.endswith(("Transaction.Terminated", "LockClientStopped")):
-        return StoreError(f"a transaction at {where} was ended by its administrator and undone; do the same again")
+    if code.endswith("LockClientStopped"):
+        return StoreError(
+            f"a transaction at {where} was ended while it waited for another writer, by its time limit (timeout_s) or "
+            "the server's administrator, and undone; do the same again"
+        )
+    if code.endswith("Transaction.Terminated"):
+        return StoreError(f"a transaction at {where} was ended by the server's administrator, and undone; do it again")
     if "MemoryPoolOutOfMemory" in code or "OutOfMemory" in code:
         return StoreError(f"{where} has too little memory for this transaction ({text}); give the server a larger heap")
     if code.startswith("Neo.ClientError.Schema.") and not code.endswith("ConstraintValidationFailed"):

@@ -9,7 +9,7 @@ does those again, and every list that is not done again is right already.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from memstore.errors import InputError
 from memstore.graph.neo4j.connection import Connection, Statements
 from memstore.graph.neo4j.statements import absent, by_id, check_known, listed, set_properties
+from memstore.graph.neo4j.turns import check as check_turn
 from memstore.graph.protocol import LinkUpdate
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -39,10 +40,14 @@ class _Part(NamedTuple):
     """The edges that leave them, ordered as the sources are."""
 
 
-def replace_links(connection: Connection, update: LinkUpdate) -> None:
+def replace_links(connection: Connection, update: LinkUpdate, *, turn: int | None) -> None:
     """See `GraphStore.replace_links`; more than `PART_WEIGHT` are replaced in parts.
 
+    Args:
+        turn: the turn in which the lists were computed (see `turns`); None where nobody else links.
+
     Raises:
+        StoreError: the turn is over.
         InputError: an edge leaves a node that is not among `update.sources`, or ends at one that is nowhere.
     """
     label = update.label
@@ -59,7 +64,7 @@ def replace_links(connection: Connection, update: LinkUpdate) -> None:
         connection.read(lambda tx: check_known(tx, label, targets))
     rest = linked.filter(absent(linked, sources))
     for part in parts:
-        replace = partial(_replace, label=label, part=part, linked=linked, fingerprint=update.fingerprint)
+        replace = partial(_replace, turn=turn, label=label, part=part, linked=linked, fingerprint=update.fingerprint)
         connection.write(partial(replace, rest=rest if part is parts[-1] else rest[:0]))
 
 
@@ -76,20 +81,28 @@ def _cut(sources: pa.Array, edges: pa.Table) -> Iterator[_Part]:
 
 
 def _replace(
-    tx: Statements, *, label: NodeLabel, part: _Part, linked: pa.Array, rest: pa.Array, fingerprint: str
+    tx: Statements,
+    *,
+    turn: int | None,
+    label: NodeLabel,
+    part: _Part,
+    linked: pa.Array,
+    rest: pa.Array,
+    fingerprint: str,
 ) -> None:
     """Replace the lists of a part; mark those of its sources that are linked now, and `rest`."""
+    check_turn(tx, turn)
     marked = pc.is_in(part.sources, value_set=linked)
     for sources, mark in ((part.sources.filter(pc.invert(marked)), ""), (part.sources.filter(marked), _MARK)):
         for start in range(0, len(sources), BATCH_SOURCES):
-            tx.run(
+            tx.start(
                 f"UNWIND $ids AS id {by_id('a', label, 'id')} {mark} "
-                f"WITH a MATCH (a)-[r:{EdgeType.SIMILAR_TO}]->() DELETE r",
+                f"WITH a MATCH (a)-[r:{EdgeType.SIMILAR_TO}]->() DELETE r RETURN count(*)",
                 ids=sources[start : start + BATCH_SOURCES].to_pylist(),
                 fingerprint=fingerprint,
             )
-    for edges in _batches(part.edges):
-        _create(tx, label, edges)
+    for check in [_create(tx, label, edges) for edges in _batches(part.edges)]:
+        check()
     fingerprints = pa.array([fingerprint] * len(rest), pa.string())
     set_properties(tx, label, pa.table({"id": rest, "linked": fingerprints}))
 
@@ -105,19 +118,26 @@ def _batches(edges: pa.Table) -> Iterator[pa.Table]:
         yield edges.slice(begin, end - begin)
 
 
-def _create(tx: Statements, label: NodeLabel, edges: pa.Table) -> None:
-    """Edges, a row a source. Both ends are looked up once and then named by their place in a list."""
+def _create(tx: Statements, label: NodeLabel, edges: pa.Table) -> Callable[[], None]:
+    """Begin to make edges; what is returned waits for them, and looks whether they are all there.
+
+    Both ends are looked up once and then named by their place in a list.
+    """
     ids = pc.unique(pa.chunked_array([*edges["source"].chunks, *edges["target"].chunks]))
     ids = ids.take(pc.sort_indices(ids))  # the server finds them faster in the order of its index
-    made = tx.run(
+    made = tx.start(
         f"{listed('n', label, [])} UNWIND $rows AS r UNWIND range(0, size(r[1]) - 1) AS i "
         "WITH n_nodes[r[0]] AS a, n_nodes[r[1][i]] AS b, r[2][i] AS score "
         f"CREATE (a)-[:{EdgeType.SIMILAR_TO} {{score: score}}]->(b) RETURN count(*)",
         n_ids=ids.to_pylist(),
         rows=_grouped(edges, ids),
-    )[0][0]
-    if made != edges.num_rows:
-        check_known(tx, label, pa.chunked_array([ids]))
+    )
+
+    def check() -> None:
+        if made()[0][0] != edges.num_rows:
+            check_known(tx, label, pa.chunked_array([ids]))
+
+    return check
 
 
 def _grouped(edges: pa.Table, ids: pa.Array) -> list[list[Any]]:

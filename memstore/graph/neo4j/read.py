@@ -2,7 +2,7 @@
 
 A page is a read transaction of its own: so many nodes after the last id, in the order of the index on (namespace, id),
 which the ORDER BY must name in full to be used. Its columns come collected into lists, edges as one list a node: a row
-an edge takes several times as long. Server and client hold one page at a time, and what was read as Arrow.
+an edge takes several times as long. Server and client hold a few pages at a time, and what was read as Arrow.
 
 Nodes are never deleted by memstore. What others add meanwhile may be in a page or not; an edge whose end came after
 the ids were read is left out.
@@ -11,7 +11,9 @@ the ids were read is left out.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,11 +28,13 @@ from memstore.graph.rules import check_columns, check_ends
 from memstore.types import IntVector
 from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel, edge_schema
 
-PAGE_ROWS = 10_000
+PAGE_ROWS = 5_000
 LONG_PAGE_ROWS = 1_000
 """Nodes of a page where texts are read: at 100 kB each, 100 MB."""
 LONG_COLUMNS = frozenset({"text", "gold", "metadata", "metrics"})
 EDGE_PAGE_NODES = 5_000
+READERS = 2
+"""Pages that are read at once."""
 
 
 def nodes(connection: Connection, label: NodeLabel, columns: Sequence[str], ids: Sequence[str] | None) -> pa.Table:
@@ -46,11 +50,8 @@ def nodes(connection: Connection, label: NodeLabel, columns: Sequence[str], ids:
 
 
 def _all(connection: Connection, label: NodeLabel, schema: pa.Schema, size: int) -> list[pa.Table]:
-    statement = (
-        f"{_page('n', label)} WITH max(n.id) AS last, collect(n) AS found "
-        f"RETURN last, size(found), {returned(schema, 'n', 'found')}"
-    )
-    return [table(schema, row) for row in _pages(connection, statement, size)]
+    statement = f"{_page('n', label)} WITH collect(n) AS found RETURN {returned(schema, 'n', 'found')}"
+    return [table(schema, row) for row in _pages(connection, label, statement, size)]
 
 
 def _some(connection: Connection, label: NodeLabel, schema: pa.Schema, size: int, ids: Sequence[str]) -> list[pa.Table]:
@@ -63,21 +64,41 @@ def _some(connection: Connection, label: NodeLabel, schema: pa.Schema, size: int
 
 
 def _page(name: str, label: NodeLabel) -> str:
-    """So many nodes after an id."""
+    """The nodes of a page, in the order of ids."""
     return (
-        f"MATCH ({name}:{label}) USING INDEX SEEK {name}:{label}(namespace, id) WHERE {name}.id > $after "
-        f"WITH {name} ORDER BY {name}.namespace, {name}.id LIMIT $size"
+        f"MATCH ({name}:{label}) USING INDEX SEEK {name}:{label}(namespace, id) "
+        f"WHERE {name}.id > $after AND {name}.id <= $until WITH {name} ORDER BY {name}.namespace, {name}.id"
     )
 
 
-def _pages(connection: Connection, statement: str, size: int) -> Iterator[list[Any]]:
-    """The one row of each page, without its first two columns: the page's last id and how many nodes it has."""
-    after: str | None = ""
-    while True:
-        [[after, found, *columns]] = connection.read(partial(_run, statement=statement, after=after, size=size))
-        yield columns
-        if found < size:
-            return
+def _pages(connection: Connection, label: NodeLabel, statement: str, size: int) -> Iterator[list[Any]]:
+    """The one row of each page.
+
+    Two pages are read at a time, so that the server works while the client unpacks; no more than three are held.
+    """
+    pending: deque[Future[list[list[Any]]]] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        for after, until in _bounds(connection, label, size):
+            page = partial(_run, statement=statement, after=after, until=until)
+            pending.append(pool.submit(connection.read, page))
+            if len(pending) > READERS:
+                yield pending.popleft().result()[0]
+        while pending:
+            yield pending.popleft().result()[0]
+
+
+def _bounds(connection: Connection, label: NodeLabel, size: int) -> Iterator[tuple[str, str]]:
+    """Cut the ids of a label into ranges (after, until] of so many."""
+    statement = (
+        f"MATCH (n:{label}) USING INDEX SEEK n:{label}(namespace, id) WHERE n.id > $after "
+        "WITH n ORDER BY n.namespace, n.id LIMIT $size RETURN max(n.id), count(*)"
+    )
+    after, found = "", size
+    while found == size:
+        [[until, found]] = connection.read(partial(_run, statement=statement, after=after, size=size))
+        if found:
+            yield after, until
+            after = until
 
 
 def _run(tx: Statements, statement: str, **parameters: Any) -> list[list[Any]]:
@@ -110,9 +131,9 @@ class _Places(NamedTuple):
 
 
 def _places(connection: Connection, label: NodeLabel) -> _Places:
-    statement = f"{_page('n', label)} RETURN max(n.id), count(*), collect(id(n))"
-    pages = [np.array(numbers, dtype=np.int64) for (numbers,) in _pages(connection, statement, PAGE_ROWS)]
-    numbers = np.concatenate(pages)
+    statement = f"{_page('n', label)} RETURN collect(id(n))"
+    pages = [np.array(numbers, dtype=np.int64) for (numbers,) in _pages(connection, label, statement, PAGE_ROWS)]
+    numbers = np.concatenate([np.empty(0, dtype=np.int64), *pages])
     order = np.argsort(numbers)
     return _Places(numbers[order], order)
 
@@ -138,11 +159,11 @@ def _collected(
     lists = "".join(f", {_list(field)}" for field in schema)
     statement = (
         f"{_page('a', by)} OPTIONAL MATCH (a){arrow.format(edge)}(b{label}) "
-        "WITH a, collect(b) AS bs, collect(r) AS rs RETURN max(a.id), count(*), "
+        "WITH a, collect(b) AS bs, collect(r) AS rs RETURN "
         f"collect(CASE WHEN size(bs) > 0 THEN [id(a), {_text('b', 'bs', 'id(b)')}{lists}] END)"
     )
     near, far, properties = [], [], []
-    for (rows,) in _pages(connection, statement, EDGE_PAGE_NODES):
+    for (rows,) in _pages(connection, by, statement, EDGE_PAGE_NODES):
         if not rows:
             continue
         ids, others, *values = zip(*rows, strict=True)

@@ -21,7 +21,7 @@ from memstore_schema.cypher_files import bookkeeping
 
 BACKEND = "neo4j"
 _KEYS = (["namespace", "id"], ["namespace", "name"], ["namespace"], ["name"])
-_OWN_LABELS = ("MemstoreMigration", "MemstoreMeta", "MemstoreNamespace")
+_OWN_LABELS = ("MemstoreMigration", "MemstoreMeta", "MemstoreNamespace", "MemstoreLinking")
 
 
 def prepare(connection: Connection, *, create: bool) -> None:

@@ -6,15 +6,16 @@ several threads, and several stores may write to one namespace at once.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 from pydantic import SecretStr
 
-from memstore.graph.neo4j import cypher, influences, links, read, schema, write
+from memstore.graph.neo4j import cypher, influences, links, read, schema, turns, write
 from memstore.graph.neo4j.connection import Address, Connection
 from memstore.graph.protocol import (
     CypherResult,
@@ -41,6 +42,7 @@ class Neo4jGraph:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._turn: int | None = None
         self._streams: weakref.WeakSet[cypher.Stream] = weakref.WeakSet()
 
     @classmethod
@@ -113,7 +115,16 @@ class Neo4jGraph:
 
     def replace_links(self, update: LinkUpdate) -> None:
         """See `GraphStore`; a large update is several transactions, see `memstore.graph.neo4j.links`."""
-        links.replace_links(self._connection, update)
+        links.replace_links(self._connection, update, turn=self._turn)
+
+    @contextlib.contextmanager
+    def linking(self) -> Iterator[None]:
+        """Keep others from linking this memory from before its nodes are read until after the lists are written."""
+        with turns.taken(self._connection) as self._turn:
+            try:
+                yield
+            finally:
+                self._turn = None
 
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""

@@ -127,10 +127,9 @@ def _create_rollouts(tx: Statements, new: pa.Table, ends: Sequence[_End]) -> Non
         f"{' '.join(end.edge for end in ends)} RETURN count(*)"
     )
     parameters = {f"{name}_ids": found.to_pylist() for name, found in ids.items()} | values.constants
-    made = 0
-    for rows in values.batches(new["answer_text"].to_pylist(), *places):
-        made += tx.run(statement, rows=rows, **parameters)[0][0]
-    if made != new.num_rows:
+    batches = values.batches(new["answer_text"].to_pylist(), *places)
+    made = [tx.start(statement, rows=rows, **parameters) for rows in batches]
+    if sum(rows()[0][0] for rows in made) != new.num_rows:
         for end in ends:
             check_known(tx, end.label, new[end.column])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,15 +32,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 def tls(folder: Path) -> dict[str, str]:
     """Settings for optional TLS with a self-signed certificate, made here, for a name that is not ours."""
     folder.mkdir()
-    subprocess.run(
-        shlex.split(
-            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=elsewhere.example "
-            "-keyout private.key -out public.crt"
-        ),
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=elsewhere.example"
+    files = ["-keyout", "private.key", "-out", "public.crt"]
+    subprocess.run([*command.split(), *files], cwd=folder, check=True, capture_output=True)
     return {
         "server.bolt.tls_level": "OPTIONAL",
         "dbms.ssl.policy.bolt.enabled": "true",

@@ -1,0 +1,165 @@
+"""A server that is killed, full, slow or stopped by its administrator costs time and nothing else."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from memstore.errors import StoreError, StoreFullError
+from memstore.graph.neo4j import Neo4jGraph
+from memstore.graph.protocol import GraphStore
+from memstore.testing.graph_blocks import Rollout, dump, make_block
+from memstore.testing.graph_double import MemoryGraph
+from memstore.testing.graph_writes import operations
+from memstore.testing.neo4j_server import Neo4jServer, home
+
+LOCK = "MATCH (n:MemstoreNamespace {namespace: $name}) SET n.writes = n.writes"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Neo4jServer]:
+    """A server that the tests may kill."""
+    distribution = home()
+    if distribution is None:
+        request.getfixturevalue("neo4j_login")  # skips or fails, with the reason, unless another server is named
+        pytest.skip("these tests kill the server; set NEO4J_HOME to a distribution")
+    with Neo4jServer(distribution, tmp_path_factory.mktemp("faults"), heap="512m") as server:
+        yield server
+
+
+def opened(server: Neo4jServer, namespace: str, **options: float) -> Neo4jGraph:
+    return Neo4jGraph.open(server.uri, user=server.user, password=server.password, namespace=namespace, **options)
+
+
+def undisturbed(count: int) -> dict[str, object]:
+    """What the operations make of an empty graph."""
+    graph = MemoryGraph()
+    for operation in operations(count):
+        operation(graph)
+    return dump(graph)
+
+
+def test_a_server_that_is_killed_under_a_writer(server: Neo4jServer) -> None:
+    """The driver waits for it to come back; what was acknowledged is there, and nothing is there twice."""
+    chance, count = random.Random(7), 60
+    with opened(server, "killed", retry_s=120) as graph:
+        errors: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                for operation in operations(count):
+                    operation(graph)
+            except BaseException as error:
+                errors.append(error)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        for _ in range(2):
+            time.sleep(0.2 + chance.random())
+            server.kill()
+            server.start()
+        writer.join()
+        assert not errors
+        assert dump(graph) == undisturbed(count)
+
+
+def test_a_server_that_stays_away_is_one_sentence(server: Neo4jServer) -> None:
+    with opened(server, "away", retry_s=1) as graph:
+        server.kill()
+        try:
+            for use in (lambda: graph.write_meta({"a": "b"}), lambda: dump(graph), lambda: graph.cypher("RETURN 1")):
+                with pytest.raises(StoreError, match=f"no Neo4j answers at {server.uri}") as refused:
+                    use()
+                assert "\n" not in str(refused.value)
+        finally:
+            server.start()
+        graph.write_block(make_block(Rollout("t1", "q1", "4")))
+        assert len(dump(graph)["Thinking"]) == 1
+
+
+def test_no_space_left(server: Neo4jServer) -> None:
+    """The call is undone, the error says so; with space and a restart the same calls go on where they stopped."""
+    count = 60
+    server.stop()
+    largest = max(file.stat().st_size for file in (server.folder / "data").rglob("*") if file.is_file())
+    server.start(file_bytes=largest + 2_000_000)
+    made = list(operations(count))
+    try:
+        with opened(server, "full", retry_s=1) as graph:
+            done, error = until_full(graph, made)
+        assert server.uri in str(error)
+        assert 0 < done < count
+    finally:
+        server.kill()
+        server.start()
+    with opened(server, "full") as graph:
+        for operation in made[done:]:
+            operation(graph)
+        assert dump(graph) == undisturbed(count)
+
+
+def until_full(graph: Neo4jGraph, made: list[Callable[[GraphStore], object]]) -> tuple[int, StoreFullError]:
+    """How many operations went well, and the error of the next."""
+    for done, operation in enumerate(made):
+        try:
+            operation(graph)
+        except StoreFullError as error:
+            return done, error
+    raise AssertionError("there was space for all of it")
+
+
+def held(
+    server: Neo4jServer, namespace: str, use: Callable[[GraphStore], object], meanwhile: Callable[..., None]
+) -> None:
+    """Use a graph whose lock another writer holds, while something else is done."""
+    with opened(server, namespace, timeout_s=60) as graph, graph._connection._driver.session() as session:
+        other = session.begin_transaction()
+        other.run(LOCK, name=namespace).consume()
+        helper = threading.Thread(target=meanwhile, args=(graph,))
+        helper.start()
+        try:
+            use(graph)
+        finally:
+            helper.join()
+            other.close()
+
+
+def test_a_transaction_that_the_administrator_ends(server: Neo4jServer) -> None:
+    def end(graph: Neo4jGraph) -> None:
+        with graph._connection._driver.session() as session:
+            for _ in range(100):
+                shown = "SHOW TRANSACTIONS YIELD transactionId, metaData, status WHERE metaData.app = 'memstore'"
+                waiting = [row["transactionId"] for row in session.run(shown) if "Blocked" in row["status"]]
+                if waiting:
+                    session.run("TERMINATE TRANSACTIONS $ids", ids=waiting).consume()
+                    return
+                time.sleep(0.1)
+
+    with pytest.raises(StoreError, match="administrator") as refused:
+        held(server, "ended", lambda graph: graph.write_meta({"a": "b"}), end)
+    assert server.uri in str(refused.value)
+    with opened(server, "ended") as graph:
+        assert graph.read_meta() == {}
+
+
+def test_a_writer_that_waits_too_long_gives_up(server: Neo4jServer) -> None:
+    with opened(server, "slow", timeout_s=1) as graph, graph._connection._driver.session() as session:
+        other = session.begin_transaction()
+        other.run(LOCK, name="slow").consume()
+        with pytest.raises(StoreError, match="its time limit"):
+            graph.write_meta({"a": "b"})
+        other.close()
+        graph.write_meta({"a": "c"})
+        assert graph.read_meta() == {"a": "c"}
+
+
+def test_readers_do_not_wait_for_a_writer(server: Neo4jServer) -> None:
+    def read(graph: GraphStore) -> None:
+        assert dump(graph)["Thinking"] == []
+        assert list(graph.cypher("MATCH (n:Thinking) RETURN count(n)").rows) == [(0,)]
+
+    held(server, "reading", read, lambda graph: None)
