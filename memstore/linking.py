@@ -2,7 +2,7 @@
 back what changed.
 
 A node whose `linked` is not the fingerprint of the memory's link settings is new here; so nodes of a killed ingest,
-and a whole memory whose settings were changed, are linked by the same call. One transaction a label.
+and a whole memory whose settings were changed, are linked by the same call. One process links a memory at a time.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ def link_memory(
     if settings is not None and settings != memory.link_settings:
         memory.record_link_settings(settings)
     summary = LinkSummary()
-    for kind in VECTOR_KINDS:
-        nodes, edges = _link_label(memory, kind, LABEL_OF[kind], progress)
-        summary.nodes[kind], summary.edges[kind] = nodes, edges
+    with memory.graph.linking():
+        for kind in VECTOR_KINDS:
+            nodes, edges = _link_label(memory, kind, LABEL_OF[kind], progress)
+            summary.nodes[kind], summary.edges[kind] = nodes, edges
     return summary
 
 

@@ -2,8 +2,9 @@
 
 Assumptions, which the conformance suite in `memstore.testing` checks on every backend:
 
-1. `write_block`, `replace_links`, `append_scores`, `replace_influences` and `set_labels` are atomic: after a
-   crash all of a call is there or nothing of it. All are idempotent: the same call twice is the same graph.
+1. `write_block`, `append_scores`, `replace_influences` and `set_labels` are atomic: after a crash all of a call is
+   there or nothing of it. So is `replace_links`, save that a server may take a large one in parts: then every list is
+   whole, and nodes are marked as linked last. All are idempotent: the same call twice is the same graph.
 2. Node tables come ordered by `id` (bytewise). Edge endpoints are positions in that order, not database ids.
 3. What is columnar stays columnar: pyarrow tables in and out, never a Python object per row in a bulk path.
 4. A store object has one user at a time inside one process; `LockedError` says who else holds an embedded one.
@@ -14,6 +15,7 @@ Columns are declared once, in `memstore_schema.columns`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -167,6 +169,13 @@ class GraphStore(Protocol):
 
     def replace_links(self, update: LinkUpdate) -> None:
         """Replace the SIMILAR_TO edges that leave `update.sources` and mark `update.linked`."""
+        ...
+
+    def linking(self) -> AbstractContextManager[None]:
+        """Keep others from linking this memory, from before its nodes are read until after the lists are written.
+
+        Who comes second waits; nothing else does. A store that has one owner has nobody to keep out.
+        """
         ...
 
     def append_scores(self, batch: ScoreBatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -121,6 +122,10 @@ class MemoryGraph:
                 raise missing(update.label, [node])
             draft.nodes[update.label][node]["linked"] = update.fingerprint
         self._keep(draft)
+
+    def linking(self) -> AbstractContextManager[None]:
+        """See `GraphStore`."""
+        return nullcontext()
 
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -139,6 +139,10 @@ class LadybugGraph:
         """See `GraphStore`."""
         with self._writing() as connection:
             links.replace_links(connection, update)
+
+    def linking(self) -> AbstractContextManager[None]:
+        """See `GraphStore`."""
+        return nullcontext()
 
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""
