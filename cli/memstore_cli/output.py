@@ -125,6 +125,7 @@ METRIC_NAMES = {
     "advantage_soft": "soft",
     "ece": "ece",
     "brier": "brier",
+    "aurc": "aurc",
 }
 """Metrics of `memstore_gnn.metrics` and how a table calls them."""
 

@@ -1,16 +1,14 @@
 """The protocol: hide labels, let predictors guess them, and measure, over budgets and seeds.
 
-Labels are hidden here and nowhere else. A predictor is handed a snapshot from which *every* reward, reference
-answer, earlier prediction and piece of metadata was removed, and in which policies are renamed in each query for
-itself (who was sampled together is still to be seen, who it was is not); the labels of the budget come beside it,
-as a vector with NaN for all others. There is nothing to cheat with.
+Labels are hidden here and nowhere else (`hide_labels`): a predictor is handed a snapshot from which *every* reward
+and all that tells of one was removed; the labels of the budget come beside it, as a vector with NaN for all others.
+There is nothing to cheat with.
 
 One predictor covers all datasets of a memory at once; figures are given for each dataset.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,14 +20,20 @@ import pyarrow as pa
 from memstore.errors import InputError, ModelError
 from memstore.graph.protocol import EdgeTable
 from memstore.snapshot import Snapshot
-from memstore.types import FloatVector
+from memstore.types import FloatVector, IntVector
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.metrics import Metrics, measure
 from memstore_gnn.predictors.protocol import Predictor
 from memstore_gnn.splits import Split, label_budget
 
-BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+BUDGETS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 SEEDS = (0, 1, 2)
+
+TELLING = ("reward", "reward_source", "metadata", "run", "step", "sample_index", "created_at")
+"""Columns of rollouts that are hidden: labels, and what may name the policy or the order of a file."""
+SAMPLED_TOGETHER = ("run", "policy", "step")
+STRUCTURE = ("generates", "leads_to", "query_similar", "thinking_similar")
+"""Edges that are not hidden."""
 
 Progress = Callable[[str], None]
 """Called with a line about what was just measured."""
@@ -52,6 +56,7 @@ class EvaluationRow:
     advantage_soft: float
     ece: float
     brier: float
+    aurc: float
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON knows it: a figure that cannot be had is null."""
@@ -71,14 +76,12 @@ class SummaryRow(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a predictor said of the report rollouts of a dataset: the material of calibration and risk plots."""
+    """A row and what it was made of: float64 [rollouts] each, and the query of each of them, int64 [rollouts]."""
 
-    dataset: str
-    predictor: str
-    budget: float
-    seed: int
+    row: EvaluationRow
     probability: FloatVector
     reward: FloatVector
+    query: IntVector
 
 
 def evaluate(
@@ -89,12 +92,14 @@ def evaluate(
     datasets: Sequence[str] | None = None,
     progress: Progress | None = None,
     keep: Callable[[Prediction], None] | None = None,
+    skip: Callable[[str, float, int], bool] | None = None,
 ) -> list[EvaluationRow]:
     """Measure predictors on queries whose labels they do not see.
 
     Args:
         datasets: report these only; every predictor still sees the whole memory.
-        keep: called with the predictions behind each row.
+        keep: called with the predictions behind each row, as soon as there is one.
+        skip: leave out a (predictor, budget, seed), because its rows are known already.
 
     Raises:
         InputError: a dataset that the snapshot does not have, a budget that is no share, no ground truth.
@@ -110,27 +115,24 @@ def evaluate(
             split = label_budget(snapshot, budget, seed)
             visible = np.where(split.labelled[query_of_thinkings(snapshot)], reward, np.nan)
             for predictor in predictors:
+                if skip is not None and skip(predictor.name, budget, seed):
+                    continue
                 probability = predictor.fit_predict(hidden, visible.copy(), split.train, split.select, seed)
                 _check(predictor, probability, len(reward))
-                for made in _by_dataset(snapshot, reward, split, wanted, of_query, probability):
-                    row = EvaluationRow(
-                        made.dataset, predictor.name, budget, seed, made.queries, made.rollouts, *made.metrics
-                    )
-                    rows.append(row)
+                cell = _Cell(predictor.name, budget, seed)
+                for made in _by_dataset(snapshot, reward, split, wanted, of_query, probability, cell):
+                    rows.append(made.row)
                     if keep is not None:
-                        keep(Prediction(made.dataset, predictor.name, budget, seed, made.probability, made.reward))
+                        keep(made)
                 if progress is not None:
                     progress(f"{predictor.name} at {budget:.0%}, seed {seed}")
     return rows
 
 
-class _Measured(NamedTuple):
-    dataset: str
-    queries: int
-    rollouts: int
-    metrics: Metrics
-    probability: FloatVector
-    reward: FloatVector
+class _Cell(NamedTuple):
+    predictor: str
+    budget: float
+    seed: int
 
 
 def _by_dataset(
@@ -140,13 +142,15 @@ def _by_dataset(
     wanted: Sequence[str],
     of_query: np.ndarray,
     probability: FloatVector,
-) -> Iterable[_Measured]:
+    cell: _Cell,
+) -> Iterable[Prediction]:
     query = query_of_thinkings(snapshot)
     for dataset in wanted:
         queries = split.report & (of_query == dataset)
         which = queries[query] & np.isfinite(reward)
         metrics = measure(probability[which], reward[which], query[which])
-        yield _Measured(dataset, int(queries.sum()), int(which.sum()), metrics, probability[which], reward[which])
+        row = EvaluationRow(dataset, *cell, int(queries.sum()), int(which.sum()), **metrics._asdict())
+        yield Prediction(row, probability[which], reward[which], query[which])
 
 
 def rewards_of(snapshot: Snapshot) -> FloatVector:
@@ -155,18 +159,32 @@ def rewards_of(snapshot: Snapshot) -> FloatVector:
 
 
 def hide_labels(snapshot: Snapshot) -> Snapshot:
-    """The snapshot without anything that tells which rollout is right, and with policies renamed query by query."""
+    """The snapshot without anything that tells which rollout is right or who wrote it.
+
+    Gone are rewards, reference answers, metadata, runs and the models' word; ids of rollouts, which are digests of who
+    wrote them among other things, are replaced by their place. Which rollouts of a query were sampled together is
+    still to be seen.
+    """
     thinkings = snapshot.thinkings
-    for name in ("reward", "reward_source", "metadata"):
+    for name in TELLING:
         thinkings = _set(thinkings, name, pa.nulls(thinkings.num_rows, thinkings.schema.field(name).type))
-    thinkings = _set(thinkings, "policy", pa.array(_anonymous_policies(snapshot), pa.string()))
-    queries = snapshot.queries
-    queries = _set(queries, "gold", pa.nulls(queries.num_rows, pa.string()))
-    edges = dict(snapshot.edges)
-    none = np.zeros(0, np.int64)
-    edges["scored_by"] = EdgeTable(none, none, edges["scored_by"].properties.slice(0, 0))
-    models = snapshot.reward_models.slice(0, 0)
-    return replace(snapshot, thinkings=thinkings, queries=queries, edges=edges, reward_models=models)
+    places = [f"t-{place:010d}" for place in range(thinkings.num_rows)]
+    for name, values in (("policy", _anonymous_policies(snapshot)), ("id", places)):
+        thinkings = _set(thinkings, name, pa.array(values, pa.string()))
+    queries = _set(snapshot.queries, "gold", pa.nulls(snapshot.queries.num_rows, pa.string()))
+    edges = {name: table if name in STRUCTURE else _no_edges(table) for name, table in snapshot.edges.items()}
+    return replace(
+        snapshot,
+        thinkings=thinkings,
+        queries=queries,
+        edges=edges,
+        runs=snapshot.runs.slice(0, 0),
+        reward_models=snapshot.reward_models.slice(0, 0),
+    )
+
+
+def _no_edges(table: EdgeTable) -> EdgeTable:
+    return EdgeTable(np.zeros(0, np.int64), np.zeros(0, np.int64), table.properties.slice(0, 0))
 
 
 def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
@@ -177,15 +195,14 @@ def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 def _anonymous_policies(snapshot: Snapshot) -> list[str]:
-    """The same name for rollouts of one query and policy, another one in every other query."""
+    """The same name for rollouts of one query that were sampled together, another one in every other query.
+
+    Numbered in the order of a group's rollouts: a name that could be computed from the true one could be guessed.
+    """
     query = query_of_thinkings(snapshot).tolist()
-    policies = snapshot.thinkings["policy"].to_pylist()
-    pairs = {pair: _name(*pair) for pair in set(zip(query, policies, strict=True))}
-    return [pairs[pair] for pair in zip(query, policies, strict=True)]
-
-
-def _name(query: int, policy: str | None) -> str:
-    return "policy-" + hashlib.blake2b(f"{query}:{policy}".encode(), digest_size=8).hexdigest()
+    who = zip(query, *(snapshot.thinkings[name].to_pylist() for name in SAMPLED_TOGETHER), strict=True)
+    known: dict[tuple[Any, ...], int] = {}
+    return [f"policy-{known.setdefault(key, len(known))}" for key in who]
 
 
 def _datasets(of_query: np.ndarray, wanted: Sequence[str] | None) -> list[str]:

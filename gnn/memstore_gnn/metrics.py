@@ -31,6 +31,7 @@ class Metrics(NamedTuple):
     advantage_soft: float
     ece: float
     brier: float
+    aurc: float
 
 
 def measure(probability: FloatVector, reward: FloatVector, group: IntVector) -> Metrics:
@@ -43,6 +44,7 @@ def measure(probability: FloatVector, reward: FloatVector, group: IntVector) -> 
         advantage_soft=advantage_soft(probability, reward, group),
         ece=ece(probability, reward),
         brier=brier(probability, reward),
+        aurc=aurc(probability, reward),
     )
 
 
@@ -141,12 +143,22 @@ class RiskPoint(NamedTuple):
 
 def risk_coverage(probability: FloatVector, reward: FloatVector, points: int = 20) -> list[RiskPoint]:
     """Risk against coverage, surest rollouts first; sureness is the distance of the probability from 0.5."""
-    if not len(reward):
-        return []
-    order = np.argsort(-np.abs(probability - 0.5), kind="stable")
-    wrong = np.cumsum(((probability > 0.5) != (reward > 0.5))[order])
-    taken = np.unique(np.ceil(np.linspace(1 / points, 1, points) * len(reward)).astype(np.int64))
-    return [RiskPoint(float(n / len(reward)), float(wrong[n - 1] / n)) for n in taken]
+    risk = _risks(probability, reward)
+    taken = np.unique(np.ceil(np.linspace(1 / points, 1, points) * len(risk)).astype(np.int64))
+    return [RiskPoint(float(n / len(risk)), float(risk[n - 1])) for n in taken if n]
+
+
+def aurc(probability: FloatVector, reward: FloatVector) -> float:
+    """Area under risk against coverage: the mean risk over all coverages, the lower the better."""
+    return float(_risks(probability, reward).mean()) if len(reward) else float("nan")
+
+
+def _risks(probability: FloatVector, reward: FloatVector) -> FloatVector:
+    """Risk of the n surest rollouts, n = 1..N; equally sure ones are all as often wrong as they are on average."""
+    wrong = ((probability > 0.5) != (reward > 0.5)).astype(np.float64)
+    _, cell = np.unique(-np.abs(probability - 0.5).round(12), return_inverse=True)
+    expected = (np.bincount(cell, wrong) / np.maximum(np.bincount(cell), 1))[cell]
+    return np.cumsum(expected[np.argsort(cell, kind="stable")]) / np.arange(1, len(wrong) + 1)
 
 
 def _members(group: IntVector) -> list[IntVector]:

@@ -13,6 +13,7 @@ import pytest
 
 from memstore.errors import InputError, ModelError
 from memstore.graph.protocol import EdgeTable
+from memstore.ids import rollout_id
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.evaluate import Prediction, evaluate, hide_labels, rewards_of, summary
@@ -31,13 +32,14 @@ def snapshot(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
         for i in range(30):
             for policy in POLICIES:
                 good = policy == "right" or (policy == "odd" and i % 2 == 0)
-                row = {"query": f"{dataset} {i}", "dataset": dataset, "policy": policy, "gold": str(i)}
+                row = {"query": f"{dataset} {i}", "dataset": dataset, "policy": policy, "run": f"of {policy}"}
+                row |= {"gold": str(i), "sample_index": POLICIES.index(policy), "step": POLICIES.index(policy)}
                 rows.append(row | {"value": str(i if good else -1 - i), "reward": float(good), "metadata": '{"ok": 1}'})
     return build_snapshot(rows)
 
 
 class Cheat:
-    """Looks for labels everywhere that a snapshot may hold them, and guesses by policy where it finds none."""
+    """Looks for labels everywhere that a snapshot may hold them; where it finds none, it guesses by who wrote it."""
 
     name = "cheat"
 
@@ -55,13 +57,36 @@ class Cheat:
         scored = snapshot.edges["scored_by"]
         found[scored.source] = scored.properties["probability"].to_numpy()
         known = np.isfinite(reward)
-        policies = np.array(snapshot.thinkings["policy"].to_pylist())
-        for policy in set(policies):
-            mine = policies == policy
-            if (known & mine).any():
-                found[mine & ~np.isfinite(found)] = reward[known & mine].mean()
+        for trait in self.traits(snapshot):
+            for name in set(trait):
+                mine = np.array([other == name for other in trait])
+                if name is not None and (known & mine).any():
+                    found[mine & ~np.isfinite(found)] = reward[known & mine].mean()
         assert not (known & ~(train | select)[query]).any()
         return np.where(known, 0.5, np.where(np.isfinite(found), found, 0.5))
+
+    def traits(self, snapshot: Snapshot) -> list[list[str | None]]:
+        """What may name the policy: columns, runs, the policies that a rollout's id is a digest of."""
+        columns = [
+            [None if value is None else str(value) for value in snapshot.thinkings[name].to_pylist()]
+            for name in ("policy", "run", "step", "sample_index", "metadata")
+        ]
+        made_by: list[str | None] = [None] * snapshot.thinkings.num_rows
+        produced = snapshot.edges["produced"]
+        for run, rollout in zip(produced.source, produced.target, strict=True):
+            made_by[rollout] = snapshot.runs["policy"][int(run)].as_py()
+        return [*columns, made_by, [self.guess(snapshot, row) for row in range(snapshot.thinkings.num_rows)]]
+
+    def guess(self, snapshot: Snapshot, row: int) -> str | None:
+        """The policy whose name makes the rollout's id."""
+        leads = snapshot.edges["leads_to"]
+        query = snapshot.queries["id"][int(query_of_thinkings(snapshot)[row])].as_py()
+        answer = leads.properties["text"][int(np.flatnonzero(leads.source == row)[0])].as_py()
+        for place, policy in enumerate(POLICIES):
+            origin = {"policy": policy, "run": f"of {policy}", "step": place, "sample_index": place, "occurrence": 0}
+            if rollout_id(query, **origin, thinking="", answer=answer) == snapshot.thinkings["id"][row].as_py():
+                return policy
+        return None
 
 
 def test_a_predictor_that_cheats_finds_nothing(snapshot: Snapshot) -> None:
@@ -79,6 +104,17 @@ def test_a_predictor_that_cheats_finds_nothing(snapshot: Snapshot) -> None:
     for row in evaluate(telling, [Cheat()], budgets=[0.3], seeds=[0, 1]):
         assert row.auc == 0.5
         assert row.advantage_soft == 0.0
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 5, 6])
+def test_each_way_of_knowing_the_policy_works_where_it_is_not_hidden(snapshot: Snapshot, place: int) -> None:
+    cheat, hidden = Cheat(), hide_labels(snapshot)
+    policies = snapshot.thinkings["policy"].to_pylist()
+    told = cheat.traits(snapshot)[place]
+    assert len(set(zip(told, policies, strict=True))) == len(POLICIES)
+    after = cheat.traits(hidden)[place]
+    assert place == 0 or set(after) == {None}
+    assert place != 0 or len(set(after)) == snapshot.thinkings.num_rows
 
 
 def test_hiding_keeps_who_was_sampled_together(snapshot: Snapshot) -> None:
@@ -105,10 +141,17 @@ def test_a_row_a_dataset_predictor_budget_and_seed(snapshot: Snapshot) -> None:
     }
     assert list(rows[0].to_json()) == [
         "dataset", "predictor", "budget", "seed", "queries", "rollouts", "auc", "accuracy", "pair_accuracy",
-        "advantage_hard", "advantage_soft", "ece", "brier",
+        "advantage_hard", "advantage_soft", "ece", "brier", "aurc",
     ]  # fmt: skip
     assert all(row.auc == 0.5 for row in rows if row.predictor == "constant")
     assert len(kept[0].probability) == len(kept[0].reward) == 72
+
+
+def test_what_is_known_already_is_not_measured_again(snapshot: Snapshot) -> None:
+    rows = evaluate(
+        snapshot, [Constant(), VoteShare()], budgets=[0.2], seeds=[0, 1], skip=lambda name, _, seed: seed == 1
+    )
+    assert {(row.predictor, row.seed) for row in rows} == {("constant", 0), ("vote_share", 0)}
 
 
 def test_one_dataset_of_several(snapshot: Snapshot) -> None:

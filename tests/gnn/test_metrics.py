@@ -99,3 +99,18 @@ def test_risk_grows_with_coverage_when_sureness_means_something() -> None:
         (0.75, pytest.approx(1 / 3)),
         (1.0, 0.5),
     ]
+
+
+def test_the_area_under_risk_and_coverage_is_the_mean_risk() -> None:
+    probability = np.array([0.99, 0.01, 0.6, 0.4])
+    reward = np.array([1.0, 0.0, 0.0, 1.0])
+    assert metrics.aurc(probability, reward) == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4)
+
+
+def test_equally_sure_rollouts_are_taken_in_no_order() -> None:
+    reward = np.array([1.0, 1.0, 0.0, 1.0])
+    for order in ([0, 1, 2, 3], [2, 3, 0, 1]):
+        points = metrics.risk_coverage(np.full(4, 0.9), reward[order], points=4)
+        assert [p.risk for p in points] == pytest.approx([0.25] * 4)
+    assert math.isnan(metrics.aurc(np.zeros(0), np.zeros(0)))
+    assert metrics.risk_coverage(np.zeros(0), np.zeros(0)) == []

@@ -119,7 +119,7 @@ def test_scores_are_refused_a_place_before_the_work(
 
 
 def row(rollouts: int, auc: float) -> EvaluationRow:
-    return EvaluationRow("d", "attention", 0.2, 0, 1, rollouts, auc, 0.5, 0.5, 0.5, 0.5, 0.1, 0.2)
+    return EvaluationRow("d", "attention", 0.2, 0, 1, rollouts, auc, 0.5, 0.5, 0.5, 0.5, 0.1, 0.2, 0.3)
 
 
 def test_figures_of_several_datasets_are_weighted_by_their_rollouts() -> None:
