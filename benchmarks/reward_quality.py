@@ -1,10 +1,15 @@
-"""How well predictors guess hidden rewards on real rollouts, set by set: the table of docs/reward_quality.md.
+"""How well predictors guess hidden rewards on real rollouts, set by set: the tables of docs/reward_quality.md.
 
-    python benchmarks/reward_quality.py FOLDER [--sets NAME ...] [--queries 400] [--budgets 0 .05 .2 .5] [--seeds 3]
+    python benchmarks/reward_quality.py FOLDER [--sets NAME ...] [--predictors NAME ...] [--budgets 0 .05 .2 .5]
+        [--seeds 3] [--work FOLDER] [--jobs 1] [--ablations] [--again NAME ...] [--table]
 
-FOLDER holds one `.jsonl.gz` a set, as `memstore ingest` reads it. Each set becomes a memory of its own with the given
-number of queries, drawn by a seed; embeddings are cached in `--work`. `shrunken_prior` has a prior from the other
-sets, never from one that shares a query key or a query text with the set it is used on.
+FOLDER holds one `.jsonl.gz` a set, as `memstore ingest` reads it. Each set becomes a memory of its own with `--queries`
+queries, drawn by a seed. In `--work` lie the memories and `cells-QUERIES.jsonl`, one line for each set, predictor,
+budget and seed that was measured: a run that was broken off goes on where it stopped, `--again` measures a predictor
+anew, `--table` only prints. A process keeps to one thread; `--jobs 2` measures two sets at a time.
+
+`shrunken_prior` has a prior from the other sets, never from one that shares a query key or a query text with the set
+it is used on. `--ablations` measures our model without each of its parts, see `ablations.py`.
 """
 
 from __future__ import annotations
@@ -12,26 +17,43 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from memstore.embedding.cached import embed_cached
 from memstore.memory import Memory
 from memstore.snapshot import Snapshot
-from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of, summary
+from memstore.types import FloatMatrix
+from memstore_gnn.evaluate import EvaluationRow, Prediction, evaluate, rewards_of, summary
 from memstore_gnn.features.assemble import label_free
+from memstore_gnn.predictors.attention import Attention
+from memstore_gnn.predictors.constant import Constant
 from memstore_gnn.predictors.knn import NearestNeighbours
 from memstore_gnn.predictors.label_propagation import LabelPropagation
 from memstore_gnn.predictors.logistic import Boosting, Logistic
+from memstore_gnn.predictors.paper import Paper
 from memstore_gnn.predictors.prior import LabelledSet, SharedPrior, train_prior
 from memstore_gnn.predictors.protocol import Predictor
 from memstore_gnn.predictors.shrunken import Shrunken
 from memstore_gnn.predictors.vote_share import VoteShare
 
-SHOWN = ("auc", "accuracy", "pair_accuracy", "advantage_hard", "advantage_soft", "ece")
+sys.path.insert(0, str(Path(__file__).parent))
+from ablations import ABLATIONS
+
+SHOWN = ("auc", "accuracy", "pair_accuracy", "advantage_hard", "advantage_soft", "ece", "brier", "aurc")
+PREDICTORS = (
+    "constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "paper", "shrunken", "attention",
+)  # fmt: skip
+ON_DEMAND = ("paper_reversed", "shrunken_prior")
 
 
 class Set(NamedTuple):
@@ -41,6 +63,24 @@ class Set(NamedTuple):
     snapshot: Snapshot
     queries: frozenset[str]
     """Keys and texts: what another set must not share."""
+    embed: Callable[[Sequence[str]], FloatMatrix]
+
+
+class Plan(NamedTuple):
+    """What is to be measured on each set."""
+
+    folder: Path
+    work: Path
+    queries: int
+    predictors: tuple[str, ...]
+    budgets: tuple[float, ...]
+    seeds: tuple[int, ...]
+    again: tuple[str, ...]
+
+    @property
+    def cells(self) -> Path:
+        """Where the figures are kept."""
+        return self.work / f"cells-{self.queries}.jsonl"
 
 
 def read_set(path: Path, queries: int, work: Path) -> Set:
@@ -51,71 +91,165 @@ def read_set(path: Path, queries: int, work: Path) -> Set:
     chosen = set(np.random.default_rng(0).permutation(keys)[:queries].tolist())
     kept = [row for row in rows if row["query_id"] in chosen]
     name = path.name.removesuffix(".jsonl.gz")
-    drawn = work / f"{name}.jsonl"
+    drawn = work / f"{name}-{queries}.jsonl"
     drawn.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    with Memory.open(work / f"{name}-{queries}", create=True) as memory:
+    folder = work / f"{name}-{queries}"
+    with Memory.open(folder, create=True) as memory:
         memory.ingest([drawn])
         snapshot = memory.snapshot()
-    return Set(name, snapshot, frozenset(str(row[key]) for row in kept for key in ("query_id", "query")))
+
+    def embed(texts: Sequence[str]) -> FloatMatrix:
+        with Memory.open(folder) as memory:
+            return embed_cached(memory.embedder, memory.cache, texts)
+
+    return Set(name, snapshot, frozenset(str(row[key]) for row in kept for key in ("query_id", "query")), embed)
 
 
-def prior_for(target: Set, sets: Sequence[Set]) -> SharedPrior | None:
+def prior_for(target: Set, plan: Plan) -> SharedPrior:
     """A prior from the sets that share no query with the target."""
+    sets = [read_set(path, plan.queries, plan.work) for path in set_files(plan.folder) if set_name(path) != target.name]
     others = [other for other in sets if not other.queries & target.queries]
-    learned = [LabelledSet(label_free(other.snapshot), rewards_of(other.snapshot)) for other in others]
-    return train_prior(learned) if learned else None
+    return train_prior([LabelledSet(label_free(other.snapshot), rewards_of(other.snapshot)) for other in others])
 
 
-def predictors_for(target: Set, sets: Sequence[Set]) -> list[Predictor]:
-    simple: list[Predictor] = [VoteShare(), NearestNeighbours(), LabelPropagation(), Logistic(), Boosting(), Shrunken()]
-    prior = prior_for(target, sets)
-    return simple if prior is None else [*simple, Shrunken(prior, "shrunken_prior")]
+def predictor_named(name: str, target: Set, plan: Plan) -> Predictor:
+    """A predictor, made for a set."""
+    made: dict[str, Callable[[], Predictor]] = {
+        "constant": Constant,
+        "vote_share": VoteShare,
+        "knn": NearestNeighbours,
+        "label_propagation": LabelPropagation,
+        "logistic": Logistic,
+        "boosting": Boosting,
+        "paper": lambda: Paper(embed=target.embed),
+        "paper_reversed": lambda: Paper("new_to_memory", embed=target.embed),
+        "shrunken": Shrunken,
+        "shrunken_prior": lambda: Shrunken(prior_for(target, plan), "shrunken_prior"),
+        "attention": lambda: Attention(device="cpu"),
+        **ABLATIONS,
+    }
+    return made[name]()
+
+
+def set_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jsonl.gz"))
+
+
+def set_name(path: Path) -> str:
+    return path.name.removesuffix(".jsonl.gz")
+
+
+def known_rows(plan: Plan) -> list[EvaluationRow]:
+    """What was measured already, the last line of a cell counting."""
+    if not plan.cells.exists():
+        return []
+    rows = [EvaluationRow(**json.loads(line)) for line in plan.cells.read_text(encoding="utf-8").splitlines()]
+    return list({(r.dataset, r.predictor, r.budget, r.seed): r for r in rows}.values())
+
+
+def measure_set(plan: Plan, path: Path) -> str:
+    """Measure what is missing of a set, and append it to the cells."""
+    torch.set_num_threads(1)
+    name = set_name(path)
+    known = {
+        (r.predictor, r.budget, r.seed) for r in known_rows(plan) if r.dataset == name and r.predictor not in plan.again
+    }
+    wanted = {(p, b, s) for p in plan.predictors for b in plan.budgets for s in plan.seeds} - known
+    if not wanted:
+        return name
+    target = read_set(path, plan.queries, plan.work)
+
+    def keep(made: Prediction) -> None:
+        row = json.dumps({**vars(made.row), "dataset": name})
+        with plan.cells.open("a", encoding="utf-8") as cells:
+            cells.write(row + "\n")
+        figures = f"auc {made.row.auc:.3f}, soft {made.row.advantage_soft:.3f}"
+        print(f"{name} {made.row.predictor} {made.row.budget:.2f} {made.row.seed}: {figures}", file=sys.stderr)
+
+    chosen = [predictor_named(p, target, plan) for p in plan.predictors if any(p == cell[0] for cell in wanted)]
+    evaluate(target.snapshot, chosen, plan.budgets, plan.seeds, keep=keep, skip=lambda *cell: cell not in wanted)
+    return name
 
 
 def print_table(rows: Sequence[EvaluationRow]) -> None:
-    """Means over seeds, with the standard error of AUC and soft advantage."""
+    """Means over seeds with their standard errors; then the mean over the sets that have every predictor's figure."""
     cells = {(r.dataset, r.predictor, r.budget, r.metric): r for r in summary(rows)}
-    print(f"{'set':24}{'budget':>7}  {'predictor':18}", *(f"{metric:>15}" for metric in SHOWN))
-    for dataset, predictor, budget in dict.fromkeys((r.dataset, r.predictor, r.budget) for r in rows):
-        shown = []
-        for metric in SHOWN:
-            cell = cells[dataset, predictor, budget, metric]
-            error = f"±{cell.error:.3f}" if metric in ("auc", "advantage_soft") else ""
-            shown.append(f"{cell.mean:.3f}{error:>6}")
-        print(f"{dataset:24}{budget:7.2f}  {predictor:18}", *(f"{text:>15}" for text in shown))
-    for budget in dict.fromkeys(r.budget for r in rows):
-        for predictor in dict.fromkeys(r.predictor for r in rows):
-            mine = [r for r in rows if (r.budget, r.predictor) == (budget, predictor)]
-            means = [float(np.nanmean([getattr(r, metric) for r in mine])) for metric in SHOWN]
-            print(f"{'mean of all sets':24}{budget:7.2f}  {predictor:18}", *(f"{mean:>15.3f}" for mean in means))
+    print("| set | labels | predictor |", " | ".join(SHOWN), "| seeds |")
+    print("|---|---|---|" + "---|" * (len(SHOWN) + 1))
+    places = sorted({(r.dataset, r.budget) for r in rows})
+    for dataset, budget in places:
+        for predictor in _in_order(r.predictor for r in rows if (r.dataset, r.budget) == (dataset, budget)):
+            shown = [cells[dataset, predictor, budget, metric] for metric in SHOWN]
+            figures = " | ".join(_figure(cell.mean, cell.error) for cell in shown)
+            print(f"| {dataset} | {budget:.0%} | {predictor} | {figures} | {shown[0].seeds} |")
+    for budget in sorted({r.budget for r in rows}):
+        sets = {d for d, b in places if b == budget}
+        for predictor in _in_order(r.predictor for r in rows if r.budget == budget):
+            if all((d, predictor, budget, "auc") in cells for d in sets):
+                means = [np.nanmean([cells[d, predictor, budget, m].mean for d in sets]) for m in SHOWN]
+                figures = " | ".join(f"{mean:.3f}".replace("0.", ".", 1) for mean in means)
+                print(f"| **mean of {len(sets)} sets** | {budget:.0%} | {predictor} | {figures} | |")
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    order = (*PREDICTORS, *ON_DEMAND, *ABLATIONS)
+    return sorted(set(names), key=order.index)
+
+
+def _figure(mean: float, error: float) -> str:
+    if np.isnan(mean):
+        return "-"
+    text = f"{mean:.3f}" if np.isnan(error) else f"{mean:.3f} ± {error:.3f}"
+    return text.replace("0.", ".")
 
 
 def parse() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--sets", nargs="*", help="names of files, without .jsonl.gz; all by default")
+    parser.add_argument("--sets", nargs="+", help="names of files, without .jsonl.gz; all by default")
+    known = (*PREDICTORS, *ON_DEMAND)
+    parser.add_argument("--predictors", nargs="+", choices=known, metavar="NAME", help=f"some of {', '.join(known)}")
+    parser.add_argument("--ablations", action="store_true", help="our model without each of its parts")
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.0, 0.05, 0.2, 0.5])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--work", type=Path, help="folder of the memories, kept; a temporary one by default")
-    parser.add_argument("--json", type=Path, help="write all rows here")
+    parser.add_argument("--jobs", type=int, default=1, help="sets that are measured at a time")
+    parser.add_argument("--again", nargs="+", default=[], metavar="NAME", help="predictors to be measured anew")
+    parser.add_argument("--table", action="store_true", help="measure nothing, print what is known")
+    parser.add_argument("--work", type=Path, help="folder of memories and figures, kept; a temporary one by default")
+    parser.add_argument("--json", type=Path, help="write the table's rows here")
     return parser.parse_args()
+
+
+def plan_of(options: Any, work: Path) -> Plan:
+    predictors = options.predictors or PREDICTORS
+    if "shrunken_prior" in predictors and options.jobs > 1:
+        raise SystemExit("shrunken_prior opens the memories of the other sets: measure it with --jobs 1")
+    if options.ablations:
+        predictors = (*(options.predictors or ["attention"]), *ABLATIONS)
+    seeds = tuple(range(options.seeds))
+    budgets, again = tuple(options.budgets), tuple(options.again)
+    return Plan(options.folder, work, options.queries, tuple(predictors), budgets, seeds, again)
 
 
 def main() -> None:
     options = parse()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        paths = sorted(options.folder.glob("*.jsonl.gz"))
-        sets = [read_set(path, options.queries, work) for path in paths]
-        rows: list[EvaluationRow] = []
-        for target in sets:
-            if options.sets and target.name not in options.sets:
-                continue
-            predictors = predictors_for(target, sets)
-            made = evaluate(target.snapshot, predictors, options.budgets, range(options.seeds))
-            rows += [EvaluationRow(**{**vars(row), "dataset": target.name}) for row in made]
+        plan = plan_of(options, work)
+        paths = [p for p in set_files(plan.folder) if not options.sets or set_name(p) in options.sets]
+        if not options.table:
+            if options.jobs == 1:
+                for path in paths:
+                    measure_set(plan, path)
+            else:
+                with ProcessPoolExecutor(options.jobs) as pool:
+                    list(pool.map(partial(measure_set, plan), paths))
+        names = {set_name(path) for path in paths}
+        rows = [r for r in known_rows(plan) if r.dataset in names and r.predictor in plan.predictors]
+        rows = [r for r in rows if r.budget in plan.budgets and r.seed in plan.seeds]
     print_table(rows)
     if options.json:
         options.json.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n", encoding="utf-8")
