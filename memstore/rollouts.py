@@ -66,7 +66,20 @@ def read_rollouts(
     progress.stage("embed", len(collated.texts))
     keys = list(collated.texts)
     vectors = embed_cached(memory.embedder, memory.cache, list(collated.texts.values()), progress.advance)
-    return block_snapshot(memory, collated.block, keys, vectors)
+    return block_snapshot(_manifest(memory), collated.block, keys, vectors)
+
+
+def _manifest(memory: Memory) -> Manifest:
+    fingerprint = memory.fingerprint
+    return Manifest(
+        id="",
+        schema_version=SCHEMA_VERSION,
+        embedder=str(fingerprint) if fingerprint else "",
+        splitter=memory.splitter,
+        links=str(memory.link_settings),
+        namespace=memory.namespace,
+        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _prefer_stored_domains(memory: Memory, known: dict[QueryId, KnownQuery]) -> None:
@@ -77,10 +90,11 @@ def _prefer_stored_domains(memory: Memory, known: dict[QueryId, KnownQuery]) -> 
         known[query] = KnownQuery(row["domain"], known[query].gold)
 
 
-def block_snapshot(memory: Memory, block: GraphBlock, keys: list[str], vectors: FloatMatrix) -> Snapshot:
+def block_snapshot(manifest: Manifest, block: GraphBlock, keys: list[str], vectors: FloatMatrix) -> Snapshot:
     """A block that is not stored, as a snapshot.
 
     Args:
+        manifest: with the embedder and splitter that made the block.
         keys: vector keys of the block's texts.
         vectors: float32 [len(keys), D], their vectors.
     """
@@ -105,17 +119,8 @@ def block_snapshot(memory: Memory, block: GraphBlock, keys: list[str], vectors: 
         "thinking_similar": _empty(EdgeType.SIMILAR_TO),
         "scored_by": _empty(EdgeType.SCORED_BY),
     }
-    fingerprint = memory.fingerprint
     return Snapshot(
-        manifest=Manifest(
-            id="",
-            schema_version=SCHEMA_VERSION,
-            embedder=str(fingerprint) if fingerprint else "",
-            splitter=memory.splitter,
-            links=str(memory.link_settings),
-            namespace=memory.namespace,
-            created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        ),
+        manifest=manifest,
         queries=queries.select(_kept(NodeLabel.QUERY)),
         thinkings=thinkings.select(_kept(NodeLabel.THINKING)),
         answers=answers,

@@ -1,4 +1,12 @@
 """Ground truth: an answer held against its gold, by domain.
 
 protocol.py   what a verifier is
+math.py       numbers and formulas, equal as mathematics
+choice.py     multiple choice, by letter or by the option's text
+standard.py   which verifier judges which domain
 """
+
+from memstore_rl.verifiers.protocol import Attempt, Verdict, Verifier
+from memstore_rl.verifiers.standard import Verifiers, standard_verifiers
+
+__all__ = ["Attempt", "Verdict", "Verifier", "Verifiers", "standard_verifiers"]

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+_QUOTED = 60
+"""Characters of a gold that a reason repeats."""
+
 
 class Attempt(NamedTuple):
     """An answer and what it is held against."""
@@ -41,3 +44,8 @@ class Verifier(Protocol):
     def close(self) -> None:
         """Let go of processes; calling it again does nothing."""
         ...
+
+
+def quoted(text: str) -> str:
+    """A text as a reason repeats it."""
+    return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "…")
