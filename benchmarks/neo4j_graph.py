@@ -3,8 +3,9 @@
     NEO4J_HOME=DIR python benchmarks/neo4j_graph.py [--queries 1000 10000] [--folder DIR]
 
 The server is started from NEO4J_HOME in a temporary folder of the same machine, with a heap of 1 GB. Every column is a
-process of its own, so that the client's peak memory is its own. The peer writes and reads the same data the plain way
-(one MERGE a row, one row an edge) on a share of the rows; its figures are scaled to all of them.
+process of its own, so that the client's peak memory is its own. Vectors are in the cache; the read goes through the
+project's own snapshot and loader. The peer writes and reads the same data the plain way (one MERGE a row, one row an
+edge) on a share of the rows; its figures are scaled to all of them.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import neo4j
 import numpy as np
 import pyarrow as pa
+from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).parent))
-from synthetic import ROLLOUTS_A_QUERY, make
+from synthetic import ROLLOUTS_A_QUERY, Synthetic, make
 
 NEIGHBOURS = 5
 BLOCK_ROWS = 8192
@@ -34,11 +37,14 @@ STORES = ("neo4j", "ladybug", "peer")
 
 
 def blocks(path: Path) -> list[Any]:
-    """A file of rollouts as the blocks that an ingest writes."""
-    from memstore.collate import Occurrences, collate, place, settle
+    """A file of rollouts as an ingest collates it: blocks to write, and the texts to embed."""
+    from memstore.collate import KnownQuery, Occurrences, collate, place, settle
     from memstore.record import RecordDefaults, parse_record
+    from memstore.types import QueryId
 
-    now, seen, known, made = dt.datetime.now(dt.UTC), Occurrences(), {}, []
+    now, seen = dt.datetime.now(dt.UTC), Occurrences()
+    known: dict[QueryId, KnownQuery] = {}
+    made = []
     rows = [json.loads(line) for line in path.open()]
     for start in range(0, len(rows), BLOCK_ROWS):
         chunk = rows[start : start + BLOCK_ROWS]
@@ -46,7 +52,7 @@ def blocks(path: Path) -> list[Any]:
         for item in placed:
             known[item.query_id] = settle(item.record, known.get(item.query_id))
         batch = {"id": f"b-{start}", "source": path.name, "state": "done", "rows": len(chunk), "created_at": now}
-        made.append(collate(placed, known, batch=batch, created_at=now).block)
+        made.append(collate(placed, known, batch=batch, created_at=now))
     return made
 
 
@@ -66,91 +72,98 @@ def neighbour_lists(ids: list[str]) -> Any:
     return LinkUpdate(NodeLabel.THINKING, ids, edges, ids, "k=5")
 
 
-def measure(graph: Any, folder: Path, queries: int) -> dict[str, float]:
+def measure(location: Any, data: Synthetic) -> dict[str, float]:
     """Figures of one of our stores, in seconds unless the name says otherwise."""
-    from memstore.snapshot_take import EDGE_NAMES, _columns
+    from memstore.embedding.cached import embed_cached
+    from memstore.memory import Memory
+    from memstore.testing.embedder import GivenEmbedder
+    from memstore_gnn.loader import to_hetero
     from memstore_schema.columns import NodeLabel
 
-    written = blocks(make(folder, queries).path)
-    base = _peak()
-    figures = {"write rollouts, answers, structure": _timed(lambda: [graph.write_block(block) for block in written])}
-    figures["the same again"] = _timed(lambda: [graph.write_block(block) for block in written])
-    ids = graph.nodes(NodeLabel.THINKING, ["id"])["id"].to_pylist()
-    assert len(ids) == queries * ROLLOUTS_A_QUERY
-    update = neighbour_lists(ids)
-    figures[f"write {NEIGHBOURS} links a rollout"] = _timed(lambda: graph.replace_links(update))
-    figures["write them again"] = _timed(lambda: graph.replace_links(update))
-    figures["client's peak memory while writing (MB)"] = _peak() - base
-    base = _peak()
-
-    def read(texts: bool) -> None:
-        for label in NodeLabel:
-            graph.nodes(label, _columns(label, texts))
-        for edge, source, target in EDGE_NAMES.values():
-            graph.edges(edge, source, target)
-
-    figures["read columns and edges"] = _best(lambda: read(False))
-    figures["read them with texts"] = _best(lambda: read(True))
-    figures["client's peak memory while reading (MB)"] = _peak() - base
+    with Memory.open(location, create=True, embedder=GivenEmbedder(data.texts, data.vectors)) as memory:
+        graph, collated = memory.graph, blocks(data.path)
+        for each in collated:
+            embed_cached(memory.embedder, memory.cache, list(each.texts.values()))
+        written = [each.block for each in collated]
+        base = _peak()
+        figures = {"write rollouts, answers, structure": _timed(lambda: [graph.write_block(each) for each in written])}
+        figures["the same again"] = _timed(lambda: [graph.write_block(each) for each in written])
+        ids = graph.nodes(NodeLabel.THINKING, ["id"])["id"].to_pylist()
+        assert len(ids) == len(data.texts) * ROLLOUTS_A_QUERY // (ROLLOUTS_A_QUERY + 1)
+        update = neighbour_lists(ids)
+        figures[f"write {NEIGHBOURS} links a rollout"] = _timed(lambda: graph.replace_links(update))
+        figures["write them again"] = _timed(lambda: graph.replace_links(update))
+        figures["client's peak memory while writing (MB)"] = _peak() - base
+        base = _peak()
+        figures["read into HeteroData"] = _best(lambda: to_hetero(memory.snapshot(texts=False)))
+        figures["read with texts"] = _best(memory.snapshot)
+        figures["client's peak memory while reading (MB)"] = _peak() - base
     return figures
 
 
-def measure_peer(driver: Any, folder: Path, queries: int) -> dict[str, float]:
+def measure_peer(driver: Any, data: Synthetic) -> dict[str, float]:
     """The same figures of one MERGE a row and one row an edge, on a share, scaled."""
-    rows = [json.loads(line) for line in make(folder, queries).path.open()]
+    rows = [json.loads(line) for line in data.path.open()]
+    share, links = rows[:PEER_ROLLOUTS], len(rows) * NEIGHBOURS
+    rng = np.random.default_rng(0)
+    edges = [[f"t{a}", f"t{b}", 0.5] for a, b in rng.integers(0, len(share), (PEER_EDGES, 2)).tolist()]
+    connect = (
+        "UNWIND $rows AS r MATCH (a:T {id: r[0]}) MATCH (b:T {id: r[1]}) MERGE (a)-[s:SIMILAR_TO]->(b) "
+        "SET s.score = r[2]"
+    )
+    read = "MATCH (a:T)-[s:SIMILAR_TO]->(b:T) RETURN a.id, b.id, s.score"
     with driver.session() as session:
         for label in ("Q", "T", "A"):
             session.run(f"CREATE CONSTRAINT IF NOT EXISTS FOR (n:{label}) REQUIRE n.id IS UNIQUE").consume()
-        share = rows[:PEER_ROLLOUTS]
+        merged = _timed(lambda: _merge_rows(session, share))
+        connected = _timed(lambda: session.run(connect, rows=edges).consume())
+        made = len(session.run(read).values())
+        fetched = _best(lambda: session.run(read).values())
+    return {
+        "write rollouts, answers, structure": merged * len(rows) / len(share),
+        f"write {NEIGHBOURS} links a rollout": connected * links / len(edges),
+        "read the links alone": fetched * links / made,
+    }
 
-        def merge(number: int, row: dict[str, Any]) -> None:
-            session.run(
-                "MERGE (q:Q {id: $q}) ON CREATE SET q.text = $query MERGE (t:T {id: $t}) ON CREATE SET t.text = $text "
-                "MERGE (a:A {id: $a}) MERGE (q)-[:GENERATES]->(t) MERGE (t)-[:LEADS_TO]->(a)",
-                q=row["query_id"],
-                query=row["query"],
-                t=f"t{number}",
-                text=row["thinking"],
-                a=row["query_id"] + row["answer"],
-            ).consume()
 
-        seconds = _timed(lambda: [merge(number, row) for number, row in enumerate(share)])
-        figures = {"write rollouts, answers, structure": seconds * len(rows) / len(share)}
-        rng = np.random.default_rng(0)
-        edges = [[f"t{a}", f"t{b}", 0.5] for a, b in rng.integers(0, len(share), (PEER_EDGES, 2)).tolist()]
-        statement = (
-            "UNWIND $rows AS r MATCH (a:T {id: r[0]}) MATCH (b:T {id: r[1]}) "
-            "MERGE (a)-[s:SIMILAR_TO]->(b) SET s.score = r[2]"
-        )
-        scale = len(rows) * NEIGHBOURS / len(edges)
-        figures[f"write {NEIGHBOURS} links a rollout"] = scale * _timed(
-            lambda: session.run(statement, rows=edges).consume()
-        )
-        text = "MATCH (a:T)-[s:SIMILAR_TO]->(b:T) RETURN a.id, b.id, s.score"
-        made = len(session.run(text).values())
-        figures["read columns and edges"] = _best(lambda: session.run(text).values()) * len(rows) * NEIGHBOURS / made
-    return figures
+def _merge_rows(session: Any, rows: list[dict[str, Any]]) -> None:
+    """A statement and a transaction a rollout."""
+    for number, row in enumerate(rows):
+        session.run(
+            "MERGE (q:Q {id: $q}) ON CREATE SET q.text = $question MERGE (t:T {id: $t}) ON CREATE SET t.text = $text "
+            "MERGE (a:A {id: $a}) MERGE (q)-[:GENERATES]->(t) MERGE (t)-[:LEADS_TO]->(a)",
+            q=row["query_id"],
+            question=row["query"],
+            t=f"t{number}",
+            text=row["thinking"],
+            a=row["query_id"] + row["answer"],
+        ).consume()
 
 
 def one(store: str, queries: int, folder: Path) -> dict[str, float]:
     """The figures of one column."""
+    from memstore.location import FolderLocation, ServerLocation
+    from memstore.testing.neo4j_server import free_port, running
+
+    data, place = make(folder, queries), folder / f"{store}-{queries}"
     if store == "ladybug":
-        from memstore.graph.ladybug import LadybugGraph
-
-        with LadybugGraph.open(folder / f"ladybug-{queries}", create=True) as graph:
-            return measure(graph, folder, queries)
-    from memstore.testing.neo4j_server import running
-
-    with running(folder / f"{store}-{queries}") as server:
+        return measure(FolderLocation(place, "embedded"), data)
+    with running(place) as server:
         if store == "neo4j":
-            from memstore.graph.neo4j import Neo4jGraph
-
-            with Neo4jGraph.open(server.uri, user=server.user, password=server.password) as graph:
-                return measure(graph, folder, queries)
-        import neo4j
-
+            location = ServerLocation(
+                name="servers",
+                neo4j_uri=server.uri,
+                neo4j_user=server.user,
+                neo4j_password=SecretStr(server.password),
+                neo4j_database="neo4j",
+                milvus_uri=f"http://127.0.0.1:{free_port()}",  # nobody there: vectors come from the cache
+                milvus_token=None,
+                namespace="benchmark",
+                folder=place / "local",
+            )
+            return measure(location, data)
         with neo4j.GraphDatabase.driver(server.uri, auth=(server.user, server.password)) as driver:
-            return measure_peer(driver, folder, queries)
+            return measure_peer(driver, data)
 
 
 def _timed(action: Callable[[], Any]) -> float:
@@ -185,7 +198,7 @@ def main() -> None:
                 command = [sys.executable, __file__, "--one", store, str(queries), "--folder", folder]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 columns[f"{store}, {queries * ROLLOUTS_A_QUERY:,} rollouts"] = json.loads(done.stdout.splitlines()[-1])
-    names = max(columns.values(), key=len)
+    names = dict.fromkeys(name for column in columns.values() for name in column)
     print(f"| seconds | {' | '.join(columns)} |")
     print("|---|" + "---|" * len(columns))
     for name in names:
