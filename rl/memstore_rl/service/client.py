@@ -33,6 +33,10 @@ class ServiceError(MemstoreError):
     """The reward service could not be had before the deadline, or does not take this client."""
 
 
+class ServiceGone(ServiceError):
+    """It could not be had before the deadline; it may be back later."""
+
+
 class _Call:
     """One question: what to send, and what to make of each try."""
 
@@ -71,14 +75,14 @@ class _Call:
         """Seconds until the next try.
 
         Raises:
-            ServiceError: that would be after the deadline.
+            ServiceGone: that would be after the deadline.
         """
         wait = self._pause_s * random.uniform(0.5, 1.0)
         if hint is not None and hint.replace(".", "", 1).isdigit():
             wait = max(wait, float(hint))
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         if time.monotonic() + wait >= self._until:
-            raise ServiceError(
+            raise ServiceGone(
                 f"the reward service at {self._endpoint} did not answer within {self._deadline_s:g} s ({reason}); see "
                 "that `memstore serve` runs there, or allow more time"
             )
