@@ -12,7 +12,8 @@
     |   |-- CorruptStoreError     it opened before and does not now
     |   |-- StoreFullError        no space left to write to
     |   `-- QueryTimeout          a Cypher query ran past its limit
-    `-- ModelError                no reward model, or one that does not fit this memory
+    |-- ModelError                no reward model, or one that does not fit this memory
+    `-- SandboxError              programs cannot be run safely here, so they are not run
 
 A message is one sentence that says what happened, to which object, and what to do about it. Nothing here carries
 an HTTP or exit code: those are chosen where an error leaves the process.
@@ -75,3 +76,7 @@ class QueryTimeout(StoreError):
 
 class ModelError(MemstoreError):
     """There is no reward model, or it does not fit this memory."""
+
+
+class SandboxError(MemstoreError):
+    """No sandbox for programs can be built here; the message says why and what helps."""

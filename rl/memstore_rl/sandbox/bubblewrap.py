@@ -1,0 +1,175 @@
+"""How a box is built: what bubblewrap is told, what a box can see, and why none can be built here.
+
+A box has its own process ids, network (without any device), host name, message queues and, where an ordinary user
+builds it, user ids. Its file system is empty and read-only but for the interpreter, its standard library, numpy, the
+system's shared libraries, /dev/null and /dev/urandom, and `inside/`. There is no /proc, no /tmp, no shell. Nothing of
+the environment is handed on.
+
+Started by root, bubblewrap needs no user namespace; then the zygote leaves root for a user id that nobody has, before
+it does anything else. Started by anyone else, it maps the user to one without rights.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import shutil
+import sys
+import sysconfig
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from memstore.errors import SandboxError
+
+_INSIDE = Path(__file__).parent / "inside"
+_NOBODY = 65534
+_DYNAMIC_USERS = range(61184, 65520)
+"""Ids that systemd, too, gives to services of a moment: no account has one."""
+_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 1 << 6, 1 << 7, 1 << 21
+_ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "LD_LIBRARY_PATH": "/python/lib",
+    "MALLOC_ARENA_MAX": "2",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
+_START = (
+    "import sys; sys.path += ['/packages']; sys.path.insert(0, '/box'); from inside import zygote; "
+    "del sys.path[0]; {preload}zygote.main(*map(int, sys.argv[1:]))"
+)
+
+
+def box_command(control: int, bpf: int, info: int, *, preload: Sequence[str]) -> list[str]:
+    """The command for a box whose zygote imports the modules `preload` once for all its children.
+
+    Args:
+        control, bpf: files that the zygote has open.
+        info: file that bubblewrap tells its child's process id.
+
+    Raises:
+        SandboxError: bubblewrap is not there.
+    """
+    root = _is_root()
+    uid = random.choice(_DYNAMIC_USERS) if root else 0
+    users = (
+        ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        if root
+        else ["--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY), "--cap-drop", "ALL"]
+    )
+    imports = "".join(f"import {module}; " for module in preload if importlib.util.find_spec(module))
+    start = _START.format(preload=imports)
+    return [
+        _program(), *users, "--info-fd", str(info),
+        "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+        "--hostname", "box", "--new-session", "--clearenv",
+        *(word for name, value in _ENVIRONMENT.items() for word in ("--setenv", name, value)),
+        *_file_system(),
+        "--", "/python/bin/python3", "-I", "-S", "-B", "-c", start, str(control), str(bpf), str(uid),
+    ]  # fmt: skip
+
+
+def _program() -> str:
+    if not sys.platform.startswith("linux"):
+        raise SandboxError(f"programs are run on Linux only, with bubblewrap; this is {sys.platform}")
+    found = shutil.which("bwrap")
+    if found is None:
+        raise SandboxError(
+            "programs cannot be run: bubblewrap, which builds their sandbox, is not installed; "
+            "run `apt-get install bubblewrap` (dnf, pacman: the same name)"
+        )
+    return found
+
+
+@cache
+def _file_system() -> list[str]:
+    """Folders are named one by one: those that bubblewrap makes by itself can be crossed by their owner only."""
+    interpreter = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    inner = f"/python/lib/{stdlib.name}"
+    words = ["--dir", "/python", "--dir", "/python/bin", "--ro-bind", str(interpreter.resolve()), "/python/bin/python3"]
+    if stdlib.parent == Path("/usr/lib"):
+        words += ["--dir", "/python/lib", "--ro-bind", str(stdlib), inner]
+    else:
+        words += ["--ro-bind", str(stdlib.parent), "/python/lib"]
+    for name in ("site-packages", "dist-packages"):
+        if (stdlib / name).is_dir():
+            words += ["--tmpfs", f"{inner}/{name}"]
+    words += [*_libraries(), "--dir", "/packages", *_numpy()]
+    words += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom"]
+    words += ["--dir", "/box", "--ro-bind", str(_INSIDE), "/box/inside", "--chdir", "/"]
+    return [*words, "--remount-ro", "/"]
+
+
+def _libraries() -> list[str]:
+    """The system's shared libraries: Debian's folder of this architecture, or all of /usr/lib where there is none."""
+    architecture = sysconfig.get_config_var("MULTIARCH")
+    if architecture and Path("/usr/lib", architecture).is_dir():
+        folders = [f"/usr/lib/{architecture}"]
+    else:
+        folders = ["/usr/lib"]
+    folders += ["/usr/lib64"] if Path("/usr/lib64").is_dir() else []
+    words = ["--dir", "/usr", *(["--dir", "/usr/lib"] if folders[0] != "/usr/lib" else [])]
+    for folder in folders:
+        words += ["--ro-bind", folder, folder]
+    for short in ("/lib", "/lib64"):
+        if Path(short).is_symlink():
+            words += ["--symlink", f"usr{short}", short]
+        elif Path(short).is_dir():
+            words += ["--ro-bind", short, short]
+    return words
+
+
+def _numpy() -> list[str]:
+    """numpy, which tests (EvalPlus) and programs use, where this interpreter has it."""
+    found = importlib.util.find_spec("numpy")
+    if found is None or found.origin is None:
+        return []
+    folder = Path(found.origin).parent
+    shared = folder.parent / "numpy.libs"
+    words = ["--ro-bind", str(folder), "/packages/numpy"]
+    return words + (["--ro-bind", str(shared), "/packages/numpy.libs"] if shared.is_dir() else [])
+
+
+def _is_root() -> bool:
+    """May this process build namespaces and change its user without a user namespace?"""
+    needed = _CAP_SYS_ADMIN | _CAP_SETUID | _CAP_SETGID
+    return os.geteuid() == 0 and _capabilities() & needed == needed
+
+
+def _capabilities() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def why_refused(complaint: str) -> str:
+    """One sentence on why bubblewrap could not build a box, with what helps.
+
+    Args:
+        complaint: what it wrote to its standard error.
+    """
+    said = " ".join(complaint.split())[-300:] or "it said nothing"
+    return f"programs cannot be run: bubblewrap cannot build a sandbox here ({said}); {_help()}"
+
+
+def _help() -> str:
+    if _kernel("kernel/unprivileged_userns_clone") == "0":
+        return "run `sysctl -w kernel.unprivileged_userns_clone=1` as root"
+    if _kernel("user/max_user_namespaces") == "0":
+        return "run `sysctl -w user.max_user_namespaces=15000` as root"
+    if _kernel("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return (
+            "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` as root, or give bwrap an AppArmor profile"
+        )
+    return (
+        "in a container, start it with `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`, "
+        "and `--cap-add SYS_ADMIN` if it runs as root"
+    )
+
+
+def _kernel(setting: str) -> str | None:
+    file = Path("/proc/sys", setting)
+    return file.read_text().strip() if file.exists() else None

@@ -1,0 +1,54 @@
+"""Messages on the socket between a program and its judge: four bytes of length, then JSON.
+
+Whatever the other side writes, reading ends in a JSON value, `BadFrame` or EOFError, within `MAX_BYTES` of memory.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+MAX_BYTES = 16 << 20
+
+
+class BadFrame(Exception):
+    """Bytes that are no frame."""
+
+
+def send(channel: socket.socket, message: object) -> None:
+    """Write one message.
+
+    Raises:
+        BadFrame: it is longer than a frame may be.
+    """
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if len(body) > MAX_BYTES:
+        raise BadFrame("a message too long")
+    channel.sendall(len(body).to_bytes(4, "big") + body)
+
+
+def receive(channel: socket.socket) -> Any:
+    """Read one message.
+
+    Raises:
+        EOFError: the other side is gone.
+        BadFrame: it wrote something else.
+    """
+    length = int.from_bytes(_exactly(channel, 4), "big")
+    if length > MAX_BYTES:
+        raise BadFrame("a message too long")
+    try:
+        return json.loads(_exactly(channel, length))
+    except (ValueError, RecursionError):
+        raise BadFrame("a message that is no JSON") from None
+
+
+def _exactly(channel: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        piece = channel.recv(min(1 << 16, length - len(received)))
+        if not piece:
+            raise EOFError
+        received += piece
+    return bytes(received)

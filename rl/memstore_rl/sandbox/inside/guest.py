@@ -1,0 +1,97 @@
+"""The program's side: run it, and answer the judge's calls of its functions.
+
+It knows neither the tests nor what they expect: the judge sends arguments, one call at a time, and takes back values.
+A program may do to this process what it likes; all it can reach is the channel, and whatever it writes there has to
+be the answer to the question that was just asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from .frames import receive, send
+from .values import NotPlain, pack, unpack
+
+_MESSAGE = 300
+"""Characters of an exception's text that are passed on."""
+_CHANGEABLE = (list, dict, set, bytearray)
+
+
+def answer_calls(files: list[int]) -> None:
+    """Load the program, then call its functions as asked, until the judge hangs up.
+
+    Args:
+        files: the job (JSON: program, names), the channel to the judge.
+    """
+    job = _read_job(files[0])
+    channel = socket.socket(fileno=files[1])
+    try:
+        functions = _load(job["program"], job["names"])
+    except BaseException as error:
+        send(channel, {"failed": _described(error)})
+        os._exit(0)
+    send(channel, {"loaded": True})
+    while True:
+        try:
+            question = receive(channel)
+        except EOFError:
+            os._exit(0)
+        send(channel, _answer(question, functions))
+
+
+def _load(program: str, names: list[str]) -> dict[str, Callable[..., object]]:
+    module = types.ModuleType("program")
+    sys.modules["program"] = module
+    sys.argv = ["program"]
+    exec(compile(program, "<program>", "exec"), module.__dict__)
+    return {name: module.__dict__[name] for name in names}
+
+
+def _answer(question: dict[str, Any], functions: dict[str, Callable[..., object]]) -> dict[str, Any]:
+    """What the call gave, or what it raised; and its arguments as they are now, since it may have changed them."""
+    answer: dict[str, Any] = {"id": question["id"]}
+    try:
+        arguments, keywords = unpack(question["arguments"]), unpack(question["keywords"])
+        value = functions[question["name"]](*arguments, **keywords)
+        try:
+            answer["value"] = pack(value)
+            answer["changed"] = [pack(item) if type(item) in _CHANGEABLE else None for item in arguments]
+        except NotPlain as error:
+            return {"id": question["id"], "opaque": str(error)}
+    except BaseException as error:
+        return {"id": question["id"], "raised": _described(error)}
+    return answer
+
+
+def _described(error: BaseException) -> list[str]:
+    try:
+        return [type(error).__name__[:_MESSAGE], str(error)[:_MESSAGE]]
+    except Exception:
+        return [type(error).__name__[:_MESSAGE], "(its text raises an exception)"]
+
+
+def run_script(files: list[int]) -> None:
+    """Run the program as a script from one file to another; returns at its end, so that the interpreter ends as usual.
+
+    Args:
+        files: the job (JSON: program), standard input, standard output.
+    """
+    program = _read_job(files[0])["program"]
+    os.dup2(files[1], 0)
+    os.dup2(files[2], 1)
+    os.closerange(files[1], files[2] + 1)
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    sys.argv = ["program"]
+    exec(compile(program, "<program>", "exec"), module.__dict__)
+
+
+def _read_job(file: int) -> dict[str, Any]:
+    with os.fdopen(file, "rb") as job:
+        return dict(json.load(job))

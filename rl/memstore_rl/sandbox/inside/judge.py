@@ -1,0 +1,179 @@
+"""The judge's side: run the tests, with each of the program's functions replaced by a question to the program.
+
+The expected values are here and never leave; what comes back is read by `values.unpack`. Whatever ends the tests
+early (the program is gone, or answers with anything but an answer) ends this process on the spot with its verdict:
+raised as an exception it could be swallowed by a test's own `except:`.
+
+An exception before the program has answered anything is the tests' own fault, and so is asking nothing: then there is
+no verdict on the program.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import secrets
+import socket
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from .frames import BadFrame, receive, send
+from .values import NotPlain, pack, unpack
+
+_DETAIL = 300
+_ENDINGS = frozenset(["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
+_SILENT = (StopIteration, StopAsyncIteration)
+"""What ends a test's own loop without a word, were it raised there: `zip(map(candidate, ...), ...)`."""
+_EXCEPTIONS = {
+    name: kind
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _SILENT)
+}
+
+
+class ProgramError(Exception):
+    """The program raised an exception of a class of its own."""
+
+
+class _Session:
+    """One program under test."""
+
+    def __init__(self, channel: socket.socket, verdict: int) -> None:
+        self._channel = channel
+        self._verdict = verdict
+        self.answers = 0
+
+    def end(self, kind: str, detail: str = "") -> NoReturn:
+        """Say the verdict and be gone."""
+        text = detail.encode("utf-8", "backslashreplace").decode()[:_DETAIL]
+        os.write(self._verdict, json.dumps([kind, text]).encode())
+        os._exit(0)
+
+    def wait_for_program(self) -> None:
+        message = self._receive()
+        if message.get("loaded") is True:
+            return
+        if "failed" not in message:
+            self.end("forged", "the program wrote to its judge before it was asked anything")
+        self.end("load", _words(message["failed"]))
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """What stands for the program's function in the tests."""
+
+        def ask(*arguments: Any, **keywords: Any) -> Any:
+            return self._ask(name, list(arguments), keywords)
+
+        ask.__name__ = ask.__qualname__ = name
+        return ask
+
+    def _ask(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        number = secrets.randbits(60)
+        try:
+            question = {"id": number, "name": name, "arguments": pack(arguments), "keywords": pack(keywords)}
+        except NotPlain as error:
+            self.end("unsupported", f"the tests pass {error} to the program")
+        try:
+            send(self._channel, question)
+        except OSError:
+            self.end("exited")
+        except BadFrame as error:
+            self.end("unsupported", f"the tests pass {error} to the program")
+        answer = self._receive()
+        if answer.get("id") != number:
+            self.end("forged", "an answer that was not asked for")
+        self.answers += 1
+        if "opaque" in answer:
+            self.end("opaque", f"{name} returned {answer['opaque']}")
+        if "raised" in answer:
+            self._raise(answer["raised"])
+        return self._value(answer, arguments)
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            message = receive(self._channel)
+        except (EOFError, OSError):
+            self.end("exited")
+        except BadFrame as error:
+            self.end("forged", str(error))
+        if type(message) is not dict:
+            self.end("forged", "an answer without a number")
+        return message
+
+    def _raise(self, raised: Any) -> NoReturn:
+        if type(raised) is not list or len(raised) != 2 or not all(type(word) is str for word in raised):
+            self.end("forged", "an exception without a name")
+        name, text = raised
+        if name in _ENDINGS:
+            self.end("exited", _words(raised))
+        if name in _EXCEPTIONS:
+            try:
+                error = _EXCEPTIONS[name](text)
+            except TypeError:
+                error = ProgramError(_words(raised))
+            raise error
+        raise ProgramError(_words(raised))
+
+    def _value(self, answer: dict[str, Any], arguments: list[Any]) -> Any:
+        """The value; what the program changed in its arguments is changed here, as by a call in one process."""
+        try:
+            value = unpack(answer["value"])
+            changed = answer["changed"]
+            if type(changed) is not list or len(changed) != len(arguments):
+                raise ValueError("arguments are missing")
+            for argument, form in zip(arguments, changed, strict=True):
+                if form is not None:
+                    _change(argument, unpack(form))
+        except (ValueError, KeyError, RecursionError) as error:
+            self.end("forged", f"an answer that holds no value: {error}")
+        return value
+
+
+def _change(argument: Any, now: Any) -> None:
+    if type(argument) is not type(now):
+        return
+    if type(argument) is list or type(argument) is bytearray:
+        argument[:] = now
+    elif type(argument) is dict or type(argument) is set:
+        argument.clear()
+        argument.update(now)
+
+
+def judge(files: list[int]) -> None:
+    """Run the tests against the program.
+
+    Args:
+        files: the job (JSON: names, prelude, tests, call), the channel to the program, where the verdict goes.
+    """
+    with os.fdopen(files[0], "rb") as file:
+        job = json.load(file)
+    session = _Session(socket.socket(fileno=files[1]), files[2])
+    session.wait_for_program()
+    try:
+        _run(job, session)
+    except AssertionError as error:
+        session.end("failed" if session.answers else "unreadable", f"assertion: {error}")
+    except BaseException as error:
+        session.end("raised" if session.answers else "unreadable", f"{type(error).__name__}: {error}")
+    if not session.answers:
+        session.end("unreadable", "the tests never call the program")
+    session.end("passed")
+
+
+def _run(job: dict[str, Any], session: _Session) -> None:
+    module = types.ModuleType("tests")
+    sys.modules["tests"] = module
+    names = module.__dict__
+    exec(compile(job["prelude"], "<prompt>", "exec"), names)
+    for name in job["names"]:
+        names[name] = session.function(name)
+    names.setdefault("candidate", names[job["names"][-1]])
+    exec(compile(job["tests"], "<tests>", "exec"), names)
+    if job["call"]:
+        names[job["call"]](names["candidate"])
+
+
+def _words(described: Any) -> str:
+    return ": ".join(map(str, described))[:_DETAIL] if type(described) is list else "?"

@@ -1,0 +1,145 @@
+"""Plain values as JSON and back: the only form in which anything crosses from a program to its judge.
+
+Numbers, texts, bytes and the standard containers, each rebuilt as exactly its base type: a list subclass whose
+`__eq__` is always true arrives as the list it holds. Anything else is `NotPlain`. Reading evaluates nothing and calls
+nothing that the sender named; what it may cost is bounded by the frame's size and the judge's limits.
+
+    null, booleans, floats, strings and integers under 2**60      themselves
+    other integers                                                ["int", hexadecimal]
+    everything else                                               [tag, contents...]
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+Json: TypeAlias = Any
+"""What json.loads gives: never trusted to have a shape."""
+
+MAX_DEPTH = 100
+MAX_ITEMS = 1_000_000
+"""Values in one value: keeps `a = [a, a]` from growing without end."""
+_SMALL = 1 << 60
+
+
+class NotPlain(Exception):
+    """A value that cannot cross: an object, a function, something endless."""
+
+
+def pack(value: object) -> Json:
+    """The JSON form of a plain value.
+
+    Raises:
+        NotPlain: it holds something else, or is too deep or too large.
+    """
+    return _Packer().pack(value, 0)
+
+
+class _Packer:
+    def __init__(self) -> None:
+        self._items = 0
+
+    def pack(self, value: object, depth: int) -> Json:
+        self._items += 1
+        if depth > MAX_DEPTH or self._items > MAX_ITEMS:
+            raise NotPlain("a value nested too deeply or too large")
+        kind = type(value)
+        if value is None or kind is bool or kind is float or kind is str:
+            return value
+        for base, packed in _SCALARS:
+            if issubclass(kind, base):
+                return packed(value)
+        for base, tag, items in _CONTAINERS:
+            if issubclass(kind, base):
+                return [tag, *[self.pack(item, depth + 1) for item in items(value)]]
+        if kind.__module__ == "numpy" and getattr(value, "shape", None) == ():
+            return self.pack(value.item(), depth + 1)  # type: ignore[attr-defined]
+        if hasattr(kind, "__next__"):
+            return ["iterator", *[self.pack(item, depth + 1) for item in value]]  # type: ignore[attr-defined]
+        raise NotPlain(f"an object of class {kind.__name__[:80]}")
+
+
+def _integer(value: int) -> Json:
+    plain = int.__index__(value)
+    return plain if -_SMALL < plain < _SMALL else ["int", hex(plain)]
+
+
+_SCALARS: tuple[tuple[type, Callable[[Any], Json]], ...] = (
+    (int, _integer),
+    (float, lambda value: float.__float__(value)),
+    (str, lambda value: str.__str__(value)),
+    (complex, lambda value: ["complex", value.real, value.imag]),
+    (bytes, lambda value: ["bytes", bytes.hex(value)]),
+    (bytearray, lambda value: ["bytearray", bytearray.hex(value)]),
+    (range, lambda value: ["range", *map(_integer, (value.start, value.stop, value.step))]),
+    (Decimal, lambda value: ["decimal", Decimal.__str__(value)]),
+    (Fraction, lambda value: ["fraction", _integer(value.numerator), _integer(value.denominator)]),
+)
+_CONTAINERS: tuple[tuple[type, str, Callable[[Any], Iterable[object]]], ...] = (
+    (list, "list", list.__iter__),
+    (tuple, "tuple", tuple.__iter__),
+    (dict, "dict", dict.items),
+    (set, "set", set.__iter__),
+    (frozenset, "frozenset", frozenset.__iter__),
+    (deque, "deque", deque.__iter__),
+    (type({}.keys()), "keys", iter),
+    (type({}.values()), "iterator", iter),
+    (type({}.items()), "items", iter),
+)
+
+
+def unpack(form: Json) -> Any:
+    """The value of a JSON form, from whoever wrote it.
+
+    Raises:
+        ValueError: it is no form of a plain value.
+    """
+    try:
+        return _unpack(form, 0)
+    except (TypeError, KeyError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"not the form of a value: {error}") from None
+
+
+def _unpack(form: Json, depth: int) -> Any:
+    kind = type(form)
+    if form is None or kind is bool or kind is int or kind is float or kind is str:
+        return form
+    if kind is not list or not form or type(form[0]) is not str or depth > MAX_DEPTH:
+        raise ValueError("not the form of a value")
+    tag, contents = form[0], form[1:]
+    if tag in _LEAVES:
+        return _LEAVES[tag](*contents)
+    return _BUILDERS[tag]([_unpack(item, depth + 1) for item in contents])
+
+
+def _whole(form: Json) -> int:
+    value = _unpack(form, 0)
+    if type(value) is not int:
+        raise ValueError("not an integer")
+    return value
+
+
+_LEAVES: dict[str, Callable[..., object]] = {
+    "int": lambda digits: int(digits, 16),
+    "complex": lambda real, imaginary: complex(float(real), float(imaginary)),
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "range": lambda start, stop, step: range(_whole(start), _whole(stop), _whole(step)),
+    "decimal": Decimal,
+    "fraction": lambda numerator, denominator: Fraction(_whole(numerator), _whole(denominator)),
+}
+_BUILDERS: dict[str, Callable[[list[Any]], object]] = {
+    "list": lambda items: items,
+    "tuple": tuple,
+    "dict": dict,
+    "set": set,
+    "frozenset": frozenset,
+    "deque": deque,
+    "keys": lambda items: dict.fromkeys(items).keys(),
+    "items": lambda items: dict(items).items(),
+    "iterator": iter,
+}

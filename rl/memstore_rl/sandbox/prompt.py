@@ -1,0 +1,73 @@
+"""The code in a query: what the tests may use of it, and how an answer continues it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+import warnings
+from functools import lru_cache
+from typing import NamedTuple
+
+from memstore.text.fences import unfenced
+
+_PARSE_LIMIT = 100_000
+_CODE_LINE = re.compile(r"^(?:from|import|def|async[ \t]++def|class|@)\b", re.M)
+_UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+class Prompt(NamedTuple):
+    """The code that a query shows."""
+
+    code: str
+    """All of it, "" where it shows none."""
+    prelude: str
+    """What stands before the function to write: imports, and functions that the tests may call."""
+    entry: str | None
+    """The function to write: the last one, which has a signature and perhaps a docstring."""
+
+
+@lru_cache(maxsize=512)
+def read_prompt(query: str) -> Prompt:
+    """The code in a query that is code, has a block of it, or ends in it."""
+    line = _CODE_LINE.search(query)
+    for code in (query, unfenced(query), query[line.start() :] if line else ""):
+        tree = parsed(code) or parsed(code.rstrip() + "\n    pass\n")
+        functions = (
+            [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)] if tree else []
+        )
+        if functions:
+            last = functions[-1]
+            first_line = min([last.lineno, *(mark.lineno for mark in last.decorator_list)])
+            prelude = "".join(code.splitlines(keepends=True)[: first_line - 1])
+            return Prompt(code, prelude, last.name)
+    return Prompt("", "", None)
+
+
+def program_of(answer: str, prompt: Prompt) -> str:
+    """The whole program of an answer: it may be one, or only the body that continues the query's code."""
+    source = unfenced(answer)
+    if prompt.entry is None:
+        return textwrap.dedent(source)
+    if _defines(source, prompt.entry):
+        whole = textwrap.dedent(source)
+        return whole if "__future__" in whole else f"{prompt.prelude}\n{whole}"
+    bodies = (source, textwrap.indent(textwrap.dedent(source), "    "), "    " + source)
+    programs = [f"{prompt.code.rstrip()}\n{body}" for body in bodies]
+    return next((program for program in programs if parsed(program) is not None), programs[0])
+
+
+def _defines(source: str, name: str) -> bool:
+    return bool(re.search(rf"^[ \t]*+(?:(?:async[ \t]++)?def|class)[ \t]++{name}\b|^{name}[ \t]*+=", source, re.M))
+
+
+def parsed(source: str, longest: int = _PARSE_LIMIT) -> ast.Module | None:
+    """The tree of a source that parses and is no longer than `longest` characters."""
+    if len(source) > longest or not source.strip():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(source)
+        except _UNPARSABLE:
+            return None

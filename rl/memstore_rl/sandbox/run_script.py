@@ -1,0 +1,100 @@
+"""A program that reads and prints: run once a case, in a process of its own each time.
+
+What it prints is compared here, as text. It is told nothing of what is expected.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+
+from memstore_rl.sandbox.box import Box, Ending, memory_file
+from memstore_rl.sandbox.gold import ScriptTests
+from memstore_rl.sandbox.outcome import Kind, Limits, ended_early, out_of_time
+from memstore_rl.sandbox.reading import read_until
+
+_CLOSE = 1e-6
+_NUMBER_LENGTH = 40
+
+
+def run_script(box: Box, limits: Limits, program: str, tests: ScriptTests) -> tuple[Kind, str]:
+    """Run the program for each case until one fails; kind and detail of what came of it.
+
+    Raises:
+        BoxLost: the box is gone.
+    """
+    deadline = time.monotonic() + limits.wall_seconds
+    spent = 0.0
+    for number, case in enumerate(tests.cases, start=1):
+        cpu_limit = max(1, math.ceil(limits.cpu_seconds - spent))
+        stdout = _start(box, limits.of_child(cpu_limit), program, case.given)
+        try:
+            printed = read_until(stdout, deadline, limits.output_mb << 20)
+        finally:
+            os.close(stdout)
+        ending = None if printed.late or printed.long else box.wait(deadline - time.monotonic())
+        stopped = ending is None
+        ending = ending or box.stop()
+        spent += ending.cpu_seconds
+        if printed.long:
+            return "output", f"case {number}: it printed more than {limits.output_mb} MB"
+        if stopped:
+            return out_of_time(limits)
+        if ending.status != 0:
+            return _failed(number, ending, cpu_limit)
+        if not same_output(case.expected, printed.content.decode("utf-8", "replace")):
+            return "failed", f"case {number}: it printed {printed.content[:100]!r}"
+    return "passed", ""
+
+
+def _start(box: Box, limits: dict[str, int], program: str, given: str) -> int:
+    """Start the program; the file that its output comes from."""
+    stdout, printing = os.pipe()
+    files = [printing]
+    try:
+        files.append(memory_file(json.dumps({"program": program}).encode()))
+        files.append(memory_file(given.encode("utf-8", "surrogatepass")))
+        box.start("script", limits, [files[1], files[2], printing])
+    except BaseException:
+        os.close(stdout)
+        raise
+    finally:
+        for file in files:
+            os.close(file)
+    return stdout
+
+
+def _failed(number: int, ending: Ending, cpu_limit: int) -> tuple[Kind, str]:
+    kind, detail = ended_early(ending, cpu_limit)
+    return ("raised" if kind == "exited" else kind), f"case {number}: {detail}"
+
+
+def same_output(expected: str, printed: str) -> bool:
+    """Are two outputs the same, blanks at the ends of lines and of the text aside, and fractions to 1e-6?"""
+    wanted, given = _lines(expected), _lines(printed)
+    return len(wanted) == len(given) and all(map(_same_line, wanted, given))
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+def _same_line(wanted: str, given: str) -> bool:
+    if wanted == given:
+        return True
+    words, others = wanted.split(), given.split()
+    return len(words) == len(others) and all(map(_same_word, words, others))
+
+
+def _same_word(wanted: str, given: str) -> bool:
+    """Equal, or close to a fraction that is expected; where an integer is expected it has to be that integer."""
+    if wanted == given:
+        return True
+    if "." not in wanted or max(len(wanted), len(given)) > _NUMBER_LENGTH:
+        return False
+    try:
+        return math.isclose(float(wanted), float(given), rel_tol=_CLOSE, abs_tol=_CLOSE)
+    except ValueError:
+        return False
