@@ -35,7 +35,7 @@ class Neo4jServer:
         self.home = home
         self.folder = folder
         self.port = free_port()
-        self.password = secrets.token_urlsafe(12)
+        self.password = secrets.token_hex(12)  # one that began with "-" would be an option
         self._heap = heap
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "conf").mkdir(parents=True, exist_ok=True)
