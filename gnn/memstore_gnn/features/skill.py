@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
@@ -30,6 +29,7 @@ from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.features.groups import Groups, share_logit
 from memstore_gnn.features.outline import answer_texts
 from memstore_gnn.features.table import FeatureTable
+from memstore_gnn.features.words import Words
 
 FOLDS = 5
 BUCKETS = 2**15
@@ -53,7 +53,7 @@ INPUTS = (
     "negative", "log_nodes", "returns", "loops", "branches", "comment_share", "empty_body", "parses", "failed_any",
     "passed", "raises",
 )  # fmt: skip
-_TOKEN = r"[A-Za-z]+|[^\sA-Za-z0-9]|\n|\d"
+_words = Words(BUCKETS)
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,10 @@ def skill_inputs(names: Sequence[str]) -> list[str]:
 
 def _inputs(texts: Sequence[str], numbers: FeatureTable, edges: NDArray[np.float32]) -> csr_matrix:
     """Words, marks and their pairs, damped and of unit length; then the bins. Sparse [T, BUCKETS + C x BINS]."""
-    hashing = HashingVectorizer(
-        ngram_range=(1, 2), n_features=BUCKETS, token_pattern=_TOKEN, norm=None, alternate_sign=False, lowercase=False
-    )
     rows, columns = numbers.values.shape
     if not rows:
         return csr_matrix((0, BUCKETS + columns * BINS))
-    words = hashing.transform(text[-LIMIT:] for text in texts)
+    words = _words.count([text[-LIMIT:] for text in texts])
     words.data = np.log1p(words.data)
     bins = np.empty((rows, columns), np.int64)
     for c in range(columns):

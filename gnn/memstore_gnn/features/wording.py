@@ -1,29 +1,37 @@
 """How a thinking is worded: doubt, conclusion, the options it weighs, how it ends, how much it repeats itself.
 
-Counts of plain substrings and of possessive patterns in the last `LIMIT` characters. English, as the sets are; in
-another language the columns are constant and say nothing.
+Counts of plain substrings and of patterns in the last `LIMIT` characters. English, as the sets are; in another
+language the columns are constant and say nothing.
+
+A rollout is worded in `wording_of`. Whole columns are counted by Arrow's RE2, ten times as fast, where it agrees with
+Python to the letter: in ASCII texts. Arrow looks for the next match in what the last one left, where `^` and a leading
+`\\b` would hold wrongly; so its patterns begin with the character before a word, and texts with a space.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 LIMIT = 4000
 
-_DOUBT = re.compile(
-    r"\b(?:perhaps|maybe|might|could be|not sure|unclear|unsure|possibly|assum|approximately|seems|i think|wait"
+_DOUBTS = (
+    r"(?:perhaps|maybe|might|could be|not sure|unclear|unsure|possibly|assum|approximately|seems|i think|wait"
     r"|however|actually|probably|cannot|can't|don't know|unknown|not possible|none of)"
 )
-_CONCLUSION = re.compile(
-    r"\b(?:therefore|thus|hence|so the|in total|final answer|the answer is|in conclusion|as a result)\b"
-)
-_OPTION = re.compile(r"\(([a-j])\)|\b(?:option|choice) ([a-j])\b|(?:^|\n)([a-j])[).:]")
-_MARKUP = re.compile(r"\*\*|\\\(|\\\[|\\boxed|\\frac|```|<<|^#|\n#|\n[-*] |\n\d++\. ")
+_CONCLUSIONS = r"(?:therefore|thus|hence|so the|in total|final answer|the answer is|in conclusion|as a result)\b"
+_MARKS = r"\*\*|\\\(|\\\[|\\boxed|\\frac|```|<<|\n#|\n[-*] |\n\d+\. "
+_OPTIONS = r"\(([a-j])\)|\b(?:option|choice) ([a-j])\b|(?:^|\n)([a-j])[).:]"
+_DOUBT, _CONCLUSION = re.compile(r"\b" + _DOUBTS), re.compile(r"\b" + _CONCLUSIONS)
+_MARKUP, _OPTION = re.compile(_MARKS.replace(r"\d+", r"\d++")), re.compile(_OPTIONS)
+_BEFORE = "[^a-z0-9_]"
 _ENDS = (".", "!", "?", ")", "]", "}", "$", "`", "*", ">")
 
 NAMES = (
@@ -50,23 +58,34 @@ def wording_of(thinking: str, value: str, query_words: frozenset[str]) -> tuple[
     """
     text = thinking[-LIMIT:]
     low = text.lower()
+    marks = len(_MARKUP.findall(text)) + text.startswith("#")
+    return _numbers(
+        text, low, value, query_words, (len(_DOUBT.findall(low)), len(_CONCLUSION.findall(low)), marks), True
+    )
+
+
+def _numbers(
+    text: str, low: str, value: str, query_words: frozenset[str], counts: tuple[int, int, int], options: bool
+) -> tuple[float, ...]:
+    """Put together what was counted; `options` False: no option is named."""
     words = low.split()
     if not words:
         return (0.0,) * len(NAMES)
-    named = [a or b or c for a, b, c in _OPTION.findall(low)]
+    named = [a or b or c for a, b, c in _OPTION.findall(low)] if options else []
     chosen = value.lower() if len(value) == 1 and value.isalpha() else ""
-    lines = text.count("\n") + 1
+    root = len(words) ** 0.5
+    encoded = text.encode("utf-8", "replace")
     return (
-        len(_DOUBT.findall(low)) / len(words) ** 0.5,
-        len(_CONCLUSION.findall(low)) / len(words) ** 0.5,
-        len(_MARKUP.findall(text)) / len(words) ** 0.5,
+        counts[0] / root,
+        counts[1] / root,
+        counts[2] / root,
         float(len(set(named))),
         float(bool(named) and named[-1] == chosen),
         named.count(chosen) / len(named) if named else 0.0,
         float(text.rstrip().endswith(_ENDS)),
-        1.0 - len(zlib.compress(text.encode("utf-8", "replace"), 1)) / max(len(text.encode("utf-8", "replace")), 64),
-        float(np.log1p(len(words) / lines)),
-        (low.count(" i ") + low.count(" we ") + low.count("let's")) / len(words) ** 0.5,
+        1.0 - len(zlib.compress(encoded, 1)) / max(len(encoded), 64),
+        math.log1p(len(words) / (text.count("\n") + 1)),
+        (low.count(" i ") + low.count(" we ") + low.count("let's")) / root,
         len(query_words.intersection(words)) / max(len(query_words), 1),
     )
 
@@ -75,7 +94,24 @@ def wording_columns(
     thinkings: list[str], values: list[str], queries: list[str], query: list[int]
 ) -> dict[str, NDArray[Any]]:
     """`wording_of` for every rollout, as columns."""
-    words = [frozenset(text[-LIMIT:].lower().split()) for text in queries]
-    rows = [wording_of(t, v, words[q]) for t, v, q in zip(thinkings, values, query, strict=True)]
-    table = np.array(rows, np.float64).reshape(len(rows), len(NAMES))
+    asked = [frozenset(text[-LIMIT:].lower().split()) for text in queries]
+    plain = [row for row, text in enumerate(thinkings) if text.isascii()]
+    texts = [thinkings[row][-LIMIT:] for row in plain]
+    lows = [text.lower() for text in texts]
+    counts = zip(*_counted(texts, lows), strict=True)
+    options = pc.match_substring_regex(pa.array(lows, pa.string()), _OPTIONS).to_pylist()
+    table = np.zeros((len(thinkings), len(NAMES)))
+    for row, text, low, count, option in zip(plain, texts, lows, counts, options, strict=True):
+        table[row] = _numbers(text, low, values[row], asked[query[row]], count, option)
+    for row in set(range(len(thinkings))).difference(plain):
+        table[row] = wording_of(thinkings[row], values[row], asked[query[row]])
     return {name: table[:, i] for i, name in enumerate(NAMES)}
+
+
+def _counted(texts: list[str], lows: list[str]) -> tuple[list[int], list[int], list[int]]:
+    """Doubts, conclusions and marks of ASCII texts."""
+    spaced = pa.array([" " + low for low in lows], pa.string())
+    written = pa.array(texts, pa.string())
+    marks = pc.add(pc.count_substring_regex(written, _MARKS), pc.cast(pc.starts_with(written, "#"), pa.int32()))
+    doubts, conclusions = (pc.count_substring_regex(spaced, _BEFORE + words) for words in (_DOUBTS, _CONCLUSIONS))
+    return doubts.to_pylist(), conclusions.to_pylist(), marks.to_pylist()
