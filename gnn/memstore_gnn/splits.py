@@ -9,13 +9,14 @@ serves all of them. Every fifth query of that order is for selection, so train a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from memstore.errors import InputError
 from memstore.snapshot import Snapshot
-from memstore.types import BoolVector
+from memstore.types import BoolVector, IntVector
 from memstore_gnn.features.groups import query_of_thinkings
 
 SELECT_EVERY = 5
@@ -45,21 +46,38 @@ def label_budget(snapshot: Snapshot, budget: float, seed: int) -> Split:
     Raises:
         InputError: the budget is not a share, or the snapshot has no ground truth.
     """
-    if not 0.0 <= budget <= 1.0:
-        raise InputError(f"A label budget is a share between 0 and 1; this one is {budget}.")
+    check_share(budget)
     known = labelled_queries(snapshot)
     if not known.any():
         raise InputError("The snapshot has no ground truth: label some queries before a budget can be drawn.")
     train, select = np.zeros(len(known), bool), np.zeros(len(known), bool)
-    datasets = np.array(snapshot.queries["dataset"].fill_null("").to_pylist(), dtype=object)
-    order = _hash_order(snapshot.queries["id"].to_pylist(), seed)
-    for dataset in sorted(set(datasets[known])):
-        members = order[known[order] & (datasets[order] == dataset)]
-        taken = members[: _share(len(members), budget)]
+    rows = np.flatnonzero(known)
+    datasets, ids = snapshot.queries["dataset"].fill_null("").to_pylist(), snapshot.queries["id"].to_pylist()
+    for taken in draw([ids[row] for row in rows], [datasets[row] for row in rows], budget, seed):
         held_back = np.arange(len(taken)) % SELECT_EVERY == SELECT_EVERY - 1
-        train[taken[~held_back]] = True
-        select[taken[held_back]] = True
+        train[rows[taken[~held_back]]] = True
+        select[rows[taken[held_back]]] = True
     return Split(train, select, known & ~train & ~select)
+
+
+def draw(ids: Sequence[str], datasets: Sequence[str], share: float, seed: int) -> list[IntVector]:
+    """Positions of the first queries in the order of the seed: a share of every dataset, by dataset, int64 each.
+
+    The share is rounded, to one query at least where it is over 0.
+
+    Raises:
+        InputError: the share is none.
+    """
+    check_share(share)
+    order, dataset = _hash_order(ids, seed), np.array(datasets, dtype=object)
+    members = [order[dataset[order] == name] for name in sorted(set(datasets))]
+    return [rows[: _share(len(rows), share)] for rows in members]
+
+
+def check_share(share: float) -> None:
+    """Raise InputError where a budget is not a share."""
+    if not 0.0 <= share <= 1.0:
+        raise InputError(f"A label budget is a share between 0 and 1; this one is {share}.")
 
 
 def labelled_queries(snapshot: Snapshot) -> BoolVector:
@@ -73,7 +91,7 @@ def _share(count: int, budget: float) -> int:
     return 0 if budget == 0 else max(1, int(np.floor(count * budget + 0.5)))
 
 
-def _hash_order(ids: list[str], seed: int) -> np.ndarray:
+def _hash_order(ids: Sequence[str], seed: int) -> IntVector:
     """Positions of the ids by the hash of seed and id."""
     digests = [hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest() for key in ids]
     return np.array(sorted(range(len(ids)), key=digests.__getitem__), np.int64)
