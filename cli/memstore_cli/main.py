@@ -28,6 +28,7 @@ from memstore.errors import MemstoreError
 from memstore_cli.cypher import cypher
 from memstore_cli.demo import demo
 from memstore_cli.evaluate import evaluate
+from memstore_cli.explain import explain
 from memstore_cli.ingest import ingest
 from memstore_cli.label import label
 from memstore_cli.link import link
@@ -54,7 +55,7 @@ app = typer.Typer(
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Fill": (ingest, link, label),
     "Look": (stats, cypher, verify, profiles),
-    "Predict rewards": (train, score, evaluate, models),
+    "Predict rewards": (train, score, explain, evaluate, models),
     "Keep": (snapshot, restore),
     "Try": (demo,),
 }

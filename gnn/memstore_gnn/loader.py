@@ -182,6 +182,19 @@ def subgraph(snapshot: Snapshot, query_ids: Sequence[str], hops: int = 0) -> Sna
     return _cut(snapshot, kept)
 
 
+def some_rollouts(snapshot: Snapshot, keep: BoolVector) -> Snapshot:
+    """The rollouts to keep (bool [T]), their queries, answers and runs, and every edge between two kept nodes."""
+    generates = snapshot.edges["generates"]
+    kept = {
+        "query": _touched(keep, _flip(generates), snapshot.queries.num_rows),
+        "thinking": keep,
+        "answer": _touched(keep, snapshot.edges["leads_to"], snapshot.answers.num_rows),
+        "run": _touched(keep, _flip(snapshot.edges["produced"]), snapshot.runs.num_rows),
+        "model": np.ones(snapshot.reward_models.num_rows, np.bool_),
+    }
+    return _cut(snapshot, kept)
+
+
 def _flip(edges: EdgeTable) -> EdgeTable:
     return EdgeTable(edges.target, edges.source, edges.properties)
 
@@ -212,7 +225,7 @@ def _cut(snapshot: Snapshot, kept: Mapping[str, BoolVector]) -> Snapshot:
         properties = table.properties.filter(pa.array(inside)) if table.properties.num_columns else table.properties
         edges[key] = EdgeTable(row[source][table.source[inside]], row[target][table.target[inside]], properties)
     digest = hashlib.blake2b(snapshot.manifest.id.encode(), digest_size=12)
-    digest.update(np.packbits(kept["query"]).tobytes())
+    digest.update(np.packbits(kept["query"]).tobytes() + np.packbits(kept["thinking"]).tobytes())
     return replace(
         snapshot,
         manifest=replace(snapshot.manifest, id=digest.hexdigest()),

@@ -1,0 +1,95 @@
+"""`memstore explain`: why a rollout has its score."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memstore_cli.opening import opened
+from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
+from memstore_cli.output import counted, print_facts, print_json, print_table
+from memstore_cli.progress import watched
+
+if TYPE_CHECKING:
+    from memstore_gnn.explain.explain import Explanation
+    from memstore_gnn.explain.influences import Influence
+
+
+def explain(
+    rollout: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Id of a rollout (its beginning is enough), or the key or id of its query."),
+    ],
+    memory: MemoryOption = "",
+    policy: Annotated[
+        str | None, typer.Option("--policy", show_default=False, help="The policy that wrote the rollout.")
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", show_default=False, help="The run it comes from.")] = None,
+    step: Annotated[int | None, typer.Option("--step", show_default=False, help="Its training step.")] = None,
+    sample: Annotated[int | None, typer.Option("--sample", show_default=False, help="Its sample index.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="ID", show_default=False, help="A reward model of the memory; else the one in use."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows of the table; JSON always has all.")] = 15,
+    write: Annotated[
+        bool, typer.Option("--write", help="Keep the nodes that moved the score in the graph, as INFLUENCED_BY.")
+    ] = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain a score: votes, rollouts, labels and features, each measured by taking it away and scoring again."""
+    with opened(memory, device=device) as store:
+        from memstore_gnn.explain.explain import explain_rollout
+        from memstore_gnn.explain.find import Who
+
+        with watched(as_json) as progress:
+            explained = explain_rollout(
+                store,
+                rollout,
+                Who(policy, run, step, sample),
+                model=model,
+                write=write,
+                device=store.settings.device,
+                progress=progress,
+            )
+    if as_json:
+        print_json(explained.as_json())
+    else:
+        show_explanation(explained, limit)
+
+
+def show_explanation(explained: Explanation, limit: int) -> None:
+    """Print what the model says of the rollout, and what moved that, the largest effects first."""
+    print_facts(
+        {
+            "rollout": explained.rollout,
+            "query": f"{explained.query}  {' '.join(explained.question.split())[:80]}",
+            "answer": f"{explained.answer or 'none'}  ({explained.votes} of {counted(explained.group, 'vote')})",
+            "score": f"{explained.probability:.4f} by {explained.model}",
+            "reward": f"{explained.reward:.4f} ({explained.source})",
+        }
+    )
+    print()
+    print_table(
+        ("effect", "without it", "what", "id", "label", "cosine", "text"),
+        [_cells(one) for one in explained.influences[:limit]],
+    )
+    rest = len(explained.influences) - limit
+    if rest > 0:
+        print(f"and {rest:,} more; --limit shows them")
+    if explained.written is not None:
+        print(f"{counted(explained.written, 'edge')} INFLUENCED_BY written; see: memstore cypher --query influences")
+
+
+def _cells(one: Influence) -> tuple[str | float | None, ...]:
+    what = {
+        "votes": f"{one.taken} votes for" if one.taken > 1 else "1 vote for",
+        "labelled query": f"labelled query ({one.taken})",
+        "labels": f"all {one.taken:,} labels",
+        "features": f"features ({one.taken})",
+    }.get(one.kind, one.kind)
+    return f"{one.effect:+.4f}", f"{one.without:.4f}", what, one.id, one.label, one.similarity, one.text

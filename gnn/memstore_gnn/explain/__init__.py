@@ -1,0 +1,1 @@
+"""Why a rollout has its score: each thing that may have moved it is taken away, and the rollout scored again."""

@@ -1,0 +1,105 @@
+"""Find one rollout of a memory by what a person has at hand: its id, or its query and who wrote it.
+
+Nothing is guessed: where several rollouts fit, the error lists them; where none does, it names what is spelt alike.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+
+from memstore.errors import InputError
+from memstore.snapshot import Snapshot
+from memstore.types import BoolVector, IntVector
+from memstore_gnn.features.groups import query_of_thinkings
+
+SHOWN = 5
+"""Rollouts or names that an error lists."""
+SHORTEST = 6
+"""Characters that the beginning of a rollout's id needs to stand for it."""
+
+
+@dataclass(frozen=True)
+class Who:
+    """What else is known of the rollout; None where it does not matter."""
+
+    policy: str | None = None
+    run: str | None = None
+    step: int | None = None
+    sample_index: int | None = None
+
+    def matches(self, snapshot: Snapshot) -> BoolVector:
+        """bool [T]."""
+        keep = np.ones(snapshot.thinkings.num_rows, np.bool_)
+        for name, value in asdict(self).items():
+            if value is not None:
+                keep &= pc.fill_null(pc.equal(snapshot.thinkings[name], value), False).to_numpy()
+        return keep
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in asdict(self).items() if value is not None)
+
+
+ANYBODY = Who()
+
+
+def find_rollout(snapshot: Snapshot, name: str, who: Who = ANYBODY) -> int:
+    """The row of a rollout among the snapshot's thinkings.
+
+    Args:
+        name: its id or the beginning of it, or its query's id or key.
+        who: which rollout of that query.
+
+    Raises:
+        InputError: no rollout is called so, or several are.
+    """
+    called = _called(snapshot, name)
+    if not len(called):
+        raise InputError(f"the memory has no rollout or query {name!r}{_alike(snapshot, name)}")
+    found = called[who.matches(snapshot)[called]]
+    if len(found) == 1:
+        return int(found[0])
+    if not len(found):
+        raise InputError(f"none of the rollouts of {name!r} has {who}; there are {_listed(snapshot, called)}")
+    raise InputError(
+        f"{len(found)} rollouts are called {name!r}; say which by its policy, run, step or sample, or by its id: "
+        f"{_listed(snapshot, found)}"
+    )
+
+
+def _called(snapshot: Snapshot, name: str) -> IntVector:
+    """Rows of the rollouts that a name may mean, int64."""
+    ids = snapshot.thinkings["id"]
+    exact = np.flatnonzero(pc.equal(ids, name).to_numpy())
+    if len(exact):
+        return exact
+    query = pc.or_(
+        pc.equal(snapshot.queries["id"], name), pc.fill_null(pc.equal(snapshot.queries["key"], name), False)
+    ).to_numpy()
+    rows = np.flatnonzero(query[query_of_thinkings(snapshot)])
+    if len(rows) or len(name) < SHORTEST:
+        return rows
+    return np.flatnonzero(pc.starts_with(ids, name).to_numpy())
+
+
+def _alike(snapshot: Snapshot, name: str) -> str:
+    names = [snapshot.thinkings["id"], snapshot.queries["key"], snapshot.queries["id"]]
+    known = sorted({str(value) for column in names for value in column.to_pylist() if value is not None})
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return "; take an id from `memstore cypher`, or a query's key"
+
+
+def _listed(snapshot: Snapshot, rows: IntVector) -> str:
+    columns = ["id", "policy", "run", "step", "sample_index"]
+    shown = snapshot.thinkings.select(columns).take(rows[:SHOWN]).to_pylist()
+    described = [
+        f"{row['id']} ({Who(row['policy'], row['run'], row['step'], row['sample_index']) or 'nothing else known'})"
+        for row in shown
+    ]
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return ", ".join(described) + more

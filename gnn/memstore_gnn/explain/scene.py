@@ -1,0 +1,123 @@
+"""What a score is made from, and the same with something taken away.
+
+Every variant goes the way that `memstore score` goes: labels are recalled from the memory, the group is read as a
+snapshot, the model predicts. A rollout that is taken away is cut out of its group's snapshot; a label that is taken
+away is hidden before the model recalls the memory.
+
+Invariant: the probability of a variant is what scoring the changed memory would give, not an estimate of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from memstore.snapshot import Snapshot
+from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.explain.families import blind
+from memstore_gnn.features.assemble import read_groups
+from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.loader import some_rollouts, subgraph
+from memstore_gnn.model.inputs import read_target
+from memstore_gnn.model.reward_model import Recollection, RewardModel
+
+
+class Neighbour(NamedTuple):
+    """A labelled node near the rollout or its query: its row in the labelled part, and the cosine."""
+
+    row: int
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One rollout, its group, and the labels that a model may look at.
+
+    Attributes:
+        memory: the queries that have a visible label, with all their rollouts: all that a model recalls.
+        reward: float64 [T of memory], NaN where a label is hidden.
+        group: the rollout's query with all its rollouts.
+        row: the rollout among those of the group.
+    """
+
+    model: RewardModel
+    memory: Snapshot
+    reward: FloatVector
+    recollection: Recollection
+    group: Snapshot
+    row: int
+
+    @property
+    def id(self) -> str:
+        """The rollout's id."""
+        return str(self.group.thinkings["id"][self.row].as_py())
+
+    def probability(self) -> float:
+        """What the model says of the rollout."""
+        return _predicted(self.model, self.group, self.recollection, self.id)
+
+    def without_rollouts(self, gone: BoolVector) -> float:
+        """The probability if these rollouts of the group (bool [G]) were not there."""
+        return _predicted(self.model, some_rollouts(self.group, ~gone), self.recollection, self.id)
+
+    def without_labels(self, gone: BoolVector) -> float:
+        """The probability if these labels (bool [T of memory]) were not known."""
+        recollection = self.model.recall(self.memory, np.where(gone, np.nan, self.reward))
+        return _predicted(self.model, self.group, recollection, self.id)
+
+    def without_family(self, family: str) -> float:
+        """The probability if these features of the group were all as in the mean; see `families`."""
+        return _predicted(blind(self.model, family), self.group, self.recollection, self.id)
+
+    def near(self) -> tuple[list[Neighbour], list[Neighbour]]:
+        """The labelled queries near the rollout's query and the labelled rollouts near itself, nearest first."""
+        part = self.recollection.part
+        target = read_target(self.group, part)
+        found = []
+        for near, row, labelled in (
+            (target.near_query, 0, part.queries.row),
+            (target.near_thinking, self.row, part.thinkings.row),
+        ):
+            present = np.flatnonzero(near.present[row])
+            nodes = [
+                Neighbour(int(labelled[near.position[row, place]]), float(near.cosine[row, place])) for place in present
+            ]
+            found.append(sorted(nodes, key=lambda node: (-node.cosine, node.row)))
+        return found[0], found[1]
+
+    @property
+    def query_of(self) -> IntVector:
+        """int64 [T of memory]: the query of each rollout of the labelled part."""
+        return query_of_thinkings(self.memory)
+
+
+def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinking: int) -> Scene:
+    """The scene of a rollout of a memory.
+
+    Args:
+        reward: float64 [T], the labels that the model may look at, NaN elsewhere.
+        thinking: the rollout's row.
+
+    Raises:
+        ModelError: the model does not fit the memory.
+    """
+    model.check(snapshot)
+    query = query_of_thinkings(snapshot)
+    ids = snapshot.queries["id"].to_numpy()
+    known = np.isfinite(reward)
+    labelled = np.zeros(len(ids), np.bool_)
+    labelled[query[known]] = True
+    memory = subgraph(snapshot, ids[labelled].tolist())
+    # Read once here: every recall of the part takes its rows from it.
+    read_groups(memory)
+    inside = reward[labelled[query]]
+    group = subgraph(snapshot, [ids[query[thinking]]])
+    row = int(np.flatnonzero(np.flatnonzero(query == query[thinking]) == thinking)[0])
+    return Scene(model, memory, inside, model.recall(memory, inside), group, row)
+
+
+def _predicted(model: RewardModel, group: Snapshot, recollection: Recollection, rollout: str) -> float:
+    row = group.thinkings["id"].to_pylist().index(rollout)
+    return float(model.predict(group, recollection)[row])
