@@ -36,10 +36,12 @@ from memstore_cli.models import models
 from memstore_cli.profiles import profiles
 from memstore_cli.restore import restore
 from memstore_cli.score import score
+from memstore_cli.serve import serve
 from memstore_cli.snapshot import snapshot
 from memstore_cli.stats import stats
 from memstore_cli.train import train
 from memstore_cli.verify import verify
+from memstore_cli.verl import verl_app
 
 INTERRUPTED = 130
 """Exit code of Ctrl-C; Typer answers a KeyboardInterrupt with the same."""
@@ -56,6 +58,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Fill": (ingest, link, label),
     "Look": (stats, cypher, verify, profiles),
     "Predict rewards": (train, score, explain, evaluate, models),
+    "Use": (serve,),
     "Keep": (snapshot, restore),
     "Try": (demo,),
 }
@@ -64,6 +67,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, verbs in VERBS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
+app.add_typer(verl_app, name="verl", rich_help_panel="Use")
 
 
 def _print_version(wanted: bool) -> None:

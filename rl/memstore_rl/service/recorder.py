@@ -44,6 +44,8 @@ class Pace:
     """Wait so long between two rounds, so that a round is worth its transaction."""
     link_idle_s: float = 60.0
     """Link what is new when nothing has come for so long."""
+    refresh_s: float | None = None
+    """Have the scorer read what was recorded when it read the memory so long ago; None: it keeps to its start."""
 
 
 class Recorder:
@@ -55,6 +57,7 @@ class Recorder:
         journal: Journal,
         *,
         settle: Callable[[], int],
+        refresh: Callable[[], None] | None = None,
         pace: Pace | None = None,
         on_recorded: Callable[[int], None] | None = None,
         on_failure: Callable[[], None] | None = None,
@@ -63,17 +66,19 @@ class Recorder:
 
         Args:
             settle: makes the vectors of what was scored durable, so that the ingest need not embed.
+            refresh: has the scorer read the memory anew.
         """
         self._memory = memory
         self._journal = journal
         self._settle = settle
+        self._refresh = refresh
         self._pace = pace or Pace()
         self._on_recorded = on_recorded
         self._on_failure = on_failure
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memstore-record", daemon=True)
-        self._last_work = time.monotonic()
-        self._unlinked = False
+        self._last_work = self._last_refresh = time.monotonic()
+        self._unlinked = self._unread = False
 
     def start(self) -> None:
         """Begin."""
@@ -104,7 +109,8 @@ class Recorder:
         self._score(entries)
         self._journal.remove(entries)
         file.unlink()
-        self._unlinked = self._unlinked or summary.added > 0
+        if summary.added or summary.changed:
+            self._unlinked = self._unread = True
         return len(entries)
 
     def _score(self, entries: Sequence[Entry]) -> None:
@@ -131,13 +137,18 @@ class Recorder:
             stopping = self._stopping.is_set()
             try:
                 written = self.round()
-                if not written and not stopping:
-                    self._link_when_idle()
-            except MemstoreError as error:
+                if not stopping:
+                    self._keep_up()
+            except Exception as error:
+                # A bug ends here too: the journal holds everything, and a recorder that died would be noticed by nobody.
                 failures += 1
                 if self._on_failure is not None:
                     self._on_failure()
-                logger.error("what was scored could not be written to the memory yet: %s", error)
+                logger.error(
+                    "what was scored could not be written to the memory yet: %s",
+                    error,
+                    exc_info=not isinstance(error, MemstoreError),
+                )
                 if stopping:
                     return
                 self._stopping.wait(min(_LONGEST_WAIT_S, 2.0**failures))
@@ -152,10 +163,15 @@ class Recorder:
             if written < ROUND_ENTRIES:
                 self._stopping.wait(self._pace.gather_s)
 
-    def _link_when_idle(self) -> None:
-        if self._unlinked and time.monotonic() - self._last_work >= self._pace.link_idle_s:
+    def _keep_up(self) -> None:
+        """Link, and have the scorer read, what was recorded, when it is time to."""
+        now, pace = time.monotonic(), self._pace
+        if self._unlinked and not len(self._journal) and now - self._last_work >= pace.link_idle_s:
             self._memory.link()
             self._unlinked = False
+        if self._unread and self._refresh and pace.refresh_s is not None and now - self._last_refresh >= pace.refresh_s:
+            self._refresh()
+            self._unread, self._last_refresh = False, time.monotonic()
 
 
 def rollout_id(row: str) -> str:

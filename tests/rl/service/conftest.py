@@ -1,0 +1,95 @@
+"""A scorer whose rewards can be told from what it was asked, and services over it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from memstore.errors import InputError
+from memstore_rl.rewards import Group, Query, Reward, Rollout
+from memstore_rl.service.app import make_app
+from memstore_rl.service.journal import Journal
+from memstore_rl.service.service import RewardService
+
+
+class LengthScorer:
+    """Gives each rollout the length of its response; stops where it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.pause_s = 0.0
+        self.broken = ""
+
+    def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
+        self.batches.append(len(groups))
+        time.sleep(self.pause_s)
+        if any(group.query.text == self.broken for group in groups):
+            raise InputError(f"the query {self.broken!r} cannot be scored")
+        return [[self._reward(group, rollout) for rollout in group.rollouts] for group in groups]
+
+    def _reward(self, group: Group, rollout: Rollout) -> Reward:
+        size, length = len(group.rollouts), len(rollout.response or "")
+        short = group.expected is not None and size < group.expected
+        gold = group.query.labelled
+        return Reward(
+            value=float(length),
+            source="ground_truth" if gold else "predicted",
+            probability=None if gold else 1 / (1 + length),
+            group_size=size,
+            short=short,
+            model=None if gold else "m1",
+            known=False,
+            latency_s=0.0,
+        )
+
+
+@pytest.fixture
+def scorer() -> LengthScorer:
+    return LengthScorer()
+
+
+@pytest.fixture
+def make_group() -> Callable[..., Group]:
+    """A group of a query, with responses of the lengths asked for."""
+
+    def make(text: str = "what is 1 + 1?", lengths: Sequence[int] = (3, 5), **options: object) -> Group:
+        gold = options.pop("gold", None)
+        query = Query(text, dataset="sums", domain="math", gold=gold)  # type: ignore[arg-type]
+        rollouts = [Rollout(response="x" * length, run="run-1", step=1, policy="p") for length in lengths]
+        return Group(query, rollouts, **options)  # type: ignore[arg-type]
+
+    return make
+
+
+Served = Callable[..., "contextlib.AbstractContextManager[str]"]
+
+
+@pytest.fixture
+def served(scorer: LengthScorer, tmp_path: Path) -> Served:
+    """Serve the scorer on a free port of loopback; the address."""
+
+    @contextlib.contextmanager
+    def serve(*, token: str | None = None, port: int = 0, **options: int) -> Iterator[str]:
+        journal = Journal(tmp_path / "journal.sqlite")
+        service = RewardService(scorer, journal, **options)
+        app = make_app(service, token=SecretStr(token) if token else None, info={"model": "m1"})
+        listener = socket.create_server(("127.0.0.1", port))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            journal.close()
+
+    return serve

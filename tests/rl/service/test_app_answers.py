@@ -1,0 +1,179 @@
+"""The HTTP face: rewards come back, what is wrong is one sentence with the right status, the service stays up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from memstore_rl.rewards import Group
+from memstore_rl.service import wire
+from memstore_rl.service.app import OPEN_ROUTES
+
+Served = Callable[..., AbstractContextManager[str]]
+QUESTION: dict[str, Any] = {"query": {"text": "1 + 1?"}, "rollouts": [{"response": "2"}, {"answer": "3"}]}
+
+
+def test_rewards_come_back_in_order_and_are_remembered_once(served: Served, make_group: Callable[..., Group]) -> None:
+    groups = [make_group("a?", (1, 2, 3)), make_group("b?", (7,), expected=2, gold="4")]
+    with served() as endpoint:
+        answers = [
+            wire.from_json(httpx.post(f"{endpoint}/v1/score", content=wire.request_json(groups, record=True)).content)
+            for _ in range(2)
+        ]
+        metrics = httpx.get(f"{endpoint}/metrics").text
+    for answer in answers:
+        assert [[reward.value for reward in rewards] for rewards in answer.rewards] == [[1, 2, 3], [7]]
+        assert [rewards[0].source for rewards in answer.rewards] == ["predicted", "ground_truth"]
+    assert [answer.recorded for answer in answers] == [4, 0]
+    counts = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+    assert counts['memstore_rewards_total{source="predicted"}'] == "6.0"
+    assert counts['memstore_rewards_total{source="ground_truth"}'] == "2.0"
+    assert counts["memstore_short_groups_total"] == "2.0"
+    assert counts["memstore_journal_entries"] == "4.0"
+    assert counts['memstore_requests_total{status="200"}'] == "2.0"
+
+
+def test_what_is_not_to_be_remembered_is_not(served: Served, make_group: Callable[..., Group]) -> None:
+    with served() as endpoint:
+        body = wire.request_json([make_group()], record=False)
+        assert wire.from_json(httpx.post(f"{endpoint}/v1/score", content=body).content).recorded == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rollouts": []}, "groups.0.rollouts"),
+        ({"rollouts": [{"thinking": "hm"}]}, "a response, or an answer"),
+        ({"rollouts": [{"response": "x", "reward": 1}]}, "groups.0.rollouts.0.reward"),
+        ({"query": {"text": " \n "}}, "groups.0.query.text"),
+        ({"query": {"text": "?", "domain": "maths"}}, "groups.0.query.domain"),
+        ({"query": {"text": "?", "golden": "4"}}, "groups.0.query.golden"),
+        ({"expected": 0}, "groups.0.expected"),
+        ({"mode": "orakel"}, "groups.0.mode"),
+        ({"rollouts": [{"response": "x", "step": 2**63}]}, "groups.0.rollouts.0.step"),
+        ({"rollouts": [{"response": "x", "sample_index": -1}]}, "groups.0.rollouts.0.sample_index"),
+        ({"rollouts": [{"response": "x" * (wire.MAX_TEXT + 1)}]}, "groups.0.rollouts.0.response"),
+    ],
+)
+def test_what_is_wrong_is_named(served: Served, change: dict[str, Any], told: str) -> None:
+    with served() as endpoint:
+        answer = httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION | change]})
+    assert answer.status_code == 422
+    assert told in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"groups": 3}', b"\xff\xfe", b'{"groups": "\\ud800"}', b"[" * 100_000, b"1e400", b"NaN"],
+)
+def test_what_is_no_request(served: Served, content: bytes) -> None:
+    with served() as endpoint:
+        answer = httpx.post(f"{endpoint}/v1/score", content=content)
+        assert (answer.status_code, list(answer.json())) == (422, ["error"])
+        assert httpx.get(f"{endpoint}/health/ready").status_code == 200
+
+
+def test_a_group_that_cannot_be_scored_does_not_take_others_with_it(served: Served, scorer: Any) -> None:
+    scorer.broken = "broken"
+    with served() as endpoint:
+        broken = httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION | {"query": {"text": "broken"}}]})
+        good = httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION]})
+    assert (broken.status_code, broken.json()) == (422, {"error": "the query 'broken' cannot be scored"})
+    assert good.status_code == 200
+
+
+def test_a_body_that_is_too_long(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_BODY", 2**20)
+    with served() as endpoint:
+        answer = httpx.post(f"{endpoint}/v1/score", content=(b" " * 2**16 for _ in range(100)))
+    assert answer.status_code == 413
+    assert "1 MiB" in answer.json()["error"]
+
+
+def test_too_much_at_once_is_told_to_come_again(served: Served, scorer: Any) -> None:
+    scorer.pause_s = 0.5
+    with served(max_batch=2, max_waiting=2) as endpoint, httpx.Client() as client, ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(client.post, f"{endpoint}/v1/score", json={"groups": [QUESTION]}) for _ in range(12)]
+        answers = [one.result() for one in asked]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert refused
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert all(float(answer.headers["retry-after"]) > 0 for answer in refused)
+
+
+def test_a_token_is_asked_for(served: Served) -> None:
+    with served(token="secret-1") as endpoint:
+        for given in ({}, {"Authorization": "Bearer secret-2"}, {"Authorization": "secret-1"}):
+            answer = httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION]}, headers=given)
+            assert answer.status_code == 401
+            assert "secret" not in answer.text
+        assert httpx.get(f"{endpoint}/metrics").status_code == 401
+        assert [httpx.get(endpoint + route).status_code for route in OPEN_ROUTES] == [200, 200]
+        good = {"Authorization": "Bearer secret-1"}
+        assert httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION]}, headers=good).status_code == 200
+        assert httpx.get(f"{endpoint}/v1/info", headers=good).json() == {"model": "m1"}
+
+
+def test_routes_that_there_are_not(served: Served) -> None:
+    with served() as endpoint:
+        assert "POST /v1/score" in httpx.get(f"{endpoint}/score").json()["error"]
+        assert httpx.get(f"{endpoint}/v1/score").status_code == 405
+
+
+def test_the_document_describes_the_body(served: Served) -> None:
+    with served() as endpoint:
+        document = httpx.get(f"{endpoint}/openapi.json").json()
+    schema = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    reference = schema["properties"]["groups"]["items"]["$ref"]
+    assert reference.rsplit("/", 1)[1] in document["components"]["schemas"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+)
+texts = st.text(max_size=20)
+near_requests = st.fixed_dictionaries(
+    {
+        "groups": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "query": st.fixed_dictionaries(
+                        {"text": texts}, optional={"gold": texts, "domain": texts, "x": json_values}
+                    ),
+                    "rollouts": st.lists(
+                        st.fixed_dictionaries(
+                            {}, optional={"response": texts, "step": st.integers(), "answer": json_values}
+                        ),
+                        max_size=3,
+                    ),
+                },
+                optional={"expected": st.integers(), "mode": texts, "record": json_values},
+            ),
+            max_size=3,
+        )
+    }
+)
+
+
+def test_whatever_is_sent_the_answer_is_a_sentence_or_rewards(served: Served) -> None:
+    with served() as endpoint, httpx.Client() as client:
+
+        @given(json_values | near_requests)
+        @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+        def send(document: object) -> None:
+            answer = client.post(f"{endpoint}/v1/score", content=json.dumps(document))
+            assert answer.status_code in (200, 422)
+            assert list(answer.json()) == (["rewards", "recorded"] if answer.status_code == 200 else ["error"])
+
+        send()
+        assert client.get(f"{endpoint}/health/live").status_code == 200

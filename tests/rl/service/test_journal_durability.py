@@ -1,0 +1,100 @@
+"""What the journal took is there after a kill; nothing is in it twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memstore.errors import CorruptStoreError, StoreError, StoreFullError
+from memstore_rl.service.journal import Entry, Journal
+
+WRITER = """
+import sys
+from pathlib import Path
+from memstore_rl.service.journal import Entry, Journal
+journal = Journal(Path(sys.argv[1]))
+for number in range(int(sys.argv[2]), 1_000_000):
+    journal.append([Entry(f"k{number}-{part}", "{}", "m1", 0.5, 0.5) for part in range(8)])
+    print(number, flush=True)
+"""
+
+
+def entry(key: str) -> Entry:
+    return Entry(key, f'{{"key": "{key}"}}', "m1", 0.25, 0.5)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=5), max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_each_key_is_held_once_in_the_order_it_came(tmp_path_factory: pytest.TempPathFactory, calls: list) -> None:
+    journal = Journal(tmp_path_factory.mktemp("journal") / "journal.sqlite")
+    expected: list[str] = []
+    for keys in calls:
+        new = list(dict.fromkeys(key for key in keys if key not in expected))
+        assert journal.append([entry(key) for key in keys]) == len(new)
+        expected += new
+    assert [held.key for held in journal.oldest(100)] == expected
+    assert len(journal) == len(expected)
+    journal.close()
+
+
+def test_what_is_removed_is_gone_and_the_rest_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "journal.sqlite"
+    journal = Journal(path)
+    journal.append([entry(key) for key in "abcd"])
+    journal.remove([entry("b"), entry("c"), entry("not there")])
+    assert len(journal) == 2
+    journal.close()
+    again = Journal(path)
+    assert again.oldest(10) == [entry("a"), entry("d")]
+    assert len(again) == 2
+    again.close()
+
+
+def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    path, chance, acknowledged = tmp_path / "journal.sqlite", random.Random(5), -1
+    for _ in range(4):
+        command = [sys.executable, "-c", WRITER, str(path), str(acknowledged + 1)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun
+            time.sleep(chance.uniform(0.01, 0.2))
+            os.kill(process.pid, signal.SIGKILL)
+            lines = process.stdout.read().split()
+        acknowledged = max([acknowledged + 1, *map(int, lines)])
+        journal = Journal(path)
+        keys = {held.key for held in journal.oldest(10_000_000)}
+        journal.close()
+        assert {f"k{number}-{part}" for number in range(acknowledged + 1) for part in range(8)} <= keys
+        assert len(keys) % 8 == 0  # a call is there whole or not at all
+
+
+def test_a_file_that_is_none_and_one_that_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(CorruptStoreError, match=str(path)):
+        Journal(path)
+    path.unlink()
+    journal = Journal(path)
+    journal.close()
+    with pytest.raises(StoreError, match="failed"):
+        journal.append([entry("a")])
+
+
+def test_no_space_takes_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.append([entry("a")])
+    journal._connection.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StoreFullError, match="no space"):
+        journal.append([Entry(f"k{number}", "x" * 5000, None, None, None) for number in range(100)])
+    assert [held.key for held in journal.oldest(10)] == ["a"]
+    assert len(journal) == 1
+    journal.close()

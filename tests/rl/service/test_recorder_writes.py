@@ -1,0 +1,207 @@
+"""What was scored becomes part of the memory: once, with its label or score, whatever fails on the way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from memstore.errors import StoreError
+from memstore.memory import Memory
+from memstore.testing.embedder import HashEmbedder
+from memstore_rl.rewards import Group, Query, Reward, Rollout
+from memstore_rl.service import recorder as module
+from memstore_rl.service.journal import Journal
+from memstore_rl.service.recorder import Pace, Recorder
+from memstore_rl.service.service import entries_of
+from memstore_rl.service.texts import TextVectors
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Memory]:
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
+        yield memory
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "service" / "journal.sqlite")
+    yield journal
+    journal.close()
+
+
+def scored(number: int, *, gold: str | None = None) -> tuple[Group, list[Reward]]:
+    """A group of two rollouts and what was said of them."""
+    query = Query(f"what is {number} + 1?", dataset="sums", key=str(number), domain="math", gold=gold)
+    rollouts = [Rollout(response=f"#### {number + place}", run="grpo", step=3, policy="p") for place in (1, 2)]
+    values = (1.0, 0.0) if gold else (0.75, 0.25)
+    said = {"group_size": 2, "short": False, "known": False, "latency_s": 0.0}
+    if gold:
+        rewards = [Reward(value, "ground_truth", None, model=None, **said) for value in values]
+    else:
+        rewards = [Reward(value, "predicted", value, model="m1", **said) for value in values]
+    return Group(query, rollouts), rewards
+
+
+def rows(memory: Memory, query: str) -> list[tuple[object, ...]]:
+    return sorted(memory.cypher(query).rows)
+
+
+SCORES = (
+    "MATCH (q:Query)-[:GENERATES]->(t:Thinking)-[s:SCORED_BY]->(m:RewardModel) "
+    "RETURN q.key, t.step, t.sample_index, s.probability, m.id"
+)
+LABELS = (
+    "MATCH (q:Query)-[:GENERATES]->(t:Thinking) WHERE t.reward IS NOT NULL "
+    "RETURN q.key, q.gold, t.sample_index, t.reward, t.reward_source"
+)
+
+
+def test_labels_and_scores_are_written_once(memory: Memory, journal: Journal) -> None:
+    recorder = Recorder(memory, journal, settle=TextVectors(memory.embedder, memory.cache).settle)
+    for _ in range(2):
+        for number, gold in ((1, None), (2, "3")):
+            journal.append(entries_of(*scored(number, gold=gold)))
+        assert recorder.round() == 4
+        assert len(journal) == 0
+        assert rows(memory, SCORES) == [("1", 3, 0, 0.75, "m1"), ("1", 3, 1, 0.25, "m1")]
+        assert rows(memory, LABELS) == [("2", "3", 0, 1.0, "ground_truth"), ("2", "3", 1, 0.0, "ground_truth")]
+        assert rows(memory, "MATCH (r:Run)-[:PRODUCED]->(t:Thinking) RETURN r.name, count(t)") == [("grpo", 4)]
+    assert not list(journal.path.parent.glob("*.jsonl"))
+    assert memory.verify().ok is False  # not linked yet, and nothing else
+    memory.link()
+    assert memory.verify().ok
+
+
+def test_killed_between_memory_and_journal_adds_nothing_twice(
+    memory: Memory, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(memory, journal, settle=lambda: 0)
+    journal.append(entries_of(*scored(1)))
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "remove", lambda self, entries: (_ for _ in ()).throw(StoreError("killed here")))
+        with pytest.raises(StoreError, match="killed here"):
+            recorder.round()
+    before = rows(memory, SCORES)
+    assert len(before) == len(journal) == 2
+    assert recorder.round() == 2
+    assert rows(memory, SCORES) == before
+    assert len(journal) == 0
+
+
+def test_a_memory_that_fails_is_tried_again(
+    memory: Memory, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[None] = []
+    recorded: list[int] = []
+    ingest, tries = memory.ingest, 0
+
+    def sometimes(*given: object, **options: object) -> object:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise StoreError("the server is away")
+        return ingest(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(memory, "ingest", sometimes)
+    recorder = Recorder(
+        memory,
+        journal,
+        settle=lambda: 0,
+        pace=Pace(gather_s=0.05, link_idle_s=0.0),
+        on_recorded=recorded.append,
+        on_failure=lambda: failures.append(None),
+    )
+    journal.append(entries_of(*scored(1)))
+    recorder.start()
+    wait_until(lambda: recorded == [2])
+    wait_until(lambda: memory.verify().ok)  # it links when nothing comes any more
+    assert recorder.stop(20) == 0
+    assert len(failures) == 1
+    assert "the server is away" in caplog.text
+
+
+def test_a_stop_writes_what_waits(memory: Memory, journal: Journal) -> None:
+    recorder = Recorder(memory, journal, settle=lambda: 0, pace=Pace(gather_s=30))
+    recorder.start()
+    for number in range(5):
+        journal.append(entries_of(*scored(number)))
+    assert recorder.stop(20) == 0
+    assert len(rows(memory, SCORES)) == 10
+
+
+def test_the_scorer_reads_what_was_recorded(memory: Memory, journal: Journal) -> None:
+    seen: list[int] = []
+    recorder = Recorder(
+        memory,
+        journal,
+        settle=lambda: 0,
+        refresh=lambda: seen.append(len(rows(memory, SCORES))),
+        pace=Pace(gather_s=0.05, refresh_s=0.2),
+    )
+    recorder.start()
+    journal.append(entries_of(*scored(1)))
+    wait_until(lambda: seen == [2])
+    recorder.stop(20)
+    assert seen == [2]  # not again when nothing came
+
+
+def test_a_contradicting_label_is_in_the_rejects_and_not_in_the_way(
+    memory: Memory, journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    group, rewards = scored(2, gold="3")
+    journal.append(entries_of(group, rewards))
+    recorder = Recorder(memory, journal, settle=lambda: 0)
+    recorder.round()
+    journal.append(entries_of(group, rewards[::-1]))  # the verifier changed its mind
+    journal.append(entries_of(*scored(1)))
+    assert recorder.round() == 4
+    assert len(journal) == 0
+    [rejects] = memory.rejects_folder.glob("service-*.rejects.jsonl")
+    assert len(rejects.read_text().splitlines()) == 2
+    assert rejects.name in caplog.text
+    assert len(rows(memory, SCORES)) == 2
+
+
+def test_texts_are_embedded_once(memory: Memory, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder, asked = memory.embedder, []
+    embed = embedder.embed
+    monkeypatch.setattr(embedder, "embed", lambda texts, progress=None: asked.extend(texts) or embed(texts, progress))
+    texts = TextVectors(embedder, memory.cache)
+    wanted = ["what is 1 + 1?", "other", "what is 1 + 1?"]
+    first = texts.embed(wanted)
+    assert (texts.embed(wanted) == first).all()
+    assert sorted(asked) == sorted(set(wanted))
+    journal.append(entries_of(*scored(1)))
+    Recorder(memory, journal, settle=texts.settle).round()
+    assert len(asked) == len(set(asked))
+    assert (texts.embed(wanted) == first).all()
+    assert texts.settle() == 0
+
+
+def test_vectors_that_wait_are_bounded(memory: Memory) -> None:
+    texts = TextVectors(memory.embedder, memory.cache, kept=3)
+    for number in range(10):
+        texts.embed([f"text {number}"])
+    assert texts.settle() == 3
+
+
+def test_the_id_of_a_row_is_that_of_the_ingest(memory: Memory, tmp_path: Path) -> None:
+    group, rewards = scored(1)
+    entries = entries_of(group, rewards)
+    file = tmp_path / "elsewhere.jsonl"
+    file.write_text("\n".join(entry.row for entry in entries))
+    memory.ingest([file])
+    ids = {module.rollout_id(entry.row) for entry in entries}
+    assert ids == {row[0] for row in rows(memory, "MATCH (t:Thinking) RETURN t.id")}
+    assert all(json.loads(entry.row)["run"] == "grpo" for entry in entries)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.05)

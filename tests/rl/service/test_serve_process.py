@@ -1,0 +1,177 @@
+"""The service as a process: kill -9 loses nothing that was acknowledged, a stop answers first, one memory has one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from memstore.errors import InputError
+from memstore.memory import Memory
+from memstore.testing.embedder import HashEmbedder
+from memstore_rl.rewards import Group, Query, Rollout
+from memstore_rl.service.client import RewardClient
+from memstore_rl.service.serve import check_address
+
+# Ground truth alone, and vectors by hash: what is tested is the process, and it starts in a second or two.
+PROGRAM = """
+import sys
+from memstore.memory import Memory
+from memstore.testing.embedder import HashEmbedder
+from memstore_rl.service.recorder import Pace
+from memstore_rl.service.serve import ServeOptions, serve
+with Memory.open(sys.argv[1], create=True, embedder=HashEmbedder()) as memory:
+    options = ServeOptions(port=int(sys.argv[2]), mode="budget", pace=Pace(gather_s=0.2))
+    serve(memory, options, on_ready=lambda endpoint: print(endpoint, flush=True))
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A service that can be killed and started again at its address."""
+
+    def __init__(self, memory: Path, port: int) -> None:
+        self.command = [sys.executable, "-c", PROGRAM, str(memory), str(port)]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.endpoint = self.process.stdout.readline().strip()
+        assert self.endpoint, self.process.communicate()[1]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def stop(self) -> tuple[int, str]:
+        self.process.send_signal(signal.SIGTERM)
+        _, log = self.process.communicate(timeout=60)
+        return self.process.returncode, log
+
+
+@pytest.fixture
+def process(tmp_path: Path, port: int) -> Iterator[Process]:
+    process = Process(tmp_path / "memory", port)
+    yield process
+    if process.process.poll() is None:
+        process.kill()
+
+
+def group(number: int) -> Group:
+    query = Query(f"what is {number} + 1?", dataset="sums", domain="math", gold=str(number + 1))
+    rollouts = [Rollout(response=f"#### {number + place}", run="load", step=number, policy="p") for place in range(4)]
+    return Group(query, rollouts)
+
+
+def test_killed_under_load_nothing_acknowledged_is_lost(process: Process, tmp_path: Path) -> None:
+    acknowledged: list[int] = []
+    wrong: list[object] = []
+    numbers, stop = iter(range(1_000_000)), threading.Event()
+
+    def ask() -> None:
+        with RewardClient(process.endpoint, deadline_s=200) as client:
+            while not stop.is_set():
+                number = next(numbers)
+                try:
+                    values = [reward.value for reward in client.score_group(group(number))]
+                except Exception as error:
+                    wrong.append(error)
+                    return
+                if values != [0.0, 1.0, 0.0, 0.0]:
+                    wrong.append(values)
+                acknowledged.append(number)
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for pause in (0.7, 1.1, 0.4):
+        time.sleep(pause)
+        process.kill()
+        process.start()
+    time.sleep(0.5)
+    stop.set()
+    for client in clients:
+        client.join(60)
+    code, _ = process.stop()
+    assert code == 0
+    assert wrong == []
+    assert len(acknowledged) > 10
+    with Memory.open(tmp_path / "memory", embedder=HashEmbedder()) as memory:
+        found = list(memory.cypher("MATCH (t:Thinking) RETURN t.step, t.sample_index, t.reward").rows)
+    expected = {(number, place, float(place == 1)) for number in acknowledged for place in range(4)}
+    assert expected <= set(found)
+    assert len(found) == len(set(found))
+
+
+def test_a_stop_leaves_nothing_in_the_journal_and_no_traceback(process: Process) -> None:
+    with RewardClient(process.endpoint) as client:
+        client.score_groups([group(number) for number in range(20)])
+    code, log = process.stop()
+    assert code == 0
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert lines[-1]["left_in_journal"] == 0
+    assert all("traceback" not in line for line in lines)
+
+
+def test_a_second_service_on_one_memory_is_refused(process: Process, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "memory"), "0"]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert second.returncode != 0
+    last = second.stderr.strip().splitlines()[-1]
+    assert f"process {process.process.pid}" in last
+    assert "memstore serve" in last
+
+
+def test_a_port_in_use(process: Process, tmp_path: Path) -> None:
+    port = process.endpoint.rsplit(":", 1)[1]
+    second = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "other"), port], capture_output=True, text=True, timeout=60
+    )
+    assert second.returncode != 0
+    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr.strip().splitlines()[-1]
+
+
+def test_the_process_owns_no_more_than_its_memory(process: Process) -> None:
+    """It listens on loopback alone."""
+    inodes = set()
+    for handle in Path(f"/proc/{process.process.pid}/fd").iterdir():
+        target = os.readlink(handle)
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process.process.pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                listening.append(fields[1].split(":")[0])
+    assert set(listening) == {"0100007F"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "somewhere.example"])
+def test_an_address_that_is_not_loopback_needs_a_token(host: str) -> None:
+    with pytest.raises(InputError, match="MEMSTORE_SERVICE_TOKEN"):
+        check_address(host, None)
+    check_address(host, SecretStr("x"))
+    with pytest.raises(InputError, match="empty"):
+        check_address(host, SecretStr(" "))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_loopback_needs_none(host: str) -> None:
+    check_address(host, None)
