@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from sklearn.utils import murmurhash3_32
 
-from memstore.types import IntVector
+from memstore.types import BoolVector, IntVector
 
 _TOKEN = re.compile(r"[A-Za-z]+|[^\sA-Za-z0-9]|\n|\d")
 MOST = 4_000_000
@@ -31,7 +31,7 @@ class Words:
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
         self._lock = threading.Lock()
-        self._clear()
+        self._held = _Held(buckets)
 
     def count(self, texts: Sequence[str]) -> csr_matrix:
         """Counts of words and pairs of neighbours, float64 [T, buckets], each row's buckets in order."""
@@ -40,51 +40,47 @@ class Words:
         owner = np.repeat(np.arange(len(tokens)), length)
         inside = owner[1:] == owner[:-1]
         with self._lock:
-            if len(self._pair_codes) > MOST:
-                self._clear()
-            code = np.fromiter(map(self._known.__getitem__, chain.from_iterable(tokens)), np.int64, len(owner))
-            pair = (code[:-1] << 32 | code[1:])[inside]
-            bucket = np.concatenate((np.asarray(self._buckets, np.int64)[code], self._pair_buckets(pair)))
+            if len(self._held.pairs) > MOST:
+                self._held = _Held(self.buckets)
+            bucket = self._held.buckets_of(list(chain.from_iterable(tokens)), inside)
         row = np.concatenate((owner, owner[1:][inside]))
         counts = csr_matrix((np.ones(len(row)), (row, bucket)), shape=(len(tokens), self.buckets))
         counts.sort_indices()
         return counts
 
-    def _pair_buckets(self, pair: IntVector) -> IntVector:
-        place, distinct = pd.factorize(pair)
-        at = self._pair_codes.get_indexer(distinct)
-        new = distinct[at < 0]
-        if len(new):
-            words = self._words
-            made = [self._bucket(f"{words[code >> 32]} {words[code & 0xFFFFFFFF]}") for code in new.tolist()]
-            at[at < 0] = np.arange(len(new)) + len(self._pair_codes)
-            self._pair_codes = self._pair_codes.append(pd.Index(new))
-            self._pairs = np.concatenate((self._pairs, np.array(made, np.int64)))
-        return np.asarray(self._pairs[at][place], np.int64)
 
-    def _bucket(self, text: str) -> int:
-        return abs(int(murmurhash3_32(text, seed=0))) % self.buckets
+class _Held(dict[str, int]):
+    """What was hashed: the code of each word (an unknown one gets the next), and the bucket of each pair of codes."""
 
-    def _clear(self) -> None:
-        self._known = _Codes(self)
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self._count = buckets
         self._words: list[str] = []
         self._buckets: list[int] = []
-        self._pair_codes: Any = pd.Index(np.zeros(0, np.int64))
-        self._pairs: IntVector = np.zeros(0, np.int64)
+        self.pairs: Any = pd.Index(np.zeros(0, np.int64))
+        self._pair_buckets: IntVector = np.zeros(0, np.int64)
 
-    def _add(self, word: str) -> int:
-        self._words.append(word)
-        self._buckets.append(self._bucket(word))
-        return len(self._words) - 1
+    def buckets_of(self, tokens: list[str], inside: BoolVector) -> IntVector:
+        """Buckets of the words, then of the pairs; `inside` (bool [N - 1]) tells which neighbours are of one text."""
+        code = np.fromiter(map(self.__getitem__, tokens), np.int64, len(tokens))
+        place, distinct = pd.factorize((code[:-1] << 32 | code[1:])[inside])
+        at = self.pairs.get_indexer(distinct)
+        self._add_pairs(distinct[at < 0])
+        at[at < 0] = np.arange(len(self.pairs) - int((at < 0).sum()), len(self.pairs))
+        return np.concatenate((np.array(self._buckets, np.int64)[code], self._pair_buckets[at[place]]))
 
+    def _add_pairs(self, pairs: IntVector) -> None:
+        if len(pairs):
+            words = self._words
+            made = [self._bucket(f"{words[code >> 32]} {words[code & 0xFFFFFFFF]}") for code in pairs.tolist()]
+            self.pairs = self.pairs.append(pd.Index(pairs))
+            self._pair_buckets = np.concatenate((self._pair_buckets, np.array(made, np.int64)))
 
-class _Codes(dict[str, int]):
-    """The code of a word; an unknown one gets the next."""
-
-    def __init__(self, words: Words) -> None:
-        super().__init__()
-        self._words = words
+    def _bucket(self, text: str) -> int:
+        return abs(int(murmurhash3_32(text, seed=0))) % self._count
 
     def __missing__(self, word: str) -> int:
-        code = self[word] = self._words._add(word)
+        code = self[word] = len(self._words)
+        self._words.append(word)
+        self._buckets.append(self._bucket(word))
         return code
