@@ -1,4 +1,4 @@
-// What moved a model's score of this rollout, and by how much? As `memstore explain --write` has measured it.
+// What moved a model's score of this rollout, as `memstore explain --write` has measured it, and by how much?
 // $rollout = ""
 // $limit = 20
 MATCH (t:Thinking)-[i:INFLUENCED_BY]->(n)
