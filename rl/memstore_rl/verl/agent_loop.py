@@ -126,4 +126,5 @@ class GroupAgentLoopManager(AgentLoopManagerTQ):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         settings = hook_settings(self.config)
         self.agent_loop_workers_class = ray.remote(GroupAgentLoopWorker)
+        # Held: Ray ends an actor that its maker lets go of.
         self._memory = None if settings.endpoint is not None else memory_actor(settings)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from memstore_rl.rewards import Group, Mode, Query, Reward, Rollout
+from memstore_rl.rewards import Group, Query, Reward, Rollout
 
 _REMEMBERED = 10_000
 """Groups closed short whose late rollouts are still told from a new group."""
@@ -42,7 +42,6 @@ class _Gathering:
     """A group that is not complete."""
 
     query: Query | None
-    mode: Mode | None
     wanted: int
     """Rollouts of a full group."""
     coming: int
@@ -67,16 +66,15 @@ class Gate:
         """Rollouts whose group is not complete."""
         return sum(len(gathering.rollouts) for gathering in self._open.values())
 
-    async def submit(self, key: str, wanted: int, query: Query, rollout: Rollout, mode: Mode | None = None) -> Reward:
+    async def submit(self, key: str, wanted: int, query: Query, rollout: Rollout) -> Reward:
         """Wait for the reward of one rollout.
 
         Args:
             key: what its siblings have in common with it and with nobody else.
             wanted: how many rollouts a full group has.
-            mode: overrides the scorer's.
         """
         gathering = self._gathering(key, wanted)
-        gathering.query, gathering.mode = query, mode
+        gathering.query = query
         place = len(gathering.rollouts)
         gathering.rollouts.append(rollout)
         self._advance(key, gathering)
@@ -92,7 +90,7 @@ class Gate:
         gathering = self._open.get(key)
         if gathering is None:
             coming = self._late.pop(key, wanted)
-            gathering = _Gathering(None, None, wanted, coming, asyncio.get_running_loop().create_future())
+            gathering = _Gathering(None, wanted, coming, asyncio.get_running_loop().create_future())
             self._open[key] = gathering
         return gathering
 
@@ -121,7 +119,7 @@ class Gate:
 
     async def _score(self, gathering: _Gathering) -> None:
         assert gathering.query is not None
-        group = Group(gathering.query, gathering.rollouts, gathering.wanted, gathering.mode)
+        group = Group(gathering.query, gathering.rollouts, gathering.wanted)
         try:
             gathering.answer.set_result(await self._scorer.score_group(group))
         except Exception as error:

@@ -98,6 +98,8 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
         self._wanted = int(config.actor_rollout_ref.rollout.n)
         self._policy = str(config.actor_rollout_ref.model.path)
         self._run = run_name(config, settings)
+        # Opened here, where what fails fails with its own sentence; and held, since Ray ends an actor nobody holds.
+        self._memory = None if settings.endpoint is not None else memory_actor(settings)
         self._gate = gate_actor(config, settings)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
@@ -147,16 +149,10 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
 
 
 def gate_actor(config: DictConfig, settings: HookSettings) -> Any:
-    """The gate of this Ray job, made if there is none; the memory is open when this returns.
-
-    Raises:
-        MemstoreError: the memory cannot be opened.
-    """
+    """The gate of this Ray job, made if there is none."""
     actor = ray.remote(GateActor).options(
         name=own_name("gate"), get_if_exists=True, max_concurrency=ANY_NUMBER, num_cpus=0
     )
-    if settings.endpoint is None:
-        memory_actor(settings)  # here what fails fails with its own sentence, in an actor's constructor it would not
     gate = actor.remote(settings, int(config.data.train_batch_size) * int(config.actor_rollout_ref.rollout.n))
     ray.get(gate.ready.remote())
     return gate

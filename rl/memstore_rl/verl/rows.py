@@ -2,10 +2,10 @@
 
 The row is what `memstore verl data` writes, after verl's dataset and agent loop have added to it:
 
-    raw_prompt                    chat messages; the query is `extra_info.query`, else what the user said last
-    data_source                   the dataset, unless `extra_info.dataset` names another
+    raw_prompt                    chat messages; the query is what the user said last
+    data_source                   the dataset
     reward_model.ground_truth     the gold answer; blank: the query is not labelled
-    extra_info                    split, index, and what memstore knows the query by: query_id, key, domain
+    extra_info                    split, index, key and domain
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def query_of(
     Raises:
         InputError: the row has no text of a query.
     """
-    text = extra_info.get("query") or _last_word(raw_prompt or ())
-    if not text:
+    text = _last_word(raw_prompt or ())
+    if not text.strip():
         raise InputError(
-            f"the row {extra_info.get('index')} of {data_source} has neither extra_info.query nor a message of a user; "
+            f"the row {extra_info.get('index')} of {data_source} has no text of a user in its prompt; "
             "write the data with `memstore verl data`"
         )
     domain = extra_info.get("domain")
     return Query(
-        text=str(text),
-        dataset=str(extra_info.get("dataset") or data_source),
+        text=text,
+        dataset=data_source,
         key=_text(extra_info.get("key")),
         domain=domain if domain in _DOMAINS else None,
         gold=_text(reward_model.get("ground_truth")),

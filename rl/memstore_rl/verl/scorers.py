@@ -140,6 +140,8 @@ class MemoryOwner:
 
 def _open_group_scorer(settings: HookSettings) -> GroupScorer:
     from memstore_rl.group import GroupScorer
+    from memstore_rl.verifiers import standard_verifiers
+    from memstore_rl.verifiers.code import CodeVerifier
 
     return GroupScorer.open(
         settings.memory,
@@ -147,11 +149,14 @@ def _open_group_scorer(settings: HookSettings) -> GroupScorer:
         model=settings.model,
         device=settings.device,
         shaping=settings.shaping,
+        verifiers=standard_verifiers(code=CodeVerifier() if settings.run_code else None),
     )
 
 
 def memory_actor(settings: HookSettings) -> Any:
     """The actor of this Ray job that owns the memory, made if there is none; the memory is open when this returns.
+
+    Whoever makes it has to hold what this returns: Ray ends an actor that its maker lets go of.
 
     Raises:
         MemstoreError: the memory cannot be opened.
