@@ -20,6 +20,9 @@ from memstore_gnn.features.groups import Array, Groups, Partition
 from memstore_gnn.features.outline import answer_texts
 from memstore_gnn.features.syntax import read_program
 
+NOTHING = "None"
+"""What a function without a body gives; programs that give nothing else agree on nothing."""
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -27,7 +30,8 @@ class Behaviour:
 
     Attributes:
         groups: as given, with `answer` replaced by behaviour in the code domain: programs with the same results
-            share a cell; one that never returned a value, or could not be interpreted, is as one without an answer.
+            share a cell; one that never returned a value other than None, or could not be interpreted, is as one
+            without an answer.
         columns: see `behaviour_of`.
     """
 
@@ -60,14 +64,15 @@ def behaviour_of(snapshot: Snapshot, groups: Groups) -> Behaviour:
     for i, results in given.items():
         expected = calls[int(groups.query_of[i])].expected
         usable = [r for r in results if r != UNKNOWN]
-        values = [r for r in usable if not r.startswith("!")]
+        returned = [r for r in usable if not r.startswith("!")]
+        values = returned if any(r != NOTHING for r in returned) else []
         known[i] = len(usable) / max(len(results), 1)
-        raised[i] = (len(usable) - len(values)) / max(len(usable), 1)
+        raised[i] = (len(usable) - len(returned)) / max(len(usable), 1)
         checks = [r == e for r, e in zip(results, expected, strict=False) if e and r != UNKNOWN]
         shown[i] = len(checks)
         passed[i], failed[i] = sum(checks), len(checks) - sum(checks)
         signature[i] = "\x1f".join(results) if values else ""
-        items[i] = [f"{n}:{r}" for n, r in enumerate(results) if r != UNKNOWN and not r.startswith("!")]
+        items[i] = [f"{n}:{r}" for n, r in enumerate(results) if values and r in returned]
     shared = siblings.shared_items(groups, items)
     columns = {
         "interpreted": known,

@@ -121,6 +121,18 @@ def test_programs_that_do_the_same_agree(build_snapshot: Callable[..., Snapshot]
     np.testing.assert_array_equal(made.columns["raises"][at][4:], [1, 0, 0])
 
 
+def test_programs_without_a_body_agree_on_nothing(build_snapshot: Callable[..., Snapshot]) -> None:
+    answers = ["    pass\n", "    # to do\n    pass\n", "    return None\n", "    return max(xs, default=None)\n"]
+    snapshot = build_snapshot(
+        [{"query": QUERY, "domain": "code", "value": a, "answer": a, "sample_index": i} for i, a in enumerate(answers)]
+    )
+    at = np.argsort(snapshot.thinkings["sample_index"].to_numpy())
+    made = behaviour_of(snapshot, groups_of(snapshot))
+    np.testing.assert_allclose(made.groups.votes[at], [0, 0, 0, 1])
+    np.testing.assert_allclose(made.columns["interpreted"][at], 1)
+    np.testing.assert_allclose(made.columns["outcome_share"][at][:3], 0)
+
+
 def test_without_code_the_groups_stay_as_they_are(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = build_snapshot([{"query": "q", "value": v} for v in ("1", "1", "2")])
     groups = groups_of(snapshot)
