@@ -28,8 +28,10 @@ PROGRAM = """
 import sys
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
+from memstore_rl.service.logs import log_to_stderr
 from memstore_rl.service.recorder import Pace
 from memstore_rl.service.serve import ServeOptions, serve
+log_to_stderr()
 with Memory.open(sys.argv[1], create=True, embedder=HashEmbedder()) as memory:
     options = ServeOptions(port=int(sys.argv[2]), mode="budget", pace=Pace(gather_s=0.2))
     serve(memory, options, on_ready=lambda endpoint: print(endpoint, flush=True))
