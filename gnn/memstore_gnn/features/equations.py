@@ -8,6 +8,7 @@ possessive and the text is cut to `LIMIT` characters, so that no text makes a pa
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 LIMIT = 6000
@@ -53,8 +54,12 @@ def equations_of(text: str) -> Equations:
     return Equations(len(found), wrong, _number(found[-1][1]) if found else None)
 
 
+@lru_cache(maxsize=2**16)
 def _holds(left: str, right: str) -> bool:
-    """Does the left side give the right one, to the digits that are written and half a percent."""
+    """Does the left side give the right one, to the digits that are written and half a percent.
+
+    Siblings write the same equations, so each is recomputed once.
+    """
     value, claimed = _value(left), _number(right)
     if value is None:
         return False

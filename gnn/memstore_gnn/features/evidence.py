@@ -81,7 +81,8 @@ def _number_columns(
 
 def _numbers(text: str) -> set[str]:
     """Numbers as plain decimals, the last `MOST_NUMBERS` of a text."""
-    return {n.replace(",", "").rstrip(".").removesuffix(".00") for n in NUMBER.findall(text[-LIMIT:])[-MOST_NUMBERS:]}
+    found = NUMBER.findall(text[-LIMIT:])[-MOST_NUMBERS:]
+    return {n if n.isdigit() else n.replace(",", "").rstrip(".").removesuffix(".00") for n in found}
 
 
 def _code_columns(snapshot: Snapshot, groups: Groups, queries: list[str], query: list[int]) -> dict[str, Array]:

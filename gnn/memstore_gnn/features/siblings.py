@@ -6,10 +6,13 @@ many siblings share one is then a count of equal codes. No loop over groups, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.features.groups import Array, Groups
@@ -26,7 +29,7 @@ class Shared(NamedTuple):
     """Of the items that at least half of the other rollouts have, the share that this one has; 1 without such."""
 
 
-def shared_items(groups: Groups, items: Iterable[Iterable[str]]) -> Shared:
+def shared_items(groups: Groups, items: Iterable[Collection[str]]) -> Shared:
     """Compare each rollout's set of items with those of its siblings.
 
     Args:
@@ -55,26 +58,29 @@ def _covered(groups: Groups, owner: IntVector, cell: IntVector, count: IntVector
     return np.where(number > 0, own / np.maximum(number, 1), 1.0)
 
 
-def _codes(groups: Groups, items: Iterable[Iterable[str]]) -> tuple[IntVector, IntVector]:
+def _codes(groups: Groups, items: Iterable[Collection[str]]) -> tuple[IntVector, IntVector]:
     """The rollout of each item, and a code that is equal for equal items of one query."""
-    known: dict[str, int] = {}
-    owner: list[int] = []
-    code: list[int] = []
-    for rollout, own in enumerate(items):
-        for item in own:
-            owner.append(rollout)
-            code.append(known.setdefault(item, len(known)))
-    owners = np.array(owner, np.int64)
-    return owners, groups.query.cell[owners] * max(len(known), 1) + np.array(code, np.int64)
+    own = list(items)
+    owners = np.repeat(np.arange(len(own)), np.fromiter(map(len, own), np.int64, len(own)))
+    flat = np.empty(len(owners), object)
+    flat[:] = list(chain.from_iterable(own))
+    code, known = pd.factorize(flat)
+    return owners, groups.query.cell[owners] * max(len(known), 1) + code
 
 
 def among_siblings(groups: Groups, items: Iterable[Iterable[str]], wanted: list[str]) -> Array:
     """Share of the *other* rollouts of the query whose items hold this rollout's `wanted`; 0 for ""."""
     held = [frozenset(own) for own in items]
-    known: dict[tuple[int, str], int] = {}
     query = groups.query.cell.tolist()
-    for rollout, own in enumerate(held):
-        for item in own:
-            known[query[rollout], item] = known.get((query[rollout], item), 0) + 1
-    count = [known.get((query[i], want), 0) - (want in held[i]) if want else 0 for i, want in enumerate(wanted)]
+    asked: dict[int, set[str]] = {}
+    for rollout, want in enumerate(wanted):
+        if want:
+            asked.setdefault(query[rollout], set()).add(want)
+    known = Counter(
+        (query[rollout], item)
+        for rollout, own in enumerate(held)
+        for item in asked.get(query[rollout], ())
+        if item in own
+    )
+    count = [known[query[i], want] - (want in held[i]) if want else 0 for i, want in enumerate(wanted)]
     return np.array(count, np.float64) / np.maximum(groups.query.size - 1, 1)
