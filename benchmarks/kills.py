@@ -3,8 +3,8 @@
     python benchmarks/kills.py [--kills 25] [--queries 1000] [--embedder hash|minilm]
 
 An instant is a random share of the time that the undisturbed ingest took; one that comes after the end is drawn
-again. Prints a line a kill; ends with 1 if any
-memory differed.
+again. Prints a line a kill; ends with 1 if any memory differed. What a memory on servers has to stand beside this is in
+`server_faults.py`, whose ingesting process is the one here.
 """
 
 from __future__ import annotations
@@ -22,20 +22,35 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import make
 
+BEGUN = "begun"
+REFUSED = 3
+"""Exit status of an ingest that ended with a sentence of ours."""
 
-def ingest(file: Path, location: Path, embedder: str) -> None:
-    """The process that gets killed."""
+
+def command(file: Path, location: str, embedder: str, block_rows: int) -> list[str]:
+    """The process that gets killed: an ingest of `file` into the memory at `location`."""
+    options = ["--embedder", embedder, "--block-rows", str(block_rows)]
+    return [sys.executable, __file__, *options, "--child", str(file), location]
+
+
+def ingest(file: Path, location: str, embedder: str, block_rows: int) -> None:
+    """What it does; it says when it begins."""
+    from memstore.errors import MemstoreError
     from memstore.ingest import IngestOptions
     from memstore.memory import Memory
     from memstore.testing.embedder import HashEmbedder
 
     given = HashEmbedder(dimension=384) if embedder == "hash" else None
-    with Memory.open(location, create=True, embedder=given) as memory:
-        print("open", flush=True)
-        memory.ingest([file], IngestOptions(block_rows=1024))
+    print(BEGUN, flush=True)
+    try:
+        with Memory.open(location, create=True, embedder=given) as memory:
+            memory.ingest([file], IngestOptions(block_rows=block_rows))
+    except MemstoreError as error:
+        print(error, file=sys.stderr)
+        sys.exit(REFUSED)
 
 
-def digest(location: Path, embedder: str) -> dict[str, str]:
+def digest(location: str, embedder: str) -> dict[str, str]:
     """What the memory holds, by part; and nothing may be left to verify."""
     from memstore.memory import Memory
     from memstore.testing.digest import memory_digest
@@ -46,51 +61,57 @@ def digest(location: Path, embedder: str) -> dict[str, str]:
         return {**memory_digest(memory), "verify": str(report.problems)}
 
 
+def kill_and_compare(folder: Path, queries: int, kills: int, embedder: str, rng: random.Random) -> int:
+    """Kill so many ingests into memories in `folder`; how many memories differ from the undisturbed one."""
+    file = make(folder, queries).path
+    start = time.monotonic()
+    subprocess.run(command(file, f"{folder}/whole", embedder, 1024), check=True, stdout=subprocess.DEVNULL)
+    whole = time.monotonic() - start
+    expected = digest(f"{folder}/whole", embedder)
+    print(f"undisturbed: {whole:.1f} s, {expected}")
+    different = killed = 0
+    while killed < kills:
+        location = f"{folder}/killed-{killed}"
+        again = command(file, location, embedder, 1024)
+        instant = rng.random() * whole
+        start = time.monotonic()
+        with subprocess.Popen(again, stdout=subprocess.DEVNULL) as child:
+            try:
+                child.wait(instant)
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGKILL)
+            else:
+                whole = min(whole, time.monotonic() - start)
+                shutil.rmtree(location)
+                continue
+        killed += 1
+        subprocess.run(again, check=True, stdout=subprocess.DEVNULL)
+        found = digest(location, embedder)
+        parts = [part for part in expected if found[part] != expected[part]]
+        different += bool(parts)
+        verdict = f"differs in {', '.join(parts)}" if parts else "equal"
+        print(f"{killed:3} killed at {instant:6.2f} s: {verdict}", flush=True)
+    print(f"{killed} kills, {different} memories differ from the undisturbed one")
+    return different
+
+
 def main() -> None:
     """Run the kills."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--queries", type=int, default=1000, help="8 rollouts each")
     parser.add_argument("--embedder", choices=("hash", "minilm"), default="hash")
+    parser.add_argument("--block-rows", type=int, default=1024, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, metavar=("FILE", "LOCATION"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        ingest(*arguments.child, arguments.embedder)
+        file, location = arguments.child
+        ingest(Path(file), location, arguments.embedder, arguments.block_rows)
         return
     rng = random.Random(arguments.seed)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        file = make(folder, arguments.queries).path
-        command = [sys.executable, __file__, "--embedder", arguments.embedder, "--child", str(file)]
-        start = time.monotonic()
-        subprocess.run([*command, str(folder / "whole")], check=True, stdout=subprocess.DEVNULL)
-        whole = time.monotonic() - start
-        expected = digest(folder / "whole", arguments.embedder)
-        print(f"undisturbed: {whole:.1f} s, {expected}")
-        different = killed = 0
-        while killed < arguments.kills:
-            location = folder / f"killed-{killed}"
-            instant = rng.random() * whole
-            start = time.monotonic()
-            with subprocess.Popen([*command, str(location)], stdout=subprocess.DEVNULL) as child:
-                try:
-                    child.wait(instant)
-                except subprocess.TimeoutExpired:
-                    child.send_signal(signal.SIGKILL)
-                else:
-                    whole = min(whole, time.monotonic() - start)
-                    shutil.rmtree(location)
-                    continue
-            killed += 1
-            subprocess.run([*command, str(location)], check=True, stdout=subprocess.DEVNULL)
-            found = digest(location, arguments.embedder)
-            parts = [part for part in expected if found[part] != expected[part]]
-            different += bool(parts)
-            verdict = f"differs in {', '.join(parts)}" if parts else "equal"
-            print(f"{killed:3} killed at {instant:6.2f} s: {verdict}", flush=True)
-        print(f"{killed} kills, {different} memories differ from the undisturbed one")
-    sys.exit(bool(different))
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(bool(kill_and_compare(Path(folder), arguments.queries, arguments.kills, arguments.embedder, rng)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,227 @@
+"""Faults under an ingest, each at random instants; every memory is compared with that of an undisturbed ingest.
+
+    NEO4J_HOME=DIR python benchmarks/server_faults.py [--times 25] [--queries 60] [--faults NAME ...]
+
+Needs the package `milvus` (see `memstore.testing.milvus_server`). Faults of the pair of servers are those of FAULTS
+below; `embedded` is kill -9 of an ingest into a folder, as in `kills.py`. An ingest under a fault either goes on by
+itself, or ends with one sentence of ours; then the same command is run again, as a person would. The memory must
+equal, by digest, one that was left in peace, and `verify` must find nothing. Vectors are hashed, not embedded.
+
+Prints a line a fault and one table; ends with 1 if a memory differed or an ingest ended in any other way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent))
+from kills import BEGUN, REFUSED, command, digest, kill_and_compare
+from server_pair import LOCATION, Pair, named, running
+from synthetic import make
+
+from memstore.testing.tcp_proxy import TcpProxy
+
+BLOCK_ROWS = 64
+LONGEST_S = 600.0
+PAUSE_S = (0.0, 5.0)
+"""How long a server or a connection stays away, beside the time that a server takes to start."""
+SLACK_S = 0.05
+Process = subprocess.Popen[str]
+Strike = Callable[[Pair, Process, float], None]
+
+
+def kill_ingest(pair: Pair, process: Process, pause: float) -> None:
+    """The ingesting process dies."""
+    process.kill()
+
+
+def kill_neo4j(pair: Pair, process: Process, pause: float) -> None:
+    """The graph's server dies and comes back."""
+    pair.neo4j.kill()
+    time.sleep(pause)
+    pair.neo4j.start()
+
+
+def kill_milvus(pair: Pair, process: Process, pause: float) -> None:
+    """The vectors' server dies and comes back."""
+    pair.milvus.kill()
+    time.sleep(pause)
+    pair.milvus.start()
+
+
+def cut_neo4j(pair: Pair, process: Process, pause: float) -> None:
+    """The connection to the graph is lost for a while."""
+    _cut(pair.to_neo4j, pause)
+
+
+def cut_milvus(pair: Pair, process: Process, pause: float) -> None:
+    """The connection to the vectors is lost for a while."""
+    _cut(pair.to_milvus, pause)
+
+
+def _cut(proxy: TcpProxy, pause: float) -> None:
+    proxy.cut()
+    time.sleep(pause)
+    proxy.restore()
+
+
+FAULTS: dict[str, Strike] = {
+    "kill -9 of the ingest": kill_ingest,
+    "kill -9 of Neo4j": kill_neo4j,
+    "kill -9 of Milvus": kill_milvus,
+    "connection to Neo4j cut": cut_neo4j,
+    "connection to Milvus cut": cut_milvus,
+}
+
+
+class Outcome(NamedTuple):
+    """What became of one ingest under a fault."""
+
+    seconds: float
+    status: int
+    said: str
+    """Its last words."""
+    differs: list[str]
+    again: str = ""
+    """What the next ingest said, where that failed too."""
+
+    @property
+    def ended(self) -> str:
+        """In which of the ways that there are."""
+        if self.again:
+            return "otherwise"
+        if self.status == 0:
+            return "went on"
+        if self.status == -9:
+            return "killed"
+        return "one sentence" if self.status == REFUSED and self.said.count("\n") == 0 else "otherwise"
+
+
+class Trial:
+    """Ingests of one file into the pair, and what an undisturbed one makes."""
+
+    def __init__(self, pair: Pair, file: Path) -> None:
+        """Ingest twice in peace: the servers' first ingest is slower than all others."""
+        self._pair = pair
+        self._command = command(file, LOCATION, "hash", BLOCK_ROWS)
+        first, again = self._undisturbed(), self._undisturbed()
+        assert first.status == again.status == 0, (first, again)
+        self.seconds = again.seconds
+
+    def _undisturbed(self) -> Outcome:
+        environment = self._pair.environment()
+        started = self._start(environment)
+        begin = time.monotonic()
+        status, said = _end(started)
+        seconds = time.monotonic() - begin
+        with named(environment):
+            self.expected = digest(LOCATION, "hash")
+        return Outcome(seconds, status, said, [])
+
+    def under(self, strike: Strike, rng: random.Random) -> Outcome:
+        """An ingest with a fault at a random instant, and what the memory is once it is finished."""
+        while True:
+            environment = self._pair.environment()
+            instant, pause = rng.random() * self.seconds, rng.uniform(*PAUSE_S)
+            process = self._start(environment)
+            begin = time.monotonic()
+            try:
+                process.wait(instant)
+            except subprocess.TimeoutExpired:
+                break
+            _end(process)
+            self.seconds = min(self.seconds, time.monotonic() - begin)
+        strike(self._pair, process, pause)
+        status, said = _end(process)
+        seconds = time.monotonic() - begin
+        again = ""
+        if status:
+            failed, words = _end(self._start(environment))
+            again = words if failed else ""
+        with named(environment):
+            found = digest(LOCATION, "hash")
+        differs = [part for part in self.expected if found[part] != self.expected[part]]
+        return Outcome(seconds, status, said, differs, again)
+
+    def _start(self, environment: dict[str, str]) -> Process:
+        process = subprocess.Popen(
+            self._command,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == BEGUN
+        return process
+
+
+def _end(process: Process) -> tuple[int, str]:
+    """Wait for it; its exit status and last words."""
+    _, said = process.communicate(timeout=LONGEST_S)
+    return process.returncode, said.strip()
+
+
+def run(folder: Path, faults: list[str], times: int, queries: int, rng: random.Random) -> bool:
+    """Run the faults of the pair of servers and print the table; whether all went as it must."""
+    file = make(folder, queries).path
+    rows, sentences, well = [], Counter[str](), True
+    with running(folder) as pair:
+        trial = Trial(pair, file)
+        print(f"undisturbed: {trial.seconds:.1f} s, {trial.expected}", flush=True)
+        for name in faults:
+            outcomes = []
+            for number in range(1, times + 1):
+                outcome = trial.under(FAULTS[name], rng)
+                outcomes.append(outcome)
+                verdict = f"differs in {', '.join(outcome.differs)}" if outcome.differs else "equal"
+                print(f"{name} {number}: {outcome.seconds:.1f} s, {outcome.ended}, {verdict}", flush=True)
+                if outcome.ended == "one sentence":
+                    sentences[outcome.said] += 1
+                elif outcome.ended == "otherwise":
+                    print(outcome.said, outcome.again, sep="\n", flush=True)
+            ended = Counter(outcome.ended for outcome in outcomes)
+            differ = sum(bool(outcome.differs) for outcome in outcomes)
+            longest = max(outcome.seconds for outcome in outcomes)
+            well = well and not differ and not ended["otherwise"]
+            again = ended["killed"] + ended["one sentence"]
+            rows.append(f"| {name} | {times} | {ended['went on']} | {again} | {differ} | {longest:.0f} |")
+    print("| fault | times | went on by itself | finished by the next ingest | memories that differ | longest, s |")
+    print("|---|---|---|---|---|---|", *rows, sep="\n")
+    for sentence, count in sentences.most_common():
+        print(f"{count} x {sentence}")
+    return well
+
+
+def main() -> None:
+    """Run the faults asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=25)
+    parser.add_argument("--queries", type=int, default=60, help="8 rollouts each")
+    parser.add_argument("--faults", nargs="+", choices=("embedded", *FAULTS), default=["embedded", *FAULTS])
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng, well = random.Random(arguments.seed), True
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "embedded" in arguments.faults:
+            (folder / "embedded").mkdir()
+            well = not kill_and_compare(folder / "embedded", arguments.queries, arguments.times, "hash", rng)
+        asked = [name for name in arguments.faults if name != "embedded"]
+        if asked:
+            well = run(folder, asked, arguments.times, arguments.queries, rng) and well
+    sys.exit(not well)
+
+
+if __name__ == "__main__":
+    main()

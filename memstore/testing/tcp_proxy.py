@@ -1,0 +1,101 @@
+"""A network that can be cut: it carries connections of a loopback port to a server, until told to drop them.
+
+When it is cut, every connection ends at once at both sides, in the middle of whatever was being said, and until it is
+restored nobody can connect. The server runs on.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+_CHUNK = 1 << 18
+
+
+class TcpProxy:
+    """Listens on a free port of 127.0.0.1; keeps that port when it is cut and restored."""
+
+    def __init__(self, target_port: int) -> None:
+        """Carry to `target_port` of 127.0.0.1, which need not listen yet."""
+        self._target = ("127.0.0.1", target_port)
+        self._lock = threading.Lock()
+        self._live: set[socket.socket] = set()
+        self.port = 0
+        self._listener: socket.socket | None = None
+        self.restore()
+
+    def restore(self) -> None:
+        """Let connections through; nothing where it does so already."""
+        with self._lock:
+            if self._listener is not None:
+                return
+            self._listener = socket.create_server(("127.0.0.1", self.port))
+            self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """End what is connected, and refuse what wants to be; nothing where it does so already."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+            live, self._live = self._live, set()
+        if listener is not None:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            listener.close()
+        for connection in live:
+            _end(connection)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                _end(client)
+                continue
+            with self._lock:
+                carried = self._listener is listener
+                if carried:
+                    self._live |= {client, server}
+            if not carried:
+                _end(client)
+                _end(server)
+                return
+            for source, target in ((client, server), (server, client)):
+                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        """Copy until the source ends; then the target learns of it, and the last of the two threads lets go of both."""
+        with suppress(OSError):
+            while chunk := source.recv(_CHUNK):
+                target.sendall(chunk)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+        with self._lock:
+            last = target not in self._live
+            self._live.discard(source)
+        if last:
+            source.close()
+            target.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cut()
+
+
+def _end(connection: socket.socket) -> None:
+    """End a connection; threads that wait on it wake."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
