@@ -24,9 +24,9 @@ from memstore_rl.verifiers.processes import Workers
 from memstore_rl.verifiers.protocol import Attempt, Verdict, quoted
 
 SECONDS = 3.0
-"""Of one comparison."""
-GRACE_S = 1.0
-"""After which a worker that does not keep to its own limit is killed."""
+"""Of the processor's time for one comparison."""
+PATIENCE_S = 60.0
+"""Seconds more by the clock, on a machine that is busy with other work; then the worker is killed."""
 LONGEST = 1_000
 """Characters of a formula that is compared; a longer one is equal only if its canonical value is."""
 
@@ -53,7 +53,7 @@ class MathVerifier:
         """Processes start when first needed.
 
         Args:
-            seconds: the limit of one comparison.
+            seconds: of the processor's time, the limit of one comparison.
             processes: how many compare at once; None: as many as there are processors, four at most.
         """
         self._seconds = seconds
@@ -71,7 +71,7 @@ class MathVerifier:
         verdicts = {pair: _by_value(*pair) for pair in dict.fromkeys(pairs)}
         open_pairs = [pair for pair, verdict in verdicts.items() if verdict is None]
         lines = [json.dumps([_gold(gold).formula, _side(answer).formula]).encode() for gold, answer in open_pairs]
-        said = self._workers.ask_all(lines, self._seconds + GRACE_S)
+        said = self._workers.ask_all(lines, self._seconds + PATIENCE_S)
         told = {pair: self._verdict(pair[0], letter) for pair, letter in zip(open_pairs, said, strict=True)}
         return [verdicts[pair] or told[pair] for pair in pairs]
 
