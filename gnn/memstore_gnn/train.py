@@ -25,7 +25,8 @@ from memstore.errors import ModelError
 from memstore.progress import Progress, Silent
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.calibrate import fit_calibration
+from memstore_gnn.abstain import risk_bands
+from memstore_gnn.calibrate import fit_calibration, sigmoid
 from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
 from memstore_gnn.features.assemble import label_free
 from memstore_gnn.features.groups import Partition, query_of_thinkings
@@ -140,7 +141,8 @@ def fit(
         networks.append(network)
         correction[fold == member] = opinion[fold == member]
     calibration = fit_calibration(held_out, correction, label, query, fold)
-    card = _card(snapshot, part, settings, seed)
+    risks = risk_bands(sigmoid(calibration.logit(held_out, correction)), label)
+    card = replace(_card(snapshot, part, settings, seed), risks=[one._asdict() for one in risks])
     return RewardModel(card, base, projection, tuple(networks), calibration, where)
 
 

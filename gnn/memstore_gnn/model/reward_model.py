@@ -55,6 +55,8 @@ class ModelCard:
     queries: dict[str, int] = field(default_factory=dict)
     """How many queries were for train, select and report."""
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    risks: list[dict[str, float]] = field(default_factory=list)
+    """`memstore_gnn.abstain.RiskBand`s on held-out labelled queries, by falling coverage."""
 
 
 @dataclass(frozen=True)
