@@ -27,13 +27,13 @@ REFUSED = 3
 """Exit status of an ingest that ended with a sentence of ours."""
 
 
-def command(file: Path, location: str, embedder: str, block_rows: int) -> list[str]:
-    """The process that gets killed: an ingest of `file` into the memory at `location`."""
+def command(files: list[Path], location: str, embedder: str, block_rows: int) -> list[str]:
+    """The process that gets killed: an ingest of `files` into the memory at `location`."""
     options = ["--embedder", embedder, "--block-rows", str(block_rows)]
-    return [sys.executable, __file__, *options, "--child", str(file), location]
+    return [sys.executable, __file__, *options, "--child", location, *map(str, files)]
 
 
-def ingest(file: Path, location: str, embedder: str, block_rows: int) -> None:
+def ingest(files: list[str], location: str, embedder: str, block_rows: int) -> None:
     """What it does; it says when it begins."""
     from memstore.errors import MemstoreError
     from memstore.ingest import IngestOptions
@@ -44,7 +44,7 @@ def ingest(file: Path, location: str, embedder: str, block_rows: int) -> None:
     print(BEGUN, flush=True)
     try:
         with Memory.open(location, create=True, embedder=given) as memory:
-            memory.ingest([file], IngestOptions(block_rows=block_rows))
+            memory.ingest(files, IngestOptions(block_rows=block_rows))
     except MemstoreError as error:
         print(error, file=sys.stderr)
         sys.exit(REFUSED)
@@ -63,16 +63,16 @@ def digest(location: str, embedder: str) -> dict[str, str]:
 
 def kill_and_compare(folder: Path, queries: int, kills: int, embedder: str, rng: random.Random) -> int:
     """Kill so many ingests into memories in `folder`; how many memories differ from the undisturbed one."""
-    file = make(folder, queries).path
+    files = [make(folder, queries).path]
     start = time.monotonic()
-    subprocess.run(command(file, f"{folder}/whole", embedder, 1024), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command(files, f"{folder}/whole", embedder, 1024), check=True, stdout=subprocess.DEVNULL)
     whole = time.monotonic() - start
     expected = digest(f"{folder}/whole", embedder)
     print(f"undisturbed: {whole:.1f} s, {expected}")
     different = killed = 0
     while killed < kills:
         location = f"{folder}/killed-{killed}"
-        again = command(file, location, embedder, 1024)
+        again = command(files, location, embedder, 1024)
         instant = rng.random() * whole
         start = time.monotonic()
         with subprocess.Popen(again, stdout=subprocess.DEVNULL) as child:
@@ -103,11 +103,11 @@ def main() -> None:
     parser.add_argument("--embedder", choices=("hash", "minilm"), default="hash")
     parser.add_argument("--block-rows", type=int, default=1024, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", nargs=2, metavar=("FILE", "LOCATION"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs="+", metavar=("LOCATION", "FILE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        file, location = arguments.child
-        ingest(Path(file), location, arguments.embedder, arguments.block_rows)
+        location, *files = arguments.child
+        ingest(files, location, arguments.embedder, arguments.block_rows)
         return
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:

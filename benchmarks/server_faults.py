@@ -113,7 +113,7 @@ class Trial:
     def __init__(self, pair: Pair, file: Path) -> None:
         """Ingest twice in peace: the servers' first ingest is slower than all others."""
         self._pair = pair
-        self._command = command(file, LOCATION, "hash", BLOCK_ROWS)
+        self._command = command([file], LOCATION, "hash", BLOCK_ROWS)
         first, again = self._undisturbed(), self._undisturbed()
         assert first.status == again.status == 0, (first, again)
         self.seconds = again.seconds
