@@ -10,6 +10,7 @@ import typer
 from memstore_cli.opening import opened
 from memstore_cli.options import JsonOption, UsageError
 from memstore_cli.output import counted, print_json, print_table
+from memstore_cli.verl_config import check, config
 
 verl_app = typer.Typer(help="Training data, configuration and checks for verl.", no_args_is_help=True)
 
@@ -95,3 +96,7 @@ def data(
         return
     print(f"{counted(len(queries), 'query', 'queries')}, {len(files)} files in {output}")
     print_table(("file", "rows", "labelled"), [(file.file, file.rows, file.labelled) for file in files])
+
+
+verl_app.command()(config)
+verl_app.command()(check)

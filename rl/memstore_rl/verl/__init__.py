@@ -3,6 +3,7 @@
 settings.py     what the block `memstore` of a verl configuration says
 rows.py         a verl row as `Query` and `Rollout`
 gather.py       the rollouts of a group wait for each other without holding anything
+token.py        the service's token, from a file
 scorers.py      who scores a group: a Ray actor that owns the memory, or the reward service
 reply.py        a `Reward` as verl wants it
 stop.py         a step that cannot be scored ends the training instead of being trained on without rewards

@@ -4,7 +4,7 @@ The v1 trainer runs all sessions of a prompt in one worker, so siblings meet in 
 manager has to guess is known here: how many sessions a prompt really has, which of them failed (the group shrinks at
 once instead of waiting), and whether it is validation. Loaded by
 
-    actor_rollout_ref.rollout.agent.agent_loop_manager_class=memstore_rl.verl.agent_loop.GroupAgentLoopManager
+    +actor_rollout_ref.rollout.agent.agent_loop_manager_class=memstore_rl.verl.agent_loop.GroupAgentLoopManager
 
 It overrides `_run_prompt`, `_run_agent_loop` and `_compute_score` of verl's `AgentLoopWorkerTQ`, which are not public:
 tested with verl 0.9.1. verl's reward workers still start, and are not asked.

@@ -19,7 +19,6 @@ Validation rollouts are scored alone, by ground truth, which needs no siblings: 
 from __future__ import annotations
 
 import functools
-import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from memstore.errors import InputError
 from memstore_rl.rewards import Group, Query, Rollout
+from memstore_rl.verl.config import workers_needed
 from memstore_rl.verl.gather import Gate
 from memstore_rl.verl.reply import Extra, reply
 from memstore_rl.verl.rows import is_training, query_of
@@ -40,10 +40,6 @@ from memstore_rl.verl.stop import stop_training
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from verl import DataProto
-
-SAFE_SHARE = 0.8
-"""Of a worker's calls that may wait on average: rollouts go to workers at random, and this is six deviations away from
-the limit."""
 
 
 class GateActor:
@@ -151,7 +147,7 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
 def gate_actor(config: DictConfig, settings: HookSettings) -> Any:
     """The gate of this Ray job, made if there is none."""
     actor = ray.remote(GateActor).options(
-        name=own_name("gate"), get_if_exists=True, max_concurrency=ANY_NUMBER, num_cpus=0
+        name=own_name("gate", settings), get_if_exists=True, max_concurrency=ANY_NUMBER, num_cpus=0
     )
     gate = actor.remote(settings, int(config.data.train_batch_size) * int(config.actor_rollout_ref.rollout.n))
     ray.get(gate.ready.remote())
@@ -171,11 +167,6 @@ def check_room(config: DictConfig, settings: HookSettings) -> None:
             f"{config.reward.num_workers}, since verl's reward workers take {settings.reward_worker_calls} calls at a "
             f"time, and the training would stall; set reward.num_workers={needed}"
         )
-
-
-def workers_needed(in_flight: int, calls: int) -> int:
-    """Reward workers that hold so many waiting rollouts."""
-    return max(1, math.ceil(in_flight / (SAFE_SHARE * calls)))
 
 
 def widen_reward_workers() -> None:

@@ -8,17 +8,18 @@ service. Groups that come while others are scored are scored together, in the ac
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memstore.errors import InputError, MemstoreError
+from memstore.errors import MemstoreError
 from memstore_rl.rewards import Group, Reward
 from memstore_rl.service.batching import Batcher
 from memstore_rl.service.client import AsyncRewardClient, ServiceGone
 from memstore_rl.verl.gather import Scorer
 from memstore_rl.verl.reply import Numbered
 from memstore_rl.verl.settings import HookSettings
+from memstore_rl.verl.token import read_token
 
 if TYPE_CHECKING:
     from memstore_rl.group import GroupScorer
@@ -63,20 +64,6 @@ class ServiceScorer:
                 if not self._waits:
                     raise
                 logger.warning("%s; the training waits for it (memstore.when_gone=wait)", gone)
-
-
-def read_token(path: str | None) -> str | None:
-    """The token in a file; None without one.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    if path is None:
-        return None
-    try:
-        return Path(path).read_text().strip()
-    except OSError as error:
-        raise InputError(f"the token file {path} cannot be read: {error.strerror}") from error
 
 
 class ActorScorer:
@@ -140,16 +127,20 @@ class MemoryOwner:
 
 def _open_group_scorer(settings: HookSettings) -> GroupScorer:
     from memstore_rl.group import GroupScorer
-    from memstore_rl.verifiers import standard_verifiers
-    from memstore_rl.verifiers.code import CodeVerifier
+    from memstore_rl.verifiers import Verifier, standard_verifiers
 
+    code: Verifier | None = None
+    if settings.run_code:
+        from memstore_rl.verifiers.code import CodeVerifier
+
+        code = CodeVerifier()
     return GroupScorer.open(
         settings.memory,
         mode=settings.mode,
         model=settings.model,
         device=settings.device,
         shaping=settings.shaping,
-        verifiers=standard_verifiers(code=CodeVerifier() if settings.run_code else None),
+        verifiers=standard_verifiers(code=code),
     )
 
 
@@ -165,7 +156,7 @@ def memory_actor(settings: HookSettings) -> Any:
     from ray.exceptions import RayTaskError
 
     actor = ray.remote(MemoryOwner).options(
-        name=own_name("memory"),
+        name=own_name("memory", settings),
         get_if_exists=True,
         max_concurrency=ANY_NUMBER,
         num_cpus=0,
@@ -179,8 +170,10 @@ def memory_actor(settings: HookSettings) -> Any:
     return handle
 
 
-def own_name(what: str) -> str:
-    """Name of an actor of ours; two jobs of one Ray namespace have one each."""
+def own_name(what: str, settings: HookSettings) -> str:
+    """Name of an actor of ours; two jobs of one Ray namespace have one each, and so have two settings of one job."""
     import ray
 
-    return f"memstore_{what}_{ray.get_runtime_context().get_job_id()}"
+    told = settings.model_dump_json(exclude={"reward_worker_calls"})
+    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    return f"memstore_{what}_{ray.get_runtime_context().get_job_id()}_{digest}"

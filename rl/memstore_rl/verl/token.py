@@ -1,0 +1,21 @@
+"""The token of a reward service, from a file: a setting of verl is printed into its log, a file's content is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memstore.errors import InputError
+
+
+def read_token(path: str | None) -> str | None:
+    """The token in a file; None without one.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(f"the token file {path} cannot be read: {error.strerror}") from error
