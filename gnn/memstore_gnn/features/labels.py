@@ -12,9 +12,9 @@ import numpy as np
 
 from memstore.errors import InputError
 from memstore.snapshot import Snapshot
-from memstore.types import FloatVector
+from memstore.types import FloatVector, IntVector
 from memstore_gnn.features.groups import Groups, groups_of, over_answer
-from memstore_gnn.features.nearest import TEMPERATURE, Labelled
+from memstore_gnn.features.nearest import TEMPERATURE, Labelled, Rows, nearest_labelled
 from memstore_gnn.features.table import FeatureTable
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "label_table",
     "labelled_queries",
     "labelled_thinkings",
+    "rows_of",
 ]
 
 NEIGHBOURS = 16
@@ -68,12 +69,19 @@ def label_features(snapshot: Snapshot, reward: FloatVector, groups: Groups | Non
         raise InputError(f"{len(reward)} rewards do not fit a snapshot of {snapshot.thinkings.num_rows} rollouts.")
     groups = groups_of(snapshot) if groups is None else groups
     queries = labelled_queries(snapshot, reward, groups)
-    every = np.arange(snapshot.queries.num_rows)
-    near_queries = queries.nearest(snapshot.query_x, every, snapshot.query_has_x, NEIGHBOURS)
     thinkings = labelled_thinkings(snapshot, reward, groups)
-    near_thinkings = thinkings.nearest(snapshot.thinking_x, groups.query_of, snapshot.thinking_has_x, NEIGHBOURS)
+    near = nearest_labelled(
+        queries, thinkings, rows_of(snapshot, groups, np.arange(snapshot.queries.num_rows)), NEIGHBOURS
+    )
     return label_table(
-        groups, LabelsNear(*queries.mean_label(near_queries)), LabelsNear(*thinkings.mean_label(near_thinkings))
+        groups, LabelsNear(*queries.mean_label(near.query)), LabelsNear(*thinkings.mean_label(near.thinking))
+    )
+
+
+def rows_of(snapshot: Snapshot, groups: Groups, query: IntVector) -> Rows:
+    """A snapshot's rows, to be looked up; `query` int64 [Q]: whose labels are left out, -1 for nobody's."""
+    return Rows(
+        snapshot.query_x, snapshot.query_has_x, query, snapshot.thinking_x, snapshot.thinking_has_x, groups.query_of
     )
 
 

@@ -1,17 +1,23 @@
-"""The nearest labelled neighbours of a rollout or a query, exact: where every label that moves a score comes from.
+"""The nearest labelled neighbours of a rollout or a query: where every label that moves a score comes from.
 
 SIMILAR_TO holds a node's nearest neighbours of all; at a label budget of 20 % four in five of those have no label.
 Here the candidates are the labelled ones alone, so a neighbour is never displaced by rollouts nobody has checked,
 and a group has the same neighbours whether it is in the memory or not.
 
-Invariants: a query's own labels are never among its neighbours; a row's neighbours do not depend, to the last bit,
-on the rows that are looked up with it. For that, similarities are computed in blocks of one fixed shape: a matrix
-product rounds differently under another shape, and among equal texts the last bit decides.
+Queries are always compared with every labelled query. So are thinkings with every labelled thinking, up to
+`EXACT_UP_TO` of those; where there are more, with those of the `WIDE` labelled queries nearest to their own query,
+so that what a group costs does not grow with eight times the memory. Both are cosines, exactly.
+
+Invariants: a query's own labels are never among its neighbours; a group's neighbours do not depend on the groups that
+are looked up with it. For that, similarities are computed in blocks of one fixed shape, or group by group: a matrix
+product rounds differently under another shape, and among equal texts the last bit decides. What is left is the place
+in the block, which moves the last bit of a cosine now and then.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +27,10 @@ from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
 
 ROWS = 64
 """Rows of one block of similarities."""
+EXACT_UP_TO = 4096
+"""Labelled thinkings that each thinking is compared with."""
+WIDE = 32
+"""Labelled queries whose thinkings are compared, where there are more."""
 TEMPERATURE = 0.1
 UNKNOWN = 0.5
 
@@ -36,6 +46,30 @@ class Nearest(NamedTuple):
     position: NDArray[np.int64]
     cosine: FloatMatrix
     present: NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, rows: int, k: int) -> Nearest:
+        """Nobody, for each of so many rows."""
+        shape = (rows, k)
+        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, np.bool_))
+
+    def best(self, k: int) -> Nearest:
+        """The k nearest of them."""
+        if k >= self.position.shape[1]:
+            return self
+        order = np.argsort(np.where(self.present, -self.cosine, np.inf), axis=1, kind="stable")[:, :k]
+        return Nearest(
+            np.take_along_axis(self.position, order, axis=1),
+            np.take_along_axis(self.cosine, order, axis=1),
+            np.take_along_axis(self.present, order, axis=1),
+        )
+
+
+class NearBoth(NamedTuple):
+    """Neighbours of Q queries and of T thinkings."""
+
+    query: Nearest
+    thinking: Nearest
 
 
 @dataclass(frozen=True)
@@ -67,12 +101,11 @@ class Labelled:
             query: int64 [N], the query that is left out; -1 for none.
             known: bool [N]; a row without a vector has no neighbours.
         """
-        position = np.zeros((len(vectors), k), np.int64)
-        cosine = np.zeros((len(vectors), k), np.float32)
-        present = np.zeros((len(vectors), k), np.bool_)
+        made = Nearest.none(len(vectors), k)
+        position, cosine, present = made
         kept = min(k, len(self.label))
         if not kept:
-            return Nearest(position, cosine, present)
+            return made
         block = np.zeros((ROWS, vectors.shape[1]), np.float32)
         for start in range(0, len(vectors), ROWS):
             rows = slice(start, min(start + ROWS, len(vectors)))
@@ -85,7 +118,45 @@ class Labelled:
             position[rows, :kept] = np.where(found, best, 0)
             cosine[rows, :kept] = np.where(found, near, 0.0)
             present[rows, :kept] = found
-        return Nearest(position, cosine, present)
+        return made
+
+    def nearest_within(
+        self, vectors: FloatMatrix, owner: IntVector, known: BoolVector, k: int, near: Nearest
+    ) -> Nearest:
+        """The k most similar ones of some queries.
+
+        Args:
+            vectors: float32 [N, D].
+            owner: int64 [N], whose thinking it is: a row of `near`.
+            known: bool [N].
+            near: [Q, K], the queries, by `self.query`.
+        """
+        made = Nearest.none(len(vectors), k)
+        order = np.argsort(owner, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1) if len(order) else []:
+            queries = near.position[owner[rows[0]]][near.present[owner[rows[0]]]]
+            candidates = self._of_queries(queries)
+            kept = min(k, len(candidates))
+            if kept:
+                similar = vectors[rows] @ self.vectors[candidates].T
+                best = np.argpartition(similar, len(candidates) - kept, axis=1)[:, -kept:]
+                found = np.broadcast_to(known[rows, None], best.shape)
+                made.position[rows, :kept] = np.where(found, candidates[best], 0)
+                made.cosine[rows, :kept] = np.where(found, np.take_along_axis(similar, best, axis=1), 0.0)
+                made.present[rows, :kept] = found
+        return made
+
+    def _of_queries(self, queries: IntVector) -> IntVector:
+        """Positions of what belongs to some queries, ascending."""
+        order, start = self._by_query
+        parts = [order[start[query] : start[query + 1]] for query in queries.tolist()]
+        return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+
+    @cached_property
+    def _by_query(self) -> tuple[IntVector, IntVector]:
+        """Positions ordered by query, and where each query's begin."""
+        count = np.bincount(self.query) if len(self.query) else np.zeros(0, np.int64)
+        return np.argsort(self.query, kind="stable"), np.concatenate(([0], np.cumsum(count)))
 
     def mean_label(self, near: Nearest) -> tuple[FloatVector, FloatVector]:
         """Mean label of the neighbours, weighted by softmax(cosine / 0.1), and their mean cosine; both float64 [N].
@@ -101,3 +172,32 @@ class Labelled:
         label = (weight * labels).sum(axis=1) / total
         mean = near.cosine.astype(np.float64).sum(axis=1) / np.maximum(near.present.sum(axis=1), 1)
         return np.where(found, label, UNKNOWN), mean
+
+
+class Rows(NamedTuple):
+    """What is looked up: Q queries and their T thinkings.
+
+    query_x: float32 [Q, D]. query_known: bool [Q], has it a vector.
+    query: int64 [Q], the query of the memory that is left out, -1 for none.
+    thinking_x: float32 [T, D]. thinking_known: bool [T].
+    query_of: int64 [T], the query of each thinking, 0..Q-1.
+    """
+
+    query_x: FloatMatrix
+    query_known: BoolVector
+    query: IntVector
+    thinking_x: FloatMatrix
+    thinking_known: BoolVector
+    query_of: IntVector
+
+
+def nearest_labelled(queries: Labelled, thinkings: Labelled, rows: Rows, k: int) -> NearBoth:
+    """The k nearest labelled queries and thinkings; see the module's docstring."""
+    if len(thinkings.label) <= EXACT_UP_TO:
+        near = queries.nearest(rows.query_x, rows.query, rows.query_known, k)
+        return NearBoth(near, thinkings.nearest(rows.thinking_x, rows.query[rows.query_of], rows.thinking_known, k))
+    wide = queries.nearest(rows.query_x, rows.query, rows.query_known, max(k, WIDE))
+    position = queries.query[wide.position] if len(queries.query) else wide.position
+    of_queries = Nearest(position, wide.cosine, wide.present)
+    found = thinkings.nearest_within(rows.thinking_x, rows.query_of, rows.thinking_known, k, of_queries)
+    return NearBoth(wide.best(k), found)

@@ -20,8 +20,15 @@ from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
 from memstore_gnn.features.assemble import LabelFree, already_read, read_groups, with_skill
 from memstore_gnn.features.groups import Groups, query_of_thinkings
-from memstore_gnn.features.labels import NEIGHBOURS, LabelsNear, label_table, labelled_queries, labelled_thinkings
-from memstore_gnn.features.nearest import Labelled, Nearest
+from memstore_gnn.features.labels import (
+    NEIGHBOURS,
+    LabelsNear,
+    label_table,
+    labelled_queries,
+    labelled_thinkings,
+    rows_of,
+)
+from memstore_gnn.features.nearest import Labelled, Nearest, nearest_labelled
 from memstore_gnn.features.skill import SkillModel
 from memstore_gnn.features.table import FeatureTable
 from memstore_gnn.loader import subgraph
@@ -123,9 +130,8 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
     groups = free.groups
     owner = pc.index_in(snapshot.queries["id"], value_set=part.snapshot.queries["id"].combine_chunks())
     query = owner.fill_null(-1).to_numpy().astype(np.int64)
-    near_query = part.queries.nearest(snapshot.query_x, query, snapshot.query_has_x, NEIGHBOURS)
-    near_thinking = part.thinkings.nearest(
-        snapshot.thinking_x, query[groups.query_of], snapshot.thinking_has_x, NEIGHBOURS
+    near_query, near_thinking = nearest_labelled(
+        part.queries, part.thinkings, rows_of(snapshot, groups, query), NEIGHBOURS
     )
     labels = label_table(
         groups,
