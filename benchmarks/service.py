@@ -1,0 +1,227 @@
+"""How much the reward service adds to the cost of embedding, and what clients wait.
+
+    python benchmarks/service.py [--groups 200] [--clients 1 8 64]
+    python benchmarks/service.py --kill 3 --minutes 10
+
+The first makes one table: groups of 8 rollouts with thinkings of 200 words, MiniLM, on the demo's memory. `embedding
+alone` is the floor: the embedder on the same texts in batches of as many groups as there are clients, in a process of
+its own. `known texts` are groups whose vectors the service holds already: sent one after the other, and paced, each
+client one group a second at a random instant.
+
+The second keeps the service under load, kills it with -9 at random instants, starts it again, and compares what was
+acknowledged with what is in the memory at the end. Its texts are known after the first round, so that minutes of load
+are thousands of groups.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROLLOUTS, WORDS = 8, 200
+SENTENCES = """the so then we have each total of apples number first next remaining cost price hours days divide
+multiply add subtract equals gives which means half twice more less than per week left over sum difference"""
+VOCABULARY = SENTENCES.split()
+MEMSTORE = str(Path(sys.executable).with_name("memstore"))
+
+
+def group(seed: int, run: str) -> Any:
+    """A group whose texts nobody has seen, unless the seed was used before."""
+    from memstore_rl.rewards import Group, Query, Rollout
+
+    chance = random.Random(seed)
+
+    def words(count: int) -> str:
+        return " ".join(
+            chance.choice(VOCABULARY) if chance.random() < 0.85 else str(chance.randrange(1000)) for _ in range(count)
+        )
+
+    query = Query(f"Problem {seed}: {words(40)}?", dataset="arithmetic", domain="math")
+    rollouts = [
+        Rollout(thinking=words(WORDS), answer=str(chance.randrange(5)), run=run, step=seed, policy="bench")
+        for _ in range(ROLLOUTS)
+    ]
+    return Group(query, rollouts)
+
+
+class Service:
+    """`memstore serve` as a process that can be killed and started again."""
+
+    def __init__(self, memory: Path) -> None:
+        self.memory, self.port = memory, 0
+        self.start()
+
+    def start(self) -> None:
+        """Start it, at the address it had before."""
+        command = [
+            MEMSTORE,
+            "serve",
+            "--memory",
+            str(self.memory),
+            "--port",
+            str(self.port),
+            "--json",
+        ]
+        log = (self.memory.parent / "service.log").open("ab")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        lines = list(itertools.takewhile(lambda line: line != "}\n", self.process.stdout))
+        self.endpoint = json.loads("".join(lines) + "}")["endpoint"]
+        self.port = int(self.endpoint.rsplit(":", 1)[1])
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+
+async def load(endpoint: str, groups: list[Any], clients: int, pace_s: float | None) -> tuple[float, list[float]]:
+    """Send the groups from so many clients; seconds in all, and of each group."""
+    from memstore_rl.service.client import AsyncRewardClient
+
+    waiting, seconds = iter(groups), []
+
+    async def one(client: Any) -> None:
+        for asked in waiting:
+            if pace_s is not None:
+                await asyncio.sleep(pace_s * 2 * random.random())
+            started = time.perf_counter()
+            await client.score_group(asked)
+            seconds.append(time.perf_counter() - started)
+
+    async with AsyncRewardClient(endpoint, connections=clients) as client:
+        started = time.perf_counter()
+        await asyncio.gather(*(one(client) for _ in range(clients)))
+        return time.perf_counter() - started, seconds
+
+
+def floor(groups: list[Any], clients: int) -> float:
+    """Groups a second that the embedder alone manages, in batches of `clients` groups."""
+    from memstore.embedding.minilm import load_embedder
+
+    embedder = load_embedder("all-MiniLM-L6-v2", device="cpu", long_text="mean")
+    texts = [[asked.query.text, *(rollout.thinking for rollout in asked.rollouts)] for asked in groups]
+    embedder.embed(texts[0])
+    started = time.perf_counter()
+    for start in range(0, len(texts), clients):
+        embedder.embed([text for part in texts[start : start + clients] for text in part])
+    return len(texts) / (time.perf_counter() - started)
+
+
+def measure(memory: Path, count: int, clients: list[int]) -> None:
+    """Print the table."""
+    service = Service(memory)
+    print("| texts | clients | groups/s | of the floor | p50 ms | p99 ms |\n|---|---|---|---|---|---|")
+
+    def row(name: str, number: int, done: tuple[float, list[float]], bare: float | None = None) -> None:
+        seconds, each = done
+        rate = len(each) / seconds
+        share = f"{rate / bare:.2f}" if bare else ""
+        p50, p99 = (1000 * float(np.quantile(each, q)) for q in (0.5, 0.99))
+        print(f"| {name} | {number} | {rate:.1f} | {share} | {p50:.0f} | {p99:.0f} |", flush=True)
+
+    asyncio.run(load(service.endpoint, [group(-1, "warm")], 1, None))
+    for number in clients:
+        groups = [group(1_000_000 * number + i, f"new-{number}") for i in range(count)]
+        done = asyncio.run(load(service.endpoint, groups, number, None))
+        arguments = [sys.executable, __file__, "--floor", str(number), "--groups", str(count)]
+        bare = float(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+        print(f"| embedding alone | {number} | {bare:.1f} | 1.00 | | |")
+        row("new", number, done, bare)
+        row("known", number, asyncio.run(load(service.endpoint, groups * 3, number, None)))
+        row("known, paced", number, asyncio.run(load(service.endpoint, groups[: 10 * number], number, 1.0)))
+    service.stop()
+
+
+def kill(memory: Path, minutes: float, kills: int) -> None:
+    """Print what was acknowledged and what is there."""
+    from memstore.memory import Memory
+    from memstore_rl.service.client import RewardClient
+
+    service, stop = Service(memory), threading.Event()
+    numbers, acknowledged, errors = itertools.count(), [], []
+
+    def ask() -> None:
+        with RewardClient(service.endpoint, deadline_s=300) as client:
+            while not stop.is_set():
+                number = next(numbers)
+                try:
+                    client.score_group(group(number % 200, f"round-{number // 200}"))
+                except Exception as error:
+                    errors.append(str(error))
+                    return
+                acknowledged.append(number)
+
+    clients = [threading.Thread(target=ask) for _ in range(8)]
+    for client in clients:
+        client.start()
+    started, moments = (
+        time.monotonic(),
+        sorted(random.Random(1).uniform(0.05, 0.9) * minutes * 60 for _ in range(kills)),
+    )
+    for moment in moments:
+        time.sleep(max(0.0, started + moment - time.monotonic()))
+        service.process.kill()
+        service.process.wait()
+        service.start()
+    time.sleep(max(0.0, started + minutes * 60 - time.monotonic()))
+    stop.set()
+    for client in clients:
+        client.join()
+    service.stop()
+    with Memory.open(memory) as opened:
+        found = list(
+            opened.cypher(
+                "MATCH (r:Run)-[:PRODUCED]->(t:Thinking) WHERE r.name STARTS WITH 'round-' "
+                "RETURN r.name, t.step, t.sample_index"
+            ).rows
+        )
+    expected = {(f"round-{n // 200}", n % 200, place) for n in acknowledged for place in range(ROLLOUTS)}
+    print(
+        f"{minutes:g} minutes, {kills} kills, {len(acknowledged):,} groups acknowledged, {len(errors)} clients gave up"
+    )
+    lost, double = len(expected - set(found)), len(found) - len(set(found))
+    print(f"acknowledged rollouts {len(expected):,}, lost {lost}, double {double}")
+
+
+def main() -> None:
+    """Make a memory and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", type=int, default=200)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--kill", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--memory", type=Path, help="a memory with a reward model; made with `memstore demo` if absent")
+    parser.add_argument("--floor", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.floor:
+        groups = [group(1_000_000 * arguments.floor + i, "") for i in range(arguments.groups)]
+        print(floor(groups, arguments.floor))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        memory = arguments.memory
+        if memory is None:
+            memory = Path(folder) / "memory"
+            command = [MEMSTORE, "demo", "--folder", str(memory)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if arguments.kill:
+            kill(memory, arguments.minutes, arguments.kill)
+        else:
+            measure(memory, arguments.groups, arguments.clients)
+
+
+if __name__ == "__main__":
+    main()
