@@ -15,22 +15,24 @@ from memstore.sample import sample_path
 from memstore_gnn.memory_verbs import train_memory
 from memstore_rl.rewards import Group, Query, Rollout
 
-QUERIES = 60
+QUERIES = 50
 """Of the sample's 400."""
-HELD = 48
+HELD = 40
 """Of those, the ones that the memory holds."""
+ROLLOUTS = 12
+"""Of the sixteen that each query has."""
 Rows = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
 def sample_rows() -> Rows:
-    """The first rows of the sample by query key: sixteen of each, eight of each checkpoint."""
+    """Rows of the sample by query key: eight of each of the late checkpoint, then four of the early one."""
     found: Rows = {}
     with gzip.open(sample_path(), "rt", encoding="utf-8") as lines:
         for row in map(json.loads, lines):
             if len(found) < QUERIES or row["query_id"] in found:
                 found.setdefault(row["query_id"], []).append(row)
-    return found
+    return {key: rows[:ROLLOUTS] for key, rows in found.items()}
 
 
 @pytest.fixture(scope="session")

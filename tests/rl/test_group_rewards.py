@@ -71,7 +71,7 @@ def test_other_groups_are_predicted(scorer: GroupScorer, trained_memory: Memory,
             assert 0 < reward.probability < 1
             assert reward.model == model
             assert (reward.group_size, reward.short, reward.reason) == (8, False, None)
-            assert reward.known == (number < 48)
+            assert reward.known == (number < 40)
             assert reward.latency_s > 0
 
 
@@ -95,7 +95,7 @@ def test_a_rollout_that_the_memory_has_labelled_is_predicted_all_the_same(
     scorer: GroupScorer, sample_rows: dict[str, Any]
 ) -> None:
     keys = ("response", "policy", "run", "step", "sample_index", "mean_logprob", "finish_reason")
-    for rows in list(sample_rows.values())[:48]:
+    for rows in list(sample_rows.values())[:40]:
         first = rows[0]
         query = Query(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math")
         for reward in scorer.score_group(query, [Rollout(**{key: row[key] for key in keys}) for row in rows[:2]]):
@@ -246,8 +246,8 @@ def test_a_snapshot_and_a_model_score_as_the_memory_does(
     save_snapshot(trained_memory.snapshot(), tmp_path / "snapshot")
     model = MemoryModel.of_files(tmp_path / "snapshot", model_folder(trained_memory), device="cpu")
     with GroupScorer(model, expected=8) as other:
-        told = other.score_groups(groups[40:52])
-    for ours, theirs in zip(scorer.score_groups(groups[40:52]), told, strict=True):
+        told = other.score_groups(groups[34:46])
+    for ours, theirs in zip(scorer.score_groups(groups[34:46]), told, strict=True):
         assert [r.value for r in theirs] == pytest.approx([r.value for r in ours], abs=1e-4)
     with pytest.raises(EmbedderError, match="MEMSTORE_EMBEDDER"):
         MemoryModel.of_files(tmp_path / "snapshot", model_folder(trained_memory), embedder=HashEmbedder())
@@ -256,7 +256,7 @@ def test_a_snapshot_and_a_model_score_as_the_memory_does(
 def test_refresh_reads_what_was_written_since(trained_folder: Path, groups: list[Group], tmp_path: Path) -> None:
     shutil.copytree(trained_folder, tmp_path / "memory", ignore=shutil.ignore_patterns("lock", "*.lock"))
     rows = tmp_path / "more.jsonl"
-    group = groups[50]
+    group = groups[45]
     row = {"query": group.query.text, "query_id": group.query.key, "dataset": group.query.dataset, "answer": "7"}
     rows.write_text(json.dumps(row) + "\n", encoding="utf-8")
     with Memory.open(tmp_path / "memory") as memory, GroupScorer.open(memory) as scorer:
