@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ from memstore_cli.output import print_json
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+
+    from memstore_rl.verifiers import Verifiers
 
 TOKEN_VARIABLE = "MEMSTORE_SERVICE_TOKEN"
 
@@ -46,6 +49,9 @@ def serve(
         typer.Option("--expected", "-n", min=1, show_default=False, help="Rollouts of a full group."),
     ] = None,
     shaping: Annotated[str, typer.Option("--shaping", help="How a probability becomes a reward.")] = "probability",
+    code: Annotated[
+        bool, typer.Option("--code", help="Judge labelled programs by running them in the sandbox.")
+    ] = False,
     record: Annotated[bool, typer.Option(help="Write what was scored to the memory.")] = True,
     refresh: Annotated[
         float | None,
@@ -61,7 +67,7 @@ def serve(
     Stops on Ctrl-C or SIGTERM, when the requests under way are answered.
     """
     token = read_token(token_file)
-    with opened(memory, device=device) as store:
+    with ExitStack() as held, opened(memory, device=device) as store:
         try:
             from memstore_rl.service.recorder import Pace
             from memstore_rl.service.serve import ServeOptions
@@ -80,6 +86,7 @@ def serve(
             device=store.settings.device,
             expected=expected,
             shaping=shaping,  # type: ignore[arg-type]
+            verifiers=held.enter_context(closing(code_verifiers())) if code else None,
             record=record,
             pace=Pace(refresh_s=refresh),
         )
@@ -95,6 +102,18 @@ def serve(
 
         log_to_stderr()
         serve_memory(store, options, on_ready=ready)
+
+
+def code_verifiers() -> Verifiers:
+    """All verifiers, programs among them.
+
+    Raises:
+        SandboxError: no sandbox can be built here.
+    """
+    from memstore_rl.verifiers import standard_verifiers
+    from memstore_rl.verifiers.code import CodeVerifier
+
+    return standard_verifiers(code=CodeVerifier())
 
 
 def read_token(file: Path | None) -> SecretStr | None:
