@@ -224,6 +224,40 @@ class VectorStoreConformance:
             assert other.count() == 0
             assert other.collections() == sorted([FINGERPRINT, "other_4_deadbeef"])
 
+    def test_another_projects_embedders_are_not_listed(self, opener: OpenStore) -> None:
+        with opener(namespace="one") as one:
+            one.upsert("thinking", names(5), unit_vectors(5))
+        with opener(namespace="two", fingerprint="other_8_deadbeef") as two:
+            assert two.collections() == ["other_8_deadbeef"]
+
+    def test_an_embedder_that_is_discarded_is_gone_from_this_namespace_only(self, opener: OpenStore) -> None:
+        for namespace in ("one", "two"):
+            with opener(namespace=namespace) as store:
+                store.upsert("thinking", names(5), unit_vectors(5))
+        with opener(namespace="one", fingerprint="other_4_deadbeef", dimension=4) as other:
+            other.discard(FINGERPRINT)
+            other.discard(FINGERPRINT)
+            assert other.collections() == ["other_4_deadbeef"]
+            with pytest.raises(InputError, match="in use"):
+                other.discard("other_4_deadbeef")
+        with opener(namespace="one") as again:
+            assert again.count() == 0
+        with opener(namespace="two") as two:
+            assert two.count() == 5
+
+    def test_names_that_differ_a_little_are_different_namespaces(self, opener: OpenStore) -> None:
+        """What would be one partition, or one prefix of another's ids, if names were cut or folded."""
+        namespaces = ["a", "A", "a-b", "a_b", "a" * 128, "a" * 127]
+        for number, namespace in enumerate(namespaces, start=1):
+            with opener(namespace=namespace) as store:
+                assert store.count() == 0
+                store.upsert("thinking", names(number), unit_vectors(number))
+        for number, namespace in enumerate(namespaces, start=1):
+            with opener(namespace=namespace) as store:
+                assert sorted(name for block in store.ids("thinking") for name in block) == names(number)
+                assert store.missing(names(9)) == names(9)[number:]
+                assert len({name for name in store.search("thinking", unit_vectors(1), 20).ids[0] if name}) == number
+
     def test_another_dimension_under_the_same_name_is_refused(self, opener: OpenStore) -> None:
         opener().close()
         with pytest.raises(EmbedderError, match="8"):

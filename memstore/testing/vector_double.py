@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from memstore.errors import EmbedderError, StoreError
+from memstore.errors import EmbedderError, InputError, StoreError
 from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
 from memstore.vectors.checks import check_ids, check_k, check_name, check_upsert, check_vectors
 from memstore.vectors.protocol import Fetched, Hits
@@ -33,6 +33,7 @@ class MemoryVectors:
     """`VectorStore` over a dictionary. Stores opened on the same shelf see the same vectors."""
 
     backend = "memory"
+    searches_fast = False
 
     def __init__(
         self, *, fingerprint: str, dimension: int, namespace: str = "default", shelf: Shelf | None = None
@@ -45,6 +46,7 @@ class MemoryVectors:
             raise EmbedderError(f"{fingerprint} holds vectors of {held} dimensions, not {dimension}")
         self.fingerprint = fingerprint
         self.dimension = dimension
+        self._namespace = namespace
         self._shelf = shelf
         self._rows = shelf.rows.setdefault((fingerprint, namespace), {})
         self._closed = False
@@ -109,9 +111,16 @@ class MemoryVectors:
             self._rows.pop(name, None)
 
     def collections(self) -> list[str]:
-        """Fingerprints of all embedders that have a collection on this shelf."""
+        """Fingerprints of all embedders that this namespace has vectors of, this one's included."""
         self._check_open()
-        return sorted(self._shelf.dimensions)
+        return sorted(fingerprint for fingerprint, namespace in self._shelf.rows if namespace == self._namespace)
+
+    def discard(self, fingerprint: str) -> None:
+        """Remove all that this namespace has of another embedder; nothing where it has nothing."""
+        self._check_open()
+        if fingerprint == self.fingerprint:
+            raise InputError(f"the vectors of {fingerprint} are in use; open the memory with another embedder first")
+        self._shelf.rows.pop((fingerprint, self._namespace), None)
 
     def flush(self) -> None:
         """Nothing to do: there is no disk."""

@@ -1,16 +1,13 @@
 """Vectors in Milvus: a folder (Milvus Lite, in this process) or a server's URI, by one and the same code.
 
-A collection `memstore_<fingerprint>` has three fields: `id` (namespace and node id, so that two projects that hold
-the same rollout do not share a row), `scope` (namespace and kind, which every scan and search is about; on a server
-it is the partition key) and `vector`.
-
 What was measured on Milvus Lite 3.2.2, 80,000 x 384 (`benchmarks/vector_writes.py` measures the first again):
 
 - An upsert costs what an insert does, so everything is upserted; blocks of 1,000 rows are the fastest.
 - One query without a limit lists all ids in a second; an iterator scans everything again for each page, and
   `count(*)` makes a dictionary of every row, its vector included. Ids are listed, and on Lite counted, by the query.
-- An HNSW index occupies a core for half a minute after the write and makes a search three times faster; a search
-  there is rare, since links are computed on the arrays. Lite gets FLAT, which is exact; a server gets HNSW.
+
+A server is asked for pages, since it refuses answers past a size; see `collection` for what lies where, and `calls`
+for what happens when it goes away.
 
 After a write failed, the store refuses further ones until it is opened again: Lite reads its log up to the first
 torn record, and what came behind it would be lost.
@@ -19,33 +16,41 @@ torn record, and what came behind it would be lost.
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from memstore.errors import EmbedderError, LocationError, StoreError, StoreFullError
+from memstore.errors import EmbedderError, InputError, LocationError, StoreError
 from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
+from memstore.vectors.calls import Calls, connect, without_secrets
 from memstore.vectors.checks import check_ids, check_k, check_name, check_upsert, check_vectors
-from memstore.vectors.lite import (
-    LiteServer,
-    is_out_of_space,
-    leave_logging_to_the_application,
-    opening_failed,
-    start_lite,
+from memstore.vectors.collection import (
+    PREFIX,
+    IndexType,
+    Share,
+    dimension_of,
+    drop_partition,
+    make_collection,
+    make_partition,
+    search_width,
 )
+from memstore.vectors.lite import LiteServer, opening_failed, start_lite
 from memstore.vectors.protocol import Fetched, Hits
 
-PREFIX = "memstore_"
 WRITE_BLOCK = 1_000
 READ_BLOCK = 5_000
 SEARCH_BLOCK = 1_000
-_CONNECT_S = 30.0
-_NAME_LENGTH = 300
+_MESSAGE_BYTES = 16 * 2**20
+"""A server answers and accepts 64 MB at most; blocks of wide vectors are cut to a quarter of it."""
+_HITS_A_CALL = 200_000
+_INDEX_S, _INDEX_POLL_S = 3600.0, 0.25
 
 
 class MilvusVectors:
@@ -56,12 +61,15 @@ class MilvusVectors:
     ) -> None:
         """Wrap a connected client; use `open`."""
         self.backend = "milvus" if server is None else "milvus-lite"
+        self.searches_fast = server is None
         self.fingerprint = fingerprint
         self.dimension = dimension
         self._client = client
         self._where = where
-        self._namespace = namespace
+        self._share = Share.of(namespace)
         self._collection = PREFIX + fingerprint
+        self._calls = Calls(client, where, self._collection, patient=server is None)
+        self._block = max(1, min(READ_BLOCK, _MESSAGE_BYTES // (4 * dimension)))
         self._writing = threading.Lock()
         self._failed = False
         self._close = weakref.finalize(self, _shut_down, client, server)
@@ -80,13 +88,13 @@ class MilvusVectors:
         """Open the collection of one embedder.
 
         Args:
-            uri: a folder (Milvus Lite) or the address of a server (`http://host:19530`).
+            uri: a folder (Milvus Lite) or the address of a server (`http://host:19530`, `http://host:19530/database`).
             token: a server's API key or `user:password`.
             create: make the folder and the collection where they are not there.
 
         Raises:
             InputError: a fingerprint or a namespace that cannot be a name.
-            LocationError: there is no such folder or collection, and `create` is off.
+            LocationError: there is no such folder, database or collection, and `create` is off.
             LockedError: another process, or this one, has the folder open.
             EmbedderError: the collection holds vectors of another dimension.
             StoreError: it cannot be opened, or the server cannot be reached.
@@ -102,8 +110,8 @@ class MilvusVectors:
             server = start_lite(folder)
         client = None
         try:
-            client = _connect(server.uri if server else where, token)
-            store = cls(client, where, fingerprint, dimension, namespace, server)
+            client = connect(server.uri if server else where, token)
+            store = cls(client, without_secrets(where), fingerprint, dimension, namespace, server)
         except BaseException:
             _shut_down(client, server)
             raise
@@ -117,15 +125,16 @@ class MilvusVectors:
     def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
         """Add or replace vectors; ids must be unique in the call."""
         check_upsert(ids, vectors, self.dimension)
-        scope = self._scope(kind)
-        with self._write("write"):
-            for start in range(0, len(ids), WRITE_BLOCK):
-                names = ids[start : start + WRITE_BLOCK]
+        scope = self._share.scope(kind)
+        step = min(WRITE_BLOCK, self._block)
+        with self._write():
+            for start in range(0, len(ids), step):
+                names = ids[start : start + step]
                 rows = [
-                    {"id": self._key(name), "scope": scope, "vector": vector}
-                    for name, vector in zip(names, vectors[start : start + WRITE_BLOCK], strict=True)
+                    {"id": self._share.key(name), "scope": scope, "vector": vector}
+                    for name, vector in zip(names, vectors[start : start + step], strict=True)
                 ]
-                self._client.upsert(self._collection, rows)
+                self._made.call("write", "upsert", rows, partition_name=self._share.partition)
 
     def fetch(self, ids: Sequence[str]) -> Fetched:
         """Vectors of these ids, in their order."""
@@ -133,8 +142,8 @@ class MilvusVectors:
         found = np.zeros(len(ids), dtype=np.bool_)
         for start, rows in self._get(ids, "vector"):
             by_id = {row["id"]: row["vector"] for row in rows}
-            for position, name in enumerate(ids[start : start + READ_BLOCK], start):
-                vector = by_id.get(self._key(name))
+            for position, name in enumerate(ids[start : start + self._block], start):
+                vector = by_id.get(self._share.key(name))
                 if vector is not None:
                     vectors[position] = vector
                     found[position] = True
@@ -145,7 +154,7 @@ class MilvusVectors:
         held: set[str] = set()
         for _, rows in self._get(ids, "id"):
             held.update(row["id"] for row in rows)
-        return [name for name in ids if self._key(name) not in held]
+        return [name for name in ids if self._share.key(name) not in held]
 
     def ids(self, kind: VectorKind) -> Iterator[list[str]]:
         """All ids of a kind, in blocks, each once."""
@@ -157,49 +166,61 @@ class MilvusVectors:
         """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D])."""
         check_vectors(vectors, self.dimension)
         check_k(k)
-        rows: list[list[Any]] = []
-        with self._faults("search"):
-            for start in range(0, len(vectors), SEARCH_BLOCK):
-                block = list(vectors[start : start + SEARCH_BLOCK])
-                rows += self._client.search(
-                    self._collection, block, filter=self._filter(kind), limit=k, output_fields=["id"]
-                )
         ids = np.full((len(vectors), k), "", dtype=object)
         scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
-        for row, hits in enumerate(rows):
-            for rank, hit in enumerate(hits):
-                ids[row, rank] = self._name(hit["id"])
-                scores[row, rank] = min(max(hit["distance"], -1.0), 1.0)
+        step = max(1, min(SEARCH_BLOCK, self._block, _HITS_A_CALL // k))
+        for start in range(0, len(vectors), step):
+            block = list(vectors[start : start + step])
+            options = {**self._share.within(kind), **search_width(k)}
+            found = self._made.call("search", "search", block, limit=k, **options)
+            for row, hits in enumerate(found, start):
+                for rank, hit in enumerate(hits):
+                    ids[row, rank] = self._share.name(hit["id"])
+                    scores[row, rank] = min(max(hit["distance"], -1.0), 1.0)
         return Hits(ids.astype(np.str_), scores)
 
     def count(self, kind: VectorKind | None = None) -> int:
         """How many vectors are held (deleted ones not counted)."""
         if kind is None:
             return sum(self.count(each) for each in VECTOR_KINDS)
-        if self.backend == "milvus-lite":
+        if not self.searches_fast:
             return len(self._ids(kind))
-        with self._faults("count"):
-            rows = self._client.query(self._collection, filter=self._filter(kind), output_fields=["count(*)"])
+        rows = self._made.call("count", "query", output_fields=["count(*)"], **self._share.within(kind))
         return int(rows[0]["count(*)"])
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove vectors; ids that are not there are ignored."""
         check_ids(ids)
-        with self._write("delete from"):
+        with self._write():
             for start in range(0, len(ids), READ_BLOCK):
-                keys = [self._key(name) for name in ids[start : start + READ_BLOCK]]
-                self._client.delete(self._collection, ids=keys)
+                keys = [self._share.key(name) for name in ids[start : start + READ_BLOCK]]
+                self._made.call("delete from", "delete", ids=keys, partition_name=self._share.partition)
 
     def collections(self) -> list[str]:
-        """Fingerprints of all embedders that have a collection in this store, this one's included."""
-        with self._faults("list"):
-            names = self._client.list_collections()
-        return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+        """Fingerprints of all embedders that this namespace has vectors of, this one's included."""
+        names = self._made.attempt("list", self._client.list_collections)
+        return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX) and self._shares(name))
+
+    def discard(self, fingerprint: str) -> None:
+        """Remove all that this namespace has of another embedder; nothing where it has nothing.
+
+        Raises:
+            InputError: it is this store's own embedder.
+        """
+        if fingerprint == self.fingerprint:
+            raise InputError(f"the vectors of {fingerprint} are in use; open the memory with another embedder first")
+        name = PREFIX + fingerprint
+        with self._write():
+            if self._made.attempt("open", lambda: self._client.has_collection(name)) and self._shares(name):
+                drop = partial(drop_partition, self._client, name, self._share.partition, loaded=self.searches_fast)
+                self._made.attempt("delete from", drop)
 
     def flush(self) -> None:
         """Make everything durable and indexed; called once, at the end of a bulk write."""
-        with self._write("flush"):
-            self._client.flush(self._collection)
+        with self._write():
+            self._made.call("flush", "flush", timeout=_INDEX_S)
+        if self.searches_fast:
+            self._wait_for_index()
 
     def close(self) -> None:
         """Release the store; calling it again does nothing."""
@@ -215,120 +236,97 @@ class MilvusVectors:
         self.close()
 
     def _settle_collection(self, create: bool) -> None:
-        """Make or check the collection, and load it."""
+        """Make or check the collection and the namespace's part of it, and load it."""
         try:
-            with self._faults("open"):
-                if not self._client.has_collection(self._collection):
-                    self._make_collection(create)
-                self._client.load_collection(self._collection)
-                fields = self._client.describe_collection(self._collection)["fields"]
+            if not self._made.call("open", "has_collection"):
+                self._refuse_unless(create)
+                kind: IndexType = "HNSW" if self.searches_fast else "FLAT"
+                self._made.attempt(
+                    "open", lambda: make_collection(self._client, self._collection, self.dimension, index=kind)
+                )
+            held = dimension_of(self._made.call("open", "describe_collection"))
+            if held != self.dimension:
+                raise EmbedderError(
+                    f"the collection {self._collection} in {self._where} holds vectors of {held} dimensions and the "
+                    f"embedder makes {self.dimension}; open the memory with the embedder it was built with"
+                )
+            if not self._shares(self._collection):
+                self._refuse_unless(create)
+                partition = self._share.partition
+                self._made.attempt("open", lambda: make_partition(self._client, self._collection, partition))
+            self._made.call("load", "load_collection", timeout=_INDEX_S)
         except StoreError as error:
-            if self.backend == "milvus-lite":
-                raise opening_failed(Path(self._where), error.__cause__ or error) from error  # type: ignore[arg-type]
+            if not self.searches_fast and isinstance(error.__cause__, Exception):
+                raise opening_failed(Path(self._where), error.__cause__) from error
             raise
-        held = next(field["params"]["dim"] for field in fields if field["name"] == "vector")
-        if int(held) != self.dimension:
-            raise EmbedderError(
-                f"the collection {self._collection} in {self._where} holds vectors of {held} dimensions and the "
-                f"embedder makes {self.dimension}; open the memory with the embedder it was built with"
-            )
 
-    def _make_collection(self, create: bool) -> None:
+    def _refuse_unless(self, create: bool) -> None:
         if not create:
             raise LocationError(
                 f"there is no collection {self._collection} in {self._where}; "
                 "run `memstore verify --repair` to make its vectors"
             )
-        from pymilvus import DataType
 
-        lite = self.backend == "milvus-lite"
-        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=_NAME_LENGTH)
-        # Lite would spread the rows over 16 folders by this key and gain nothing.
-        schema.add_field("scope", DataType.VARCHAR, max_length=_NAME_LENGTH, is_partition_key=not lite)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.dimension)
-        index = self._client.prepare_index_params()
-        if lite:
-            index.add_index("vector", index_type="FLAT", metric_type="COSINE")
-        else:
-            params = {"M": 16, "efConstruction": 200}
-            index.add_index("vector", index_type="HNSW", metric_type="COSINE", params=params)
-        # Strong: what was written is read, also by the process that opens the store next.
-        self._client.create_collection(self._collection, schema=schema, consistency_level="Strong")
-        # Loading waits for the index; waiting for it here would poll every half second.
-        self._client.create_index(self._collection, index, sync=False)
+    def _shares(self, collection: str) -> bool:
+        """Whether the namespace has a part of this collection."""
+        partition = self._share.partition
+        return bool(self._made.attempt("open", lambda: self._client.has_partition(collection, partition)))
+
+    def _wait_for_index(self) -> None:
+        """A server builds its index after the flush; until it is there, a search goes over what has none."""
+        give_up = time.monotonic() + _INDEX_S
+        while time.monotonic() < give_up:
+            if int(self._made.call("flush", "describe_index", "vector").get("pending_index_rows", 0)) == 0:
+                return
+            time.sleep(_INDEX_POLL_S)
+        raise StoreError(f"{self._where} did not index its vectors within {_INDEX_S:.0f} s; see the server's log")
 
     def _get(self, ids: Sequence[str], field: str) -> Iterator[tuple[int, list[Any]]]:
         """The rows of these ids, a block at a time, with the block's first position; in any order, absent ones not."""
         check_ids(ids)
-        for start in range(0, len(ids), READ_BLOCK):
-            keys = [self._key(name) for name in ids[start : start + READ_BLOCK]]
-            with self._faults("read"):
-                rows = self._client.get(self._collection, ids=keys, output_fields=["id", field])
+        for start in range(0, len(ids), self._block):
+            keys = [self._share.key(name) for name in ids[start : start + self._block]]
+            rows = self._made.call(
+                "read", "get", ids=keys, output_fields=["id", field], partition_names=[self._share.partition]
+            )
             yield start, rows
 
     def _ids(self, kind: VectorKind) -> list[str]:
-        with self._faults("list"):
-            rows = self._client.query(self._collection, filter=self._filter(kind), output_fields=["id"])
-        return [self._name(row["id"]) for row in rows]
+        if not self.searches_fast:
+            rows = self._made.call("list", "query", output_fields=["id"], **self._share.within(kind))
+        else:
+            rows = self._made.attempt("list", lambda: self._pages(kind))
+        return [self._share.name(row["id"]) for row in rows]
 
-    def _scope(self, kind: VectorKind) -> str:
-        return f"{self._namespace}/{kind}"
-
-    def _filter(self, kind: VectorKind) -> str:
-        return f'scope == "{self._scope(kind)}"'
-
-    def _key(self, name: str) -> str:
-        return f"{self._namespace}/{name}"
-
-    def _name(self, key: str) -> str:
-        return key[len(self._namespace) + 1 :]
+    def _pages(self, kind: VectorKind) -> list[Any]:
+        pages = self._client.query_iterator(
+            self._collection, batch_size=READ_BLOCK, output_fields=["id"], **self._share.within(kind)
+        )
+        rows: list[Any] = []
+        try:
+            while page := pages.next():
+                rows += page
+        finally:
+            pages.close()
+        return rows
 
     @contextmanager
-    def _write(self, doing: str) -> Iterator[None]:
+    def _write(self) -> Iterator[None]:
         with self._writing:
             if self._failed:
                 raise StoreError(
                     f"an earlier write to the vectors in {self._where} failed; close and open them again before writing"
                 )
-            self._failed = True
-            with self._faults(doing):
-                yield
+            self._failed = not self.searches_fast
+            yield
             self._failed = False
 
-    @contextmanager
-    def _faults(self, doing: str) -> Iterator[None]:
-        """Turn what the client raises into an error of ours."""
-        import grpc  # type: ignore[import-untyped]
-        from pymilvus.exceptions import MilvusException
-
+    @property
+    def _made(self) -> Calls:
+        """How calls are made, while the store is open."""
         if not self._close.alive:
             raise StoreError(f"the vectors in {self._where} are closed; open them again")
-        try:
-            yield
-        except (MilvusException, grpc.RpcError) as error:
-            if is_out_of_space(error):
-                raise StoreFullError(
-                    f"there is no space left where the vectors are ({self._where}); free some, open them again and "
-                    "repeat the command"
-                ) from error
-            raise StoreError(f"could not {doing} the vectors in {self._where}: {_reason(error)}") from error
-
-
-_NO_PINGS = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 2**31 - 1}
-"""The client's own default pings an idle server every 10 s; after minutes of embedding Milvus Lite takes that for abuse
-and hangs up, with a line of gRPC's on stderr."""
-
-
-def _connect(uri: str, token: str | None) -> Any:
-    from pymilvus import MilvusClient
-    from pymilvus.exceptions import MilvusException
-
-    leave_logging_to_the_application()
-    try:
-        return MilvusClient(uri, token=token or "", timeout=_CONNECT_S, grpc_options=_NO_PINGS)
-    except MilvusException as error:
-        raise StoreError(f"no Milvus answers at {uri}: {_reason(error)}; check the address and the token") from error
+        return self._calls
 
 
 def _shut_down(client: Any, server: LiteServer | None) -> None:
@@ -338,7 +336,3 @@ def _shut_down(client: Any, server: LiteServer | None) -> None:
     finally:
         if server is not None:
             server.stop()
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "message", None) or error).rstrip(".")

@@ -6,7 +6,8 @@ Vectors are derived data: text and embedder make them again. The store therefore
    process was killed and the store opened again;
 2. `upsert` of an id that is there replaces it: one row an id, always;
 3. vectors come back bit for bit as they went in (float32);
-4. `search` returns as many hits as exist, up to k, best first, cosine in [-1, 1] as float32;
+4. `search` returns as many hits as exist, up to k, best first, cosine in [-1, 1] as float32; a store that searches
+   by an index may miss some of the nearest, never return what is not there;
 5. a collection belongs to one embedder: its name carries the fingerprint, and vectors of another dimension are
    refused before anything is written.
 """
@@ -45,6 +46,8 @@ class VectorStore(Protocol):
 
     backend: str
     """`milvus-lite`, `milvus` or `memory`."""
+    searches_fast: bool
+    """Whether a search here is by an index, so that neighbours are better found by it than on the arrays."""
     fingerprint: str
     dimension: int
 
@@ -81,7 +84,15 @@ class VectorStore(Protocol):
         ...
 
     def collections(self) -> list[str]:
-        """Fingerprints of all embedders that have a collection in this store, this one's included."""
+        """Fingerprints of all embedders that this namespace has vectors of, this one's included."""
+        ...
+
+    def discard(self, fingerprint: str) -> None:
+        """Remove all that this namespace has of another embedder; nothing where it has nothing.
+
+        Raises:
+            InputError: it is this store's own embedder.
+        """
         ...
 
     def flush(self) -> None:

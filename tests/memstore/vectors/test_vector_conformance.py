@@ -1,11 +1,14 @@
-"""The conformance suite on the double and on Milvus Lite."""
+"""The conformance suite on the double, on Milvus Lite and on a Milvus server."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymilvus import MilvusClient
 
 from memstore.testing.vector_conformance import OpenStore, VectorStoreConformance
 from memstore.testing.vector_double import MemoryVectors, Shelf
@@ -30,3 +33,23 @@ class TestMilvusLite(VectorStoreConformance):
             return MilvusVectors.open(tmp_path / "vectors", **options)
 
         return open_store
+
+
+class TestMilvusServer(VectorStoreConformance):
+    @pytest.fixture
+    def open_store(self, milvus_uri: str) -> Iterator[OpenStore]:
+        """Each test has a database of its own, so that it sees no other test's collections."""
+        database = f"test_{uuid.uuid4().hex[:16]}"
+        admin = MilvusClient(milvus_uri, dedicated=True)
+        admin.create_database(database)
+        admin.close()
+
+        def open_store(**options: Any) -> MilvusVectors:
+            return MilvusVectors.open(f"{milvus_uri}/{database}", **options)
+
+        yield open_store
+        admin = MilvusClient(f"{milvus_uri}/{database}", dedicated=True)
+        for collection in admin.list_collections():
+            admin.drop_collection(collection)
+        admin.drop_database(database)
+        admin.close()

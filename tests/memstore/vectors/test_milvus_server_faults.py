@@ -1,0 +1,114 @@
+"""A Milvus server that is missing, refuses, is killed or has lost something: one sentence each, or no harm at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from pymilvus import MilvusClient
+
+from memstore.errors import EmbedderError, StoreError
+from memstore.testing.milvus_server import MilvusServer
+from memstore.testing.vector_conformance import names, unit_vectors
+from memstore.vectors import calls
+from memstore.vectors.milvus import MilvusVectors
+
+FINGERPRINT = "faults_8_c0ffee00"
+ROOT_TOKEN, WRONG_TOKEN = "root:Milvus", "root:a-wrong-secret"
+
+
+def open_vectors(uri: str, **options: object) -> MilvusVectors:
+    return MilvusVectors.open(uri, **{"fingerprint": FINGERPRINT, "dimension": 8, **options})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, milvus_uri: str) -> Iterator[MilvusServer]:
+    """A server that wants a password, and that may be killed."""
+    del milvus_uri  # it skips or fails where no server can run
+    settings = {"common.security.authorizationEnabled": "true"}
+    with MilvusServer(tmp_path_factory.mktemp("guarded"), settings=settings) as server:
+        yield server
+
+
+def sentence(raised: pytest.ExceptionInfo[StoreError], uri: str) -> str:
+    text = str(raised.value)
+    assert uri in text
+    assert "\n" not in text
+    assert "secret" not in text
+    return text
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(StoreError, match="no Milvus answers at") as raised:
+        open_vectors("http://127.0.0.1:9")
+    sentence(raised, "http://127.0.0.1:9")
+
+
+def test_a_secret_in_the_address_is_not_shown() -> None:
+    with pytest.raises(StoreError) as raised:
+        open_vectors("http://root:a-wrong-secret@127.0.0.1:9")
+    sentence(raised, "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("token", [WRONG_TOKEN, None], ids=["wrong", "none"])
+def test_a_wrong_token_is_refused_at_once(
+    guarded: MilvusServer, token: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(StoreError, match="refuses this token") as raised:
+        open_vectors(guarded.uri, token=token)
+    sentence(raised, guarded.uri)
+    assert "a-wrong-secret" not in caplog.text
+
+
+def test_a_database_that_is_not_there(milvus_uri: str) -> None:
+    with pytest.raises(StoreError, match="names a database that is not there") as raised:
+        open_vectors(f"{milvus_uri}/nowhere")
+    sentence(raised, milvus_uri)
+
+
+def test_a_collection_of_another_dimension(milvus_uri: str) -> None:
+    open_vectors(milvus_uri).close()
+    with pytest.raises(EmbedderError, match="holds vectors of 8 dimensions"):
+        open_vectors(milvus_uri, dimension=4)
+
+
+def test_a_collection_that_was_dropped_meanwhile(milvus_uri: str) -> None:
+    with open_vectors(milvus_uri, fingerprint="dropped_8_c0ffee00") as store:
+        admin = MilvusClient(milvus_uri, dedicated=True)
+        admin.drop_collection("memstore_dropped_8_c0ffee00")
+        admin.close()
+        with pytest.raises(StoreError, match="has lost the collection memstore_dropped_8_c0ffee00") as raised:
+            store.upsert("query", names(1), unit_vectors(1))
+        sentence(raised, milvus_uri)
+    with open_vectors(milvus_uri, fingerprint="dropped_8_c0ffee00") as again:
+        assert again.count() == 0
+
+
+def test_a_write_goes_on_by_itself_when_the_server_is_killed_and_started_again(guarded: MilvusServer) -> None:
+    vectors = unit_vectors(4000)
+    with open_vectors(guarded.uri, token=ROOT_TOKEN, namespace="killed") as store:
+        store.upsert("thinking", names(1000), vectors[:1000])
+        guarded.kill()
+        restart = threading.Timer(0.5, guarded.start)
+        restart.start()
+        store.upsert("thinking", names(4000)[1000:], vectors[1000:])
+        restart.join()
+        assert store.count("thinking") == 4000
+        assert np.array_equal(store.fetch(names(4000)).vectors, vectors)
+        assert store.search("thinking", vectors[:2], 1).ids.tolist() == [[names(1)[0]], [names(2)[1]]]
+
+
+def test_a_server_that_stays_away_is_named_once_patience_ends(
+    guarded: MilvusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "PATIENCE_S", 1.0)
+    with open_vectors(guarded.uri, token=ROOT_TOKEN, namespace="away") as store:
+        guarded.kill()
+        with pytest.raises(StoreError, match="did not come back within 1 s") as raised:
+            store.upsert("thinking", names(3), unit_vectors(3))
+        sentence(raised, guarded.uri)
+        guarded.start()
+        store.upsert("thinking", names(3), unit_vectors(3))
+        assert store.missing(names(3)) == []
