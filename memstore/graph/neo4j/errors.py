@@ -39,7 +39,7 @@ def one_line(error: BaseException) -> str:
 def translate(error: BaseException, where: str) -> MemstoreError:
     """What to raise for an error of the driver or the server at this location."""
     if isinstance(error, AuthError):
-        return _refused(error, where)
+        return StoreError(f"{where} refuses this user or password; correct the user and the password of the profile")
     if isinstance(error, Neo4jError):
         return _from_server(error, where)
     if _is_old(error):
@@ -59,16 +59,10 @@ def old_server(found: str, where: str) -> SchemaError:
     return SchemaError(f"{where} is served by {found}; memstore needs Neo4j {oldest} or newer: upgrade the server")
 
 
-def _refused(error: Neo4jError, where: str) -> StoreError:
-    if (error.code or "").endswith("AuthenticationRateLimit"):
-        return StoreError(
-            f"{where} refuses this user after too many wrong passwords; wait a few seconds, then correct it"
-        )
-    return StoreError(f"{where} refuses this user or password; correct the user and the password of the profile")
-
-
 def _from_server(error: Neo4jError, where: str) -> MemstoreError:
     code, text = error.code or "", one_line(error)
+    if code.endswith("AuthenticationRateLimit"):
+        return StoreError(f"{where} refuses this user after too many wrong passwords; wait, and correct the password")
     if code.endswith("DatabaseNotFound"):
         return LocationError(f"there is no such database at {where}; correct its name (a server always has `neo4j`)")
     if code.endswith(("ForbiddenOnReadOnlyDatabase", "Security.Forbidden", "WriteOnReadOnlyAccessDatabase")):
