@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker" / "compose.yml"
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
 PASSWORDS = {"NEO4J_PASSWORD": "graph-secret", "MILVUS_PASSWORD": "vector-secret", "MINIO_PASSWORD": "object-secret"}
+TOKEN = {"MEMSTORE_SERVICE_TOKEN": "service-secret"}
 LONG_RUNNING = ("neo4j", "etcd", "minio", "milvus")
 
 
@@ -45,14 +46,14 @@ def config(**environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     """The services as compose resolves them."""
-    done = config(**PASSWORDS)
+    done = config(**PASSWORDS, **TOKEN)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
     return found
 
 
 def test_compose_reads_the_file_and_finds_the_services(services: dict[str, Any]) -> None:
-    assert set(services) == {*LONG_RUNNING, "memstore"}
+    assert set(services) == {*LONG_RUNNING, "memstore", "rewards"}
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -71,9 +72,9 @@ def test_every_secret_of_a_container_is_one_that_was_given(services: dict[str, A
         for key, value in service["environment"].items()
         if secrets.search(key)
     }
-    assert len(found) == 6
+    assert len(found) == 9
     for key, value in found.items():
-        assert any(value.endswith(password) for password in PASSWORDS.values()), key
+        assert any(value.endswith(password) for password in (PASSWORDS | TOKEN).values()), key
 
 
 def test_ports_are_bound_to_loopback(services: dict[str, Any]) -> None:
@@ -84,7 +85,7 @@ def test_ports_are_bound_to_loopback(services: dict[str, Any]) -> None:
             address, _, inside = (part for part in re.split(r":(?=\d)", port))
             assert address == "127.0.0.1", f"{name} publishes {port}"
             published.setdefault(name, set()).add(inside.removesuffix("/tcp"))
-    assert published == {"neo4j": {"7687", "7474"}, "milvus": {"19530"}}
+    assert published == {"neo4j": {"7687", "7474"}, "milvus": {"19530"}, "rewards": {"8731"}}
 
 
 def test_tags_are_pinned(services: dict[str, Any]) -> None:
@@ -92,7 +93,7 @@ def test_tags_are_pinned(services: dict[str, Any]) -> None:
         _, _, tag = service["image"].rpartition(":")
         assert re.search(r"\d+\.\d+\.\d+|\d{4}-\d\d-\d\d", tag), service["image"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert services["memstore"]["image"] == f"memstore:{project['version']}"
+    assert services["memstore"]["image"] == services["rewards"]["image"] == f"memstore:{project['version']}"
     assert re.search(r"^FROM python:3\.\d+-slim-\w+$", DOCKERFILE, re.MULTILINE)
 
 
@@ -106,7 +107,7 @@ def test_a_server_has_a_health_check_and_keeps_its_data_in_a_volume(services: di
 def test_who_needs_a_server_waits_until_it_is_healthy(services: dict[str, Any]) -> None:
     needs = {name: set(service.get("depends_on", {})) for name, service in services.items()}
     assert needs["milvus"] == {"etcd", "minio"}
-    assert needs["memstore"] == {"neo4j", "milvus"}
+    assert needs["memstore"] == needs["rewards"] == {"neo4j", "milvus"}
     for service in services.values():
         for wanted in service.get("depends_on", {}).values():
             assert wanted["condition"] == "service_healthy"
@@ -154,6 +155,19 @@ def test_the_images_memory_is_in_its_volume() -> None:
     done = entry("stats", MEMSTORE_MEMORY=memory[1])
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: there is no memory at {memory[1]}")
+
+
+def test_the_reward_service_without_a_token_refuses_to_be_reached_from_outside(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    served = services["rewards"]
+    command = served["command"] if isinstance(served["command"], list) else served["command"].split()
+    memory = str(tmp_path / "memory")
+    (tmp_path / "rollouts.jsonl").write_text('{"query": "1 + 1?", "answer": "2"}\n')
+    assert entry("ingest", str(tmp_path / "rollouts.jsonl"), MEMSTORE_MEMORY=memory).returncode == 0
+    done = entry(*command, MEMSTORE_MEMORY=memory, MEMSTORE_SERVICE_TOKEN="")
+    assert done.returncode == 1
+    assert "a token is needed" in done.stderr
 
 
 def test_the_command_with_composes_environment_says_which_server_is_not_there(services: dict[str, Any]) -> None:
