@@ -29,7 +29,7 @@ from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.features.groups import Groups, share_logit
 from memstore_gnn.features.outline import answer_texts
 from memstore_gnn.features.table import FeatureTable
-from memstore_gnn.features.words import Words
+from memstore_gnn.features.words import BLOCK, Words
 
 FOLDS = 5
 BUCKETS = 2**15
@@ -72,7 +72,12 @@ class SkillModel:
 
     def skill(self, texts: Sequence[str], numbers: FeatureTable, fold: IntVector) -> FloatVector:
         """Raw skill float64 [T]. `fold` is the model that each row takes: that of its query (`folds_of`)."""
-        return _apply(self.weights, _inputs(texts, numbers.select(self.names), self.edges), fold)
+        numbers, out = numbers.select(self.names), np.zeros(len(texts))
+        for start in range(0, len(texts), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(texts)))
+            own = texts[start : start + BLOCK]
+            out[rows] = _apply(self.weights, _inputs(own, numbers.rows(rows), self.edges), fold[rows])
+        return out
 
 
 def skill_inputs(names: Sequence[str]) -> list[str]:

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 from sklearn.utils import murmurhash3_32
 
 from memstore.types import BoolVector, IntVector
 
 _TOKEN = re.compile(r"[A-Za-z]+|[^\sA-Za-z0-9]|\n|\d")
+BLOCK = 8192
+"""Texts whose words are in memory at once."""
 MOST = 4_000_000
 """Pairs that are kept; past it the lookup begins anew, so that a long-lived service does not grow."""
 
@@ -35,6 +37,10 @@ class Words:
 
     def count(self, texts: Sequence[str]) -> csr_matrix:
         """Counts of words and pairs of neighbours, float64 [T, buckets], each row's buckets in order."""
+        blocks = [self._count(texts[start : start + BLOCK]) for start in range(0, max(len(texts), 1), BLOCK)]
+        return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
+
+    def _count(self, texts: Sequence[str]) -> csr_matrix:
         tokens = [_TOKEN.findall(text) for text in texts]
         length = np.fromiter(map(len, tokens), np.int64, len(tokens))
         owner = np.repeat(np.arange(len(tokens)), length)

@@ -40,6 +40,12 @@ def test_words_fall_into_the_buckets_of_scikit_learn(texts: list[str]) -> None:
         assert (words.count(texts) != slowly(texts)).nnz == 0
 
 
+def test_many_texts_are_counted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 3)
+    texts = [f"one {'two ' * i}three" for i in range(10)]
+    assert (Words(BUCKETS).count(texts) != slowly(texts)).nnz == 0
+
+
 def test_a_full_lookup_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 3)
     words = Words(BUCKETS)

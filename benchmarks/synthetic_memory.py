@@ -1,0 +1,105 @@
+"""A synthetic memory as a snapshot, without a store: what a reward model reads, at sizes that nobody has texts for.
+
+Queries of 8 rollouts; each thinking is six sentences with words and sums in them, about 500 characters.
+Right answers agree and wrong ones scatter. Ids are positions; vectors are unit vectors around cluster centres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from synthetic import ROLLOUTS_A_QUERY, clustered
+
+from memstore.graph.protocol import EdgeTable
+from memstore.snapshot import Manifest, Snapshot
+
+SENTENCES, SENTENCES_A_THINKING, WORDS_A_SENTENCE = 4000, 6, 12
+QUERY_SENTENCES = 3
+QUERIES_A_CLUSTER = 50
+
+
+def memory_of(queries: int, seed: int = 0, first: int = 0) -> Snapshot:
+    """A memory of `queries` x 8 rollouts, every one with a reward; ids begin at `first`."""
+    rng = np.random.default_rng(seed)
+    rollouts = queries * ROLLOUTS_A_QUERY
+    pool = np.array(_sentences(np.random.default_rng(0)), dtype=object)
+    query = np.repeat(np.arange(queries), ROLLOUTS_A_QUERY)
+    truth = rng.integers(0, 1000, queries)
+    skill = np.repeat(rng.uniform(0.2, 0.95, queries), ROLLOUTS_A_QUERY)
+    right = rng.random(rollouts) < skill
+    value = np.where(right, truth[query], truth[query] + rng.integers(1, 50, rollouts))
+    pairs, answer = np.unique(np.stack((query, value)), axis=1, return_inverse=True)
+    numbers = [str(number) for number in value]
+    thinkings = pa.table(
+        {
+            "id": _ids("t", rollouts, first * ROLLOUTS_A_QUERY),
+            "text": pa.array(_texts(rng, pool, rollouts, SENTENCES_A_THINKING, numbers), pa.string()),
+            "query_key": pa.nulls(rollouts, pa.string()),
+            "policy": pa.array(["one"] * rollouts),
+            "run": pa.array(["run"] * rollouts),
+            "step": pa.nulls(rollouts, pa.int64()),
+            "sample_index": pa.array(np.tile(np.arange(ROLLOUTS_A_QUERY), queries)),
+            "reward": pa.array(right.astype(np.float64)),
+        }
+    )
+    texts = _texts(rng, pool, queries, QUERY_SENTENCES, [str(number) for number in range(queries)])
+    keep = ["dataset", "domain"]
+    made = dict(zip(keep, (pa.array(["synthetic"] * queries), pa.array(["math"] * queries)), strict=True))
+    tables = {
+        "queries": pa.table({"id": _ids("q", queries, first), "text": pa.array(texts, pa.string()), **made}),
+        "answers": pa.table(
+            {"id": _ids("a", pairs.shape[1], first), "value": pa.array([str(number) for number in pairs[1]])}
+        ),
+    }
+    x = clustered(queries + rollouts, queries // QUERIES_A_CLUSTER + 1, rng)
+    every = np.arange(rollouts)
+    leads = EdgeTable(every, answer.ravel(), pa.table({"text": pa.array(numbers)}))
+    return _snapshot(
+        tables, thinkings, {"generates": _edges(query, every), "leads_to": leads}, x[:queries], x[queries:]
+    )
+
+
+def _snapshot(
+    tables: dict[str, pa.Table], thinkings: pa.Table, edges: dict[str, EdgeTable], query_x: np.ndarray, x: np.ndarray
+) -> Snapshot:
+    none = np.zeros(0, np.int64)
+    empty = {name: _edges(none, none) for name in ("query_similar", "thinking_similar", "produced", "scored_by")}
+    return Snapshot(
+        manifest=Manifest("s-synthetic", 1, "synthetic", "none", "none", "default", "2026-01-01T00:00:00Z"),
+        thinkings=thinkings,
+        runs=pa.table({"id": pa.array([], pa.string())}),
+        reward_models=pa.table({"id": pa.array([], pa.string())}),
+        edges={**empty, **edges},
+        query_x=query_x,
+        thinking_x=x,
+        query_has_x=np.ones(len(query_x), np.bool_),
+        thinking_has_x=np.ones(len(x), np.bool_),
+        **tables,
+    )
+
+
+def _edges(source: np.ndarray, target: np.ndarray) -> EdgeTable:
+    return EdgeTable(source, target, pa.table({}))
+
+
+def _ids(kind: str, count: int, first: int) -> pa.Array:
+    return pa.array([f"{kind}-{number:010d}" for number in range(first, first + count)])
+
+
+def _sentences(rng: np.random.Generator) -> list[str]:
+    """Sentences of random words, every second one with a sum that holds, or nearly."""
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = ["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(3000)]
+    made = []
+    for number in range(SENTENCES):
+        text = " ".join(words[i] for i in rng.integers(0, len(words), WORDS_A_SENTENCE))
+        a, b = rng.integers(2, 100, 2)
+        made.append(f"{text}: {a} + {b} = {a + b + (number % 20 == 0)}." if number % 2 else text + ".")
+    return made
+
+
+def _texts(rng: np.random.Generator, pool: np.ndarray, count: int, sentences: int, ends: Sequence[str]) -> list[str]:
+    drawn = rng.integers(0, len(pool), (count, sentences))
+    return [" ".join(pool[row]) + f" So it is {end}." for row, end in zip(drawn, ends, strict=True)]
