@@ -3,6 +3,9 @@ back what changed.
 
 A node whose `linked` is not the fingerprint of the memory's link settings is new here; so nodes of a killed ingest,
 and a whole memory whose settings were changed, are linked by the same call. One process links a memory at a time.
+
+Where the vectors lie decides who searches: a Milvus server by its index, with the recall measured on a sample; for an
+embedded memory the arrays are compared, which is exact.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import pyarrow.compute as pc
 from memstore.graph.protocol import LinkUpdate
 from memstore.links import LinkSettings, Neighbours, link_all, link_new
 from memstore.progress import Progress, Silent
-from memstore.types import VECTOR_KINDS, BoolVector, IntVector, VectorKind
+from memstore.types import VECTOR_KINDS, BoolVector, FloatMatrix, IntVector, VectorKind
 from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import EdgeType, NodeLabel
 
 if TYPE_CHECKING:
+    from memstore.links.served import Nearest
     from memstore.memory import Memory
 
 
@@ -33,6 +37,8 @@ class LinkSummary:
     """Similarity edges now in the memory, by kind."""
     nodes: dict[str, int] = field(default_factory=dict)
     """Nodes that were linked by this call, by kind."""
+    recall: dict[str, float] = field(default_factory=dict)
+    """Share of a sample's true neighbours that the lists hold, by kind; only where a server did the searching."""
 
 
 def link_memory(
@@ -49,34 +55,35 @@ def link_memory(
     summary = LinkSummary()
     with memory.graph.linking():
         for kind in VECTOR_KINDS:
-            nodes, edges = _link_label(memory, kind, LABEL_OF[kind], progress)
-            summary.nodes[kind], summary.edges[kind] = nodes, edges
+            _link_label(memory, kind, LABEL_OF[kind], summary, progress)
     return summary
 
 
-def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, progress: Progress) -> tuple[int, int]:
+def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, summary: LinkSummary, progress: Progress) -> None:
     graph, settings = memory.graph, memory.link_settings
     nodes = graph.nodes(label, ["id", "vector_key", "linked"])
     before = graph.edges(EdgeType.SIMILAR_TO, label, label)
     linked = _mask(pc.fill_null(pc.equal(nodes["linked"], str(settings)), False))
+    summary.nodes[kind], summary.edges[kind] = int((~linked).sum()), len(before)
     if linked.all():
-        return 0, len(before)
+        return
     has_vector = _mask(pc.is_valid(nodes["vector_key"]))
     position = np.flatnonzero(has_vector)
     ids = nodes["id"].take(pa.array(position))
     vectors = memory.vectors_of(kind, ids.to_pylist(), nodes["vector_key"].take(pa.array(position)).to_pylist())
     group = _query_of_thinking(memory)[position] if kind == "thinking" else None
     is_new = ~linked[position]
+    nearest = _nearest(memory, kind, ids) if memory.vectors.searches_fast else None
     progress.stage(f"link {label}", int(is_new.sum()))
     if is_new.all():
-        found = link_all(vectors, group, settings, progress=progress.advance)
+        found = link_all(vectors, group, settings, nearest=nearest, progress=progress.advance)
         changed = np.ones(len(position), dtype=bool)
     else:
         compact = np.full(len(nodes), -1, dtype=np.int64)
         compact[position] = np.arange(len(position))
         scores = before.properties["score"].to_numpy(zero_copy_only=False)
         old = _neighbour_lists(compact[before.source], compact[before.target], scores, ~is_new, settings.k)
-        found, changed = link_new(vectors, group, is_new, old, settings, progress=progress.advance)
+        found, changed = link_new(vectors, group, is_new, old, settings, nearest=nearest, progress=progress.advance)
         changed |= is_new
     update = LinkUpdate(
         label=label,
@@ -86,7 +93,22 @@ def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, progress: Pr
         fingerprint=str(settings),
     )
     graph.replace_links(update)
-    return int((~linked).sum()), int((found.index >= 0).sum())
+    summary.edges[kind] = int((found.index >= 0).sum())
+    if nearest is not None:
+        from memstore.links.served import measured_recall
+
+        summary.recall[kind] = measured_recall(vectors, group, found, settings)
+
+
+def _nearest(memory: Memory, kind: VectorKind, ids: pa.ChunkedArray) -> Nearest:
+    """Searches the vector store; what it holds and the graph does not is left out."""
+    place = {node: position for position, node in enumerate(ids.to_pylist())}
+
+    def nearest(vectors: FloatMatrix, hits: int, width: int) -> IntVector:
+        found = memory.vectors.search(kind, vectors, hits, width=width).ids
+        return np.array([place.get(node, -1) for node in found.ravel().tolist()], np.int64).reshape(found.shape)
+
+    return nearest
 
 
 def _query_of_thinking(memory: Memory) -> IntVector:

@@ -40,10 +40,14 @@ def link(
             summary = store.link(wanted, progress=progress)
     seconds = round(time.perf_counter() - started, 3)
     if as_json:
-        print_json({"links": summary.edges, "nodes": summary.nodes, "settings": str(wanted), "seconds": seconds})
+        done = {"links": summary.edges, "nodes": summary.nodes, "recall": summary.recall}
+        print_json({**done, "settings": str(wanted), "seconds": seconds})
         return
     print(
         f"linked: {counted(summary.nodes['query'], 'query', 'queries')}, "
         f"{counted(summary.nodes['thinking'], 'thinking')} ({wanted}, {seconds:.1f} s)"
     )
     print(f"now in the memory: {summary.edges['query']:,} query links, {summary.edges['thinking']:,} thinking links")
+    if summary.recall:
+        shares = ", ".join(f"{kind} {recall:.1%}" for kind, recall in summary.recall.items())
+        print(f"searched by the server; of a sample's true neighbours it found: {shares}")

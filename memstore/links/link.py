@@ -1,4 +1,4 @@
-"""Linking: all nodes at once, or new ones into lists that exist. Both give the same lists, bit for bit.
+"""Linking: all nodes at once, or new ones into lists that exist. On arrays both give the same lists, bit for bit.
 
 `link_all` is `link_new` where every node is new. Three kinds of pairs are visited, and no other: new with new, new
 with old for the new ones' lists, and old with new for the old ones', which may have to let a new neighbour in. So a
@@ -8,6 +8,7 @@ small addition costs new times all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,17 +18,26 @@ from memstore.links.settings import LinkSettings
 from memstore.links.task import LinkTask
 from memstore.types import BoolVector, FloatMatrix, IntVector
 
+if TYPE_CHECKING:
+    from memstore.links.served import Nearest
+
 Progress = Callable[[int], None]
 
 
 def link_all(
-    vectors: FloatMatrix, group: IntVector | None, settings: LinkSettings, *, progress: Progress | None = None
+    vectors: FloatMatrix,
+    group: IntVector | None,
+    settings: LinkSettings,
+    *,
+    nearest: Nearest | None = None,
+    progress: Progress | None = None,
 ) -> Neighbours:
     """The neighbour lists of all nodes.
 
     Args:
         vectors: float32 [N, D] in the order of ids; of unit length if scores are to be cosines.
         group: int64 [N]; nodes of one group are never linked to each other. None: only a node itself is left out.
+        nearest: a store that searches; None compares the arrays, which is exact.
         progress: told how many more rows are done, time and again, N in all.
 
     Raises:
@@ -35,7 +45,7 @@ def link_all(
     """
     nothing = Neighbours.none(len(vectors), settings.k)
     everyone = np.ones(len(vectors), dtype=np.bool_)
-    return link_new(vectors, group, everyone, nothing, settings, progress=progress)[0]
+    return link_new(vectors, group, everyone, nothing, settings, nearest=nearest, progress=progress)[0]
 
 
 def link_new(
@@ -45,6 +55,7 @@ def link_new(
     old: Neighbours,
     settings: LinkSettings,
     *,
+    nearest: Nearest | None = None,
     progress: Progress | None = None,
 ) -> tuple[Neighbours, BoolVector]:
     """The neighbour lists of all nodes after new ones came, from those before.
@@ -54,6 +65,7 @@ def link_new(
         group: int64 [N] or None, as for `link_all`.
         is_new: bool [N].
         old: the lists of the old nodes among themselves, in the positions of now; rows of new nodes are empty.
+        nearest: as for `link_all`.
         progress: told how many more of the new rows are done, time and again, all of them in all.
 
     Returns:
@@ -70,7 +82,11 @@ def link_new(
 
     task = LinkTask.plan(vectors, group, is_new, old, settings, _in_rows(progress, count))
     # The searches import torch and faiss, which takes seconds: a command that links nothing need not wait for it.
-    if count * len(vectors) <= settings.exact_up_to**2:
+    if nearest is not None:
+        from memstore.links.served import search_store
+
+        search_store(task, nearest)
+    elif count * len(vectors) <= settings.exact_up_to**2:
         from memstore.links.exact import search_exactly
 
         search_exactly(task)

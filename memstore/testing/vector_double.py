@@ -82,8 +82,12 @@ class MemoryVectors:
         if names:
             yield names
 
-    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int) -> Hits:
-        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D])."""
+    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int, *, width: int | None = None) -> Hits:
+        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D]).
+
+        Args:
+            width: how many candidates an index looks at, its own choice if None; without an index it means nothing.
+        """
         self._check_open()
         check_vectors(vectors, self.dimension)
         check_k(k)

@@ -123,7 +123,7 @@ class Calls:
             )
         if _code(error) == _COLLECTION_NOT_FOUND:
             return StoreError(f"{where} has lost the collection {self._collection}; run `memstore verify --repair`")
-        if _code(error) == _DATABASE_NOT_FOUND or "database not found" in str(error):
+        if _DATABASE_NOT_FOUND.search(str(error)):
             return StoreError(
                 f"{where} names a database that Milvus does not have; make it there, or correct milvus_uri"
             )

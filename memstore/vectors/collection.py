@@ -19,7 +19,7 @@ from memstore.types import VectorKind
 PREFIX = "memstore_"
 _NAME_LENGTH = 300
 _HNSW = {"M": 16, "efConstruction": 200}
-_LEAST_EF = 128
+_WIDTH, _MOST_EF = 128, 32_768
 
 IndexType: TypeAlias = Literal["HNSW", "FLAT"]
 
@@ -96,9 +96,9 @@ def drop_partition(client: Any, collection: str, partition: str, *, loaded: bool
     client.drop_partition(collection, partition)
 
 
-def search_width(k: int) -> dict[str, Any]:
+def search_width(k: int, width: int | None) -> dict[str, Any]:
     """How wide HNSW searches for k neighbours: more finds more of the true ones, and takes longer."""
-    return {"search_params": {"params": {"ef": max(_LEAST_EF, 2 * k)}}}
+    return {"search_params": {"params": {"ef": min(max(width or _WIDTH, k), _MOST_EF)}}}
 
 
 def dimension_of(description: dict[str, Any]) -> int:

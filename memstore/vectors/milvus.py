@@ -162,8 +162,12 @@ class MilvusVectors:
         for start in range(0, len(names), READ_BLOCK):
             yield names[start : start + READ_BLOCK]
 
-    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int) -> Hits:
-        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D])."""
+    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int, *, width: int | None = None) -> Hits:
+        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D]).
+
+        Args:
+            width: how many candidates an index looks at, its own choice if None; without an index it means nothing.
+        """
         check_vectors(vectors, self.dimension)
         check_k(k)
         ids = np.full((len(vectors), k), "", dtype=object)
@@ -171,7 +175,7 @@ class MilvusVectors:
         step = max(1, min(SEARCH_BLOCK, self._block, _HITS_A_CALL // k))
         for start in range(0, len(vectors), step):
             block = list(vectors[start : start + step])
-            options = {**self._share.within(kind), **search_width(k)}
+            options = {**self._share.within(kind), **search_width(k, width)}
             found = self._made.call("search", "search", block, limit=k, **options)
             for row, hits in enumerate(found, start):
                 for rank, hit in enumerate(hits):

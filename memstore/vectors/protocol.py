@@ -71,8 +71,12 @@ class VectorStore(Protocol):
         """All ids of a kind, in blocks, each once."""
         ...
 
-    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int) -> Hits:
-        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D])."""
+    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int, *, width: int | None = None) -> Hits:
+        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D]).
+
+        Args:
+            width: how many candidates an index looks at, its own choice if None; without an index it means nothing.
+        """
         ...
 
     def count(self, kind: VectorKind | None = None) -> int:

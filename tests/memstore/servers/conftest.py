@@ -1,4 +1,4 @@
-"""A Neo4j server, a server that speaks Milvus, and a profile for a namespace of its own in each test."""
+"""A Neo4j server, a Milvus server, and a profile for a namespace of its own in each test."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ from pathlib import Path
 import pytest
 
 from memstore.testing.neo4j_server import Login
-from memstore.vectors.lite import start_lite
-
-
-@pytest.fixture(scope="session")
-def milvus_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Milvus Lite's own gRPC server: the protocol of a Milvus server, reached by its address as one."""
-    server = start_lite(tmp_path_factory.mktemp("milvus"))
-    yield server.uri
-    server.stop()
 
 
 @pytest.fixture
@@ -31,7 +22,7 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neo4j_login: Login
             f'neo4j_user = "{neo4j_login.user}"',
             'neo4j_password_env = "TEST_NEO4J_PASSWORD"',
             'neo4j_database = "neo4j"',
-            f'milvus_uri = "{milvus_address}"',
+            f'milvus_uri = "{milvus_uri}"',
             f'namespace = "{name}-{uuid.uuid4().hex[:8]}"',
             'cache_folder = "local"',
         ]
