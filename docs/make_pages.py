@@ -24,7 +24,7 @@ from memstore.settings import Settings
 from memstore_schema.queries import named_queries
 
 DOCS = Path(__file__).resolve().parent
-PAGES = ("commands.md", "explain.md", "queries.md", "settings.md")
+PAGES = ("commands.md", "explain.md", "models.md", "queries.md", "settings.md")
 COLUMNS = 110
 CONSOLE = re.compile(r"^```console\n\$ memstore (.*)\n(?:.*\n)*?```$", re.MULTILINE)
 WORDS = {"string": "text", "integer": "whole number", "number": "number"}

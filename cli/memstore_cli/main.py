@@ -34,6 +34,7 @@ from memstore_cli.label import label
 from memstore_cli.link import link
 from memstore_cli.models import models
 from memstore_cli.profiles import profiles
+from memstore_cli.promote import promote
 from memstore_cli.restore import restore
 from memstore_cli.score import score
 from memstore_cli.serve import serve
@@ -57,7 +58,7 @@ app = typer.Typer(
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Fill": (ingest, link, label),
     "Look": (stats, cypher, verify, profiles),
-    "Predict rewards": (train, score, explain, evaluate, models),
+    "Predict rewards": (train, score, explain, evaluate, models, promote),
     "Use": (serve,),
     "Keep": (snapshot, restore),
     "Try": (demo,),

@@ -8,7 +8,7 @@ from memstore_cli.output import print_json, print_table
 
 
 def models(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
-    """List the reward models of the memory, the newest first."""
+    """List the reward models of the memory, the newest first, and say which one is in use."""
     with opened(memory) as store:
         from memstore_gnn.model_list import list_models
 
@@ -17,18 +17,23 @@ def models(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
         print_json([entry.as_json() for entry in found])
     elif found:
         print_table(
-            ("model", "created", "snapshot", "auc", "accuracy", "scored"),
+            ("model", "use", "created", "snapshot", "auc", "accuracy", "scored", "files"),
             [
                 (
                     entry.model,
+                    "promoted" if entry.promoted else "newest" if entry.in_use else "",
                     entry.created_at,
                     entry.snapshot,
                     entry.metrics.get("auc"),
                     entry.metrics.get("accuracy"),
                     entry.scored,
+                    "here" if entry.here else "not here",
                 )
                 for entry in found
             ],
         )
+        for entry in found:
+            if not entry.here:
+                print(f"the files of {entry.model} are not here; copy {entry.path} from where it was trained")
     else:
         print(f"no reward model yet; train one with: memstore train --memory {memory}")

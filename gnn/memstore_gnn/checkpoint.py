@@ -1,10 +1,11 @@
 """A reward model in a folder: weights as safetensors, everything else as JSON, nothing pickled.
 
     model.safetensors    base, skill, projection and networks, bit for bit
+    origin.safetensors   what it was trained on (`memstore_gnn.origin`), where that was recorded
     model.json           the card (settings, embedder, splitter, snapshot, metrics, versions), feature names,
-                         calibration, and the digest of the weights; written last, so a folder without it is no model
+                         calibration, and digests of the files above; written last: a folder without it is no model
 
-A folder that was written by another format version, that lost a tensor, or whose weights do not have the digest is
+A folder that was written by another format version, that lost a tensor, or whose files do not have their digests is
 refused in one sentence.
 """
 
@@ -32,21 +33,24 @@ from memstore_gnn.model.inputs import Projection
 from memstore_gnn.model.network import RewardNetwork
 from memstore_gnn.model.reward_model import ModelCard, RewardModel
 from memstore_gnn.model.settings import NetworkSettings, TrainSettings
+from memstore_gnn.origin import Origin, origin_bytes, read_origin
 from memstore_gnn.predictors.design import Scale
 
 FORMAT = "memstore-reward-model"
 VERSION = 2
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+WEIGHTS, ORIGIN, DESCRIPTION = "model.safetensors", "origin.safetensors", "model.json"
 
 
-def save_model(model: RewardModel, folder: Path) -> None:
+def save_model(model: RewardModel, folder: Path, origin: Origin | None = None) -> None:
     """Write a model; a model that is there already is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = save_tensors(_tensors(model))
+    trained_on = None if origin is None else origin_bytes(origin)
     described = {
         "format": FORMAT,
         "version": VERSION,
-        "weights": hashlib.blake2b(weights, digest_size=16).hexdigest(),
+        "weights": _digest(weights),
+        "origin": None if trained_on is None else _digest(trained_on),
         "features": list(model.base.scale.names),
         "near_features": list(model.base.near.names),
         "skill_features": list(model.base.skill.names),
@@ -58,6 +62,8 @@ def save_model(model: RewardModel, folder: Path) -> None:
     }
     (folder / DESCRIPTION).unlink(missing_ok=True)
     (folder / WEIGHTS).write_bytes(weights)
+    if trained_on is not None:
+        (folder / ORIGIN).write_bytes(trained_on)
     partial = folder / (DESCRIPTION + ".partial")
     partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     partial.replace(folder / DESCRIPTION)
@@ -72,11 +78,35 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> RewardModel:
     described = _describe(folder)
     try:
         weights = (folder / WEIGHTS).read_bytes()
-        if hashlib.blake2b(weights, digest_size=16).hexdigest() != described["weights"]:
+        if _digest(weights) != described["weights"]:
             raise ModelError(f"the weights in {folder} are not those the model was saved with; train or copy it anew")
         return _rebuild(described, load_tensors(weights), torch.device(device))
+    except torch.OutOfMemoryError:
+        raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it anew") from error
+
+
+def load_origin(folder: Path) -> Origin | None:
+    """What the model in a folder was trained on; None where that was not recorded with it.
+
+    Raises:
+        ModelError: no model there, or one that is damaged.
+    """
+    recorded = _describe(folder).get("origin")
+    if recorded is None:
+        return None
+    try:
+        content = (folder / ORIGIN).read_bytes()
+    except OSError as error:
+        raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it anew") from error
+    if _digest(content) != recorded:
+        raise ModelError(f"{folder / ORIGIN} is not what the model was saved with; train or copy it anew")
+    return read_origin(content)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _describe(folder: Path) -> dict[str, Any]:

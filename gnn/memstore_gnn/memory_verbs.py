@@ -14,10 +14,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.protocol import ScoreBatch
@@ -26,12 +27,18 @@ from memstore.progress import Progress, Silent
 from memstore.rollouts import read_rollouts
 from memstore.snapshot import Snapshot
 from memstore.types import FloatVector
-from memstore_gnn.checkpoint import load_model, save_model
+from memstore_gnn.abstain import ABSTAINED, RISK, SHRUNK, Mode, abstain, band_for
+from memstore_gnn.checkpoint import load_model, load_origin, save_model
+from memstore_gnn.device_memory import device_memory
+from memstore_gnn.drift import Drift
 from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
+from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.metrics import Metrics
 from memstore_gnn.model.reward_model import RewardModel
 from memstore_gnn.model.settings import TrainSettings
 from memstore_gnn.model_list import model_folder, model_node
+from memstore_gnn.origin import Origin, origin_of
+from memstore_gnn.overlay import overlay
 from memstore_gnn.predictors.attention import Attention
 from memstore_gnn.predictors.constant import Constant
 from memstore_gnn.predictors.knn import NearestNeighbours
@@ -40,7 +47,7 @@ from memstore_gnn.predictors.logistic import Boosting, Logistic
 from memstore_gnn.predictors.protocol import Predictor
 from memstore_gnn.predictors.shrunken import Shrunken
 from memstore_gnn.predictors.vote_share import VoteShare
-from memstore_gnn.score import Scores, score_memory, score_rollouts
+from memstore_gnn.score import Scores, memory_target, score_memory, score_rollouts
 from memstore_gnn.score_lines import check_output, write_scores
 from memstore_gnn.splits import label_budget
 from memstore_gnn.train import pick_device, train, visible_rewards
@@ -86,10 +93,31 @@ class ScoreSummary:
     model: str
     seconds: float
     output: str | None
+    drift: Drift | None
+    """How the scored rollouts differ from what the model learnt from; None where that was not recorded with it."""
+    band: float | None
+    """Half the width of the band around 0.5 in which it abstained; None where that was not asked for."""
+    abstained: int
+    """Rewards that were withheld or shrunk."""
 
     def as_json(self) -> dict[str, Any]:
         """The promised document."""
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
+        drift = None if self.drift is None else self.drift.as_json()
+        return {**asdict(self), "seconds": round(self.seconds, 3), "drift": drift}
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """When to abstain, and what becomes of the reward then.
+
+    Attributes:
+        risk: share of the kept rewards that may be on the wrong side of 0.5; chooses the band.
+        band: half the width of the band itself, 0..0.5; None leaves the choice to `risk`.
+    """
+
+    mode: Mode
+    risk: float = RISK
+    band: float | None = None
 
 
 def train_memory(
@@ -114,9 +142,10 @@ def train_memory(
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
-    result = train(snapshot, budget=budget, seed=seed, settings=settings, device=device, progress=progress)
+    with device_memory(f"training on {snapshot.thinkings.num_rows:,} rollouts"):
+        result = train(snapshot, budget=budget, seed=seed, settings=settings, device=device, progress=progress)
     card = result.model.card
-    save_model(result.model, memory.models_folder / card.id)
+    save_model(result.model, memory.models_folder / card.id, origin_of(snapshot, result.splits.labelled))
     summary = TrainSummary(card.id, card.snapshot, card.queries, result.metrics, result.seconds)
     node = model_node(memory, card.id, card.snapshot, card.created_at, summary.as_json()["metrics"])
     memory.record_scores(ScoreBatch(model=node, scores=_score_table(NO_SCORES)))
@@ -139,27 +168,32 @@ def score_memory_rollouts(
     *,
     model: str | None = None,
     output: Path | None = None,
+    abstention: Abstention | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> ScoreSummary:
     """Predict every rollout of the memory that has no ground truth, and write it as SCORED_BY.
 
     Args:
-        model: id of one of the memory's models; None takes the newest.
+        model: id of one of the memory's models; None takes the one in use.
         output: also write a JSON line for each.
+        abstention: withhold or shrink unsure rewards in `output`; SCORED_BY keeps what the model said.
 
     Raises:
-        ModelError: no such model, or one that does not fit this memory.
+        ModelError: no such model, one that does not fit this memory, or one without a band for the risk.
     """
     started, progress = time.perf_counter(), progress or Silent()
     check_output(output)
-    chosen = open_model(memory, model, device)
+    job = _Job.of(memory, model, abstention, device)
     progress.stage("read the memory")
     snapshot = memory.snapshot()
+    reward = visible_to(job.model, snapshot)
     progress.stage("score")
-    scores = score_memory(chosen, snapshot, reward=visible_to(chosen, snapshot))
-    memory.record_scores(ScoreBatch(model={"id": chosen.card.id}, scores=_score_table(scores)))
-    return _finish(chosen, snapshot, scores, output, started)
+    target = memory_target(snapshot, ~np.isfinite(reward))
+    with device_memory(f"scoring {int(np.isnan(reward).sum()):,} rollouts"):
+        scores = score_memory(job.model, snapshot, reward=reward, target=target)
+    memory.record_scores(ScoreBatch(model={"id": job.model.card.id}, scores=_score_table(scores)))
+    return job.finish(snapshot, target, scores, output, started)
 
 
 def score_file(
@@ -168,6 +202,7 @@ def score_file(
     *,
     model: str | None = None,
     output: Path | None = None,
+    abstention: Abstention | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> ScoreSummary:
@@ -178,35 +213,64 @@ def score_file(
 
     Raises:
         InputError: the file cannot be read, or a row of it is no rollout.
-        ModelError: no such model, or one that does not fit this memory.
+        ModelError: as `score_memory_rollouts`.
     """
     started, progress = time.perf_counter(), progress or Silent()
     check_output(output)
-    chosen = open_model(memory, model, device)
+    job = _Job.of(memory, model, abstention, device)
     new = read_rollouts(memory, [file], progress=progress)
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     progress.stage("score")
-    scores = score_rollouts(chosen, snapshot, new, reward=visible_to(chosen, snapshot))
-    return _finish(chosen, new, scores, output, started)
+    target = overlay(snapshot, new)
+    with device_memory(f"scoring {new.thinkings.num_rows:,} rollouts"):
+        scores = score_rollouts(job.model, snapshot, new, reward=visible_to(job.model, snapshot), target=target)
+    return job.finish(new, target, scores, output, started)
 
 
-def _finish(
-    model: RewardModel, snapshot: Snapshot, scores: Scores, output: Path | None, started: float
-) -> ScoreSummary:
-    if output is not None:
-        write_scores(output, snapshot, scores, model.card.id)
-    seconds = time.perf_counter() - started
-    return ScoreSummary(len(scores.id), model.card.id, seconds, str(output) if output else None)
+class _Job(NamedTuple):
+    """A model that scores, what it was trained on, and the band in which it abstains."""
+
+    model: RewardModel
+    origin: Origin | None
+    mode: Mode | None
+    band: float | None
+
+    @classmethod
+    def of(cls, memory: Memory, model: str | None, abstention: Abstention | None, device: str | None) -> _Job:
+        chosen = open_model(memory, model, device)
+        origin = load_origin(model_folder(memory, chosen.card.id))
+        if abstention is None:
+            return cls(chosen, origin, None, None)
+        band = abstention.band
+        if band is None:
+            band = band_for(chosen.card.risks, abstention.risk, chosen.card.id)
+        return cls(chosen, origin, abstention.mode, band)
+
+    def finish(
+        self, snapshot: Snapshot, target: Snapshot, scores: Scores, output: Path | None, started: float
+    ) -> ScoreSummary:
+        """Abstain, look for drift, write the lines; `snapshot` holds the rollouts that were scored."""
+        abstained = 0
+        if self.mode is not None and self.band is not None:
+            row = pc.index_in(pa.array(scores.id.tolist(), pa.string()), snapshot.thinkings["id"].combine_chunks())
+            scores = abstain(scores, query_of_thinkings(snapshot)[row.to_numpy()], self.band, self.mode)
+            abstained = int(np.isin(scores.source, (ABSTAINED, SHRUNK)).sum())
+        if output is not None:
+            write_scores(output, snapshot, scores, self.model.card.id)
+        drift = None if self.origin is None else self.origin.reference.drift(target)
+        seconds, where = time.perf_counter() - started, str(output) if output else None
+        return ScoreSummary(len(scores.id), self.model.card.id, seconds, where, drift, self.band, abstained)
 
 
 def open_model(memory: Memory, model: str | None = None, device: str | None = None) -> RewardModel:
-    """Load a reward model of the memory, the newest if none is named.
+    """Load a reward model of the memory, the one in use if none is named.
 
     Raises:
         ModelError: there is none, or none of this name, or its files cannot be read, or no such device.
     """
-    return load_model(model_folder(memory, model), pick_device(device))
+    with device_memory("loading a model"):
+        return load_model(model_folder(memory, model), pick_device(device))
 
 
 def visible_to(model: RewardModel, snapshot: Snapshot) -> FloatVector:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from memstore.snapshot import Snapshot
-from memstore.types import FloatVector
+from memstore.types import BoolVector, FloatVector
 from memstore_gnn.evaluate import rewards_of
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.loader import subgraph
@@ -29,7 +29,7 @@ class Scores(NamedTuple):
     id: rollout ids, str [N].
     probability: that the rollout is right, as the model says it, calibrated; float64 [N].
     reward: what policy optimisation should use: the label where the memory has one, else the probability.
-    source: where `reward` comes from, `predicted` or `ground_truth`, str [N].
+    source: where `reward` comes from, `predicted` or `ground_truth`, str [N]; `memstore_gnn.abstain` has others.
     """
 
     id: NDArray[np.object_]
@@ -45,6 +45,7 @@ def score_memory(
     *,
     reward: FloatVector | None = None,
     recollection: Recollection | None = None,
+    target: Snapshot | None = None,
 ) -> Scores:
     """Score the rollouts of a memory, in the order of its thinkings.
 
@@ -52,6 +53,7 @@ def score_memory(
         only_unlabelled: False also scores labelled rollouts; their own query's labels do not count for that.
         reward: float64 [T], the labels that may be used, NaN elsewhere; the memory's ground truth if absent.
         recollection: `model.recall` of this memory, where it is at hand.
+        target: `memory_target` of this memory, where it is at hand.
 
     Raises:
         ModelError: the model does not fit the memory.
@@ -59,9 +61,14 @@ def score_memory(
     labels = rewards_of(snapshot) if reward is None else reward
     recollection = recollection or model.recall(snapshot, labels)
     wanted = ~np.isfinite(labels) if only_unlabelled else np.ones(len(labels), np.bool_)
-    queries = np.unique(query_of_thinkings(snapshot)[wanted])
-    target = subgraph(snapshot, snapshot.queries["id"].to_numpy()[queries].tolist())
+    target = target or memory_target(snapshot, wanted)
     return _scores(model, recollection, target, snapshot.thinkings["id"].to_numpy()[wanted], labels[wanted])
+
+
+def memory_target(snapshot: Snapshot, wanted: BoolVector) -> Snapshot:
+    """The groups that are read when these rollouts (bool [T]) of a memory are scored."""
+    queries = np.unique(query_of_thinkings(snapshot)[wanted])
+    return subgraph(snapshot, snapshot.queries["id"].to_numpy()[queries].tolist())
 
 
 def score_rollouts(
@@ -71,12 +78,14 @@ def score_rollouts(
     *,
     reward: FloatVector | None = None,
     recollection: Recollection | None = None,
+    target: Snapshot | None = None,
 ) -> Scores:
     """Score rollouts that need not be in the memory, in the order of `new.thinkings`; nothing is added to it.
 
     Args:
         new: the rollouts as a snapshot of their own, see `memstore.rollouts.read_rollouts`; its rewards are not read.
         reward, recollection: as in `score_memory`.
+        target: `overlay(snapshot, new)`, where it is at hand.
 
     Raises:
         ModelError: the model does not fit the memory, or not the new rollouts.
@@ -87,7 +96,7 @@ def score_rollouts(
     ids = new.thinkings["id"]
     known = pc.index_in(ids, value_set=snapshot.thinkings["id"].combine_chunks()).fill_null(-1).to_numpy()
     own = np.where(known >= 0, labels[known], np.nan) if len(labels) else np.full(len(ids), np.nan)
-    return _scores(model, recollection, overlay(snapshot, new), ids.to_numpy(), own)
+    return _scores(model, recollection, target or overlay(snapshot, new), ids.to_numpy(), own)
 
 
 def _scores(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from memstore.errors import InputError
 from memstore.snapshot import Snapshot
 from memstore_gnn.features.groups import query_of_thinkings
@@ -30,7 +32,8 @@ def check_output(path: Path | None) -> None:
 def write_scores(path: Path, snapshot: Snapshot, scores: Scores, model: str) -> None:
     """Write one line a score, ordered by query, policy, run, step and sample.
 
-    `query_id` is the source's own key of the query, its id in the memory where the source gave none.
+    `query_id` is the source's own key of the query, its id in the memory where the source gave none. A reward that
+    was withheld is null.
 
     Args:
         snapshot: holds the rollouts that were scored.
@@ -47,7 +50,7 @@ def write_scores(path: Path, snapshot: Snapshot, scores: Scores, model: str) -> 
                 "query_id": keys[query[row]] if keys[query[row]] is not None else ids[query[row]],
                 **{name: column[row] for name, column in columns.items()},
                 "probability": float(probability),
-                "reward": float(reward),
+                "reward": float(reward) if np.isfinite(reward) else None,
                 "source": source,
                 "model": model,
             }

@@ -1,0 +1,121 @@
+"""Does a reward model notice where it should not be trusted? Drift and abstention on real rollouts: docs/models.md.
+
+    python benchmarks/model_limits.py drift FOLDER [--work FOLDER] [--queries 400]
+    python benchmarks/model_limits.py risk FOLDER [--work FOLDER] [--queries 400] [--sets NAME ...] [--seeds 3]
+
+`drift`: of each set, some queries are learnt from; then others of the same set (a warning is a false alarm) and of each
+other set (a warning is due) are held against them, many times, for several numbers of learnt and of scored queries.
+`risk`: a model that saw 20 % of a set's labels scores the rest; the risk (share on the wrong side of 0.5) at falling
+coverage, and at the band that training had chosen for a risk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from memstore.snapshot import Snapshot
+from memstore_gnn.abstain import band_for
+from memstore_gnn.drift import reference_of
+from memstore_gnn.evaluate import hide_labels, rewards_of
+from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.splits import label_budget
+from memstore_gnn.train import fit, visible_rewards
+
+sys.path.insert(0, str(Path(__file__).parent))
+from reward_quality import read_set, set_files, set_name
+
+LEARNT, SCORED = (10, 20, 40, 80), (8, 32, 100)
+ROUNDS, DRAWS = 20, 10
+BUDGET = 0.2
+COVERAGES = (1.0, 0.9, 0.8, 0.7)
+RISKS = (0.2, 0.1, 0.05)
+
+
+def measure_drift(sets: Mapping[str, Snapshot]) -> None:
+    """Print how often there is a warning, within a set and between two."""
+    rng = np.random.default_rng(0)
+    for learnt in LEARNT:
+        alarms: dict[int, list[bool]] = {size: [] for size in SCORED}
+        found: dict[int, list[bool]] = {size: [] for size in SCORED}
+        for name, snapshot in sets.items():
+            for _ in range(ROUNDS):
+                total = snapshot.queries.num_rows
+                known = np.zeros(total, bool)
+                known[rng.permutation(total)[: min(learnt, total // 2)]] = True
+                reference = reference_of(snapshot, known)
+                held_out = reference.observe(snapshot)[~known]
+                others = [reference.observe(other) for other_name, other in sets.items() if other_name != name]
+                for size in SCORED:
+                    for _ in range(DRAWS):
+                        rows = rng.permutation(len(held_out))[:size]
+                        alarms[size].append(bool(reference.compare("", held_out[rows]).shifts))
+                    for other in others:
+                        rows = rng.permutation(len(other))[:size]
+                        found[size].append(bool(reference.compare("", other[rows]).shifts))
+        for size in SCORED:
+            false, true = alarms[size], found[size]
+            said = f"false alarms {np.mean(false):.2%} of {len(false)}, other sets {np.mean(true):.1%} of {len(true)}"
+            print(f"learnt from {learnt}, scored {size}: {said}", flush=True)
+
+
+def measure_risk(name: str, snapshot: Snapshot, seeds: Sequence[int]) -> None:
+    """Print risks of one set: means over seeds."""
+    label, query = rewards_of(snapshot), query_of_thinkings(snapshot)
+    at_coverage, chosen = [], []
+    for seed in seeds:
+        split = label_budget(snapshot, BUDGET, seed)
+        visible = visible_rewards(snapshot, split.labelled)
+        hidden = hide_labels(snapshot)
+        model = fit(hidden, visible, seed=seed, device="cpu")
+        probability = model.predict(hidden, model.recall(hidden, visible))
+        rest = split.report[query] & np.isfinite(label)
+        sure = np.abs(probability[rest] - 0.5)
+        wrong = (probability[rest] > 0.5) != (label[rest] > 0.5)
+        order = np.argsort(-sure, kind="stable")
+        at_coverage.append([wrong[order[: int(np.ceil(c * len(order)))]].mean() for c in COVERAGES])
+        for risk in RISKS:
+            if any(one["risk"] <= risk for one in model.card.risks):
+                taken = sure >= band_for(model.card.risks, risk, model.card.id)
+                chosen.append((risk, taken.mean(), wrong[taken].mean()))
+    risks = ", ".join(f"{r:.3f} at {c:.0%}" for c, r in zip(COVERAGES, np.mean(at_coverage, axis=0), strict=True))
+    print(f"{name}: risk {risks}", flush=True)
+    for risk in RISKS:
+        own = [row[1:] for row in chosen if row[0] == risk]
+        if own:
+            coverage, realised = np.mean(own, axis=0)
+            said = f"coverage {coverage:.0%}, risk {realised:.3f} ({len(own)} of {len(seeds)} seeds had a band)"
+        else:
+            said = "no band on held-out labels"
+        print(f"{name}: asked for a risk of {risk:g}: {said}", flush=True)
+
+
+def main() -> None:
+    """Read the sets and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("drift", "risk"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "memstore-model-limits")
+    parser.add_argument("--queries", type=int, default=400)
+    parser.add_argument("--sets", nargs="*")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    files = [path for path in set_files(options.folder) if options.sets is None or set_name(path) in options.sets]
+    sets = {set_name(path): read_set(path, options.queries, options.work).snapshot for path in files}
+    if options.what == "drift":
+        measure_drift(sets)
+    else:
+        for name, snapshot in sets.items():
+            measure_risk(name, snapshot, range(options.seeds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""`memstore promote`: put a reward model in use, after a look at labels that it has not seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memstore.errors import ModelError
+from memstore_cli.opening import opened
+from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
+from memstore_cli.output import print_facts, print_json, print_table
+from memstore_cli.progress import watched
+
+if TYPE_CHECKING:
+    from memstore_gnn.promote import Promotion
+
+
+def promote(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id of the model, as `memstore models` lists it.")],
+    memory: MemoryOption = "",
+    force: Annotated[bool, typer.Option("--force", help="Put it in use whatever the comparison says.")] = False,
+    least: Annotated[
+        int, typer.Option("--least", min=1, help="Fresh labelled queries that are enough for a comparison.")
+    ] = 20,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a reward model with the one in use, on labels new to both, and put it in use unless it is worse."""
+    with opened(memory, device=device) as store:
+        from memstore_gnn.promote import promote_model
+
+        with watched(as_json) as progress:
+            report = promote_model(
+                store, model, force=force, least=least, device=store.settings.device, progress=progress
+            )
+    if as_json:
+        print_json(report.as_json())
+    else:
+        show_promotion(report)
+    if not report.promoted:
+        raise ModelError(f"{report.reason()}, and is not promoted; train on newer labels, or pass --force")
+
+
+def show_promotion(report: Promotion) -> None:
+    """Print the report, and which model is in use now."""
+    if report.current is not None:
+        print_facts(
+            {
+                "candidate": report.candidate,
+                "in use": report.current,
+                "fresh": f"{report.fresh_queries:,} labelled queries ({report.fresh_rollouts:,} rollouts), "
+                f"{report.after_training:,} of them labelled after both trainings",
+            }
+        )
+    if report.comparison:
+        print()
+        print_table(
+            ("metric", "candidate", "in use", "difference", "error"),
+            [(one.metric, one.candidate, one.current, one.difference, one.error) for one in report.comparison],
+        )
+    if report.promoted:
+        print(f"{report.reason()}; {report.candidate} is in use now")
