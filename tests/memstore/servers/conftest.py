@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from memstore.testing.neo4j_server import Login
 
 
 @pytest.fixture
-def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neo4j_login: Login, milvus_address: str) -> None:
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neo4j_login: Login, milvus_uri: str) -> None:
     """A working folder whose memstore.toml has two namespaces of one pair of servers: `one` and `two`."""
     tables = []
     for name in ("one", "two"):
