@@ -6,10 +6,14 @@ Fitted on predictions for queries that neither opinion was fitted to, and shrunk
 of the correction that grows with the number of labelled queries to a half. With few queries it stays there; a
 correction that does not help is faded out, and one that does not order the held-out rollouts better (AUC and
 advantage, beyond its standard error over the folds) is not used at all: a smaller loss is no better advantage.
+
+Domains and datasets of one memory are off by different amounts, so each has a slope and a shift of its own, shrunk
+to those of all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,15 +21,22 @@ import numpy as np
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.features.groups import Partition
 from memstore_gnn.metrics import advantage_soft, auc
-from memstore_gnn.predictors.newton import solve
+from memstore_gnn.predictors.newton import FIXED, solve
 
 QUERY_WEIGHT = 0.7
-"""Independent examples that the rollouts of a query count for, here and in the network's loss."""
+"""Independent examples that the rollouts of a query count for in the network's loss."""
+SCALE_WEIGHT = 2.0
+"""The same, for slope and shift."""
 TRUST = 0.5
 HALF_TRUST_AT = 50
 """Labelled queries at which half of `TRUST` is expected."""
-PENALTY = (16.0, 16.0, 8.0)
+PENALTY = (32.0, 16.0, 8.0)
 """One over the variance that slope, trust and shift are expected to have."""
+FEWEST_QUERIES = 5
+"""A place with fewer labelled queries has the slope and shift of all."""
+BLOCKS = 8
+"""Of queries, each left out once to see how sure a gain is."""
+LEAST_SLOPE = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,50 @@ def _fit(base: FloatVector, correction: FloatVector, label: FloatVector, query: 
     columns = np.stack((base, correction, np.ones(len(base))), axis=1)
     queries = len(np.unique(query))
     centre = np.array([1.0, TRUST * queries / (queries + HALF_TRUST_AT), 0.0])
-    slope, trust, shift = solve(columns, label, query_weights(query), np.array(PENALTY), centre)
-    return Calibration(max(float(slope), 0.1), float(np.clip(trust, 0.0, 1.0)), float(shift))
+    weight = query_weights(query, SCALE_WEIGHT)
+    slope, trust, shift = solve(columns, label, weight, np.array(PENALTY), centre)
+    return Calibration(max(float(slope), LEAST_SLOPE), float(np.clip(trust, 0.0, 1.0)), float(shift))
+
+
+def calibrate_places(
+    general: Calibration,
+    base: FloatVector,
+    correction: FloatVector,
+    label: FloatVector,
+    query: IntVector,
+    place: Sequence[str],
+) -> dict[str, Calibration]:
+    """The calibration of each place that has labelled queries enough: its slope and shift, and the general trust.
+
+    Args:
+        base, correction, label, query: as in `fit_calibration`.
+        place: [N], where each rollout belongs.
+    """
+    names = np.array(place, dtype=object)
+    found = {}
+    for name in dict.fromkeys(place):
+        inside = names == name
+        if len(np.unique(query[inside])) >= FEWEST_QUERIES:
+            columns = np.stack((base[inside], correction[inside], np.ones(int(inside.sum()))), axis=1)
+            centre = np.array([general.slope, general.trust, general.shift])
+            penalty = np.array([PENALTY[0], FIXED, PENALTY[2]])
+            weight = query_weights(query[inside], SCALE_WEIGHT)
+            slope, _, shift = solve(columns, label[inside], weight, penalty, centre)
+            found[name] = replace(general, slope=max(float(slope), LEAST_SLOPE), shift=float(shift))
+    return found
+
+
+def logit_by_place(
+    general: Calibration,
+    own: Mapping[str, Calibration],
+    base: FloatVector,
+    correction: FloatVector,
+    place: Sequence[str],
+) -> FloatVector:
+    """float64 [N]: each rollout by the calibration of its place, or the general one."""
+    used = [own.get(name, general) for name in place]
+    slope, trust, shift = (np.array([getattr(one, name) for one in used]) for name in ("slope", "trust", "shift"))
+    return np.asarray(slope * base + trust * correction + shift)
 
 
 def _gains(
@@ -81,9 +134,34 @@ def worth(logit: FloatVector, label: FloatVector, query: IntVector) -> float:
     return auc(probability, label) + advantage_soft(probability, label, query)
 
 
-def query_weights(query: IntVector) -> FloatVector:
-    """float64 [N]: `QUERY_WEIGHT` over the number of rows of the row's query."""
-    return np.asarray(QUERY_WEIGHT / Partition.of(query).size)
+def sure_gains(
+    candidates: Sequence[FloatVector], reference: FloatVector, label: FloatVector, query: IntVector
+) -> FloatVector:
+    """How much more each candidate is worth than the reference, less one standard error; float64 [candidates].
+
+    The standard error is a jackknife's over blocks of queries. NaN where the labels cannot tell.
+    """
+    _, cell = np.unique(query, return_inverse=True)
+    block = np.random.default_rng(0).permutation(int(cell.max()) + 1)[cell] % BLOCKS
+    opinions = [reference, *candidates]
+    gain = _over_first([worth(one, label, query) for one in opinions])
+    without = []
+    for left_out in np.unique(block):
+        kept = block != left_out
+        without.append(_over_first([worth(one[kept], label[kept], query[kept]) for one in opinions]))
+    parts = np.array([row for row in without if np.isfinite(row).all()]).reshape(-1, len(candidates))
+    if len(parts) < 2:
+        return np.full(len(candidates), np.nan)
+    return np.asarray(gain - np.sqrt((len(parts) - 1) * parts.var(axis=0)))
+
+
+def _over_first(values: Sequence[float]) -> FloatVector:
+    return np.asarray(np.array(values[1:]) - values[0])
+
+
+def query_weights(query: IntVector, weight: float = QUERY_WEIGHT) -> FloatVector:
+    """float64 [N]: `weight` over the number of rows of the row's query."""
+    return np.asarray(weight / Partition.of(query).size)
 
 
 def sigmoid(logit: FloatVector) -> FloatVector:

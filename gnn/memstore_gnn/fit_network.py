@@ -38,7 +38,8 @@ class Lesson:
         rows: int64 [N], the labelled rollouts among all of `groups`.
         label: float64 [N].
         base: float64 [N], held-out logits that the network corrects.
-        held_back: bool [N], rollouts that only tell when to stop.
+        learn, stop: bool [N], rollouts to learn from, and those that only tell when to stop; the rest is not looked
+            at, so that the member's opinion of it is an honest one.
     """
 
     groups: GroupTensors
@@ -46,7 +47,8 @@ class Lesson:
     rows: IntVector
     label: FloatVector
     base: FloatVector
-    held_back: BoolVector
+    learn: BoolVector
+    stop: BoolVector
 
 
 class _Targets(NamedTuple):
@@ -173,5 +175,5 @@ def _targets(lesson: Lesson, device: torch.device) -> _Targets:
         return full.to(device)
 
     weight = query_weights(lesson.part.groups.query_of[lesson.rows])
-    learn, stop = np.where(lesson.held_back, 0.0, weight), np.where(lesson.held_back, weight, 0.0)
-    return _Targets(spread(lesson.label), spread(lesson.base), spread(learn), spread(stop))
+    learn, stop = spread(weight * lesson.learn), spread(weight * lesson.stop)
+    return _Targets(spread(lesson.label), spread(lesson.base), learn, stop)

@@ -1,10 +1,11 @@
 """Train a reward model on a memory's labels, and report it on labelled queries that it never saw.
 
 Three sets of queries, cut by `memstore_gnn.splits`: train and select together are the labels that training may
-see, report is measured once, at the end. Inside the visible part the two roles rotate: the labelled queries are
-cut into as many folds as the ensemble has members; a member learns from all folds but its own, stops early on its
-own, and its opinion of that fold is what the calibration is fitted to. So every label is learnt from and every
-choice is made on queries that the chooser did not learn.
+see, report is measured once, at the end. Inside the visible part roles rotate: the labelled queries are cut into as
+many folds as the ensemble has members; a member is judged on one fold, stops early on the next, and learns from all
+others. What it says of the first, where nothing of it was chosen, is what decides whether networks may speak and
+what the calibration is fitted to. So every label is learnt from and every choice is made on queries that the
+chooser did not see.
 
 The base comes first; networks learn what it leaves over, from its held-out logits, and start at no correction.
 Deterministic for a seed on a CPU.
@@ -26,7 +27,7 @@ from memstore.progress import Progress, Silent
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.abstain import risk_bands
-from memstore_gnn.calibrate import fit_calibration, sigmoid
+from memstore_gnn.calibrate import calibrate_places, fit_calibration, logit_by_place, sigmoid
 from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
 from memstore_gnn.features.assemble import label_free
 from memstore_gnn.features.groups import Partition, query_of_thinkings
@@ -49,6 +50,9 @@ from memstore_gnn.predictors.protocol import Predictor
 from memstore_gnn.predictors.vote_share import VoteShare
 from memstore_gnn.splits import Split, label_budget, labelled_queries
 from memstore_gnn.threads import one_core
+
+LEAST_FOLDS = 3
+"""One to learn from, one to stop on, one to judge on: with fewer labelled queries there are no networks."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +139,18 @@ def fit(
     groups = group_tensors(target, base.scale, base.near, projection, where)
     progress.stage("train", settings.members * settings.epochs)
     networks, correction = [], np.zeros(len(rows))
-    for member in range(int(fold.max()) + 1):
-        lesson = Lesson(groups, part, rows, label, held_out, fold == member)
+    count = int(fold.max()) + 1
+    for member in range(count if count >= LEAST_FOLDS else 0):
+        judged, stop = fold == member, fold == (member + 1) % count
+        lesson = Lesson(groups, part, rows, label, held_out, ~(judged | stop), stop)
         network, opinion = fit_network(lesson, settings, seed=seed * 1000 + member, device=where, progress=progress)
         networks.append(network)
-        correction[fold == member] = opinion[fold == member]
+        correction[judged] = opinion[judged]
     calibration = fit_calibration(held_out, correction, label, query, fold)
-    risks = risk_bands(sigmoid(calibration.logit(held_out, correction)), label)
+    readers = base.readers([target.places[row] for row in rows.tolist()])
+    own = calibrate_places(calibration, held_out, correction, label, query, readers)
+    base = base.calibrated(calibration, own)
+    risks = risk_bands(sigmoid(logit_by_place(calibration, own, held_out, correction, readers)), label)
     card = replace(_card(snapshot, part, settings, seed), risks=[one._asdict() for one in risks])
     return RewardModel(card, base, projection, tuple(networks), calibration, where)
 

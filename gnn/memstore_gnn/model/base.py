@@ -7,8 +7,9 @@ cross-validated over queries and their coefficients averaged with weights exp(-l
 shrinkage is not even tried: a cross-validation over eight queries can say anything.
 
 A small loss is not a good order inside a group. So each level ends with one more choice: how far to go from the
-plain votes to the skilled ones and on to the regression, by AUC and advantage on the held-out queries. Where nothing
-beats the votes, the votes it is.
+plain votes to the skilled ones and on to the regression, or to stay with the level above, by AUC and advantage on
+the held-out queries. What is taken has to beat the votes by more than its standard error (a jackknife over queries):
+the choice is by gain less standard error, and where nothing is surely better than the votes, the votes it is.
 
 Invariant: everything in a `Base` is frozen, and a logit is a function of the rollout's own group and of the labels
 near it.
@@ -16,21 +17,21 @@ near it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.calibrate import worth
+from memstore_gnn.calibrate import Calibration, sure_gains
 from memstore_gnn.features.assemble import LabelFree
 from memstore_gnn.features.groups import Groups
 from memstore_gnn.features.skill import SkillModel
 from memstore_gnn.features.table import FeatureTable
 from memstore_gnn.predictors.design import SKILLED, Matrix, Scale, penalties, query_weights, votes
-from memstore_gnn.predictors.newton import log_loss, solve
-from memstore_gnn.predictors.prior import FIXED, SharedPrior
+from memstore_gnn.predictors.newton import FIXED, log_loss, solve
+from memstore_gnn.predictors.prior import SharedPrior
 
 STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
 LEAST = 600.0
@@ -43,6 +44,9 @@ FEWEST_QUERIES = 5
 """A domain or dataset with fewer labelled queries is read as the level above."""
 STEPS = (2.0, 1.75, 1.5, 1.25, 1.0, 0.5, 0.0)
 """How far from the plain votes (0) to the skilled ones (1) and on to the regression (2)."""
+
+INTERCEPT = 2
+"""Its column among the weights."""
 
 Places = Sequence[str]
 """Where each rollout belongs: `domain/dataset`."""
@@ -68,9 +72,27 @@ class Base:
     def logit(self, free: LabelFree, near: FeatureTable, places: Places) -> FloatVector:
         """float64 [T]; each rollout is read by the most particular weights there are for its place."""
         row = {place: position for position, place in enumerate(self.places)}
-        known = {place: row.get(place, row.get(place.partition("/")[0], row[""])) for place in set(places)}
-        weights = self.weights[[known[place] for place in places]]
+        weights = self.weights[[row[place] for place in self.readers(places)]]
         return np.asarray(np.einsum("tf,tf->t", inputs(self.scale, self.near, free, near), weights))
+
+    def readers(self, places: Places) -> list[str]:
+        """For each place the most particular one of `self.places` that it is read by."""
+        known = set(self.places)
+        reader = {p: next(name for name in (p, p.partition("/")[0], "") if name in known) for p in set(places)}
+        return [reader[place] for place in places]
+
+    def calibrated(self, general: Calibration, own: Mapping[str, Calibration]) -> Base:
+        """What `general` makes of the result is, in each of these places, what its own calibration makes of this base.
+
+        Args:
+            own: by name of `self.places`; same trust as `general`.
+        """
+        weights = self.weights.copy()
+        for place, calibration in own.items():
+            row = self.places.index(place)
+            weights[row] *= calibration.slope / general.slope
+            weights[row, INTERCEPT] += (calibration.shift - general.shift) / general.slope
+        return replace(self, weights=weights)
 
 
 class FittedBase(NamedTuple):
@@ -112,12 +134,13 @@ def fit_base(
     data = _labelled(inputs(scale, near_scale, free, near), free.groups, reward, rows, seed)
     root = _Level(centre, np.tile(centre, (FOLDS, 1)))
     levels = {"": _fit(data, root, penalty, keep=False)}
-    chosen = {"": _as_far_as_it_helps(data, levels[""], centre)}
+    chosen = {"": _as_far_as_it_helps(data, levels[""], root)}
     held_out = chosen[""].held_out(data)
     for place, inside in _own_places([places[row] for row in rows.tolist()], data.query):
         own = data.rows(inside)
-        levels[place] = _fit(own, levels.get(place.partition("/")[0], levels[""]), penalty, keep=True)
-        chosen[place] = _as_far_as_it_helps(own, levels[place], centre)
+        above = place.partition("/")[0] if place.partition("/")[0] in levels else ""
+        levels[place] = _fit(own, levels[above], penalty, keep=True)
+        chosen[place] = _as_far_as_it_helps(own, levels[place], root, chosen[above])
         held_out[inside] = chosen[place].held_out(own)
     weights = np.stack([level.all for level in chosen.values()])
     return FittedBase(Base(free.skill, scale, near_scale, tuple(chosen), weights), held_out)
@@ -173,17 +196,23 @@ def _fit(data: _Labelled, above: _Level, penalty: FloatVector, keep: bool) -> _L
     return _mean(tried, share / share.sum())
 
 
-def _as_far_as_it_helps(data: _Labelled, level: _Level, skilled: FloatVector) -> _Level:
-    """The step on the way from plain votes to `level` that orders held-out queries best; the farther one of equals."""
-    plain = np.zeros_like(skilled)
+def _as_far_as_it_helps(data: _Labelled, level: _Level, skilled: _Level, above: _Level | None = None) -> _Level:
+    """The step from plain votes to `level`, or the choice of the level above, that is surely worth most.
+
+    The farther one of equals; where the labels cannot tell, what would be there without them.
+    """
+    plain = np.zeros_like(skilled.all)
     plain[0] = 1.0
-    plain_level, skilled_level = (_Level(v, np.tile(v, (FOLDS, 1))) for v in (plain, skilled))
+    votes_alone = _Level(plain, np.tile(plain, (FOLDS, 1)))
     tried = [
-        _mean([plain_level, skilled_level, level], np.array([max(1 - s, 0), 1 - abs(1 - s), max(s - 1, 0)]))
-        for s in STEPS
+        _mean([votes_alone, skilled, level], np.array([max(1 - s, 0), 1 - abs(1 - s), max(s - 1, 0)])) for s in STEPS
     ]
-    order = [worth(candidate.held_out(data), data.label, data.query) for candidate in tried]
-    return tried[int(np.argmax(np.nan_to_num(order)))]
+    tried += [] if above is None else [above]
+    opinions = [candidate.held_out(data) for candidate in tried]
+    gain = sure_gains(opinions, votes_alone.held_out(data), data.label, data.query)
+    if not np.isfinite(gain).any():
+        return skilled if above is None else above
+    return tried[int(np.nanargmax(gain))]
 
 
 def _mean(levels: Sequence[_Level], share: FloatVector) -> _Level:

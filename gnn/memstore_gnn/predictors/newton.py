@@ -11,6 +11,8 @@ ROUNDS = 30
 LONGEST_STEP = 3.0
 """Largest change of a coefficient in one round: far from the solution a full step overshoots."""
 SETTLED = 1e-6
+FIXED = 1e9
+"""Penalty that keeps a coefficient where it is."""
 
 
 def solve(

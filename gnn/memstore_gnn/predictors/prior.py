@@ -21,14 +21,12 @@ from memstore.errors import ModelError
 from memstore.types import FloatVector
 from memstore_gnn.features.assemble import LabelFree
 from memstore_gnn.predictors.design import Scale, offset, penalties, query_weights
-from memstore_gnn.predictors.newton import solve
+from memstore_gnn.predictors.newton import FIXED, solve
 
 SHRINKAGE = 300.0
 INTERCEPT_SHRINKAGE = 1.0
 SET_WEIGHT = 200.0
 """Examples that a set counts for, whatever its size."""
-FIXED = 1e9
-"""Penalty that keeps the offset's coefficient at one."""
 FORMAT = 1
 
 

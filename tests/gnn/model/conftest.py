@@ -55,7 +55,7 @@ def hidden_after(snapshot: Snapshot, queries: int) -> FloatVector:
 
 
 LABELLED = 24
-QUICK = TrainSettings(members=2, epochs=30)
+QUICK = TrainSettings(members=3, epochs=30)
 
 
 @dataclass(frozen=True)
