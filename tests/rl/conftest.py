@@ -1,4 +1,4 @@
-"""A memory that a reward model was trained on: part of the sample, embedded for real."""
+"""A memory that a reward model was trained on, part of the sample and embedded for real; a policy of random weights."""
 
 from __future__ import annotations
 
@@ -65,3 +65,31 @@ def group_of(rows: list[dict[str, Any]], gold: str | None = "") -> Group:
     first = rows[0]
     query = Query(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math", gold=gold)
     return Group(query, [Rollout(response=row["response"], policy="new", run="r", step=1) for row in rows[:8]])
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level tokenizer and a Qwen2 of random weights; nothing is downloaded."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
+
+    folder = tmp_path_factory.mktemp("tiny-policy")
+    tokens = Tokenizer(models.BPE(unk_token=None))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=special)
+    tokens.train_from_iterator(["what is 2 + 3 ?", "the answer is 5"], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=special[2], pad_token=special[0])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    set_seed(0)
+    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape = Qwen2Config(vocab_size=320, num_key_value_heads=1, max_position_embeddings=256, **size, **ends)
+    Qwen2ForCausalLM(shape).save_pretrained(folder)
+    return folder

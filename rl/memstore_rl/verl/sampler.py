@@ -51,7 +51,7 @@ class _Counting:
         batch, metrics = super().sample(*args, **kwargs)  # type: ignore[misc]
         if batch.keys and batch.partition_id != "val":
             data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-            extras = [fields.get("reward_extra_info", {}) for fields in data["extra_fields"].tolist()]
+            extras = [fields.get("reward_extra_info", {}) for fields in list(data["extra_fields"])]
             metrics = {**metrics, **shares(extras)}
         return batch, metrics
 

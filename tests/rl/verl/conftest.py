@@ -1,4 +1,4 @@
-"""Fixtures of the tests with verl itself: a tiny policy of random weights, its data, verl's own configuration."""
+"""Fixtures of the tests with verl itself: its data, its configuration, and Ray."""
 
 from __future__ import annotations
 
@@ -7,63 +7,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
+from memstore_rl.verl.data import DataPlan, write_data
+from memstore_rl.verl.source import SourceQuery
+
 TRAINING, HELD_OUT = 8, 4
-"""Rows of the data that the fixtures write: additions, every other training row without its gold answer."""
-
-
-@pytest.fixture(scope="session")
-def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level tokenizer and a Qwen2 of random weights; nothing is downloaded."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
-
-    folder = tmp_path_factory.mktemp("tiny-policy")
-    tokens = Tokenizer(models.BPE(unk_token=None))
-    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokens.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=special)
-    tokens.train_from_iterator(["what is 2 + 3 ?", "the answer is 5"], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=special[2], pad_token=special[0])
-    tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    tokenizer.save_pretrained(folder)
-    set_seed(0)
-    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    shape = Qwen2Config(vocab_size=320, num_key_value_heads=1, max_position_embeddings=256, **size, **ends)
-    Qwen2ForCausalLM(shape).save_pretrained(folder)
-    return folder
+"""Rows of the data that the fixtures write: additions."""
 
 
 @pytest.fixture(scope="session")
 def verl_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train.parquet and validation.parquet, in the columns of `memstore verl data`."""
+    """A folder with data that `memstore verl data` would write: for the modes oracle and memory, and for validation."""
     folder = tmp_path_factory.mktemp("verl-data")
-    rows = {"train": range(TRAINING), "validation": range(TRAINING, TRAINING + HELD_OUT)}
-    for split, numbers in rows.items():
-        labelled = {number: split != "train" or number % 2 == 0 for number in numbers}
-        written = [row(number, split, gold=str(2 * number + 1) if labelled[number] else "") for number in numbers]
-        pd.DataFrame(written).to_parquet(folder / f"{split}.parquet")
-    return folder
-
-
-def row(number: int, split: str, gold: str) -> dict[str, Any]:
-    """One row: what is a + b?"""
-    text = f"what is {number} + {number + 1} ?"
-    return {
-        "data_source": "additions",
-        "prompt": [{"role": "user", "content": text}],
-        "ability": "math",
-        "reward_model": {"style": "rule", "ground_truth": gold},
-        "extra_info": {"split": split, "index": number, "query_id": "", "key": f"q{number}", "domain": "math"},
-    }
+    queries = [
+        SourceQuery(f"id-{n}", f"what is {n} + {n + 1} ?", "additions", f"q{n}", "math", str(2 * n + 1), split)
+        for n, split in enumerate(["train"] * TRAINING + ["validation"] * HELD_OUT)
+    ]
+    write_data(queries, folder / "data", DataPlan(budgets=(0.5,), modes=("oracle", "memory")))
+    return folder / "data"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,152 @@
+"""A reward function for TRL's `GRPOTrainer`: groups at once, ground truth where the row has it, the model elsewhere.
+
+    from datasets import Dataset
+    from memstore_rl.group import GroupScorer
+    from memstore_rl.trl import reward_function
+
+    with GroupScorer.open("my-memory") as scorer:
+        GRPOTrainer(
+            model=...,
+            args=GRPOConfig(num_generations=8, ...),
+            reward_funcs=reward_function(scorer, num_generations=8),
+            train_dataset=Dataset.from_parquet("data/train_memory_20.parquet"),
+        ).train()
+
+The data are those of `memstore verl data`, whose columns TRL hands to the function. A group is what has the same
+`extra_info.query_id`, not what stands together: TRL passes no group, and a batch may hold a query twice.
+
+An unscored rollout is None, which TRL leaves out of the group's mean and gives no advantage. Rows of another split than
+`train` (an evaluation) are scored by ground truth alone, and not recorded. A service that does not answer raises, or is
+waited for; it is never a number.
+
+With several processes TRL calls the function in each, with that process's completions: keep
+`per_device_train_batch_size` a multiple of `num_generations`, or groups are short. They are counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from memstore_rl.group import GroupScorer
+from memstore_rl.rewards import Group, Mode, Reward, Rollout
+from memstore_rl.service.client import RewardClient, ServiceGone
+from memstore_rl.verl.rows import is_training, query_of
+
+Messages: TypeAlias = Sequence[Mapping[str, Any]]
+RewardFunction: TypeAlias = Callable[..., list[float | None]]
+
+NAME = "memstore"
+"""As TRL calls the function in its metrics: `rewards/memstore/mean`."""
+
+logger = logging.getLogger(__name__)
+
+
+def reward_function(
+    scorer: GroupScorer | RewardClient,
+    *,
+    num_generations: int | None = None,
+    mode: Mode | None = None,
+    policy: str | None = None,
+    run: str | None = None,
+    when_gone: Literal["fail", "wait"] = "fail",
+) -> RewardFunction:
+    """What `GRPOTrainer` takes as `reward_funcs`; see the module.
+
+    Args:
+        scorer: over a memory in this process, or a client of the reward service.
+        num_generations: as in `GRPOConfig`; a group of fewer is counted as short. None: no group is short.
+        mode: overrides the scorer's for training rows.
+        policy, run: names that the service records the rollouts under.
+        when_gone: a service that does not answer ends the training, or is waited for.
+    """
+
+    def memstore(
+        prompts: Sequence[str | Messages],
+        completions: Sequence[str | Messages],
+        data_source: Sequence[str],
+        reward_model: Sequence[Mapping[str, Any]],
+        extra_info: Sequence[Mapping[str, Any]],
+        trainer_state: Any = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        step = None if trainer_state is None else int(trainer_state.global_step)
+        places = _gathered(extra_info, num_generations)
+        groups = []
+        for rows in places:
+            first = rows[0]
+            query = query_of(_messages(prompts[first]), data_source[first], reward_model[first], extra_info[first])
+            rollouts = [Rollout(response=_said(completions[row]), policy=policy, run=run, step=step) for row in rows]
+            training = is_training(extra_info[first])
+            groups.append(Group(query, rollouts, num_generations if training else None, mode if training else "oracle"))
+        training = all(map(is_training, extra_info))
+        rewards: list[Reward | None] = [None] * len(completions)
+        for rows, scored in zip(places, _asked(scorer, groups, training, when_gone), strict=True):
+            for row, reward in zip(rows, scored, strict=True):
+                rewards[row] = reward
+        return _told([reward for reward in rewards if reward is not None], log_extra, log_metric)
+
+    memstore.__name__ = NAME
+    return memstore
+
+
+def _gathered(extra_info: Sequence[Mapping[str, Any]], size: int | None) -> list[list[int]]:
+    """Positions of each group: the rows of one query, at most `size` at a time."""
+    by_query: dict[str, list[int]] = {}
+    for position, extra in enumerate(extra_info):
+        by_query.setdefault(str(extra["query_id"]), []).append(position)
+    gathered = []
+    for rows in by_query.values():
+        step = size or len(rows)
+        gathered += [rows[start : start + step] for start in range(0, len(rows), step)]
+    return gathered
+
+
+def _asked(
+    scorer: GroupScorer | RewardClient, groups: Sequence[Group], record: bool, when_gone: Literal["fail", "wait"]
+) -> list[list[Reward]]:
+    if isinstance(scorer, GroupScorer):
+        return scorer.score_groups(groups)
+    while True:
+        try:
+            return scorer.score_groups(groups, record=record)
+        except ServiceGone as gone:
+            if when_gone == "fail":
+                raise
+            logger.warning("%s; the training waits for it (when_gone='wait')", gone)
+
+
+def _told(
+    rewards: Sequence[Reward],
+    log_extra: Callable[[str, list[Any]], None] | None,
+    log_metric: Callable[[str, float], None] | None,
+) -> list[float | None]:
+    """The numbers, after what TRL logs was logged."""
+    if log_extra is not None:
+        log_extra("source", [reward.source for reward in rewards])
+        log_extra("probability", [reward.probability for reward in rewards])
+    if log_metric is not None:
+        for source in ("ground_truth", "predicted", "unscored"):
+            share = sum(reward.source == source for reward in rewards) / len(rewards)
+            log_metric(f"memstore/{source}_share", share)
+        log_metric("memstore/short_share", sum(reward.short for reward in rewards) / len(rewards))
+        predicted = [reward.probability for reward in rewards if reward.probability is not None]
+        if predicted:
+            log_metric("memstore/probability", sum(predicted) / len(predicted))
+        log_metric("memstore/latency_s", sum(reward.latency_s for reward in rewards) / len(rewards))
+    return [reward.value for reward in rewards]
+
+
+def _messages(prompt: str | Messages) -> Messages:
+    """A prompt as messages; a plain text is the user's."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def _said(completion: str | Messages) -> str:
+    """What the policy wrote: the text, or what the assistant says in the messages."""
+    if isinstance(completion, str):
+        return completion
+    return "\n".join(str(message["content"]) for message in completion if message.get("role") == "assistant")
