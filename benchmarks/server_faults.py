@@ -189,7 +189,9 @@ def run(folder: Path, faults: list[str], times: int, queries: int, rng: random.R
                 if outcome.ended == "one sentence":
                     sentences[outcome.said] += 1
                 elif outcome.ended == "otherwise":
-                    print(outcome.said, outcome.again, sep="\n", flush=True)
+                    print(
+                        *(said.splitlines()[-1] for said in (outcome.said, outcome.again) if said), sep="\n", flush=True
+                    )
             ended = Counter(outcome.ended for outcome in outcomes)
             differ = sum(bool(outcome.differs) for outcome in outcomes)
             longest = max(outcome.seconds for outcome in outcomes)

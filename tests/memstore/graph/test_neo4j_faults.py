@@ -1,4 +1,4 @@
-"""A server that is killed, full, slow or stopped by its administrator costs time and nothing else."""
+"""A server that is killed, cut off, full, slow or stopped by its administrator costs time and nothing else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,7 +17,10 @@ from memstore.testing.graph_blocks import Rollout, dump, make_block
 from memstore.testing.graph_double import MemoryGraph
 from memstore.testing.graph_writes import operations
 from memstore.testing.neo4j_server import Neo4jServer, home
+from memstore.testing.tcp_proxy import TcpProxy
 
+COUNT = 60
+"""Operations of a writer that is disturbed."""
 LOCK = "MATCH (n:MemstoreNamespace {namespace: $name}) SET n.writes = n.writes"
 
 
@@ -35,36 +39,49 @@ def opened(server: Neo4jServer, namespace: str, **options: float) -> Neo4jGraph:
     return Neo4jGraph.open(server.uri, user=server.user, password=server.password, namespace=namespace, **options)
 
 
-def undisturbed(count: int) -> dict[str, object]:
+def undisturbed() -> dict[str, object]:
     """What the operations make of an empty graph."""
     graph = MemoryGraph()
-    for operation in operations(count):
+    for operation in operations(COUNT):
         operation(graph)
     return dump(graph)
 
 
 def test_a_server_that_is_killed_under_a_writer(server: Neo4jServer) -> None:
     """The driver waits for it to come back; what was acknowledged is there, and nothing is there twice."""
-    chance, count = random.Random(7), 60
+
+    def kill() -> None:
+        server.kill()
+        server.start()
+
     with opened(server, "killed", retry_s=120) as graph:
-        errors: list[BaseException] = []
+        assert disturbed(graph, kill, times=1) == undisturbed()
 
-        def write() -> None:
-            try:
-                for operation in operations(count):
-                    operation(graph)
-            except BaseException as error:
-                errors.append(error)
 
-        writer = threading.Thread(target=write)
-        writer.start()
-        for _ in range(2):
+def test_a_connection_that_is_cut_under_a_writer(server: Neo4jServer) -> None:
+    """The server may have committed what it could not say any more: done again, it changes nothing."""
+
+    def cut() -> None:
+        proxy.cut()
+        time.sleep(0.5)
+        proxy.restore()
+
+    with TcpProxy(server.port) as proxy:
+        uri = f"bolt://127.0.0.1:{proxy.port}"
+        with Neo4jGraph.open(uri, user=server.user, password=server.password, namespace="cut", retry_s=120) as graph:
+            assert disturbed(graph, cut, times=4) == undisturbed()
+
+
+def disturbed(graph: Neo4jGraph, disturb: Callable[[], None], *, times: int) -> dict[str, object]:
+    """What the operations make of a graph when this happens under them at random instants."""
+    chance = random.Random(7)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [operation(graph) for operation in operations(COUNT)])
+        for _ in range(times):
             time.sleep(0.2 + chance.random())
-            server.kill()
-            server.start()
-        writer.join()
-        assert not errors
-        assert dump(graph) == undisturbed(count)
+            disturb()
+        writing.result()
+    return dump(graph)
 
 
 def test_a_server_that_stays_away_is_one_sentence(server: Neo4jServer) -> None:
@@ -83,23 +100,22 @@ def test_a_server_that_stays_away_is_one_sentence(server: Neo4jServer) -> None:
 
 def test_no_space_left(server: Neo4jServer) -> None:
     """The call is undone, the error says so; with space and a restart the same calls go on where they stopped."""
-    count = 60
     server.stop()
     largest = max(file.stat().st_size for file in (server.folder / "data").rglob("*") if file.is_file())
     server.start(file_bytes=largest + 2_000_000)
-    made = list(operations(count))
+    made = list(operations(COUNT))
     try:
         with opened(server, "full", retry_s=1) as graph:
             done, error = until_full(graph, made)
         assert server.uri in str(error)
-        assert 0 < done < count
+        assert 0 < done < COUNT
     finally:
         server.kill()
         server.start()
     with opened(server, "full") as graph:
         for operation in made[done:]:
             operation(graph)
-        assert dump(graph) == undisturbed(count)
+        assert dump(graph) == undisturbed()
 
 
 def until_full(graph: Neo4jGraph, made: list[Callable[[GraphStore], object]]) -> tuple[int, StoreFullError]:
