@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -94,7 +96,8 @@ def check(
     """Compose verl's real configuration with these overrides, and fail unless verl would really call memstore."""
     from memstore_rl.verl.check import check as look
 
-    findings = look(overrides, config_name)
+    with redirect_stdout(sys.stderr):  # verl prints that it is content
+        findings = look(overrides, config_name)
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:

@@ -216,6 +216,7 @@ def _file(path: Path, settings: HookSettings, *, training: bool) -> tuple[int, i
 
 def _valid_for_verl(config: DictConfig, installed: str) -> str:
     """What `main_ppo` itself checks before it starts."""
+    from hydra.errors import HydraException
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
@@ -223,6 +224,7 @@ def _valid_for_verl(config: DictConfig, installed: str) -> str:
         validate_config(
             config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
         )
-    except (AssertionError, ValueError, NotImplementedError) as error:
-        raise InputError(f"verl {installed} refuses this configuration: {error}") from error
+    except (AssertionError, ValueError, NotImplementedError, HydraException) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"verl {installed} refuses this configuration: {told}") from error
     return f"{installed} takes this configuration"

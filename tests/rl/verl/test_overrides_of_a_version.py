@@ -142,7 +142,7 @@ def test_keys_that_verl_would_ignore_are_found(overrides: list[str]) -> None:
         ("algorithm.filter_groups.enable=True", "metrics", "does nothing with a custom sampler"),
         ("data.train_files=nowhere.parquet", "training data", "nowhere.parquet cannot be read"),
         ("++memstore.mode=budget", "training data", "4 of 8 rows of"),
-        ("actor_rollout_ref.actor.ppo_mini_batch_size=16", "verl", "refuses this configuration"),
+        ("actor_rollout_ref.actor.use_dynamic_bsz=False", "verl", "refuses this configuration"),
     ],
 )
 def test_what_would_go_wrong_is_found_before_training(

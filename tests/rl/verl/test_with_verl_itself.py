@@ -243,6 +243,7 @@ def v1(
         f"actor_rollout_ref.rollout.n={GROUP}",
         f"+memstore.memory={memory}",
         "+memstore.device=cpu",
+        "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
     )
     config.transfer_queue.enable = True
     tq.init(config.transfer_queue)
