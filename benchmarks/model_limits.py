@@ -81,7 +81,7 @@ def measure_risk(name: str, snapshot: Snapshot, seeds: Sequence[int]) -> None:
         order = np.argsort(-sure, kind="stable")
         at_coverage.append([wrong[order[: int(np.ceil(c * len(order)))]].mean() for c in COVERAGES])
         for risk in RISKS:
-            if any(one["risk"] <= risk for one in model.card.risks):
+            if any(one["risk"] + one["error"] <= risk for one in model.card.risks):
                 taken = sure >= band_for(model.card.risks, risk, model.card.id)
                 chosen.append((risk, taken.mean(), wrong[taken].mean()))
     risks = ", ".join(f"{r:.3f} at {c:.0%}" for c, r in zip(COVERAGES, np.mean(at_coverage, axis=0), strict=True))

@@ -3,6 +3,7 @@
 Sure is far from 0.5. The band around 0.5 in which a model says "not sure" is chosen for a risk: the share of the
 remaining rewards that may lie on the wrong side of 0.5. Training keeps, for falling coverage, the band and the risk
 that it left on labelled queries which the model's parts had not been fitted to; so no label of a report is used up.
+A risk counts with its standard error: with few labelled queries the model abstains more.
 
 A ground truth is never abstained from, and the probability stays what the model said. Shrinking to the group's mean
 leaves group-relative policy optimisation without an advantage for that rollout, and the others with theirs.
@@ -41,10 +42,12 @@ class RiskBand(NamedTuple):
     band: float
     """Half its width, 0..0.5: not sure where the probability is nearer to 0.5."""
     risk: float
+    error: float
+    """Standard error of the risk; rollouts of one query are no independent examples."""
 
 
-def risk_bands(probability: FloatVector, reward: FloatVector) -> list[RiskBand]:
-    """The band and risk of falling coverages, on rollouts whose truth is known (float64 [N] both)."""
+def risk_bands(probability: FloatVector, reward: FloatVector, query: IntVector) -> list[RiskBand]:
+    """The band and risk of falling coverages, on rollouts whose truth is known (float64 [N]; query int64 [N])."""
     if not len(reward):
         return []
     sureness = np.sort(np.abs(probability - 0.5))[::-1]
@@ -53,7 +56,10 @@ def risk_bands(probability: FloatVector, reward: FloatVector) -> list[RiskBand]:
     for coverage in COVERAGES:
         band = 0.0 if coverage == 1.0 else float(sureness[max(int(np.ceil(coverage * len(reward))), 1) - 1])
         taken = np.abs(probability - 0.5) >= band
-        found.append(RiskBand(float(taken.mean()), band, float(wrong[taken].mean())))
+        # Half a mistake more: no mistake among a few is no proof of a risk of zero.
+        cautious = (wrong[taken].sum() + 0.5) / (taken.sum() + 1.0)
+        error = float(np.sqrt(cautious * (1.0 - cautious) / len(np.unique(query[taken]))))
+        found.append(RiskBand(float(taken.mean()), band, float(wrong[taken].mean()), error))
     return found
 
 
@@ -72,14 +78,14 @@ def band_for(risks: Iterable[Mapping[str, float]], risk: float, model: str) -> f
         raise InputError(f"a risk is a share between 0 and 1; this one is {risk:g}")
     known = [RiskBand(**one) for one in risks]
     for one in known:
-        if one.risk <= risk:
+        if one.risk + one.error <= risk:
             return one.band
     if not known:
         raise ModelError(f"model {model} has no held-out risks to choose a band by; name the band, or train anew")
-    least = min(known, key=lambda one: one.risk)
+    least = min(known, key=lambda one: one.risk + one.error)
     raise ModelError(
-        f"no band of model {model} keeps the risk at {risk:g}: the least is {least.risk:.3f}, at a coverage of "
-        f"{least.coverage:.0%}; ask for a higher one"
+        f"no band of model {model} keeps the risk at {risk:g}: the least is {least.risk:.3f} ± {least.error:.3f}, at a "
+        f"coverage of {least.coverage:.0%}; ask for a higher one, or name a band"
     )
 
 

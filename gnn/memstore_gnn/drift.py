@@ -159,7 +159,7 @@ class Reference:
 
 
 def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
-    """The reference of the queries (bool [Q]) that a model learnt from."""
+    """The reference of the queries (bool [Q], one at least) that a model learnt from."""
     known = learnt & snapshot.query_has_x
     x = snapshot.query_x[known].astype(np.float64)
     width = snapshot.query_x.shape[1]

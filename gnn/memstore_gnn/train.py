@@ -7,6 +7,8 @@ others. What it says of the first, where nothing of it was chosen, is what decid
 what the calibration is fitted to. So every label is learnt from and every choice is made on queries that the
 chooser did not see.
 
+A memory without any label gets the prior that the package brings, and its model's name says so (`prior-...`).
+
 The base comes first; networks learn what it leaves over, from its held-out logits, and start at no correction.
 Deterministic for a seed on a CPU.
 """
@@ -27,7 +29,7 @@ from memstore.progress import Progress, Silent
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.abstain import risk_bands
-from memstore_gnn.calibrate import calibrate_places, fit_calibration, logit_by_place, sigmoid
+from memstore_gnn.calibrate import Calibration, calibrate_places, fit_calibration, logit_by_place, sigmoid
 from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
 from memstore_gnn.features.assemble import label_free
 from memstore_gnn.features.groups import Partition, query_of_thinkings
@@ -46,6 +48,7 @@ from memstore_gnn.model.reward_model import ModelCard, RewardModel
 from memstore_gnn.model.settings import TrainSettings
 from memstore_gnn.predictors.design import Scale
 from memstore_gnn.predictors.logistic import Logistic
+from memstore_gnn.predictors.prior import SharedPrior
 from memstore_gnn.predictors.protocol import Predictor
 from memstore_gnn.predictors.vote_share import VoteShare
 from memstore_gnn.splits import Split, label_budget, labelled_queries
@@ -83,12 +86,13 @@ def train(
         device: `cpu`, `cuda` or a torch device; None takes a GPU where there is one.
 
     Raises:
-        ModelError: no labels, labels of one class, or of one query only: there is nothing to learn.
+        ModelError: labels of one class, or of one query only: there is nothing to learn.
     """
     started = time.perf_counter()
     settings = settings or TrainSettings()
     if not labelled_queries(snapshot).any():
-        raise ModelError("the memory has no ground truth to learn from; label some rollouts with `memstore label`")
+        model = fit_prior(snapshot, SharedPrior.shipped(), seed=seed, settings=settings, device=device)
+        return TrainResult(model, [], Split(*(np.zeros((3, snapshot.queries.num_rows), np.bool_))), _since(started))
     share = 1.0 - settings.report_share if budget is None else budget
     split = label_budget(snapshot, share, seed)
     visible = visible_rewards(snapshot, split.labelled)
@@ -96,7 +100,35 @@ def train(
     metrics = _report(model, snapshot, visible, share, seed) if split.report.any() else []
     queries = {name: int(getattr(split, name).sum()) for name in ("train", "select", "report")}
     card = replace(model.card, budget=budget, queries=queries, metrics=[row.to_json() for row in metrics])
-    return TrainResult(replace(model, card=card), metrics, split, time.perf_counter() - started)
+    return TrainResult(replace(model, card=card), metrics, split, _since(started))
+
+
+def _since(started: float) -> float:
+    return time.perf_counter() - started
+
+
+@one_core()
+def fit_prior(
+    snapshot: Snapshot,
+    prior: SharedPrior,
+    *,
+    seed: int = 0,
+    settings: TrainSettings | None = None,
+    device: str | torch.device | None = None,
+) -> RewardModel:
+    """The model of a memory without labels: what other sets have taught, and the memory's own votes and skill."""
+    settings = settings or TrainSettings()
+    check_vectors(snapshot)
+    free = label_free(snapshot)
+    part = labelled_part(snapshot, np.full(snapshot.thinkings.num_rows, np.nan), free.skill)
+    target = read_target(part.snapshot, part)
+    base = fit_base(prior.scale, part.free, target.near, target.places, part.reward, seed, prior).base
+    card = replace(
+        _card(snapshot, part, settings, seed, "prior-"), queries=dict.fromkeys(("train", "select", "report"), 0)
+    )
+    return RewardModel(
+        card, base, fit_projection(part, settings.network.projection), (), Calibration(), pick_device(device)
+    )
 
 
 def visible_rewards(snapshot: Snapshot, queries: BoolVector) -> FloatVector:
@@ -150,7 +182,7 @@ def fit(
     readers = base.readers([target.places[row] for row in rows.tolist()])
     own = calibrate_places(calibration, held_out, correction, label, query, readers)
     base = base.calibrated(calibration, own)
-    risks = risk_bands(sigmoid(logit_by_place(calibration, own, held_out, correction, readers)), label)
+    risks = risk_bands(sigmoid(logit_by_place(calibration, own, held_out, correction, readers)), label, query)
     card = replace(_card(snapshot, part, settings, seed), risks=[one._asdict() for one in risks])
     return RewardModel(card, base, projection, tuple(networks), calibration, where)
 
@@ -192,7 +224,7 @@ def _folds(query: IntVector, members: int, seed: int) -> IntVector:
     return fold[cell]
 
 
-def _card(snapshot: Snapshot, part: LabelledPart, settings: TrainSettings, seed: int) -> ModelCard:
+def _card(snapshot: Snapshot, part: LabelledPart, settings: TrainSettings, seed: int, prefix: str = "m-") -> ModelCard:
     """The id is a digest of what the model was made from: training again gives the same one."""
     manifest = snapshot.manifest
     digest = hashlib.blake2b(digest_size=8)
@@ -200,7 +232,7 @@ def _card(snapshot: Snapshot, part: LabelledPart, settings: TrainSettings, seed:
         digest.update(repr(entry).encode())
     digest.update(part.reward.tobytes())
     return ModelCard(
-        id="m-" + digest.hexdigest(),
+        id=prefix + digest.hexdigest(),
         snapshot=manifest.id,
         embedder=manifest.embedder,
         splitter=manifest.splitter,
