@@ -20,8 +20,14 @@ HEAVY = ("torch", "pandas", "pyarrow", "numpy", "pymilvus", "milvus_lite", "lady
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
+def commands_of(verb: str) -> list[Any]:
+    """The verb itself, or the commands of a group."""
+    return list(getattr(VERBS[verb], "commands", {verb: VERBS[verb]}).values())
+
+
 def options_of(verb: str) -> list[Any]:
-    return [p for p in VERBS[verb].params if p.param_type_name == "option" and p.name != "help"]
+    parameters = [parameter for command in commands_of(verb) for parameter in command.params]
+    return [p for p in parameters if p.param_type_name == "option" and p.name != "help"]
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
@@ -43,8 +49,10 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_and_option_has_help(verb: str) -> None:
     assert VERBS[verb].help
-    for parameter in VERBS[verb].params:
-        assert parameter.help, f"{verb}: {parameter.name} has no help"
+    for command in commands_of(verb):
+        assert command.help, f"{verb} {command.name} has no help"
+        for parameter in command.params:
+            assert parameter.help, f"{verb}: {parameter.name} has no help"
 
 
 @pytest.mark.parametrize("verb", sorted(set(VERBS) - {"demo", "profiles"}))
