@@ -79,4 +79,4 @@ def f(x):
 def sandbox_of_a_second(sandbox: Sandbox) -> Iterator[Callable[[str], Outcome]]:
     """What a program comes to that is given one second by the clock; the sandbox is one of its own."""
     with Sandbox(pairs=1, limits=Limits(wall_seconds=1.0)) as impatient:
-        yield lambda program: impatient.run(program, HIDDEN)
+        yield lambda program: impatient.run(textwrap.dedent(program), HIDDEN)

@@ -1,0 +1,173 @@
+"""Programs do not meet: neither one after the other in a box, nor two at a time, nor after their host is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from memstore.errors import SandboxError
+from memstore_rl.sandbox import CallTests, Limits, Sandbox
+
+_PLANT = """
+import atexit, builtins, gc, os, signal, socket, sys, threading
+for way in (
+    lambda: open("/planted", "w").write("x"),
+    lambda: open("/tmp/planted", "w").write("x"),
+    lambda: os.putenv("PLANTED", "x"),
+    lambda: os.environ.update(PLANTED="x"),
+    lambda: setattr(builtins, "PLANTED", "x"),
+    lambda: setattr(sys.modules["inside.guest"], "PLANTED", "x"),
+    lambda: setattr(sys.modules["json"], "PLANTED", "x"),
+    lambda: sys.modules.update(planted=sys),
+    lambda: socket.socket(socket.AF_UNIX).bind("\\0planted"),
+    lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+    lambda: os.umask(0o777),
+    lambda: os.nice(5),
+    lambda: os.chdir("/dev"),
+    lambda: sys.path.insert(0, "/planted"),
+    lambda: sys.setrecursionlimit(77),
+    lambda: threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start(),
+):
+    try:
+        way()
+    except (OSError, ValueError):
+        pass
+def f(x): return 0
+"""
+_LOOK = """
+import builtins, json, os, signal, sys, threading
+def f(x):
+    return [
+        os.path.exists("/planted"), os.path.exists("/tmp"), "PLANTED" in os.environ, hasattr(builtins, "PLANTED"),
+        hasattr(sys.modules["inside.guest"], "PLANTED"), hasattr(json, "PLANTED"), "planted" in sys.modules,
+        signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN, os.umask(0o022) == 0o777, os.getcwd() == "/dev",
+        "/planted" in sys.path, sys.getrecursionlimit() == 77, threading.active_count() > 1,
+    ]
+"""
+
+
+def test_nothing_of_a_program_is_left_for_the_next(sandbox: Sandbox) -> None:
+    clean = CallTests(("f",), "def check(c):\n    assert not any(c(3)), repr(c(3))\n", call="check")
+    assert sandbox.run(_LOOK, clean).kind == "passed"
+    assert sandbox.run(_PLANT, clean).reward == 0.0
+    assert sandbox.run(_LOOK, clean).kind == "passed"
+
+
+def test_a_box_keeps_no_process_of_a_program(sandbox: Sandbox, told: Callable[[str], str]) -> None:
+    """The process numbers of the next program are one apart: nothing was born between."""
+    first = int(told("import os\ndef f(x): return os.getpid()\n"))
+    told(
+        "import threading, time\ndef f(x):\n    threading.Thread(target=time.sleep, args=(99,)).start()\n    return 0\n"
+    )
+    third = int(told("import os\ndef f(x): return os.getpid()\n"))
+    assert third > first
+    assert told("import os\ndef f(x): return [n for n in range(1, 400) if n != os.getpid() and alive(n)]\n"
+                "def alive(n):\n    try: os.getpgid(n)\n    except ProcessLookupError: return False\n"
+                "    return True\n") == "[1, 2]"  # fmt: skip
+
+
+def test_programs_at_the_same_time_do_not_see_each_other() -> None:
+    program = """
+import os, time
+def f(x):
+    time.sleep(0.5)
+    return [n for n in range(1, 400) if n != os.getpid() and alive(n)]
+def alive(n):
+    try: os.getpgid(n)
+    except ProcessLookupError: return False
+    return True
+"""
+    tests = CallTests(("f",), "def check(c):\n    assert c(3) == [1, 2], repr(c(3))\n", call="check")
+    try:
+        sandbox = Sandbox(pairs=2, limits=Limits(cpu_seconds=2, wall_seconds=30))
+    except SandboxError as error:
+        pytest.skip(str(error))
+    with sandbox:
+        assert [outcome.kind for outcome in sandbox.run_all([(program, tests)] * 4)] == ["passed"] * 4
+
+
+def test_many_threads_share_one_pair(sandbox: Sandbox) -> None:
+    tests = [CallTests(("f",), f"assert f(2) == {2 * n}") for n in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(lambda n: sandbox.run(f"def f(x): return {n} * x", tests[n]), range(24)))
+    assert [outcome.kind for outcome in outcomes] == ["passed"] * 24
+
+
+def test_a_box_that_is_lost_is_built_again(sandbox: Sandbox) -> None:
+    """Killed from outside, as the kernel does when memory runs out: no verdict comes of it."""
+    for name in ("program", "judge"):
+        pair = sandbox._free.get()
+        assert pair is not None
+        sandbox._free.put(pair)
+        box = getattr(pair, name)
+        signal.pidfd_send_signal(box._first, signal.SIGKILL)
+        box._process.wait()
+        assert sandbox.run("def f(x): return x", CallTests(("f",), "assert f(1) == 1")).kind == "passed"
+
+
+_HOST = """
+import sys, threading
+from memstore_rl.sandbox import CallTests, Limits, Sandbox
+sandbox = Sandbox(pairs=1, limits=Limits(cpu_seconds=100, wall_seconds=100))
+pair = sandbox._free.get()
+sandbox._free.put(pair)
+print(pair.program._process.pid, pair.judge._process.pid, flush=True)
+sandbox.run("def f(x):\\n    while True: pass", CallTests(("f",), "f(1)"))
+"""
+
+
+def test_a_host_that_is_killed_leaves_nothing_running(sandbox: Sandbox) -> None:
+    host = subprocess.Popen([sys.executable, "-c", _HOST], stdout=subprocess.PIPE, text=True)
+    assert host.stdout is not None
+    boxes = [int(word) for word in host.stdout.readline().split()]
+    time.sleep(0.5)
+    assert all(map(alive, boxes))
+    host.kill()
+    host.wait()
+    host.stdout.close()
+    deadline = time.monotonic() + 30
+    while any(map(alive, boxes)):
+        assert time.monotonic() < deadline, "the boxes outlive their host"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Is this process there, and no zombie?"""
+    status = Path("/proc", str(pid), "stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_closing_ends_every_process() -> None:
+    try:
+        sandbox = Sandbox(pairs=1)
+    except SandboxError as error:
+        pytest.skip(str(error))
+    pair = sandbox._free.get()
+    assert pair is not None
+    sandbox._free.put(pair)
+    boxes = [pair.program._process.pid, pair.judge._process.pid]
+    sandbox.close()
+    sandbox.close()
+    assert not any(map(alive, boxes))
+    with pytest.raises(SandboxError, match="closed"):
+        sandbox.run("def f(x): return x", CallTests(("f",), "f(1)"))
+
+
+def test_a_forked_copy_does_not_use_it(sandbox: Sandbox) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            sandbox.run("def f(x): return x", CallTests(("f",), "f(1)"))
+        except SandboxError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert sandbox.run("def f(x): return x", CallTests(("f",), "assert f(1) == 1")).kind == "passed"
