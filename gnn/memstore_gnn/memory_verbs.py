@@ -11,7 +11,7 @@ ground truth, so that `score` predicts it too and the prediction can be held aga
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memstore.errors import InputError
 from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
@@ -31,7 +30,7 @@ from memstore_gnn.abstain import ABSTAINED, RISK, SHRUNK, Mode, abstain, band_fo
 from memstore_gnn.checkpoint import load_model, load_origin, save_model
 from memstore_gnn.device_memory import device_memory
 from memstore_gnn.drift import Drift
-from memstore_gnn.evaluate import EvaluationRow, evaluate, rewards_of
+from memstore_gnn.evaluate import EvaluationRow, rewards_of
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.metrics import Metrics
 from memstore_gnn.model.reward_model import RewardModel
@@ -40,20 +39,11 @@ from memstore_gnn.model_list import model_folder, model_node
 from memstore_gnn.origin import Origin, origin_of
 from memstore_gnn.overlay import overlay
 from memstore_gnn.predictors.attention import Attention
-from memstore_gnn.predictors.constant import Constant
-from memstore_gnn.predictors.knn import NearestNeighbours
-from memstore_gnn.predictors.label_propagation import LabelPropagation
-from memstore_gnn.predictors.logistic import Boosting, Logistic
-from memstore_gnn.predictors.protocol import Predictor
-from memstore_gnn.predictors.shrunken import Shrunken
-from memstore_gnn.predictors.vote_share import VoteShare
 from memstore_gnn.score import Scores, memory_target, score_memory, score_rollouts
 from memstore_gnn.score_lines import check_output, write_scores
 from memstore_gnn.splits import label_budget
 from memstore_gnn.train import pick_device, train, visible_rewards
 
-PREDICTORS = ("constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "shrunken", "attention")
-"""Names that `evaluate_memory` knows; `attention` is what `train_memory` makes, `shrunken` its base alone."""
 NO_SCORES = Scores(np.empty(0, object), np.empty(0), np.empty(0), np.empty(0, object))
 
 
@@ -278,49 +268,6 @@ def visible_to(model: RewardModel, snapshot: Snapshot) -> FloatVector:
     if model.card.budget is None:
         return rewards_of(snapshot)
     return visible_rewards(snapshot, label_budget(snapshot, model.card.budget, model.card.seed).labelled)
-
-
-def evaluate_memory(
-    memory: Memory,
-    *,
-    predictors: Sequence[str] | None = None,
-    budgets: Sequence[float] = (0.2,),
-    seeds: Sequence[int] = (0,),
-    datasets: Sequence[str] | None = None,
-    device: str | None = None,
-    progress: Progress | None = None,
-) -> list[EvaluationRow]:
-    """Compare predictors on labels that are hidden from them; the memory is only read.
-
-    Args:
-        predictors: some of `PREDICTORS`; None takes all.
-        datasets: report these only.
-
-    Raises:
-        InputError: a predictor or dataset that there is not, a budget that is no share, no ground truth.
-    """
-    progress = progress or Silent()
-    chosen = [predictor_named(name, device) for name in predictors or PREDICTORS]
-    progress.stage("read the memory")
-    snapshot = memory.snapshot()
-    progress.stage("evaluate", len(chosen) * len(budgets) * len(seeds))
-    return evaluate(snapshot, chosen, budgets, seeds, datasets, progress=lambda line: progress.advance(1))
-
-
-def predictor_named(name: str, device: str | None = None) -> Predictor:
-    """A predictor by its name in tables.
-
-    Raises:
-        InputError: there is none of this name.
-    """
-    plain = {
-        p.name: p
-        for p in (Constant(), VoteShare(), NearestNeighbours(), LabelPropagation(), Logistic(), Boosting(), Shrunken())
-    }
-    known: Mapping[str, Predictor] = {**plain, Attention.name: Attention(device=device)}
-    if name not in known:
-        raise InputError(f"there is no predictor {name!r}; there are {', '.join(PREDICTORS)}")
-    return known[name]
 
 
 def _score_table(scores: Scores) -> pa.Table:

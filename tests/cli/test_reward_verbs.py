@@ -104,5 +104,15 @@ def test_evaluate_prints_a_row_a_cell(memory: Path, command: Callable[..., Any])
         ("logistic", 1),
     ]
     keys = {"dataset", "predictor", "budget", "seed", "queries", "rollouts", "auc", "accuracy", "pair_accuracy"}
-    assert keys | {"advantage_hard", "advantage_soft", "ece", "brier"} == set(rows[0])
-    assert "vote_share" in command("evaluate", *words, "--memory", memory).out
+    assert keys | {"advantage_hard", "advantage_soft", "ece", "brier", "aurc"} == set(rows[0])
+    shown = command("evaluate", *words, "--memory", memory).out
+    assert "vote_share" in shown
+    assert sum(line.split()[0] == "±" for line in shown.splitlines()) == 2
+    assert sum("vote_share" in line for line in shown.splitlines()) == 1
+
+
+def test_evaluate_draws_its_plots(memory: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+    done = command("evaluate", "--predictor", "vote_share", "--plots", tmp_path / "plots", "--memory", memory)
+    names = ["budgets.png", "calibration.png", "risk_coverage.png", "curves.json"]
+    assert [Path(line).name for line in done.out.splitlines()[-4:]] == names
+    assert all((tmp_path / "plots" / name).stat().st_size > 0 for name in names)

@@ -14,14 +14,12 @@ import pytest
 from memstore.errors import InputError, ModelError
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
+from memstore_gnn.compare import ON_REQUEST, PREDICTORS, evaluate_memory, predictor_named
 from memstore_gnn.evaluate import EvaluationRow
 from memstore_gnn.memory_verbs import (
-    PREDICTORS,
     TrainSummary,
-    evaluate_memory,
     open_model,
     overall,
-    predictor_named,
     score_file,
     score_memory_rollouts,
     train_memory,
@@ -130,8 +128,20 @@ def test_figures_of_several_datasets_are_weighted_by_their_rollouts() -> None:
     assert overall([])["brier"] is None
 
 
-def test_every_predictor_has_its_name() -> None:
-    assert [predictor_named(name).name for name in PREDICTORS] == list(PREDICTORS)
+def test_every_predictor_has_its_name(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+    names = (*PREDICTORS, *ON_REQUEST)
+    assert [predictor_named(name, trained[0]).name for name in names] == list(names)
+
+
+def test_the_papers_model_embeds_answers_with_the_memorys_embedder(
+    trained: tuple[Memory, TrainSummary, TrainSummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    embed = trained[0].embedder.embed
+    monkeypatch.setattr(trained[0].embedder, "embed", lambda texts: asked.extend(texts) or embed(texts))
+    (row,) = evaluate_memory(trained[0], predictors=["paper"], budgets=[0.2], device="cpu")
+    assert row.predictor == "paper"
+    assert asked
 
 
 def test_evaluate_leaves_the_memory_as_it_was(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
