@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test test-rl lint types bench clean
 
 demo: $(STAMP)
 	$(BIN)/memstore demo --folder demo-memory
 
+# loadgroup: the tests with Ray are of one group, so that one process starts it once.
 test: $(STAMP)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-rl: $(STAMP)
+	$(BIN)/pytest -n 2 --dist loadgroup tests/rl
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,59 @@
+"""The recipes compose with verl's own configuration, and verl with them would call memstore."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memstore_rl.verl.data import DataPlan, write_data
+from memstore_rl.verl.source import SourceQuery
+
+RECIPES = Path(__file__).resolve().parents[2] / "examples" / "verl_qwen"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe") / "data"
+    queries = [
+        SourceQuery(f"id-{n}", f"what is {n} + 1 ?", "sums", f"q{n}", "math", str(n + 1), split)
+        for n, split in enumerate(["train"] * 10 + ["validation"] * 2)
+    ]
+    write_data(queries, folder, DataPlan())
+    return folder
+
+
+def recipe(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the script up to where verl would start, and have verl's command line printed."""
+    environment = {**os.environ, "VERL": "echo", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [str(RECIPES / "train.sh"), *words]
+    return subprocess.run(command, env={**environment, **variables}, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.parametrize(("size", "model"), [("1.5b", "Qwen2.5-1.5B-Instruct"), ("3b", "Qwen2.5-3B-Instruct")])
+def test_a_recipe_is_checked_by_verl_itself_and_started(size: str, model: str, data: Path) -> None:
+    ran = recipe(size, "my-memory", str(data), "trainer.total_epochs=1")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    checked, command = ran.stdout.strip().rsplit("\n", 1)
+    assert "NOT OK" not in checked
+    assert "by the agent loop, inside its workers" in checked
+    assert "10 rows, 2 with ground truth" in checked
+    assert f"actor_rollout_ref.model.path=Qwen/{model}" in command
+    assert command.endswith("trainer.total_epochs=1")
+
+
+def test_the_three_modes_name_their_own_data(data: Path) -> None:
+    ran = recipe("1.5b", "http://127.0.0.1:8731", str(data), MODE="oracle")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"data.train_files={data}/train_oracle.parquet" in ran.stdout
+    assert "+memstore.endpoint=http://127.0.0.1:8731" in ran.stdout
+
+
+def test_what_verl_would_not_do_right_is_not_started(data: Path) -> None:
+    ran = recipe("1.5b", "my-memory", str(data), "reward.reward_model.enable=True")
+    assert ran.returncode == 1
+    assert "NOT OK  rewards" in ran.stdout
+    assert "total_epochs" not in ran.stdout
