@@ -1,8 +1,8 @@
 """Links in the store: read the neighbour lists that are there, let `memstore.links` bring them up to date, write
 back what changed.
 
-A node whose `linked` is not the fingerprint of the memory's link settings is new here; so nodes of a killed ingest,
-and a whole memory whose settings were changed, are linked by the same call. One process links a memory at a time.
+A node whose `linked` is not the memory's link mark is new here; so nodes of a killed ingest, and a whole memory whose
+settings or embedder were changed, are linked by the same call. One process links a memory at a time.
 
 Where the vectors lie decides who searches: a Milvus server by its index, with the recall measured on a sample; for an
 embedded memory the arrays are compared, which is exact.
@@ -27,6 +27,10 @@ from memstore_schema.columns import EdgeType, NodeLabel
 if TYPE_CHECKING:
     from memstore.links.served import Nearest
     from memstore.memory import Memory
+
+
+_ROUNDING = 1e-5
+"""How much a quick float32 product may differ from the exact score of a link."""
 
 
 @dataclass
@@ -63,7 +67,7 @@ def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, summary: Lin
     graph, settings = memory.graph, memory.link_settings
     nodes = graph.nodes(label, ["id", "vector_key", "linked"])
     before = graph.edges(EdgeType.SIMILAR_TO, label, label)
-    linked = _mask(pc.fill_null(pc.equal(nodes["linked"], str(settings)), False))
+    linked = _mask(pc.fill_null(pc.equal(nodes["linked"], memory.link_mark), False))
     summary.nodes[kind], summary.edges[kind] = int((~linked).sum()), len(before)
     if linked.all():
         return
@@ -90,7 +94,7 @@ def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, summary: Lin
         sources=ids.filter(pa.array(changed)).to_pylist(),
         edges=_edge_table(ids, found, changed),
         linked=nodes["id"].filter(pa.array(~linked)).to_pylist(),
-        fingerprint=str(settings),
+        fingerprint=memory.link_mark,
     )
     graph.replace_links(update)
     summary.edges[kind] = int((found.index >= 0).sum())
@@ -109,6 +113,31 @@ def _nearest(memory: Memory, kind: VectorKind, ids: pa.ChunkedArray) -> Nearest:
         return np.array([place.get(node, -1) for node in found.ravel().tolist()], np.int64).reshape(found.shape)
 
     return nearest
+
+
+def nodes_short_of_links(memory: Memory, kind: VectorKind) -> list[str]:
+    """Nodes that were linked and have fewer links than there are neighbours above the floor, up to k."""
+    label, settings = LABEL_OF[kind], memory.link_settings
+    nodes = memory.graph.nodes(label, ["id", "vector_key", "linked"])
+    edges = memory.graph.edges(EdgeType.SIMILAR_TO, label, label)
+    held = np.bincount(edges.source, minlength=len(nodes))
+    linked = _mask(pc.fill_null(pc.equal(nodes["linked"], memory.link_mark), False))
+    has_vector = _mask(pc.is_valid(nodes["vector_key"]))
+    short = np.flatnonzero(has_vector & linked & (held < settings.k))
+    if not len(short):
+        return []
+    position = np.flatnonzero(has_vector)
+    ids = nodes["id"].to_pylist()
+    keys = nodes["vector_key"].take(pa.array(position)).to_pylist()
+    vectors = memory.vectors_of(kind, [ids[place] for place in position], keys)
+    group = _query_of_thinking(memory) if kind == "thinking" else np.arange(len(nodes))
+    lacking: list[str] = []
+    for node in short:
+        score = vectors[np.searchsorted(position, node)] @ vectors.T
+        near = (score >= settings.floor + _ROUNDING) & (group[position] != group[node])
+        if held[node] < min(settings.k, int(near.sum())):
+            lacking.append(ids[node])
+    return lacking
 
 
 def _query_of_thinking(memory: Memory) -> IntVector:

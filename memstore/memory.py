@@ -7,8 +7,8 @@ use, so that looking at a memory stays quick.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from memstore.links import LinkSettings
 from memstore.location import FolderLocation, Location, ServerLocation, resolve_location
 from memstore.opening import open_graph, opened_cache, opened_vectors
 from memstore.progress import Progress
+from memstore.reembed import ReembedSummary, reembed_memory
 from memstore.restore import restore_snapshot
 from memstore.settings import Settings
 from memstore.snapshot import Snapshot
@@ -57,6 +58,7 @@ class Memory:
         self.settings = settings
         self.namespace = namespace
         self._given_embedder = embedder
+        self._meanwhile: Fingerprint | None = None
         self._held = ExitStack()
         self._meta = graph.read_meta()
         self._check_splitter()
@@ -116,7 +118,9 @@ class Memory:
 
     @property
     def fingerprint(self) -> Fingerprint | None:
-        """The embedder this memory was built with; None before its first ingest."""
+        """The embedder of this memory's vectors; None before its first ingest."""
+        if self._meanwhile is not None:
+            return self._meanwhile
         recorded = self._meta.get("embedder")
         return Fingerprint(**json.loads(recorded)) if recorded else None
 
@@ -139,6 +143,16 @@ class Memory:
             self.record_link_settings(self.settings.link_settings())
             recorded = self._meta["links"]
         return LinkSettings(**json.loads(recorded))
+
+    @property
+    def link_mark(self) -> str:
+        """What a node's `linked` says when its links are up to date: how they were made, and of whose vectors."""
+        return f"{self.link_settings} embedder={self.fingerprint}"
+
+    @property
+    def replaced_embedder(self) -> str | None:
+        """Fingerprint of the embedder that a `reembed` replaced and has not cleared away yet."""
+        return self._meta.get("replaced_embedder") or None
 
     @property
     def splitter(self) -> str:
@@ -176,6 +190,10 @@ class Memory:
     def link(self, settings: LinkSettings | None = None, *, progress: Progress | None = None) -> LinkSummary:
         """Link what is not linked; with other settings than the memory's, link all of it anew."""
         return link_memory(self, settings, progress=progress)
+
+    def reembed(self, embedder: Embedder, *, progress: Progress | None = None) -> ReembedSummary:
+        """Move the memory to another embedder; see `memstore.reembed.reembed_memory`."""
+        return reembed_memory(self, embedder, progress=progress)
 
     def snapshot(self, *, texts: bool = True) -> Snapshot:
         """A frozen copy, in memory; without texts it is quicker and smaller."""
@@ -254,6 +272,35 @@ class Memory:
         """Make these the memory's link settings; nodes linked under others count as not linked."""
         self._write_meta({"links": json.dumps(asdict(settings), sort_keys=True)})
 
+    @contextmanager
+    def embedding_with(self, embedder: Embedder) -> Iterator[None]:
+        """Inside, vectors, cache and embedder are those of another embedder; what is recorded stays as it is."""
+        before = self._given_embedder
+        self._use_embedder(embedder)
+        self._meanwhile = embedder.fingerprint
+        try:
+            yield
+        finally:
+            self._use_embedder(before)
+            self._meanwhile = None
+
+    def replace_embedder(self, embedder: Embedder) -> None:
+        """Make this the memory's embedder, and note which one it replaced."""
+        recorded = json.dumps(asdict(embedder.fingerprint), sort_keys=True)
+        self._use_embedder(embedder)
+        self._write_meta({"embedder": recorded, "replaced_embedder": str(self.fingerprint)})
+
+    def forget_replaced_embedder(self) -> None:
+        """Nothing is left of the embedder that was replaced."""
+        self._write_meta({"replaced_embedder": ""})
+
+    def _use_embedder(self, embedder: Embedder | None) -> None:
+        """Let go of what belongs to the embedder in use; the next use opens what belongs to this one."""
+        self._held.close()
+        for name in ("vectors", "cache", "embedder"):
+            self.__dict__.pop(name, None)
+        self._given_embedder = embedder
+
     def _write_meta(self, values: dict[str, str]) -> None:
         self.graph.write_meta(values)
         self._meta.update(values)
@@ -271,7 +318,7 @@ class Memory:
         if recorded is not None and recorded != given:
             raise EmbedderError(
                 f"the memory {self.location} was built with {recorded.model} ({recorded}), and this is {given.model} "
-                f"({given}); open it with its own embedder, or make a new memory from the same files with this one"
+                f"({given}); open it with its own (MEMSTORE_EMBEDDER), or move it to this one: memstore reembed"
             )
 
     def _check_splitter(self) -> None:

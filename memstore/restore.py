@@ -156,7 +156,7 @@ def _write_links(memory: Memory, label: NodeLabel, nodes: pa.Table, edges: EdgeT
         }
     )
     everything = ids.to_pylist()
-    memory.graph.replace_links(LinkUpdate(label, everything, table, everything, fingerprint=str(memory.link_settings)))
+    memory.graph.replace_links(LinkUpdate(label, everything, table, everything, fingerprint=memory.link_mark))
 
 
 def _write_scores(memory: Memory, snapshot: Snapshot) -> None:

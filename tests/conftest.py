@@ -12,6 +12,8 @@ import pytest
 from memstore.testing import milvus_server
 from memstore.testing.neo4j_server import Login, available
 
+pytest.register_assert_rewrite("memstore.testing.memory_conformance", "memstore.testing.vector_conformance")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -1,0 +1,254 @@
+"""What a memory must do wherever it lies, as a class of pytest tests: mend itself, change embedders, move.
+
+    class TestEmbedded(MemoryConformance):
+        @pytest.fixture
+        def open_memory(self, tmp_path):
+            def open_memory(name="memory", *, create=False, embedder=None):
+                return Memory.open(tmp_path / name, create=create, embedder=embedder, settings=SETTINGS)
+            return open_memory
+
+`open_memory` opens the same place for the same name (`one` and `two` are used), with the embedder it is given.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from memstore.embedding.protocol import Progress
+from memstore.errors import EmbedderError, InputError
+from memstore.graph.protocol import ScoreBatch
+from memstore.memory import Memory
+from memstore.settings import Settings
+from memstore.testing.digest import memory_digest
+from memstore.testing.embedder import HashEmbedder
+from memstore.types import FloatMatrix
+from memstore_schema.columns import NodeLabel
+
+SETTINGS = Settings(link_floor=-1.0)
+QUERIES, SAMPLES = 5, 3
+OpenMemory = Callable[..., Memory]
+
+
+class Interrupted(Exception):
+    """Stands for a kill at this point."""
+
+
+class BreakingEmbedder:
+    """Another embedder than `HashEmbedder()`, which breaks off after some texts."""
+
+    def __init__(self, after: int) -> None:
+        self._whole = HashEmbedder(dimension=16)
+        self._left = after
+        self.fingerprint = self._whole.fingerprint
+
+    def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatMatrix:
+        """Embed a few, then break off."""
+        self._left -= len(texts)
+        if self._left < 0:
+            raise Interrupted
+        return self._whole.embed(texts, progress)
+
+
+def write_rollouts(path: Path, queries: range = range(QUERIES)) -> Path:
+    """A file of rollouts of these queries."""
+    rows = [
+        {
+            "query": f"How many legs have {number} cats?",
+            "dataset": "legs",
+            "policy": "tiny",
+            "run": "first",
+            "sample_index": sample,
+            "thinking": f"A cat has four legs, so {number} cats have {number} * 4 ({sample}).",
+            "answer": str(4 * number + sample % 2),
+            "reward": float(sample == 0) if number % 2 else None,
+        }
+        for number in queries
+        for sample in range(SAMPLES)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def thinkings(memory: Memory) -> list[str]:
+    """Ids of all rollouts."""
+    ids: list[str] = memory.graph.nodes(NodeLabel.THINKING, ["id"])["id"].to_pylist()
+    return ids
+
+
+class MemoryConformance:
+    """Subclass it and provide `open_memory`."""
+
+    @pytest.fixture
+    def open_memory(self) -> OpenMemory:
+        """Opens the memory of a name: `open_memory(name, create=, embedder=)`."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def filled(self, open_memory: OpenMemory, tmp_path: Path) -> OpenMemory:
+        """`open_memory` where `one` has rollouts, links and a model's predictions."""
+        with open_memory("one", create=True, embedder=HashEmbedder()) as memory:
+            memory.ingest([write_rollouts(tmp_path / "legs.jsonl")])
+            chosen = thinkings(memory)[:4]
+            scores = pa.table({"id": chosen, "probability": [0.25] * 4, "reward": [0.0] * 4})
+            when = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+            model = {"id": "m-1", "version": 1, "metrics": "{}", "created_at": when}
+            memory.record_scores(ScoreBatch(model=model, scores=scores, properties={"scored_at": when}))
+            assert memory.verify().ok
+        return open_memory
+
+    # -- verify and repair ---------------------------------------------------------------------------------------
+
+    def mended(self, memory: Memory, kind: str, count: int) -> None:
+        """`kind` is found, `count` of it and nothing else; a repair mends it, and then it is gone."""
+        assert {problem.kind: problem.count for problem in memory.verify().problems} == {kind: count}
+        report = memory.verify(repair=True)
+        assert report.ok, report.problems
+        assert [problem.kind for problem in report.repaired] == [kind]
+        assert memory.verify().ok
+
+    def test_what_was_planted_is_found_mended_and_gone(self, filled: OpenMemory) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            whole = memory_digest(memory)
+            ids = thinkings(memory)
+
+            memory.vectors.upsert("thinking", ["t-nobody", "t-noone"], np.ones((2, 32), np.float32))
+            self.mended(memory, "orphan_vector", 2)
+
+            memory.vectors.delete(ids[:3])
+            self.mended(memory, "missing_vector", 3)
+
+            memory.vectors.upsert("thinking", ids[:2], HashEmbedder().embed(["another", "text"]))
+            self.mended(memory, "changed_vector", 2)
+
+            batch = memory.graph.nodes(NodeLabel.BATCH, ["id"])["id"][0].as_py()
+            memory.graph.write_batch({"id": batch, "state": "open"})
+            self.mended(memory, "open_batch", 1)
+
+            memory.cypher("MATCH (t:Thinking) WHERE t.id = $id SET t.linked = ''", {"id": ids[5]}, write=True)
+            self.mended(memory, "unlinked_node", 1)
+
+            unlink = "MATCH (t:Thinking)-[s:SIMILAR_TO]->(other:Thinking) WHERE t.id = $id DELETE s"
+            memory.cypher(unlink, {"id": ids[6]}, write=True)
+            self.mended(memory, "missing_link", 1)
+            assert memory_digest(memory) == whole
+
+    def test_vectors_of_another_embedder_are_found_and_removed(self, filled: OpenMemory) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            with memory.embedding_with(HashEmbedder(dimension=16)):
+                memory.vectors.upsert("query", ["q-1"], np.ones((1, 16), np.float32))
+            self.mended(memory, "other_embedder", 1)
+
+    def test_a_repair_embeds_what_the_cache_has_lost_too(self, filled: OpenMemory) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            folder = memory.cache.folder
+        for file in folder.iterdir():
+            if file.is_file():
+                file.unlink()
+        embedder = HashEmbedder()
+        with filled("one", embedder=embedder) as memory:
+            memory.vectors.delete(thinkings(memory)[:4])
+            self.mended(memory, "missing_vector", 4)
+        assert embedder.calls == 4
+
+    # -- another embedder ----------------------------------------------------------------------------------------
+
+    def test_reembed_moves_vectors_and_links_and_clears_up(self, filled: OpenMemory, tmp_path: Path) -> None:
+        with filled("one") as memory:
+            summary = memory.reembed(HashEmbedder(dimension=16))
+            assert summary.vectors == {"query": QUERIES, "thinking": QUERIES * SAMPLES}
+            assert memory.vectors.collections() == [str(HashEmbedder(dimension=16).fingerprint)]
+            assert memory.verify().ok
+            moved = memory_digest(memory)
+        with filled("two", create=True, embedder=HashEmbedder(dimension=16)) as fresh:
+            fresh.ingest([tmp_path / "legs.jsonl"])
+            expected = links(fresh)
+        with filled("one", embedder=HashEmbedder(dimension=16)) as memory:
+            assert memory_digest(memory) == moved
+            assert links(memory) == expected
+            assert memory.ingest([tmp_path / "legs.jsonl"]).unchanged == QUERIES * SAMPLES
+        with pytest.raises(EmbedderError, match="memstore reembed"):
+            filled("one", embedder=HashEmbedder())
+
+    @pytest.mark.parametrize("after", [0, QUERIES, QUERIES + 4])
+    def test_a_reembed_that_breaks_off_leaves_the_memory_as_it_was(self, filled: OpenMemory, after: int) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            before = memory_digest(memory)
+            with pytest.raises(Interrupted):
+                memory.reembed(BreakingEmbedder(after))
+            assert memory_digest(memory) == before
+            assert memory.fingerprint == HashEmbedder().fingerprint
+            assert {problem.kind for problem in memory.verify().problems} == {"other_embedder"}
+        again = HashEmbedder(dimension=16)
+        with filled("one") as memory:
+            memory.reembed(again)
+            assert memory.verify().ok
+            assert memory.vectors.collections() == [str(again.fingerprint)]
+
+    def test_a_reembed_that_breaks_off_at_the_links_is_finished_by_the_next(
+        self, filled: OpenMemory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        new = HashEmbedder(dimension=16)
+        with filled("one") as memory, monkeypatch.context() as patch:
+            patch.setattr(Memory, "link", _interrupted)
+            with pytest.raises(Interrupted):
+                memory.reembed(new)
+        with filled("one", embedder=new) as memory:
+            assert memory.replaced_embedder == str(HashEmbedder().fingerprint)
+            assert "unlinked_node" in {problem.kind for problem in memory.verify().problems}
+            assert memory.reembed(new).vectors == {"query": 0, "thinking": 0}
+            assert memory.replaced_embedder is None
+            assert memory.verify().ok
+
+    def test_an_empty_memory_has_nothing_to_reembed(self, open_memory: OpenMemory) -> None:
+        with open_memory("one", create=True) as memory, pytest.raises(InputError, match="no vectors yet"):
+            memory.reembed(HashEmbedder())
+
+    # -- moving --------------------------------------------------------------------------------------------------
+
+    def test_a_memory_moves_to_a_folder_and_back_without_loss(self, filled: OpenMemory, tmp_path: Path) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            there = memory_digest(memory)
+            snapshot = memory.snapshot()
+        with Memory.open(tmp_path / "between", create=True, embedder=HashEmbedder(), settings=SETTINGS) as between:
+            between.restore(snapshot)
+            assert memory_digest(between) == there
+            back = between.snapshot()
+        with filled("two", create=True, embedder=HashEmbedder()) as memory:
+            memory.restore(back)
+            assert memory_digest(memory) == there
+            assert memory.verify().ok
+            assert len(memory.snapshot().edges["scored_by"]) == 4
+            with pytest.raises(InputError, match="--merge"):
+                memory.restore(back)
+            assert memory.restore(back, merge=True) == 0
+            assert memory_digest(memory) == there
+
+    def test_a_merge_adds_and_links(self, filled: OpenMemory, tmp_path: Path) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            snapshot = memory.snapshot()
+        more = write_rollouts(tmp_path / "more.jsonl", range(QUERIES - 1, QUERIES + 2))
+        with filled("two", create=True, embedder=HashEmbedder()) as memory:
+            memory.ingest([more])
+            assert memory.restore(snapshot, merge=True) == (QUERIES - 1) * SAMPLES
+            assert memory.verify().ok
+            merged = memory_digest(memory)
+        with filled("one", embedder=HashEmbedder()) as memory:
+            memory.ingest([more])
+            assert memory_digest(memory) == merged
+
+
+def links(memory: Memory) -> set[tuple[str, str, float]]:
+    """All similarity edges, by the ids of their ends."""
+    rows = memory.cypher("MATCH (a:Thinking)-[s:SIMILAR_TO]->(b:Thinking) RETURN a.id, b.id, s.score").rows
+    return {(str(source), str(target), float(np.float32(score))) for source, target, score in rows}
+
+
+def _interrupted(memory: Memory, settings: object = None, *, progress: object = None) -> None:
+    raise Interrupted

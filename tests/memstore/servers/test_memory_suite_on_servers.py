@@ -1,0 +1,20 @@
+"""The conformance suite of a memory, on a Neo4j and a Milvus server."""
+
+from __future__ import annotations
+
+import pytest
+
+from memstore.embedding.protocol import Embedder
+from memstore.memory import Memory
+from memstore.testing.memory_conformance import SETTINGS, MemoryConformance, OpenMemory
+
+
+class TestOnServers(MemoryConformance):
+    @pytest.fixture
+    def open_memory(self, profiles: None) -> OpenMemory:
+        del profiles  # it makes the two locations
+
+        def open_memory(name: str, *, create: bool = False, embedder: Embedder | None = None) -> Memory:
+            return Memory.open(name, create=create, embedder=embedder, settings=SETTINGS)
+
+        return open_memory
