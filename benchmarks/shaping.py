@@ -3,10 +3,13 @@
     python benchmarks/shaping.py FOLDER [--sets NAME ...] [--budget .2] [--seeds 3] [--queries 400] [--work FOLDER]
 
 FOLDER holds one `.jsonl.gz` a set. Each set becomes a memory with `--queries` queries; a reward model sees the labels
-of the budget and predicts the rollouts of all other queries. Each query is one group. The figure is the cosine between
-the advantages that GRPO makes of the true rewards and of the shaped predictions, over all rollouts: `grpo` divides by
-the group's deviation, `mean` (Dr. GRPO) only takes the mean away. `flat` is the share of the groups whose true rewards
-all are equal (there is nothing to learn) in the squared length of the predicted advantages.
+of the budget and predicts the rollouts of all other queries. Each query is one group. A figure is the cosine, over all
+rollouts, between the advantages that a trainer makes of the true rewards and of the shaped predictions:
+
+    grpo    both divided by the group's deviation, as GRPO does
+    mean    both with the group's mean taken away only (Dr. GRPO; verl: algorithm.norm_adv_by_std_in_grpo=False)
+    mixed   GRPO's of the truth, the mean alone of the predictions: what such a trainer misses of GRPO
+    flat    no cosine: the share in the predicted advantages (grpo, squared) of groups that are all right or all wrong
 """
 
 from __future__ import annotations
@@ -26,11 +29,15 @@ from memstore_gnn.evaluate import rewards_of
 from memstore_gnn.features.groups import groups_of
 from memstore_gnn.score import score_memory
 from memstore_gnn.train import train, visible_rewards
-from memstore_rl.shaping import DECIMALS, SHAPINGS, shape
+from memstore_rl.shaping import DECIMALS, SHAPINGS, Shaping, shape
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reward_quality import read_set, set_files, set_name
 
+SETTINGS: dict[str, tuple[Shaping, float]] = {
+    **{name: (name, 0.0) for name in SHAPINGS},
+    **{f"probability, min_spread {spread}": ("probability", spread) for spread in (0.1, 0.2, 0.3)},
+}
 EPSILON = 1e-6
 """What verl adds to a group's deviation."""
 
@@ -48,6 +55,7 @@ class Figures(NamedTuple):
 
     grpo: float
     mean: float
+    mixed: float
     flat: float
 
 
@@ -74,15 +82,26 @@ def advantages(rewards: list[FloatVector], deviation: bool) -> FloatVector:
     return np.concatenate(centred)
 
 
+def cosine(one: FloatVector, other: FloatVector) -> float:
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
+
+
 def figures(groups: list[Group], rewards: list[FloatVector]) -> Figures:
     truth = [group.reward for group in groups]
-    cosines = []
-    for deviation in (True, False):
-        true, made = advantages(truth, deviation), advantages(rewards, deviation)
-        cosines.append(float(true @ made / np.sqrt((true @ true) * (made @ made))))
+    true, true_mean = advantages(truth, True), advantages(truth, False)
+    made, made_mean = advantages(rewards, True), advantages(rewards, False)
     flat = np.concatenate([np.full(len(t), np.ptp(t) == 0) for t in truth])
-    made = advantages(rewards, True)
-    return Figures(*cosines, float(made[flat] @ made[flat] / (made @ made)))
+    share = float(made[flat] @ made[flat] / (made @ made))
+    return Figures(cosine(true, made), cosine(true_mean, made_mean), cosine(true, made_mean), share)
+
+
+def measured(seeds: list[list[Group]]) -> dict[str, FloatVector]:
+    """The mean figures of each setting over seeds, float64 [4]."""
+
+    def one(groups: list[Group], shaping: Shaping, spread: float) -> Figures:
+        return figures(groups, [shape(g.probability, g.answer, shaping, spread) for g in groups])
+
+    return {name: np.mean([one(groups, *how) for groups in seeds], axis=0) for name, how in SETTINGS.items()}
 
 
 def main() -> None:
@@ -96,26 +115,26 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
-    print("| set | shaping | grpo | mean | flat |\n|---|---|---|---|---|")
-    total: dict[str, list[FloatVector]] = {name: [] for name in SHAPINGS}
+    print("| set | reward | grpo | mean | mixed | flat |\n|---|---|---|---|---|---|")
+    total: dict[str, list[FloatVector]] = {name: [] for name in SETTINGS}
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         for path in set_files(options.folder):
             if options.sets and set_name(path) not in options.sets:
                 continue
-            made: dict[str, list[Figures]] = {name: [] for name in SHAPINGS}
-            for seed in range(options.seeds):
-                groups = predicted_groups(path, options.queries, work, options.budget, seed)
-                for name in SHAPINGS:
-                    made[name].append(figures(groups, [shape(g.probability, g.answer, name) for g in groups]))
-            for name in SHAPINGS:
-                mean = np.mean(made[name], axis=0)
+            seeds = [
+                predicted_groups(path, options.queries, work, options.budget, seed) for seed in range(options.seeds)
+            ]
+            for name, mean in measured(seeds).items():
                 total[name].append(mean)
-                print(f"| {set_name(path)} | {name} |", " | ".join(f"{value:.3f}" for value in mean), "|", flush=True)
-    for name in SHAPINGS:
-        mean = np.mean(total[name], axis=0)
-        print(f"| **mean of {len(total[name])} sets** | {name} |", " | ".join(f"{value:.3f}" for value in mean), "|")
+                print(f"| {set_name(path)} | {name} |", _cells(mean), "|", flush=True)
+    for name, means in total.items():
+        print(f"| **mean of {len(means)} sets** | {name} |", _cells(np.mean(means, axis=0)), "|")
+
+
+def _cells(values: FloatVector) -> str:
+    return " | ".join(f"{value:.3f}".replace("0.", ".", 1) for value in values)
 
 
 if __name__ == "__main__":

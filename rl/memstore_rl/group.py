@@ -33,7 +33,7 @@ from memstore.text import infer_domain
 from memstore.types import Domain
 from memstore_rl.memory_model import Embed, MemoryModel, Predicted
 from memstore_rl.rewards import MODES, Group, Mode, Query, Reward, Rollout, readable, record_values
-from memstore_rl.shaping import DECIMALS, SHAPINGS, Shaping, shape
+from memstore_rl.shaping import DECIMALS, SHAPINGS, Shaping, is_flat, shape
 from memstore_rl.verifiers import Verifiers, standard_verifiers
 from memstore_rl.verifiers.protocol import Attempt, Verdict
 
@@ -41,6 +41,7 @@ _UNLABELLED: dict[Mode, str] = {
     "oracle": "the query carries no gold answer, and mode oracle rewards by ground truth alone",
     "budget": "the query is not labelled, and mode budget rewards labelled ones only",
 }
+_FLAT = "the group's probabilities lie closer together than min_spread, so its rollouts are not told apart"
 _QUOTED = 60
 """Characters of a query that an error repeats."""
 
@@ -72,6 +73,7 @@ class GroupScorer:
         mode: Mode = "memory",
         expected: int | None = None,
         shaping: Shaping = "probability",
+        min_spread: float = 0.0,
         verifiers: Verifiers | None = None,
     ) -> None:
         """Over a model that is open already; `open` is the usual way in.
@@ -80,10 +82,12 @@ class GroupScorer:
             model: None for modes that ask none.
             expected: rollouts in a full group; None: a group is never short unless it says itself how many it needs.
             shaping: how a probability becomes a reward; ground truth is never shaped.
+            min_spread: a group whose probabilities lie closer together gets one reward, and the reason says so.
             verifiers: by domain; absent: maths and multiple choice. Whoever hands them over closes them.
 
         Raises:
-            InputError: a mode or shaping that there is not, mode `memory` without a model, `expected` below 1.
+            InputError: a mode or shaping that there is not, mode `memory` without a model, `expected` below 1, a
+                spread outside 0..1.
         """
         self._model = model
         self._mode = self._checked_mode(mode)
@@ -91,7 +95,10 @@ class GroupScorer:
             raise InputError(f"there is no shaping {shaping!r}; there are {', '.join(SHAPINGS)}")
         if expected is not None and expected < 1:
             raise InputError(f"a group of {expected} rollouts cannot be expected; pass 1 or more")
+        if not 0.0 <= min_spread <= 1.0:
+            raise InputError(f"a spread of probabilities lies between 0 and 1; this one is {min_spread:g}")
         self._expected = expected
+        self._min_spread = min_spread
         self._shaping: Shaping = shaping
         self._held = ExitStack()
         self._verifiers = verifiers if verifiers is not None else self._own_verifiers()
@@ -106,6 +113,7 @@ class GroupScorer:
         device: str | None = None,
         expected: int | None = None,
         shaping: Shaping = "probability",
+        min_spread: float = 0.0,
         verifiers: Verifiers | None = None,
         embed: Embed | None = None,
     ) -> Self:
@@ -122,11 +130,13 @@ class GroupScorer:
             InputError: as in the constructor.
         """
         if mode in ("oracle", "budget"):
-            return cls(None, mode=mode, expected=expected, shaping=shaping, verifiers=verifiers)
+            return cls(None, mode=mode, expected=expected, shaping=shaping, min_spread=min_spread, verifiers=verifiers)
         with ExitStack() as held:
             memory = location if isinstance(location, Memory) else held.enter_context(Memory.open(location))
             opened = MemoryModel.of_memory(memory, model=model, device=device, embed=embed)
-            scorer = cls(opened, mode=mode, expected=expected, shaping=shaping, verifiers=verifiers)
+            scorer = cls(
+                opened, mode=mode, expected=expected, shaping=shaping, min_spread=min_spread, verifiers=verifiers
+            )
             scorer._held.push(held.pop_all())
             return scorer
 
@@ -207,7 +217,8 @@ class GroupScorer:
         unsaid = Verdict(None, None if task.mode == "memory" else _UNLABELLED[task.mode])
         if predicted is not None:
             probability = np.round(predicted.probability, DECIMALS)
-            values = shape(probability, predicted.answer, self._shaping)
+            values = shape(probability, predicted.answer, self._shaping, self._min_spread)
+            flat = _FLAT if is_flat(probability, self._min_spread) else None
         rewards = []
         for index, verdict in enumerate(verdicts or [unsaid] * size):
             reward = Reward(verdict.reward, "ground_truth", None, size, task.short, None, task.known, 0.0)
@@ -216,6 +227,7 @@ class GroupScorer:
             if verdict.reward is None and predicted is not None:
                 value, told = float(values[index]), float(probability[index])
                 reward = replace(reward, value=value, source="predicted", probability=told, model=self._model_id)
+                reward = replace(reward, reason=verdict.reason or flat)
             rewards.append(reward)
         return rewards
 

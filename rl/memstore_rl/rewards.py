@@ -106,7 +106,7 @@ class Reward:
     latency_s: float
     """Seconds that the call took which this reward came out of."""
     reason: str | None = None
-    """Why it is unscored, or predicted although the query is labelled. One sentence."""
+    """Why it is unscored, predicted although the query is labelled, or the same for all of its group. One sentence."""
 
 
 def readable(text: str) -> str:

@@ -10,6 +10,10 @@ A group-relative method (GRPO) subtracts the group's mean, so only what differs 
 the expectation of GRPO's own advantage up to a constant of the group: it is no probability and can exceed 1, and
 belongs to methods that take the group's mean away. docs/rewards.md has what each was worth.
 
+A method that divides by the group's deviation makes as much of a difference of .01 as of one of .9. `min_spread` is
+against that: a group whose probabilities lie closer together is given its mean probability throughout, so that no
+advantage comes of it.
+
 Values of one answer are equal to the last bit: a method that divides by the group's deviation would blow up the noise.
 """
 
@@ -28,13 +32,16 @@ DECIMALS = 6
 """Probabilities are told to so many places: the model's own rounding noise lies below."""
 
 
-def shape(probability: FloatVector, answer: IntVector, shaping: Shaping) -> FloatVector:
+def shape(probability: FloatVector, answer: IntVector, shaping: Shaping, min_spread: float = 0.0) -> FloatVector:
     """The rewards of one group, float64 [N].
 
     Args:
         probability: float64 [N], 0..1.
         answer: int64 [N], equal for rollouts that reached the same answer.
+        min_spread: see the module; 0 lets every group count.
     """
+    if is_flat(probability, min_spread):
+        return np.full(len(probability), probability.mean())
     if shaping == "threshold":
         return (probability >= 0.5).astype(np.float64)
     if shaping == "shrunk":
@@ -45,3 +52,8 @@ def shape(probability: FloatVector, answer: IntVector, shaping: Shaping) -> Floa
         share = (votes / len(answer))[cell]
         return np.asarray(probability / np.sqrt(np.where(share < 1, share * (1 - share), 1.0)))
     return probability.copy()
+
+
+def is_flat(probability: FloatVector, min_spread: float) -> bool:
+    """Do the probabilities of a group lie too close together to tell its rollouts apart?"""
+    return bool(np.ptp(probability) < min_spread)

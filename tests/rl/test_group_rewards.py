@@ -164,6 +164,23 @@ def test_no_answer_is_a_wrong_answer(scorer: GroupScorer) -> None:
     assert (reward.value, reward.source) == (0.0, "ground_truth")
 
 
+def test_a_group_that_the_model_hardly_tells_apart_gets_one_reward_and_a_reason(
+    trained_memory: Memory, groups: list[Group]
+) -> None:
+    with GroupScorer.open(trained_memory) as plain_scorer, GroupScorer.open(trained_memory, min_spread=0.3) as scorer:
+        flat = 0
+        for before, after in zip(plain_scorer.score_groups(groups), scorer.score_groups(groups), strict=True):
+            told = [reward.probability for reward in before if reward.probability is not None]
+            assert [reward.probability for reward in after] == told
+            if max(told) - min(told) < 0.3:
+                flat += 1
+                assert [reward.value for reward in after] == pytest.approx([np.mean(told)] * 8)
+                assert all("told apart" in (reward.reason or "") for reward in after)
+            else:
+                assert plain(after) == plain(before)
+    assert 0 < flat < len(groups)
+
+
 def test_short_groups_are_flagged(scorer: GroupScorer, groups: list[Group]) -> None:
     group = groups[0]
     three = replace(group, rollouts=group.rollouts[:3])
@@ -213,6 +230,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         ({"mode": "memory"}, "needs a reward model"),
         ({"mode": "oracle", "shaping": "round"}, "no shaping 'round'"),
         ({"mode": "oracle", "expected": 0}, "expected"),
+        ({"mode": "oracle", "min_spread": 1.5}, "between 0 and 1"),
     ):
         with pytest.raises(InputError, match=says):
             GroupScorer(None, **settings)  # type: ignore[arg-type]

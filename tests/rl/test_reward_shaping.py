@@ -62,3 +62,13 @@ def test_shrunk_stays_between_the_group_and_the_model(group: Told) -> None:
     assert made[probability == 0.5] == pytest.approx(mean)
     sure = (probability == 0) | (probability == 1)
     assert made[sure] == pytest.approx(probability[sure])
+
+
+@given(told(), st.sampled_from(SHAPINGS), st.integers(0, 100).map(lambda percent: percent / 100))
+def test_a_group_that_is_not_told_apart_has_one_reward(group: Told, shaping: Shaping, spread: float) -> None:
+    probability, answer = group
+    made = shape(probability, answer, shaping, spread)
+    if np.ptp(probability) < spread:
+        assert made.tolist() == [probability.mean()] * len(made)
+    else:
+        assert made.tolist() == shape(probability, answer, shaping).tolist()
