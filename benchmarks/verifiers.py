@@ -1,0 +1,79 @@
+"""Do our verifiers judge real responses as their sources did? Agreement, and the misses by kind.
+
+    python benchmarks/verifiers.py FOLDER [--code] [--misses 5]
+
+FOLDER holds one `.jsonl.gz` a set with `response`, `gold` and `reward`. Each response goes through the one splitter and
+the verifier of its domain, and the verdict is held against `reward`. Programs are run, in the sandbox, with `--code`
+only. `--misses` prints so many of each kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from memstore.text import extract_answer
+from memstore.text.choice import options
+from memstore_rl.verifiers import Attempt, Verdict, standard_verifiers
+from memstore_rl.verifiers.code import CodeVerifier
+
+SHOWN = 90
+"""Characters of a response's end that a miss shows."""
+
+
+def kind_of(row: dict[str, Any], attempt: Attempt, verdict: Verdict) -> str:
+    """What sort of miss a verdict is."""
+    if verdict.reward is None:
+        return "no verdict"
+    if verdict.reward > row["reward"]:
+        return "we say right"
+    if not attempt.answer:
+        return "we say wrong: no answer found"
+    letters = options(row["query"]).texts
+    if sum(f"({letter})" in attempt.answer for letter in letters) > 1:
+        return "we say wrong: several options named"
+    return "we say wrong"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--code", action="store_true", help="run programs in the sandbox")
+    parser.add_argument("--misses", type=int, default=0, help="print so many of each kind")
+    asked = parser.parse_args()
+    verifiers = standard_verifiers(code=CodeVerifier() if asked.code else None)
+    print("| set | responses | agreement | no verdict | seconds |\n|---|---|---|---|---|")
+    missed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in sorted(asked.folder.glob("*.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        domain, name = rows[0]["domain"], path.name.removesuffix(".jsonl.gz")
+        if domain == "code" and not asked.code:
+            print(f"| {name} | {len(rows)} | programs are run with --code only | | |")
+            continue
+        started = time.perf_counter()
+        attempts = [Attempt(row["query"], row["gold"], extract_answer(row["response"], domain)) for row in rows]
+        verdicts = verifiers.check(domain, attempts)
+        seconds = time.perf_counter() - started
+        for row, attempt, verdict in zip(rows, attempts, verdicts, strict=True):
+            if verdict.reward != row["reward"]:
+                said = f"gold {row['gold'][-30:]!r}, answer {attempt.answer[:60]!r}, ends {row['response'][-SHOWN:]!r}"
+                missed[name, kind_of(row, attempt, verdict)].append(said)
+        wrong = sum(len(found) for (of, _), found in missed.items() if of == name)
+        unsaid = sum(verdict.reward is None for verdict in verdicts)
+        print(f"| {name} | {len(rows)} | {1 - wrong / len(rows):.2%} | {unsaid} | {seconds:.1f} |", flush=True)
+    verifiers.close()
+    print("\n| set | kind of miss | responses |\n|---|---|---|")
+    for (name, kind), found in sorted(missed.items()):
+        print(f"| {name} | {kind} | {len(found)} |")
+        for said in found[: asked.misses]:
+            print(f"    {said}")
+
+
+if __name__ == "__main__":
+    main()
