@@ -2,7 +2,8 @@
 
 A prior moves the offset that votes give (see `design`); where it knows nothing it leaves the votes as they are. It
 is kept as safetensors (`mean`, `deviation`, `weights`) with a JSON card beside it that names the features, the data
-and the figures it gave on sets that it was fitted without.
+and the figures it gave on sets that it was fitted without. One is part of the package, beside this file:
+`examples/train_prior.py` makes it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from memstore_gnn.features.assemble import LabelFree
 from memstore_gnn.predictors.design import Scale, offset, penalties, query_weights
 from memstore_gnn.predictors.newton import FIXED, solve
 
-SHRINKAGE = 300.0
+SHRINKAGE = 1000.0
 INTERCEPT_SHRINKAGE = 1.0
 SET_WEIGHT = 200.0
 """Examples that a set counts for, whatever its size."""
 FORMAT = 1
+SHIPPED = Path(__file__).with_name("prior.safetensors")
 
 
 class LabelledSet(NamedTuple):
@@ -63,6 +65,11 @@ class SharedPrior:
         save_file({name: np.ascontiguousarray(value, np.float64) for name, value in tensors.items()}, path)
         card = {"format": FORMAT, "features": list(self.scale.names), **self.card}
         path.with_suffix(".json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def shipped(cls) -> SharedPrior:
+        """The prior of this package."""
+        return cls.load(SHIPPED)
 
     @classmethod
     def load(cls, path: Path) -> SharedPrior:

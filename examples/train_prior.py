@@ -1,0 +1,126 @@
+"""Train the prior that the package ships, and measure it on sets that it was trained without.
+
+    python examples/train_prior.py FOLDER [--output gnn/memstore_gnn/predictors/prior.safetensors] [--queries 400]
+
+FOLDER holds one `.jsonl.gz` a set, as `memstore ingest` reads it, each with its rewards. Every set becomes a memory
+of its own with the given number of queries, drawn by a seed. The figures on the card are leave-one-set-out: a set is
+predicted, without any label of its own, by a prior from the sets that share no query key and no query text with it.
+The shipped prior is learned from all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memstore.memory import Memory
+from memstore.types import FloatVector
+from memstore_gnn.calibrate import sigmoid
+from memstore_gnn.evaluate import rewards_of
+from memstore_gnn.features.assemble import label_free
+from memstore_gnn.metrics import measure
+from memstore_gnn.predictors.design import votes
+from memstore_gnn.predictors.prior import SHIPPED, LabelledSet, train_prior
+
+SOURCES = {
+    "openai_gsm__gsm8k": ("github.com/openai/grade-school-math", "MIT"),
+    "zeroeval__gsm8k": ("github.com/WildEval/ZeroEval", "Apache-2.0"),
+    "faithfulcot__gsm8k": ("github.com/veronica320/Faithful-COT", "MIT"),
+    "mmlupro__mmlu_pro_ori": ("github.com/TIGER-AI-Lab/MMLU-Pro", "Apache-2.0"),
+    "thoughtsource__csqa": ("github.com/OpenBioLink/ThoughtSource", "MIT"),
+    "codet__humaneval": ("github.com/microsoft/CodeT", "MIT"),
+    "icescore__humaneval": ("github.com/terryyz/ice-score", "MIT"),
+}
+"""Where the rollouts of a known set come from, and under which licence."""
+FIGURES = ("auc", "advantage_soft", "ece")
+
+
+class Set(NamedTuple):
+    """One file as a memory, with what must not occur in another set that predicts it."""
+
+    name: str
+    learned: LabelledSet
+    shared: frozenset[str]
+    """Query keys and texts."""
+
+
+def read_set(path: Path, queries: int, work: Path) -> Set:
+    """Draw queries from a file and read their rollouts."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    keys = sorted({row["query_id"] for row in rows})
+    chosen = set(np.random.default_rng(0).permutation(keys)[:queries].tolist())
+    kept = [row for row in rows if row["query_id"] in chosen]
+    name = path.name.removesuffix(".jsonl.gz")
+    drawn = work / f"{name}.jsonl"
+    drawn.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    with Memory.open(work / name, create=True) as memory:
+        memory.ingest([drawn])
+        snapshot = memory.snapshot()
+    shared = frozenset(str(row[key]) for row in kept for key in ("query_id", "query"))
+    return Set(name, LabelledSet(label_free(snapshot), rewards_of(snapshot)), shared)
+
+
+def figures(one: Set, logit: FloatVector) -> dict[str, float]:
+    """AUC, soft advantage and calibration error over the rollouts whose reward is known."""
+    known = np.isfinite(one.learned.reward)
+    query = one.learned.free.groups.query_of
+    metrics = measure(sigmoid(logit)[known], one.learned.reward[known], query[known])
+    return {name: round(float(getattr(metrics, name)), 4) for name in FIGURES}
+
+
+def left_out(one: Set, sets: Sequence[Set]) -> dict[str, Any]:
+    """What plain votes, skilled votes and a prior of other sets give on a set, without its labels."""
+    others = [other for other in sets if not other.shared & one.shared]
+    both = votes(one.learned.free)
+    row: dict[str, Any] = {
+        "vote_share": figures(one, both[:, 0]),
+        "skilled_votes": figures(one, both[:, 1]),
+        "learned_from": [other.name for other in others],
+    }
+    if others:
+        row["prior"] = figures(one, train_prior([other.learned for other in others]).logit(one.learned.free))
+    return row
+
+
+def card_of(sets: Sequence[Set], queries: int) -> dict[str, Any]:
+    """The card: data, licences and figures."""
+    data = []
+    for one in sets:
+        source, licence = SOURCES.get(one.name, ("unknown", "unknown"))
+        sizes = {"queries": len(one.learned.free.groups.query.count), "rollouts": len(one.learned.reward)}
+        data.append({"set": one.name, "source": source, "licence": licence, **sizes})
+    return {
+        "description": "Coefficients on label-free features of rollouts, shrunk around the votes' log odds.",
+        "data": data,
+        "queries_of_a_set_at_most": queries,
+        "left_out": {one.name: left_out(one, sets) for one in sets},
+        "left_out_means": "No label of the set is seen, and no set that shares a query key or text is learned from.",
+    }
+
+
+def main() -> None:
+    """Read the sets, measure, train, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--output", type=Path, default=SHIPPED)
+    parser.add_argument("--queries", type=int, default=400)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        sets = [read_set(path, options.queries, Path(work)) for path in sorted(options.folder.glob("*.jsonl.gz"))]
+    card = card_of(sets, options.queries)
+    train_prior([one.learned for one in sets], card).save(options.output)
+    print(f"{options.output}: {options.output.stat().st_size:,} bytes, from {len(sets)} sets")
+    for name, row in card["left_out"].items():
+        print(name, {kind: row[kind] for kind in ("vote_share", "skilled_votes", "prior") if kind in row})
+
+
+if __name__ == "__main__":
+    main()
