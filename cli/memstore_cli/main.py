@@ -35,6 +35,7 @@ from memstore_cli.link import link
 from memstore_cli.models import models
 from memstore_cli.profiles import profiles
 from memstore_cli.promote import promote
+from memstore_cli.reembed import reembed
 from memstore_cli.restore import restore
 from memstore_cli.score import score
 from memstore_cli.serve import serve
@@ -60,7 +61,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look": (stats, cypher, verify, profiles),
     "Predict rewards": (train, score, explain, evaluate, models, promote),
     "Use": (serve,),
-    "Keep": (snapshot, restore),
+    "Keep": (snapshot, restore, reembed),
     "Try": (demo,),
 }
 """The verbs by what they are for, as the help shows them."""
