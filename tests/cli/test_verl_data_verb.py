@@ -1,0 +1,56 @@
+"""`memstore verl data`: files of a plan, from files or from a memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from memstore_cli.main import run
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "queries.jsonl"
+    rows = [{"query": f"What is {n} + 1?", "gold": str(n + 1), "dataset": "sums", "domain": "math"} for n in range(40)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def test_it_writes_what_it_says(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "data"
+    asked = ["verl", "data", str(source), "--output", str(folder), "--budget", "0.25", "--mode", "memory"]
+    assert run([*asked, "--validation", "0.25", "--test", "0.25", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(file["file"], file["rows"], file["labelled"]) for file in told["files"]] == [
+        ("train_memory_25.parquet", 20, 5),
+        ("validation.parquet", 10, 10),
+        ("test.parquet", 10, 10),
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["data.json", *(f["file"] for f in told["files"])])
+    assert run([*asked]) == 1
+    assert "name a new folder" in capsys.readouterr().err
+
+
+def test_it_takes_the_queries_of_a_memory(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollouts = tmp_path / "rollouts.jsonl"
+    rows = [{**json.loads(line), "answer": "1"} for line in source.read_text(encoding="utf-8").splitlines()]
+    rollouts.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert run(["ingest", str(rollouts), "--memory", str(tmp_path / "memory")]) == 0
+    monkeypatch.setenv("MEMSTORE_MEMORY", str(tmp_path / "memory"))
+    capsys.readouterr()
+    assert run(["verl", "data", "--output", str(tmp_path / "data")]) == 0
+    out = capsys.readouterr().out
+    assert "40 queries, 5 files" in out
+    assert "train_memory_20.parquet" in out
+
+
+def test_with_nothing_to_read_it_says_what_to_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEMSTORE_MEMORY", raising=False)
+    assert run(["verl", "data", "--output", str(tmp_path / "data")]) == 2
+    assert "--memory" in capsys.readouterr().err
