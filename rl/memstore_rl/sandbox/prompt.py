@@ -54,7 +54,13 @@ def program_of(answer: str, prompt: Prompt) -> str:
         return whole if "__future__" in whole else f"{prompt.prelude}\n{whole}"
     bodies = (source, textwrap.indent(textwrap.dedent(source), "    "), "    " + source)
     programs = [f"{prompt.code.rstrip()}\n{body}" for body in bodies]
-    return next((program for program in programs if parsed(program) is not None), programs[0])
+    return next(filter(_stands, programs), programs[0])
+
+
+def _stands(program: str) -> bool:
+    """Does it parse, with every `return` inside a function?"""
+    tree = parsed(program)
+    return tree is not None and not any(isinstance(node, ast.Return) for node in tree.body)
 
 
 def _defines(source: str, name: str) -> bool:

@@ -7,6 +7,7 @@ be the answer to the question that was just asked.
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import socket
@@ -46,10 +47,7 @@ def answer_calls(files: list[int]) -> None:
 
 
 def _load(program: str, names: list[str]) -> dict[str, Callable[..., object]]:
-    module = types.ModuleType("program")
-    sys.modules["program"] = module
-    sys.argv = ["program"]
-    exec(compile(program, "<program>", "exec"), module.__dict__)
+    module = _execute(program, "program")
     return {name: module.__dict__[name] for name in names}
 
 
@@ -86,10 +84,17 @@ def run_script(files: list[int]) -> None:
     os.dup2(files[1], 0)
     os.dup2(files[2], 1)
     os.closerange(files[1], files[2] + 1)
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
+    _execute(program, "__main__")
+
+
+def _execute(program: str, name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
     sys.argv = ["program"]
+    # `site` defines them, which is not loaded here.
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)
     exec(compile(program, "<program>", "exec"), module.__dict__)
+    return module
 
 
 def _read_job(file: int) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Numbers, texts, bytes and the standard containers, each rebuilt as exactly its b
 `__eq__` is always true arrives as the list it holds. Anything else is `NotPlain`. Reading evaluates nothing and calls
 nothing that the sender named; what it may cost is bounded by the frame's size and the judge's limits.
 
-    null, booleans, floats, strings and integers under 2**60      themselves
+    null, booleans, floats, texts and integers under 2**60        themselves
+    texts with half a character                                   ["text", hexadecimal]
     other integers                                                ["int", hexadecimal]
     everything else                                               [tag, contents...]
 """
@@ -48,7 +49,7 @@ class _Packer:
         if depth > MAX_DEPTH or self._items > MAX_ITEMS:
             raise NotPlain("a value nested too deeply or too large")
         kind = type(value)
-        if value is None or kind is bool or kind is float or kind is str:
+        if value is None or kind is bool or kind is float:
             return value
         for base, packed in _SCALARS:
             if issubclass(kind, base):
@@ -68,10 +69,20 @@ def _integer(value: int) -> Json:
     return plain if -_SMALL < plain < _SMALL else ["int", hex(plain)]
 
 
+def _text(value: str) -> Json:
+    plain = str.__str__(value)
+    try:
+        plain.encode()
+    except UnicodeEncodeError:
+        # JSON would make one character of two halves that stand side by side.
+        return ["text", plain.encode("utf-8", "surrogatepass").hex()]
+    return plain
+
+
 _SCALARS: tuple[tuple[type, Callable[[Any], Json]], ...] = (
     (int, _integer),
     (float, lambda value: float.__float__(value)),
-    (str, lambda value: str.__str__(value)),
+    (str, _text),
     (complex, lambda value: ["complex", value.real, value.imag]),
     (bytes, lambda value: ["bytes", bytes.hex(value)]),
     (bytearray, lambda value: ["bytearray", bytearray.hex(value)]),
@@ -125,6 +136,7 @@ def _whole(form: Json) -> int:
 
 _LEAVES: dict[str, Callable[..., object]] = {
     "int": lambda digits: int(digits, 16),
+    "text": lambda digits: bytes.fromhex(digits).decode("utf-8", "surrogatepass"),
     "complex": lambda real, imaginary: complex(float(real), float(imaginary)),
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,

@@ -1,0 +1,127 @@
+"""What a gold answer says, in the forms that data sets have."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from memstore.errors import InputError
+from memstore_rl.sandbox import CallTests, Case, Sandbox, ScriptTests, read_tests
+from memstore_rl.sandbox.prompt import program_of, read_prompt
+
+PROMPT = '''from typing import List
+
+
+def half(x):
+    return x // 2
+
+
+def twice(xs: List[int]) -> int:
+    """ Sum, doubled """
+'''
+CHECK = "def check(candidate):\n    assert candidate([1, 2]) == 6\n    assert half(candidate([1, 2])) == 3\n"
+
+
+def test_check_takes_its_function_from_the_query() -> None:
+    tests = read_tests(CHECK, PROMPT)
+    assert isinstance(tests, CallTests)
+    assert (tests.names, tests.call) == (("twice",), "check")
+    assert tests.prelude == PROMPT[: PROMPT.index("def twice")]
+
+
+def test_check_that_is_called_in_the_tests_is_not_called_again() -> None:
+    tests = read_tests("def check(candidate):\n    assert candidate(1) == 2\n\ncheck(add)\n", "Write add.")
+    assert tests == CallTests(("add",), "def check(candidate):\n    assert candidate(1) == 2\n\ncheck(add)\n")
+
+
+def test_a_test_program_may_name_its_function() -> None:
+    tests = read_tests(json.dumps({"test": "def check(candidate):\n    assert candidate(1)", "entry_point": "add"}), "")
+    assert isinstance(tests, CallTests)
+    assert (tests.names, tests.call) == (("add",), "check")
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "assert add(1, 2) == 3\nassert set(sub(3, n) for n in range(2)) == {3, 2}",
+        json.dumps(["assert add(1, 2) == 3", "assert set(sub(3, n) for n in range(2)) == {3, 2}"]),
+        json.dumps({"test_list": ["assert add(1, 2) == 3", "assert sub(3, 1) == 2"], "test_setup_code": ""}),
+        json.dumps({"test_list": ["assert add(1, 2) == 3", "assert sub(3, 1) == 2"], "test_imports": ["import math"]}),
+    ],
+)
+def test_assertions_name_their_functions(sandbox: Sandbox, gold: str) -> None:
+    tests = read_tests(gold, "Write functions to add and to subtract.")
+    assert isinstance(tests, CallTests)
+    assert sorted(tests.names) == ["add", "sub"]
+    assert sandbox.run("def add(a, b): return a + b\ndef sub(a, b): return a - b", tests).kind == "passed"
+    assert sandbox.run("def add(a, b): return a + b\ndef sub(a, b): return a", tests).kind == "failed"
+    assert sandbox.run("def add(a, b): return a + b", tests).kind == "load"
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        json.dumps({"inputs": ["1\n", "2\n"], "outputs": ["2\n", "4\n"]}),
+        json.dumps([{"input": "1\n", "output": "2\n"}, {"input": "2\n", "output": "4\n"}]),
+    ],
+)
+def test_inputs_and_outputs(gold: str) -> None:
+    assert read_tests(gold, "") == ScriptTests((Case("1\n", "2\n"), Case("2\n", "4\n")))
+
+
+UNREADABLE = {
+    "no tests": "42",
+    "prose": "the answer is right if it works",
+    "an empty list": "[]",
+    "an empty object": "{}",
+    "uneven": json.dumps({"inputs": ["1"], "outputs": []}),
+    "arguments instead of text": json.dumps({"inputs": [[1, 2]], "outputs": [[3]]}),
+    "a named function with arguments": json.dumps({"fn_name": "f", "inputs": [[1]], "outputs": [1]}),
+    "nothing is called": "assert 1 == 1",
+    "check of nothing": "def check(candidate):\n    assert candidate(1)",
+    "a class of the program": "assert max_chain_length([Pair(5, 24), Pair(1, 2)], 2) == 1",
+    "an object of the program": "root = Node(1)\nroot.left = Node(2)\nassert depth(root) == 2",
+    "brackets": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("gold", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_cannot_be_read_is_said_in_a_sentence(gold: str) -> None:
+    with pytest.raises(InputError, match=r"^the gold answer can\S* be (read|used) as tests: "):
+        read_tests(gold, "Write a program.")
+
+
+def test_a_function_with_a_class_like_name_is_a_function() -> None:
+    tests = read_tests("assert Extract([[1, 2]]) == [1]\nassert set(Split([1])) == {1}", "")
+    assert isinstance(tests, CallTests)
+    assert sorted(tests.names) == ["Extract", "Split"]
+
+
+PROGRAMS = {
+    "a body": "    return 2 * sum(xs)\n",
+    "a body without its indentation": "return 2 * sum(xs)",
+    "a body whose first line lost it": "s = sum(xs)\n    return 2 * s",
+    "a function": "def twice(xs):\n    return 2 * sum(xs)\n",
+    "a function that uses the query's import": "def twice(xs: List[int]) -> int:\n    return 2 * sum(xs)\n",
+    "a block": "```python\ndef twice(xs):\n    return 2 * sum(xs)\n```",
+    "a lambda": "twice = lambda xs: 2 * sum(xs)",
+    "from the future": "from __future__ import annotations\ndef twice(xs: list[int]) -> int:\n    return 2 * sum(xs)\n",
+}
+
+
+@pytest.mark.parametrize("answer", PROGRAMS.values(), ids=PROGRAMS.keys())
+@pytest.mark.parametrize(
+    "query", [PROMPT, f"Complete this.\n\n```python\n{PROMPT}```\n", f"Complete this:\n\n{PROMPT}"]
+)
+def test_an_answer_is_a_program_or_the_body_of_one(sandbox: Sandbox, answer: str, query: str) -> None:
+    prompt = read_prompt(query)
+    assert prompt.entry == "twice"
+    assert sandbox.run(program_of(answer, prompt), read_tests(CHECK, query)).kind == "passed"
+
+
+def test_a_helper_that_the_tests_use_is_the_querys(sandbox: Sandbox) -> None:
+    """The program cannot bend the test by defining the helper anew."""
+    bent = "def half(x): return 3\ndef twice(xs): return 6 if xs == [1, 2] else 0\n"
+    tests = read_tests(CHECK.replace("== 3", "== 4"), PROMPT)
+    assert sandbox.run(program_of(bent, read_prompt(PROMPT)), tests).kind == "failed"

@@ -1,0 +1,97 @@
+"""Ground truth of programs: as the data sets have it, and never a zero where nobody can say."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstore.errors import SandboxError
+from memstore.text.split import split_response
+from memstore_rl.sandbox import Limits
+from memstore_rl.verifiers import Attempt, standard_verifiers
+from memstore_rl.verifiers.code import CodeVerifier
+
+QUERY = 'def add(a, b):\n    """Add."""\n'
+GOLD = "def check(candidate):\n    assert candidate(1, 2) == 3\n"
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[CodeVerifier]:
+    try:
+        made = CodeVerifier(limits=Limits(cpu_seconds=2))
+    except SandboxError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield made
+    made.close()
+
+
+def test_programs_are_not_run_unless_a_verifier_is_handed_in() -> None:
+    verifiers = standard_verifiers()
+    verdict = verifiers.check("code", [Attempt(QUERY, GOLD, "    return a + b\n")])[0]
+    assert verdict.reward is None
+    assert verdict.reason is not None
+    assert "programs are not run unless" in verdict.reason
+    verifiers.close()
+
+
+def test_handed_in_it_judges_code(verifier: CodeVerifier) -> None:
+    verifiers = standard_verifiers(code=verifier)
+    answers = ["    return a + b\n", "    return a - b\n", "", "no program at all", "def add(a, b): return a + b"]
+    verdicts = verifiers.check("code", [Attempt(QUERY, GOLD, answer) for answer in answers])
+    assert [verdict.reward for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0, 1.0]
+    assert all(verdict.reason is None for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("gold", "says"),
+    [
+        ("the usual", "cannot be read as tests"),
+        ("def check(candidate):\n    pass\n", "the tests never call the program"),
+        ("def check(candidate):\n    assert helper(candidate(1, 2)) == 3\n", "name 'helper' is not defined"),
+        ("def check(candidate):\n    assert candidate(lambda: 1, 2) == 3\n", "pass an object of class function"),
+    ],
+)
+def test_tests_that_cannot_be_used_are_no_zero(verifier: CodeVerifier, gold: str, says: str) -> None:
+    verdict = verifier.check([Attempt(QUERY, gold, "    return a + b\n")])[0]
+    assert verdict.reward is None
+    assert verdict.reason is not None
+    assert says in verdict.reason
+
+
+def test_a_group_of_many_is_in_order(verifier: CodeVerifier) -> None:
+    answers = [f"    return a + b + {n % 3}\n" for n in range(50)]
+    verdicts = verifier.check([Attempt(QUERY, GOLD, answer) for answer in answers])
+    assert [verdict.reward for verdict in verdicts] == [float(n % 3 == 0) for n in range(50)]
+
+
+def test_what_equals_everything_is_worth_nothing(verifier: CodeVerifier) -> None:
+    answer = "class E:\n    def __eq__(self, other): return True\ndef add(a, b): return E()\n"
+    assert verifier.check([Attempt(QUERY, GOLD, answer)])[0].reward == 0.0
+
+
+def test_rewards_agree_with_the_data_sets(verifier: CodeVerifier, shared_data: Path) -> None:
+    """One rollout in four; docs/code_rewards.md has the figures of all."""
+    rows = rollouts(shared_data / "raw" / "codet__humaneval.jsonl.gz")[::4]
+    attempts = [Attempt(row["query"], row["gold"], split_response(row["response"], "code").answer) for row in rows]
+    verdicts = verifier.check(attempts)
+    misses = Counter(
+        (row["query_id"], row["reward"], verdict)
+        for row, verdict in zip(rows, verdicts, strict=True)
+        if row["reward"] != verdict.reward
+    )
+    assert len(rows) > 900
+    assert 1 - misses.total() / len(rows) >= 0.97, misses
+
+
+def rollouts(file: Path) -> list[dict[str, Any]]:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
