@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -116,7 +117,7 @@ def ingest(
     options = options or IngestOptions()
     opened = [open_source(source) for source in sources]
     started = time.perf_counter()
-    path = rejects_file or memory.rejects_folder / f"{opened[0].stem if opened else 'ingest'}.rejects.jsonl"
+    path = rejects_file or memory.rejects_folder / rejects_name(sources)
     with _space_errors(memory), Rejects(path) as rejects:
         run = _Ingest(memory, options, rejects, progress or Silent())
         run.finish_open_batches()
@@ -132,6 +133,15 @@ def ingest(
     summary.reject_examples = rejects.examples
     summary.seconds["total"] = time.perf_counter() - started
     return summary
+
+
+def rejects_name(sources: Sequence[str | Path]) -> str:
+    """The rejects file of these sources: files of one name in two folders have one each, a repeated ingest the same."""
+    if not sources:
+        return "ingest.rejects.jsonl"
+    places = "\n".join(source if source == "-" else str(Path(source).resolve()) for source in map(str, sources))
+    digest = hashlib.blake2b(places.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return f"{open_source(sources[0]).stem}-{digest}.rejects.jsonl"
 
 
 class _Ingest:

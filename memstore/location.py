@@ -13,7 +13,9 @@ No message holds a password or a token, and no user or password has a default.
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -25,6 +27,9 @@ from memstore.errors import InputError, LocationError
 from memstore.profiles import ENVIRONMENT, Profile, Written, read_profiles, user_folder
 from memstore.settings import Settings
 from memstore.vectors.checks import check_name
+
+_MISSPELT = 0.66
+"""Names at least so alike (difflib's ratio) are taken for one misspelt: `lba` and `lab` are, `lab-copy` is not."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,11 @@ def resolve_location(name: str | Path | None, settings: Settings) -> Location:
             f"its like and name the memory {ENVIRONMENT}"
         )
     folder = FolderLocation(Path(name).expanduser(), name)
-    written = read_profiles().get(name) if "/" not in name else None
+    profiles = read_profiles() if "/" not in name else {}
+    written = profiles.get(name)
     if written is None:
+        if not folder.folder.exists():
+            _refuse_misspelt(name, profiles)
         return folder
     found = location_of(written)
     if folder.folder.exists() and not (isinstance(found, FolderLocation) and _same(found.folder, folder.folder)):
@@ -86,6 +94,16 @@ def resolve_location(name: str | Path | None, settings: Settings) -> Location:
             f"{name} is {written}, and there is a {folder.folder} too; name the folder ./{name}, or rename the profile"
         )
     return found
+
+
+def _refuse_misspelt(name: str, profiles: Iterable[str]) -> None:
+    """Refuse a name that is nearly a profile's: an ingest would otherwise make a folder of that name."""
+    meant = difflib.get_close_matches(name, profiles, n=1, cutoff=_MISSPELT)
+    if meant:
+        raise LocationError(
+            f"there is no profile and no folder {name}; did you mean the profile {meant[0]}? A new folder of that name "
+            f"is ./{name}"
+        )
 
 
 def location_of(written: Written) -> Location:

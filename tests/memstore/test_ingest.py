@@ -253,3 +253,15 @@ def test_a_folder_that_is_no_memory_is_refused(tmp_path: Path) -> None:
         Memory.open(tmp_path / "letters", create=True)
     with pytest.raises(LocationError, match="no memory at"):
         Memory.open(tmp_path / "nothing")
+
+
+def test_files_of_one_name_have_a_rejects_file_each(memory: Memory, tmp_path: Path) -> None:
+    kept = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / "same.jsonl"
+        file.write_text(f"no rollout of {folder}\n")
+        kept.append(Path(memory.ingest([file]).rejects_file or ""))
+    assert len(set(kept)) == 2
+    assert [json.loads(path.read_text())["row"] for path in kept] == ["no rollout of a", "no rollout of b"]
+    assert memory.ingest([tmp_path / "a" / "same.jsonl"]).rejects_file == str(kept[0])

@@ -129,6 +129,17 @@ def test_a_name_that_means_a_profile_and_a_folder_is_refused(alone: Path) -> Non
         resolve_location("other", Settings())
 
 
+def test_a_misspelt_profile_is_no_new_folder(alone: Path) -> None:
+    write(alone, '[profiles.lab]\nmemory = "x"\n[profiles.arithmetic]\nmemory = "y"\n')
+    for name, meant in (("lba", "lab"), ("arithmetc", "arithmetic")):
+        with pytest.raises(LocationError, match=rf"did you mean the profile {meant}\? .* \./{name}$"):
+            resolve_location(name, Settings())
+        assert folder(f"./{name}").folder == Path(name)
+    assert folder("lab-copy").folder == Path("lab-copy")
+    (alone / "lba").mkdir()
+    assert folder("lba").folder == Path("lba")
+
+
 def test_the_password_may_be_in_a_file_or_a_variable(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (alone / "secret").write_text(f"{PASSWORD}\n")
     write(alone, from_lab(neo4j_password=None, neo4j_password_file="secret"))
