@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def promote(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id of the model, as `memstore models` lists it.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL", show_default=False, help="Id of the model, as `models` lists it; else the newest."
+        ),
+    ] = None,
     memory: MemoryOption = "",
     force: Annotated[bool, typer.Option("--force", help="Put it in use whatever the comparison says.")] = False,
     least: Annotated[

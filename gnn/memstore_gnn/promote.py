@@ -30,7 +30,14 @@ from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.memory_verbs import open_model, visible_to
 from memstore_gnn.metrics import advantage_soft, auc, ece
 from memstore_gnn.model.reward_model import RewardModel
-from memstore_gnn.model_list import model_folder, model_in_use, model_nodes, promoted_model, record_promotion
+from memstore_gnn.model_list import (
+    list_models,
+    model_folder,
+    model_in_use,
+    model_nodes,
+    promoted_model,
+    record_promotion,
+)
 from memstore_gnn.origin import Origin, digests
 from memstore_gnn.score import memory_target
 from memstore_gnn.splits import labelled_queries
@@ -104,7 +111,7 @@ class Promotion:
 
 def promote_model(
     memory: Memory,
-    model: str,
+    model: str | None = None,
     *,
     force: bool = False,
     least: int = LEAST,
@@ -114,7 +121,7 @@ def promote_model(
     """Compare a model with the one in use on fresh labels, and put it in use if it is not worse.
 
     Args:
-        model: id of one of the memory's models.
+        model: id of one of the memory's models; None takes the newest.
         force: put it in use whatever the comparison says.
         least: fresh queries that are enough to tell.
 
@@ -122,7 +129,10 @@ def promote_model(
         ModelError: no such model, or one whose files cannot be read or do not fit this memory.
     """
     progress = progress or Silent()
+    if model is None:
+        model = next((entry.model for entry in list_models(memory)), None)
     candidate = open_model(memory, model, device)
+    model = candidate.card.id
     current = _other(memory, model)
     if current is None:
         report = Promotion(model, None, 0, 0, 0, (), ALONE, False)
