@@ -1,0 +1,93 @@
+"""The demo's tiny policy as TRL wants one: a Qwen2 of the same size, a tokenizer over the same words.
+
+The policy that wrote the sample has positions and a sampler of its own; TRL needs a model that `generate` and
+`forward` treat alike. So the same demonstrations teach a Qwen2 of 0.3 million parameters here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import torch
+from make import demonstrations, make_tokenizer
+from policy import END, PAD, PIECE, RESPONSE_LENGTH
+from teacher import Teacher
+from tokenizers import Regex, models, pre_tokenizers
+from tokenizers import Tokenizer as Fast
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+RATE, WARM_UP = 2e-3, 100
+PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+"""A chat template that adds nothing: the policy was never shown a role."""
+
+
+class WordTokenizer(PreTrainedTokenizerFast):
+    """Words, digits and signs; decodes to text as a person writes it."""
+
+    def _decode(self, token_ids: Any, skip_special_tokens: bool = False, **options: Any) -> str:
+        ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
+        return make_tokenizer().decode(i for i in ids if not (skip_special_tokens and i in (PAD, END)))
+
+
+def word_tokenizer() -> WordTokenizer:
+    """The tokenizer of every problem and every response."""
+    words = make_tokenizer()
+    tokens = Fast(models.WordLevel(words.ids, unk_token=None))
+    tokens.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE.pattern), behavior="removed", invert=True)
+    made = WordTokenizer(
+        tokenizer_object=tokens, pad_token=words.pieces[PAD], eos_token=words.pieces[END], padding_side="left"
+    )
+    made.chat_template = PLAIN
+    return made
+
+
+def taught_policy(steps: int, seed: int) -> Qwen2ForCausalLM:
+    """A policy after so many batches of the noisy teacher's demonstrations."""
+    torch.manual_seed(seed)
+    words = make_tokenizer()
+    shape = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ends = {"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": None}
+    config = Qwen2Config(
+        vocab_size=len(words.pieces), num_key_value_heads=4, max_position_embeddings=256, **shape, **ends
+    )
+    policy = Qwen2ForCausalLM(config)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.01, betas=(0.9, 0.98))
+    batches = demonstrations(words, Teacher(seed), random.Random(seed))
+    for step, pairs in enumerate(islice(batches, steps), 1):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, step / WARM_UP) * (1 - 0.9 * step / steps)
+        optimizer.zero_grad()
+        _loss(policy, pairs).backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+    return policy
+
+
+def _loss(policy: Qwen2ForCausalLM, pairs: Iterable[tuple[list[int], list[int]]]) -> torch.Tensor:
+    """Mean cross-entropy of the responses' tokens and ends."""
+    rows = [[*prompt, *response, END] for prompt, response in pairs]
+    length = max(map(len, rows))
+    ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
+    starts = torch.tensor([len(prompt) for prompt, _ in pairs])[:, None]
+    asked = (torch.arange(1, length) >= starts) & (ids[:, 1:] != PAD)
+    logits = policy(input_ids=ids[:, :-1]).logits
+    return functional.cross_entropy(logits[asked], ids[:, 1:][asked])
+
+
+@torch.inference_mode()
+def respond(
+    policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, prompts: list[str], count: int, *, greedy: bool = False
+) -> list[list[str]]:
+    """Responses to each prompt: the likeliest, or `count` drawn at temperature 1."""
+    responses: list[list[str]] = []
+    for first in range(0, len(prompts), 32):
+        inputs = tokenizer(prompts[first : first + 32], return_tensors="pt", padding=True)
+        drawn = {"do_sample": False} if greedy else {"do_sample": True, "top_k": 0, "num_return_sequences": count}
+        ids = policy.generate(**inputs, max_new_tokens=RESPONSE_LENGTH, **drawn)[:, inputs["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        responses += [texts[start : start + count] for start in range(0, len(texts), count)]
+    return responses
