@@ -5,7 +5,7 @@
 The server is that of MEMSTORE_TEST_MILVUS_URI, else one is started (see `memstore.testing.milvus_server`). Rows are
 clustered unit vectors (384-d) in groups of 8, k = 5. Recall is by score on a sample of 200: the share of the k nearest
 that a list holds. Of the incremental call, recall is that of the old nodes' gains: of the new neighbours that belong
-in old lists, the share that came in; `reach` is how many hits a new node is asked for.
+in old lists, the share that came in; `reach` is how many hits a new node is asked for at most.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from synthetic import DIMENSION, ROLLOUTS_A_QUERY, clustered
 
 ROWS_A_CLUSTER = 400
 HOW = LinkSettings()
-REACHES = (25, 100, 400)
+REACHES = (100, 400, 1_600)
 
 
 def measure(uri: str, rows: int, new: int) -> None:
@@ -93,7 +93,7 @@ def incremental(
     old.score[~is_new] = among_old.score
     gains = is_new[exact.index] & (exact.index >= 0) & ~is_new[:, None]
     for reach in REACHES:
-        served.REACH = reach
+        served.FARTHEST = reach
         started = time.perf_counter()
         lists, _ = link_new(vectors, group, is_new, old, HOW, nearest=nearest)
         took = time.perf_counter() - started

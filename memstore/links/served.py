@@ -5,8 +5,8 @@ What it misses is missed; what is stored has its exact score and the right order
 decided before, on a sample: wider until it finds nearly all that a comparison with everything finds.
 
 Each node that is found is offered the finder in return. So old nodes gain new neighbours although only the new ones
-are searched for, then with a longer reach. An old node that has a new one among its k nearest, but lies beyond the new
-one's reach, does not gain it; linking all anew does.
+are searched for: they are asked for more hits than they need, and for twice as many again as long as somebody in the
+farther half still wants them. An old node that lies beyond does not gain the new one; linking all anew would find it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from memstore.links.score import pair_scores
 from memstore.links.settings import LinkSettings
 from memstore.links.task import LinkTask
 from memstore.links.threads import one_core_threads
-from memstore.types import FloatMatrix, IntVector
+from memstore.types import BoolVector, FloatMatrix, IntVector
 
 WIDTHS = (128, 512, 2048)
 GOOD_RECALL = 0.99
-REACH = 100
-"""Hits that a new node is asked for where there are old ones that may want it."""
+REACH, FARTHEST = 100, 1_600
+"""Hits that a new node is asked for, at first and at most, where there are old ones that may want it."""
 _SAMPLE = 200
 _ROWS_AT_ONCE = 2_000
 _MARGIN = 2
@@ -42,7 +42,11 @@ def search_store(task: LinkTask, nearest: Nearest) -> int:
     width = _settle_width(task, nodes, nearest)
     reach = 0 if task.is_new.all() else REACH
     for done, part, hits in _portions(task, nodes, reach):
-        _search(task, part, nearest(task.vectors[part], hits, width))
+        reaching = part
+        while len(reaching):
+            wanted = _search(task, reaching, nearest(task.vectors[reaching], hits, width))
+            hits *= 2
+            reaching = reaching[wanted] if reach and hits <= FARTHEST else reaching[:0]
         task.done(done)
     return width
 
@@ -100,16 +104,26 @@ def _portions(task: LinkTask, nodes: IntVector, reach: int) -> Iterator[tuple[fl
         yield (start + len(part)) / len(order), nodes[part], int(wanted[part].max())
 
 
-def _search(task: LinkTask, nodes: IntVector, found: IntVector) -> None:
-    """Offer each of `nodes` what was found for it, and the other way round."""
+def _search(task: LinkTask, nodes: IntVector, found: IntVector) -> BoolVector:
+    """Offer each of `nodes` what was found for it, and the other way round.
+
+    Returns:
+        bool [len(nodes)]: whether somebody in the farther half of what was found wanted the node.
+    """
     row, column = np.nonzero(found >= 0)
-    node, other = nodes[row], found[row, column]
-    apart = task.group[node] != task.group[other]
-    node, other = node[apart], other[apart]
+    other = found[row, column]
+    apart = task.group[nodes[row]] != task.group[other]
+    row, column, other = row[apart], column[apart], other[apart]
     with one_core_threads() as threads:
-        left, right = torch.from_numpy(node), torch.from_numpy(other)
+        left, right = torch.from_numpy(nodes[row]), torch.from_numpy(other)
         score = pair_scores(torch.from_numpy(task.vectors), left, right, threads).numpy()
     valid = score >= np.float32(task.settings.floor)
-    node, other, score = node[valid], other[valid], score[valid]
-    task.lists.offer(node, other, score)
-    task.lists.offer(task.first[other], node, score)
+    row, column, other, score = row[valid], column[valid], task.first[other[valid]], score[valid]
+    gain = score - task.lists.score[other, -1]
+    wanted = np.zeros(len(nodes), dtype=np.bool_)
+    wanted[row[(gain > 0) & ~task.is_new[other] & (column >= found.shape[1] // 2)]] = True
+    # A twin's list is that of its first; whom a node is offered must be the one that was found.
+    task.lists.offer(nodes[row], found[row, column], score)
+    row, other, score = row[gain >= 0], other[gain >= 0], score[gain >= 0]
+    task.lists.offer(other, nodes[row], score)
+    return wanted

@@ -74,10 +74,10 @@ def test_old_nodes_gain_new_neighbours_and_only_new_ones_are_searched_for() -> N
     assert_same(
         Neighbours(after.index[is_new], after.score[is_new]), Neighbours(wanted.index[is_new], wanted.score[is_new])
     )
-    # A hundred hits of four hundred nodes reach nearly everyone who wants a new neighbour.
-    assert (after.index == wanted.index)[gains].all(axis=1).mean() > 0.9
+    # A hundred hits of four hundred nodes, and more where they are wanted, reach nearly everyone.
+    assert (after.index == wanted.index)[gains].all(axis=1).mean() > 0.95
     assert changed[is_new].all()
-    assert sum(rows for rows, _, _ in index.asked) == 2 * is_new.sum()  # the sample, which is all of them, and all
+    assert max(rows for rows, _, _ in index.asked) <= is_new.sum()
 
 
 def test_a_dull_index_is_asked_more_widely_until_it_finds_enough() -> None:
