@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from memstore.errors import SandboxError
-from memstore_rl.sandbox.bubblewrap import box_command, why_refused
+from memstore_rl.sandbox.bubblewrap import box_command, identity, why_refused
 from memstore_rl.sandbox.seccomp import program_filter
 
 Role: TypeAlias = Literal["call", "script", "judge"]
@@ -57,11 +57,12 @@ class Box:
             SandboxError: that cannot be done here; the message says why and what helps.
         """
         instructions = program_filter()
+        who = identity()
         self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         bpf = memory_file(instructions)
         info, inner_info = os.pipe()
         try:
-            command = box_command(inner.fileno(), bpf, inner_info, preload=preload)
+            command = box_command(who, inner.fileno(), bpf, inner_info, preload=preload)
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -69,6 +70,9 @@ class Box:
                 stderr=subprocess.PIPE,
                 pass_fds=(inner.fileno(), bpf, inner_info),
                 env={"PATH": "/usr/bin:/bin"},
+                user=who.start_as,
+                group=who.start_as,
+                extra_groups=None if who.start_as is None else [],
             )
         except SandboxError:
             self._control.close()

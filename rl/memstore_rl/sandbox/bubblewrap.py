@@ -5,8 +5,13 @@ builds it, user ids. Its file system is empty and read-only but for the interpre
 system's shared libraries, /dev/null and /dev/urandom, and `inside/`. There is no /proc, no /tmp, no shell. Nothing of
 the environment is handed on.
 
-Started by root, bubblewrap needs no user namespace; then the zygote leaves root for a user id that nobody has, before
-it does anything else. Started by anyone else, it maps the user to one without rights.
+Who the processes of a box are, outside of it, decides about the kernel's limit on their number, which root is exempt
+from. `identity` says who builds it:
+
+    root that may mount                  no user namespace; the zygote leaves root for a user id that nobody has
+    root that may not, as in containers  such a user id from the start, with a user namespace
+    anyone else                          with a user namespace
+    root that may not change its user    nobody: refused
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import sysconfig
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from memstore.errors import SandboxError
 
@@ -41,7 +47,45 @@ _START = (
 )
 
 
-def box_command(control: int, bpf: int, info: int, *, preload: Sequence[str]) -> list[str]:
+class Identity(NamedTuple):
+    """Who builds a box, and who is in it."""
+
+    namespace: bool
+    """With a user namespace?"""
+    start_as: int | None
+    """User id that bubblewrap is started with; None: ours."""
+    become: int
+    """User id that the zygote takes; 0: it keeps the one it has."""
+
+
+def identity() -> Identity:
+    """How this process can build a box.
+
+    Raises:
+        SandboxError: it cannot, so that the number of processes is limited.
+    """
+    first_user, users = _root_outside()
+    if os.geteuid() != 0 or first_user != 0:
+        return Identity(namespace=True, start_as=None, become=0)
+    rights = _capabilities()
+    if not rights & _CAP_SETUID or not rights & _CAP_SETGID or users < _DYNAMIC_USERS.stop:
+        raise SandboxError(
+            "programs cannot be run: this is root without the right to change its user, whose processes no limit "
+            "counts; run it as an ordinary user, or with the capabilities SETUID and SETGID"
+        )
+    nobody = random.choice(_DYNAMIC_USERS)
+    if rights & _CAP_SYS_ADMIN:
+        return Identity(namespace=False, start_as=None, become=nobody)
+    return Identity(namespace=True, start_as=nobody, become=0)
+
+
+def _root_outside() -> tuple[int, int]:
+    """The machine's user id that id 0 here is, and how many ids from there on this namespace has."""
+    _, outside, count = Path("/proc/self/uid_map").read_text().split("\n")[0].split()
+    return int(outside), int(count)
+
+
+def box_command(who: Identity, control: int, bpf: int, info: int, *, preload: Sequence[str]) -> list[str]:
     """The command for a box whose zygote imports the modules `preload` once for all its children.
 
     Args:
@@ -51,12 +95,10 @@ def box_command(control: int, bpf: int, info: int, *, preload: Sequence[str]) ->
     Raises:
         SandboxError: bubblewrap is not there.
     """
-    root = _is_root()
-    uid = random.choice(_DYNAMIC_USERS) if root else 0
     users = (
-        ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        if root
-        else ["--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY), "--cap-drop", "ALL"]
+        ["--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY), "--cap-drop", "ALL"]
+        if who.namespace
+        else ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     )
     imports = "".join(f"import {module}; " for module in preload if importlib.util.find_spec(module))
     start = _START.format(preload=imports)
@@ -66,7 +108,7 @@ def box_command(control: int, bpf: int, info: int, *, preload: Sequence[str]) ->
         "--hostname", "box", "--new-session", "--clearenv",
         *(word for name, value in _ENVIRONMENT.items() for word in ("--setenv", name, value)),
         *_file_system(),
-        "--", "/python/bin/python3", "-I", "-S", "-B", "-c", start, str(control), str(bpf), str(uid),
+        "--", "/python/bin/python3", "-I", "-S", "-B", "-c", start, str(control), str(bpf), str(who.become),
     ]  # fmt: skip
 
 
@@ -130,12 +172,6 @@ def _numpy() -> list[str]:
     shared = folder.parent / "numpy.libs"
     words = ["--ro-bind", str(folder), "/packages/numpy"]
     return words + (["--ro-bind", str(shared), "/packages/numpy.libs"] if shared.is_dir() else [])
-
-
-def _is_root() -> bool:
-    """May this process build namespaces and change its user without a user namespace?"""
-    needed = _CAP_SYS_ADMIN | _CAP_SETUID | _CAP_SETGID
-    return os.geteuid() == 0 and _capabilities() & needed == needed
 
 
 def _capabilities() -> int:
