@@ -35,7 +35,8 @@ BLOCK_ROWS = 64
 LONGEST_S = 600.0
 PAUSE_S = (0.0, 5.0)
 """How long a server or a connection stays away, beside the time that a server takes to start."""
-SLACK_S = 0.05
+WORDS = 1_000
+"""Characters that are shown of what a process said that should not have."""
 Process = subprocess.Popen[str]
 Strike = Callable[[Pair, Process, float], None]
 
@@ -189,9 +190,7 @@ def run(folder: Path, faults: list[str], times: int, queries: int, rng: random.R
                 if outcome.ended == "one sentence":
                     sentences[outcome.said] += 1
                 elif outcome.ended == "otherwise":
-                    print(
-                        *(said.splitlines()[-1] for said in (outcome.said, outcome.again) if said), sep="\n", flush=True
-                    )
+                    print(*(said[:WORDS] for said in (outcome.said, outcome.again) if said), sep="\n", flush=True)
             ended = Counter(outcome.ended for outcome in outcomes)
             differ = sum(bool(outcome.differs) for outcome in outcomes)
             longest = max(outcome.seconds for outcome in outcomes)

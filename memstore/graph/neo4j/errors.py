@@ -25,7 +25,7 @@ OLDEST = (5, 7)
 """The first server whose protocol (Bolt 5.2) has all that is used here."""
 _FULL = re.compile(r"No space left|File too large|Disk quota|not enough space|OutOfDiskSpace|disk space", re.IGNORECASE)
 _PANIC = ("Neo.DatabaseError.", "Neo.TransientError.General.DatabaseUnavailable", "Neo.TransientError.Database.")
-_OLD = re.compile(r"handshake|does not support communication with this driver|Notification filtering is not supported")
+_OLD = re.compile(r"does not support communication with this driver|Notification filtering is not supported")
 _TLS = re.compile(r"certificate|SSL|TLS", re.IGNORECASE)
 
 
@@ -33,7 +33,7 @@ def one_line(error: BaseException) -> str:
     """The message of the driver or the server as one line; the server's without its status codes."""
     text = (isinstance(error, Neo4jError) and error.message) or str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    return lines[0].rstrip(". ")
+    return lines[0].rstrip(".: ")
 
 
 def translate(error: BaseException, where: str) -> MemstoreError:

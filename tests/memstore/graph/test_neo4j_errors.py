@@ -36,6 +36,7 @@ def said(code: str, message: str) -> Neo4jError:
         (said("Neo.ClientError.Statement.SyntaxError", "first\nsecond"), StoreError, "failed: first"),
         (AuthError("no"), StoreError, "correct the user and the password"),
         (ServiceUnavailable("Couldn't connect to graph:7687"), StoreError, "start it, or correct the address"),
+        (ServiceUnavailable("Connection to x closed with incomplete handshake response"), StoreError, "start it, or"),
         (ssl.SSLError("certificate verify failed"), StoreError, "correct the certificate"),
         (UnsupportedServerProduct("Neo4j/3.5"), SchemaError, "upgrade the server"),
         (ConfigurationError("no such option"), InputError, "cannot be opened"),
