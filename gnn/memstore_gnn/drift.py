@@ -133,8 +133,8 @@ class Reference:
         return cls(names, datasets, *kept)
 
     def drift(self, target: Snapshot) -> Drift:
-        """Hold a snapshot's queries against what was learnt."""
-        if not target.queries.num_rows:
+        """Hold a snapshot's queries against what was learnt; from nothing, nothing has drifted."""
+        if not target.queries.num_rows or not self.datasets:
             return Drift(())
         values, of_query = self.observe(target), _datasets(target)
         return Drift(tuple(self.compare(name, values[of_query == name]) for name in sorted(set(of_query))))
@@ -159,7 +159,7 @@ class Reference:
 
 
 def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
-    """The reference of the queries (bool [Q], one at least) that a model learnt from."""
+    """The reference of the queries (bool [Q]) that a model learnt from."""
     known = learnt & snapshot.query_has_x
     x = snapshot.query_x[known].astype(np.float64)
     width = snapshot.query_x.shape[1]
@@ -169,14 +169,17 @@ def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
     observed = _observe(snapshot, centre.astype(np.float32), directions)
     of_query = _datasets(snapshot)
     counts = {name: int((learnt & (of_query == name)).sum()) for name in sorted(set(of_query[learnt]))}
-    datasets = ("", *(name for name, count in counts.items() if count >= FEWEST and name))
+    datasets = ("", *(name for name, count in counts.items() if count >= FEWEST and name)) if counts else ()
     parts = [observed.values[learnt & ((of_query == name) | (name == ""))].astype(np.float64) for name in datasets]
+    nothing = [np.zeros((0, len(observed.names)))]
     return Reference(
         names=observed.names,
         datasets=datasets,
         count=np.array([len(part) for part in parts], np.int64),
-        mean=np.stack([part.mean(axis=0) for part in parts]),
-        deviation=np.stack([np.sqrt(part.var(axis=0) + SPREAD / max(len(part), 1)) for part in parts]),
+        mean=np.concatenate(nothing + [part.mean(axis=0, keepdims=True) for part in parts]),
+        deviation=np.concatenate(
+            nothing + [np.sqrt(part.var(axis=0, keepdims=True) + SPREAD / len(part)) for part in parts]
+        ),
         centre=centre.astype(np.float32),
         directions=directions,
     )

@@ -115,3 +115,10 @@ def test_an_origin_comes_back_as_it_was(build_snapshot: Callable[..., Snapshot])
 def test_two_queries_are_too_few_to_learn_what_is_usual(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = rollouts(build_snapshot, 20)
     assert not reference_of(snapshot, np.arange(20) < 2).drift(snapshot).drifted
+
+
+def test_a_model_that_learnt_nothing_here_has_nothing_to_drift_from(build_snapshot: Callable[..., Snapshot]) -> None:
+    snapshot = rollouts(build_snapshot, 20)
+    origin = read_origin(origin_bytes(origin_of(snapshot, np.zeros(20, bool))))
+    assert (len(origin.learnt), len(origin.labelled)) == (0, 20)
+    assert origin.reference.drift(snapshot).as_json() == {"drifted": False, "datasets": []}

@@ -12,6 +12,7 @@ import pyarrow as pa
 from memstore.graph.protocol import InfluenceUpdate
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
+from memstore_gnn.device_memory import device_memory
 from memstore_gnn.explain.find import ANYBODY, Who, find_rollout
 from memstore_gnn.explain.influences import LABELLED, QUERY, ROLLOUT, Influence, answers_of, candidates
 from memstore_gnn.explain.scene import Scene, scene_of
@@ -83,7 +84,8 @@ def explain_rollout(
     snapshot = memory.snapshot()
     row = find_rollout(snapshot, rollout, who)
     reward = visible_to(chosen, snapshot)
-    explained = explain(scene_of(chosen, snapshot, reward, row), progress)
+    with device_memory(f"explaining rollout {snapshot.thinkings['id'][row]}"):
+        explained = explain(scene_of(chosen, snapshot, reward, row), progress)
     if np.isfinite(reward[row]):
         explained = replace(explained, reward=float(reward[row]), source=GROUND_TRUTH)
     if write:
