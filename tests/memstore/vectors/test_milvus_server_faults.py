@@ -63,7 +63,7 @@ def test_a_wrong_token_is_refused_at_once(
 
 
 def test_a_database_that_is_not_there(milvus_uri: str) -> None:
-    with pytest.raises(StoreError, match="names a database that is not there") as raised:
+    with pytest.raises(StoreError, match="names a database that Milvus does not have") as raised:
         open_vectors(f"{milvus_uri}/nowhere")
     sentence(raised, milvus_uri)
 
