@@ -7,17 +7,23 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from memstore.embedding.cached import embed_cached
 from memstore.errors import EmbedderError, InputError
+from memstore.ids import query_id
 from memstore.memory import Memory
 from memstore.snapshot_files import save_snapshot
 from memstore.testing.embedder import HashEmbedder
-from memstore.types import Domain, FloatMatrix
+from memstore.types import BoolVector, Domain, FloatMatrix
+from memstore_gnn.evaluate import rewards_of
+from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.model_list import model_folder
 from memstore_rl.group import GroupScorer
 from memstore_rl.memory_model import MemoryModel
@@ -101,6 +107,34 @@ def test_a_rollout_that_the_memory_has_labelled_is_predicted_all_the_same(
         for reward in scorer.score_group(query, [Rollout(**{key: row[key] for key in keys}) for row in rows[:2]]):
             assert reward.source == "predicted"
             assert reward.value not in (0.0, 1.0)
+
+
+def test_what_the_memory_knows_of_a_query_tells_nothing_about_its_rollouts(
+    scorer: GroupScorer, trained_memory: Memory, groups: list[Group]
+) -> None:
+    """With labels and gold of a query turned round in the memory, the rewards of its rollouts stay."""
+    assert scorer.model is not None
+    snapshot, model = scorer.model.snapshot, scorer.model.model
+    embed = partial(embed_cached, trained_memory.embedder, trained_memory.cache)
+    reward, query_of = rewards_of(snapshot), query_of_thinkings(snapshot)
+
+    def told(turned: BoolVector) -> list[list[Reward]]:
+        """Rewards on a memory in which the labels of some queries are turned round."""
+        columns = snapshot.thinkings.column_names, snapshot.queries.column_names
+        labels, golds = pa.array(np.where(turned, 1 - reward, reward)), pa.array(["999"] * len(snapshot.queries))
+        lies = replace(
+            snapshot,
+            thinkings=snapshot.thinkings.set_column(columns[0].index("reward"), "reward", labels),
+            queries=snapshot.queries.set_column(columns[1].index("gold"), "gold", golds),
+        )
+        with GroupScorer(MemoryModel(model, lies, embed), expected=8) as other:
+            return [plain(rewards) for rewards in other.score_groups(groups[:40])]
+
+    before = [plain(rewards) for rewards in scorer.score_groups(groups[:40])]
+    rows = snapshot.queries["id"].to_pylist()
+    for number in range(0, 40, 4):
+        query = query_id("arithmetic", groups[number].query.key, groups[number].query.text)
+        assert told(query_of == rows.index(query))[number] == before[number]
 
 
 def test_a_group_is_scored_alike_alone_and_among_others(scorer: GroupScorer, groups: list[Group]) -> None:
