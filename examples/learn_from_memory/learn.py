@@ -16,7 +16,6 @@ train and at the end. It is one seed: a demonstration that the parts fit, not a 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import random
 import sys
@@ -95,15 +94,15 @@ class Watch(TrainerCallback):
 
 
 def learn(
-    mode: Mode, options: argparse.Namespace, data: Path, memory: Path, start: Qwen2ForCausalLM, held_out: list[Problem]
+    mode: Mode, options: argparse.Namespace, data: Path, memory: Path, start: Path, held_out: list[Problem]
 ) -> dict[int, float]:
-    """Train a copy of the policy in one mode; its accuracy by step."""
+    """Train the policy in a folder in one mode; its accuracy by step. TRL reads the folder again for KL."""
     tokenizer = word_tokenizer()
     file = data / ("train_oracle.parquet" if mode == "oracle" else f"train_{mode}_{options.budget * 100:g}.parquet")
     watch = Watch(options.every, tokenizer, held_out)
     with GroupScorer.open(memory, mode=mode, device="cpu", shaping=options.shaping) as scorer:
         trainer = GRPOTrainer(
-            model=copy.deepcopy(start),
+            model=str(start),
             args=GRPOConfig(
                 output_dir=str(options.folder / mode),
                 use_cpu=True,
@@ -165,8 +164,9 @@ def main() -> None:
     write_data(source(problems), data, DataPlan(budgets=(options.budget,), seed=options.seed))
     memory = fill_memory(options.folder, data, options.budget, start, tokenizer, problems)
     print(f"the memory is filled and its model trained ({time.monotonic() - started:.0f} s)", flush=True)
+    start.save_pretrained(options.folder / "start")
     for mode in options.mode or MODES:
-        curves[mode] = learn(mode, options, data, memory, start, held_out)
+        curves[mode] = learn(mode, options, data, memory, options.folder / "start", held_out)
         print(f"{mode}: {json.dumps(curves[mode])} ({time.monotonic() - started:.0f} s)", flush=True)
     (options.folder / "curves.json").write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
     print(f"\n{'mode':<8} accuracy on held-out problems\n{'start':<8} {curves['start'][0]:.3f}")
