@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,7 +32,7 @@ from memstore.record import Record, RecordDefaults, parse_record
 from memstore.text import infer_domain
 from memstore.types import Domain
 from memstore_rl.memory_model import Embed, MemoryModel, Predicted
-from memstore_rl.rewards import MODES, Group, Mode, Query, Reward, Rollout, readable, record_values
+from memstore_rl.rewards import MODES, Group, Mode, Query, Reward, Rollout, Source, readable, record_values
 from memstore_rl.shaping import DECIMALS, SHAPINGS, Shaping, is_flat, shape
 from memstore_rl.verifiers import Verifiers, standard_verifiers
 from memstore_rl.verifiers.protocol import Attempt, Verdict
@@ -164,9 +164,10 @@ class GroupScorer:
         if wanted and self._model is not None:
             made = self._model.predict([tasks[number].records for number in wanted])
             predicted = dict(zip(wanted, made, strict=True))
-        rewards = [self._rewards(task, verdicts[number], predicted.get(number)) for number, task in enumerate(tasks)]
         latency = time.perf_counter() - started
-        return [[replace(reward, latency_s=latency) for reward in group] for group in rewards]
+        return [
+            self._rewards(task, verdicts[number], predicted.get(number), latency) for number, task in enumerate(tasks)
+        ]
 
     def refresh(self) -> None:
         """Read what the memory holds by now; calls that are under way are not disturbed."""
@@ -179,7 +180,7 @@ class GroupScorer:
             raise InputError(f"group {number} ({_named(query)}) has no rollouts; send at least one")
         known, stored = None, None
         if self._model is not None:
-            identity = ids.query_id(query.dataset or "default", query.key or None, readable(query.text))
+            identity = ids.query_id(_said(query.dataset) or "default", _said(query.key), readable(query.text))
             known, stored = self._model.knows(identity), self._model.domain_of(identity)
         domain = stored or query.domain or infer_domain(query.text, query.gold if query.labelled else None)
         records = []
@@ -212,23 +213,23 @@ class GroupScorer:
     def _asks_model(self, task: _Task, verdicts: list[Verdict] | None) -> bool:
         return task.mode == "memory" and (verdicts is None or any(verdict.reward is None for verdict in verdicts))
 
-    def _rewards(self, task: _Task, verdicts: list[Verdict] | None, predicted: Predicted | None) -> list[Reward]:
+    def _rewards(
+        self, task: _Task, verdicts: list[Verdict] | None, predicted: Predicted | None, latency: float
+    ) -> list[Reward]:
         size = len(task.records)
-        unsaid = Verdict(None, None if task.mode == "memory" else _UNLABELLED[task.mode])
+        verdicts = verdicts or [Verdict(None, None if predicted is not None else _UNLABELLED[task.mode])] * size
         if predicted is not None:
             probability = np.round(predicted.probability, DECIMALS)
-            values = shape(probability, predicted.answer, self._shaping, self._min_spread)
-            flat = _FLAT if is_flat(probability, self._min_spread) else None
+            values = shape(probability, predicted.answer, self._shaping, self._min_spread).tolist()
+            chances, flat = probability.tolist(), _FLAT if is_flat(probability, self._min_spread) else None
         rewards = []
-        for index, verdict in enumerate(verdicts or [unsaid] * size):
-            reward = Reward(verdict.reward, "ground_truth", None, size, task.short, None, task.known, 0.0)
-            if verdict.reward is None:
-                reward = replace(reward, source="unscored", reason=verdict.reason)
-            if verdict.reward is None and predicted is not None:
-                value, told = float(values[index]), float(probability[index])
-                reward = replace(reward, value=value, source="predicted", probability=told, model=self._model_id)
-                reward = replace(reward, reason=verdict.reason or flat)
-            rewards.append(reward)
+        for index, (value, reason) in enumerate(verdicts):
+            source: Source = "ground_truth" if value is not None else "unscored"
+            chance, model = None, None
+            if value is None and predicted is not None:
+                value, source, reason = values[index], "predicted", reason or flat
+                chance, model = chances[index], self._model_id
+            rewards.append(Reward(value, source, chance, size, task.short, model, task.known, latency, reason))
         return rewards
 
     @property
@@ -258,6 +259,11 @@ class GroupScorer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _said(text: str | None) -> str | None:
+    """A text, None where it is blank, as a record takes it."""
+    return text if text and not text.isspace() else None
 
 
 def _named(query: Query) -> str:
