@@ -1,9 +1,171 @@
-"""Our reward model without one of its parts, as predictors: what each part is worth is what is lost without it."""
+"""Our reward model without one of its parts, as predictors: what a part is worth is what is lost without it.
+
+Trained and used without the part, not only blinded to it. A part is taken away where it comes in: neighbours at their
+lookup, votes where rollouts are grouped by answer, features in the table that all of them stand in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from unittest.mock import patch
 
+import numpy as np
+
+from memstore.snapshot import Snapshot
+from memstore.types import BoolVector, FloatVector
+from memstore_gnn.explain.families import family_of
+from memstore_gnn.features import assemble
+from memstore_gnn.features.behaviour.votes import Behaviour
+from memstore_gnn.features.groups import Groups, Partition
+from memstore_gnn.features.nearest import Labelled, NearBoth, Nearest, Rows
+from memstore_gnn.features.skill import SkillModel
+from memstore_gnn.features.table import FeatureTable
+from memstore_gnn.model import inputs
+from memstore_gnn.model.network import Gather, Recall
+from memstore_gnn.predictors.attention import Attention
 from memstore_gnn.predictors.protocol import Predictor
 
-ABLATIONS: dict[str, Callable[[], Predictor]] = {}
+Patch = AbstractContextManager[Any]
+SIBLINGS = ("numbers_shared", "numbers_least_shared", "numbers_covered", "value_among_siblings", "same_tree",
+            "cosine_centre", "cosine_group", "cosine_same_less_other", "length_z")  # fmt: skip
+"""Features that look at siblings, beside those whose name says that they are less the group's mean."""
+WRITTEN = ("equations", "numbers", "length", "wording", "program")
+
+
+@dataclass(frozen=True)
+class Without:
+    """Our model, trained and asked under some patches, on a snapshot that `change` has gone over."""
+
+    name: str
+    patches: Callable[[], Iterable[Patch]]
+    change: Callable[[Snapshot], Snapshot] = replace
+    """A copy at least: features are kept by snapshot."""
+
+    def fit_predict(
+        self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
+    ) -> FloatVector:
+        with ExitStack() as stack:
+            for one in self.patches():
+                stack.enter_context(one)
+            return Attention(device="cpu").fit_predict(self.change(snapshot), reward, train, select, seed)
+
+
+def _similarity() -> Iterable[Patch]:
+    """No neighbour is found."""
+
+    def nobody(queries: Labelled, thinkings: Labelled, rows: Rows, k: int) -> NearBoth:
+        return NearBoth(Nearest.none(len(rows.query_x), k), Nearest.none(len(rows.thinking_x), k))
+
+    yield patch.object(inputs, "nearest_labelled", nobody)
+
+
+def _labels() -> Iterable[Patch]:
+    """Neighbours are seen, their labels are not."""
+    mean_label, recall = Labelled.mean_label, Recall.forward
+
+    def silent(self: Labelled, near: Nearest) -> tuple[FloatVector, FloatVector]:
+        return np.full(len(near.position), 0.5), mean_label(self, near)[1]
+
+    def unlabelled(self: Recall, nodes: Any, near: Any, memory: Any, label: Any) -> Any:
+        return recall(self, nodes, near, memory, label.new_full(label.shape, 0.5))
+
+    yield patch.object(Labelled, "mean_label", silent)
+    yield patch.object(Recall, "forward", unlabelled)
+
+
+def _no_vectors(snapshot: Snapshot) -> Snapshot:
+    none = {name: np.zeros_like(getattr(snapshot, name)) for name in ("query_x", "thinking_x")}
+    return replace(
+        snapshot, **none, query_has_x=none["query_x"].any(axis=1), thinking_has_x=none["thinking_x"].any(axis=1)
+    )
+
+
+def _features(wanted: Callable[[str], bool]) -> Iterable[Patch]:
+    """Columns of the table that say nothing."""
+    compute = assemble._compute
+
+    def blind(snapshot: Snapshot) -> assemble.Read:
+        read = compute(snapshot)
+        keep = np.array([not wanted(name) for name in read.table.names])
+        return replace(read, table=FeatureTable(read.table.names, read.table.values * keep))
+
+    yield patch.object(assemble, "_compute", blind)
+
+
+def _agreement() -> Iterable[Patch]:
+    """Every rollout has an answer that nobody shares."""
+    groups_of, behaviour_of = assemble.groups_of, assemble.behaviour_of
+
+    def apart(groups: Groups) -> Groups:
+        alone = Partition.of(np.arange(len(groups.query_of)))
+        return replace(groups, answer=alone, own_answer=alone)
+
+    def behaviour(snapshot: Snapshot, groups: Groups) -> Behaviour:
+        made = behaviour_of(snapshot, groups)
+        return replace(made, groups=apart(groups))
+
+    yield patch.object(assemble, "groups_of", lambda snapshot: apart(groups_of(snapshot)))
+    yield patch.object(assemble, "behaviour_of", behaviour)
+
+
+def _skill() -> Iterable[Patch]:
+    """How a rollout is written says nothing about how far to trust it."""
+    fit_skill = assemble.fit_skill
+
+    def unskilled(*arguments: Any) -> Any:
+        return _zeros(fit_skill(*arguments))
+
+    yield patch.object(assemble, "fit_skill", unskilled)
+    for name in ("skill", "read"):
+        method = getattr(SkillModel, name, None)
+        if method is not None:
+            yield patch.object(SkillModel, name, lambda *given, method=method: _zeros(method(*given)))
+
+
+def _zeros(made: Any) -> Any:
+    """An array, or a tuple of them and other things, with every array of rollouts zero."""
+    if isinstance(made, np.ndarray):
+        return np.zeros_like(made)
+    return made._replace(**{k: np.zeros_like(v) for k, v in made._asdict().items() if isinstance(v, np.ndarray)})
+
+
+def _behaviour() -> Iterable[Patch]:
+    """Programs agree where their text does."""
+    behaviour_of = assemble.behaviour_of
+
+    def as_text(snapshot: Snapshot, groups: Groups) -> Behaviour:
+        made = behaviour_of(snapshot, groups)
+        silent = {name: np.zeros(len(groups.query_of)) for name in made.columns}
+        return replace(made, groups=groups, columns=silent)
+
+    yield patch.object(assemble, "behaviour_of", as_text)
+
+
+def _group() -> Iterable[Patch]:
+    """A rollout is seen by itself: no agreement, no siblings, nothing relative to the group."""
+    yield from _agreement()
+    yield from _skill()
+    yield from _features(lambda name: "-group" in name or name.startswith(SIBLINGS) or family_of(name) == "votes")
+    yield patch.object(Gather, "forward", lambda self, members, cell, cells: members.new_zeros(cells, members.shape[1]))
+
+
+def _made(part: str, patches: Callable[[], Iterable[Patch]], **options: Any) -> tuple[str, Callable[[], Predictor]]:
+    return f"without_{part}", partial(Without, f"without_{part}", patches, **options)
+
+
+ABLATIONS: dict[str, Callable[[], Predictor]] = dict(
+    (
+        _made("similarity", _similarity),
+        _made("labels_near", _labels),
+        _made("vectors", tuple, change=_no_vectors),
+        _made("agreement", _agreement),
+        _made("skill", _skill),
+        _made("behaviour", _behaviour),
+        _made("text_evidence", lambda: _features(lambda name: family_of(name) in WRITTEN)),
+        _made("group", _group),
+    )
+)
