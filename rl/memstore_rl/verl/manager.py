@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -32,7 +33,7 @@ from memstore_rl.rewards import Group, Query, Rollout
 from memstore_rl.verl.config import workers_needed
 from memstore_rl.verl.gather import Gate
 from memstore_rl.verl.reply import Extra, reply
-from memstore_rl.verl.rows import is_training, query_of
+from memstore_rl.verl.rows import TRAINING_SPLIT, is_training, query_of
 from memstore_rl.verl.scorers import ANY_NUMBER, memory_actor, open_scorer, own_name, plain
 from memstore_rl.verl.settings import HookSettings, hook_settings, rollouts_in_flight, run_name
 from memstore_rl.verl.stop import stop_training
@@ -105,25 +106,26 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
             MemstoreError: it cannot be scored; under the v1 trainer the training is stopped instead.
         """
         row = data[-1:][0].non_tensor_batch
-        extra_info = row.get("extra_info") or {}
-        training = is_training(extra_info)
-        query = query_of(row.get("raw_prompt"), str(row["data_source"]), row["reward_model"], extra_info)
-        rollout = await self.loop.run_in_executor(None, self._rollout, data)
         try:
-            extra = await self._ask(training, str(row["uid"]), query, rollout)
+            extra = await self._extra(row, data)
         except Exception as error:
             if "session_id" not in row:
                 raise
             import transfer_queue
 
             transfer_queue.init()
-            await stop_training(str(row["uid"]), validate=not training, reason=str(error))
+            validate = (row.get("extra_info") or {}).get("split") not in (None, TRAINING_SPLIT)
+            await stop_training(str(row["uid"]), validate=validate, reason=str(error))
         return {"reward_score": extra["score"], "reward_extra_info": extra}
 
-    async def _ask(self, training: bool, key: str, query: Query, rollout: Rollout) -> Extra:
+    async def _extra(self, row: Mapping[str, Any], data: DataProto) -> Extra:
+        extra_info = row.get("extra_info") or {}
+        query = query_of(row.get("raw_prompt"), str(row["data_source"]), row["reward_model"], extra_info)
+        training = is_training(extra_info)
+        rollout = await self.loop.run_in_executor(None, self._rollout, data)
         try:
             if training:
-                extra: Extra = await self._gate.submit.remote(key, self._wanted, query, rollout)
+                extra: Extra = await self._gate.submit.remote(str(row["uid"]), self._wanted, query, rollout)
             else:
                 extra = await self._gate.validate.remote(query, rollout)
         except ray.exceptions.RayTaskError as error:

@@ -42,7 +42,6 @@ class ServiceScorer:
 
     def __init__(self, settings: HookSettings) -> None:
         assert settings.endpoint is not None
-        self._endpoint = settings.endpoint
         self._mode = settings.mode
         self._waits = settings.when_gone == "wait"
         self._client = AsyncRewardClient(

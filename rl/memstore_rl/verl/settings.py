@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from memstore.errors import InputError
 from memstore_rl.rewards import Mode
 from memstore_rl.shaping import Shaping
+from memstore_rl.verl.config import RAY_CALLS
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,7 +56,7 @@ class HookSettings(BaseModel):
     unscored: Literal["fail", "mean"] = "fail"
     """A rollout that nobody can score ends the training, or gets the mean of its scored siblings, which is no
     advantage. One without such siblings always ends it."""
-    reward_worker_calls: int = Field(default=1000, ge=1)
+    reward_worker_calls: int = Field(default=RAY_CALLS, ge=1)
     """Calls that one of verl's reward workers takes at a time; written by the manager where it could raise it."""
 
     @model_validator(mode="after")

@@ -62,7 +62,7 @@ def rollout(tiny_policy: Path) -> Callable[..., DataProto]:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
 
-    def made(uid: str, response: str, gold: str = "5", split: str = "train") -> DataProto:
+    def made(uid: str, response: str, gold: str = "5", split: str = "train", **more: int) -> DataProto:
         tokens = torch.tensor([[*tokenizer.encode(response), tokenizer.eos_token_id]])
         ones = torch.ones(1, 4, dtype=torch.long)
         mask = torch.ones(1, 4 + tokens.shape[1], dtype=torch.long)
@@ -72,6 +72,7 @@ def rollout(tiny_policy: Path) -> Callable[..., DataProto]:
             "raw_prompt": [{"role": "user", "content": "what is 2 + 3 ?"}],
             "reward_model": {"style": "rule", "ground_truth": gold},
             "extra_info": {"split": split, "index": 0, "domain": "math"},
+            **more,
         }
         tensors = TensorDict({"prompts": ones, "responses": tokens, "attention_mask": mask}, batch_size=1)
         return DataProto(batch=tensors, non_tensor_batch={name: one(value) for name, value in row.items()})
@@ -309,6 +310,25 @@ def test_validation_of_the_v1_trainer_is_ground_truth(
     _, extras, metrics = run_v1(v1, v1_agents, verl_rows / "validation.parquet", tiny_policy, size=4, validate=True)
     assert [extra["source"] for extra in extras] == ["ground_truth"] * 4
     assert "memstore/ground_truth_share" not in metrics
+
+
+def test_the_reward_manager_stops_the_v1_trainer_too(
+    v1: Any, reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]
+) -> None:
+    import transfer_queue as tq
+
+    from memstore_rl.verl.sampler import SyncSampler
+
+    uid = str(uuid4())
+    tq.kv_batch_put(
+        keys=[uid], partition_id="train", tags=[{"is_prompt": True, "status": "running", "global_steps": 1}]
+    )
+    rows = [rollout(uid, "\\boxed{5}", gold="", session_id=n, global_steps=1) for n in range(GROUP)]
+    asked = sent(reward_loop, rows)
+    with pytest.raises(ValueError, match="the training stops: 4 of 4 rollouts of a group have no reward"):
+        SyncSampler("sync", {}, 8, "drop", {}, poll_interval=0.2).sample(1, "train", 1)
+    assert ray.wait(asked, num_returns=1, timeout=0.5)[0] == []  # none came back with a number
+    tq.kv_clear(keys=[uid], partition_id="train")
 
 
 def test_a_scorer_that_is_gone_in_the_middle_of_a_step_stops_the_v1_trainer_with_one_sentence(
