@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -15,14 +16,16 @@ import uvicorn
 
 from memstore.errors import InputError
 from memstore_rl.group import GroupScorer
-from memstore_rl.rewards import Query, Reward
+from memstore_rl.rewards import Group, Query, Reward, Rollout
 from memstore_rl.service.app import make_app
 from memstore_rl.service.client import ServiceGone
 from memstore_rl.service.service import RewardService
 from memstore_rl.verl.batch import compute_score_batch
 from memstore_rl.verl.reply import EXTRA_KEYS, Unscored, numbered, reply
 from memstore_rl.verl.rows import is_training, query_of
+from memstore_rl.verl.scorers import ServiceScorer
 from memstore_rl.verl.settings import hook_settings, parse_settings, rollouts_in_flight, run_name
+from memstore_rl.verl.token import read_token
 
 USER = [{"role": "system", "content": "Think."}, {"role": "user", "content": "what is 2 + 3 ?"}]
 
@@ -103,17 +106,57 @@ def test_what_waits_at_most_is_read_from_the_configuration(verl_config: Callable
     assert run_name(config, hook_settings(config)) == "p/e"
 
 
-@pytest.fixture
-def service() -> Iterator[str]:
+@contextlib.contextmanager
+def serving(port: int = 0) -> Iterator[str]:
     """A reward service that knows ground truth only."""
     with GroupScorer.open(mode="budget") as scorer, contextlib.ExitStack() as held:
-        listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener = held.enter_context(socket.create_server(("127.0.0.1", port)))
         server = uvicorn.Server(uvicorn.Config(make_app(RewardService(scorer, None)), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    with serving() as endpoint:
+        yield endpoint
+
+
+GROUP = Group(Query("what is 2 + 3 ?", domain="math", gold="5"), [Rollout(response="5"), Rollout(response="6")])
+
+
+def scorer_of(endpoint: str, **settings: Any) -> ServiceScorer:
+    return ServiceScorer(parse_settings({"endpoint": endpoint, "mode": "budget", "deadline_s": 0.3, **settings}))
+
+
+def test_a_service_that_is_gone_fails_where_it_is_not_to_be_waited_for() -> None:
+    with pytest.raises(ServiceGone, match="did not answer within 0.3 s"):
+        asyncio.run(scorer_of("http://127.0.0.1:9").score_group(GROUP))
+
+
+def test_a_service_that_is_gone_is_waited_for_where_that_is_set(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+
+    async def run() -> list[Reward]:
+        asked = asyncio.create_task(scorer_of(f"http://127.0.0.1:{port}", when_gone="wait").score_group(GROUP))
+        while "the training waits for it" not in caplog.text:
+            await asyncio.sleep(0.05)
+        with serving(port):
+            return await asked
+
+    assert [reward.value for reward in asyncio.run(run())] == [1.0, 0.0]
+
+
+def test_the_token_comes_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n", encoding="utf-8")
+    assert read_token(str(tmp_path / "token")) == "secret"
+    assert read_token(None) is None
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_token(str(tmp_path / "none"))
 
 
 def as_verl_calls(rows: Path, *, n: int) -> dict[str, Any]:
