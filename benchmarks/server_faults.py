@@ -32,6 +32,7 @@ from synthetic import make
 from memstore.testing.tcp_proxy import TcpProxy
 
 BLOCK_ROWS = 64
+EMBEDDED = "embedded"
 LONGEST_S = 600.0
 PAUSE_S = (0.0, 5.0)
 """How long a server or a connection stays away, beside the time that a server takes to start."""
@@ -173,35 +174,51 @@ def _end(process: Process) -> tuple[int, str]:
     return process.returncode, said.strip()
 
 
-def run(folder: Path, faults: list[str], times: int, queries: int, rng: random.Random) -> bool:
-    """Run the faults of the pair of servers and print the table; whether all went as it must."""
-    file = make(folder, queries).path
-    rows, sentences, well = [], Counter[str](), True
+class Row(NamedTuple):
+    """What became of all the ingests under one fault."""
+
+    fault: str
+    times: int
+    went_on: int
+    finished_by_the_next: int
+    differ: int
+    longest: float | None
+    otherwise: int = 0
+    """Ingests that ended in a way that they must not."""
+
+    def __str__(self) -> str:
+        longest = "" if self.longest is None else f"{self.longest:.0f}"
+        counts = (self.times, self.went_on, self.finished_by_the_next, self.differ, self.otherwise, longest)
+        return f"| {self.fault} | {' | '.join(map(str, counts))} |"
+
+
+def strike_pair(folder: Path, faults: list[str], times: int, queries: int, rng: random.Random) -> list[Row]:
+    """The faults of the pair of servers, and after them the sentences that ingests ended with."""
+    rows, sentences = [], Counter[str]()
     with running(folder) as pair:
-        trial = Trial(pair, file)
+        trial = Trial(pair, make(folder, queries).path)
         print(f"undisturbed: {trial.seconds:.1f} s, {trial.expected}", flush=True)
         for name in faults:
             outcomes = []
             for number in range(1, times + 1):
-                outcome = trial.under(FAULTS[name], rng)
-                outcomes.append(outcome)
-                verdict = f"differs in {', '.join(outcome.differs)}" if outcome.differs else "equal"
-                print(f"{name} {number}: {outcome.seconds:.1f} s, {outcome.ended}, {verdict}", flush=True)
-                if outcome.ended == "one sentence":
-                    sentences[outcome.said] += 1
-                elif outcome.ended == "otherwise":
-                    print(*(said[:WORDS] for said in (outcome.said, outcome.again) if said), sep="\n", flush=True)
+                outcomes.append(trial.under(FAULTS[name], rng))
+                _tell(f"{name} {number}", outcomes[-1])
             ended = Counter(outcome.ended for outcome in outcomes)
+            sentences += Counter(outcome.said for outcome in outcomes if outcome.ended == "one sentence")
+            again = ended["killed"] + ended["one sentence"]
             differ = sum(bool(outcome.differs) for outcome in outcomes)
             longest = max(outcome.seconds for outcome in outcomes)
-            well = well and not differ and not ended["otherwise"]
-            again = ended["killed"] + ended["one sentence"]
-            rows.append(f"| {name} | {times} | {ended['went on']} | {again} | {differ} | {longest:.0f} |")
-    print("| fault | times | went on by itself | finished by the next ingest | memories that differ | longest, s |")
-    print("|---|---|---|---|---|---|", *rows, sep="\n")
+            rows.append(Row(name, times, ended["went on"], again, differ, longest, ended["otherwise"]))
     for sentence, count in sentences.most_common():
         print(f"{count} x {sentence}")
-    return well
+    return rows
+
+
+def _tell(what: str, outcome: Outcome) -> None:
+    verdict = f"differs in {', '.join(outcome.differs)}" if outcome.differs else "equal"
+    print(f"{what}: {outcome.seconds:.1f} s, {outcome.ended}, {verdict}", flush=True)
+    if outcome.ended == "otherwise":
+        print(*(said[:WORDS] for said in (outcome.said, outcome.again) if said), sep="\n", flush=True)
 
 
 def main() -> None:
@@ -209,19 +226,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=25)
     parser.add_argument("--queries", type=int, default=60, help="8 rollouts each")
-    parser.add_argument("--faults", nargs="+", choices=("embedded", *FAULTS), default=["embedded", *FAULTS])
+    parser.add_argument("--faults", nargs="+", choices=(EMBEDDED, *FAULTS), default=[EMBEDDED, *FAULTS])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    rng, well = random.Random(arguments.seed), True
+    rng, times, queries = random.Random(arguments.seed), arguments.times, arguments.queries
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if "embedded" in arguments.faults:
-            (folder / "embedded").mkdir()
-            well = not kill_and_compare(folder / "embedded", arguments.queries, arguments.times, "hash", rng)
-        asked = [name for name in arguments.faults if name != "embedded"]
-        if asked:
-            well = run(folder, asked, arguments.times, arguments.queries, rng) and well
-    sys.exit(not well)
+        if EMBEDDED in arguments.faults:
+            folder = Path(name) / "embedded"
+            folder.mkdir()
+            differ = kill_and_compare(folder, queries, times, "hash", rng)
+            rows.append(Row("kill -9 of the ingest, embedded", times, 0, times, differ, None))
+        if asked := [fault for fault in arguments.faults if fault != EMBEDDED]:
+            rows += strike_pair(Path(name), asked, times, queries, rng)
+    print("| fault | times | went on by itself | finished by the next ingest | differ | ended otherwise | longest, s |")
+    print("|---|---|---|---|---|---|---|", *rows, sep="\n")
+    sys.exit(any(row.differ or row.otherwise for row in rows))
 
 
 if __name__ == "__main__":
