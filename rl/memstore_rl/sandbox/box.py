@@ -56,8 +56,8 @@ class Box:
         Raises:
             SandboxError: that cannot be done here; the message says why and what helps.
         """
-        instructions = program_filter()
         who = identity()
+        instructions = program_filter()
         self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         bpf = memory_file(instructions)
         info, inner_info = os.pipe()

@@ -64,6 +64,8 @@ def identity() -> Identity:
     Raises:
         SandboxError: it cannot, so that the number of processes is limited.
     """
+    if not sys.platform.startswith("linux"):
+        raise SandboxError(f"programs are run on Linux only, with bubblewrap; this is {sys.platform}")
     first_user, users = _root_outside()
     if os.geteuid() != 0 or first_user != 0:
         return Identity(namespace=True, start_as=None, become=0)
@@ -113,8 +115,6 @@ def box_command(who: Identity, control: int, bpf: int, info: int, *, preload: Se
 
 
 def _program() -> str:
-    if not sys.platform.startswith("linux"):
-        raise SandboxError(f"programs are run on Linux only, with bubblewrap; this is {sys.platform}")
     found = shutil.which("bwrap")
     if found is None:
         raise SandboxError(

@@ -61,6 +61,7 @@ class Sandbox:
         Raises:
             SandboxError: no sandbox can be built here; the message says why and what helps.
         """
+        first = _Pair()
         self.limits = limits or Limits()
         self.pairs = pairs or len(os.sched_getaffinity(0))
         self._owner = os.getpid()
@@ -68,7 +69,7 @@ class Sandbox:
         self._free: queue.LifoQueue[_Pair | None] = queue.LifoQueue()
         for _ in range(self.pairs - 1):
             self._free.put(None)
-        self._free.put(_Pair())
+        self._free.put(first)
 
     def __enter__(self) -> Sandbox:
         return self

@@ -151,3 +151,39 @@ def test_the_kernels_buffers_are_few(told: Told) -> None:
                 return len(held)
     """)
     assert int(said) <= 64
+
+
+OUTLIVING = {
+    "a time bomb at its end": "import atexit, time\natexit.register(time.sleep, 1000)\ndef f(x): return 0\n",
+    "a thread that goes on": """
+        import threading
+        def go_on():
+            while True: pass
+        threading.Thread(target=go_on).start()
+        def f(x): return 0
+    """,
+    "a daemon": """
+        import os
+        def f(x):
+            try:
+                if os.fork() == 0:
+                    os.setsid()
+                    while True: pass
+            except PermissionError:
+                return 0
+    """,
+    "an object whose end never comes": """
+        class Endless:
+            def __del__(self):
+                while True: pass
+        kept = Endless()
+        def f(x): return 0
+    """,
+}
+
+
+@pytest.mark.parametrize("attack", OUTLIVING.values(), ids=OUTLIVING.keys())
+def test_what_would_outlive_its_verdict_does_not(judged: Judged, attack: str) -> None:
+    outcome = judged(attack)
+    assert outcome.kind == "failed"
+    assert outcome.seconds < 10
