@@ -4,8 +4,8 @@
 
 FILE is a `.jsonl.gz` of code rollouts (`response` or `answer`, `gold`, `reward`). First all of them, on all cores:
 agreement with `reward`, outcomes by kind, misses by kind. Then so many of the first file's whose reward is 1, one after
-another, with this process and all of the sandbox on one core: in warm boxes, in boxes that are built anew for each, and beside them the
-floor: a bare interpreter started for each program and its tests together, without any sandbox.
+another, with this process and all of the sandbox on one core: in warm boxes, in boxes that are built anew for each,
+and beside them a bare interpreter started for each program and its tests together, without any sandbox.
 """
 
 from __future__ import annotations
