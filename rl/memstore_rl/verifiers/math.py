@@ -94,8 +94,10 @@ def _by_value(gold: str, answer: str) -> Verdict | None:
         return Verdict(None, f"the gold answer {quoted(gold)} cannot be read as mathematics")
     if right.value == given.value:
         return Verdict(1.0)
-    integers = _INTEGER.fullmatch(right.value) and _INTEGER.fullmatch(given.value)
-    if integers or not right.formula or not given.formula:
+    if _INTEGER.fullmatch(right.value) and _INTEGER.fullmatch(given.value):
+        return Verdict(0.0)
+    # Whether a formula can be read at all, only the parser knows: no answer is wrong beside a gold that cannot.
+    if not right.formula or (not given.formula and _NUMBER.fullmatch(right.value)):
         return Verdict(0.0)
     return None
 

@@ -74,6 +74,8 @@ def test_equal(verifier: MathVerifier, gold: str, answer: str) -> None:
         ("x^2", "2x"),
         ("3", "three hundred"),
         ("0", "???"),
+        ("x+1", ""),
+        ("\\sqrt{2}", "I do not know."),
     ],
 )
 def test_different(verifier: MathVerifier, gold: str, answer: str) -> None:
@@ -81,8 +83,9 @@ def test_different(verifier: MathVerifier, gold: str, answer: str) -> None:
 
 
 @pytest.mark.parametrize("gold", ["\\frac{", "$", "###"])
-def test_a_gold_that_cannot_be_read_is_no_verdict(verifier: MathVerifier, gold: str) -> None:
-    verdict = judged(verifier, gold, "x+1")
+@pytest.mark.parametrize("answer", ["x+1", "3", "", "no idea"])
+def test_a_gold_that_cannot_be_read_is_no_verdict(verifier: MathVerifier, gold: str, answer: str) -> None:
+    verdict = judged(verifier, gold, answer)
     assert verdict.reward is None
     assert verdict.reason is not None
     assert "cannot be read" in verdict.reason
