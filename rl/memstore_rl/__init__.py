@@ -1,1 +1,13 @@
-"""Rewards for policy optimisation."""
+"""Rewards for policy optimisation.
+
+rewards.py        what a trainer asks and what it gets back
+group.py          the one core: ground truth where a query is labelled, the reward model elsewhere
+memory_model.py   a reward model and the memory it reads
+shaping.py        from a probability to a reward
+verifiers/        ground truth: an answer held against its gold
+sandbox/          where programs are run
+budget.py         which queries are trained on, and which of those are labelled
+service/          the reward service and its clients
+verl/             training data, hooks, configuration and checks for verl
+trl.py            a reward function for TRL
+"""

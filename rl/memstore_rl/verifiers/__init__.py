@@ -3,6 +3,8 @@
 protocol.py   what a verifier is
 math.py       numbers and formulas, equal as mathematics
 choice.py     multiple choice, by letter or by the option's text
+code.py       programs, run against tests in the sandbox
+processes.py  worker processes with a time limit
 standard.py   which verifier judges which domain
 """
 

@@ -1,5 +1,7 @@
 """Rewards of a memory for verl: a group at once, ground truth where the row has it, the reward model elsewhere.
 
+source.py       queries to train on, from files or a memory
+data.py         Parquet for each mode and label budget, without the gold of unlabelled rows
 settings.py     what the block `memstore` of a verl configuration says
 rows.py         a verl row as `Query` and `Rollout`
 gather.py       the rollouts of a group wait for each other without holding anything
