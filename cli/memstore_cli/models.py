@@ -22,7 +22,7 @@ def models(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
                 (
                     entry.model,
                     "promoted" if entry.promoted else "newest" if entry.in_use else "",
-                    entry.created_at,
+                    entry.created_at[:16].replace("T", " "),
                     entry.snapshot,
                     entry.metrics.get("auc"),
                     entry.metrics.get("accuracy"),

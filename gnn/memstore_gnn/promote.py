@@ -101,12 +101,7 @@ class Promotion:
                 f"{self.current}, too few to tell the models apart"
             )
         said = {BETTER: "is better than", EQUAL: "is no worse than", WORSE: "is worse than"}[self.verdict]
-        figures = ", ".join(
-            f"{one.metric} {one.candidate:.3f} against {one.current:.3f}"
-            for one in self.comparison
-            if one.candidate is not None and one.current is not None
-        )
-        return f"{self.candidate} {said} {self.current} on {self.fresh_queries} fresh queries ({figures})"
+        return f"{self.candidate} {said} {self.current} on {self.fresh_queries} fresh queries"
 
 
 def promote_model(

@@ -1,0 +1,149 @@
+"""Explain a score, promote a model, abstain and notice drift, as the command does it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def trained(memory: Path, tmp_path_factory: pytest.TempPathFactory, process: Callable[..., Any]) -> Path:
+    """A copy of the memory of sums with two models, of half of the labels and of all but the report's."""
+    folder = Path(shutil.copytree(memory, tmp_path_factory.mktemp("trained") / "memory"))
+    for words in (("--budget", "0.5"), ("--seed", "1")):
+        done = process("train", *words, "--epochs", "2", "--memory", folder, "--json")
+        assert done.code == 0, done.err
+    return folder
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_explain_prints_what_it_promises(trained: Path, command: Callable[..., Any]) -> None:
+    words = ("explain", "sum-38", "--sample", 2, "--memory", trained)
+    document = command(*words, "--json").document
+    keys = {"rollout", "query", "question", "dataset", "policy", "run", "step", "sample_index", "answer", "votes"}
+    keys |= {"group", "model", "probability", "reward", "source", "influences", "written"}
+    assert set(document) == keys
+    assert (document["sample_index"], document["group"], document["written"]) == (2, 4, None)
+    first = document["influences"][0]
+    assert set(first) == {"kind", "id", "text", "label", "similarity", "taken", "without", "effect"}
+    assert first["effect"] == pytest.approx(document["probability"] - first["without"])
+    table = command(*words, "--limit", 3).out
+    assert document["rollout"] in table
+    assert f"{first['effect']:+.4f}" in table
+    assert f"and {len(document['influences']) - 3} more; --limit shows them" in table
+    assert command("explain", document["rollout"][:14], "--memory", trained, "--json").document == document
+
+
+def test_what_explain_writes_is_found_by_cypher(trained: Path, command: Callable[..., Any]) -> None:
+    words = ("explain", "sum-39", "--sample", 0, "--write", "--memory", trained)
+    document = command(*words, "--json").document
+    asked = ("cypher", "--query", "influences", "--param", f"rollout={document['rollout']}", "--param", "limit=99")
+    rows = command(*asked, "--memory", trained, "--json").document
+    assert document["written"] == len(rows) > 0
+    effects = {one["id"]: one["effect"] for one in document["influences"]}
+    assert all(row["weight"] == pytest.approx(effects[row["id"]]) for row in rows)
+    assert {row["model"] for row in rows} == {document["model"]}
+    assert [abs(row["weight"]) for row in rows] == sorted((abs(row["weight"]) for row in rows), reverse=True)
+    assert "INFLUENCED_BY written" in command(*words).out
+    assert command(*asked, "--memory", trained, "--json").document == rows
+
+
+def test_explain_says_what_is_spelt_alike(trained: Path, command: Callable[..., Any]) -> None:
+    done = command("explain", "sum-83", "--memory", trained)
+    assert (done.code, done.out) == (1, "")
+    assert "did you mean sum-" in done.err
+    several = command("explain", "sum-38", "--memory", trained)
+    assert several.code == 1
+    assert "4 rollouts are called 'sum-38'" in several.err
+
+
+def test_promote_reports_and_says_what_is_in_use(trained: Path, command: Callable[..., Any]) -> None:
+    newest, older = command("models", "--memory", trained, "--json").document
+    assert [newest["in_use"], older["in_use"], newest["promoted"], newest["here"]] == [True, False, False, True]
+    refused = command("promote", older["model"], "--least", 99, "--memory", trained)
+    assert refused.code == 1
+    assert refused.err.startswith("error: ")
+    assert "too few to tell the models apart, and is not promoted" in refused.err.splitlines()[-1]
+    report = command("promote", older["model"], "--force", "--memory", trained, "--json").document
+    assert {"candidate", "current", "fresh_queries", "fresh_rollouts", "after_training"} <= set(report)
+    assert {"comparison", "verdict", "promoted"} <= set(report)
+    assert (report["candidate"], report["current"], report["promoted"]) == (older["model"], newest["model"], True)
+    table = command("models", "--memory", trained).out
+    assert "promoted" in next(line for line in table.splitlines() if older["model"] in line)
+    assert command("score", "--memory", trained, "--json").document["model"] == older["model"]
+    again = command("promote", "--force", "--memory", trained)
+    assert f"{newest['model']} is in use now" in again.out
+
+
+def test_models_says_whose_files_are_elsewhere(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
+    newest = command("models", "--memory", trained, "--json").document[0]
+    folder = trained / newest["path"]
+    shutil.move(folder, tmp_path / "elsewhere")
+    try:
+        assert command("models", "--memory", trained, "--json").document[0]["here"] is False
+        assert f"the files of {newest['model']} are not here; copy" in command("models", "--memory", trained).out
+        refused = command("score", "--model", newest["model"], "--memory", trained)
+        assert refused.code == 1
+        assert "its files are not here" in refused.err
+    finally:
+        shutil.move(tmp_path / "elsewhere", folder)
+
+
+def test_abstention_withholds_or_shrinks_in_the_lines(
+    trained: Path, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    file, out = tmp_path / "new.jsonl", tmp_path / "scores.jsonl"
+    rows = [
+        {"query": f"Tom has {n} pears and picks 9 more. How many?", "dataset": "sums", "policy": "small", "answer": a}
+        | {"thinking": f"{n} + 9 = {a}.", "sample_index": sample, "run": "new"}
+        for n in range(20, 24)
+        for sample, a in enumerate((str(n + 9), str(n + 8)))
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("score", file, "--memory", trained, "--output", out, "--band", 0.5)
+    withheld = command(*words, "--abstain", "withhold", "--json").document
+    assert (withheld["abstained"], withheld["band"]) == (8, 0.5)
+    assert all(line["reward"] is None and line["source"] == "abstained" for line in lines(out))
+    assert all(0 < line["probability"] < 1 for line in lines(out))
+    assert "not sure of 8: their probability is within 0.500 of 0.5" in command(*words, "--abstain", "shrink").out
+    shrunk = lines(out)
+    assert {line["source"] for line in shrunk} == {"shrunk"}
+    for pair in zip(shrunk[::2], shrunk[1::2], strict=True):
+        assert pair[0]["reward"] == pytest.approx((pair[0]["probability"] + pair[1]["probability"]) / 2)
+        assert pair[0]["reward"] == pair[1]["reward"]
+
+
+def test_abstention_needs_lines_and_a_mode(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
+    without = command("score", "--abstain", "shrink", "--memory", trained)
+    assert (without.code, without.out) == (2, "")
+    assert "--output" in without.err
+    aimless = command("score", "--risk", 0.2, "--output", tmp_path / "s.jsonl", "--memory", trained)
+    assert aimless.code == 2
+    assert "--abstain withhold" in aimless.err
+
+
+def test_drift_is_one_warning_and_in_the_document(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [
+        {"query": f"Write a poem on the number {n}, in several verses.", "dataset": "poems", "policy": "small"}
+        | {"thinking": "Roses are red. " * 60, "answer": "", "sample_index": 0, "run": "poems"}
+        for n in range(12)
+    ]
+    file = tmp_path / "poems.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = command("score", file, "--memory", trained, "--json")
+    assert done.document["drift"]["drifted"] is True
+    (found,) = done.document["drift"]["datasets"]
+    assert (found["dataset"], found["queries"], found["against"]) == ("poems", 12, "")
+    (warning,) = [line for line in done.err.splitlines() if line.startswith("warning: ")]
+    assert "the 12 queries of 'poems' are not like the" in warning
+    assert "label some of them and train again" in warning
+    inside = command("score", "--memory", trained, "--json")
+    assert inside.document["drift"]["datasets"][0]["dataset"] == "sums"
