@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from memstore.errors import EmbedderError, LocationError, StoreError
+from memstore.ingest import IngestOptions
+from memstore.links import LinkSettings
 from memstore.location import ServerLocation
 from memstore.memory import Memory
 from memstore.reach import list_memories
@@ -61,6 +63,15 @@ def test_the_same_files_make_the_same_memory_in_a_folder_and_on_servers() -> Non
         assert again.ingest([file]).unchanged == len(rows())
         assert again.graph.backend == "neo4j"
         assert again.vectors.backend == "milvus"
+
+
+def test_the_server_does_the_searching_and_its_recall_is_told() -> None:
+    with opened("one", create=True) as served:
+        served.ingest([write("a.jsonl", rows())], IngestOptions(link=False))
+        summary = served.link(LinkSettings(k=2, floor=-0.5))
+        assert summary.recall == {"query": 1.0, "thinking": 1.0}
+        assert served.link().recall == {}  # nothing was left to search for
+        assert served.verify().ok
 
 
 def test_no_memory_is_made_by_looking_for_one() -> None:
