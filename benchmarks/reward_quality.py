@@ -9,7 +9,8 @@ budget and seed that was measured: a run that was broken off goes on where it st
 anew, `--table` only prints. A process keeps to one thread; `--jobs 2` measures two sets at a time.
 
 `shrunken_prior` has a prior from the other sets, never from one that shares a query key or a query text with the set
-it is used on. `--ablations` measures our model without each of its parts, see `ablations.py`.
+it is used on. `--ablations` measures our model without each of its parts, see `ablations.py`, and with and without
+neighbours on the half of the queries that is closest to a labelled one and on the other half.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +37,7 @@ from memstore.snapshot import Snapshot
 from memstore.types import FloatMatrix
 from memstore_gnn.evaluate import EvaluationRow, Prediction, evaluate, rewards_of, summary
 from memstore_gnn.features.assemble import label_free
+from memstore_gnn.metrics import measure
 from memstore_gnn.predictors.attention import Attention
 from memstore_gnn.predictors.constant import Constant
 from memstore_gnn.predictors.knn import NearestNeighbours
@@ -45,6 +48,7 @@ from memstore_gnn.predictors.prior import LabelledSet, SharedPrior, train_prior
 from memstore_gnn.predictors.protocol import Predictor
 from memstore_gnn.predictors.shrunken import Shrunken
 from memstore_gnn.predictors.vote_share import VoteShare
+from memstore_gnn.splits import label_budget
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ablations import ABLATIONS
@@ -54,6 +58,10 @@ PREDICTORS = (
     "constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "paper", "shrunken", "attention",
 )  # fmt: skip
 ON_DEMAND = ("paper_reversed", "shrunken_prior")
+
+WITH_AND_WITHOUT = ("attention", "without_similarity")
+"""Predictors whose figures are also given by how close a query is to a labelled one."""
+CLOSE, FAR = " (close to a label)", " (far from labels)"
 
 
 class Set(NamedTuple):
@@ -160,15 +168,32 @@ def measure_set(plan: Plan, path: Path) -> str:
     target = read_set(path, plan.queries, plan.work)
 
     def keep(made: Prediction) -> None:
-        row = json.dumps({**vars(made.row), "dataset": name})
+        rows = [replace(made.row, dataset=name)]
+        if made.row.predictor in WITH_AND_WITHOUT:
+            rows += by_closeness(name, target.snapshot, made)
         with plan.cells.open("a", encoding="utf-8") as cells:
-            cells.write(row + "\n")
+            cells.write("".join(json.dumps(vars(row)) + "\n" for row in rows))
         figures = f"auc {made.row.auc:.3f}, soft {made.row.advantage_soft:.3f}"
         print(f"{name} {made.row.predictor} {made.row.budget:.2f} {made.row.seed}: {figures}", file=sys.stderr)
 
     chosen = [predictor_named(p, target, plan) for p in plan.predictors if any(p == cell[0] for cell in wanted)]
     evaluate(target.snapshot, chosen, plan.budgets, plan.seeds, keep=keep, skip=lambda *cell: cell not in wanted)
     return name
+
+
+def by_closeness(name: str, snapshot: Snapshot, made: Prediction) -> list[EvaluationRow]:
+    """The row again for the half of its queries closest to a labelled one, and for the other half."""
+    labelled = label_budget(snapshot, made.row.budget, made.row.seed).labelled
+    if not labelled.any():
+        return []
+    closest = (snapshot.query_x[made.query] @ snapshot.query_x[labelled].T).max(axis=1)
+    close = closest >= np.median(closest)
+    rows = []
+    for half, which in ((CLOSE, close), (FAR, ~close)):
+        metrics = measure(made.probability[which], made.reward[which], made.query[which])
+        size = {"queries": len(np.unique(made.query[which])), "rollouts": int(which.sum())}
+        rows.append(replace(made.row, dataset=name + half, **size, **metrics._asdict()))
+    return rows
 
 
 def print_table(rows: Sequence[EvaluationRow]) -> None:
@@ -183,7 +208,7 @@ def print_table(rows: Sequence[EvaluationRow]) -> None:
             figures = " | ".join(_figure(cell.mean, cell.error) for cell in shown)
             print(f"| {dataset} | {budget:.0%} | {predictor} | {figures} | {shown[0].seeds} |")
     for budget in sorted({r.budget for r in rows}):
-        sets = {d for d, b in places if b == budget}
+        sets = {d for d, b in places if b == budget and not d.endswith((CLOSE, FAR))}
         for predictor in _in_order(r.predictor for r in rows if r.budget == budget):
             if all((d, predictor, budget, "auc") in cells for d in sets):
                 means = [np.nanmean([cells[d, predictor, budget, m].mean for d in sets]) for m in SHOWN]
@@ -247,7 +272,8 @@ def main() -> None:
             else:
                 with ProcessPoolExecutor(options.jobs) as pool:
                     list(pool.map(partial(measure_set, plan), paths))
-        names = {set_name(path) for path in paths}
+        halves = ("", CLOSE, FAR) if options.ablations else ("",)
+        names = {set_name(path) + half for path in paths for half in halves}
         rows = [r for r in known_rows(plan) if r.dataset in names and r.predictor in plan.predictors]
         rows = [r for r in rows if r.budget in plan.budgets and r.seed in plan.seeds]
     print_table(rows)
