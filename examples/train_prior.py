@@ -81,7 +81,7 @@ def left_out(one: Set, sets: Sequence[Set]) -> dict[str, Any]:
     others = [other for other in sets if not other.shared & one.shared]
     both = votes(one.learned.free)
     row: dict[str, Any] = {
-        "vote_share": figures(one, both[:, 0]),
+        "votes": figures(one, both[:, 0]),
         "skilled_votes": figures(one, both[:, 1]),
         "learned_from": [other.name for other in others],
     }
@@ -102,7 +102,8 @@ def card_of(sets: Sequence[Set], queries: int) -> dict[str, Any]:
         "data": data,
         "queries_of_a_set_at_most": queries,
         "left_out": {one.name: left_out(one, sets) for one in sets},
-        "left_out_means": "No label of the set is seen, and no set that shares a query key or text is learned from.",
+        "left_out_means": "No label of the set is seen, and no set that shares a query key or text is learned from. "
+        "Votes are those of equal answers, in code of programs that do the same.",
     }
 
 
@@ -119,7 +120,7 @@ def main() -> None:
     train_prior([one.learned for one in sets], card).save(options.output)
     print(f"{options.output}: {options.output.stat().st_size:,} bytes, from {len(sets)} sets")
     for name, row in card["left_out"].items():
-        print(name, {kind: row[kind] for kind in ("vote_share", "skilled_votes", "prior") if kind in row})
+        print(name, {kind: row[kind] for kind in ("votes", "skilled_votes", "prior") if kind in row})
 
 
 if __name__ == "__main__":

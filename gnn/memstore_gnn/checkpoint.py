@@ -28,6 +28,7 @@ from torch import Tensor
 from memstore.errors import ModelError
 from memstore_gnn.calibrate import Calibration
 from memstore_gnn.features.skill import SkillModel
+from memstore_gnn.features.styles import StyleModel
 from memstore_gnn.model.base import Base
 from memstore_gnn.model.inputs import Projection
 from memstore_gnn.model.network import RewardNetwork
@@ -37,7 +38,7 @@ from memstore_gnn.origin import Origin, origin_bytes, read_origin
 from memstore_gnn.predictors.design import Scale
 
 FORMAT = "memstore-reward-model"
-VERSION = 2
+VERSION = 3
 WEIGHTS, ORIGIN, DESCRIPTION = "model.safetensors", "origin.safetensors", "model.json"
 
 
@@ -136,6 +137,10 @@ def _tensors(model: RewardModel) -> dict[str, Tensor]:
         "near.deviation": model.base.near.deviation,
         "skill.edges": model.base.skill.edges,
         "skill.weights": model.base.skill.weights,
+        "style.project": model.base.skill.style.project,
+        "style.scores": model.base.skill.style.scores,
+        "style.gram": model.base.skill.style.gram,
+        "style.votes": model.base.skill.style.votes,
         "projection.mean": model.projection.mean,
         "projection.basis": model.projection.basis,
     }
@@ -166,7 +171,8 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
 
 def _base(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Base:
     array = {name: tensor.numpy() for name, tensor in tensors.items()}
-    skill = SkillModel(tuple(described["skill_features"]), array["skill.edges"], array["skill.weights"])
+    style = StyleModel(*(array["style." + name] for name in ("project", "scores", "gram", "votes")))
+    skill = SkillModel(tuple(described["skill_features"]), array["skill.edges"], array["skill.weights"], style)
     scale = Scale(tuple(described["features"]), array["base.mean"], array["base.deviation"])
     near = Scale(tuple(described["near_features"]), array["near.mean"], array["near.deviation"])
     return Base(skill, scale, near, tuple(described["places"]), array["base.weights"])

@@ -13,6 +13,7 @@ import weakref
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memstore.snapshot import Snapshot
 from memstore.types import IntVector
@@ -49,11 +50,15 @@ class LabelFree:
         groups: as `Read.groups`.
         table: `Read.table` and skill, float32 [T, about 170].
         skill: what the skill was read by; reads that of a new group, too.
+        hands: float64 [T, K], whose hand each rollout is, see `features.styles`.
+        fold: int64 [T], the fold of the rollout's query.
     """
 
     groups: Groups
     table: FeatureTable
     skill: SkillModel
+    hands: NDArray[np.float64]
+    fold: IntVector
 
 
 _read: dict[int, tuple[weakref.ref[Snapshot], Read]] = {}
@@ -66,8 +71,10 @@ def label_free(snapshot: Snapshot) -> LabelFree:
     if known is not None and known[0]() is snapshot:
         return known[1]
     read = read_groups(snapshot)
-    fitted = fit_skill(texts_of(snapshot), read.table, read.groups, folds_of(snapshot)[read.groups.query_of])
-    made = LabelFree(read.groups, read.table.concat(skill_table(read.groups, fitted.skill)), fitted.model)
+    fold = folds_of(snapshot)[read.groups.query_of]
+    fitted = fit_skill(texts_of(snapshot), read.table, read.groups, fold)
+    table = read.table.concat(skill_table(read.groups, fitted.skill))
+    made = LabelFree(read.groups, table, fitted.model, fitted.hands, fold)
     key = id(snapshot)
     _made[key] = (weakref.ref(snapshot, lambda _: _made.pop(key, None)), made)
     return made
@@ -80,8 +87,10 @@ def with_skill(snapshot: Snapshot, skill: SkillModel, read: Read | None = None) 
         read: `read_groups(snapshot)`, where it is at hand.
     """
     read = read_groups(snapshot) if read is None else read
-    raw = skill.skill(texts_of(snapshot), read.table, folds_of(snapshot)[read.groups.query_of])
-    return LabelFree(read.groups, read.table.concat(skill_table(read.groups, raw)), skill)
+    fold = folds_of(snapshot)[read.groups.query_of]
+    hand = skill.read(texts_of(snapshot), read.table, read.groups, fold)
+    table = read.table.concat(skill_table(read.groups, hand.skill))
+    return LabelFree(read.groups, table, skill, hand.hands, fold)
 
 
 def read_groups(snapshot: Snapshot) -> Read:

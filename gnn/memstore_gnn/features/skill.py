@@ -28,6 +28,7 @@ from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.features.groups import Groups, share_logit
 from memstore_gnn.features.outline import answer_texts
+from memstore_gnn.features.styles import STRENGTH, StyleModel, fit_style
 from memstore_gnn.features.table import FeatureTable
 from memstore_gnn.features.words import BLOCK, Words
 
@@ -53,6 +54,8 @@ INPUTS = (
     "negative", "log_nodes", "returns", "loops", "branches", "comment_share", "empty_body", "parses", "failed_any",
     "passed", "raises",
 )  # fmt: skip
+HAND_VOTES = "hand_votes"
+"""The feature of `hand_table`."""
 _words = Words(BUCKETS)
 
 
@@ -64,20 +67,24 @@ class SkillModel:
         names: the numbers that are cut into bins, [C].
         edges: float32 [C, BINS - 1], ascending.
         weights: float32 [FOLDS, BUCKETS + C x BINS], fitted without each fold.
+        style: recognises hands, see `features.styles`.
     """
 
     names: tuple[str, ...]
     edges: NDArray[np.float32]
     weights: NDArray[np.float32]
+    style: StyleModel
 
-    def skill(self, texts: Sequence[str], numbers: FeatureTable, fold: IntVector) -> FloatVector:
-        """Raw skill float64 [T]. `fold` is the model that each row takes: that of its query (`folds_of`)."""
-        numbers, out = numbers.select(self.names), np.zeros(len(texts))
+    def read(self, texts: Sequence[str], numbers: FeatureTable, groups: Groups, fold: IntVector) -> Hand:
+        """Of each rollout. `fold` is the model that each row takes: that of its query (`folds_of`)."""
+        numbers, skill = numbers.select(self.names), np.zeros(len(texts))
+        along = np.zeros((len(texts), self.style.project.shape[1]))
         for start in range(0, len(texts), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(texts)))
-            own = texts[start : start + BLOCK]
-            out[rows] = _apply(self.weights, _inputs(own, numbers.rows(rows), self.edges), fold[rows])
-        return out
+            inputs = _inputs(texts[start : start + BLOCK], numbers.rows(rows), self.edges)
+            skill[rows] = _apply(self.weights, inputs, fold[rows])
+            along[rows] = self.style.along(inputs, BUCKETS)
+        return Hand(skill, self.style.read(along, groups, fold))
 
 
 def skill_inputs(names: Sequence[str]) -> list[str]:
@@ -122,11 +129,19 @@ def folds_of(snapshot: Snapshot) -> IntVector:
     return np.array([int.from_bytes(digest, "big") % FOLDS for digest in digests], np.int64)
 
 
+class Hand(NamedTuple):
+    """How rollouts are written: raw skill float64 [T], and whose hand it is, float64 [T, K]."""
+
+    skill: FloatVector
+    hands: NDArray[np.float64]
+
+
 class FittedSkill(NamedTuple):
-    """A model, and the raw skill float64 [T] of the rollouts it was fitted to, each without its own query's fold."""
+    """A model, and what it says of the rollouts it was fitted to, each without its own query's fold."""
 
     model: SkillModel
     skill: FloatVector
+    hands: NDArray[np.float64]
 
 
 def fit_skill(texts: Sequence[str], numbers: FeatureTable, groups: Groups, fold: IntVector) -> FittedSkill:
@@ -152,7 +167,10 @@ def fit_skill(texts: Sequence[str], numbers: FeatureTable, groups: Groups, fold:
             weights[model] = _fit(inputs[rows], (target - groups.query.mean(target))[rows])
     skill = _apply(weights, inputs, fold)
     trust = reliability(groups, skill)
-    return FittedSkill(SkillModel(numbers.names, edges, weights * np.float32(trust)), skill * trust)
+    others = weighted_votes(groups, np.zeros(len(skill)))[1]
+    style = fit_style(inputs, BUCKETS, groups, fold, FOLDS, others - groups.query.mean(others))
+    fitted = SkillModel(numbers.names, edges, weights * np.float32(trust), style.model)
+    return FittedSkill(fitted, skill * trust, style.hands)
 
 
 def reliability(groups: Groups, skill: FloatVector) -> float:
@@ -208,6 +226,13 @@ def skill_table(groups: Groups, skill: FloatVector) -> FeatureTable:
         },
         len(skill),
     )
+
+
+def hand_table(groups: Groups, worth: FloatVector) -> FeatureTable:
+    """How far the votes, weighed by what each one's hand is worth (float64 [T]), are from plain ones, as log odds."""
+    share, size = weighted_votes(groups, STRENGTH * worth)[0], groups.query.size
+    moved = groups.answer.mean(share_logit(share, size) - share_logit(groups.share, size))
+    return FeatureTable.from_columns({HAND_VOTES: moved}, len(worth))
 
 
 def skill_features(snapshot: Snapshot, groups: Groups, numbers: FeatureTable) -> FeatureTable:

@@ -1,15 +1,16 @@
 """The base: a regression on everything that is known of a group, shrunk to what the votes say by themselves.
 
 Without a label the prediction is the log odds of the skilled votes (moved by the prior of other sets if there is
-one). Labels move the coefficients away from that as far as held-out queries bear it out, on three levels: what all
-rollouts share, then each domain, then each dataset, every one shrunk to the level above. Several strengths are
-cross-validated over queries and their coefficients averaged with weights exp(-loss). With few labelled queries weak
-shrinkage is not even tried: a cross-validation over eight queries can say anything.
+one); with labels, votes are also weighed by whose hand they are (`features.styles`). Labels move the coefficients
+away from that as far as held-out queries bear it out, on three levels: what all rollouts share, then each domain,
+then each dataset, every one shrunk to the level above. Several strengths are cross-validated over queries and their
+coefficients averaged with weights exp(-loss). With few labelled queries weak shrinkage is not even tried: a
+cross-validation over eight queries can say anything.
 
 A small loss is not a good order inside a group. So each level ends with one more choice: how far to go from the
-plain votes to the skilled ones and on to the regression, or to stay with the level above, by AUC and advantage on
-the held-out queries. What is taken has to beat the votes by more than its standard error (a jackknife over queries):
-the choice is by gain less standard error, and where nothing is surely better than the votes, the votes it is.
+plain votes to the weighed ones and on to the regression, or to stay with the level above, by AUC and advantage on
+the held-out queries. Few queries measure that badly, so a gain over the votes is drawn to what such a step usually
+gives, as far as it is unsure; where the votes are likely to be best, the votes it is.
 
 Invariant: everything in a `Base` is frozen, and a logit is a function of the rollout's own group and of the labels
 near it.
@@ -24,12 +25,12 @@ from typing import NamedTuple
 import numpy as np
 
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.calibrate import Calibration, sure_gains
+from memstore_gnn.calibrate import Calibration, expected_gains
 from memstore_gnn.features.assemble import LabelFree
 from memstore_gnn.features.groups import Groups
-from memstore_gnn.features.skill import SkillModel
+from memstore_gnn.features.skill import HAND_VOTES, SkillModel
 from memstore_gnn.features.table import FeatureTable
-from memstore_gnn.predictors.design import SKILLED, Matrix, Scale, penalties, query_weights, votes
+from memstore_gnn.predictors.design import LEAST_DEVIATION, SKILLED, Matrix, Scale, penalties, query_weights, votes
 from memstore_gnn.predictors.newton import FIXED, log_loss, solve
 from memstore_gnn.predictors.prior import SharedPrior
 
@@ -43,8 +44,12 @@ FOLDS = 5
 FEWEST_QUERIES = 5
 """A domain or dataset with fewer labelled queries is read as the level above."""
 STEPS = (2.0, 1.75, 1.5, 1.25, 1.0, 0.5, 0.0)
-"""How far from the plain votes (0) to the skilled ones (1) and on to the regression (2)."""
-
+"""How far from the plain votes (0) to the weighed ones (1) and on to the regression (2)."""
+HANDED = 0.5
+"""Share of `HAND_VOTES` that the regression is shrunk to. All of it pays where policies differ much and their writing
+tells, and costs a little where not."""
+HAND_PENALTY = 0.1
+"""Beside 1 of other features: how much of it there should be is soon learned."""
 INTERCEPT = 2
 """Its column among the weights."""
 
@@ -130,20 +135,33 @@ def fit_base(
     rows = np.flatnonzero(np.isfinite(reward))
     if not len(rows):
         return FittedBase(Base(free.skill, scale, near_scale, ("",), centre[None]), np.zeros(0))
-    penalty = np.concatenate([[FIXED, FIXED, INTERCEPT_SHRINKAGE], penalties(scale.names), penalties(near.names)])
+    near_penalties = np.where(np.array(near.names) == HAND_VOTES, HAND_PENALTY, penalties(near.names))
+    penalty = np.concatenate([[FIXED, FIXED, INTERCEPT_SHRINKAGE], penalties(scale.names), near_penalties])
     data = _labelled(inputs(scale, near_scale, free, near), free.groups, reward, rows, seed)
+    centre = centre + HANDED * _hand_votes(near_scale, len(centre))
     root = _Level(centre, np.tile(centre, (FOLDS, 1)))
     levels = {"": _fit(data, root, penalty, keep=False)}
-    chosen = {"": _as_far_as_it_helps(data, levels[""], root)}
+    chosen = {"": _as_far_as_it_helps(data, _ways(root, levels[""]), root)}
     held_out = chosen[""].held_out(data)
     for place, inside in _own_places([places[row] for row in rows.tolist()], data.query):
         own = data.rows(inside)
         above = place.partition("/")[0] if place.partition("/")[0] in levels else ""
         levels[place] = _fit(own, levels[above], penalty, keep=True)
-        chosen[place] = _as_far_as_it_helps(own, levels[place], root, chosen[above])
+        ways = [*_ways(root, levels[place]), chosen[above]]
+        chosen[place] = _as_far_as_it_helps(own, ways, chosen[above])
         held_out[inside] = chosen[place].held_out(own)
     weights = np.stack([level.all for level in chosen.values()])
     return FittedBase(Base(free.skill, scale, near_scale, tuple(chosen), weights), held_out)
+
+
+def _hand_votes(near: Scale, width: int) -> FloatVector:
+    """Coefficients that add the feature `HAND_VOTES` as it is, float64 [width]; zero where there are no hands."""
+    weights = np.zeros(width)
+    at = near.names.index(HAND_VOTES)
+    if near.mean[at] or near.deviation[at] > LEAST_DEVIATION:
+        weights[INTERCEPT] = near.mean[at]
+        weights[width - len(near.names) + at] = near.deviation[at]
+    return weights
 
 
 class _Labelled(NamedTuple):
@@ -196,23 +214,19 @@ def _fit(data: _Labelled, above: _Level, penalty: FloatVector, keep: bool) -> _L
     return _mean(tried, share / share.sum())
 
 
-def _as_far_as_it_helps(data: _Labelled, level: _Level, skilled: _Level, above: _Level | None = None) -> _Level:
-    """The step from plain votes to `level`, or the choice of the level above, that is surely worth most.
-
-    The farther one of equals; where the labels cannot tell, what would be there without them.
-    """
-    plain = np.zeros_like(skilled.all)
+def _ways(root: _Level, level: _Level) -> list[_Level]:
+    """From the regression over what it is shrunk to, the weighed votes, to the plain ones."""
+    plain = np.zeros_like(root.all)
     plain[0] = 1.0
     votes_alone = _Level(plain, np.tile(plain, (FOLDS, 1)))
-    tried = [
-        _mean([votes_alone, skilled, level], np.array([max(1 - s, 0), 1 - abs(1 - s), max(s - 1, 0)])) for s in STEPS
-    ]
-    tried += [] if above is None else [above]
-    opinions = [candidate.held_out(data) for candidate in tried]
-    gain = sure_gains(opinions, votes_alone.held_out(data), data.label, data.query)
-    if not np.isfinite(gain).any():
-        return skilled if above is None else above
-    return tried[int(np.nanargmax(gain))]
+    return [_mean([votes_alone, root, level], np.array([max(1 - s, 0), 1 - abs(1 - s), max(s - 1, 0)])) for s in STEPS]
+
+
+def _as_far_as_it_helps(data: _Labelled, ways: Sequence[_Level], default: _Level) -> _Level:
+    """The way that is likely to be worth most; the first of equals, `default` where the labels cannot tell."""
+    votes_alone = data.x[:, 0]
+    gain = expected_gains([way.held_out(data) for way in ways], votes_alone, data.label, data.query)
+    return ways[int(np.nanargmax(gain))] if np.isfinite(gain).any() else default
 
 
 def _mean(levels: Sequence[_Level], share: FloatVector) -> _Level:

@@ -19,7 +19,7 @@ from memstore.errors import ModelError
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
 from memstore_gnn.features.assemble import LabelFree, already_read, read_groups, with_skill
-from memstore_gnn.features.groups import Groups, query_of_thinkings
+from memstore_gnn.features.groups import Groups, Partition, query_of_thinkings
 from memstore_gnn.features.labels import (
     NEIGHBOURS,
     LabelsNear,
@@ -29,7 +29,7 @@ from memstore_gnn.features.labels import (
     rows_of,
 )
 from memstore_gnn.features.nearest import Labelled, Nearest, nearest_labelled
-from memstore_gnn.features.skill import SkillModel
+from memstore_gnn.features.skill import SkillModel, hand_table
 from memstore_gnn.features.table import FeatureTable
 from memstore_gnn.loader import subgraph
 from memstore_gnn.model.network import GroupTensors, Neighbours
@@ -49,6 +49,7 @@ class LabelledPart:
         reward: float64 [T], NaN for a rollout without a label.
         free: its label-free features.
         queries, thinkings: the labelled nodes that have a vector.
+        hands: float64 [folds, K], what the votes of each hand are worth, see `features.styles`.
     """
 
     snapshot: Snapshot
@@ -56,6 +57,7 @@ class LabelledPart:
     free: LabelFree
     queries: Labelled
     thinkings: Labelled
+    hands: NDArray[np.float64]
 
     @property
     def groups(self) -> Groups:
@@ -88,9 +90,15 @@ def labelled_part(snapshot: Snapshot, reward: FloatVector, skill: SkillModel) ->
     whole, rows = already_read(snapshot), np.flatnonzero(keep[query])
     free = with_skill(part, skill, read_groups(part) if whole is None else whole.take(rows))
     inside = reward[rows]
-    return LabelledPart(
-        part, inside, free, labelled_queries(part, inside, free.groups), labelled_thinkings(part, inside, free.groups)
-    )
+    queries, thinkings = (find(part, inside, free.groups) for find in (labelled_queries, labelled_thinkings))
+    return LabelledPart(part, inside, free, queries, thinkings, _worth_of_hands(free, inside))
+
+
+def _worth_of_hands(free: LabelFree, reward: FloatVector) -> NDArray[np.float64]:
+    """By labels less the mean of their query's, float64 [folds, K]."""
+    rows = np.flatnonzero(np.isfinite(reward))
+    target = reward[rows] - Partition.of(free.groups.query_of[rows]).mean(reward[rows])
+    return free.skill.style.worth(free.hands[rows], target, free.fold[rows])
 
 
 def check_rewards(snapshot: Snapshot, reward: FloatVector) -> None:
@@ -138,6 +146,8 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
         LabelsNear(*part.queries.mean_label(near_query)),
         LabelsNear(*part.thinkings.mean_label(near_thinking)),
     )
+    worth = np.einsum("tk,tk->t", free.hands, part.hands[free.fold])
+    labels = labels.concat(hand_table(groups, worth))
     return Target(snapshot, free, labels, places_of(snapshot, groups), near_query, near_thinking)
 
 

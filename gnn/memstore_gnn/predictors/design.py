@@ -19,6 +19,8 @@ from memstore_gnn.features.table import FeatureTable
 
 CLIP = 4.0
 """Standard deviations beyond which a feature counts no further."""
+LEAST_DEVIATION = 1e-3
+"""What a feature that is the same everywhere is divided by."""
 SKILLED = 0.75
 """Weight of the skilled votes' log odds in the offset; the rest is that of the plain votes."""
 FAR = ("cosine", "near_", "numbers", "value_among", "doubt", "conclusion", "markup", "option", "ends", "repetition",
@@ -49,7 +51,7 @@ class Scale:
         means = [table.values.mean(axis=0, dtype=np.float64) for table in tables]
         mean = np.mean(means, axis=0)
         spread = [((table.values - mean) ** 2).mean(axis=0) for table in tables]
-        return cls(tables[0].names, mean, np.maximum(np.sqrt(np.mean(spread, axis=0)), 1e-3))
+        return cls(tables[0].names, mean, np.maximum(np.sqrt(np.mean(spread, axis=0)), LEAST_DEVIATION))
 
     def standardise(self, table: FeatureTable) -> Matrix:
         """float64 [T, F]: standardised and clipped."""
