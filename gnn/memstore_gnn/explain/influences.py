@@ -99,7 +99,8 @@ def _of_labels(scene: Scene) -> Iterator[Candidate]:
     known = np.isfinite(reward)
     if not known.any():
         return
-    yield Candidate(LABELS, "", "", _mean(reward), None, int(known.sum()), partial(scene.without_labels, known))
+    labels = scene.labels
+    yield Candidate(LABELS, "", "", _mean(labels), None, len(labels), partial(scene.without_labels, known))
     queries, rollouts = scene.near()
     texts, ids = memory.queries["text"].to_pylist(), memory.queries["id"].to_pylist()
     for row, cosine in _with_owners(queries, rollouts, query_of):

@@ -4,24 +4,31 @@ Every variant goes the way that `memstore score` goes: labels are recalled from 
 snapshot, the model predicts. A rollout that is taken away is cut out of its group's snapshot; a label that is taken
 away is hidden before the model recalls the memory.
 
-Invariant: the probability of a variant is what scoring the changed memory would give, not an estimate of it.
+Invariant: the probability of a variant is what scoring the changed memory would give, not an estimate of it. Labels
+act through the nearest neighbours, so a memory is cut to the labelled queries that could be among these with any one
+query taken away; where the cut memory does not give the whole one's score, the whole one is used.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.explain.families import blind
 from memstore_gnn.features.assemble import read_groups
 from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.features.labels import NEIGHBOURS
 from memstore_gnn.loader import some_rollouts, subgraph
 from memstore_gnn.model.inputs import read_target
 from memstore_gnn.model.reward_model import Recollection, RewardModel
+
+SAME = 1e-6
+"""Two scores that differ by less are one, rounded."""
 
 
 class Neighbour(NamedTuple):
@@ -36,8 +43,9 @@ class Scene:
     """One rollout, its group, and the labels that a model may look at.
 
     Attributes:
-        memory: the queries that have a visible label, with all their rollouts: all that a model recalls.
+        memory: queries that have a visible label and could matter, with all their rollouts.
         reward: float64 [T of memory], NaN where a label is hidden.
+        labels: float64 [L], all visible labels, also those that are too far to matter.
         group: the rollout's query with all its rollouts.
         row: the rollout among those of the group.
     """
@@ -45,6 +53,7 @@ class Scene:
     model: RewardModel
     memory: Snapshot
     reward: FloatVector
+    labels: FloatVector
     recollection: Recollection
     group: Snapshot
     row: int
@@ -109,13 +118,36 @@ def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinki
     known = np.isfinite(reward)
     labelled = np.zeros(len(ids), np.bool_)
     labelled[query[known]] = True
-    memory = subgraph(snapshot, ids[labelled].tolist())
-    # Read once here: every recall of the part takes its rows from it.
+    memory, inside = subgraph(snapshot, ids[labelled].tolist()), reward[labelled[query]]
+    # Read once here: every recall of the memory takes its rows from it.
     read_groups(memory)
-    inside = reward[labelled[query]]
     group = subgraph(snapshot, [ids[query[thinking]]])
     row = int(np.flatnonzero(np.flatnonzero(query == query[thinking]) == thinking)[0])
-    return Scene(model, memory, inside, model.recall(memory, inside), group, row)
+    recollection = model.recall(memory, inside)
+    whole = Scene(model, memory, inside, reward[known], recollection, group, row)
+    near = _could_be_near(recollection, group)
+    if near.all():
+        return whole
+    kept = near[whole.query_of]
+    part = subgraph(memory, memory.queries["id"].to_numpy()[near].tolist())
+    read_groups(part)
+    cut = replace(whole, memory=part, reward=inside[kept], recollection=model.recall(part, inside[kept]))
+    return cut if abs(cut.probability() - whole.probability()) < SAME else whole
+
+
+def _could_be_near(recollection: Recollection, group: Snapshot) -> BoolVector:
+    """bool [Q of memory]: whose labels a group is scored by, or would be with any one of these queries gone."""
+    part = recollection.part
+    ids = part.snapshot.queries["id"].combine_chunks()
+    own = pc.index_in(group.queries["id"], value_set=ids).fill_null(-1).to_numpy().astype(np.int64)
+    near = np.zeros(part.snapshot.queries.num_rows, np.bool_)
+    queries = part.queries.nearest(group.query_x, own, group.query_has_x, NEIGHBOURS + 1)
+    near[part.queries.row[queries.position[queries.present]]] = True
+    most = NEIGHBOURS + int(np.bincount(part.thinkings.query, minlength=1).max())
+    own_of = own[query_of_thinkings(group)]
+    thinkings = part.thinkings.nearest(group.thinking_x, own_of, group.thinking_has_x, most)
+    near[part.thinkings.query[thinkings.position[thinkings.present]]] = True
+    return near
 
 
 def _predicted(model: RewardModel, group: Snapshot, recollection: Recollection, rollout: str) -> float:

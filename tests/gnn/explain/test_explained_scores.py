@@ -140,3 +140,22 @@ def test_the_rollouts_own_label_is_no_part_of_it(planted: Any) -> None:
     assert explained.probability == pytest.approx(score(planted), abs=CLOSE)
     assert explained.rollout not in {one.id for one in explained.influences}
     assert explained.query not in {one.id for one in explained.influences}
+
+
+def test_a_memory_is_cut_to_what_could_matter_and_says_the_same(planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two neighbours instead of sixteen, most of the planted memory is too far to matter."""
+    monkeypatch.setattr("memstore_gnn.model.inputs.NEIGHBOURS", 2)
+    monkeypatch.setattr("memstore_gnn.explain.scene.NEIGHBOURS", 2)
+    cut = scene_of(planted.model, planted.snapshot, planted.reward, planted.row(planted.scored))
+    labelled = len(np.unique(query_of_thinkings(planted.snapshot)[np.isfinite(planted.reward)]))
+    assert 2 < cut.memory.queries.num_rows < labelled
+    assert len(cut.labels) == np.isfinite(planted.reward).sum()
+    owner = planted.snapshot.queries["id"].to_numpy()[query_of_thinkings(planted.snapshot)]
+    ids = planted.snapshot.thinkings["id"].to_numpy()
+    explained = explain(cut)
+    assert len(of_kind(explained, "labelled rollout")) == 2
+    for one in explained.influences:
+        gone = (ids == one.id) | (owner == one.id) | (one.kind == "labels")
+        if one.kind in ("labels", "labelled query", "labelled rollout"):
+            without = score(planted, reward=np.where(gone, np.nan, planted.reward))
+            assert one.without == pytest.approx(without, abs=CLOSE), one
