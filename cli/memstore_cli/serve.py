@@ -49,6 +49,10 @@ def serve(
         typer.Option("--expected", "-n", min=1, show_default=False, help="Rollouts of a full group."),
     ] = None,
     shaping: Annotated[str, typer.Option("--shaping", help="How a probability becomes a reward.")] = "probability",
+    min_spread: Annotated[
+        float,
+        typer.Option("--min-spread", min=0, max=1, help="Groups that are told apart less get one reward for all."),
+    ] = 0.0,
     code: Annotated[
         bool, typer.Option("--code", help="Judge labelled programs by running them in the sandbox.")
     ] = False,
@@ -87,6 +91,7 @@ def serve(
             expected=expected,
             shaping=shaping,  # type: ignore[arg-type]
             verifiers=held.enter_context(closing(code_verifiers())) if code else None,
+            min_spread=min_spread,
             record=record,
             pace=Pace(refresh_s=refresh),
         )

@@ -140,7 +140,7 @@ class Recorder:
                 if not stopping:
                     self._keep_up()
             except Exception as error:
-                # A bug ends here too: the journal holds everything, and a recorder that died would be noticed by nobody.
+                # A bug ends here too: the journal holds everything, and nobody would notice a recorder that died.
                 failures += 1
                 if self._on_failure is not None:
                     self._on_failure()

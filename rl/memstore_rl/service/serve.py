@@ -55,6 +55,8 @@ class ServeOptions:
     expected: int | None = None
     """Rollouts of a full group."""
     shaping: Shaping = "probability"
+    min_spread: float = 0.0
+    """A group whose probabilities lie closer together gets one reward; see docs/rewards.md."""
     verifiers: Verifiers | None = None
     record: bool = True
     """Write what was scored to the memory."""
@@ -146,6 +148,7 @@ def _scorer(memory: Memory, options: ServeOptions, texts: TextVectors) -> GroupS
         device=options.device,
         expected=options.expected,
         shaping=options.shaping,
+        min_spread=options.min_spread,
         verifiers=options.verifiers,
         embed=texts.embed,
     )
@@ -159,6 +162,7 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
         "mode": options.mode,
         "model": scorer.model.model.card.id if scorer.model else None,
         "shaping": options.shaping,
+        "min_spread": options.min_spread,
         "expected": options.expected,
         "record": options.record,
     }

@@ -2,6 +2,7 @@
 
 protocol.py   what a verifier is
 math.py       numbers and formulas, equal as mathematics
+code.py       programs, by running their tests in the sandbox
 choice.py     multiple choice, by letter or by the option's text
 code.py       programs, run against tests in the sandbox
 processes.py  worker processes with a time limit

@@ -139,6 +139,7 @@ def _open_group_scorer(settings: HookSettings) -> GroupScorer:
         model=settings.model,
         device=settings.device,
         shaping=settings.shaping,
+        min_spread=settings.min_spread,
         verifiers=standard_verifiers(code=code),
     )
 

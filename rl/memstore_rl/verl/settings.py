@@ -39,6 +39,9 @@ class HookSettings(BaseModel):
     """Id of the reward model; unset: the newest of the memory. Only with `memory`: a service has its own."""
     shaping: Shaping = "probability"
     """How a predicted probability becomes a reward. Only with `memory`: a service has its own."""
+    min_spread: float = Field(default=0.0, ge=0.0, le=1.0)
+    """A group whose probabilities lie closer together gets one reward, which is no advantage; 0.2 where the trainer
+    divides by the group's deviation (docs/rewards.md). Only with `memory`: a service has its own."""
     run_code: bool = False
     """Verify programs by running their tests in the sandbox. Only with `memory`: a service has its own switch."""
     device: str | None = None
@@ -67,7 +70,7 @@ class HookSettings(BaseModel):
             raise ValueError("memstore.mode=memory needs memstore.memory or memstore.endpoint")
         if self.endpoint is None and self.token_file is not None:
             raise ValueError("memstore.token_file belongs to memstore.endpoint")
-        own = {"model", "shaping", "run_code", "device", "gpus"} & self.model_fields_set
+        own = {"model", "shaping", "min_spread", "run_code", "device", "gpus"} & self.model_fields_set
         if self.endpoint is not None and own:
             raise ValueError(f"memstore.{min(own)} is set where the service is started, not beside memstore.endpoint")
         return self
