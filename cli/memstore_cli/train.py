@@ -52,6 +52,9 @@ def show_training(summary: TrainSummary) -> None:
     """Print what was trained and how good it is on queries it never saw."""
     queries = summary.queries
     print(f"model {summary.model} ({summary.seconds:.1f} s, snapshot {summary.snapshot})")
+    if summary.model.startswith("prior-"):
+        print("the memory has no label yet: this is the prior that other sets have taught")
+        return
     print(
         f"learnt from {queries['train']:,} labelled queries, chosen and calibrated on {queries['select']:,}, "
         f"measured on {queries['report']:,} others"

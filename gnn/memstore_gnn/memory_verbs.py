@@ -35,13 +35,13 @@ from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.metrics import Metrics
 from memstore_gnn.model.reward_model import RewardModel
 from memstore_gnn.model.settings import TrainSettings
-from memstore_gnn.model_list import model_folder, model_node
+from memstore_gnn.model_list import model_folder, model_node, model_nodes
 from memstore_gnn.origin import Origin, origin_of
 from memstore_gnn.overlay import overlay
 from memstore_gnn.predictors.attention import Attention
 from memstore_gnn.score import Scores, memory_target, score_memory, score_rollouts
 from memstore_gnn.score_lines import check_output, write_scores
-from memstore_gnn.splits import label_budget
+from memstore_gnn.splits import label_budget, labelled_queries
 from memstore_gnn.train import pick_device, train, visible_rewards
 
 NO_SCORES = Scores(np.empty(0, object), np.empty(0), np.empty(0), np.empty(0, object))
@@ -120,6 +120,8 @@ def train_memory(
     progress: Progress | None = None,
 ) -> TrainSummary:
     """Train a reward model on the memory's ground truth and keep it in the memory.
+
+    Without any ground truth it is the prior that the package brings, and the model's name begins with `prior-`.
 
     Args:
         budget: share of the labelled queries whose labels it may see, 0..1; None: all, save those of the report.
@@ -219,7 +221,10 @@ def score_file(
 
 
 class _Job(NamedTuple):
-    """A model that scores, what it was trained on, and the band in which it abstains."""
+    """A model that scores, what it was trained on, and the band in which it abstains.
+
+    A memory that has neither a model nor a label gets the shipped prior as its first model.
+    """
 
     model: RewardModel
     origin: Origin | None
@@ -228,6 +233,8 @@ class _Job(NamedTuple):
 
     @classmethod
     def of(cls, memory: Memory, model: str | None, abstention: Abstention | None, device: str | None) -> _Job:
+        if model is None and not model_nodes(memory) and not labelled_queries(memory.snapshot()).any():
+            train_memory(memory, device=device)
         chosen = open_model(memory, model, device)
         origin = load_origin(model_folder(memory, chosen.card.id))
         if abstention is None:

@@ -86,10 +86,12 @@ def train(
         device: `cpu`, `cuda` or a torch device; None takes a GPU where there is one.
 
     Raises:
-        ModelError: labels of one class, or of one query only: there is nothing to learn.
+        ModelError: no rollouts; or labels of one class, or of one query only: there is nothing to learn.
     """
     started = time.perf_counter()
     settings = settings or TrainSettings()
+    if not snapshot.thinkings.num_rows:
+        raise ModelError("the memory has no rollouts to score or to learn from; bring some with `memstore ingest`")
     if not labelled_queries(snapshot).any():
         model = fit_prior(snapshot, SharedPrior.shipped(), seed=seed, settings=settings, device=device)
         return TrainResult(model, [], Split(*(np.zeros((3, snapshot.queries.num_rows), np.bool_))), _since(started))

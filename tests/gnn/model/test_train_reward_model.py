@@ -17,7 +17,7 @@ from memstore.errors import ModelError
 from memstore.snapshot import Snapshot
 from memstore_gnn.calibrate import Calibration, fit_calibration, sigmoid
 from memstore_gnn.evaluate import evaluate, rewards_of
-from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.features.groups import groups_of, query_of_thinkings
 from memstore_gnn.features.structure import structure_features
 from memstore_gnn.metrics import advantage_soft
 from memstore_gnn.model.settings import TrainSettings
@@ -86,10 +86,23 @@ def test_what_cannot_be_learnt_is_refused(trained: Any, reward: Callable[..., np
         fit(trained.snapshot, labels, settings=QUICK, device="cpu")
 
 
-def test_a_memory_without_ground_truth_is_refused(build_snapshot: Callable[..., Snapshot]) -> None:
-    for rows in ([], [{"query": "q", "value": "1", "reward": None}]):
-        with pytest.raises(ModelError, match="no ground truth"):
-            train(build_snapshot(rows), settings=QUICK)
+def test_an_empty_memory_is_refused(build_snapshot: Callable[..., Snapshot]) -> None:
+    with pytest.raises(ModelError, match="no rollouts"):
+        train(build_snapshot([]), settings=QUICK)
+
+
+def test_a_memory_without_ground_truth_gets_the_shipped_prior(build_snapshot: Callable[..., Snapshot]) -> None:
+    values = ["1", "1", "1", "2"]
+    snapshot = build_snapshot([{"query": f"q{n}", "value": v, "reward": None} for n in range(6) for v in values])
+    result = train(snapshot, settings=QUICK, device="cpu")
+    model = result.model
+    probability = model.predict(snapshot, model.recall(snapshot, rewards_of(snapshot)))
+    assert model.card.id.startswith("prior-")
+    assert not model.networks
+    assert not result.metrics
+    assert not result.splits.labelled.any()
+    agreed = groups_of(snapshot).votes > 1
+    assert probability[agreed].min() > 0.5 > probability[~agreed].max()
 
 
 def test_a_broken_vector_is_named(trained: Any) -> None:
