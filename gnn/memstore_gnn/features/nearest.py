@@ -111,7 +111,8 @@ class Labelled:
             rows = slice(start, min(start + ROWS, len(vectors)))
             block[: rows.stop - start] = vectors[rows]
             similar = (block @ self.vectors.T)[: rows.stop - start]
-            similar[query[rows, None] == self.query[None, :]] = -np.inf
+            if (query[rows] >= 0).any():
+                similar[query[rows, None] == self.query[None, :]] = -np.inf
             best = np.argpartition(similar, similar.shape[1] - kept, axis=1)[:, -kept:]
             near = np.take_along_axis(similar, best, axis=1)
             found = np.isfinite(near) & known[rows, None]
