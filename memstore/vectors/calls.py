@@ -24,12 +24,16 @@ PATIENCE_S = 60.0
 _CONNECT_S = 10.0
 _CALL_S = 60.0
 _PAUSE_S = 0.5
+_REASON_CHARACTERS = 300
+"""Of what the server says, so many: it may be a trace of many lines."""
 _COLLECTION_NOT_FOUND = 100
 _DATABASE_NOT_FOUND = re.compile(r"database[: ]?\S* not found")  # 2.3 gives it no number of its own
 _NOT_LOADED = frozenset({101, 103, 201, 202})
 _WAKING = frozenset({1, 2, 4, 5, 106, 400, 401, 500, 501, 503, 600, 601, 602, 901, 902, 903})
 """Not ready, unavailable, busy, recovering; replica, channel, segment or node that is not there yet. From 2.3 on
 Milvus gives these numbers; 2 is also what the client calls a connection that cannot be had."""
+_NODE_GONE = re.compile(r"node not match|node not found|session not found")
+"""What a server that was started again says while it still looks for the nodes it had; 2.3 gives it various numbers."""
 _NO_PINGS = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 2**31 - 1}
 """The client's own default pings an idle server every 10 s; after minutes of embedding Milvus Lite takes that for abuse
 and hangs up, with a line of gRPC's on stderr."""
@@ -143,7 +147,11 @@ def passes(error: Exception) -> bool:
 
     if isinstance(error, grpc.RpcError):
         return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-    return not _is_refusal(error) and (_code(error) in _WAKING | _NOT_LOADED or "StatusCode.UNAVAILABLE" in str(error))
+    if _is_refusal(error):
+        return False
+    if _code(error) in _WAKING | _NOT_LOADED:
+        return True
+    return "StatusCode.UNAVAILABLE" in str(error) or _NODE_GONE.search(str(error)) is not None
 
 
 def _refused(where: str) -> StoreError:
@@ -164,4 +172,5 @@ def _code(error: Exception) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "message", None) or error).rstrip(".")
+    text = " ".join(str(getattr(error, "message", None) or error).split())
+    return text[:_REASON_CHARACTERS].rstrip(".")

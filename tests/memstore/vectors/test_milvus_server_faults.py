@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
 
 from memstore.errors import EmbedderError, StoreError
 from memstore.testing.milvus_server import MilvusServer
@@ -112,3 +113,16 @@ def test_a_server_that_stays_away_is_named_once_patience_ends(
         guarded.start()
         store.upsert("thinking", names(3), unit_vectors(3))
         assert store.missing(names(3)) == []
+
+
+def test_what_a_restarted_server_says_of_its_old_nodes_passes_and_a_trace_is_one_line() -> None:
+    said = (
+        "flush failed: node not match[expectedNodeID=1][actualNodeID=2]\n/go/src/github.com/milvus.go:12\nmore "
+        + "x" * 999
+    )
+    error = MilvusException(65535, said)
+    assert calls.passes(error)
+    assert not calls.passes(MilvusException(65535, "field vector not found"))
+    shown = calls._reason(error)
+    assert "\n" not in shown
+    assert len(shown) <= 300
