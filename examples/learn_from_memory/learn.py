@@ -54,7 +54,7 @@ def source(problems: list[Problem]) -> list[SourceQuery]:
 
 def fill_memory(
     folder: Path, data: Path, budget: float, policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, problems: list[Problem]
-) -> Path:
+) -> None:
     """A memory of what the policy writes at the start, rewards for the labelled problems, and a model trained on it."""
     rows = Dataset.from_parquet(str(data / f"train_memory_{budget * 100:g}.parquet"), cache_dir=str(folder / "cache"))
     labelled = {row["key"] for row in rows["extra_info"] if row["labelled"]}
@@ -70,7 +70,6 @@ def fill_memory(
     with Memory.open(folder / "memory", create=True) as memory:
         memory.ingest([file])
         train_memory(memory, device="cpu")
-    return folder / "memory"
 
 
 def accuracy(policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, problems: list[Problem]) -> float:
@@ -162,15 +161,17 @@ def main() -> None:
     print(f"the policy at the start: {curves['start'][0]:.3f} ({time.monotonic() - started:.0f} s)", flush=True)
     data = options.folder / "data"
     write_data(source(problems), data, DataPlan(budgets=(options.budget,), seed=options.seed))
-    memory = fill_memory(options.folder, data, options.budget, start, tokenizer, problems)
-    print(f"the memory is filled and its model trained ({time.monotonic() - started:.0f} s)", flush=True)
     start.save_pretrained(options.folder / "start")
-    for mode in options.mode or MODES:
+    modes, memory = options.mode or MODES, options.folder / "memory"
+    if "memory" in modes:
+        fill_memory(options.folder, data, options.budget, start, tokenizer, problems)
+        print(f"the memory is filled and its model trained ({time.monotonic() - started:.0f} s)", flush=True)
+    for mode in modes:
         curves[mode] = learn(mode, options, data, memory, options.folder / "start", held_out)
         print(f"{mode}: {json.dumps(curves[mode])} ({time.monotonic() - started:.0f} s)", flush=True)
     (options.folder / "curves.json").write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
     print(f"\n{'mode':<8} accuracy on held-out problems\n{'start':<8} {curves['start'][0]:.3f}")
-    for mode in options.mode or MODES:
+    for mode in modes:
         print(f"{mode:<8} {list(curves[mode].values())[-1]:.3f}")
 
 
