@@ -130,14 +130,12 @@ def fit_style(
     if not count:
         bare = StyleModel(np.zeros((0, 0), np.float32), np.zeros((folds, 0, 0), np.float32), gram, votes)
         return FittedStyle(bare, np.zeros((len(fold), 0)))
-    folded = _folded(inputs, words)
-    project = _directions(folded, groups)
+    folded, rows = _folded(inputs, words), _sample(groups)
+    query = Partition.of(groups.query.cell[rows])
+    project = _directions(folded[rows], query)
     along = _along(folded, project)
-    style = along - groups.query.mean(along)
-    rows = _sample(groups)
-    scores = _recognise(
-        style[rows], Partition.of(groups.query.cell[rows]), groups.own.size[rows] == 1, fold[rows], gram
-    )
+    style = along[rows] - query.mean(along[rows])
+    scores = _recognise(style, query, groups.own.size[rows] == 1, fold[rows], gram)
     hands = StyleModel(project, scores, gram, votes).read(along, groups, fold)
     for model in range(folds):
         others = fold != model
@@ -193,11 +191,11 @@ def _along(folded: csr_matrix, project: NDArray[np.float32]) -> Matrix:
     return np.asarray(folded @ project.astype(np.float64))
 
 
-def _directions(folded: csr_matrix, groups: Groups) -> NDArray[np.float32]:
+def _directions(folded: csr_matrix, query: Partition) -> NDArray[np.float32]:
     """Principal directions of style within queries, drawn towards equal variance."""
     sketch = np.random.default_rng(0).choice([-1.0, 1.0], (folded.shape[1], SKETCH)) / np.sqrt(SKETCH)
     seen = np.asarray(folded @ sketch)
-    seen = seen - groups.query.mean(seen)
+    seen = seen - query.mean(seen)
     variance, direction = np.linalg.eigh(seen.T @ seen / len(seen))
     variance = np.maximum(variance[::-1][:WIDTH], 1e-12)
     made = sketch @ (direction[:, ::-1][:, :WIDTH] / variance**WHITENING)
