@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,37 +55,46 @@ class Words:
 
 
 class _Held(dict[str, int]):
-    """What was hashed: the code of each word (an unknown one gets the next), and the bucket of each pair of codes."""
+    """What was hashed: the code of each word (an unknown one gets the next), the buckets of words and of pairs."""
 
     def __init__(self, buckets: int) -> None:
         super().__init__()
-        self._count = buckets
-        self._words: list[str] = []
-        self._buckets: list[int] = []
-        self.pairs: Any = pd.Index(np.zeros(0, np.int64))
-        self._pair_buckets: IntVector = np.zeros(0, np.int64)
+        self.count = buckets
+        self.words: list[str] = []
+        self.buckets: list[int] = []
+        self.pairs = _Pairs(self)
 
     def buckets_of(self, tokens: list[str], inside: BoolVector) -> IntVector:
         """Buckets of the words, then of the pairs; `inside` (bool [N - 1]) tells which neighbours are of one text."""
         code = np.fromiter(map(self.__getitem__, tokens), np.int64, len(tokens))
-        place, distinct = pd.factorize((code[:-1] << 32 | code[1:])[inside])
-        at = self.pairs.get_indexer(distinct)
-        self._add_pairs(distinct[at < 0])
-        at[at < 0] = np.arange(len(self.pairs) - int((at < 0).sum()), len(self.pairs))
-        return np.concatenate((np.array(self._buckets, np.int64)[code], self._pair_buckets[at[place]]))
+        pair = (code[:-1] << 32 | code[1:])[inside]
+        return np.concatenate((_each(code, self.buckets.__getitem__), _each(pair, self.pairs.__getitem__)))
 
-    def _add_pairs(self, pairs: IntVector) -> None:
-        if len(pairs):
-            words = self._words
-            made = [self._bucket(f"{words[code >> 32]} {words[code & 0xFFFFFFFF]}") for code in pairs.tolist()]
-            self.pairs = self.pairs.append(pd.Index(pairs))
-            self._pair_buckets = np.concatenate((self._pair_buckets, np.array(made, np.int64)))
-
-    def _bucket(self, text: str) -> int:
-        return abs(int(murmurhash3_32(text, seed=0))) % self._count
+    def bucket(self, text: str) -> int:
+        """As scikit-learn has it."""
+        return abs(int(murmurhash3_32(text, seed=0))) % self.count
 
     def __missing__(self, word: str) -> int:
-        code = self[word] = len(self._words)
-        self._words.append(word)
-        self._buckets.append(self._bucket(word))
+        code = self[word] = len(self.words)
+        self.words.append(word)
+        self.buckets.append(self.bucket(word))
         return code
+
+
+class _Pairs(dict[int, int]):
+    """The bucket of a pair, by the codes of its words; an unknown one is hashed."""
+
+    def __init__(self, held: _Held) -> None:
+        super().__init__()
+        self._held = held
+
+    def __missing__(self, pair: int) -> int:
+        words = self._held.words
+        bucket = self[pair] = self._held.bucket(f"{words[pair >> 32]} {words[pair & 0xFFFFFFFF]}")
+        return bucket
+
+
+def _each(codes: IntVector, bucket: Callable[[int], int]) -> IntVector:
+    """The bucket of each code, asked for once."""
+    place, distinct = pd.factorize(codes)
+    return np.fromiter(map(bucket, distinct.tolist()), np.int64, len(distinct))[place]
