@@ -105,7 +105,9 @@ class RewardModel:
         self.check(snapshot)
         target = read_target(snapshot, recollection.part)
         base = over_answers(self.base.logit(target.free, target.near, target.places), target.free.groups)
-        correction = self._correction(self._tensors(target), recollection.memories)
+        correction = np.zeros(len(base))
+        if self.calibration.trust > 0.0:
+            correction = self._correction(self._tensors(target), recollection.memories)
         return sigmoid(self.calibration.logit(base, correction))
 
     def _correction(self, groups: GroupTensors, memories: Sequence[Memory]) -> FloatVector:
