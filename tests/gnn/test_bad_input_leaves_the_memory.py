@@ -162,9 +162,11 @@ def test_a_gpu_that_is_full(memory: Memory, verb: str, monkeypatch: pytest.Monke
 def test_a_model_that_is_not_there(memory: Memory, tmp_path: Path) -> None:
     refused(memory, lambda: score_memory_rollouts(memory, model="m-none"), "has no reward model 'm-none'; it has m-")
     refused(memory, lambda: promote_model(memory, "m-none"), "has no reward model 'm-none'; it has m-")
-    with filled(tmp_path, lambda query, sample: None) as empty:
-        refused(empty, lambda: score_memory_rollouts(empty), "no reward model yet; train one with: memstore train")
-        refused(empty, lambda: promote_model(empty), "no reward model yet; train one with: memstore train")
+    with filled(tmp_path, lambda query, sample: float(sample % 2)) as untrained:  # without labels the prior would do
+        refused(
+            untrained, lambda: score_memory_rollouts(untrained), "no reward model yet; train one with: memstore train"
+        )
+        refused(untrained, lambda: promote_model(untrained), "no reward model yet; train one with: memstore train")
 
 
 def test_a_device_that_is_not_there(memory: Memory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def block(number: int) -> tuple[list[str], np.ndarray]:
 
 def test_readers_beside_writers(tmp_path: Path) -> None:
     cache = VectorCache.open(tmp_path, DIMENSION)
+    cache.append(*block(0))
+    written = threading.Event()
 
     def write(first: int) -> None:
         for number in range(first, BLOCKS, 2):
@@ -29,8 +32,9 @@ def test_readers_beside_writers(tmp_path: Path) -> None:
 
     def read(seed: int) -> int:
         found = 0
-        for number in np.random.default_rng(seed).integers(0, BLOCKS, 400).tolist():
-            keys, vectors = block(number)
+        chance = np.random.default_rng(seed)
+        while not written.is_set():
+            keys, vectors = block(int(chance.integers(0, BLOCKS)))
             rows = cache.lookup(keys)
             have = rows >= 0
             found += int(have.sum())
@@ -40,8 +44,11 @@ def test_readers_beside_writers(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         readers = [pool.submit(read, seed) for seed in (1, 2)]
         writers = [pool.submit(write, first) for first in (0, 1)]
-        for writer in writers:
-            writer.result()
+        try:
+            for writer in writers:
+                writer.result()
+        finally:
+            written.set()
         assert sum(reader.result() for reader in readers) > 0
     assert len(cache) == BLOCKS * ROWS
     cache.close()
