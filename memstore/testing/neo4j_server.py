@@ -163,12 +163,12 @@ class Login(NamedTuple):
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Neo4jServer]:
+def running(folder: Path, *, heap: str = "1g") -> Iterator[Neo4jServer]:
     """A server from NEO4J_HOME in this folder, for as long as the context lasts."""
     distribution = home()
     if distribution is None:
         raise RuntimeError("NEO4J_HOME is not set; name a folder with a Neo4j distribution")
-    with Neo4jServer(distribution, folder) as server:
+    with Neo4jServer(distribution, folder, heap=heap) as server:
         yield server
 
 
