@@ -40,8 +40,9 @@ _LONGEST_WAIT_S = 60.0
 class Pace:
     """When the recorder works, in seconds."""
 
-    gather_s: float = 1.0
-    """Wait so long between two rounds, so that a round is worth its transaction."""
+    gather_s: float = 15.0
+    """Wait so long between two rounds: a round has a price of its own (a transaction, a flush), which scoring would
+    otherwise pay again and again, and what waits is safe in the journal."""
     link_idle_s: float = 60.0
     """Link what is new when nothing has come for so long."""
     refresh_s: float | None = None

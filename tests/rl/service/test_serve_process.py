@@ -21,7 +21,7 @@ from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
 from memstore_rl.rewards import Group, Query, Rollout
 from memstore_rl.service.client import RewardClient
-from memstore_rl.service.serve import check_address
+from memstore_rl.service.serve import _listening, check_address
 
 # Ground truth alone, and vectors by hash: what is tested is the process, and it starts in a second or two.
 PROGRAM = """
@@ -163,6 +163,12 @@ def test_the_process_owns_no_more_than_its_memory(process: Process) -> None:
             if fields[3] == "0A" and fields[9] in inodes:
                 listening.append(fields[1].split(":")[0])
     assert set(listening) == {"0100007F"}
+
+
+def test_an_answer_is_sent_at_once() -> None:
+    """Without TCP_NODELAY an answer waits 40 ms for the client's acknowledgement."""
+    with _listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "somewhere.example"])
