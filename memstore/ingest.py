@@ -34,6 +34,7 @@ from memstore.collate import KnownQuery, Occurrences, PlacedRecord, collate, pla
 from memstore.embedding.cached import embed_cached
 from memstore.errors import RecordError, StoreFullError
 from memstore.linking import link_memory
+from memstore.location import ServerLocation
 from memstore.progress import Progress, Silent
 from memstore.readers import RowSource, open_source
 from memstore.record import RecordDefaults, Row, parse_record
@@ -201,6 +202,9 @@ class _Ingest:
             position = source.position()
         if batch is not None and self._is_open(str(batch["id"])):
             with self.timed("vectors"):
+                if isinstance(self.memory.location, ServerLocation):
+                    # Another process may ingest the same file, and have died between a block's nodes and its vectors.
+                    fill_vectors(self.memory, batches=[str(batch["id"])])
                 self.memory.vectors.flush()
             self.memory.graph.write_batch({"id": batch["id"], "state": "done"})
 

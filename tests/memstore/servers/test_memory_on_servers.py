@@ -133,3 +133,21 @@ def test_another_embedder_and_a_wrong_password_are_refused(monkeypatch: pytest.M
         opened("one")
     assert "refuses this user or password" in str(raised.value)
     assert "a-wrong-password" not in str(raised.value)
+
+
+def test_who_finishes_a_file_makes_good_what_another_died_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ingest one file at once; one dies between nodes and vectors after the other has looked for such batches."""
+    file = write("legs.jsonl", rows())
+
+    def dies(*_: object) -> None:
+        raise StoreError("killed here")
+
+    with opened("one", create=True) as first, opened("one") as second:
+        with monkeypatch.context() as patched:
+            patched.setattr("memstore.ingest.write_vectors", dies)
+            with pytest.raises(StoreError, match="killed here"):
+                first.ingest([file])
+        with monkeypatch.context() as patched:
+            patched.setattr("memstore.ingest._Ingest.finish_open_batches", lambda self: None)
+            second.ingest([file])
+        assert second.verify().ok
