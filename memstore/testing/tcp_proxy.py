@@ -1,7 +1,8 @@
 """A network that can be cut: it carries connections of a loopback port to a server, until told to drop them.
 
 When it is cut, every connection ends at once at both sides, in the middle of whatever was being said, and until it is
-restored nobody can connect. The server runs on.
+restored nobody can connect. The server runs on. It can also wait for a word of the client's: the server hears it, and
+nobody hears the answer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class TcpProxy:
     def __init__(self, target_port: int) -> None:
         """Carry to `target_port` of 127.0.0.1, which need not listen yet."""
         self._target = ("127.0.0.1", target_port)
+        self._last_word: bytes | None = None
         self._lock = threading.Lock()
         self._live: set[socket.socket] = set()
         self.port = 0
@@ -48,6 +50,10 @@ class TcpProxy:
         for connection in live:
             _end(connection)
 
+    def break_after(self, word: bytes) -> None:
+        """End all connections once, when the server has been sent these bytes; new ones are let through."""
+        self._last_word = word
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -69,13 +75,16 @@ class TcpProxy:
                 return
             for source, target in ((client, server), (server, client)):
                 source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+                threading.Thread(target=self._carry, args=(source, target, source is client), daemon=True).start()
 
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+    def _carry(self, source: socket.socket, target: socket.socket, to_server: bool) -> None:
         """Copy until the source ends; then the target learns of it, and the last of the two threads lets go of both."""
         with suppress(OSError):
             while chunk := source.recv(_CHUNK):
                 target.sendall(chunk)
+                if to_server and self._last_word is not None and self._last_word in chunk:
+                    self._last_word = None
+                    _end(source)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
         with self._lock:

@@ -5,14 +5,16 @@ lock first, a write lock of the server on the node `MemstoreNamespace`, and hold
 a namespace follow one another, so that looking first and writing then is safe, nothing deadlocks, and a label cannot
 change between its check and its writing. Readers and other namespaces do not wait.
 
-The driver runs a transaction again where the server was away, a leader changed or a lock timed out; all of ours are
-idempotent.
+The driver runs a transaction again where the server was away, a leader changed or a lock timed out. It does not where
+the connection went while the server committed, since nobody can say then whether it did; all of ours are idempotent, so
+they are run again there too, and only what a user wrote is not: see `write`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +22,7 @@ from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import neo4j
-from neo4j.exceptions import DriverError, Neo4jError, ServiceUnavailable
+from neo4j.exceptions import DriverError, IncompleteCommit, Neo4jError, ServiceUnavailable
 from pydantic import SecretStr
 
 from memstore.errors import InputError, LocationError, MemstoreError, StoreError
@@ -83,6 +85,7 @@ class Connection:
         check_address(address)
         self.address = address
         self._timeout_s = timeout_s
+        self._retry_s = retry_s
         secret = password.get_secret_value() if isinstance(password, SecretStr) else password
         self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
         self._closed = False
@@ -148,8 +151,13 @@ class Connection:
         *,
         timeout_s: float | None = None,
         explain: Explain = translate,
+        idempotent: bool = True,
     ) -> Result:
-        """Write in one managed transaction, as the only writer of the namespace: all of it is kept, or nothing."""
+        """Write in one managed transaction, as the only writer of the namespace: all of it is kept, or nothing.
+
+        `idempotent` says that the work may be done again where it is not known whether it was committed; the result is
+        then that of the last time (a count of what is new may be lower than what this call added).
+        """
 
         def locked(transaction: neo4j.ManagedTransaction) -> Result:
             statements = Statements(transaction, self.address.namespace)
@@ -157,17 +165,24 @@ class Connection:
                 raise LocationError(f"there is no memory at {self.address} any more; it was deleted, or never made")
             return work(statements)
 
-        with self.translated(explain), self.session(neo4j.WRITE_ACCESS) as session:
-            result: Result = session.execute_write(self._timed(locked, timeout_s))
-            return result
+        return self._committed(self._timed(locked, timeout_s), explain, again=idempotent)
 
     def schema(self, statement: str, **parameters: Any) -> list[list[Any]]:
         """Run a statement about the whole database (constraints, migrations), in a managed transaction of its own."""
-        with self.translated(), self.session(neo4j.WRITE_ACCESS) as session:
-            rows: list[list[Any]] = session.execute_write(
-                self._timed(lambda tx: tx.run(statement, parameters).values(), None)
-            )
-            return rows
+        return self._committed(self._timed(lambda tx: tx.run(statement, parameters).values(), None), translate, again=True)
+
+    def _committed(self, work: Callable[[Any], Result], explain: Explain, *, again: bool) -> Result:
+        """Do the work in a managed transaction; `again` where the connection went while the server committed."""
+        last = time.monotonic() + self._retry_s
+        with self.translated(explain):
+            while True:
+                try:
+                    with self.session(neo4j.WRITE_ACCESS) as session:
+                        result: Result = session.execute_write(work)
+                        return result
+                except IncompleteCommit:
+                    if not again or time.monotonic() > last:
+                        raise
 
     def _timed(self, work: Callable[[Any], Result], timeout_s: float | None) -> Callable[[Any], Result]:
         limit = self._timeout_s if timeout_s is None else timeout_s

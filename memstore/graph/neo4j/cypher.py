@@ -84,7 +84,9 @@ def run_write(
         result = _run(tx, query, parameters)
         return list(result.keys()), [tuple(plain(value, namespace) for value in row.values()) for row in result]
 
-    return connection.write(work, timeout_s=timeout_s, explain=lambda e, where: _explain(e, where, timeout_s))
+    return connection.write(
+        work, timeout_s=timeout_s, explain=lambda e, where: _explain(e, where, timeout_s), idempotent=False
+    )
 
 
 def _run(tx: Statements, query: str, parameters: Mapping[str, Any]) -> neo4j.Result:

@@ -13,6 +13,7 @@ from neo4j.exceptions import (
     AuthError,
     ConfigurationError,
     DriverError,
+    IncompleteCommit,
     Neo4jError,
     ServiceUnavailable,
     SessionExpired,
@@ -44,6 +45,11 @@ def translate(error: BaseException, where: str) -> MemstoreError:
         return _from_server(error, where)
     if _is_old(error):
         return old_server("an older server", where)
+    if isinstance(error, IncompleteCommit):
+        return StoreError(
+            f"the connection to {where} was lost while the server committed: the last write may have been kept or not; "
+            "look, and do it again where it was not"
+        )
     if isinstance(error, (ServiceUnavailable, SessionExpired, OSError)):
         return _unreachable(error, where)
     if isinstance(error, (ConfigurationError, ValueError, TypeError)):

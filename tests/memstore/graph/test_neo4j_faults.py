@@ -72,6 +72,24 @@ def test_a_connection_that_is_cut_under_a_writer(server: Neo4jServer) -> None:
             assert disturbed(graph, cut, times=4) == undisturbed()
 
 
+def test_a_connection_that_is_cut_while_the_server_commits(server: Neo4jServer) -> None:
+    """Nobody knows whether it was committed: what is ours is done again, what a user wrote is not."""
+    commit = b"\x00\x02\xb0\x12\x00\x00"  # the whole message, as the protocol frames it
+    with TcpProxy(server.port) as proxy:
+        uri = f"bolt://127.0.0.1:{proxy.port}"
+        with Neo4jGraph.open(uri, user=server.user, password=server.password, namespace="commit", retry_s=30) as graph:
+            for operation in operations(COUNT):
+                proxy.break_after(commit)
+                operation(graph)
+            assert dump(graph) == undisturbed()
+
+            proxy.break_after(commit)
+            with pytest.raises(StoreError, match="may have been kept or not"):
+                graph.cypher("CREATE (:Batch {id: 'made once'})", write=True)
+            made = graph.cypher("MATCH (b:Batch {id: 'made once'}) RETURN count(*)")
+            assert list(made.rows) == [(1,)]
+
+
 def disturbed(graph: Neo4jGraph, disturb: Callable[[], None], *, times: int) -> dict[str, object]:
     """What the operations make of a graph when this happens under them at random instants."""
     chance = random.Random(7)
