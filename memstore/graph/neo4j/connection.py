@@ -169,7 +169,8 @@ class Connection:
 
     def schema(self, statement: str, **parameters: Any) -> list[list[Any]]:
         """Run a statement about the whole database (constraints, migrations), in a managed transaction of its own."""
-        return self._committed(self._timed(lambda tx: tx.run(statement, parameters).values(), None), translate, again=True)
+        work = self._timed(lambda tx: tx.run(statement, parameters).values(), None)
+        return self._committed(work, translate, again=True)
 
     def _committed(self, work: Callable[[Any], Result], explain: Explain, *, again: bool) -> Result:
         """Do the work in a managed transaction; `again` where the connection went while the server committed."""
@@ -179,7 +180,7 @@ class Connection:
                 try:
                     with self.session(neo4j.WRITE_ACCESS) as session:
                         result: Result = session.execute_write(work)
-                        return result
+                    return result
                 except IncompleteCommit:
                     if not again or time.monotonic() > last:
                         raise
