@@ -168,13 +168,13 @@ def test_what_becomes_of_a_long_text(long_text: str, embedder: SentenceEmbedder)
 def test_a_text_of_five_megabytes_costs_its_two_ends(embedder: SentenceEmbedder) -> None:
     filler = "half as many as one did " * 200_000
     ends = [text(2500, 3), text(2500, 4)]
-    began = time.monotonic()
+    began = time.process_time()
     one = embedder.embed([ends[0] + " " + filler + " " + ends[1]])
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     assert np.array_equal(one, embedder.embed([f"{ends[0]} {filler[:200_000]} {ends[1]}"]))
-    began = time.monotonic()
+    began = time.process_time()
     embedder.embed([text(200, seed) for seed in range(MOST_WINDOWS)])
-    assert seconds < 20 * (time.monotonic() - began)
+    assert seconds < 20 * (time.process_time() - began)
 
 
 def test_odd_texts_have_vectors(embedder: SentenceEmbedder) -> None:

@@ -80,7 +80,7 @@ def test_a_sleeper_is_woken_by_the_clock(sandbox_of_a_second: Judged) -> None:
     begun = time.monotonic()
     assert sandbox_of_a_second("import time\ndef f(x): time.sleep(1000)\n").kind == "timeout"
     assert sandbox_of_a_second("import threading\ndef f(x): threading.Event().wait()\n").kind == "timeout"
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 120
 
 
 @pytest.mark.parametrize("way", ["import threading; start = lambda: threading.Thread(target=hang, daemon=True).start()",
