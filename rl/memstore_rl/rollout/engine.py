@@ -22,7 +22,8 @@ class Sampling:
     top_p: float = 1.0
     max_tokens: int = 1024
     seed: int | None = None
-    """Sample i of the question at place p is drawn with a seed derived from this, p's key and i; None: unseeded."""
+    """Each sample is drawn with a seed derived from this, its question and its index (`sample_seed` of
+    `memstore_rl.rollout.asking`); None: unseeded."""
     chat: bool = True
     """Through the model's chat template; False: the prompt is completed as it stands."""
 
@@ -55,11 +56,24 @@ class Reply:
     """One sentence."""
 
 
+@dataclass(slots=True)
+class Usage:
+    """What an engine has used since it was made."""
+
+    requests: int = 0
+    """Requests or prompts that were sent, those that were sent again among them."""
+    retries: int = 0
+    prompt_tokens: int = 0
+    """A prompt that is asked for n samples at once counts once."""
+    completion_tokens: int = 0
+
+
 class Engine(Protocol):
     """Answers questions with one model."""
 
     model: str
     """The policy's name, as records hold it."""
+    usage: Usage
 
     def generate(self, asks: Iterable[Ask], sampling: Sampling) -> AsyncIterator[Reply]:
         """A reply for every sample of every ask, as they come; asks are taken from the iterable as there is room.
