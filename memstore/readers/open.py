@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from memstore.errors import InputError
 from memstore.readers.lines import LineSource
 from memstore.readers.parquet import ParquetSource
 from memstore.readers.source import RowSource, stem_of
+from memstore.shapes import NEEDED_COLUMNS
 
 _PARQUET_MAGIC = b"PAR1"
 
 
-def open_source(path: str | Path) -> RowSource:
+def open_source(path: str | Path, columns: Sequence[Sequence[str]] = NEEDED_COLUMNS) -> RowSource:
     """The rows of a file, or of standard input where `path` is "-".
 
     Reads JSON lines, gzip of JSON lines, and Parquet, whatever the name says; standard input holds lines.
 
+    Args:
+        columns: what a table needs: all columns of one of these.
+
     Raises:
         InputError: there is no such file, it is a folder, it is empty or cannot be read, or it is a Parquet file
-            without the columns of a rollout.
+            without the columns that it needs.
     """
     if str(path) == "-":
         return LineSource(None, name="stdin", stem="stdin", size=None, stream=sys.stdin.buffer)
@@ -41,5 +46,5 @@ def open_source(path: str | Path) -> RowSource:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if magic == _PARQUET_MAGIC:
-        return ParquetSource(path, size=status.st_size)
+        return ParquetSource(path, size=status.st_size, columns=columns)
     return LineSource(path, name=path.name, stem=stem_of(path), size=status.st_size)

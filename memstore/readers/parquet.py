@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,17 @@ class ParquetSource:
         InputError: it is no readable Parquet file, it holds no row, or it lacks the columns of a rollout.
     """
 
-    def __init__(self, path: Path, *, size: int) -> None:
+    def __init__(self, path: Path, *, size: int, columns: Sequence[Sequence[str]] = NEEDED_COLUMNS) -> None:
         self.name = path.name
         self.stem = stem_of(path)
         self.size: int | None = size
         self._path = path
         self._position = 0
         with self._open() as file:
-            columns = set(file.schema_arrow.names)
-            if not any(columns.issuperset(needed) for needed in NEEDED_COLUMNS):
-                names = ", ".join(sorted(columns)[:_NAMED_COLUMNS]) or "none"
-                raise InputError(
-                    f"{path} has no columns of a rollout: it needs query with answer or response, input with output, "
-                    f"or prompt with completion, and has {names}"
-                )
+            there = set(file.schema_arrow.names)
+            if not any(there.issuperset(needed) for needed in columns):
+                names = ", ".join(sorted(there)[:_NAMED_COLUMNS]) or "none"
+                raise InputError(f"{path} lacks columns that are read: it needs {_either(columns)}, and has {names}")
             self._rows = file.metadata.num_rows
         if self._rows == 0:
             raise InputError(f"{path} is empty; it must hold one rollout a row")
@@ -71,6 +68,14 @@ class ParquetSource:
             return pq.ParquetFile(self._path)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{self._path} is not a readable Parquet file: {_brief(error)}") from error
+
+
+def _either(columns: Sequence[Sequence[str]]) -> str:
+    """`query with answer or response, or input with output`."""
+    beside: dict[str, list[str]] = {}
+    for first, *others in columns:
+        beside.setdefault(first, []).extend(others)
+    return ", or ".join(first + (f" with {' or '.join(others)}" if others else "") for first, others in beside.items())
 
 
 def _values(batch: pa.RecordBatch) -> Iterator[Row]:

@@ -16,6 +16,9 @@ from memstore.types import Domain
 from memstore_rl.budget import SPLITS, SplitName
 from memstore_schema.columns import NodeLabel
 
+QUERY_COLUMNS = (("query",), ("input", "output"), ("prompt", "completion"))
+"""A table of queries has the columns of one of these; its rollouts count as their query."""
+
 
 class SourceQuery(NamedTuple):
     """A query, once."""
@@ -43,16 +46,16 @@ def queries_of_files(sources: Sequence[str | Path], defaults: RecordDefaults | N
     """
     found: dict[str, SourceQuery] = {}
     for path in sources:
-        source = open_source(path)
+        source = open_source(path, QUERY_COLUMNS)
         for row in source:
             where = f"{source.name}:{row.number}"
             if row.values is None:
                 raise InputError(f"{where}: {row.reason}")
             try:
-                query = _query(row.values, defaults or RecordDefaults())
+                query = query_of_row(row.values, defaults or RecordDefaults())
             except RecordError as error:
                 raise InputError(f"{where}: {error}") from error
-            found[query.id] = _joined(found.get(query.id), query, where)
+            found[query.id] = joined(found.get(query.id), query, where)
     return list(found.values())
 
 
@@ -62,7 +65,12 @@ def queries_of_memory(graph: GraphStore) -> list[SourceQuery]:
     return [SourceQuery(**row, split=None) for row in table.to_pylist()]
 
 
-def _query(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQuery:
+def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQuery:
+    """The query of a row.
+
+    Raises:
+        RecordError: it has none, or something of it cannot be read.
+    """
     values = dict(values)
     split = values.pop("split", None)
     if "query" in values and values.get("answer") is None and values.get("response") is None:
@@ -81,8 +89,12 @@ def _query(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQuery:
     )
 
 
-def _joined(known: SourceQuery | None, query: SourceQuery, where: str) -> SourceQuery:
-    """One query of two rows: what one is silent about, the other says."""
+def joined(known: SourceQuery | None, query: SourceQuery, where: str) -> SourceQuery:
+    """One query of two rows: what one is silent about, the other says.
+
+    Raises:
+        InputError: they contradict each other.
+    """
     if known is None:
         return query
     for name in ("gold", "split"):

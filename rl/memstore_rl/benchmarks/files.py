@@ -1,0 +1,61 @@
+"""A file of queries as questions: JSON lines, their gzip, or Parquet.
+
+A row needs `query`; `gold`, `dataset`, `query_id`, `domain` and `split` (train, validation, test) are what they are in
+a record, and `prompt` and `system` say how a model is asked. Rollouts in a file count as their query, once. Nothing is
+drawn here: a row that names no split has none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memstore.errors import InputError, RecordError
+from memstore.readers import open_source
+from memstore.record import RecordDefaults
+from memstore_rl.question import Question
+from memstore_rl.verl.source import QUERY_COLUMNS, SourceQuery, joined, query_of_row
+
+_ASKED = ("prompt", "system")
+"""Keys that say how a query is asked."""
+
+
+def questions_of_file(path: str | Path, defaults: RecordDefaults | None = None) -> list[Question]:
+    """The questions of a file, in the order in which each first occurs.
+
+    Raises:
+        InputError: the file cannot be read or holds no row, a row is no query, or one contradicts an earlier row of
+            the same query.
+    """
+    source = open_source(path, QUERY_COLUMNS)
+    found: dict[str, SourceQuery] = {}
+    asked: dict[str, dict[str, str]] = {}
+    for row in source:
+        where = f"{source.name}:{row.number}"
+        if row.values is None:
+            raise InputError(f"{where}: {row.reason}")
+        own = "query" in row.values
+        values = {key: value for key, value in row.values.items() if not (own and key in _ASKED)}
+        try:
+            query = query_of_row(values, defaults or RecordDefaults())
+        except RecordError as error:
+            raise InputError(f"{where}: {error}") from error
+        found[query.id] = joined(found.get(query.id), query, where)
+        said = {key: row.values[key] for key in _ASKED if own and row.values.get(key) is not None}
+        for key, text in said.items():
+            if not isinstance(text, str):
+                raise InputError(f"{where}: {key} must be text; write the turn's content alone")
+        asked[query.id] = said | asked.get(query.id, {})
+    return [_question(query, asked[id]) for id, query in found.items()]
+
+
+def _question(query: SourceQuery, asked: dict[str, str]) -> Question:
+    return Question(
+        text=query.text,
+        dataset=query.dataset,
+        key=query.key,
+        domain=query.domain,
+        gold=query.gold,
+        split=query.split,
+        prompt=asked.get("prompt"),
+        system=asked.get("system"),
+    )
