@@ -84,6 +84,10 @@ ANSWERS: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
             ("words", "small", None, 1, 1.0, 1.0),
         ],
     ),
+    "reward-by-step": (
+        {"run": "first", "steps": 2},
+        [("first", 0, "ground_truth", 3, 2 / 3), ("first", 0, "predicted", 2, 0.75), ("first", 0, "unscored", 1, None)],
+    ),
     "unscored": ({}, [("sums", 1, 1), ("words", 1, 1)]),
     "models": ({}, [("m1", 1, None, 2, 0.625), ("m2", 2, None, 3, 1.625 / 3)]),
     "duplicates": ({"threshold": 0.5}, [("q2", "q1", "sums", 0.875, "what is q2?", "what is q1?")]),
