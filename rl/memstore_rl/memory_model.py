@@ -1,12 +1,17 @@
 """A reward model and the memory it reads: probabilities for groups that are in no memory yet.
 
 Read-only: the memory is a snapshot, taken when this was opened. What was written to the memory since counts after
-`refresh`. A group is read with what the snapshot holds of the same query, as it would be after an ingest, and never
-with another group of the call: two groups of one query do not see each other. So a group's probabilities do not
-depend on what it was sent with.
+`refresh`.
 
-Which labels of the memory the model sees is on its card: those of its label budget, or all. A query's own labels are
-never seen while its rollouts are scored.
+A group is what one policy made together, and only its own rollouts are siblings, whose agreement counts: neither
+another group of the call nor what the memory holds of the same query. Votes of an earlier policy hold back one that
+has got better than it was (docs/rewards.md has the figures), and would make a reward depend on what had been written
+by then. What the memory adds are labels: those of other queries, never the query's own. Which of them the model sees
+is on its card: those of its label budget, or all. So a group's probabilities are a function of the group and of these
+labels.
+
+Scoring keeps to one core. Its operations are small: shared among cores, each would wait at its end for a core that
+another process has taken, and torch's idle threads would take the cores from the embedder.
 """
 
 from __future__ import annotations
@@ -34,10 +39,9 @@ from memstore.snapshot_files import load_snapshot
 from memstore.text import infer_domain
 from memstore.types import Domain, FloatMatrix, FloatVector, IntVector, QueryId
 from memstore_gnn.checkpoint import load_model
-from memstore_gnn.features.groups import groups_of
 from memstore_gnn.memory_verbs import open_model, visible_to
 from memstore_gnn.model.reward_model import Recollection, RewardModel
-from memstore_gnn.score import score_rollouts
+from memstore_gnn.threads import one_core
 from memstore_gnn.train import pick_device
 
 Embed: TypeAlias = Callable[[Sequence[str]], FloatMatrix]
@@ -58,7 +62,6 @@ class _State:
     """All that changes with `refresh`, so that a call sees the old or the new whole."""
 
     snapshot: Snapshot
-    reward: FloatVector
     recollection: Recollection
     domains: dict[str, Domain]
 
@@ -147,11 +150,10 @@ class MemoryModel:
 
     def _predict_wave(self, state: _State, groups: list[list[PlacedRecord]]) -> list[Predicted]:
         new = self._read(state, [item for group in groups for item in group])
-        probability = score_rollouts(
-            self.model, state.snapshot, new, reward=state.reward, recollection=state.recollection
-        ).probability
+        with one_core():
+            probability = self.model.predict(new, state.recollection)
         row = {rollout: position for position, rollout in enumerate(new.thinkings["id"].to_pylist())}
-        answers = groups_of(new).answer.cell
+        answers = _answers(new)
         rows = [np.array([row[item.id] for item in group]) for group in groups]
         return [Predicted(probability[of_group], answers[of_group]) for of_group in rows]
 
@@ -170,7 +172,15 @@ class MemoryModel:
 def _recall(model: RewardModel, snapshot: Snapshot) -> _State:
     reward = visible_to(model, snapshot)
     ids, domains = snapshot.queries["id"].to_pylist(), snapshot.queries["domain"].to_pylist()
-    return _State(snapshot, reward, model.recall(snapshot, reward), dict(zip(ids, domains, strict=True)))
+    return _State(snapshot, model.recall(snapshot, reward), dict(zip(ids, domains, strict=True)))
+
+
+def _answers(new: Snapshot) -> IntVector:
+    """int64 [N]: the answer of each rollout; one without an answer has a number of its own."""
+    leads, count = new.edges["leads_to"], new.thinkings.num_rows
+    answer: IntVector = np.arange(count, dtype=np.int64) + new.answers.num_rows
+    answer[leads.source] = leads.target
+    return answer
 
 
 def _placed(group: Sequence[Record]) -> list[PlacedRecord]:

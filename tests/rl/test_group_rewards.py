@@ -305,14 +305,20 @@ def test_a_snapshot_and_a_model_score_as_the_memory_does(
         MemoryModel.of_files(tmp_path / "snapshot", model_folder(trained_memory), embedder=HashEmbedder())
 
 
-def test_refresh_reads_what_was_written_since(trained_folder: Path, groups: list[Group], tmp_path: Path) -> None:
+def test_refresh_reads_what_was_written_since_and_earlier_rollouts_do_not_vote(
+    trained_folder: Path, groups: list[Group], tmp_path: Path
+) -> None:
     shutil.copytree(trained_folder, tmp_path / "memory", ignore=shutil.ignore_patterns("lock", "*.lock"))
     rows = tmp_path / "more.jsonl"
     group = groups[45]
     row = {"query": group.query.text, "query_id": group.query.key, "dataset": group.query.dataset, "answer": "7"}
-    rows.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    earlier = [{**row, "policy": "new", "run": "r", "step": 0, "sample_index": sample} for sample in range(16)]
+    rows.write_text("".join(json.dumps(one) + "\n" for one in earlier), encoding="utf-8")
     with Memory.open(tmp_path / "memory") as memory, GroupScorer.open(memory) as scorer:
         memory.ingest([rows])
-        assert {reward.known for reward in scorer.score_groups([group])[0]} == {False}
+        before = scorer.score_groups([group])[0]
         scorer.refresh()
-        assert {reward.known for reward in scorer.score_groups([group])[0]} == {True}
+        after = scorer.score_groups([group])[0]
+    assert {reward.known for reward in before} == {False}
+    assert {reward.known for reward in after} == {True}
+    assert [reward.value for reward in after] == [reward.value for reward in before]

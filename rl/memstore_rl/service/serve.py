@@ -2,6 +2,9 @@
 
 On SIGTERM or Ctrl-C no more requests are taken, those under way are answered, and what is in the journal is written to
 the memory for a while; what is left of it stays in the journal, and the next start writes it.
+
+Products of matrices keep to one core here: theirs are small, and cores that wait for each other take the time of the
+embedder, of the event loop, and of clients on the same machine.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
+from threadpoolctl import threadpool_limits
 
 from memstore.errors import InputError, StoreError
 from memstore.graph.lock import OwnerLock
@@ -82,6 +86,7 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
     """
     check_address(options.host, options.token)
     with ExitStack() as held:
+        held.enter_context(threadpool_limits(1, user_api="blas"))
         folder = memory.folder / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         held.callback(OwnerLock(folder).release)
