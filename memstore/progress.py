@@ -23,6 +23,14 @@ class Progress(Protocol):
         ...
 
 
+class Telling(Progress, Protocol):
+    """A progress that also shows a word beside the current stage: how fast it goes, say."""
+
+    def note(self, text: str) -> None:
+        """Show this in place of what was noted before."""
+        ...
+
+
 class Silent:
     """Progress that nobody watches."""
 
@@ -30,4 +38,7 @@ class Silent:
         """Do nothing."""
 
     def advance(self, done: int) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
         """Do nothing."""

@@ -1,6 +1,6 @@
 """How long work shows: bars on a terminal, now and then a line in a log, nothing where nobody reads.
 
-Everything goes to stderr. All three are a `memstore.progress.Progress`.
+Everything goes to stderr. All three are a `memstore.progress.Telling`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from memstore.progress import Progress, Silent
+from memstore.progress import Silent, Telling
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -22,7 +22,7 @@ LINE_EVERY = 10.0
 
 
 @contextmanager
-def watched(as_json: bool = False) -> Iterator[Progress]:
+def watched(as_json: bool = False) -> Iterator[Telling]:
     """Show the progress of what runs inside; with JSON wanted, only to a person at a terminal."""
     if sys.stderr.isatty():
         with _bars() as bars:
@@ -43,6 +43,7 @@ def _bars() -> RichProgress:
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         transient=True,
     )
@@ -60,7 +61,7 @@ class Bars:
         """Show the bar of this stage: where it stood, or from the start where that was something else."""
         task = self._tasks.get(name)
         if task is None:
-            task = self._tasks[name] = self._bars.add_task(name, total=total)
+            task = self._tasks[name] = self._bars.add_task(name, total=total, note="")
         elif self._bars.tasks[task].total != total:
             self._bars.reset(task, total=total)
         self._current = task
@@ -70,6 +71,11 @@ class Bars:
         if self._current is not None:
             self._bars.advance(self._current, done)
 
+    def note(self, text: str) -> None:
+        """Write it behind the bar."""
+        if self._current is not None:
+            self._bars.update(self._current, note=text)
+
 
 class Lines:
     """A line every ten seconds; work that is shorter says nothing."""
@@ -78,11 +84,15 @@ class Lines:
         self._every = every
         self._said = time.monotonic()
         self._name = ""
+        self._note = ""
         self._state: dict[str, tuple[int, int | None]] = {}
+        self._began = self._said
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Note what is being done."""
         done, before = self._state.get(name, (0, total))
+        if name != self._name:
+            self._note, self._began = "", time.monotonic()
         self._name = name
         self._state[name] = (done if before == total else 0, total)
 
@@ -94,4 +104,20 @@ class Lines:
         if time.monotonic() - self._said < self._every:
             return
         self._said = time.monotonic()
-        print(f"{self._name}: {f'{now / total:.0%}' if total else f'{now:,}'}", file=sys.stderr)
+        parts = [f"{now / total:.0%}" if total else f"{now:,}"]
+        if self._note:
+            parts.append(self._note)
+            if total and now:
+                parts.append(f"{_duration((self._said - self._began) * (total / now - 1))} left")
+        print(f"{self._name}: {', '.join(parts)}", file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        """Say it in the next line, and how long it will take."""
+        self._note = text
+
+
+def _duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

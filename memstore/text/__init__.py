@@ -10,7 +10,14 @@ Every function here is a pure function of its arguments and takes any text: host
 
 from memstore.text.canonical import Canonical, canonical_answer
 from memstore.text.domain import infer_domain
-from memstore.text.split import SPLITTER_VERSION, Split, embedded_text, extract_answer, split_response
+from memstore.text.split import (
+    SPLITTER_VERSION,
+    Split,
+    embedded_text,
+    extract_answer,
+    split_response,
+    unfinished_thinking,
+)
 
 __all__ = [
     "SPLITTER_VERSION",
@@ -21,4 +28,5 @@ __all__ = [
     "extract_answer",
     "infer_domain",
     "split_response",
+    "unfinished_thinking",
 ]

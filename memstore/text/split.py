@@ -54,6 +54,11 @@ def embedded_text(thinking: str, answer: str) -> str:
     return answer if answer.strip() else ""
 
 
+def unfinished_thinking(response: str) -> str:
+    """The thinking of a response that was cut off before its answer: all of it, tags taken out."""
+    return _without_tags(response)
+
+
 def _split_untagged(text: str, domain: Domain) -> Split:
     found = find_answer(text, domain)
     if found is None:

@@ -1,0 +1,1 @@
+"""Doubles for tests and benchmarks of rewards and rollouts: see each module."""
