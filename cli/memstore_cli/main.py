@@ -26,9 +26,11 @@ import typer
 
 from memstore.errors import MemstoreError
 from memstore_cli.cypher import cypher
+from memstore_cli.datasets import datasets
 from memstore_cli.demo import demo
 from memstore_cli.evaluate import evaluate
 from memstore_cli.explain import explain
+from memstore_cli.grade import grade
 from memstore_cli.ingest import ingest
 from memstore_cli.label import label
 from memstore_cli.link import link
@@ -60,6 +62,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Fill": (ingest, link, label),
     "Look": (stats, cypher, verify, profiles),
     "Predict rewards": (train, score, explain, evaluate, models, promote),
+    "Policies": (datasets, grade),
     "Use": (serve,),
     "Keep": (snapshot, restore, reembed),
     "Try": (demo,),

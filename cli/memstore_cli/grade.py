@@ -1,0 +1,191 @@
+"""`memstore grade`: a policy's score from its rollouts."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memstore_cli.ingest import Domain
+from memstore_cli.options import JsonOption, UsageError
+from memstore_cli.output import print_json, print_table
+from memstore_cli.progress import watched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memstore_rl.grade.report import ComparedLine, Figure, Line, PolicyGrade, Report
+    from memstore_rl.verifiers import Verifiers
+
+
+class Rewards(StrEnum):
+    """Whose word counts, as `memstore_rl.grade.verdicts` has it."""
+
+    FILE = "file"
+    VERIFIER = "verifier"
+
+
+def grade(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Rollouts: JSONL, gzip or Parquet, verl's dumps, TRL's; - reads."),
+    ],
+    k: Annotated[
+        list[int] | None,
+        typer.Option("--k", "-k", min=1, show_default="1, n", help="pass@k and majority@k of this k; may repeat."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="FILE", show_default=False, help="Compare with another policy's rollouts."),
+    ] = None,
+    rewards: Annotated[
+        Rewards | None,
+        typer.Option("--rewards", show_default=False, help="Whose word counts; else the file's only without gold."),
+    ] = None,
+    code: Annotated[bool, typer.Option("--code", help="Judge programs by running them in the sandbox.")] = False,
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", metavar="NAME", show_default=False, help="Grade this policy only; NAME or NAME@STEP."),
+    ] = None,
+    against_policy: Annotated[
+        str | None,
+        typer.Option("--against-policy", metavar="NAME", show_default=False, help="The same for --against."),
+    ] = None,
+    pool: Annotated[bool, typer.Option("--pool", help="Take all samples for those of one policy.")] = False,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", show_default=False, help="The dataset of rows that name none.")
+    ] = None,
+    domain: Annotated[
+        Domain | None, typer.Option("--domain", show_default=False, help="The domain of rows that name none.")
+    ] = None,
+    reward_column: Annotated[
+        str | None,
+        typer.Option("--reward-column", show_default=False, help="The column that holds the reward, e.g. of TRL."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn for intervals and p-values.")] = 0,
+    samples: Annotated[
+        Path | None,
+        typer.Option("--samples", metavar="FILE", show_default=False, help="Write a JSON line for each sample."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", show_default=False, help="Draw the figures into a .png, .svg or .pdf."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score policies by their rollouts: accuracy, pass@k and majority@k, with 95 % intervals.
+
+    Answers are held against their gold by the verifiers; what cannot be judged is counted and in no figure.
+    """
+    if against_policy is not None and not against:
+        raise UsageError("--against-policy chooses among the policies of --against; name that file, too")
+    from memstore.record import RecordDefaults
+    from memstore_rl.grade import GradeOptions, grade_files
+    from memstore_rl.grade.plots import check_plot, draw
+
+    check_plot(plot)
+    options = GradeOptions(
+        ks=tuple(k or ()),
+        rewards=rewards.value if rewards else None,
+        policy=policy,
+        against_policy=against_policy,
+        pool=pool,
+        defaults=RecordDefaults(dataset=dataset, domain=domain.value if domain else None, reward_column=reward_column),
+        seed=seed,
+    )
+    with closing(_verifiers(code)) as verifiers, watched(as_json) as progress:
+        report = grade_files(
+            files, options, against=against or (), verifiers=verifiers, samples=samples, progress=progress
+        )
+    if plot is not None:
+        draw(report, plot)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        show_report(report)
+
+
+def _verifiers(code: bool) -> Verifiers:
+    """The verifiers, with one for programs where that is asked for."""
+    from memstore_rl.verifiers import standard_verifiers
+
+    if not code:
+        return standard_verifiers()
+    from memstore_cli.serve import code_verifiers
+
+    return code_verifiers()
+
+
+def show_report(report: Report) -> None:
+    """Print the figures of each policy, the comparison, and the notes."""
+    _show_grades([*report.grades, *([report.against] if report.against else [])])
+    if report.comparison is not None and report.against is not None:
+        _show_comparison(report.comparison, report.grades[0].subject.label, report.against.subject.label)
+    for note in report.notes:
+        print(note)
+
+
+def _show_grades(grades: list[PolicyGrade]) -> None:
+    """A line of figures and, below it, of their intervals; columns that are empty are left out."""
+    lines = [(grade, line) for grade in grades for line in _told(grade)]
+    runs = len({grade.subject.run for grade in grades}) > 1
+    extra: dict[str, Callable[[Line], Any]] = {
+        "empty": lambda line: line.empty or None,
+        "cut off": lambda line: None if line.truncated is None else f"{line.truncated:.1%}",
+        "not judged": lambda line: line.unjudged or None,
+    }
+    extra = {name: of for name, of in extra.items() if any(of(line) is not None for _, line in lines)}
+    names = [name for name in lines[0][1].figures if not _is_accuracy(name, [line for _, line in lines])]
+    rows: list[list[Any]] = []
+    for grade, line in lines:
+        who = [grade.subject.label, *([grade.subject.run] if runs else [])]
+        counts = [line.queries, line.samples, *(of(line) for of in extra.values())]
+        rows.append([*who, line.dataset or f"all, {line.mean}", *counts, *(_value(line.figures[n]) for n in names)])
+        rows.append([*([None] * (len(who) + 1 + len(counts))), *(_interval(line.figures[n]) for n in names)])
+    titles = [name.replace("majority", "maj") for name in names]
+    print_table(("policy", *(("run",) if runs else ()), "dataset", "queries", "samples", *extra, *titles), rows)
+
+
+def _told(grade: PolicyGrade) -> list[Line]:
+    """The lines that say something new: of one dataset, the means over datasets do not."""
+    datasets = [line for line in grade.lines if line.dataset is not None]
+    return datasets if len(datasets) == 1 else list(grade.lines)
+
+
+def _is_accuracy(name: str, lines: list[Line]) -> bool:
+    """Is it pass@1, and accuracy once more, as with as many samples of every query?"""
+    return name == "pass@1" and all(line.figures[name].value == line.figures["accuracy"].value for line in lines)
+
+
+def _show_comparison(lines: tuple[ComparedLine, ...], first: str, second: str) -> None:
+    several = sum(line.dataset is not None for line in lines) > 1
+    print(f"\nfirst: {first}; second: {second}; on the queries that both have")
+    rows: list[list[Any]] = []
+    for line in lines:
+        if line.dataset is None and not several:
+            continue
+        for name, versus in line.figures.items():
+            values = [_percent(value) for value in (versus.first, versus.second, versus.difference)]
+            interval = None if versus.low is None else f"{_percent(versus.low)} to {_percent(versus.high)}"
+            p = None if versus.p is None else f"{versus.p:.2g}"
+            rows.append([line.dataset or f"all, {line.mean}", name, versus.queries, *values, interval, p])
+    print_table(("dataset", "figure", "queries", "first", "second", "difference", "95 % interval", "p"), rows)
+
+
+def _value(figure: Figure) -> str | None:
+    return _percent(figure.value)
+
+
+def _interval(figure: Figure) -> str | None:
+    return _between(figure.low, figure.high)
+
+
+def _between(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{_percent(low)}–{_percent(high)}"
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{100 * value:.1f}"
