@@ -26,8 +26,8 @@ from memstore_schema.queries import named_queries
 DOCS = Path(__file__).resolve().parent
 PAGES = ("commands.md", "explain.md", "models.md", "queries.md", "settings.md")
 COLUMNS = 110
-ENDLESS = "serve "
-"""A command that ends only when it is told to; what stands below it is left as it is."""
+NOT_RUN = ("serve ", "rollout ")
+"""Commands that end only when they are told to, or need a server; what stands below them is left as it is."""
 CONSOLE = re.compile(r"^```console\n\$ memstore (.*)\n(?:.*\n)*?```$", re.MULTILINE)
 WORDS = {"string": "text", "integer": "whole number", "number": "number"}
 SETTINGS = re.compile(r"<!-- settings -->\n(?:.*\n)*?<!-- /settings -->")
@@ -42,7 +42,8 @@ def main() -> None:
         (here / "memstore.toml").write_text('[profiles.demo]\nmemory = "demo-memory"\n', encoding="utf-8")
         for name in PAGES:
             page = DOCS / name
-            commands = [words for words in CONSOLE.findall(page.read_text(encoding="utf-8")) if ENDLESS not in words]
+            found = CONSOLE.findall(page.read_text(encoding="utf-8"))
+            commands = [words for words in found if not words.startswith(NOT_RUN)]
             outputs = {words: output_of(words, here) for words in commands}
             # Read once more: somebody may have written on the page while the commands ran.
             page.write_text(fill_page(page.read_text(encoding="utf-8"), outputs), encoding="utf-8")

@@ -39,6 +39,7 @@ from memstore_cli.profiles import profiles
 from memstore_cli.promote import promote
 from memstore_cli.reembed import reembed
 from memstore_cli.restore import restore
+from memstore_cli.rollout import rollout
 from memstore_cli.score import score
 from memstore_cli.serve import serve
 from memstore_cli.snapshot import snapshot
@@ -62,7 +63,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Fill": (ingest, link, label),
     "Look": (stats, cypher, verify, profiles),
     "Predict rewards": (train, score, explain, evaluate, models, promote),
-    "Policies": (datasets, grade),
+    "Policies": (datasets, rollout, grade),
     "Use": (serve,),
     "Keep": (snapshot, restore, reembed),
     "Try": (demo,),
