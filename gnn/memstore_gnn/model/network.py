@@ -120,6 +120,24 @@ class Memory:
     query_label: Tensor
 
 
+class Held(NamedTuple):
+    """What one `Recall` reads of L labelled nodes, the same for whoever asks: source and value float32 [L, H].
+
+    label: float32 [L], in 0..1.
+    """
+
+    source: Tensor
+    value: Tensor
+    label: Tensor
+
+
+class HeldMemory(NamedTuple):
+    """A memory as a network's two recalls read it: made once, so that a batch costs nothing of the memory's size."""
+
+    thinking: Held
+    query: Held
+
+
 class Gather(nn.Module):
     """Messages of members to the node they share, weighed by attention: float32 [N, H] -> [cells, H]."""
 
@@ -136,7 +154,7 @@ class Gather(nn.Module):
 
 
 class Recall(nn.Module):
-    """Messages of labelled neighbours, labels included: float32 [N, H] and the memory's [L, H] -> [N, H].
+    """Messages of labelled neighbours, labels included: float32 [N, H] and the memory's `Held` [L, H] -> [N, H].
 
     A node without neighbours receives zero.
     """
@@ -153,18 +171,22 @@ class Recall(nn.Module):
         self.value = nn.Linear(hidden, hidden)
         self.label = nn.Linear(1, hidden, bias=False)
 
-    def forward(self, nodes: Tensor, near: Neighbours, memory: Tensor, label: Tensor) -> Tensor:
+    def hold(self, memory: Tensor, label: Tensor) -> Held:
+        """`memory` float32 [L, H] and `label` float32 [L] as `forward` reads them."""
+        return Held(self.source(memory), self.value(memory), label)
+
+    def forward(self, nodes: Tensor, near: Neighbours, held: Held) -> Tensor:
         shape = (*near.position.shape, self.heads, self.attention.shape[1])
         cosine = near.cosine[..., None]
-        if not len(memory):
+        if not len(held.label):
             return torch.zeros_like(nodes)
-        mixed = self.target(nodes)[:, None] + self.source(memory)[near.position] + self.edge(cosine)
+        mixed = self.target(nodes)[:, None] + held.source[near.position] + self.edge(cosine)
         logit = (functional.leaky_relu(mixed, 0.2).view(shape) * self.attention).sum(-1) + self.sharpness * cosine
         present = near.present
         if self.training:
             present = present & (torch.rand(present.shape, device=present.device) >= self.label_dropout)
         weight = logit.masked_fill(~present[..., None], -1e9).softmax(dim=1) * present.any(dim=1)[:, None, None]
-        value = self.value(memory)[near.position] + self.label(2.0 * label[near.position][..., None] - 1.0)
+        value = held.value[near.position] + self.label(2.0 * held.label[near.position][..., None] - 1.0)
         return (weight[..., None] * value.view(shape)).sum(dim=1).flatten(1)
 
 
@@ -197,10 +219,18 @@ class RewardNetwork(nn.Module):
         query = self.to_query(own, groups.query, len(groups.query_x))
         return States(self.norm(own + answer[groups.answer] + query[groups.query]), query)
 
-    def correct(self, groups: GroupTensors, states: States, memory: Memory) -> Tensor:
+    def hold(self, memory: Memory) -> HeldMemory:
+        """What `correct` reads of a memory; as long as the weights stay, it does too."""
+        return HeldMemory(
+            self.recall_thinking.hold(memory.thinking, memory.thinking_label),
+            self.recall_query.hold(memory.query, memory.query_label),
+        )
+
+    def correct(self, groups: GroupTensors, states: States, memory: Memory | HeldMemory) -> Tensor:
         """Round two: the correction of each rollout's logit, float32 [T]."""
-        thinking = self.recall_thinking(states.thinking, groups.near_thinking, memory.thinking, memory.thinking_label)
-        query = self.recall_query(states.query, groups.near_query, memory.query, memory.query_label)
+        held = self.hold(memory) if isinstance(memory, Memory) else memory
+        thinking = self.recall_thinking(states.thinking, groups.near_thinking, held.thinking)
+        query = self.recall_query(states.query, groups.near_query, held.query)
         parts = (states.thinking, states.query[groups.query], thinking, query[groups.query], groups.near_labels)
         mixed = self.dropout(functional.gelu(self.mix(torch.cat(parts, dim=1))))
         single = self.head(mixed).squeeze(1)

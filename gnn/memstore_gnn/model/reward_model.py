@@ -30,7 +30,7 @@ from memstore_gnn.model.inputs import (
     labelled_part,
     read_target,
 )
-from memstore_gnn.model.network import GroupTensors, Memory, RewardNetwork, States, whole_queries
+from memstore_gnn.model.network import GroupTensors, HeldMemory, Memory, RewardNetwork, States, whole_queries
 from memstore_gnn.model.settings import TrainSettings
 
 BLOCK_ROLLOUTS = 8192
@@ -64,7 +64,7 @@ class Recollection:
     """The labelled part of a memory as a model's networks read it: made once, read by every batch."""
 
     part: LabelledPart
-    memories: tuple[Memory, ...]
+    memories: tuple[HeldMemory, ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class RewardModel:
         part = labelled_part(snapshot, reward, self.base.skill)
         groups = self._tensors(read_target(part.snapshot, part))
         with torch.inference_mode():
-            memories = tuple(memory_of(part, network.eval().encode(groups), self.device) for network in self.networks)
+            memories = tuple(
+                network.eval().hold(memory_of(part, network.encode(groups), self.device)) for network in self.networks
+            )
         return Recollection(part, memories)
 
     def predict(self, snapshot: Snapshot, recollection: Recollection) -> FloatVector:
@@ -110,14 +112,14 @@ class RewardModel:
             correction = self._correction(self._tensors(target), recollection.memories)
         return sigmoid(self.calibration.logit(base, correction))
 
-    def _correction(self, groups: GroupTensors, memories: Sequence[Memory]) -> FloatVector:
-        """Mean of the networks' corrections, float64 [T], in blocks of whole queries."""
+    def _correction(self, groups: GroupTensors, memories: Sequence[HeldMemory]) -> FloatVector:
+        """Mean of the networks' corrections, float64 [T], in blocks of whole queries; `recall` has set them to eval."""
         total = torch.zeros(len(groups.features), dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in whole_queries(groups.query, BLOCK_ROLLOUTS):
                 block = groups.take(rows)
                 for network, memory in zip(self.networks, memories, strict=True):
-                    total[rows] += network.eval().correct(block, network.encode(block), memory).double()
+                    total[rows] += network.correct(block, network.encode(block), memory).double()
         return np.asarray((total / max(len(self.networks), 1)).cpu().numpy())
 
     def check(self, snapshot: Snapshot) -> None:

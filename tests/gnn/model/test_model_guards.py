@@ -16,7 +16,7 @@ import torch
 from memstore.snapshot import Snapshot
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.loader import subgraph
-from memstore_gnn.model.network import Memory, RewardNetwork, whole_queries
+from memstore_gnn.model.network import RewardNetwork, whole_queries
 from memstore_gnn.model.settings import NetworkSettings
 
 
@@ -78,11 +78,12 @@ def test_the_networks_use_the_memory_and_its_labels_each(trained: Any) -> None:
     with torch.inference_mode():
         states = network.encode(target)
         base = network.correct(target, states, one)[rows]
-        relabelled = Memory(one.thinking, 1 - one.thinking_label, one.query, one.query_label)
+        relabelled = one._replace(thinking=one.thinking._replace(label=1 - one.thinking.label))
         assert (network.correct(target, states, relabelled)[rows] - base).abs().max() > 1e-3
-        requeried = Memory(one.thinking, one.thinking_label, one.query, 1 - one.query_label)
+        requeried = one._replace(query=one.query._replace(label=1 - one.query.label))
         assert (network.correct(target, states, requeried)[rows] - base).abs().max() > 1e-3
-        replaced = Memory(one.thinking.flip(0), one.thinking_label, one.query, one.query_label)
+        flipped = one.thinking._replace(source=one.thinking.source.flip(0), value=one.thinking.value.flip(0))
+        replaced = one._replace(thinking=flipped)
         assert (network.correct(target, states, replaced)[rows] - base).abs().max() > 1e-3
 
 

@@ -55,6 +55,8 @@ class Task(NamedTuple):
 
 def outcomes(tasks: Sequence[Task]) -> list[list[str]]:
     """What each program gives for each of its calls: a value, `!` and the name of an error, or `?`."""
+    if not tasks:
+        return []
     workers = max(1, min(os.cpu_count() or 1, len(tasks) // 100))
     parts = [tasks[i::workers] for i in range(workers)]
     with ThreadPoolExecutor(workers) as pool:
