@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from memstore_rl.question import Question
-    from memstore_rl.rollout.endpoint import EndpointEngine
+    from memstore_rl.rollout.engine import Engine
     from memstore_rl.rollout.summary import Prices, RolloutSummary
     from memstore_rl.verifiers import Verifiers
 
@@ -33,12 +34,30 @@ def rollout(
         list[str],
         typer.Argument(metavar="QUERIES", help="Benchmarks by name (memstore datasets), or files of queries."),
     ],
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", metavar="URL", show_default=False, help="Whom to ask, in OpenAI's form.")
-    ],
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME", show_default=False, help="The model, as the endpoint names it.")
+        str,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            show_default=False,
+            help="The model, as the endpoint names it; for --vllm a folder, or its name on a hub.",
+        ),
     ],
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", metavar="URL", show_default=False, help="Whom to ask, in OpenAI's form."),
+    ] = None,
+    vllm: Annotated[bool, typer.Option("--vllm", help="Ask vLLM in this process instead of an endpoint.")] = False,
+    vllm_options: Annotated[
+        str,
+        typer.Option("--vllm-options", metavar="JSON", help='What vllm.LLM takes, such as {"max_model_len": 4096}.'),
+    ] = "{}",
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy", metavar="NAME", show_default=False, help="The policy's name in records; else --model."
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Rollouts of each query.")] = 8,
     output: Annotated[
         Path | None,
@@ -132,6 +151,8 @@ def rollout(
     """
     if output is None and into is None:
         raise UsageError("nothing says where the rollouts go; name a file with --output, a memory with --into, or both")
+    if (endpoint is not None) == vllm:
+        raise UsageError("name one that answers: --endpoint URL for a server, or --vllm for vLLM in this process")
     asked = read_questions(queries, split, limit, draw_seed, folder)
     from memstore_rl.rollout.engine import Sampling
     from memstore_rl.rollout.run import RolloutPlan
@@ -139,10 +160,14 @@ def rollout(
 
     sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed, chat=chat)
     plan = RolloutPlan(samples, sampling, run, step, budget, budget_seed, _prices(prices))
-    engine = endpoint_engine(endpoint, model, api_key_file, concurrency, rate, tries, timeout, logprobs)
+    engine = (
+        endpoint_engine(endpoint, model, policy, api_key_file, concurrency, rate, tries, timeout, logprobs)
+        if endpoint is not None
+        else vllm_engine(model, policy, vllm_options)
+    )
     with ExitStack() as held:
         memory = held.enter_context(opened(into, create=True, device=device)) if into else None
-        file = output or memory.folder / "rollouts" / f"{_slug(model)}.jsonl"  # type: ignore[union-attr]
+        file = output or memory.folder / "rollouts" / f"{_slug(engine.model)}.jsonl"  # type: ignore[union-attr]
         verifiers = held.enter_context(closing(_verifiers(code))) if grading else None
         with watched(as_json) as progress:
             summary = make_rollouts(asked, engine, file, plan, verifiers=verifiers, memory=memory, progress=progress)
@@ -173,13 +198,14 @@ def read_questions(
 def endpoint_engine(
     endpoint: str,
     model: str,
+    policy: str | None,
     key_file: Path | None,
     concurrency: int,
     rate: float | None,
     tries: int,
     timeout: float,
     logprobs: bool,
-) -> EndpointEngine:
+) -> Engine:
     """The engine of an endpoint.
 
     Raises:
@@ -194,12 +220,31 @@ def endpoint_engine(
     return EndpointEngine(
         endpoint,
         model,
+        policy=policy,
         key=read_key(key_file),
         concurrency=concurrency,
         rate=rate,
         patience=Patience(tries=tries, timeout_s=timeout),
         logprobs=logprobs,
     )
+
+
+def vllm_engine(model: str, policy: str | None, options: str) -> Engine:
+    """The engine that is vLLM in this process.
+
+    Raises:
+        UsageError: the options are no JSON object.
+        VllmError: vLLM is not installed, or cannot load the model.
+    """
+    from memstore_rl.rollout.vllm_engine import VllmEngine
+
+    try:
+        given = json.loads(options)
+    except ValueError as error:
+        raise UsageError(f'--vllm-options is no JSON ({error}); it looks like {{"max_model_len": 4096}}') from error
+    if not isinstance(given, dict):
+        raise UsageError('--vllm-options is no JSON object; it looks like {"max_model_len": 4096}')
+    return VllmEngine.load(model, model=policy, options=given)
 
 
 def read_key(file: Path | None) -> SecretStr | None:

@@ -87,6 +87,7 @@ class EndpointEngine:
         endpoint: str,
         model: str,
         *,
+        policy: str | None = None,
         key: SecretStr | None = None,
         concurrency: int = 64,
         rate: float | None = None,
@@ -98,13 +99,15 @@ class EndpointEngine:
         Args:
             endpoint: such as `http://127.0.0.1:8000`, with or without `/v1`.
             model: the name under which the server has it.
+            policy: the name under which records hold it; None: the same.
             key: sent as a bearer token; no message of this engine holds it.
             concurrency: requests that are under way at once.
             rate: requests a second at most, those that are sent again included.
             logprobs: ask for log probabilities; some servers refuse that.
         """
         self.url = base_url(endpoint)
-        self.model = model
+        self.model = policy or model
+        self.served = model
         self.usage = Usage()
         self.key = key
         self.concurrency = concurrency
@@ -262,7 +265,7 @@ class _Requests:
                 await put(reply)
 
     async def _request(self, question: Question, samples: Sequence[int]) -> Answered:
-        body = request_body(question, samples, self._sampling, self._engine.model, logprobs=self._engine.logprobs)
+        body = request_body(question, samples, self._sampling, self._engine.served, logprobs=self._engine.logprobs)
         await self._rate.turn()
         self._usage.requests += 1
         content = await self._exchange("POST", self._url, json.dumps(body).encode())
@@ -305,7 +308,7 @@ class _Requests:
                 "endpoint, if it is to have them"
             )
         named = f"; it has {', '.join(self._models[:_NAMED_MODELS])}" if self._models else ""
-        raise EndpointError(f"{self._url} has no model {self._engine.model!r} (status 404: {words}){named}")
+        raise EndpointError(f"{self._url} has no model {self._engine.served!r} (status 404: {words}){named}")
 
     def _replies(self, question: Question, samples: Sequence[int], answered: Answered) -> list[Reply]:
         alone = answered.completion_tokens if len(answered.choices) == 1 else None
