@@ -11,6 +11,7 @@ import os
 
 VARIABLES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # a bar over the weights of every model that is loaded
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",  # a bar over the rows of every split that is read
     "TRANSFORMERS_VERBOSITY": "error",  # that a text is longer than the window, which the embedder knows
 }
 LOGGERS = ("huggingface_hub", "sentence_transformers", "transformers")
