@@ -125,9 +125,9 @@ def costs(folder: Path, rollouts: int, concurrency: int) -> None:
         each = 1000 * cost.cpu_s / (count * n)
         bare = 1000 * (cost.cpu_s - start.cpu_s) / (count * n)
         found = wrong_or_double(output, count, n) or "none"
-        summary = cost.summary
+        summary, judged = cost.summary, "yes" if grading else "no"
         print(
-            f"| {count * n:,} | {n} | {'yes' if grading else 'no'} | {cost.wall_s:.1f} | {each:.2f} | {bare:.2f} | {cost.peak_mb:.0f} "
+            f"| {count * n:,} | {n} | {judged} | {cost.wall_s:.1f} | {each:.2f} | {bare:.2f} | {cost.peak_mb:.0f} "
             f"| {summary['requests']:,} | {summary['retries']:,} | {served['most_under_way']} | {found} |",
             flush=True,
         )
