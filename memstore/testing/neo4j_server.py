@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-START_SECONDS = 120.0
+START_SECONDS = 280.0
+"""Six are enough on an idle machine."""
 STOP_SECONDS = 60.0
 
 

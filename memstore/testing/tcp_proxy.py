@@ -1,8 +1,8 @@
 """A network that can be cut: it carries connections of a loopback port to a server, until told to drop them.
 
 When it is cut, every connection ends at once at both sides, in the middle of whatever was being said, and until it is
-restored nobody can connect. The server runs on. It can also wait for a word of the client's: the server hears it, and
-nobody hears the answer.
+restored nobody can connect. The server runs on. It can also wait for a word of the client's: the server hears it and
+answers, and nobody hears the answer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TcpProxy:
             _end(connection)
 
     def break_after(self, word: bytes) -> None:
-        """End all connections once, when the server has been sent these bytes; new ones are let through."""
+        """Once, end the connection in which these bytes are on their way to the server, which still gets them."""
         self._last_word = word
 
     def _accept(self, listener: socket.socket) -> None:
@@ -79,14 +79,17 @@ class TcpProxy:
 
     def _carry(self, source: socket.socket, target: socket.socket, to_server: bool) -> None:
         """Copy until the source ends; then the target learns of it, and the last of the two threads lets go of both."""
+        last_word = False
         with suppress(OSError):
-            while chunk := source.recv(_CHUNK):
-                target.sendall(chunk)
-                if to_server and self._last_word is not None and self._last_word in chunk:
+            while not last_word and (chunk := source.recv(_CHUNK)):
+                last_word = to_server and self._last_word is not None and self._last_word in chunk
+                if last_word:
                     self._last_word = None
-                    _end(source)
-        with suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+                    _end(source)  # before the server can answer
+                target.sendall(chunk)
+        if not last_word:  # else the server would be hung up on before it has answered, and might not act
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_WR)
         with self._lock:
             last = target not in self._live
             self._live.discard(source)

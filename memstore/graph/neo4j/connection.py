@@ -139,11 +139,8 @@ class Connection:
 
     def read(self, work: Callable[[Statements], Result]) -> Result:
         """Read in one managed transaction."""
-        with self.translated(), self.session(neo4j.READ_ACCESS) as session:
-            result: Result = session.execute_read(
-                self._timed(lambda tx: work(Statements(tx, self.address.namespace)), None)
-            )
-            return result
+        timed = self._timed(lambda tx: work(Statements(tx, self.address.namespace)), None)
+        return self._committed(timed, translate, mode=neo4j.READ_ACCESS, again=True)
 
     def write(
         self,
@@ -172,14 +169,17 @@ class Connection:
         work = self._timed(lambda tx: tx.run(statement, parameters).values(), None)
         return self._committed(work, translate, again=True)
 
-    def _committed(self, work: Callable[[Any], Result], explain: Explain, *, again: bool) -> Result:
+    def _committed(
+        self, work: Callable[[Any], Result], explain: Explain, *, again: bool, mode: str = neo4j.WRITE_ACCESS
+    ) -> Result:
         """Do the work in a managed transaction; `again` where the connection went while the server committed."""
         last = time.monotonic() + self._retry_s
         with self.translated(explain):
             while True:
                 try:
-                    with self.session(neo4j.WRITE_ACCESS) as session:
-                        result: Result = session.execute_write(work)
+                    with self.session(mode) as session:
+                        execute = session.execute_read if mode == neo4j.READ_ACCESS else session.execute_write
+                        result: Result = execute(work)
                     return result
                 except IncompleteCommit:
                     if not again or time.monotonic() > last:

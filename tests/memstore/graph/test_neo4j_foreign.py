@@ -15,6 +15,8 @@ from memstore.graph.neo4j import Neo4jGraph
 from memstore.testing.graph_blocks import Rollout, dump, make_block
 from memstore.testing.neo4j_server import Neo4jServer, home
 
+pytestmark = pytest.mark.xdist_group("a Neo4j server that is not ours")
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Neo4jServer]:

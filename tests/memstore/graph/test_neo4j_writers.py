@@ -136,9 +136,9 @@ def test_one_links_at_a_time(neo4j_open: partial[Neo4jGraph]) -> None:
             waiting = pool.submit(second)
             graph.write_block(make_block(Rollout("t1", "q1", "4"), Rollout("t2", "q2", "4")))  # others may write
             graph.replace_links(make_links(NodeLabel.QUERY, {"q1": {"q2": 0.5}}))
-            time.sleep(0.3)
+            wait_for_who_waits(graph, "memstore linking")
             order.append("first")
-        waiting.result(30)
+        waiting.result()
     assert order == ["first", "second"]
 
 
@@ -152,6 +152,14 @@ def test_who_lost_its_turn_writes_no_lists(neo4j_open: partial[Neo4jGraph]) -> N
                 graph.replace_links(make_links(NodeLabel.QUERY, {"q2": {"q1": 0.5}}))
         assert dump(other)["Query SIMILAR_TO Query"] == [("q1", "q2", {"score": 0.5})]
         graph.replace_links(make_links(NodeLabel.QUERY, {"q2": {"q1": 0.5}}))
+
+
+def wait_for_who_waits(graph: Neo4jGraph, app: str) -> None:
+    """Return when a transaction of ours waits for a lock in the server."""
+    shown = "SHOW TRANSACTIONS YIELD metaData, status WHERE metaData.app = $app RETURN status"
+    with graph._connection.session(neo4j.READ_ACCESS) as session:
+        while not any("Blocked" in row["status"] for row in session.run(shown, app=app)):
+            time.sleep(0.1)
 
 
 def end_transactions(graph: Neo4jGraph, app: str) -> None:

@@ -73,6 +73,28 @@ def test_cut_it_ends_and_refuses_connections_and_restored_it_serves_on_its_port(
             assert said(connection, b"again") == b"againgoodbye"
 
 
+def test_a_last_word_is_heard_and_its_answer_is_not() -> None:
+    """However fast the server answers; and it has not been hung up on when it does."""
+    heard: list[bytes] = []
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            heard.append(connection.recv(65536))
+            connection.sendall(b"heard")
+            heard.append(connection.recv(65536))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, TcpProxy(listener.getsockname()[1]) as proxy:
+        server = threading.Thread(target=answer, daemon=True)
+        server.start()
+        proxy.break_after(b"commit")
+        with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
+            connection.sendall(b"commit this")
+            assert connection.recv(65536) == b""
+        server.join()
+    assert heard == [b"commit this", b""]
+
+
 def test_without_a_server_behind_it_a_connection_ends() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

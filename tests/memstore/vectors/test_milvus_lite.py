@@ -215,7 +215,7 @@ def test_a_store_that_nobody_closed_lets_the_process_end(tmp_path: Path) -> None
         f"v.upsert('query', names(10), unit_vectors(10, dimension={DIMENSION}))\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "vectors")], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, str(tmp_path / "vectors")], capture_output=True, text=True, check=True
     )
     assert result.stderr == ""
     with open_vectors(tmp_path / "vectors") as store:

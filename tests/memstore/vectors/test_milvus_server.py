@@ -15,6 +15,8 @@ from pymilvus import MilvusClient
 
 from memstore.testing.milvus_server import MilvusServer, why_not
 
+pytestmark = pytest.mark.xdist_group("a Milvus server that is harmed")
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
@@ -74,7 +76,5 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path, server: Milvus
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False
     )
     relay = int(started.stdout)
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{relay}").exists() and time.monotonic() < deadline:
+    while Path(f"/proc/{relay}").exists():
         time.sleep(0.1)
-    assert not Path(f"/proc/{relay}").exists()

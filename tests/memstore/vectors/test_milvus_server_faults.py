@@ -16,6 +16,9 @@ from memstore.testing.vector_conformance import names, unit_vectors
 from memstore.vectors import calls
 from memstore.vectors.milvus import MilvusVectors
 
+pytestmark = pytest.mark.xdist_group("a Milvus server that is harmed")
+PATIENCE_S = 250.0
+"""For what passes in seconds on an idle machine."""
 FINGERPRINT = "faults_8_c0ffee00"
 ROOT_TOKEN, WRONG_TOKEN = "root:Milvus", "root:a-wrong-secret"
 
@@ -87,7 +90,10 @@ def test_a_collection_that_was_dropped_meanwhile(milvus_uri: str) -> None:
         assert again.count() == 0
 
 
-def test_a_write_goes_on_by_itself_when_the_server_is_killed_and_started_again(guarded: MilvusServer) -> None:
+def test_a_write_goes_on_by_itself_when_the_server_is_killed_and_started_again(
+    guarded: MilvusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "PATIENCE_S", PATIENCE_S)
     vectors = unit_vectors(4000)
     with open_vectors(guarded.uri, token=ROOT_TOKEN, namespace="killed") as store:
         store.upsert("thinking", names(1000), vectors[:1000])
@@ -104,13 +110,16 @@ def test_a_write_goes_on_by_itself_when_the_server_is_killed_and_started_again(g
 def test_a_server_that_stays_away_is_named_once_patience_ends(
     guarded: MilvusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "PATIENCE_S", 1.0)
-    with open_vectors(guarded.uri, token=ROOT_TOKEN, namespace="away") as store:
+    with monkeypatch.context() as impatient:
+        impatient.setattr(calls, "PATIENCE_S", 1.0)
+        store = open_vectors(guarded.uri, token=ROOT_TOKEN, namespace="away")
+    with store:
         guarded.kill()
         with pytest.raises(StoreError, match="did not come back within 1 s") as raised:
             store.upsert("thinking", names(3), unit_vectors(3))
         sentence(raised, guarded.uri)
         guarded.start()
+        monkeypatch.setattr(store._calls, "_patience", PATIENCE_S)
         store.upsert("thinking", names(3), unit_vectors(3))
         assert store.missing(names(3)) == []
 
