@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memstore_cli.datasets import DataOption
 from memstore_cli.opening import opened
 from memstore_cli.options import DeviceOption, JsonOption, UsageError
 from memstore_cli.output import counted, print_json
@@ -84,10 +85,7 @@ def rollout(
         int | None, typer.Option("--limit", min=1, show_default=False, help="At most so many queries of each source.")
     ] = None,
     draw_seed: Annotated[int, typer.Option("--draw-seed", help="Another seed draws other queries and splits.")] = 0,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--folder", show_default=False, help="Where local copies of benchmarks lie; else from the hub."),
-    ] = None,
+    data: DataOption = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Nucleus of the sampling.")] = 1.0,
     max_tokens: Annotated[
@@ -153,7 +151,7 @@ def rollout(
         raise UsageError("nothing says where the rollouts go; name a file with --output, a memory with --into, or both")
     if (endpoint is not None) == vllm:
         raise UsageError("name one that answers: --endpoint URL for a server, or --vllm for vLLM in this process")
-    asked = read_questions(queries, split, limit, draw_seed, folder)
+    asked = read_questions(queries, split, limit, draw_seed, data)
     from memstore_rl.rollout.engine import Sampling
     from memstore_rl.rollout.run import RolloutPlan
     from memstore_rl.rollout.run import rollout as make_rollouts
