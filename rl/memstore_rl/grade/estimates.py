@@ -74,8 +74,8 @@ def winning_chances(sizes: tuple[int, ...], silent: int, k: int) -> dict[int, fl
         for size in won:
             if size >= votes:
                 others = Counter(sizes) - Counter([size])
-                won[size] += chance[size][votes] * _rest(others, factors, chance[silent], k - votes)
-    total = _binomial(everyone, k / everyone, k)[k]
+                won[size] += float(chance[size][votes]) * _rest(others, factors, chance[silent], k - votes)
+    total = float(_binomial(everyone, k / everyone, k)[k])
     return {size: value / total for size, value in won.items()}
 
 

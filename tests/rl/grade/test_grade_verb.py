@@ -1,0 +1,83 @@
+"""`memstore grade`, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstore.sample import sample_path
+from memstore_cli.main import run
+from memstore_rl.grade.sample_lines import KEYS
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+FILE = str(sample_path())
+
+
+def document(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert run(["grade", FILE, *words, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    found: dict[str, Any] = json.loads(printed.out)
+    return found
+
+
+def test_the_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--policy", "tiny-arithmetic@6000", "--against", FILE, "--against-policy", "tiny-arithmetic@2400")
+    found = document(capsys, *words, "-k", "1", "-k", "8", "-k", "9")
+    page = (DOCS / "grade.md").read_text(encoding="utf-8").split("## Output")[1]
+    cells = "\n".join(line.split("|")[1] for line in page.splitlines() if line.startswith("|"))
+    documented = set(re.findall(r"`([a-z_]+)`", cells))
+    assert documented == set(found)
+    for part in ("policies", "gaps", "lines", "figures", "comparison"):
+        assert part in page
+    [policy] = found["policies"]
+    own = [*policy, *policy["lines"][0], *policy["lines"][0]["figures"]["accuracy"], *policy["gaps"][0]]
+    for key in [*own, *found["comparison"][0], *found["comparison"][0]["figures"]["pass@8"]]:
+        assert re.search(rf"\b{key}\b", page), f"docs/grade.md does not name {key}"
+    assert found["against"]["step"] == 2400
+    difference = found["comparison"][0]["figures"]["accuracy"]["difference"]
+    assert difference == pytest.approx(
+        policy["lines"][0]["figures"]["accuracy"]["value"]
+        - found["against"]["lines"][0]["figures"]["accuracy"]["value"]
+    )
+
+
+def test_the_same_seed_gives_the_same_document(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--policy", "tiny-arithmetic@6000")
+    assert document(capsys, *words, "--seed", "4") == document(capsys, *words, "--seed", "4")
+    other = document(capsys, *words, "--seed", "5")
+    assert other != document(capsys, *words, "--seed", "4")
+
+
+def test_the_table_has_every_policy_and_the_notes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    drawn, samples = tmp_path / "score.png", tmp_path / "samples.jsonl"
+    assert run(["grade", FILE, "-k", "1", "-k", "16", "--plot", str(drawn), "--samples", str(samples)]) == 0
+    out = capsys.readouterr().out
+    assert "tiny-arithmetic@2400" in out
+    assert "tiny-arithmetic@6000" in out
+    assert "no query of tiny-arithmetic@2400 on arithmetic has 16 judged samples" in out
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    lines = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 6_400
+    assert all(tuple(line) == KEYS for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--against-policy", "x"], 2, "name that file, too"),
+        (["-k", "0"], 2, "-k"),
+        (["--plot", "picture.txt"], 1, "is no name for a picture"),
+        (["--against", FILE], 1, "holds 2 policies (tiny-arithmetic@2400"),
+        (["--policy", "nobody"], 1, "no rollout of policy 'nobody'"),
+    ],
+)
+def test_wrong_use_is_one_sentence(capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str) -> None:
+    assert run(["grade", FILE, *words]) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
