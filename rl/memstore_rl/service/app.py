@@ -58,7 +58,9 @@ def make_app(
         if on_stop is not None:
             on_stop()
 
-    app = FastAPI(title="memstore reward service", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="memstore reward service", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.add_exception_handler(404, _plain(404, "there is no such route; rewards are asked for with POST /v1/score"))
     app.add_exception_handler(405, _plain(405, "this route takes another method; see GET /openapi.json"))
 

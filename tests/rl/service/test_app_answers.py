@@ -177,3 +177,11 @@ def test_whatever_is_sent_the_answer_is_a_sentence_or_rewards(served: Served) ->
 
         send()
         assert client.get(f"{endpoint}/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/score/", "/v1/scores"])
+def test_another_route_is_told_where_to_ask(served: Served, path: str) -> None:
+    with served() as endpoint:
+        answer = httpx.post(endpoint + path, json={"groups": [QUESTION]})
+    assert (answer.status_code, answer.is_redirect) == (404, False)
+    assert "POST /v1/score" in answer.json()["error"]
