@@ -200,7 +200,7 @@ def test_an_answer_that_vllm_broke_off_is_none() -> None:
 
 
 def test_a_model_without_a_chat_template_is_one_sentence() -> None:
-    with pytest.raises(InputError, match=r"^tiny has no chat template .*not set\.\); draw raw completions$"):
+    with pytest.raises(InputError, match=r"^tiny has no chat template .*not set\.\); pass --no-chat"):
         drawn(VllmEngine(StandIn(chat_template=None), "tiny"), [Ask(question(), (0,))], Sampling())
 
 
