@@ -161,8 +161,8 @@ class VllmEngine:
             )
         except ValueError as error:
             raise InputError(
-                f"{self.model} has no chat template that can be used ({_first_line(error)}); pass --no-chat, and prompts "
-                "are completed as they stand"
+                f"{self.model} has no chat template that can be used ({_first_line(error)}); pass --no-chat, and "
+                "prompts are completed as they stand"
             ) from error
         return len(tokens)
 
