@@ -7,13 +7,17 @@
     with GroupScorer.open("my-memory") as scorer:
         GRPOTrainer(
             model=...,
-            args=GRPOConfig(num_generations=8, ...),
+            args=GRPOConfig(num_generations=8, scale_rewards="none", ...),
             reward_funcs=reward_function(scorer, num_generations=8),
             train_dataset=Dataset.from_parquet("data/train_memory_20.parquet"),
         ).train()
 
 The data are those of `memstore verl data`, whose columns TRL hands to the function. A group is what has the same
-`extra_info.query_id`, not what stands together: TRL passes no group, and a batch may hold a query twice.
+`extra_info.query_id`, not what stands together: TRL passes no group, and a batch may hold a query twice. Its rollouts
+are numbered on, so that what a service records of the second group is not taken for the first again.
+
+`scale_rewards="none"`: over the group's deviation a prediction that hardly tells two rollouts apart counts as much as a
+sure one (docs/rewards.md has what that costs).
 
 An unscored rollout is None, which TRL leaves out of the group's mean and gives no advantage. Rows of another split than
 `train` (an evaluation) are scored by ground truth alone, and not recorded. A service that does not answer raises, or is
@@ -27,7 +31,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from memstore_rl.group import GroupScorer
 from memstore_rl.rewards import Group, Mode, Reward, Rollout
@@ -74,34 +78,45 @@ def reward_function(
         **columns: Any,
     ) -> list[float | None]:
         step = None if trainer_state is None else int(trainer_state.global_step)
-        places = _gathered(extra_info, num_generations)
+        gathered = _gathered(extra_info, num_generations)
         groups = []
-        for rows in places:
-            first = rows[0]
+        for places in gathered:
+            first = places[0].row
             query = query_of(_messages(prompts[first]), data_source[first], reward_model[first], extra_info[first])
-            rollouts = [Rollout(response=_said(completions[row]), policy=policy, run=run, step=step) for row in rows]
+            rollouts = [
+                Rollout(response=_said(completions[row]), policy=policy, run=run, step=step, sample_index=sample)
+                for row, sample in places
+            ]
             training = is_training(extra_info[first])
             groups.append(Group(query, rollouts, num_generations if training else None, mode if training else "oracle"))
         training = all(map(is_training, extra_info))
         rewards: list[Reward | None] = [None] * len(completions)
-        for rows, scored in zip(places, _asked(scorer, groups, training, when_gone), strict=True):
-            for row, reward in zip(rows, scored, strict=True):
-                rewards[row] = reward
+        for places, scored in zip(gathered, _asked(scorer, groups, training, when_gone), strict=True):
+            for place, reward in zip(places, scored, strict=True):
+                rewards[place.row] = reward
         return _told([reward for reward in rewards if reward is not None], log_extra, log_metric)
 
     memstore.__name__ = NAME
     return memstore
 
 
-def _gathered(extra_info: Sequence[Mapping[str, Any]], size: int | None) -> list[list[int]]:
-    """Positions of each group: the rows of one query, at most `size` at a time."""
-    by_query: dict[str, list[int]] = {}
-    for position, extra in enumerate(extra_info):
-        by_query.setdefault(str(extra["query_id"]), []).append(position)
+class _Place(NamedTuple):
+    """Where a rollout stands in the call, and which of its query's rollouts in it this is."""
+
+    row: int
+    sample: int
+
+
+def _gathered(extra_info: Sequence[Mapping[str, Any]], size: int | None) -> list[list[_Place]]:
+    """The places of each group: the rows of one query, at most `size` at a time."""
+    by_query: dict[str, list[_Place]] = {}
+    for row, extra in enumerate(extra_info):
+        places = by_query.setdefault(str(extra["query_id"]), [])
+        places.append(_Place(row, len(places)))
     gathered = []
-    for rows in by_query.values():
-        step = size or len(rows)
-        gathered += [rows[start : start + step] for start in range(0, len(rows), step)]
+    for places in by_query.values():
+        step = size or len(places)
+        gathered += [places[start : start + step] for start in range(0, len(places), step)]
     return gathered
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.memory import Memory
+from memstore_rl.budget import SplitName
 from memstore_rl.group import GroupScorer
 from memstore_rl.rewards import Group, Reward
 from memstore_rl.service.client import RewardClient, ServiceGone
@@ -25,9 +26,10 @@ GROUP = 4
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen additions to train on, half of them labelled, and two to evaluate on."""
     folder = tmp_path_factory.mktemp("trl") / "data"
+    splits: list[SplitName] = ["train"] * 16 + ["validation"] * 2
     queries = [
         SourceQuery(f"id-{n}", f"what is {n} + {n + 1} ?", "additions", f"q{n}", "math", str(2 * n + 1), split)
-        for n, split in enumerate(["train"] * 16 + ["validation"] * 2)
+        for n, split in enumerate(splits)
     ]
     write_data(queries, folder, DataPlan(budgets=(0.5,)))
     return folder
@@ -63,18 +65,18 @@ def test_groups_are_found_by_their_key_wherever_they_stand() -> None:
     assert logged["memstore/short_share"] == 0.0
 
 
-def test_a_query_that_is_drawn_twice_is_two_groups() -> None:
-    sizes: list[int] = []
+def test_a_query_that_is_drawn_twice_is_two_groups_whose_rollouts_are_numbered_on() -> None:
+    numbers: list[list[int | None]] = []
 
     class Counting(GroupScorer):
         def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
-            sizes.extend(len(group.rollouts) for group in groups)
+            numbers.extend([rollout.sample_index for rollout in group.rollouts] for group in groups)
             return super().score_groups(groups)
 
     with Counting.open(mode="oracle") as scorer:
         function = reward_function(scorer, num_generations=GROUP)
         function(completions=answers(*["\\boxed{1}"] * 8), **columns([0] * 8, ["1"] * 8))
-    assert sizes == [GROUP, GROUP]
+    assert numbers == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_a_group_that_is_split_over_processes_is_counted_as_short() -> None:
