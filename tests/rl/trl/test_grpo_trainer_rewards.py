@@ -26,10 +26,10 @@ GROUP = 4
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen additions to train on, half of them labelled, and two to evaluate on."""
     folder = tmp_path_factory.mktemp("trl") / "data"
-    splits: list[SplitName] = ["train"] * 16 + ["validation"] * 2
+    split: dict[bool, SplitName] = {True: "train", False: "validation"}
     queries = [
-        SourceQuery(f"id-{n}", f"what is {n} + {n + 1} ?", "additions", f"q{n}", "math", str(2 * n + 1), split)
-        for n, split in enumerate(splits)
+        SourceQuery(f"id-{n}", f"what is {n} + {n + 1} ?", "additions", f"q{n}", "math", str(2 * n + 1), split[n < 16])
+        for n in range(18)
     ]
     write_data(queries, folder, DataPlan(budgets=(0.5,)))
     return folder
