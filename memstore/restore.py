@@ -1,6 +1,9 @@
 """Restore a snapshot into a memory: nodes, labels, links, predictions and vectors, as they were.
 
 Goes through the same writes as ingest, so it is idempotent: a restore that was killed is simply run again.
+
+Links are written as they were where the memory holds nothing but the snapshot, looked at in a turn of its own (nobody
+else links meanwhile); where something was there before, or others came in, all is linked as after an ingest.
 """
 
 from __future__ import annotations
@@ -41,28 +44,25 @@ def restore_snapshot(
         EmbedderError: the snapshot's vectors are of another embedder than the memory's.
     """
     progress = progress or Silent()
-    _check(memory, snapshot, merge)
+    begun = _check(memory, snapshot, merge)
+    settings = LinkSettings.parse(snapshot.manifest.links)
     empty = len(memory.graph.nodes(NodeLabel.THINKING, ["id"])) == 0
     if empty:
-        memory.record_link_settings(LinkSettings.parse(snapshot.manifest.links))
+        memory.record_link_settings(settings)
     added = _write_nodes(memory, snapshot, progress)
     _write_vectors(memory, "query", snapshot.queries, snapshot.query_x, snapshot.query_has_x, progress)
     _write_vectors(memory, "thinking", snapshot.thinkings, snapshot.thinking_x, snapshot.thinking_has_x, progress)
-    if empty:
-        for label, nodes, name in (
-            (NodeLabel.QUERY, snapshot.queries, "query_similar"),
-            (NodeLabel.THINKING, snapshot.thinkings, "thinking_similar"),
-        ):
-            _write_links(memory, label, nodes, snapshot.edges[name])
+    linked = (empty or begun) and memory.link_settings == settings and _write_links(memory, snapshot)
     _write_scores(memory, snapshot)
     memory.graph.write_batch({"id": BATCH, "state": "done"})
-    if not empty:
+    if not linked:
         memory.link(progress=progress)
     memory.graph.checkpoint()
     return added
 
 
-def _check(memory: Memory, snapshot: Snapshot, merge: bool) -> None:
+def _check(memory: Memory, snapshot: Snapshot, merge: bool) -> bool:
+    """Refuse what cannot be restored; whether a restore was begun here and not finished."""
     if "text" not in snapshot.queries.column_names:
         raise InputError("this snapshot was taken without texts and cannot be restored; take a whole one")
     fingerprint = memory.settled_fingerprint()
@@ -72,11 +72,12 @@ def _check(memory: Memory, snapshot: Snapshot, merge: bool) -> None:
             f"{fingerprint}; restore it with its own embedder (MEMSTORE_EMBEDDER), or ingest the files again"
         )
     batches = memory.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist()
-    begun = [batch for batch in batches if batch["id"] == BATCH and batch["state"] != "done"]
+    begun = any(batch["id"] == BATCH and batch["state"] != "done" for batch in batches)
     if not merge and not begun and len(memory.graph.nodes(NodeLabel.QUERY, ["id"])):
         raise InputError(
             f"the memory {memory.location} has content; restore into a new one, or pass --merge to add to it"
         )
+    return begun
 
 
 def _write_nodes(memory: Memory, snapshot: Snapshot, progress: Progress) -> int:
@@ -146,8 +147,23 @@ def _write_vectors(
     memory.vectors.flush()
 
 
-def _write_links(memory: Memory, label: NodeLabel, nodes: pa.Table, edges: EdgeTable) -> None:
-    ids = nodes["id"]
+def _write_links(memory: Memory, snapshot: Snapshot) -> bool:
+    """Write the neighbour lists as they were; False, and nothing written, where the memory holds other nodes too."""
+    lists = (
+        (NodeLabel.QUERY, snapshot.queries["id"], snapshot.edges["query_similar"]),
+        (NodeLabel.THINKING, snapshot.thinkings["id"], snapshot.edges["thinking_similar"]),
+    )
+    with memory.graph.linking():
+        for label, ids, _ in lists:
+            there = memory.graph.nodes(label, ["id"])["id"]
+            if pc.any(pc.invert(pc.is_in(there, value_set=ids))).as_py():
+                return False
+        for label, ids, edges in lists:
+            _replace(memory, label, ids, edges)
+    return True
+
+
+def _replace(memory: Memory, label: NodeLabel, ids: pa.ChunkedArray, edges: EdgeTable) -> None:
     table = pa.table(
         {
             "source": ids.take(pa.array(edges.source)),

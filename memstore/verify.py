@@ -152,7 +152,8 @@ def _mend(memory: Memory, kinds: set[str], progress: Progress) -> None:
             nodes = nodes.filter(pc.is_in(nodes["id"], value_set=pa.array(_changed(memory, nodes), pa.string())))
             write_vectors(memory, kind, nodes["id"].to_pylist(), nodes["vector_key"].to_pylist())
         if "missing_link" in kinds:
-            _mark_unlinked(memory, kind, nodes_short_of_links(memory, kind))
+            with memory.graph.linking():  # lists that another process has computed are written before, or not at all
+                _mark_unlinked(memory, kind, nodes_short_of_links(memory, kind))
     if kinds & {"missing_vector", "open_batch"}:
         fill_vectors(memory, progress=progress)
     for row in memory.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist():

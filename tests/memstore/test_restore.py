@@ -14,6 +14,7 @@ from memstore.errors import EmbedderError, InputError
 from memstore.graph.protocol import ScoreBatch
 from memstore.links import LinkSettings
 from memstore.memory import Memory
+from memstore.restore import BATCH
 from memstore.snapshot_files import load_snapshot, save_snapshot
 from memstore.testing.digest import memory_digest
 from memstore.testing.embedder import HashEmbedder
@@ -72,6 +73,40 @@ def test_content_is_not_restored_over_unless_told_to_merge(memory: Memory, tmp_p
         memory.ingest([tmp_path / "b.jsonl"])
         other.link(memory.link_settings)
         assert memory_digest(other) == memory_digest(memory)
+
+
+def test_a_restore_that_broke_off_ends_with_the_links_as_they_were(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where linking anew would make others: here one link was taken away by hand."""
+    unlink = "MATCH (q:Query)-[s:SIMILAR_TO]->(:Query) WITH s ORDER BY s.score LIMIT 1 DELETE s"
+    memory.cypher(unlink, write=True)
+    snapshot = memory.snapshot()
+
+    def breaks_off(*_: object) -> None:
+        raise OSError("killed here")
+
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        for step in ("_write_vectors", "_write_links", "_write_scores"):
+            with monkeypatch.context() as patched:
+                patched.setattr(f"memstore.restore.{step}", breaks_off)
+                with pytest.raises(OSError, match="killed here"):
+                    other.restore(snapshot)
+        other.restore(snapshot)
+        assert memory_digest(other) == memory_digest(memory)
+
+
+def test_links_are_only_written_as_they_were_under_the_settings_they_were_made_with(
+    memory: Memory, tmp_path: Path
+) -> None:
+    snapshot = memory.snapshot()
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        other.ingest([tmp_path / "a.jsonl"])
+        other.link(LinkSettings(k=1, floor=-1.0))
+        other.graph.write_batch({"id": BATCH, "state": "open"})  # a merge that was killed
+        other.restore(snapshot, merge=True)
+        assert other.link_settings == LinkSettings(k=1, floor=-1.0)
+        assert len(other.snapshot().edges["query_similar"]) == 12
 
 
 def test_another_embedder_and_a_snapshot_without_texts_are_refused(memory: Memory, tmp_path: Path) -> None:

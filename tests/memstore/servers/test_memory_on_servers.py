@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from memstore import restore
 from memstore.errors import EmbedderError, LocationError, StoreError
+from memstore.graph.protocol import LinkUpdate
 from memstore.ingest import IngestOptions
 from memstore.links import LinkSettings
 from memstore.location import ServerLocation
 from memstore.memory import Memory
 from memstore.reach import list_memories
 from memstore.settings import Settings
+from memstore.snapshot import Snapshot
 from memstore.testing.digest import memory_digest
 from memstore.testing.embedder import HashEmbedder
 
@@ -133,6 +136,46 @@ def test_another_embedder_and_a_wrong_password_are_refused(monkeypatch: pytest.M
         opened("one")
     assert "refuses this user or password" in str(raised.value)
     assert "a-wrong-password" not in str(raised.value)
+
+
+def test_what_came_in_during_a_restore_is_linked_with_what_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process ingests while a snapshot is written to an empty memory: the lists as they were would lack it."""
+    file, other = write("a.jsonl", rows()), write("b.jsonl", rows(first=4))
+    with opened(Path("embedded"), create=True) as embedded:
+        embedded.ingest([file])
+        snapshot = embedded.snapshot()
+        embedded.ingest([other])
+        whole = memory_digest(embedded)
+    write_links = restore._write_links
+    with opened("one", create=True) as restoring, opened("one") as ingesting:
+
+        def after_the_other(memory: Memory, taken: Snapshot) -> bool:
+            ingesting.ingest([other])
+            return write_links(memory, taken)
+
+        monkeypatch.setattr(restore, "_write_links", after_the_other)
+        restoring.restore(snapshot)
+        found = memory_digest(restoring)
+        assert restoring.verify().ok
+    assert found == whole
+
+
+def test_lists_are_restored_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(Path("embedded"), create=True) as embedded:
+        embedded.ingest([write("a.jsonl", rows())])
+        snapshot, digest = embedded.snapshot(), memory_digest(embedded)
+    with opened("one", create=True) as served:
+        turns: list[int | None] = []
+        replace_links = served.graph.replace_links
+
+        def noted(update: LinkUpdate) -> None:
+            turns.append(served.graph._turn)  # type: ignore[attr-defined]
+            replace_links(update)
+
+        monkeypatch.setattr(served.graph, "replace_links", noted)
+        served.restore(snapshot)
+        assert memory_digest(served) == digest
+    assert turns == [1, 1]
 
 
 def test_who_finishes_a_file_makes_good_what_another_died_over(monkeypatch: pytest.MonkeyPatch) -> None:
