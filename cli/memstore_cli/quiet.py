@@ -10,6 +10,7 @@ import logging
 import os
 
 VARIABLES = {
+    "HF_HUB_VERBOSITY": "error",  # each of the tries at a hub that does not answer
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # a bar over the weights of every model that is loaded
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",  # a bar over the rows of every split that is read
     "TRANSFORMERS_VERBOSITY": "error",  # that a text is longer than the window, which the embedder knows

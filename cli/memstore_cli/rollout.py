@@ -17,6 +17,7 @@ from memstore_cli.opening import opened
 from memstore_cli.options import DeviceOption, JsonOption, UsageError
 from memstore_cli.output import counted, print_json
 from memstore_cli.progress import watched
+from memstore_cli.quiet import silence_libraries
 from memstore_cli.serve import code_verifiers
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ def read_questions(
     sources: list[str], split: str | None, limit: int | None, seed: int, folder: Path | None
 ) -> list[Question]:
     """The questions of all sources, each once."""
+    silence_libraries()
     from memstore_rl.benchmarks import questions
     from memstore_rl.rollout.asking import query_id
 

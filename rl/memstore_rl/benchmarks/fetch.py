@@ -13,6 +13,8 @@ from memstore.errors import InputError
 from memstore_rl.benchmarks.declaration import Declaration
 from memstore_rl.benchmarks.names import local_copy
 
+_QUOTED = 300
+"""Characters of a library's message that a sentence repeats."""
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -87,15 +89,20 @@ def _explain(declared: Declaration, place: Path | None, error: Exception) -> NoR
 
     if isinstance(error, InputError):
         raise error
-    said = " ".join(str(error).split())[:300]
-    copy = f"or name a folder that holds a copy of it (--data DIR, with the data in DIR/{declared.name})"
+    said = " ".join(str(error).split()).rstrip(".")[:_QUOTED]
+    copy = f"name a folder that holds a copy of it (--data DIR, with the data in DIR/{declared.name})"
     if place is not None:
         raise InputError(f"{declared.name} cannot be read from {place}: {said}") from error
     if isinstance(error, GatedRepoError) or (isinstance(error, DatasetNotFoundError) and "gated" in said):
         raise InputError(
             f"{declared.name} is gated: accept its terms at {declared.link or declared.source} and log in "
-            f"(`hf auth login`), {copy}"
+            f"(`hf auth login`), or {copy}"
         ) from error
-    if isinstance(error, ConnectionError | TimeoutError | HfHubHTTPError):
-        raise InputError(f"the hub cannot be reached for {declared.name} ({said}); try again later, {copy}") from error
-    raise InputError(f"{declared.name} cannot be loaded from {declared.source}: {said}; {copy[3:]}") from error
+    # The library takes a hub that does not answer for a file that is not there, and says so in its sentence only.
+    silent = isinstance(error, FileNotFoundError) and "LocalEntryNotFoundError" in said
+    if silent or isinstance(error, ConnectionError | TimeoutError | HfHubHTTPError):
+        reason = "it does not answer" if silent else said
+        raise InputError(
+            f"the hub cannot be reached for {declared.name} ({reason}); try again later, or {copy}"
+        ) from error
+    raise InputError(f"{declared.name} cannot be loaded from {declared.source}: {said}; {copy}") from error

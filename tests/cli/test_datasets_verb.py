@@ -1,0 +1,102 @@
+"""`memstore datasets`: what it lists and writes, and that what it writes is read as the same questions."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memstore_rl.benchmarks import questions
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def rivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A benchmark of twenty rivers."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [{"number": number, "first": "Po", "second": "Oder", "longer": "AB"[number % 2]} for number in range(20)]
+    (tmp_path / "rivers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    declared = {
+        "domain": "qa",
+        "source": "./rivers.jsonl",
+        "query": "Map {number}: which is longer?",
+        "gold": "{longer}",
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in declared.items()]
+    (tmp_path / "rivers.toml").write_text("\n".join([*lines, 'choices = ["{first}", "{second}"]']), encoding="utf-8")
+    return tmp_path / "rivers.toml"
+
+
+def test_the_list(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "copies" / "piqa").mkdir(parents=True)
+    (tmp_path / "cache" / "openai___gsm8k" / "main" / "0.0.0" / "abc").mkdir(parents=True)
+    (tmp_path / "cache" / "openai___gsm8k" / "main" / "0.0.0" / "abc" / "dataset_info.json").write_text("{}")
+    listed = command("datasets", "--data", tmp_path / "copies", "--json").document
+    here = {entry["name"]: entry["here"] for entry in listed}
+    assert len(listed) == 13
+    assert {name: found for name, found in here.items() if found} == {
+        "gsm8k": "cached",
+        "gpqa": "gated",
+        "piqa": "copy",
+    }
+    assert {entry["name"] for entry in listed if entry["out_of_domain"]} == {"numina_math", "siqa", "piqa"}
+    table = command("datasets").out
+    assert all(entry["name"] in table and entry["licence"] in table for entry in listed)
+
+
+def test_the_list_loads_neither_torch_nor_datasets() -> None:
+    code = (
+        "import sys; from memstore_cli.main import run; run(['datasets']); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'datasets', 'huggingface_hub')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=120).returncode == 0
+
+
+def test_one_benchmark_is_shown(command: Command, rivers: Path) -> None:
+    done = command("datasets", rivers)
+    assert done.code == 0, done.err
+    assert "20 of 20 rows: train 10, validation 4, test 6" in done.out
+    assert "(A) Po\n(B) Oder" in done.out
+    said = command("datasets", rivers, "--json").document
+    assert (said["name"], said["here"], said["rows"]) == ("rivers", "copy", 20)
+    assert said["drawn"] == {"train": 10, "validation": 4, "test": 6}
+
+
+def test_what_is_written_is_read_as_the_same_questions(command: Command, rivers: Path, tmp_path: Path) -> None:
+    done = command("datasets", rivers, "--seed", "3", "--split", "test", "--output", tmp_path / "test.jsonl")
+    assert done.code == 0, done.err
+    assert questions(str(tmp_path / "test.jsonl")) == questions(str(rivers), split="test", seed=3)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["gms8k"], 1, "there is no benchmark and no file 'gms8k'; did you mean gsm8k?"),
+        (["--split", "test"], 2, "--output and --split are about one benchmark; name it"),
+        (["QUERIES"], 1, "is a file of queries, not a benchmark; `memstore rollout"),
+        (["RIVERS", "--output", "QUERIES"], 1, "exists; name a new file"),
+        (["RIVERS", "--output", "nowhere/file"], 1, "cannot be written: No such file or directory"),
+    ],
+)
+def test_how_it_fails(
+    command: Command, rivers: Path, tmp_path: Path, words: list[str], code: int, sentence: str
+) -> None:
+    (tmp_path / "queries.jsonl").write_text('{"query": "2?"}\n', encoding="utf-8")
+    named = {
+        "QUERIES": str(tmp_path / "queries.jsonl"),
+        "RIVERS": str(rivers),
+        "nowhere/file": str(tmp_path / "a" / "b"),
+    }
+    done = command("datasets", *(named.get(word, word) for word in words))
+    assert (done.code, done.out) == (code, "")
+    assert [line for line in done.err.splitlines() if sentence in line] == done.err.splitlines()[-1:]
+    assert done.err.splitlines()[-1].startswith("error: ")
