@@ -31,7 +31,7 @@ from memstore_schema import migrations
 from memstore_schema.columns import EdgeType, NodeLabel
 
 TIMEOUT_SECONDS = 600.0
-RETRY_SECONDS = 30.0
+RETRY_SECONDS = 60.0
 
 
 class Neo4jGraph:
