@@ -10,4 +10,6 @@ budget.py         which queries are trained on, and which of those are labelled
 service/          the reward service and its clients
 verl/             training data, hooks, configuration and checks for verl
 trl.py            a reward function for TRL
+question.py       a query that a policy is to answer, and how it is asked
+benchmarks/       questions by a benchmark's name, by a user's declaration, or from a file
 """

@@ -56,12 +56,18 @@ def fetch(declared: Declaration, folder: Path | None) -> list[Rows]:
                 f"{folder / declared.source}; copy the data set {declared.source} to one of them"
             )
     try:
-        if place is not None:
-            return [datasets.load_dataset(**_local(declared, place), split=name) for name in declared.splits]
-        options = {"path": declared.source, "name": declared.config, "revision": declared.revision}
-        return [datasets.load_dataset(**options, split=name) for name in declared.splits]
+        options = _of_hub(declared) if place is None else _local(declared, place)
+        parts: list[Rows] = datasets.load_dataset(**options, split=list(declared.splits))
+    except InputError:
+        raise
     except Exception as error:
         _explain(declared, place, error)
+    return parts
+
+
+def _of_hub(declared: Declaration) -> dict[str, Any]:
+    """How `datasets` is asked for a data set of the hub."""
+    return {"path": declared.source, "name": declared.config, "revision": declared.revision}
 
 
 def _local(declared: Declaration, place: Path) -> dict[str, Any]:
@@ -87,8 +93,6 @@ def _explain(declared: Declaration, place: Path | None, error: Exception) -> NoR
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
-    if isinstance(error, InputError):
-        raise error
     said = " ".join(str(error).split()).rstrip(".")[:_QUOTED]
     copy = f"name a folder that holds a copy of it (--data DIR, with the data in DIR/{declared.name})"
     if place is not None:
