@@ -1,10 +1,12 @@
 """Dynamic batching: what waits while one batch is scored is the next batch.
 
 No request is held back to fill a batch: an idle service scores the first one at once, a busy one scores together what
-came meanwhile, up to a limit. Scoring is one thread's work, the event loop's is to wait.
+came meanwhile, up to a limit. Scoring is one thread's work, the event loop's is to wait. What has to happen to results
+before they may leave (`seal`: they go to the disk) is a second thread's: meanwhile the next batch is scored.
 
 When more waits than may, the next request is refused at once (`Full`): a queue that only grows would answer everyone
-too late. A batch that fails is scored again request by request, so that the failure reaches the one that caused it.
+too late. A batch that fails is scored again request by request, so that the failure reaches the one that caused it. A
+batch that cannot be sealed fails as a whole.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+MOST_UNSEALED = 2
+"""Batches that may wait to be sealed: a disk that hangs stops the scoring, too."""
 
 
 class Full(Exception):
@@ -49,6 +54,7 @@ class Batcher(Generic[Item, Result]):
         *,
         max_batch: int,
         max_waiting: int,
+        seal: Callable[[list[Result]], list[Result]] | None = None,
         on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
         """Use it from one event loop; `run` must be going.
@@ -57,11 +63,13 @@ class Batcher(Generic[Item, Result]):
             work: results of items, one each, in their order.
             max_batch: no more weight than this in one call of `work`, unless one request alone has more.
             max_waiting: the most weight that may wait.
+            seal: what is left to do with the results of a batch before they are given out; returns them.
             on_batch: told the weight of each batch and the seconds it took.
         """
         self._work = work
         self._max_batch = max_batch
         self._max_waiting = max_waiting
+        self._seal = seal
         self._on_batch = on_batch
         self._requests: deque[_Request[Item, Result]] = deque()
         self._waiting = 0
@@ -69,6 +77,8 @@ class Batcher(Generic[Item, Result]):
         self._came = asyncio.Event()
         self._stopping = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memstore-score")
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="memstore-seal")
+        self._sealing: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
@@ -101,6 +111,7 @@ class Batcher(Generic[Item, Result]):
             self._came.clear()
             while batch := self._next():
                 await self._finish(batch)
+        await asyncio.gather(*self._sealing)
 
     def stop(self) -> None:
         """Take no more requests; `run` returns when those that wait are answered."""
@@ -108,8 +119,9 @@ class Batcher(Generic[Item, Result]):
         self._came.set()
 
     def close(self) -> None:
-        """Let go of the thread, after `run` has returned."""
+        """Let go of the threads, after `run` has returned."""
         self._thread.shutdown()
+        self._sealer.shutdown()
 
     def _next(self) -> list[_Request[Item, Result]]:
         batch: list[_Request[Item, Result]] = []
@@ -138,10 +150,33 @@ class Batcher(Generic[Item, Result]):
         self._pace_s += 0.2 * (seconds / max(1, weight) - self._pace_s)
         if self._on_batch is not None:
             self._on_batch(weight, seconds)
-        start = 0
-        for request in batch:
-            _give(request, results[start : start + len(request.items)])
-            start += len(request.items)
+        if self._seal is None:
+            _give_all(batch, results)
+            return
+        task = asyncio.create_task(self._sealed(batch, self._seal, results))
+        self._sealing.add(task)
+        task.add_done_callback(self._sealing.discard)
+        while len(self._sealing) >= MOST_UNSEALED:
+            await asyncio.wait(self._sealing, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _sealed(
+        self,
+        batch: list[_Request[Item, Result]],
+        seal: Callable[[list[Result]], list[Result]],
+        results: list[Result],
+    ) -> None:
+        try:
+            _give_all(batch, await asyncio.get_running_loop().run_in_executor(self._sealer, seal, results))
+        except Exception as error:
+            for request in batch:
+                _give(request, error)
+
+
+def _give_all(batch: list[_Request[Item, Result]], results: list[Result]) -> None:
+    start = 0
+    for request in batch:
+        _give(request, results[start : start + len(request.items)])
+        start += len(request.items)
 
 
 def _give(request: _Request[Item, Result], outcome: list[Result] | Exception) -> None:

@@ -1,7 +1,7 @@
 """The service without its HTTP: a scorer behind a batcher, a journal behind the answers, a recorder behind the journal.
 
-    submit -> batch -> score -> journal (durable) -> answer            the scoring path, one thread
-                                   journal -> memory -> links          the recorder's thread
+    submit -> batch -> score -> journal (durable) -> answer     the scoring path; scoring and journal have a thread each
+                                journal -> memory -> links      the recorder's thread
 
 An answer leaves after its rollouts are in the journal. Where the journal cannot be written, no answer leaves.
 """
@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from memstore_rl.rewards import Group, Query, Reward, Rollout, record_values
@@ -36,8 +37,10 @@ class Scorer(Protocol):
 
 
 class _Scored(NamedTuple):
+    group: Group
     rewards: list[Reward]
-    recorded: int
+    record: bool
+    recorded: int = 0
 
 
 class RewardService:
@@ -63,7 +66,11 @@ class RewardService:
             waiting=lambda: self._batcher.waiting, journal=lambda: len(journal) if journal is not None else 0
         )
         self._batcher = Batcher[GroupIn, _Scored](
-            self._work, max_batch=max_batch, max_waiting=max_waiting, on_batch=self.metrics.on_batch
+            self._work,
+            max_batch=max_batch,
+            max_waiting=max_waiting,
+            seal=partial(_journalled, journal) if journal is not None else None,
+            on_batch=self.metrics.on_batch,
         )
         self._running: asyncio.Task[None] | None = None
 
@@ -103,19 +110,18 @@ class RewardService:
                 self.metrics.rewards.labels(reward.source).inc()
 
     def _work(self, asked: list[GroupIn]) -> list[_Scored]:
-        """Score groups and put them into the journal; runs in the batcher's thread."""
+        """Score groups; runs in the batcher's first thread."""
         groups = [group.own() for group in asked]
         rewards = self._scorer.score_groups(groups)
-        recorded = [0] * len(groups)
-        if self._journal is not None:
-            kept = [
-                entries_of(group, given) if one.record else []
-                for one, group, given in zip(asked, groups, rewards, strict=True)
-            ]
-            # One commit for the batch: one wait for the disk.
-            if self._journal.append([entry for entries in kept for entry in entries]):
-                recorded = [len(entries) for entries in kept]
-        return [_Scored(given, count) for given, count in zip(rewards, recorded, strict=True)]
+        return [_Scored(group, given, one.record) for one, group, given in zip(asked, groups, rewards, strict=True)]
+
+
+def _journalled(journal: Journal, scored: list[_Scored]) -> list[_Scored]:
+    """Put a batch into the journal, in one commit; runs in the batcher's second thread."""
+    kept = [entries_of(one.group, one.rewards) if one.record else [] for one in scored]
+    if not journal.append([entry for entries in kept for entry in entries]):
+        return scored
+    return [one._replace(recorded=len(entries)) for one, entries in zip(scored, kept, strict=True)]
 
 
 def entries_of(group: Group, rewards: Sequence[Reward]) -> list[Entry]:

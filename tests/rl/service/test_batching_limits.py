@@ -163,3 +163,49 @@ def test_who_went_away_is_not_scored() -> None:
 
     go(body)
     assert seen == [1, 3]
+
+
+def test_the_next_batch_is_worked_on_while_one_is_sealed() -> None:
+    second = threading.Event()
+
+    def work(items: list[int]) -> list[int]:
+        if 2 in items:
+            second.set()
+        return doubled(items)
+
+    def seal(results: list[int]) -> list[int]:
+        # The first batch is not let go before the second one was worked on.
+        assert second.wait(10)
+        return [-result for result in results]
+
+    async def body() -> None:
+        batcher = Batcher[int, int](work, max_batch=1, max_waiting=100, seal=seal)
+
+        async def ask() -> None:
+            assert await asyncio.gather(*(batcher.submit([n], 1) for n in (1, 2, 3))) == [[-2], [-4], [-6]]
+
+        await with_batcher(batcher, ask)
+
+    go(body)
+
+
+def test_what_cannot_be_sealed_is_not_given_out_and_a_stop_waits_for_it() -> None:
+    def seal(results: list[int]) -> list[int]:
+        if 4 in results:
+            raise OSError("the disk is gone")
+        return results
+
+    async def body() -> None:
+        batcher = Batcher[int, int](doubled, max_batch=1, max_waiting=100, seal=seal)
+        running = asyncio.create_task(batcher.run())
+        waiting = [asyncio.create_task(batcher.submit([n], 1)) for n in (1, 2, 3)]
+        await asyncio.sleep(0)
+        batcher.stop()
+        await running
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert outcomes[0] == [2]
+        assert isinstance(outcomes[1], OSError)
+        assert outcomes[2] == [6]
+        batcher.close()
+
+    go(body)
