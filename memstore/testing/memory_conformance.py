@@ -28,6 +28,7 @@ from memstore.memory import Memory
 from memstore.settings import Settings
 from memstore.testing.digest import memory_digest
 from memstore.testing.embedder import HashEmbedder
+from memstore.testing.killed_reembed import kill_reembed
 from memstore.types import FloatMatrix
 from memstore_schema.columns import NodeLabel
 
@@ -205,6 +206,32 @@ class MemoryConformance:
             assert memory.reembed(new).vectors == {"query": 0, "thinking": 0}
             assert memory.replaced_embedder is None
             assert memory.verify().ok
+
+    @pytest.mark.timeout(1200)
+    def test_a_reembed_that_is_killed_is_finished_by_the_next(self, filled: OpenMemory, tmp_path: Path) -> None:
+        """Killed at one instant after the other: all old until all vectors are there, then new; the old go last."""
+        old, new = HashEmbedder(), HashEmbedder(dimension=16)
+        both = {str(old.fingerprint), str(new.fingerprint)}
+        with filled("one", embedder=old) as memory:
+            location, before = str(memory.location), memory_digest(memory)
+        for step, count in (("cache", 1), ("vectors", 2), ("flush", 1), ("meta", 1)):
+            kill_reembed(location, 16, step, count)
+            with filled("one", embedder=old) as memory:
+                assert memory_digest(memory) == before, (step, count)
+                assert {problem.kind for problem in memory.verify().problems} <= {"other_embedder"}
+        for step, count, left in (("links", 1, both), ("links", 2, both), ("discard", 1, both), ("meta", 1, None)):
+            kill_reembed(location, 16, step, count)
+            with filled("one", embedder=new) as memory:
+                assert set(memory.vectors.collections()) == (left or {str(new.fingerprint)}), (step, count)
+                assert memory.replaced_embedder == str(old.fingerprint)
+        with filled("one", embedder=new) as memory:
+            assert memory.reembed(new).vectors == {"query": 0, "thinking": 0}
+            assert memory.replaced_embedder is None
+            assert memory.verify().ok
+            moved = links(memory)
+        with filled("two", create=True, embedder=new) as fresh:
+            fresh.ingest([tmp_path / "legs.jsonl"])
+            assert moved == links(fresh)
 
     def test_an_empty_memory_has_nothing_to_reembed(self, open_memory: OpenMemory) -> None:
         with open_memory("one", create=True) as memory, pytest.raises(InputError, match="no vectors yet"):

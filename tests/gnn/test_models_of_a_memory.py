@@ -128,6 +128,28 @@ def test_figures_of_several_datasets_are_weighted_by_their_rollouts() -> None:
     assert overall([])["brier"] is None
 
 
+def test_a_model_of_the_old_embedder_refuses_a_memory_that_was_moved_to_another(tmp_path: Path) -> None:
+    """One sentence that names the model and both embedders and says what to do; a new model then scores."""
+    old, new = HashEmbedder(), HashEmbedder(dimension=16)
+    with Memory.open(tmp_path / "memory", create=True, embedder=old) as memory:
+        memory.ingest([write(tmp_path / "rows.jsonl", rollouts() + rollouts(2, QUERIES, reward=None))])
+        model = train_memory(memory, epochs=2, device="cpu").model
+        assert score_memory_rollouts(memory).scored == 2 * ROLLOUTS
+        memory.reembed(new)
+        for which in (None, model):
+            with pytest.raises(ModelError) as refused:
+                score_memory_rollouts(memory, model=which)
+            said = str(refused.value)
+            assert model in said
+            assert repr(str(old.fingerprint)) in said
+            assert repr(str(new.fingerprint)) in said
+            assert said.endswith("train a model on this memory with `memstore train`")
+            assert "\n" not in said
+        again = train_memory(memory, epochs=2, device="cpu")
+        assert again.model != model
+        assert score_memory_rollouts(memory).scored == 2 * ROLLOUTS
+
+
 def test_every_predictor_has_its_name(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
     names = (*PREDICTORS, *ON_REQUEST)
     assert [predictor_named(name, trained[0]).name for name in names] == list(names)
