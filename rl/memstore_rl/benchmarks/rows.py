@@ -62,6 +62,8 @@ class RowReader:
         query = self._filled(self._declared.query, row)
         if not query:
             raise NoQuestion("have no query")
+        if "\0" in query:
+            raise NoQuestion("hold a NUL character, which no memory takes")
         if self._declared.choices is None:
             return query
         options = self._options(row)
@@ -156,7 +158,7 @@ def _field(value: Any, name: str) -> Any:
     """A field of a struct, or of each struct of a list."""
     if isinstance(value, list):
         return [_field(entry, name) for entry in value]
-    return value[name]
+    return None if value is None else value[name]
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memstore.errors import InputError
-from memstore_rl.benchmarks import questions, read_declaration
+from memstore_rl.benchmarks import questions, read_declaration, sample
 
 RIVERS = """
 domain = "qa"
@@ -140,6 +140,19 @@ def test_options_that_a_text_hides_are_no_question(tmp_path: Path) -> None:
     ]
     source = declared(tmp_path, rows, domain="qa", query="{q}", choices="options", gold="{right}")
     assert [question.text for question in questions(source)] == ["Which?\n\n(A) one\n(B) two"]
+
+
+def test_rows_with_gaps_are_left_out_and_counted(tmp_path: Path) -> None:
+    whole = {"q": "Which?", "a": {"text": ["red", "blue"], "label": ["x", "y"]}, "right": "y"}
+    rows = [whole, whole | {"a": None}, whole | {"right": None}, whole | {"q": " "}, whole | {"q": "W\0?"}]
+    source = declared(tmp_path, rows, domain="qa", query="{q}", choices="a.text", labels="a.label", gold="{right}")
+    drawn = sample(read_declaration(Path(source)))
+    assert [question.gold for question in drawn.questions] == ["B"]
+    assert drawn.left_out == {
+        "have no options, or an empty one": 1,
+        "have no query": 1,
+        "hold a NUL character, which no memory takes": 1,
+    }, "a query that stands there twice is looked at once"
 
 
 def test_two_options_of_one_text_keep_the_letter_that_was_meant(tmp_path: Path) -> None:
