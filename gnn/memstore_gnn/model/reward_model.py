@@ -9,7 +9,6 @@ grown is used as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +21,7 @@ from memstore.types import FloatVector
 from memstore_gnn.calibrate import Calibration, sigmoid
 from memstore_gnn.features.groups import Groups
 from memstore_gnn.model.base import Base
+from memstore_gnn.model.ensemble import Ensemble
 from memstore_gnn.model.inputs import (
     LabelledPart,
     Projection,
@@ -65,6 +65,8 @@ class Recollection:
 
     part: LabelledPart
     memories: tuple[HeldMemory, ...]
+    ensemble: Ensemble | None
+    """None where the model has no networks."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class RewardModel:
             memories = tuple(
                 network.eval().hold(memory_of(part, network.encode(groups), self.device)) for network in self.networks
             )
-        return Recollection(part, memories)
+            ensemble = Ensemble(self.networks, memories) if memories else None
+        return Recollection(part, memories, ensemble)
 
     def predict(self, snapshot: Snapshot, recollection: Recollection) -> FloatVector:
         """Probability that each rollout is right, float64 [T]; the rollouts' own labels are not looked at.
@@ -108,19 +111,17 @@ class RewardModel:
         target = read_target(snapshot, recollection.part)
         base = over_answers(self.base.logit(target.free, target.near, target.places), target.free.groups)
         correction = np.zeros(len(base))
-        if self.calibration.trust > 0.0:
-            correction = self._correction(self._tensors(target), recollection.memories)
+        if self.calibration.trust > 0.0 and recollection.ensemble is not None:
+            correction = self._correction(self._tensors(target), recollection.ensemble)
         return sigmoid(self.calibration.logit(base, correction))
 
-    def _correction(self, groups: GroupTensors, memories: Sequence[HeldMemory]) -> FloatVector:
-        """Mean of the networks' corrections, float64 [T], in blocks of whole queries; `recall` has set them to eval."""
-        total = torch.zeros(len(groups.features), dtype=torch.float64, device=self.device)
+    def _correction(self, groups: GroupTensors, ensemble: Ensemble) -> FloatVector:
+        """Mean of the networks' corrections, float64 [T], in blocks of whole queries."""
+        mean = torch.zeros(len(groups.features), dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in whole_queries(groups.query, BLOCK_ROLLOUTS):
-                block = groups.take(rows)
-                for network, memory in zip(self.networks, memories, strict=True):
-                    total[rows] += network.correct(block, network.encode(block), memory).double()
-        return np.asarray((total / max(len(self.networks), 1)).cpu().numpy())
+                mean[rows] = ensemble.correct(groups.take(rows)).double().mean(dim=0)
+        return np.asarray(mean.cpu().numpy())
 
     def check(self, snapshot: Snapshot) -> None:
         """Raise ModelError where this model does not fit a snapshot."""

@@ -87,6 +87,21 @@ def test_the_networks_use_the_memory_and_its_labels_each(trained: Any) -> None:
         assert (network.correct(target, states, replaced)[rows] - base).abs().max() > 1e-3
 
 
+def test_all_networks_at_once_say_what_each_says(trained: Any) -> None:
+    awake = untrained_but_awake(trained)
+    recollection = awake.model.recall(awake.snapshot, awake.reward)
+    target = awake.model._tensors(_target(awake))
+    with torch.inference_mode():
+        each = [
+            network.correct(target, network.encode(target), memory)
+            for network, memory in zip(awake.model.networks, recollection.memories, strict=True)
+        ]
+        at_once = recollection.ensemble.correct(target)
+    assert len(each) > 1
+    assert at_once.abs().max() > 1e-2
+    torch.testing.assert_close(at_once, torch.stack(each), atol=1e-5, rtol=1e-5)
+
+
 def _target(trained: Any) -> Any:
     from memstore_gnn.model.inputs import labelled_part, read_target
 
