@@ -28,12 +28,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from memstore_rl.testing.openai_stub import MODEL, Stub, process, text_of
+from memstore_rl.testing.sums import rows_of, write_sums
 
 MEMSTORE = str(Path(sys.executable).with_name("memstore"))
 FAULTY = Stub(
@@ -49,22 +50,6 @@ class Cost(NamedTuple):
     cpu_s: float
     peak_mb: float
     summary: dict[str, Any]
-
-
-def write_queries(path: Path, count: int) -> Path:
-    """A file of sums."""
-    rows = (
-        {
-            "query_id": f"sum-{number}",
-            "query": f"What is {10 + number} plus {3 + 2 * number} ?",
-            "dataset": "sums",
-            "domain": "math",
-            "gold": str(13 + 3 * number),
-        }
-        for number in range(count)
-    )
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def command(url: str, queries: Path, output: Path, n: int, concurrency: int, *more: str) -> list[str]:
@@ -85,12 +70,6 @@ def measured(words: list[str]) -> Cost:
         sys.exit(f"{' '.join(words)} ended with {running.returncode}")
     wall = time.perf_counter() - started
     return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, json.loads(printed))
-
-
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file of rollouts."""
-    with path.open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
 
 
 def wrong_or_double(path: Path, queries: int, n: int) -> str | None:
@@ -114,7 +93,7 @@ def costs(folder: Path, rollouts: int, concurrency: int) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|")
     for n, grading, share in ((1, False, 1), (1, False, 10), (8, False, 1), (8, True, 1)):
         count = rollouts // share // n
-        queries = write_queries(folder / "queries.jsonl", count)
+        queries = write_sums(folder / "queries.jsonl", count)
         output = folder / f"n{n}-{grading}-{share}.jsonl"
         with process(FAULTY) as url:
             words = command(url, queries, output, n, concurrency, "--grade" if grading else "--no-grade")
@@ -144,34 +123,43 @@ def stats_of(url: str) -> dict[str, int]:
 def kills(folder: Path, rollouts: int, concurrency: int, count: int, seed: int) -> bool:
     """Kill a run so many times; is the file then the one of a run in peace?"""
     n = 8
-    queries = write_queries(folder / "queries.jsonl", rollouts // n)
+    queries = write_sums(folder / "queries.jsonl", rollouts // n)
     peace, killed = folder / "peace.jsonl", folder / "killed.jsonl"
     with process(FAULTY) as url:
         measured(command(url, queries, peace, n, concurrency))
         whole = peace.stat().st_size
         chance = random.Random(seed)
         places = sorted(chance.randrange(int(0.95 * whole)) for _ in range(count))
-        done = sum(kill_at(command(url, queries, killed, n, concurrency), killed, place) for place in places)
+        again = sum(kill_at(command(url, queries, killed, n, concurrency), killed, place) for place in places)
         last = measured(command(url, queries, killed, n, concurrency)).summary["rollouts"]
     wrong = wrong_or_double(killed, rollouts // n, n)
     same = not wrong and canonical(rows_of(peace)) == canonical(rows_of(killed))
+    rows = sum(1 for _ in rows_of(killed))
     print(
-        f"{done} kills, {sum(1 for _ in rows_of(killed))} rollouts, {last['held']} of them from killed runs: "
+        f"{count} kills ({again} more came too late), {rows} rollouts, {last['held']} of them from killed runs: "
         f"{'the same set' if same else wrong or 'another set'}",
         flush=True,
     )
-    return same and done == count
+    return same
 
 
-def kill_at(words: list[str], file: Path, place: int) -> bool:
-    """Start a run and kill it when the file is longer than this; False: it ended before."""
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        while running.poll() is None:
-            if file.exists() and file.stat().st_size > place:
-                running.kill()
-                return running.wait() < 0
-            time.sleep(0.002)
-    return False
+def kill_at(words: list[str], file: Path, place: int) -> int:
+    """Start a run and kill it when the file is longer than this.
+
+    A run that ended first is no kill: the file is cut at the place, in the middle of a line for the most part, and the
+    run starts again. Returns how often that was.
+    """
+    for attempt in range(50):
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+            while running.poll() is None:
+                if file.exists() and file.stat().st_size > place:
+                    running.kill()
+                    break
+                time.sleep(0.002)
+        if running.returncode < 0:
+            return attempt
+        os.truncate(file, place)
+    sys.exit("the runs end sooner than they can be killed; ask for more rollouts")
 
 
 def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:

@@ -25,6 +25,7 @@ from memstore.progress import Silent, Telling
 from memstore_rl.budget import Identified, labelled
 from memstore_rl.question import Question
 from memstore_rl.rollout.asking import query_id
+from memstore_rl.rollout.ending import run_to_an_end
 from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling
 from memstore_rl.rollout.feed import MemoryFeed
 from memstore_rl.rollout.file import RolloutFile
@@ -97,7 +98,7 @@ def rollout(
         feed = MemoryFeed(memory, file.path) if memory is not None else None
         run = _Run(questions, engine, file, plan, drawn, verifiers, feed, progress or Silent())
         started = time.monotonic()
-        asyncio.run(run.all())
+        run_to_an_end(run.all())
         if feed is not None:
             feed.link(run.progress)
         run.summary.seconds = time.monotonic() - started

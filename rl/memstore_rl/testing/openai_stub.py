@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -64,6 +64,8 @@ class Stub:
     """Share of the choices that are cut off."""
     blank: float = 0.0
     """Share of the choices that are empty."""
+    stall_after: int | None = None
+    """Requests that are answered; further ones wait for ever."""
     down: bool = False
     """Status 503 for everything but its models."""
     seed: int = 0
@@ -122,6 +124,8 @@ class _Server:
         self.counts["most_under_way"] = max(self.counts["most_under_way"], self.counts["under_way"])
         try:
             body = await request.json()
+            if self.stub.stall_after is not None and self.counts["requests"] > self.stub.stall_after:
+                await asyncio.Event().wait()
             if self.stub.delay_s:
                 await asyncio.sleep(self.chance.uniform(0, 2 * self.stub.delay_s))
             return self._refused(request, body, chat) or await self._served(request, body, chat)
@@ -155,8 +159,9 @@ class _Server:
         if kind in ("drop", "cut"):
             response = web.StreamResponse(headers={"Content-Length": str(len(content))})
             if kind == "cut":
-                await response.prepare(request)
-                await response.write(content[: len(content) // 2])
+                with suppress(ConnectionResetError):  # the client went first
+                    await response.prepare(request)
+                    await response.write(content[: len(content) // 2])
             if request.transport is not None:
                 request.transport.abort()
             return response
@@ -237,7 +242,7 @@ def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None
 
 
 async def _listen(stub: Stub) -> tuple[web.AppRunner, str]:
-    runner = web.AppRunner(_Server(stub).app(), access_log=None)
+    runner = web.AppRunner(_Server(stub).app(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
     await site.start()
