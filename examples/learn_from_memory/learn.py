@@ -2,24 +2,29 @@
 
     python examples/learn_from_memory/learn.py --folder learnt
 
-One policy, three trainings from the same start, on the same 400 problems of the sample's task:
+One policy, three trainings from the same start, on the same problems of the sample's task:
 
     oracle     ground truth for all problems
     budget     ground truth for the labelled 20 %, which are all it trains on
     memory     ground truth for the same 20 %, and a reward model's prediction for the rest
 
-The memory holds eight rollouts of each problem by the policy as it was at the start, and labels for the labelled ones
-only; a reward model is trained on it. What is printed is greedy accuracy on problems that none of them saw, while they
-train and at the end. It is one seed: a demonstration that the parts fit, not a comparison of methods.
+The memory starts with eight rollouts of each problem by the policy as it was at the start, and labels for the labelled
+ones only. What the policy writes while it learns from the memory goes into it, and the reward model is trained again
+every `--retrain` steps. A memory that another run has filled is taken with `--memory`.
+
+What is printed is greedy accuracy on problems that none of them saw, while they train and at the end. It is one seed: a
+demonstration that the parts fit, not a comparison of methods.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +32,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "sample_rollouts"))
 
 import torch
 from datasets import Dataset
+from remember import Service, remember, train_again
 from task import Problem, draw_problems, grade
-from transformers import Qwen2ForCausalLM, TrainerCallback
+from transformers import PrinterCallback, Qwen2ForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from words import WordTokenizer, respond, taught_policy, word_tokenizer
+from watch import Ledger, Watch, Worth
+from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenizer
 
-from memstore.memory import Memory
-from memstore_gnn.memory_verbs import train_memory
 from memstore_rl.group import GroupScorer
 from memstore_rl.rewards import MODES, Mode
-from memstore_rl.trl import reward_function
+from memstore_rl.trl import RewardFunction, reward_function
 from memstore_rl.verl.data import DataPlan, write_data
 from memstore_rl.verl.source import SourceQuery
 
@@ -44,108 +49,187 @@ SAMPLES = 8
 DATASET = "arithmetic"
 
 
-def source(problems: list[Problem]) -> list[SourceQuery]:
-    """The problems as queries to train on."""
-    return [
+@dataclass
+class Study:
+    """What the trainings share."""
+
+    options: argparse.Namespace
+    tokenizer: WordTokenizer
+    problems: list[Problem]
+    held_out: list[Problem]
+    started: float
+
+    @property
+    def start(self) -> Path:
+        """The policy as it was taught; TRL reads it again for KL."""
+        return Path(self.options.policy or self.options.folder / "start")
+
+    @property
+    def memory(self) -> Path:
+        """Where the memory is."""
+        return Path(self.options.memory or self.options.folder / "memory")
+
+    def rows(self, mode: Mode) -> Dataset:
+        """The training data of a mode."""
+        budget = "" if mode == "oracle" else f"_{self.options.budget * 100:g}"
+        file = self.options.folder / "data" / f"train_{mode}{budget}.parquet"
+        return Dataset.from_parquet(str(file), cache_dir=str(self.options.folder / "cache"))
+
+    def say(self, text: str) -> None:
+        """Print, with the time."""
+        print(f"[{time.monotonic() - self.started:5.0f} s] {text}", flush=True)
+
+    def train_model(self, run: str, since: int) -> None:
+        """Train the memory's reward model on all it holds; tell of drift in what a run wrote from a step on."""
+        trained = train_again(self.memory, self.options.seed, run, since)
+        if trained.drift:
+            self.say(f"{run}, from step {since} on: {trained.drift}")
+        self.say(f"the reward model is trained: {trained.model}")
+
+
+def prepare(study: Study) -> float:
+    """Teach a policy if none is given, write the training data of the three modes; the policy's accuracy."""
+    options = study.options
+    if options.policy is None:
+        taught_policy(options.lessons, options.policy_seed).save_pretrained(study.start)
+    right = accuracy(Qwen2ForCausalLM.from_pretrained(study.start), study.tokenizer, study.held_out)
+    study.say(f"the policy at the start: {right:.3f} on held-out problems")
+    queries = [
         SourceQuery(f"problem-{n}", problem.text, DATASET, f"problem-{n}", "math", str(problem.gold), "train")
-        for n, problem in enumerate(problems)
+        for n, problem in enumerate(study.problems)
     ]
+    write_data(queries, options.folder / "data", DataPlan(budgets=(options.budget,), seed=options.seed))
+    return right
 
 
-def fill_memory(
-    folder: Path, data: Path, budget: float, policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, problems: list[Problem]
-) -> None:
-    """A memory of what the policy writes at the start, rewards for the labelled problems, and a model trained on it."""
-    rows = Dataset.from_parquet(str(data / f"train_memory_{budget * 100:g}.parquet"), cache_dir=str(folder / "cache"))
-    labelled = {row["key"] for row in rows["extra_info"] if row["labelled"]}
-    lines = []
-    for number, responses in enumerate(respond(policy, tokenizer, [p.text for p in problems], SAMPLES)):
-        key = f"problem-{number}"
-        for index, response in enumerate(responses):
-            told = {"reward": grade(response, problems[number].gold)} if key in labelled else {}
-            row = {"query": problems[number].text, "query_id": key, "dataset": DATASET, "domain": "math"}
-            lines.append({**row, "response": response, "run": "start", "step": 0, "sample_index": index, **told})
-    file = folder / "start.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    with Memory.open(folder / "memory", create=True) as memory:
-        memory.ingest([file])
-        train_memory(memory, device="cpu")
+def fill_memory(study: Study) -> None:
+    """Bring what the policy writes at the start into the memory, with rewards for the labelled problems."""
+    options, policy = study.options, Qwen2ForCausalLM.from_pretrained(study.start)
+    labelled = {extra["key"] for extra in study.rows("memory")["extra_info"] if extra["labelled"]}
+    rollouts = []
+    for number, said in enumerate(respond(policy, study.tokenizer, [p.text for p in study.problems], SAMPLES)):
+        problem, key = study.problems[number], f"problem-{number}"
+        query = {"query": problem.text, "query_id": key, "dataset": DATASET, "domain": "math"}
+        for index, text in enumerate(said):
+            told = {"reward": grade(text, problem.gold)} if key in labelled else {}
+            made = {"policy": options.name, "run": f"{options.name}-start", "step": 0, "sample_index": index}
+            rollouts.append({**query, **made, "response": text, **told})
+    remember(study.memory, options.folder / "start.jsonl", rollouts)
 
 
-def accuracy(policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, problems: list[Problem]) -> float:
-    """Share of problems that the likeliest response solves."""
-    responses = respond(policy, tokenizer, [problem.text for problem in problems], 1, greedy=True)
-    return sum(grade(said[0], p.gold) for said, p in zip(responses, problems, strict=True)) / len(problems)
+class Retrain(TrainerCallback):
+    """Every so many steps, but the last: stop the service, train the reward model on what is there, start again."""
+
+    def __init__(self, study: Study, service: Service) -> None:
+        self._study, self._service = study, service
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        every = self._study.options.retrain
+        if every and state.global_step % every == 0 and state.global_step < state.max_steps:
+            self._service.stop()
+            self._study.train_model(self._study.options.name, state.global_step - every)
+            self._service.start()
 
 
-class Watch(TrainerCallback):
-    """Measures the policy while it trains."""
-
-    def __init__(self, every: int, tokenizer: WordTokenizer, problems: list[Problem]) -> None:
-        self.curve: dict[int, float] = {}
-        self._every, self._tokenizer, self._problems = every, tokenizer, problems
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
-            model.eval()
-            self.curve[state.global_step] = accuracy(model, self._tokenizer, self._problems)
-            model.train()
-
-
-def learn(
-    mode: Mode, options: argparse.Namespace, data: Path, memory: Path, start: Path, held_out: list[Problem]
-) -> dict[int, float]:
-    """Train the policy in a folder in one mode; its accuracy by step. TRL reads the folder again for KL."""
-    tokenizer = word_tokenizer()
-    file = data / ("train_oracle.parquet" if mode == "oracle" else f"train_{mode}_{options.budget * 100:g}.parquet")
-    watch = Watch(options.every, tokenizer, held_out)
-    with GroupScorer.open(memory, mode=mode, device="cpu", shaping=options.shaping) as scorer:
-        trainer = GRPOTrainer(
-            model=str(start),
-            args=GRPOConfig(
-                output_dir=str(options.folder / mode),
-                use_cpu=True,
-                bf16=False,
-                per_device_train_batch_size=options.queries_a_step * SAMPLES,
-                num_generations=SAMPLES,
-                max_completion_length=90,
-                max_steps=options.steps,
-                learning_rate=options.rate,
-                lr_scheduler_type="constant",
-                beta=options.kl,
-                gradient_checkpointing=False,
-                logging_steps=options.every,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                seed=options.seed,
-            ),
-            reward_funcs=reward_function(scorer, num_generations=SAMPLES, policy="tiny", run=mode),
-            train_dataset=Dataset.from_parquet(str(file), cache_dir=str(options.folder / "cache")),
-            processing_class=tokenizer,
-            callbacks=[watch],
-        )
-        trainer.train()
+def learn(study: Study, mode: Mode, rewards: RewardFunction, *callbacks: TrainerCallback) -> dict[int, float]:
+    """Train the policy in one mode; its accuracy by step."""
+    options, watch = study.options, Watch(study.options.every, study.tokenizer, study.held_out)
+    trainer = GRPOTrainer(
+        model=str(study.start),
+        args=GRPOConfig(
+            output_dir=str(options.folder / mode),
+            use_cpu=True,
+            bf16=False,
+            per_device_train_batch_size=options.queries_a_step * SAMPLES,
+            num_generations=SAMPLES,
+            max_completion_length=90,
+            max_steps=options.steps,
+            learning_rate=options.rate,
+            lr_scheduler_type="constant",
+            beta=options.kl,
+            # Over the group's deviation, a prediction that hardly tells two rollouts apart would count as a sure one.
+            scale_rewards="none",
+            gradient_checkpointing=False,
+            logging_steps=options.every,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=options.policy_seed,
+        ),
+        reward_funcs=rewards,
+        train_dataset=study.rows(mode),
+        processing_class=study.tokenizer,
+        callbacks=[watch, *callbacks],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    log = json.dumps(trainer.state.log_history, indent=1)
+    (options.folder / f"{mode}.log.json").write_text(log + "\n", encoding="utf-8")
+    study.say(f"{mode}: {'  '.join(f'step {step} {right:.3f}' for step, right in watch.curve.items())}")
     return watch.curve
+
+
+def learn_from_memory(study: Study) -> tuple[dict[int, float], list[Worth]]:
+    """Train with the memory's rewards, recorded in it; the accuracy by step, and what the predictions were worth."""
+    options = study.options
+    fill_memory(study)
+    study.train_model(f"{options.name}-start", 0)
+    ledger = Ledger(options.every, {f"problem-{n}": problem.gold for n, problem in enumerate(study.problems)})
+    with Service(study.memory, options.folder / "service.log", SAMPLES) as service:
+        asked = reward_function(service.client, num_generations=SAMPLES, policy=options.name, run=options.name)
+        curve = learn(study, "memory", watched(asked, ledger), Retrain(study, service))
+    return curve, ledger.worth()
+
+
+def watched(rewards: RewardFunction, ledger: Ledger) -> RewardFunction:
+    """The same rewards; those of unlabelled problems are noted."""
+
+    def memstore(completions: Any, extra_info: Any, trainer_state: Any, **columns: Any) -> list[float | None]:
+        given = rewards(completions=completions, extra_info=extra_info, trainer_state=trainer_state, **columns)
+        rows = [row for row, extra in enumerate(extra_info) if not extra["labelled"]]
+        keys, said = [extra_info[row]["key"] for row in rows], [completions[row][0]["content"] for row in rows]
+        ledger.add(trainer_state.global_step, keys, said, [given[row] for row in rows])
+        return given
+
+    return memstore
 
 
 def parse_arguments() -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="a new folder for the memory and the results")
+    parser.add_argument("--memory", type=Path, help="a memory that another run has filled; grows on")
+    parser.add_argument("--policy", type=Path, help="one that another run has taught, its folder start")
+    parser.add_argument("--name", default="first", help="of the policy and its run in the memory")
     parser.add_argument("--problems", type=int, default=400, help="to train on")
-    parser.add_argument("--held-out", type=int, default=500, help="to measure on")
+    parser.add_argument("--held-out", type=int, default=1000, help="to measure on")
     parser.add_argument("--budget", type=float, default=0.2, help="share of the problems that are labelled")
-    parser.add_argument("--lessons", type=int, default=3000, help="batches of demonstrations before GRPO")
-    parser.add_argument("--steps", type=int, default=300, help="of GRPO")
-    parser.add_argument("--every", type=int, default=50, help="steps between two measurements")
+    parser.add_argument("--lessons", type=int, default=1500, help="batches of demonstrations before GRPO")
+    parser.add_argument("--steps", type=int, default=60, help="of GRPO")
+    parser.add_argument("--every", type=int, default=20, help="steps between two measurements")
+    parser.add_argument("--retrain", type=int, default=20, help="steps until the model is trained again; 0: never")
     parser.add_argument("--queries-a-step", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--kl", type=float, default=0.05, help="how strongly the policy is held to its start")
-    parser.add_argument("--shaping", default="probability", help="how a prediction becomes a reward")
     parser.add_argument("--mode", action="append", choices=MODES, help="one mode only; may be given again")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the problems and of which are labelled")
+    parser.add_argument("--policy-seed", type=int, default=0, help="of the policy, its teacher and its training")
     return parser.parse_args()
+
+
+def print_table(curves: dict[str, dict[int, float]], worth: list[Worth], held_out: int) -> None:
+    """The modes side by side, and what the predictions were worth."""
+    print(f"\n{'mode':<8} accuracy on {held_out} held-out problems (standard error)")
+    for mode, curve in curves.items():
+        right = list(curve.values())[-1]
+        print(f"{mode:<8} {right:.3f} ({math.sqrt(right * (1 - right) / held_out):.3f})")
+    if worth:
+        print("\npredicted rewards of unlabelled problems, held against the truth; in brackets, the votes")
+        print(f"{'steps':<10}{'rollouts':>9}{'right':>7}{'predicted':>11}{'AUC':>15}{'advantage':>16}")
+    for row in worth:
+        order = f"{row.auc:.3f} ({row.auc_votes:.3f})"
+        advantage = f"{row.advantage:.3f} ({row.advantage_votes:.3f})"
+        print(f"{row.steps:<10}{row.rollouts:>9}{row.right:>7.3f}{row.predicted:>11.3f}{order:>15}{advantage:>16}")
 
 
 def main() -> None:
@@ -155,24 +239,18 @@ def main() -> None:
     torch.set_num_threads(1)
     rng, known = random.Random(1000 + options.seed), set[str]()
     problems, held_out = draw_problems(rng, options.problems, known), draw_problems(rng, options.held_out, known)
-    started, tokenizer = time.monotonic(), word_tokenizer()
-    start = taught_policy(options.lessons, options.seed)
-    curves: dict[str, dict[int, float]] = {"start": {0: accuracy(start, tokenizer, held_out)}}
-    print(f"the policy at the start: {curves['start'][0]:.3f} ({time.monotonic() - started:.0f} s)", flush=True)
-    data = options.folder / "data"
-    write_data(source(problems), data, DataPlan(budgets=(options.budget,), seed=options.seed))
-    start.save_pretrained(options.folder / "start")
-    modes, memory = options.mode or MODES, options.folder / "memory"
-    if "memory" in modes:
-        fill_memory(options.folder, data, options.budget, start, tokenizer, problems)
-        print(f"the memory is filled and its model trained ({time.monotonic() - started:.0f} s)", flush=True)
-    for mode in modes:
-        curves[mode] = learn(mode, options, data, memory, options.folder / "start", held_out)
-        print(f"{mode}: {json.dumps(curves[mode])} ({time.monotonic() - started:.0f} s)", flush=True)
-    (options.folder / "curves.json").write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{'mode':<8} accuracy on held-out problems\n{'start':<8} {curves['start'][0]:.3f}")
-    for mode in modes:
-        print(f"{mode:<8} {list(curves[mode].values())[-1]:.3f}")
+    study = Study(options, word_tokenizer(), problems, held_out, time.monotonic())
+    curves: dict[str, dict[int, float]] = {"start": {0: prepare(study)}}
+    worth: list[Worth] = []
+    for mode in options.mode or MODES:
+        if mode == "memory":
+            curves[mode], worth = learn_from_memory(study)
+            continue
+        with GroupScorer.open(mode=mode) as scorer:
+            curves[mode] = learn(study, mode, reward_function(scorer, num_generations=SAMPLES))
+    kept = {"accuracy": curves, "predictions": [row._asdict() for row in worth]}
+    (options.folder / "curves.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    print_table(curves, worth, len(held_out))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ The policy that wrote the sample has positions and a sampler of its own; TRL nee
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
 import torch
 from make import demonstrations, make_tokenizer
-from policy import END, PAD, PIECE, RESPONSE_LENGTH
+from policy import END, PAD, PIECE, RESPONSE_LENGTH, Tokenizer
+from task import Problem, grade
 from teacher import Teacher
 from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Fast
@@ -21,8 +23,15 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 RATE, WARM_UP = 2e-3, 100
+TOGETHER = 64
+"""Prompts that are answered at once."""
 PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 """A chat template that adds nothing: the policy was never shown a role."""
+
+
+@cache
+def _words() -> Tokenizer:
+    return make_tokenizer()
 
 
 class WordTokenizer(PreTrainedTokenizerFast):
@@ -30,12 +39,12 @@ class WordTokenizer(PreTrainedTokenizerFast):
 
     def _decode(self, token_ids: Any, skip_special_tokens: bool = False, **options: Any) -> str:
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
-        return make_tokenizer().decode(i for i in ids if not (skip_special_tokens and i in (PAD, END)))
+        return _words().decode(i for i in ids if not (skip_special_tokens and i in (PAD, END)))
 
 
 def word_tokenizer() -> WordTokenizer:
     """The tokenizer of every problem and every response."""
-    words = make_tokenizer()
+    words = _words()
     tokens = Fast(models.WordLevel(words.ids, unk_token=None))
     tokens.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE.pattern), behavior="removed", invert=True)
     made = WordTokenizer(
@@ -48,7 +57,7 @@ def word_tokenizer() -> WordTokenizer:
 def taught_policy(steps: int, seed: int) -> Qwen2ForCausalLM:
     """A policy after so many batches of the noisy teacher's demonstrations."""
     torch.manual_seed(seed)
-    words = make_tokenizer()
+    words = _words()
     shape = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4}
     ends = {"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": None}
     config = Qwen2Config(
@@ -84,10 +93,16 @@ def respond(
 ) -> list[list[str]]:
     """Responses to each prompt: the likeliest, or `count` drawn at temperature 1."""
     responses: list[list[str]] = []
-    for first in range(0, len(prompts), 32):
-        inputs = tokenizer(prompts[first : first + 32], return_tensors="pt", padding=True)
+    for first in range(0, len(prompts), TOGETHER):
+        inputs = tokenizer(prompts[first : first + TOGETHER], return_tensors="pt", padding=True)
         drawn = {"do_sample": False} if greedy else {"do_sample": True, "top_k": 0, "num_return_sequences": count}
         ids = policy.generate(**inputs, max_new_tokens=RESPONSE_LENGTH, **drawn)[:, inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         responses += [texts[start : start + count] for start in range(0, len(texts), count)]
     return responses
+
+
+def accuracy(policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, problems: Sequence[Problem]) -> float:
+    """Share of problems that the likeliest response solves."""
+    responses = respond(policy, tokenizer, [problem.text for problem in problems], 1, greedy=True)
+    return sum(grade(said[0], p.gold) for said, p in zip(responses, problems, strict=True)) / len(problems)

@@ -1,14 +1,23 @@
-"""The example in which a policy learns from memory, run small: its policy and tokenizer, and the command itself."""
+"""The example in which a policy learns from memory, run small: its policy, what it remembers, the command itself."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import subprocess
 import sys
+from itertools import groupby, islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+from memstore.memory import Memory
+from memstore.sample import sample_path
+from memstore_rl.trl import reward_function
+from memstore_schema.queries import named_queries
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -18,7 +27,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples' modules are importable, and forgotten afterwards: their names are common words."""
     for folder in ("sample_rollouts", "learn_from_memory"):
         monkeypatch.syspath_prepend(str(EXAMPLES / folder))
-    for name in ("task", "teacher", "policy", "make", "words"):
+    for name in ("task", "teacher", "policy", "make", "words", "watch", "remember"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -49,12 +58,68 @@ def test_a_policy_that_was_taught_responds_in_the_task_s_words() -> None:
     assert any("#### " in response for group in responses for response in group)
 
 
+@pytest.mark.usefixtures("example")
+def test_predictions_are_held_against_the_truth_by_steps_and_beside_the_votes() -> None:
+    from watch import Ledger
+
+    ledger = Ledger(2, {"a": 5, "b": 7})
+    ledger.add(0, ["a", "b", "a", "b"], ["#### 5", "#### 7", "#### 6", "#### 8"], [0.9, 0.8, 0.2, 0.1])
+    ledger.add(1, ["a", "a", "a"], ["#### 6", "#### 6", "#### 5"], [0.1, 0.1, 0.7])
+    ledger.add(2, ["b", "b"], ["#### 7", "no answer"], [0.25, None])
+    first, second = ledger.worth()
+    assert (first.steps, first.rollouts, first.right) == ("1-2", 7, pytest.approx(3 / 7))
+    assert (first.auc, first.advantage) == (1.0, pytest.approx(0.98, abs=0.02))
+    assert first.auc_votes < 0.5
+    assert first.advantage_votes < 0
+    assert (second.steps, second.rollouts, second.predicted) == ("3-4", 1, 0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("example")
+def test_what_a_policy_writes_while_it_learns_is_in_the_memory_with_its_step_and_source(tmp_path: Path) -> None:
+    from remember import Service, remember, train_again
+
+    with gzip.open(sample_path(), "rt", encoding="utf-8") as lines:
+        by_query = groupby(map(json.loads, lines), key=lambda row: row["query_id"])
+        groups = [list(islice(rows, 8)) for _, rows in islice(by_query, 24)]
+    remember(tmp_path / "memory", tmp_path / "start.jsonl", [row for group in groups[4:] for row in group])
+    assert train_again(tmp_path / "memory", 0, "start").drift is None
+    with Service(tmp_path / "memory", tmp_path / "log", 8) as service:
+        function = reward_function(service.client, num_generations=8, policy="tiny", run="grpo")
+        for step in (0, 1):
+            columns = called(groups[2 * step : 2 * step + 2])
+            rewards = function(**columns, trainer_state=SimpleNamespace(global_step=step))
+            assert rewards[:8] == [row["reward"] for row in groups[2 * step]]
+            assert all(reward is not None and 0 < reward < 1 for reward in rewards[8:])
+            if step == 0:
+                service.stop()
+                service.start()
+    asked = next(query for query in named_queries() if query.name == "reward-by-step")
+    with Memory.open(tmp_path / "memory") as memory:
+        rows = memory.graph.cypher(asked.text, {**asked.parameters, "run": "grpo"}).rows
+        counted = [(step, source, count) for _, step, source, count, _ in rows]
+    assert counted == [(step, source, 8) for step in (0, 1) for source in ("ground_truth", "predicted")]
+
+
+def called(groups: list[list[dict[str, Any]]]) -> dict[str, list[Any]]:
+    """The columns that TRL hands over for these groups, the first of them labelled."""
+    rows = [(row, row["gold"] if group is groups[0] else "") for group in groups for row in group]
+    extra = {"split": "train", "domain": "math"}
+    return {
+        "prompts": [[{"role": "user", "content": row["query"]}] for row, _ in rows],
+        "completions": [[{"role": "assistant", "content": row["response"]}] for row, _ in rows],
+        "data_source": [row["dataset"] for row, _ in rows],
+        "reward_model": [{"style": "rule", "ground_truth": gold} for _, gold in rows],
+        "extra_info": [{**extra, "query_id": row["query_id"], "key": row["query_id"]} for row, _ in rows],
+    }
+
+
 @pytest.mark.slow
 def test_the_command_trains_and_keeps_the_curve(tmp_path: Path) -> None:
     small = "--problems 12 --held-out 8 --lessons 40 --steps 2 --every 1 --queries-a-step 2 --mode budget --budget 0.5"
     command = [sys.executable, str(EXAMPLES / "learn_from_memory" / "learn.py"), "--folder", str(tmp_path / "learnt")]
     ran = subprocess.run([*command, *small.split()], capture_output=True, text=True, timeout=280)
     assert ran.returncode == 0, ran.stderr[-2000:]
-    curves = json.loads((tmp_path / "learnt" / "curves.json").read_text())
-    assert list(curves["budget"]) == ["1", "2"]
-    assert "accuracy on held-out problems" in ran.stdout
+    curves = json.loads((tmp_path / "learnt" / "curves.json").read_text())["accuracy"]
+    assert (list(curves["start"]), list(curves["budget"])) == (["0"], ["1", "2"])
+    assert "accuracy on 8 held-out problems" in ran.stdout
