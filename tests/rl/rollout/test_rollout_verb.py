@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress as RichProgress
 
+from memstore_cli.progress import Bars, Lines
 from memstore_rl.testing.openai_stub import Stub, serving
 from memstore_rl.testing.sums import rows_of, write_sums
 
@@ -215,3 +220,34 @@ def test_an_interruption_keeps_what_was_done(number: int, queries: Path, tmp_pat
     assert out == ""
     assert err == "interrupted; what was written stays, and the same command goes on from there\n"
     assert 0 < len(list(rows_of(output))) <= 40
+
+
+def test_a_missing_library_is_named_with_its_extra(
+    queries: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("endpoint", "exchange"):
+        monkeypatch.delitem(sys.modules, f"memstore_rl.rollout.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    done = command("rollout", queries, "--endpoint", "http://h", *ASKED, "--output", tmp_path / "out.jsonl")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: aiohttp is not installed; install it with: pip install 'memstore[rollout]'")
+
+
+def test_lines_tell_the_speed_and_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(every=0)
+    lines.stage("rollouts", 100)
+    lines.note("1,200 tokens/s")
+    lines.advance(25)
+    lines.stage("ingest")
+    lines.advance(3)
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"rollouts: 25%, 1,200 tokens/s, \d+ s left", first)
+    assert second == "ingest: 3"
+
+
+def test_bars_show_the_note_behind_the_bar() -> None:
+    drawn = RichProgress(console=Console(file=io.StringIO()))
+    bars = Bars(drawn)
+    bars.stage("rollouts", 100)
+    bars.note("1,200 tokens/s")
+    assert [task.fields["note"] for task in drawn.tasks] == ["1,200 tokens/s"]
