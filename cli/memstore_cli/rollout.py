@@ -113,7 +113,7 @@ def rollout(
             min=0.0,
             max=1.0,
             show_default=False,
-            help="Only this share of each dataset's queries keep gold and reward.",
+            help="Only this share of each dataset's training queries keep gold and reward.",
         ),
     ] = None,
     budget_seed: Annotated[int, typer.Option("--budget-seed", help="Another seed labels other queries.")] = 0,
@@ -186,12 +186,11 @@ def read_questions(
     """The questions of all sources, each once."""
     silence_libraries()
     from memstore_rl.benchmarks import questions
-    from memstore_rl.rollout.asking import query_id
 
     found: dict[str, Question] = {}
     for source in sources:
         for question in questions(source, split=split, limit=limit, seed=seed, folder=folder):
-            found.setdefault(query_id(question), question)
+            found.setdefault(question.id, question)
     return list(found.values())
 
 

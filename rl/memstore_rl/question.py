@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memstore.types import Domain
+from memstore import ids
+from memstore.types import Domain, QueryId
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,8 @@ class Question:
     """What the model is sent as the user's turn; None: the text itself."""
     system: str | None = None
     """The system's turn; None: there is none."""
+
+    @property
+    def id(self) -> QueryId:
+        """Id of its Query in a memory."""
+        return ids.query_id(self.dataset, self.key, self.text)

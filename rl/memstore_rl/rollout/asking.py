@@ -12,18 +12,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from memstore import ids
-from memstore.types import QueryId
 from memstore_rl.question import Question
 from memstore_rl.rollout.engine import Sampling
 
 _SEEDS = 2**31 - 2**20
 """Where a question's seeds begin at most: that of every sample is a positive number of 32 bits, as servers want it."""
-
-
-def query_id(question: Question) -> QueryId:
-    """Id of the question's Query in a memory."""
-    return ids.query_id(question.dataset, question.key, question.text)
 
 
 def messages(question: Question) -> list[dict[str, str]]:
@@ -45,7 +38,7 @@ def sample_seed(seed: int, question: Question, sample: int) -> int:
     each of them as it would alone. Questions begin at places of their own: one seed for all of them would draw the same
     numbers for each.
     """
-    start = hashlib.blake2b(f"{seed}:{query_id(question)}".encode(), digest_size=8).digest()
+    start = hashlib.blake2b(f"{seed}:{question.id}".encode(), digest_size=8).digest()
     return int.from_bytes(start, "big") % _SEEDS + sample
 
 
@@ -58,7 +51,7 @@ class Keys:
 
     def of(self, question: Question, samples: Iterable[int]) -> list[str]:
         """The key of each of these samples of the question."""
-        asked = [query_id(question), question.prompt, question.system]
+        asked = [question.id, question.prompt, question.system]
         common = hashlib.blake2b(json.dumps([*self._drawn, *asked], sort_keys=True).encode(), digest_size=8)
         keys = []
         for sample in samples:

@@ -30,6 +30,8 @@ _AGAIN = frozenset({408, 409, 425, 429})
 _AWAY = frozenset({502, 503, 504})
 _CONNECT_S = 20.0
 _NAMED_MODELS = 5
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Hosts that no proxy can reach for us."""
 
 
 class EndpointError(MemstoreError):
@@ -168,6 +170,6 @@ class Exchange:
 def _proxy_of(url: str) -> str | None:
     """The proxy that the environment names for this address; looked up once, not with every request."""
     parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    if parts.hostname in _LOOPBACK or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
     return urllib.request.getproxies().get(parts.scheme)

@@ -14,7 +14,7 @@ from typing import Any
 from memstore.text import unfinished_thinking
 from memstore_rl.question import Question
 from memstore_rl.rewards import readable
-from memstore_rl.rollout.asking import Keys, query_id, sample_seed
+from memstore_rl.rollout.asking import Keys, sample_seed
 from memstore_rl.rollout.engine import Reply, Sampling
 from memstore_rl.rollout.file import KEY
 
@@ -36,7 +36,7 @@ class Drawn:
 
     def gold(self, question: Question) -> str | None:
         """The question's gold, if it may be used."""
-        return question.gold if self.labelled is None or query_id(question) in self.labelled else None
+        return question.gold if self.labelled is None or question.id in self.labelled else None
 
     def row(self, reply: Reply, key: str) -> dict[str, Any]:
         """The row of a reply that has a text."""

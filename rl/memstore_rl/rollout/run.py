@@ -22,9 +22,8 @@ from pathlib import Path
 from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore.progress import Silent, Telling
-from memstore_rl.budget import Identified, labelled
+from memstore_rl.benchmarks.sample import labelled_ids
 from memstore_rl.question import Question
-from memstore_rl.rollout.asking import query_id
 from memstore_rl.rollout.ending import run_to_an_end
 from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling
 from memstore_rl.rollout.feed import MemoryFeed
@@ -51,7 +50,7 @@ class RolloutPlan:
     run: str | None = None
     step: int | None = None
     budget: float | None = None
-    """The share of each dataset's queries that keep their ground truth; None: all do."""
+    """The share of each dataset's training queries that keep their ground truth, and no others; None: all do."""
     budget_seed: int = 0
     prices: Prices | None = None
     block_rows: int = BLOCK_ROWS
@@ -90,9 +89,7 @@ def rollout(
         LockedError: another process writes the file.
         MemstoreError: the engine can give nothing (more), or file or memory cannot be written; what was done is kept.
     """
-    keep = None
-    if plan.budget is not None:
-        keep = labelled([Identified(query_id(each), each.dataset) for each in questions], plan.budget, plan.budget_seed)
+    keep = labelled_ids(questions, plan.budget, plan.budget_seed) if plan.budget is not None else None
     drawn = Drawn(engine.model, plan.sampling, plan.run, plan.step, keep)
     with RolloutFile(output) as file:
         feed = MemoryFeed(memory, file.path) if memory is not None else None

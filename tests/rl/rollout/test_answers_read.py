@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memstore_rl.rollout.pace import LONGEST_HINT_S, Patience, retry_after_s
+from memstore_rl.rollout.pace import LONGEST_HINT_S, Patience, Rate, retry_after_s
 from memstore_rl.rollout.wire import LONGEST_REASON, Malformed, read_answer, server_words
 
 
@@ -148,3 +148,23 @@ def test_retry_after_may_be_a_date() -> None:
     far = retry_after_s("Fri, 31 Dec 2999 23:59:59 GMT")
     assert far is not None
     assert far > LONGEST_HINT_S
+
+
+def test_a_rate_spaces_requests_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        waits.append(round(seconds, 6))
+
+    async def turns(rate: Rate) -> None:
+        for _ in range(4):
+            await rate.turn()
+
+    monkeypatch.setattr("memstore_rl.rollout.pace.time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr("memstore_rl.rollout.pace.asyncio.sleep", slept)
+    for rate, wanted in ((Rate(10), [0.1, 0.2, 0.3]), (Rate(None), [])):
+        waits.clear()
+        work = turns(rate)
+        with pytest.raises(StopIteration):
+            work.send(None)
+        assert waits == wanted

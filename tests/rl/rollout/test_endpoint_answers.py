@@ -15,9 +15,9 @@ from memstore_rl.question import Question
 from memstore_rl.rollout.asking import sample_seed
 from memstore_rl.rollout.endpoint import EndpointEngine
 from memstore_rl.rollout.engine import Ask, Reply, Sampling
-from memstore_rl.rollout.exchange import EndpointError, base_url
+from memstore_rl.rollout.exchange import EndpointError, Exchange, Unanswered, base_url
 from memstore_rl.rollout.pace import Patience
-from memstore_rl.testing.openai_stub import Stub, serving, text_of
+from memstore_rl.testing.openai_stub import MODEL, Stub, serving, text_of
 from memstore_rl.testing.sums import sums
 
 Engines = Callable[..., EndpointEngine]
@@ -174,6 +174,27 @@ def test_a_key_is_needed_and_never_repeated(engine: Engines) -> None:
         assert "sk-secret" not in str(refused.value)
         with pytest.raises(EndpointError, match="refuses a request without a key"):
             replies_of(engine(url), asks(2, 2))
+
+
+def test_what_a_server_asks_for_is_passed_on() -> None:
+    async def ask(url: str) -> None:
+        async with Exchange(url, MODEL, None, Patience(), 1) as exchange:
+            await exchange.post("/completions", {"model": MODEL, "prompt": "1 ?"})
+
+    with serving(Stub(busy=1, retry_after_s=7)) as url, pytest.raises(Unanswered) as said:
+        asyncio.run(ask(url))
+    assert (said.value.hint_s, said.value.gone) == (7, False)
+    assert str(said.value) == "status 429: too many requests"
+
+
+def test_a_proxy_is_used_but_not_for_this_machine(engine: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(Stub()) as url:
+        monkeypatch.setenv("http_proxy", url.removesuffix("/v1"))
+        assert len(replies_of(engine("http://model.invalid"), asks(2, 2))) == 4
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert len(replies_of(engine(url), asks(2, 2))) == 4
 
 
 def test_nothing_asked_is_nothing_sent(engine: Engines) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from memstore.record import Record, RecordDefaults, parse_record
 from memstore_rl.question import Question
-from memstore_rl.rollout.asking import Keys, query_id, sample_seed
+from memstore_rl.rollout.asking import Keys, sample_seed
 from memstore_rl.rollout.engine import Reply, Sampling
 from memstore_rl.rollout.grading import grade
 from memstore_rl.rollout.rows import Drawn
@@ -92,7 +92,7 @@ def test_what_no_store_takes_is_replaced() -> None:
 
 def test_without_a_label_there_is_neither_gold_nor_reward() -> None:
     verifiers = standard_verifiers()
-    for labelled, rewards in ((frozenset({query_id(QUESTION)}), [1.0]), (frozenset[str](), [])):
+    for labelled, rewards in ((frozenset({QUESTION.id}), [1.0]), (frozenset[str](), [])):
         row = row_of(REPLY, replace(DRAWN, labelled=labelled))
         assert grade([row], verifiers) == rewards
         assert ("gold" in row) == ("reward" in row) == bool(rewards)

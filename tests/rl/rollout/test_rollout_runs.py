@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from memstore.errors import InputError, MemstoreError
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
 from memstore_rl.question import Question
-from memstore_rl.rollout.asking import query_id
 from memstore_rl.rollout.endpoint import EndpointEngine
 from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling, Usage
 from memstore_rl.rollout.exchange import EndpointError
@@ -163,6 +163,12 @@ def test_a_budget_leaves_ground_truth_to_its_share_and_is_nested(tmp_path: Path)
     assert kept[0] < kept[1]
 
 
+def test_a_budget_leaves_queries_for_testing_without_a_label(tmp_path: Path) -> None:
+    asked = [replace(question, split="test" if place % 2 else "train") for place, question in enumerate(QUESTIONS)]
+    rollout(asked, Counting(), tmp_path / "a.jsonl", RolloutPlan(1, budget=1.0))
+    assert {row["metadata"]["split"] for row in rows_of(tmp_path / "a.jsonl") if "gold" in row} == {"train"}
+
+
 def test_cost_is_of_the_tokens_that_were_used(engine: Engines, tmp_path: Path) -> None:
     plan = RolloutPlan(4, Sampling(seed=3), prices=Prices(2.0, 10.0))
     with serving(Stub()) as url:
@@ -260,7 +266,7 @@ def test_a_query_is_the_one_that_the_memory_has(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
         rollout(QUESTIONS, Counting(), tmp_path / "a.jsonl", PLAN, memory=memory)
         found = {row[0] for row in memory.cypher("MATCH (q:Query) RETURN q.id AS id").rows}
-    assert found == {query_id(question) for question in QUESTIONS}
+    assert found == {question.id for question in QUESTIONS}
 
 
 def test_a_timeout_of_the_server_is_no_rollout(engine: Engines, tmp_path: Path) -> None:
