@@ -13,6 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ CREATE TABLE IF NOT EXISTS entry (
     reward REAL
 )
 """
+_INSERT = "INSERT OR IGNORE INTO entry (key, row, model, probability, reward) VALUES "
+_ROWS = 256
+"""Entries of one statement: every statement lets go of Python's lock, and waits for it while another thread scores."""
 _BUSY_SECONDS = 30.0
 
 
@@ -84,10 +88,10 @@ class Journal:
             try:
                 with self._connection:
                     before = self._connection.total_changes
-                    self._connection.executemany(
-                        "INSERT OR IGNORE INTO entry (key, row, model, probability, reward) VALUES (?, ?, ?, ?, ?)",
-                        entries,
-                    )
+                    for start in range(0, len(entries), _ROWS):
+                        part = entries[start : start + _ROWS]
+                        rows = ", ".join(["(?, ?, ?, ?, ?)"] * len(part))
+                        self._connection.execute(_INSERT + rows, list(chain.from_iterable(part)))
                     added = self._connection.total_changes - before
             except sqlite3.DatabaseError as error:
                 raise self._translated(error) from error

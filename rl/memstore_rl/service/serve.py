@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8731
 FOLDER, JOURNAL = "service", "journal.sqlite"
 _ANSWER_SECONDS = 30
+_SWITCH_SECONDS = 0.001
+"""How long the thread that scores may keep Python's lock from the event loop and the journal: they need it for moments,
+and several times a request."""
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
 
@@ -87,6 +91,8 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
     check_address(options.host, options.token)
     with ExitStack() as held:
         held.enter_context(threadpool_limits(1, user_api="blas"))
+        held.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(_SWITCH_SECONDS)
         folder = memory.folder / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         held.callback(OwnerLock(folder).release)
