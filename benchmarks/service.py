@@ -9,8 +9,8 @@ its own. `known texts` are groups whose vectors the service holds already: sent 
 client one group a second at a random instant.
 
 The second keeps the service under load, kills it with -9 at random instants, starts it again, and compares what was
-acknowledged with what is in the memory at the end. Its texts are known after the first round, so that minutes of load
-are thousands of groups.
+acknowledged with what is in the memory when its journal is empty. Its texts are known after the first round, so that
+minutes of load are thousands of groups.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import asyncio
 import itertools
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,13 @@ class Service:
         lines = list(itertools.takewhile(lambda line: line != "}\n", self.process.stdout))
         self.endpoint = json.loads("".join(lines) + "}")["endpoint"]
         self.port = int(self.endpoint.rsplit(":", 1)[1])
+
+    def journal(self) -> int:
+        """How many rollouts are still to be written to the memory."""
+        text = urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=60).read().decode()
+        found = re.search(r"^memstore_journal_entries (\S+)$", text, re.MULTILINE)
+        assert found is not None
+        return int(float(found[1]))
 
     def stop(self) -> None:
         """Stop it in good order."""
@@ -181,6 +190,11 @@ def kill(memory: Path, minutes: float, kills: int) -> None:
     stop.set()
     for client in clients:
         client.join()
+    started = time.monotonic()
+    while service.journal():
+        assert service.process.poll() is None, "the service is gone"
+        time.sleep(1.0)
+    print(f"the journal was in the memory {time.monotonic() - started:.0f} s after the load ended")
     service.stop()
     with Memory.open(memory) as opened:
         found = list(
