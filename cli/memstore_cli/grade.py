@@ -162,12 +162,15 @@ def _is_accuracy(name: str, lines: list[Line]) -> bool:
 
 def _show_comparison(lines: tuple[ComparedLine, ...], first: str, second: str) -> None:
     several = sum(line.dataset is not None for line in lines) > 1
+    once_more = all(line.figures.get("pass@1") in (None, line.figures["accuracy"]) for line in lines)
     print(f"\nfirst: {first}; second: {second}; on the queries that both have")
     rows: list[list[Any]] = []
     for line in lines:
         if line.dataset is None and not several:
             continue
         for name, versus in line.figures.items():
+            if name == "pass@1" and once_more:
+                continue
             values = [_percent(value) for value in (versus.first, versus.second, versus.difference)]
             interval = None if versus.low is None else f"{_percent(versus.low)} to {_percent(versus.high)}"
             p = None if versus.p is None else f"{versus.p:.2g}"
