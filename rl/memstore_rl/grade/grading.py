@@ -79,7 +79,9 @@ class _Job(NamedTuple):
 
     def side(self, files: Sequence[str | Path], policy: str | None, samples: Path | None) -> _Side:
         """Read, judge and count the files of one side."""
-        options, count, reading = self.options, Count(pool=self.options.pool), Reading()
+        options, reading = self.options, Reading()
+        where = ", ".join(Path(file).name for file in files)
+        count = Count(Subject(f"all of {where}") if options.pool else None)
 
         def wanted(record: Record) -> bool:
             return policy is None or policy in (record.policy, Subject(record.policy, None, record.step).label)
@@ -91,7 +93,7 @@ class _Job(NamedTuple):
                 pairs = list(zip(block, graded, strict=True))
                 count.add(pairs)
                 lines.add(pairs)
-            side = _Side(", ".join(Path(file).name for file in files), count, reading)
+            side = _Side(where, count, reading)
             side.check(policy, options)
         return side
 

@@ -34,10 +34,6 @@ class Subject(NamedTuple):
         return self.policy if self.step is None else f"{self.policy}@{self.step}"
 
 
-POOLED = Subject("all samples")
-"""Who is graded where everything counts as one policy's."""
-
-
 @dataclass(slots=True)
 class QueryTally:
     """The judged samples of one query."""
@@ -109,7 +105,8 @@ Tallies = dict[Subject, dict[str, DatasetTally]]
 class Count:
     """Everything that was counted on one side."""
 
-    pool: bool = False
+    pooled: Subject | None = None
+    """Whose all samples are; None: each is its own policy's."""
     tallies: Tallies = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     """Why samples were not judged."""
@@ -120,7 +117,7 @@ class Count:
         """Count samples."""
         for sample, graded in samples:
             record = sample.record
-            subject = POOLED if self.pool else Subject(record.policy, record.run, record.step)
+            subject = self.pooled or Subject(record.policy, record.run, record.step)
             self.tallies.setdefault(subject, {}).setdefault(record.dataset, DatasetTally()).add(sample, graded)
             if graded.reason is not None:
                 self.reasons[graded.reason] += 1

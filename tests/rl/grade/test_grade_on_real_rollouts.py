@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter, defaultdict
+from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from scipy.stats import binomtest
 
 from memstore_rl.grade import GradeOptions, Report, grade_files
 from memstore_rl.grade.compare import TOSSES
+from memstore_rl.verifiers import standard_verifiers
+from memstore_rl.verifiers.code import CodeVerifier
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -63,6 +66,17 @@ def test_pass_at_k_of_many_samples_is_the_enumerated_share(shared_data: Path) ->
     [line] = by_policy(grade_files([path], GradeOptions(ks=(3,), rewards="file", pool=True))).values()
     assert line.queries == len(rewards)
     assert line.figures["pass@3"].value == pytest.approx(sum(shares) / len(shares), abs=1e-9)
+
+
+def test_programs_that_are_run_are_as_right_as_the_file_says(shared_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "programs.jsonl"
+    rows = rows_of(shared_data / "raw" / "codet__humaneval.jsonl.gz")[:48]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with closing(standard_verifiers(code=CodeVerifier())) as verifiers:
+        [line] = by_policy(grade_files([path], GradeOptions(ks=(1, 8)), verifiers=verifiers)).values()
+    assert (line.verifier, line.unjudged) == (48, 0)
+    assert line.figures["accuracy"].value == sum(row["reward"] for row in rows) / 48
+    assert line.figures["pass@8"].value >= line.figures["majority@8"].value
 
 
 def test_two_models_are_told_apart_and_a_model_is_like_itself(shared_data: Path, tmp_path: Path) -> None:

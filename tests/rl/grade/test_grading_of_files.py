@@ -138,8 +138,9 @@ def test_steps_and_runs_are_policies_of_their_own(write: Write) -> None:
     ]  # fmt: skip
     assert [g.subject.label for g in grade_files([file], GradeOptions(policy="small@2")).grades] == ["small@2"]
     assert len(grade_files([file], GradeOptions(policy="small")).grades) == 4
-    pooled = one_line(grade_files([file], GradeOptions(pool=True)))
-    assert (pooled.queries, pooled.samples) == (1, 5)
+    pooled = grade_files([file], GradeOptions(pool=True))
+    assert [grade.subject.label for grade in pooled.grades] == ["all of rollouts.jsonl"]
+    assert (one_line(pooled).queries, one_line(pooled).samples) == (1, 5)
     with pytest.raises(InputError, match="no rollout of policy 'huge'"):
         grade_files([file], GradeOptions(policy="huge"))
 
