@@ -18,16 +18,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from multiprocessing import active_children
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from memstore.errors import InputError, MemstoreError
 from memstore_rl.question import Question
 from memstore_rl.rollout.asking import messages, prompt, sample_seed
 from memstore_rl.rollout.engine import Ask, Reply, Sampling, Usage
+from memstore_rl.rollout.guard import end_with_this_process
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, RequestOutput, SamplingParams
@@ -68,6 +71,7 @@ class VllmEngine:
         self._llm = llm
         self._batch = batch
         self._one_call = threading.Lock()
+        self._guard: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def load(
@@ -93,11 +97,15 @@ class VllmEngine:
             raise VllmError(
                 "vLLM is not installed here: pip install 'memstore[vllm]', or ask a server of it by --endpoint"
             ) from error
+        before = active_children()
         try:
             llm = LLM(model=path, **(options or {}))
         except Exception as error:
             raise VllmError(f"vLLM cannot load the model {path}: {_first_line(error)}") from error
-        return cls(llm, model or path, batch=batch)
+        engine = cls(llm, model or path, batch=batch)
+        started = [process.pid for process in active_children() if process not in before]
+        engine._guard = end_with_this_process(pid for pid in started if pid is not None)
+        return engine
 
     async def generate(self, asks: Iterable[Ask], sampling: Sampling) -> AsyncIterator[Reply]:
         """See `Engine.generate`.
