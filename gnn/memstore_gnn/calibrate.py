@@ -34,11 +34,7 @@ PENALTY = (32.0, 16.0, 8.0)
 """One over the variance that slope, trust and shift are expected to have."""
 FEWEST_QUERIES = 5
 """A place with fewer labelled queries has the slope and shift of all."""
-BLOCKS = 8
-"""Of queries, each left out once to see how sure a gain is."""
 LEAST_SLOPE = 0.1
-USUAL_GAIN, GAIN_SPREAD = 0.03, 0.1
-"""What a step away from the votes is worth on an unknown set, in AUC plus advantage: mean and standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -134,34 +130,6 @@ def worth(logit: FloatVector, label: FloatVector, query: IntVector) -> float:
     """AUC plus advantage: how well an order serves policy optimisation; NaN where the labels cannot tell."""
     probability = sigmoid(logit)
     return auc(probability, label) + advantage_soft(probability, label, query)
-
-
-def expected_gains(
-    candidates: Sequence[FloatVector], reference: FloatVector, label: FloatVector, query: IntVector
-) -> FloatVector:
-    """How much more each candidate is likely to be worth than the reference, float64 [candidates].
-
-    The measured gain, drawn towards `USUAL_GAIN` as far as its standard error (a jackknife's over blocks of queries)
-    is large beside `GAIN_SPREAD`; 0 for one that equals the reference. NaN where the labels cannot tell.
-    """
-    _, cell = np.unique(query, return_inverse=True)
-    block = np.random.default_rng(0).permutation(int(cell.max()) + 1)[cell] % BLOCKS
-    opinions = [reference, *candidates]
-    gain = _over_first([worth(one, label, query) for one in opinions])
-    without = []
-    for left_out in np.unique(block):
-        kept = block != left_out
-        without.append(_over_first([worth(one[kept], label[kept], query[kept]) for one in opinions]))
-    parts = np.array([row for row in without if np.isfinite(row).all()]).reshape(-1, len(candidates))
-    if len(parts) < 2:
-        return np.full(len(candidates), np.nan)
-    variance = (len(parts) - 1) * parts.var(axis=0)
-    expected = (gain * GAIN_SPREAD**2 + USUAL_GAIN * variance) / (GAIN_SPREAD**2 + variance)
-    return np.where([np.array_equal(one, reference) for one in candidates], 0.0, expected)
-
-
-def _over_first(values: Sequence[float]) -> FloatVector:
-    return np.asarray(np.array(values[1:]) - values[0])
 
 
 def query_weights(query: IntVector, weight: float = QUERY_WEIGHT) -> FloatVector:

@@ -38,7 +38,7 @@ from memstore_gnn.origin import Origin, origin_bytes, read_origin
 from memstore_gnn.predictors.design import Scale
 
 FORMAT = "memstore-reward-model"
-VERSION = 3
+VERSION = 4
 WEIGHTS, ORIGIN, DESCRIPTION = "model.safetensors", "origin.safetensors", "model.json"
 
 
@@ -131,6 +131,7 @@ def _describe(folder: Path) -> dict[str, Any]:
 def _tensors(model: RewardModel) -> dict[str, Tensor]:
     arrays = {
         "base.weights": model.base.weights,
+        "base.order": model.base.order,
         "base.mean": model.base.scale.mean,
         "base.deviation": model.base.scale.deviation,
         "near.mean": model.base.near.mean,
@@ -175,4 +176,4 @@ def _base(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Base:
     skill = SkillModel(tuple(described["skill_features"]), array["skill.edges"], array["skill.weights"], style)
     scale = Scale(tuple(described["features"]), array["base.mean"], array["base.deviation"])
     near = Scale(tuple(described["near_features"]), array["near.mean"], array["near.deviation"])
-    return Base(skill, scale, near, tuple(described["places"]), array["base.weights"])
+    return Base(skill, scale, near, tuple(described["places"]), array["base.weights"], array["base.order"])

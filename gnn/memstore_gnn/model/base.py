@@ -5,12 +5,13 @@ one); with labels, votes are also weighed by whose hand they are (`features.styl
 away from that as far as held-out queries bear it out, on three levels: what all rollouts share, then each domain,
 then each dataset, every one shrunk to the level above. Several strengths are cross-validated over queries and their
 coefficients averaged with weights exp(-loss). With few labelled queries weak shrinkage is not even tried: a
-cross-validation over eight queries can say anything.
+cross-validation over eight queries can say anything. The votes' own coefficients are shrunk softly, so that no feature
+has to stand in for a scale that is wrong.
 
-A small loss is not a good order inside a group. So each level ends with one more choice: how far to go from the
-plain votes to the weighed ones and on to the regression, or to stay with the level above, by AUC and advantage on
-the held-out queries. Few queries measure that badly, so a gain over the votes is drawn to what such a step usually
-gives, as far as it is unsure; where the votes are likely to be best, the votes it is.
+What features say has two parts, and a small loss vouches for one of them only: how hard a query is, the same for all
+its rollouts, and which of its rollouts is better than the votes say. The second is all that policy optimisation feels,
+and where it is noise the votes alone are better. So each level has one more number, how far to trust it, from pairs
+of a right and a wrong rollout of one held-out query (`model.order`).
 
 Invariant: everything in a `Base` is frozen, and a logit is a function of the rollout's own group and of the labels
 near it.
@@ -25,33 +26,34 @@ from typing import NamedTuple
 import numpy as np
 
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.calibrate import Calibration, expected_gains
+from memstore_gnn.calibrate import Calibration
 from memstore_gnn.features.assemble import LabelFree
 from memstore_gnn.features.groups import Groups
 from memstore_gnn.features.skill import HAND_VOTES, SkillModel
 from memstore_gnn.features.table import FeatureTable
+from memstore_gnn.model.order import Pairs, trust_in_order
 from memstore_gnn.predictors.design import LEAST_DEVIATION, SKILLED, Matrix, Scale, penalties, query_weights, votes
-from memstore_gnn.predictors.newton import FIXED, log_loss, solve
+from memstore_gnn.predictors.newton import log_loss, solve
 from memstore_gnn.predictors.prior import SharedPrior
 
-STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
+STRENGTHS = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
 LEAST = 600.0
 """Times one over the number of labelled queries: the weakest shrinkage that is tried."""
 QUERY_WEIGHT = 2.0
 """Independent examples that the rollouts of a query count for."""
 INTERCEPT_SHRINKAGE = 3.0
+VOTE_SHRINKAGE = 10.0
+"""Of the coefficients of plain and of skilled votes, whatever the strength."""
 FOLDS = 5
 FEWEST_QUERIES = 5
 """A domain or dataset with fewer labelled queries is read as the level above."""
-STEPS = (2.0, 1.75, 1.5, 1.25, 1.0, 0.5, 0.0)
-"""How far from the plain votes (0) to the weighed ones (1) and on to the regression (2)."""
 HANDED = 0.5
 """Share of `HAND_VOTES` that the regression is shrunk to. All of it pays where policies differ much and their writing
 tells, and costs a little where not."""
 HAND_PENALTY = 0.1
 """Beside 1 of other features: how much of it there should be is soon learned."""
-INTERCEPT = 2
-"""Its column among the weights."""
+INTERCEPT, FEATURES = 2, 3
+"""Columns of the weights: the intercept, and the first feature."""
 
 Places = Sequence[str]
 """Where each rollout belongs: `domain/dataset`."""
@@ -66,6 +68,7 @@ class Base:
         scale: of the label-free features. near: of those made of labels.
         places: what each row of `weights` is for: "" (all), a domain, or `domain/dataset`.
         weights: float64 [P, 3 + F]: plain votes, skilled votes, intercept, features.
+        order: float64 [P]: how far what features say is trusted inside a group, beside 1 for the group as a whole.
     """
 
     skill: SkillModel
@@ -73,12 +76,16 @@ class Base:
     near: Scale
     places: tuple[str, ...]
     weights: Matrix
+    order: FloatVector
 
     def logit(self, free: LabelFree, near: FeatureTable, places: Places) -> FloatVector:
         """float64 [T]; each rollout is read by the most particular weights there are for its place."""
         row = {place: position for position, place in enumerate(self.places)}
-        weights = self.weights[[row[place] for place in self.readers(places)]]
-        return np.asarray(np.einsum("tf,tf->t", inputs(self.scale, self.near, free, near), weights))
+        at = [row[place] for place in self.readers(places)]
+        x, weights = inputs(self.scale, self.near, free, near), self.weights[at]
+        said = np.einsum("tf,tf->t", x[:, FEATURES:], weights[:, FEATURES:])
+        inside = said - free.groups.query.mean(said)
+        return np.asarray(np.einsum("tf,tf->t", x, weights) + (self.order[at] - 1.0) * inside)
 
     def readers(self, places: Places) -> list[str]:
         """For each place the most particular one of `self.places` that it is read by."""
@@ -134,24 +141,22 @@ def fit_base(
     centre = np.concatenate([[1.0 - SKILLED, SKILLED], learned, np.zeros(len(near.names))])
     rows = np.flatnonzero(np.isfinite(reward))
     if not len(rows):
-        return FittedBase(Base(free.skill, scale, near_scale, ("",), centre[None]), np.zeros(0))
+        return FittedBase(Base(free.skill, scale, near_scale, ("",), centre[None], np.ones(1)), np.zeros(0))
     near_penalties = np.where(np.array(near.names) == HAND_VOTES, HAND_PENALTY, penalties(near.names))
-    penalty = np.concatenate([[FIXED, FIXED, INTERCEPT_SHRINKAGE], penalties(scale.names), near_penalties])
+    votes_penalty = [VOTE_SHRINKAGE, VOTE_SHRINKAGE, INTERCEPT_SHRINKAGE]
+    penalty = np.concatenate([votes_penalty, penalties(scale.names), near_penalties])
     data = _labelled(inputs(scale, near_scale, free, near), free.groups, reward, rows, seed)
     centre = centre + HANDED * _hand_votes(near_scale, len(centre))
-    root = _Level(centre, np.tile(centre, (FOLDS, 1)))
+    root = _Level(centre, np.tile(centre, (FOLDS, 1)), 1.0)
     levels = {"": _fit(data, root, penalty, keep=False)}
-    chosen = {"": _as_far_as_it_helps(data, _ways(root, levels[""]), root)}
-    held_out = chosen[""].held_out(data)
+    held_out = levels[""].held_out(data)
     for place, inside in _own_places([places[row] for row in rows.tolist()], data.query):
         own = data.rows(inside)
         above = place.partition("/")[0] if place.partition("/")[0] in levels else ""
         levels[place] = _fit(own, levels[above], penalty, keep=True)
-        ways = [*_ways(root, levels[place]), chosen[above]]
-        chosen[place] = _as_far_as_it_helps(own, ways, chosen[above])
-        held_out[inside] = chosen[place].held_out(own)
-    weights = np.stack([level.all for level in chosen.values()])
-    return FittedBase(Base(free.skill, scale, near_scale, tuple(chosen), weights), held_out)
+        held_out[inside] = levels[place].held_out(own)
+    weights, order = (np.stack([getattr(level, name) for level in levels.values()]) for name in ("all", "order"))
+    return FittedBase(Base(free.skill, scale, near_scale, tuple(levels), weights, order), held_out)
 
 
 def _hand_votes(near: Scale, width: int) -> FloatVector:
@@ -165,17 +170,21 @@ def _hand_votes(near: Scale, width: int) -> FloatVector:
 
 
 class _Labelled(NamedTuple):
-    """Labelled rollouts of one place: x float64 [N, 3 + F]; label, weight, query and fold [N]."""
+    """Labelled rollouts of one place.
+
+    x float64 [N, 3 + F]; inside float64 [N, F], the features less the mean of the whole group; label, weight, query and
+    fold [N].
+    """
 
     x: Matrix
+    inside: Matrix
     label: FloatVector
     weight: FloatVector
     query: IntVector
     fold: IntVector
 
     def rows(self, inside: BoolVector) -> _Labelled:
-        part = self.x[inside], self.label[inside], self.weight[inside], self.query[inside], self.fold[inside]
-        return _Labelled(*part)
+        return _Labelled._make(column[inside] for column in self)
 
     @property
     def queries(self) -> int:
@@ -183,56 +192,57 @@ class _Labelled(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """Coefficients fitted to everything [3 + F], and without each fold [FOLDS, 3 + F]."""
+    """Coefficients fitted to everything [3 + F], and without each fold [FOLDS, 3 + F]; `order` as in `Base`."""
 
     all: FloatVector
     without: Matrix
+    order: float
 
     def held_out(self, data: _Labelled) -> FloatVector:
-        return np.asarray(np.einsum("nf,nf->n", data.x, self.without[data.fold]))
+        logit = np.einsum("nf,nf->n", data.x, self.without[data.fold])
+        return np.asarray(logit + (self.order - 1.0) * self.said_inside(data))
+
+    def said_inside(self, data: _Labelled) -> FloatVector:
+        """What features say of held-out rollouts beside what they say of the group."""
+        return np.asarray(np.einsum("nf,nf->n", data.inside, self.without[data.fold][:, FEATURES:]))
+
+    def votes(self, data: _Labelled) -> FloatVector:
+        """What the votes say of held-out rollouts."""
+        return np.asarray(np.einsum("nf,nf->n", data.x[:, :INTERCEPT], self.without[data.fold][:, :INTERCEPT]))
 
 
 def _labelled(x: Matrix, groups: Groups, reward: FloatVector, rows: IntVector, seed: int) -> _Labelled:
     query = groups.query_of[rows]
     known, cell = np.unique(query, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(known)) % FOLDS
-    return _Labelled(x[rows], reward[rows], QUERY_WEIGHT * query_weights(groups)[rows], query, order[cell])
+    inside = x[:, FEATURES:] - groups.query.mean(x[:, FEATURES:])
+    return _Labelled(
+        x[rows], inside[rows], reward[rows], QUERY_WEIGHT * query_weights(groups)[rows], query, order[cell]
+    )
 
 
 def _fit(data: _Labelled, above: _Level, penalty: FloatVector, keep: bool) -> _Level:
     """Coefficients around those of the level above; `keep` lets these be one of the candidates."""
-    tried = [above] if keep else []
+    tried = [above._replace(order=1.0)] if keep else []
     for strength in [s for s in STRENGTHS if s >= LEAST / data.queries] or [STRENGTHS[0]]:
-        scaled = np.concatenate([penalty[:3], penalty[3:] * strength])
+        scaled = np.concatenate([penalty[:FEATURES], penalty[FEATURES:] * strength])
         without = above.without.copy()
         for fold in np.unique(data.fold):
             rest = data.rows(data.fold != fold)
             without[fold] = solve(rest.x, rest.label, rest.weight, scaled, above.without[fold])
-        tried.append(_Level(solve(data.x, data.label, data.weight, scaled, above.all), without))
+        tried.append(_Level(solve(data.x, data.label, data.weight, scaled, above.all), without, 1.0))
     losses = np.array([log_loss(level.held_out(data), data.label, data.weight) for level in tried]) * data.queries
     share = np.exp(-(losses - losses.min()))
-    return _mean(tried, share / share.sum())
-
-
-def _ways(root: _Level, level: _Level) -> list[_Level]:
-    """From the regression over what it is shrunk to, the weighed votes, to the plain ones."""
-    plain = np.zeros_like(root.all)
-    plain[0] = 1.0
-    votes_alone = _Level(plain, np.tile(plain, (FOLDS, 1)))
-    return [_mean([votes_alone, root, level], np.array([max(1 - s, 0), 1 - abs(1 - s), max(s - 1, 0)])) for s in STEPS]
-
-
-def _as_far_as_it_helps(data: _Labelled, ways: Sequence[_Level], default: _Level) -> _Level:
-    """The way that is likely to be worth most; the first of equals, `default` where the labels cannot tell."""
-    votes_alone = data.x[:, 0]
-    gain = expected_gains([way.held_out(data) for way in ways], votes_alone, data.label, data.query)
-    return ways[int(np.nanargmax(gain))] if np.isfinite(gain).any() else default
+    level = _mean(tried, share / share.sum())
+    pairs = Pairs.of(data.label, data.query)
+    return level._replace(order=trust_in_order(pairs, level.votes(data), level.said_inside(data), above.order))
 
 
 def _mean(levels: Sequence[_Level], share: FloatVector) -> _Level:
     return _Level(
         np.asarray(share @ np.stack([level.all for level in levels])),
         np.einsum("l,lkf->kf", share, np.stack([level.without for level in levels])),
+        1.0,
     )
 
 
