@@ -106,3 +106,30 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
         with pytest.raises(LockedError):
             RolloutFile(path)
     assert lacked(path, 1) == []
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from memstore.errors import StoreError
+from memstore_rl.rollout.file import KEY, RolloutFile
+
+rows = [{"query": "x" * 100, "metadata": {KEY: f"{number:016x}"}} for number in range(4)]
+with RolloutFile(Path(sys.argv[1])) as file:
+    file.append(rows[:2])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.size + 200, resource.RLIM_INFINITY))
+    try:
+        file.append(rows[2:])
+    except StoreError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    file.append(rows[2:3])
+"""
+
+
+def test_rows_that_did_not_fit_leave_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True)
+    assert done.stdout == f"{path} cannot be written: File too large\n", done.stderr
+    assert lacked(path, 4) == [3]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
