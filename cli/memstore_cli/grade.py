@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from memstore_rl.grade.report import ComparedLine, Figure, Line, PolicyGrade, Report
     from memstore_rl.verifiers import Verifiers
+
+
+WIDE = 5
+"""Figures that stand side by side; more stand below each other."""
 
 
 class Rewards(StrEnum):
@@ -129,24 +134,38 @@ def show_report(report: Report) -> None:
 
 
 def _show_grades(grades: list[PolicyGrade]) -> None:
-    """A line of figures and, below it, of their intervals; columns that are empty are left out."""
+    """Counts and figures of every line; columns that are empty are left out."""
     lines = [(grade, line) for grade in grades for line in _told(grade)]
     runs = len({grade.subject.run for grade in grades}) > 1
-    extra: dict[str, Callable[[Line], Any]] = {
+    who = ("policy", *(("run",) if runs else ()), "dataset")
+    counts: dict[str, Callable[[Line], Any]] = {
+        "queries": lambda line: line.queries,
+        "samples": lambda line: line.samples,
         "empty": lambda line: line.empty or None,
         "cut off": lambda line: None if line.truncated is None else f"{line.truncated:.1%}",
         "not judged": lambda line: line.unjudged or None,
     }
-    extra = {name: of for name, of in extra.items() if any(of(line) is not None for _, line in lines)}
+    counts = {name: of for name, of in counts.items() if any(of(line) is not None for _, line in lines)}
     names = [name for name in lines[0][1].figures if not _is_accuracy(name, [line for _, line in lines])]
-    rows: list[list[Any]] = []
-    for grade, line in lines:
-        who = [grade.subject.label, *([grade.subject.run] if runs else [])]
-        counts = [line.queries, line.samples, *(of(line) for of in extra.values())]
-        rows.append([*who, line.dataset or f"all, {line.mean}", *counts, *(_value(line.figures[n]) for n in names)])
-        rows.append([*([None] * (len(who) + 1 + len(counts))), *(_interval(line.figures[n]) for n in names)])
-    titles = [name.replace("majority", "maj") for name in names]
-    print_table(("policy", *(("run",) if runs else ()), "dataset", "queries", "samples", *extra, *titles), rows)
+    heads = [[g.subject.label, *([g.subject.run] if runs else []), ln.dataset or f"all, {ln.mean}"] for g, ln in lines]
+    told = [[*head, *(of(line) for of in counts.values())] for head, (_, line) in zip(heads, lines, strict=True)]
+    if len(names) > WIDE:
+        print_table((*who, *counts), told)
+        print()
+        rows = [[*head, *row] for head, (_, line) in zip(heads, lines, strict=True) for row in _tall(line, names)]
+        print_table((*who, "figure", "queries", "value", "95 % interval"), rows)
+        return
+    rows = []
+    for row, (_, line) in zip(told, lines, strict=True):
+        rows.append([*row, *(_percent(line.figures[name].value) for name in names)])
+        rows.append([*([None] * len(row)), *(_interval(line.figures[name]) for name in names)])
+    print_table((*who, *counts, *(name.replace("majority", "maj") for name in names)), rows)
+
+
+def _tall(line: Line, names: list[str]) -> list[list[Any]]:
+    """A row for each figure."""
+    figures = {name: line.figures[name] for name in names}
+    return [[name, f.queries, _percent(f.value), _interval(f)] for name, f in figures.items()]
 
 
 def _told(grade: PolicyGrade) -> list[Line]:
@@ -157,12 +176,17 @@ def _told(grade: PolicyGrade) -> list[Line]:
 
 def _is_accuracy(name: str, lines: list[Line]) -> bool:
     """Is it pass@1, and accuracy once more, as with as many samples of every query?"""
-    return name == "pass@1" and all(line.figures[name].value == line.figures["accuracy"].value for line in lines)
+    return name == "pass@1" and all(_alike(line.figures[name].value, line.figures["accuracy"].value) for line in lines)
 
 
 def _show_comparison(lines: tuple[ComparedLine, ...], first: str, second: str) -> None:
     several = sum(line.dataset is not None for line in lines) > 1
-    once_more = all(line.figures.get("pass@1") in (None, line.figures["accuracy"]) for line in lines)
+    once_more = all(
+        _alike(line.figures[name].first, line.figures["accuracy"].first)
+        and _alike(line.figures[name].second, line.figures["accuracy"].second)
+        for line in lines
+        for name in line.figures.keys() & {"pass@1"}
+    )
     print(f"\nfirst: {first}; second: {second}; on the queries that both have")
     rows: list[list[Any]] = []
     for line in lines:
@@ -178,16 +202,13 @@ def _show_comparison(lines: tuple[ComparedLine, ...], first: str, second: str) -
     print_table(("dataset", "figure", "queries", "first", "second", "difference", "95 % interval", "p"), rows)
 
 
-def _value(figure: Figure) -> str | None:
-    return _percent(figure.value)
+def _alike(one: float | None, other: float | None) -> bool:
+    """Are they one figure but for rounding?"""
+    return one == other or (one is not None and other is not None and math.isclose(one, other))
 
 
 def _interval(figure: Figure) -> str | None:
-    return _between(figure.low, figure.high)
-
-
-def _between(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{_percent(low)}–{_percent(high)}"
+    return None if figure.low is None else f"{_percent(figure.low)}–{_percent(figure.high)}"
 
 
 def _percent(value: float | None) -> str | None:

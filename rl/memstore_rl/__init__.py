@@ -11,5 +11,6 @@ service/          the reward service and its clients
 verl/             training data, hooks, configuration and checks for verl
 trl.py            a reward function for TRL
 question.py       a query that a policy is to answer, and how it is asked
+grade/            rollouts turned into a policy's score
 benchmarks/       questions by a benchmark's name, by a user's declaration, or from a file
 """

@@ -62,10 +62,10 @@ def grade_files(
 
     Raises:
         InputError: a file cannot be read, nothing in it can be judged, a side of a comparison has several policies, or
-            the two have no query in common.
+            the two have no query in common; or `samples` cannot be written.
     """
     options = options or GradeOptions()
-    check_target(samples, "samples")
+    check_target(samples, "samples", [*files, *against])
     if verifiers is None:
         with closing(standard_verifiers()) as standard:
             return _graded(_Job(options, standard, progress or Silent()), files, against, samples)

@@ -1,7 +1,8 @@
 """A picture of a report: accuracy with its interval on each dataset, and pass@k and majority@k over k.
 
-The first panel has every policy's accuracy on each dataset and over them; where there are figures at several k, each
-dataset has a panel of its own with them: pass@k as a line, majority@k dashed, bars for the intervals.
+The first panel has every policy's accuracy on each dataset and over them; where all are steps of trainings, accuracy
+over the steps. Where there are figures at several k, each dataset has a panel of its own with them: pass@k as a line,
+majority@k dashed, bars for the intervals.
 
 matplotlib draws it; it comes with the extra `plots` and nothing else needs it.
 """
@@ -57,7 +58,8 @@ def draw(report: Report, path: Path) -> None:
     shown = datasets if len(report.ks) > 1 else []
     canvas = Canvas(figsize=(WIDTH * (1 + len(shown)), HEIGHT), layout="constrained")
     axes = [canvas.add_subplot(1, 1 + len(shown), place + 1) for place in range(1 + len(shown))]
-    _draw_accuracy(axes[0], grades, datasets)
+    steps = len(grades) > 1 and all(grade.subject.step is not None for grade in grades)
+    (_draw_steps if steps else _draw_accuracy)(axes[0], grades, datasets)
     for axis, dataset in zip(axes[1:], shown, strict=True):
         _draw_curves(axis, grades, dataset, report.ks)
     canvas.savefig(path, dpi=120)
@@ -72,6 +74,23 @@ def _draw_accuracy(axis: Axes, grades: Sequence[PolicyGrade], datasets: Sequence
         _draw_points(axis, points, grade.subject.label, "o")
     axis.set_xticks(range(len(places)), places, rotation=30, ha="right")
     axis.set_xlim(-0.5, len(places) - 0.5)
+    axis.set_ylabel("accuracy")
+    axis.legend(fontsize="x-small")
+
+
+def _draw_steps(axis: Axes, grades: Sequence[PolicyGrade], datasets: Sequence[str]) -> None:
+    """A line for each training and dataset."""
+    curves: dict[str, list[tuple[float, Figure]]] = {}
+    trainings = len({grade.subject[:2] for grade in grades})
+    for grade in sorted(grades, key=lambda grade: grade.subject.step or 0):
+        who = ", ".join(filter(None, grade.subject[:2])) if trainings > 1 else ""
+        for line in grade.lines:
+            if line.dataset is not None:
+                label = ", ".join(filter(None, (line.dataset, who)))
+                curves.setdefault(label, []).append((float(grade.subject.step or 0), line.figures["accuracy"]))
+    for label, points in curves.items():
+        _draw_points(axis, points, label, "o-")
+    axis.set_xlabel("step")
     axis.set_ylabel("accuracy")
     axis.legend(fontsize="x-small")
 

@@ -66,6 +66,34 @@ def test_the_table_has_every_policy_and_the_notes(capsys: pytest.CaptureFixture[
     assert all(tuple(line) == KEYS for line in lines)
 
 
+def test_many_figures_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["grade", FILE, *(word for k in (1, 2, 4, 8) for word in ("-k", str(k)))]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert len(re.findall(r"majority@4 +400 +[0-9.]+ +[0-9.]+–[0-9.]+", out)) == 2
+
+
+def test_figures_of_several_policies_are_drawn(tmp_path: Path) -> None:
+    rows = [
+        {
+            "query": f"{n}?",
+            "dataset": f"set{n % 2}",
+            "gold": "1",
+            "domain": "math",
+            "answer": str(n % 3),
+            "policy": policy,
+        }
+        for n in range(12)
+        for policy in ("a", "b")
+    ]
+    file = tmp_path / "rollouts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for name in ("score.png", "score.svg"):
+        assert run(["grade", str(file), "-k", "1", "-k", "2", "--plot", str(tmp_path / name)]) == 0
+    picture = (tmp_path / "score.svg").read_text(encoding="utf-8")
+    assert picture.lstrip().startswith("<?xml")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -240,6 +240,8 @@ def test_samples_are_written_where_that_can_be(write: Write, tmp_path: Path) -> 
         grade_files([file], samples=tmp_path / "missing" / "samples.jsonl")
     with pytest.raises(InputError, match="is a folder"):
         grade_files([file], samples=tmp_path)
+    with pytest.raises(InputError, match="is read, so the samples cannot be written to it"):
+        grade_files([write(row(2, "2"), name="other.jsonl")], against=[file], samples=tmp_path / "." / file.name)
 
 
 def test_rows_that_are_no_rollouts_are_counted(write: Write) -> None:
