@@ -1,7 +1,8 @@
 """Words, marks and their pairs, hashed into buckets: what scikit-learn's `HashingVectorizer` counts, in half the time.
 
 A group that is scored repeats the words and pairs that others wrote before it, so each is hashed once and looked up
-ever after. The buckets are scikit-learn's (MurmurHash3 of the word, or of both with a space between, modulo the
+ever after; whole texts that come again, as siblings that agree do and a group that is asked for twice, are looked up as
+they are. The buckets are scikit-learn's (MurmurHash3 of the word, or of both with a space between, modulo the
 number of buckets), and so is every count.
 """
 
@@ -9,19 +10,26 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 from sklearn.utils import murmurhash3_32
 
-from memstore.types import BoolVector, IntVector
+from memstore.types import BoolVector, FloatVector, IntVector
 
 _TOKEN = re.compile(r"[A-Za-z]+|[^\sA-Za-z0-9]|\n|\d")
 BLOCK = 8192
 """Texts whose words are in memory at once."""
+FEW = 512
+"""Texts at once whose counts are held; more are a memory, and not read twice."""
+HELD_TEXTS = 4096
+"""Texts whose counts are held, the latest: about 25 MB of long ones."""
 MOST = 4_000_000
 """Pairs that are kept; past it the lookup begins anew, so that a long-lived service does not grow."""
 
@@ -33,11 +41,34 @@ class Words:
         self.buckets = buckets
         self._lock = threading.Lock()
         self._held = _Held(buckets)
+        self._texts: OrderedDict[str, _Row] = OrderedDict()
 
     def count(self, texts: Sequence[str]) -> csr_matrix:
         """Counts of words and pairs of neighbours, float64 [T, buckets], each row's buckets in order."""
+        if 0 < len(texts) <= FEW:
+            return self._few(texts)
         blocks = [self._count(texts[start : start + BLOCK]) for start in range(0, max(len(texts), 1), BLOCK)]
         return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
+
+    def _few(self, texts: Sequence[str]) -> csr_matrix:
+        with self._lock:
+            rows = {text: self._texts.get(text) for text in texts}
+        new = [text for text, row in rows.items() if row is None]
+        if new:
+            counts = self._count(new)
+            made = {
+                text: _Row(counts.indices[start:end].copy(), counts.data[start:end].copy())
+                for text, start, end in zip(new, counts.indptr[:-1], counts.indptr[1:], strict=True)
+            }
+            rows.update(made)
+            with self._lock:
+                self._texts.update(made)
+                while len(self._texts) > HELD_TEXTS:
+                    self._texts.popitem(last=False)
+        found = [row for row in map(rows.get, texts) if row is not None]
+        starts = np.cumsum([0, *(len(row.bucket) for row in found)])
+        parts = np.concatenate([row.hits for row in found]), np.concatenate([row.bucket for row in found])
+        return csr_matrix((*parts, starts), shape=(len(texts), self.buckets))
 
     def _count(self, texts: Sequence[str]) -> csr_matrix:
         tokens = [_TOKEN.findall(text) for text in texts]
@@ -52,6 +83,13 @@ class Words:
         counts = csr_matrix((np.ones(len(row)), (row, bucket)), shape=(len(tokens), self.buckets))
         counts.sort_indices()
         return counts
+
+
+class _Row(NamedTuple):
+    """A text's buckets, ascending, and how often each was hit."""
+
+    bucket: NDArray[np.int32]
+    hits: FloatVector
 
 
 class _Held(dict[str, int]):

@@ -42,6 +42,7 @@ def test_words_fall_into_the_buckets_of_scikit_learn(texts: list[str]) -> None:
 
 def test_many_texts_are_counted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 3)
+    monkeypatch.setattr(module, "FEW", 9)
     texts = [f"one {'two ' * i}three" for i in range(10)]
     assert (Words(BUCKETS).count(texts) != slowly(texts)).nnz == 0
 
@@ -51,6 +52,13 @@ def test_a_full_lookup_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     words = Words(BUCKETS)
     for text in ("one two three four five six", "six five four", "one two"):
         assert (words.count([text]) != slowly([text])).nnz == 0
+
+
+def test_texts_that_come_again_count_as_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_TEXTS", 2)
+    words = Words(BUCKETS)
+    for texts in (["one two", ""], ["three", "one two", "one two"], ["", "four one two one"], ["one two", "four"]):
+        assert (words.count(texts) != slowly(texts)).nnz == 0
 
 
 def test_threads_share_a_lookup() -> None:
