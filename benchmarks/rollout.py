@@ -87,10 +87,8 @@ def wrong_or_double(path: Path, queries: int, n: int) -> str | None:
 
 def costs(folder: Path, rollouts: int, concurrency: int) -> None:
     """Print the table of the client's costs."""
-    print(
-        "| n | graded | s | CPU ms/rollout | without start | peak MB | requests | again | under way | lost or double |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    names = "rollouts", "n", "graded", "s", "CPU ms/rollout", "without start", "peak MB", "requests", "sent again"
+    print(f"| {' | '.join(names)} | at once | lost or double |\n{'|---' * 11}|")
     for n, grading, share in ((1, False, 1), (1, False, 10), (8, False, 1), (8, True, 1)):
         count = rollouts // share // n
         queries = write_sums(folder / "queries.jsonl", count)
@@ -174,7 +172,7 @@ def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:
 def peers(rollouts: int, concurrency: int) -> None:
     """Print what scripts cost, of a share."""
     print("| peer | rollouts | CPU ms/rollout | s for all | peak MB more |\n|---|---|---|---|---|")
-    shares = (("one", rollouts // 100), ("gather", rollouts // 10))
+    shares = (("one", rollouts // 100), ("gather", rollouts // 20))
     with process(replace(Stub(), delay_s=FAULTY.delay_s)) as url:
         for name, count in shares:
             words = [sys.executable, __file__, "--peer", name, url, "--rollouts", str(count)]
