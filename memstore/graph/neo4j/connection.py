@@ -57,6 +57,8 @@ class Statements:
     def __init__(self, transaction: Any, namespace: str) -> None:
         self._transaction = transaction
         self._namespace = namespace
+        self.writes = 0
+        """In a transaction that writes, its number among all of the namespace that did."""
 
     def result(self, query: str, parameters: dict[str, Any]) -> neo4j.Result:
         """Run a statement in the namespace; the driver's own result."""
@@ -158,8 +160,10 @@ class Connection:
 
         def locked(transaction: neo4j.ManagedTransaction) -> Result:
             statements = Statements(transaction, self.address.namespace)
-            if not statements.run(_LOCK):
+            counted = statements.run(_LOCK)
+            if not counted:
                 raise LocationError(f"there is no memory at {self.address} any more; it was deleted, or never made")
+            statements.writes = counted[0][0]
             return work(statements)
 
         return self._committed(self._timed(locked, timeout_s), explain, again=idempotent)

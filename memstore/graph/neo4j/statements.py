@@ -10,12 +10,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.neo4j.connection import Statements
 from memstore.graph.rules import missing
+from memstore.types import IntVector
 from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
 
 BATCH_ROWS = 4_096
@@ -30,6 +32,11 @@ def node_columns(label: NodeLabel, columns: Sequence[str]) -> pa.Schema:
 def by_id(name: str, label: NodeLabel, value: str) -> str:
     """A MATCH of the node of an id. The hint is needed: on young statistics the planner would read the whole index."""
     return f"MATCH ({name}:{label} {{id: {value}}}) USING INDEX SEEK {name}:{label}(namespace, id)"
+
+
+def by_number(name: str, label: NodeLabel, value: str) -> str:
+    """A MATCH of the node of one of the server's own numbers, which `numbers` has looked up."""
+    return f"MATCH ({name}:{label}) WHERE id({name}) = {value}"
 
 
 def listed(name: str, label: NodeLabel, kept: Sequence[str]) -> str:
@@ -73,6 +80,18 @@ def look_up(tx: Statements, label: NodeLabel, ids: pa.ChunkedArray, columns: Seq
         )
         parts.append(table(schema, rows[0]))
     return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def numbers(tx: Statements, label: NodeLabel, ids: pa.Array) -> IntVector:
+    """The server's own numbers of nodes, -1 for one that is not there; they are a node's until it is deleted."""
+    found = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(ids), BATCH_ROWS):
+        (values,) = tx.run(
+            f"UNWIND $ids AS id OPTIONAL {by_id('n', label, 'id')} RETURN collect(coalesce(id(n), -1))",
+            ids=ids.slice(start, BATCH_ROWS).to_pylist(),
+        )
+        found.append(np.array(values[0], dtype=np.int64))
+    return np.concatenate(found)
 
 
 def check_known(tx: Statements, label: NodeLabel, ids: pa.ChunkedArray) -> None:

@@ -197,16 +197,75 @@ def test_a_large_update_of_links_is_cut_where_it_may_be(
         cut_short(graph, update, monkeypatch)
 
 
+@pytest.mark.parametrize("anew", [True, False], ids=["made anew", "gone"])
+def test_nodes_are_looked_up_again_where_another_has_written_between_two_parts(
+    neo4j_open: partial[Neo4jGraph], monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    """Nodes that were deleted and made anew have other numbers; of those that are gone the first is named."""
+    monkeypatch.setattr(links, "PART_WEIGHT", 7)
+    names = [f"t{i:02}" for i in range(30)]
+    neighbours = {a: dict.fromkeys(names[i + 1 : i + 4], 0.5) for i, a in enumerate(names)}
+    looked_up: list[int] = []
+    with neo4j_open() as graph, neo4j_open() as other:
+        graph.write_block(make_block(*(Rollout(name, "q1") for name in names), batch={"id": "b"}))
+        committed, numbers = links._Nodes.committed, links.numbers
+
+        def between(nodes: links._Nodes, writes: int) -> None:
+            committed(nodes, writes)
+            if len(parts) == 3:
+                other.cypher("MATCH (t:Thinking) WHERE t.id >= 't25' DETACH DELETE t", write=True)
+                other.write_block(make_block(*(Rollout(name, "q1") for name in names[25:] if anew)))
+            parts.append(writes)
+
+        def counted(*arguments: Any) -> Any:
+            looked_up.append(len(parts))
+            return numbers(*arguments)
+
+        parts: list[int] = []
+        monkeypatch.setattr(links._Nodes, "committed", between)
+        monkeypatch.setattr(links, "numbers", counted)
+        update = make_links(NodeLabel.THINKING, neighbours)
+        if anew:
+            graph.replace_links(update)
+            assert len(dump(graph)["Thinking SIMILAR_TO Thinking"]) == update.edges.num_rows
+        else:
+            with pytest.raises(InputError, match="the Thinking t25 is not in the memory"):
+                graph.replace_links(update)
+        assert looked_up == [0, 4]
+
+
+def test_a_node_that_another_program_takes_away_is_one_sentence(
+    neo4j_open: partial[Neo4jGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not take the writers' lock, so nothing tells of it but the number of links that are made."""
+    with neo4j_open() as graph, graph._connection.session(neo4j.WRITE_ACCESS) as session:
+        graph.write_block(make_block(*(Rollout(name, "q1") for name in ("t1", "t2"))))
+        numbers = links.numbers
+
+        def then_gone(*arguments: Any) -> Any:
+            found = numbers(*arguments)
+            session.run(
+                "UNWIND $nodes AS node MATCH (n) WHERE id(n) = node DETACH DELETE n", nodes=found[1:].tolist()
+            ).consume()
+            return found
+
+        monkeypatch.setattr(links, "numbers", then_gone)
+        with pytest.raises(StoreError, match="of 1 links only 0 could be made"):
+            graph.replace_links(make_links(NodeLabel.THINKING, {"t1": {"t2": 0.5}}))
+        assert graph.nodes(NodeLabel.THINKING, ["id", "linked"]).to_pylist() == [{"id": "t1", "linked": None}]
+
+
 def cut_short(graph: Neo4jGraph, update: LinkUpdate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts of those that are not linked anew come first: what is marked is right, and knows all its neighbours."""
     done: list[list[str]] = []
     replace = links._replace
 
-    def counted(tx: object, **options: Any) -> None:
-        done.append(options["part"].sources.to_pylist())
+    def counted(tx: object, **options: Any) -> int:
+        done.append(options["nodes"].ids.take(options["part"].source).to_pylist())
         if len(done) == 14:
             raise StoreError("cut short")
-        replace(tx, **options)
+        writes: int = replace(tx, **options)
+        return writes
 
     monkeypatch.setattr(links, "_replace", counted)
     anew = LinkUpdate(update.label, update.sources, update.edges, update.linked, "k=3 again")
