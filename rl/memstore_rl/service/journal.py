@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS entry (
     reward REAL
 )
 """
-_INSERT = "INSERT OR IGNORE INTO entry (key, row, model, probability, reward) VALUES "
+_INSERT = "INSERT OR IGNORE INTO entry (key, row, model, probability, reward) VALUES {} RETURNING key"
 _ROWS = 256
 """Entries of one statement: every statement lets go of Python's lock, and waits for it while another thread scores."""
 _BUSY_SECONDS = 30.0
@@ -76,26 +76,25 @@ class Journal:
         """How many entries wait."""
         return self._waiting
 
-    def append(self, entries: Sequence[Entry]) -> int:
-        """Put entries on the disk; return how many were not there yet.
+    def append(self, entries: Sequence[Entry]) -> set[str]:
+        """Put entries on the disk; return the keys of those that were not there yet.
 
         Raises:
             StoreFullError: no space; none of them was taken.
         """
-        if not entries:
-            return 0
+        added: set[str] = set()
         with self._lock:
             try:
                 with self._connection:
-                    before = self._connection.total_changes
                     for start in range(0, len(entries), _ROWS):
                         part = entries[start : start + _ROWS]
-                        rows = ", ".join(["(?, ?, ?, ?, ?)"] * len(part))
-                        self._connection.execute(_INSERT + rows, list(chain.from_iterable(part)))
-                    added = self._connection.total_changes - before
+                        insert = _INSERT.format(", ".join(["(?, ?, ?, ?, ?)"] * len(part)))
+                        added.update(
+                            key for (key,) in self._connection.execute(insert, list(chain.from_iterable(part)))
+                        )
             except sqlite3.DatabaseError as error:
                 raise self._translated(error) from error
-            self._waiting += added
+            self._waiting += len(added)
         return added
 
     def oldest(self, limit: int) -> list[Entry]:

@@ -119,9 +119,13 @@ class RewardService:
 def _journalled(journal: Journal, scored: list[_Scored]) -> list[_Scored]:
     """Put a batch into the journal, in one commit; runs in the batcher's second thread."""
     kept = [entries_of(one.group, one.rewards) if one.record else [] for one in scored]
-    if not journal.append([entry for entries in kept for entry in entries]):
-        return scored
-    return [one._replace(recorded=len(entries)) for one, entries in zip(scored, kept, strict=True)]
+    new = journal.append([entry for entries in kept for entry in entries])
+    done = []
+    for one, entries in zip(scored, kept, strict=True):
+        own = new.intersection(entry.key for entry in entries)
+        new -= own
+        done.append(one._replace(recorded=len(own)))
+    return done
 
 
 def entries_of(group: Group, rewards: Sequence[Reward]) -> list[Entry]:

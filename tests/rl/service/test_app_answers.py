@@ -41,6 +41,16 @@ def test_rewards_come_back_in_order_and_are_remembered_once(served: Served, make
     assert counts['memstore_requests_total{status="200"}'] == "2.0"
 
 
+def test_each_group_is_told_what_is_new_of_it(served: Served, make_group: Callable[..., Group]) -> None:
+    first, second = make_group("a?", (1, 2, 3)), make_group("b?", (4, 5))
+    with served() as endpoint:
+        told = [
+            wire.from_json(httpx.post(f"{endpoint}/v1/score", content=wire.request_json(groups, record=True)).content)
+            for groups in ([first], [second, first, second])
+        ]
+    assert [answer.recorded for answer in told] == [3, 2]
+
+
 def test_what_is_not_to_be_remembered_is_not(served: Served, make_group: Callable[..., Group]) -> None:
     with served() as endpoint:
         body = wire.request_json([make_group()], record=False)
