@@ -14,7 +14,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import SecretStr, ValidationError
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memstore.errors import InputError, MemstoreError
 from memstore_rl.service import wire
@@ -33,7 +34,6 @@ from memstore_rl.service.service import RewardService
 logger = logging.getLogger(__name__)
 
 OPEN_ROUTES = ("/health/live", "/health/ready")
-Next = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(
@@ -64,22 +64,44 @@ def make_app(
     app.add_exception_handler(404, _plain(404, "there is no such route; rewards are asked for with POST /v1/score"))
     app.add_exception_handler(405, _plain(405, "this route takes another method; see GET /openapi.json"))
 
-    @app.middleware("http")
-    async def guarded(request: Request, call_next: Next) -> Response:
-        started = time.perf_counter()
-        if token is not None and request.url.path not in OPEN_ROUTES and not _authorised(request, token):
-            response: Response = _error(401, "the token is missing or wrong; send it as: Authorization: Bearer TOKEN")
-            response.headers["WWW-Authenticate"] = "Bearer"
-        else:
-            response = await call_next(request)
-        service.metrics.requests.labels(str(response.status_code)).inc()
-        if request.url.path == "/v1/score":
-            service.metrics.seconds.observe(time.perf_counter() - started)
-        return response
-
+    app.add_middleware(_Guard, service=service, token=token)
     _add_routes(app, service, dict(info or {}))
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
+
+
+class _Guard:
+    """Asks for the token, and counts what is answered; around every route."""
+
+    def __init__(self, app: ASGIApp, service: RewardService, token: SecretStr | None) -> None:
+        self._app, self._metrics, self._token = app, service.metrics, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await (self._app if self._lets_in(scope) else self._refusal())(scope, receive, told)
+        finally:
+            self._metrics.requests.labels(str(status)).inc()
+            if scope["path"] == "/v1/score":
+                self._metrics.seconds.observe(time.perf_counter() - started)
+
+    def _lets_in(self, scope: Scope) -> bool:
+        return self._token is None or scope["path"] in OPEN_ROUTES or _authorised(Request(scope), self._token)
+
+    def _refusal(self) -> Response:
+        response = _error(401, "the token is missing or wrong; send it as: Authorization: Bearer TOKEN")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
 
 
 def _add_routes(app: FastAPI, service: RewardService, info: dict[str, Any]) -> None:
