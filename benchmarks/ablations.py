@@ -65,16 +65,16 @@ def _similarity() -> Iterable[Patch]:
 
 def _labels() -> Iterable[Patch]:
     """Neighbours are seen, their labels are not."""
-    mean_label, recall = Labelled.mean_label, Recall.forward
+    mean_label, hold = Labelled.mean_label, Recall.hold
 
     def silent(self: Labelled, near: Nearest) -> tuple[FloatVector, FloatVector]:
         return np.full(len(near.position), 0.5), mean_label(self, near)[1]
 
-    def unlabelled(self: Recall, nodes: Any, near: Any, memory: Any, label: Any) -> Any:
-        return recall(self, nodes, near, memory, label.new_full(label.shape, 0.5))
+    def unlabelled(self: Recall, memory: Any, label: Any) -> Any:
+        return hold(self, memory, label.new_full(label.shape, 0.5))
 
     yield patch.object(Labelled, "mean_label", silent)
-    yield patch.object(Recall, "forward", unlabelled)
+    yield patch.object(Recall, "hold", unlabelled)
 
 
 def _no_vectors(snapshot: Snapshot) -> Snapshot:

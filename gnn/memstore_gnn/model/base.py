@@ -3,10 +3,10 @@
 Without a label the prediction is the log odds of the skilled votes (moved by the prior of other sets if there is
 one); with labels, votes are also weighed by whose hand they are (`features.styles`). Labels move the coefficients
 away from that as far as held-out queries bear it out, on three levels: what all rollouts share, then each domain,
-then each dataset, every one shrunk to the level above. Several strengths are cross-validated over queries and their
-coefficients averaged with weights exp(-loss). With few labelled queries weak shrinkage is not even tried: a
-cross-validation over eight queries can say anything. The votes' own coefficients are shrunk softly, so that no feature
-has to stand in for a scale that is wrong.
+then each dataset, every one shrunk to the level above or, where that fits better, to the votes. Several strengths are
+cross-validated over queries and their coefficients averaged with weights exp(-loss). With few labelled queries weak
+shrinkage is not even tried: a cross-validation over eight queries can say anything. The votes' own coefficients are
+shrunk softly, so that no feature has to stand in for a scale that is wrong.
 
 What features say has two parts, and a small loss vouches for one of them only: how hard a query is, the same for all
 its rollouts, and which of its rollouts is better than the votes say. The second is all that policy optimisation feels,
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -148,12 +149,12 @@ def fit_base(
     data = _labelled(inputs(scale, near_scale, free, near), free.groups, reward, rows, seed)
     centre = centre + HANDED * _hand_votes(near_scale, len(centre))
     root = _Level(centre, np.tile(centre, (FOLDS, 1)), 1.0)
-    levels = {"": _fit(data, root, penalty, keep=False)}
+    levels = {"": _fit(data, [root], penalty)}
     held_out = levels[""].held_out(data)
     for place, inside in _own_places([places[row] for row in rows.tolist()], data.query):
         own = data.rows(inside)
         above = place.partition("/")[0] if place.partition("/")[0] in levels else ""
-        levels[place] = _fit(own, levels[above], penalty, keep=True)
+        levels[place] = _fit(own, [levels[above], root], penalty)
         held_out[inside] = levels[place].held_out(own)
     weights, order = (np.stack([getattr(level, name) for level in levels.values()]) for name in ("all", "order"))
     return FittedBase(Base(free.skill, scale, near_scale, tuple(levels), weights, order), held_out)
@@ -221,21 +222,22 @@ def _labelled(x: Matrix, groups: Groups, reward: FloatVector, rows: IntVector, s
     )
 
 
-def _fit(data: _Labelled, above: _Level, penalty: FloatVector, keep: bool) -> _Level:
-    """Coefficients around those of the level above; `keep` lets these be one of the candidates."""
-    tried = [above._replace(order=1.0)] if keep else []
-    for strength in [s for s in STRENGTHS if s >= LEAST / data.queries] or [STRENGTHS[0]]:
+def _fit(data: _Labelled, centres: Sequence[_Level], penalty: FloatVector) -> _Level:
+    """Coefficients around each of the centres, averaged; where there are several, they are candidates themselves."""
+    tried = [centre._replace(order=1.0) for centre in centres] if len(centres) > 1 else []
+    strengths = [s for s in STRENGTHS if s >= LEAST / data.queries] or [STRENGTHS[0]]
+    for centre, strength in product(centres, strengths):
         scaled = np.concatenate([penalty[:FEATURES], penalty[FEATURES:] * strength])
-        without = above.without.copy()
+        without = centre.without.copy()
         for fold in np.unique(data.fold):
             rest = data.rows(data.fold != fold)
-            without[fold] = solve(rest.x, rest.label, rest.weight, scaled, above.without[fold])
-        tried.append(_Level(solve(data.x, data.label, data.weight, scaled, above.all), without, 1.0))
+            without[fold] = solve(rest.x, rest.label, rest.weight, scaled, centre.without[fold])
+        tried.append(_Level(solve(data.x, data.label, data.weight, scaled, centre.all), without, 1.0))
     losses = np.array([log_loss(level.held_out(data), data.label, data.weight) for level in tried]) * data.queries
     share = np.exp(-(losses - losses.min()))
     level = _mean(tried, share / share.sum())
     pairs = Pairs.of(data.label, data.query)
-    return level._replace(order=trust_in_order(pairs, level.votes(data), level.said_inside(data), above.order))
+    return level._replace(order=trust_in_order(pairs, level.votes(data), level.said_inside(data), centres[0].order))
 
 
 def _mean(levels: Sequence[_Level], share: FloatVector) -> _Level:
