@@ -13,6 +13,7 @@ they are run again there too, and only what a user wrote is not: see `write`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ Explain: TypeAlias = Callable[[Neo4jError | DriverError | OSError, str], Memstor
 
 SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 CONNECT_SECONDS = 10.0
+# The driver logs each connection that is lost; without a handler Python would print that to stderr beside our sentence.
+logging.getLogger("neo4j").addHandler(logging.NullHandler())
 _LOCK = "MATCH (n:MemstoreNamespace) SET n.writes = n.writes + 1 RETURN n.writes"
 
 

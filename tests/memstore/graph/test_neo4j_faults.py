@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -97,6 +99,36 @@ def test_a_connection_that_is_cut_while_the_server_commits(server: Neo4jServer) 
             graph.write_meta({"after": "it"})  # waits for the namespace's lock, and so for the commit
             made = graph.cypher("MATCH (b:Batch {id: 'made once'}) RETURN count(*)")
             assert list(made.rows) == [(1,)]
+
+
+WRITER = """
+import sys
+from memstore.errors import StoreError
+from memstore.graph.neo4j import Neo4jGraph
+
+uri, user, password = sys.argv[1:]
+with Neo4jGraph.open(uri, user=user, password=password, namespace="printed", retry_s=1) as graph:
+    print("open", flush=True)
+    sys.stdin.readline()
+    try:
+        graph.write_meta({"a": "b"})
+    except StoreError as error:
+        print(error, file=sys.stderr)
+"""
+
+
+def test_a_connection_that_is_lost_prints_nothing_but_the_sentence(server: Neo4jServer) -> None:
+    """In a process that has configured no logging, as a notebook."""
+    with TcpProxy(server.port) as proxy:
+        arguments = [f"bolt://127.0.0.1:{proxy.port}", server.user, server.password]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", WRITER, *arguments], text=True, **pipes) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "open\n"
+            proxy.cut()
+            _, said = process.communicate("go on\n")
+    assert said.startswith("no Neo4j answers at bolt://127.0.0.1:")
+    assert said.count("\n") == 1, said
 
 
 def disturbed(graph: Neo4jGraph, disturb: Callable[[], None], *, times: int) -> dict[str, object]:
