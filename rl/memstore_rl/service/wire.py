@@ -150,4 +150,6 @@ def sentence(error: ValidationError) -> str:
     first, *rest = error.errors(include_url=False, include_context=False, include_input=False)
     where = ".".join(str(part) for part in first["loc"]) or "the document"
     more = f" (and {len(rest)} more)" if rest else ""
-    return f"{where}: {first['msg']}{more}".encode("ascii", "backslashreplace").decode()
+    text = f"{where}: {first['msg']}{more}"
+    # A document names its keys as it likes, with line breaks and half characters, too.
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

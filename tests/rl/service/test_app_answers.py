@@ -66,6 +66,7 @@ def test_what_is_not_to_be_remembered_is_not(served: Served, make_group: Callabl
         ({"query": {"text": " \n "}}, "groups.0.query.text"),
         ({"query": {"text": "?", "domain": "maths"}}, "groups.0.query.domain"),
         ({"query": {"text": "?", "golden": "4"}}, "groups.0.query.golden"),
+        ({"query": {"text": "?", "go\nld\0": "4"}}, "groups.0.query.go\\nld\\x00"),
         ({"expected": 0}, "groups.0.expected"),
         ({"mode": "orakel"}, "groups.0.mode"),
         ({"rollouts": [{"response": "x", "step": 2**63}]}, "groups.0.rollouts.0.step"),
