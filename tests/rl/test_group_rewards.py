@@ -310,6 +310,7 @@ def test_refresh_reads_what_was_written_since(trained_folder: Path, groups: list
     rows = tmp_path / "more.jsonl"
     group = groups[45]
     row = {"query": group.query.text, "query_id": group.query.key, "dataset": group.query.dataset, "answer": "7"}
+    row["domain"] = "math"  # the memory's word on a query's domain counts, and it would guess another
     earlier = [{**row, "policy": "new", "run": "r", "step": 0, "sample_index": sample} for sample in range(16)]
     rows.write_text("".join(json.dumps(one) + "\n" for one in earlier), encoding="utf-8")
     with Memory.open(tmp_path / "memory") as memory, GroupScorer.open(memory) as scorer:
@@ -319,3 +320,4 @@ def test_refresh_reads_what_was_written_since(trained_folder: Path, groups: list
         after = scorer.score_groups([group])[0]
     assert {reward.known for reward in before} == {False}
     assert {reward.known for reward in after} == {True}
+    assert [reward.value for reward in after] == [reward.value for reward in before]
