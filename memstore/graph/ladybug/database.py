@@ -8,8 +8,8 @@ Facts about LadybugDB 0.22 that this module rests on, each found by trying and h
 - A connection keeps the Arrow tables that were passed to it: each call has its own connection.
 - Closing a database checkpoints, and a checkpoint that fails there ends the process: that is switched off, and
   `close` checkpoints where an error can still be caught.
-- A log whose last record is cut short by a full disk is refused at the next opening: it is cut back to the last
-  commit, with the database closed.
+- A log whose last record is cut short is refused at the next opening. After a full disk it is cut back to the last
+  commit, with the database closed; after a kill, when it is next opened (`tail`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import ladybug
 
 from memstore.errors import CorruptStoreError, LocationError, MemstoreError, SchemaError, StoreError, StoreFullError
 from memstore.graph.ladybug import errors
+from memstore.graph.ladybug.tail import LogTail
 from memstore.graph.lock import FILE as LOCK_FILE
 from memstore.graph.lock import OwnerLock
 
@@ -50,9 +51,11 @@ class Database:
         self.folder = folder
         _check_folder(folder, create)
         self._lock = OwnerLock(folder)
+        self._tail = LogTail(folder / FILE)
         try:
             _check_storage_version(folder / FILE)
-            self._database = _open(folder, buffer_pool_bytes)
+            self._database = self._tail.open(lambda: _open(folder, buffer_pool_bytes))
+            self._tail.note_whole()
         except BaseException:
             self._lock.release()
             raise
@@ -84,11 +87,12 @@ class Database:
     def transaction(self) -> Iterator[Any]:
         """A connection inside a write transaction: all that is done is kept, or nothing."""
         connection = self.connect()
-        log_bytes = self._log_bytes()
+        log_bytes = self._tail.note_whole()
         try:
             connection.execute("BEGIN TRANSACTION")
             yield connection
             connection.execute("COMMIT")
+            self._tail.note_whole()
         except BaseException as error:
             _roll_back(connection)
             if isinstance(error, RuntimeError):
@@ -97,11 +101,16 @@ class Database:
         finally:
             connection.close()
 
+    def wrote(self) -> None:
+        """A statement outside of `transaction` has written, and has ended."""
+        self._tail.note_whole()
+
     def checkpoint(self) -> None:
         """Fold the log into the file."""
         connection = self.connect()
         try:
             connection.execute("CHECKPOINT")
+            self._tail.note_whole()
         except RuntimeError as error:
             raise self._failed(error, None) from error
         finally:
@@ -110,7 +119,7 @@ class Database:
     def close(self) -> None:
         """Checkpoint, let go of the file and of the lock; without space for the former, the log is left as it is."""
         try:
-            if self._database is not None and self._log_bytes():
+            if self._database is not None and self._tail.bytes():
                 self.checkpoint()
         except StoreFullError:
             logger.warning("no space to fold the log of the graph in %s into its file; nothing is lost", self.folder)
@@ -130,8 +139,8 @@ class Database:
         self._let_go()
         undone = log_bytes is not None and "post-commit checkpoint failed" not in str(error)
         self._failure = errors.full(self.folder, undone=undone)
-        if log_bytes is not None and undone and self._log_bytes() > log_bytes:
-            os.truncate(self._log, log_bytes)
+        if log_bytes is not None and undone and self._tail.bytes() > log_bytes:
+            os.truncate(self._tail.log, log_bytes)
         return self._failure
 
     def _let_go(self) -> None:
@@ -141,13 +150,6 @@ class Database:
                 connection.close()
             self._database.close()
             self._database = None
-
-    @property
-    def _log(self) -> Path:
-        return self.folder / f"{FILE}.wal"
-
-    def _log_bytes(self) -> int:
-        return self._log.stat().st_size if self._log.exists() else 0
 
 
 def repair(folder: Path, buffer_pool_bytes: int) -> str | None:

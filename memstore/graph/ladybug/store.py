@@ -198,7 +198,9 @@ class LadybugGraph:
                 self._positions.clear()
             try:
                 columns, rows = cypher.run(connection, query, parameters or {}, write=write, timeout_s=timeout_s)
-                if not write:
+                if write:
+                    self._database.wrote()
+                else:
                     connection.execute("ROLLBACK")
             except BaseException:
                 connection.close()

@@ -99,6 +99,42 @@ def test_a_log_cut_short_is_mended_on_request(
         assert isinstance(cut, float) or dump(graph) == contents[-2]
 
 
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.99])
+@pytest.mark.parametrize("before", [0, 3])
+def test_an_end_that_a_kill_tore_is_cut_off(tmp_path: Path, before: int, share: float) -> None:
+    """Killed in the middle of its next write: all that had returned is there, nothing else, and nobody is asked."""
+    contents = []
+    with LadybugGraph.open(tmp_path / "alive", create=True) as graph:
+        graph.checkpoint()
+        for number in range(before + 1):
+            contents.append(dump(graph))
+            shutil.rmtree(tmp_path / "killed", ignore_errors=True)
+            shutil.copytree(tmp_path / "alive", tmp_path / "killed")
+            graph.write_block(make_block(*(Rollout(f"t{number}-{i}", f"q{i}", "4") for i in range(30))))
+        whole = log_of(tmp_path / "alive").read_bytes()
+    kept = log_of(tmp_path / "killed").stat().st_size if before else 0
+    log_of(tmp_path / "killed").write_bytes(whole[: kept + int((len(whole) - kept) * share)])
+    with LadybugGraph.open(tmp_path / "killed", create=False) as graph:
+        assert dump(graph) == contents[-1]
+        graph.write_block(make_block(Rollout("later", "q0", "4")))
+    assert not list((tmp_path / "killed").glob("*.torn"))
+    assert LadybugGraph.repair(tmp_path / "killed") is None
+
+
+def test_what_had_returned_is_never_cut_off(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
+    """A log that is broken in front of its torn end stays as it is, for `verify --repair`."""
+    folder = shutil.copytree(torn[0], tmp_path / "graph")
+    with log_of(folder).open("rb+") as log:
+        log.seek(log_of(folder).stat().st_size // 2)
+        log.write(random.Random(0).randbytes(300))
+        log.seek(0, 2)
+        log.write(b"torn")
+    broken = log_of(folder).read_bytes()
+    with pytest.raises(CorruptStoreError, match="memstore verify --repair"):
+        LadybugGraph.open(folder, create=False)
+    assert log_of(folder).read_bytes() == broken
+
+
 def test_a_log_overwritten_in_its_middle_is_mended_on_request(
     tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]
 ) -> None:
