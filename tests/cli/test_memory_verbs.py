@@ -111,7 +111,9 @@ def test_verify_finds_and_repairs(copy: Path, command: Callable[..., Any]) -> No
 
 
 def test_verify_repairs_a_graph_that_does_not_open(copy: Path, command: Callable[..., Any]) -> None:
-    (copy / "graph" / "graph.lbdb.wal").write_bytes(b"torn" * 100)
+    log = copy / "graph" / "graph.lbdb.wal"
+    log.write_bytes(b"torn" * 100)
+    log.with_name(f"{log.name}.whole").write_text(f"{400:020}")  # it was whole: no kill did this
     refused = command("verify", "--memory", copy, "--json")
     assert (refused.code, refused.out) == (1, "")
     assert "memstore verify --repair" in refused.err
