@@ -149,7 +149,7 @@ def test_a_prompt_that_is_too_long_is_told_and_the_others_are_kept(
     ended = done(asked)
     assert ended.returncode == 1
     assert len(drawn(file)) == 4
-    said = ended.stderr.splitlines()[-1]
+    said = error_of(ended.stderr)
     assert said.startswith("error: 2 rollouts could not be had")
     assert "256" in said
 
@@ -158,6 +158,12 @@ def test_a_model_that_is_not_there_is_one_sentence(way: Way, queries: Callable[.
     ended = done([queries(2), *way.to_none, "--output", tmp_path / "rollouts.jsonl"])
     assert ended.returncode == 1
     assert ended.stdout == ""
-    said = ended.stderr.splitlines()[-1]
-    assert said.startswith("error: ")
+    said = error_of(ended.stderr)
     assert "no-model" in said or "tinny" in said
+
+
+def error_of(stderr: str) -> str:
+    """The sentence; behind it, Python says what vLLM's processes left to the system."""
+    sentences = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(sentences) == 1
+    return sentences[0]
