@@ -233,15 +233,15 @@ for number in range(len(cache), 1_000_000, 3):
 
 
 def test_every_acknowledged_append_survives_kill_9(tmp_path: Path) -> None:
-    done = 0
     for wait in (0.05, 0.2, 0.01):
         process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        done = int(process.stdout.readline())
+        printed = process.stdout.readline()
         time.sleep(wait)
         os.kill(process.pid, signal.SIGKILL)
-        printed = process.communicate()[0].split()
-        done = int(printed[-1]) if printed else done
+        printed += process.stdout.read()  # not communicate(): it reads the pipe past what readline() has buffered
+        process.wait()
+        done = int(printed[: printed.rindex("\n")].split("\n")[-1])  # the last line may be cut
         cache = VectorCache.open(tmp_path, D)
         assert done <= len(cache) <= done + 3
         assert held(cache, *range(len(cache)))

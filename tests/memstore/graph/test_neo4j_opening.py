@@ -101,7 +101,7 @@ def pretender(version: bytes, agent: str = "") -> Iterator[str]:
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         yield f"bolt://127.0.0.1:{listener.getsockname()[1]}"
-    thread.join(10)
+    thread.join(200)
 
 
 def test_a_server_of_an_older_major_version(caplog: pytest.LogCaptureFixture) -> None:

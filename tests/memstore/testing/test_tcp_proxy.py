@@ -38,7 +38,7 @@ def echo() -> Iterator[int]:
         thread.start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(200)
 
 
 def said(connection: socket.socket, data: bytes) -> bytes:
@@ -46,7 +46,7 @@ def said(connection: socket.socket, data: bytes) -> bytes:
     sender = threading.Thread(target=lambda: (connection.sendall(data), connection.shutdown(socket.SHUT_WR)))
     sender.start()
     parts = list(iter(lambda: connection.recv(65536), b""))
-    sender.join(10)
+    sender.join(200)
     return b"".join(parts)
 
 

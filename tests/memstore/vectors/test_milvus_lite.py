@@ -124,10 +124,12 @@ def test_every_acknowledged_row_survives_kill_9(tmp_path: Path) -> None:
             [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
         )
         assert process.stdout is not None
-        process.stdout.readline()
+        printed = process.stdout.readline()
         time.sleep(wait)
         os.kill(process.pid, signal.SIGKILL)
-        acknowledged = 250 + 250 * len(process.communicate()[0].splitlines())
+        printed += process.stdout.read()  # not communicate(): it reads the pipe past what readline() has buffered
+        process.wait()
+        acknowledged = 250 * printed.count("\n")
         with open_vectors(folder) as store:
             fetched = store.fetch(names(acknowledged))
             assert fetched.found.all(), (wait, acknowledged)

@@ -89,7 +89,7 @@ def served(scorer: LengthScorer, tmp_path: Path) -> Served:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(200)
             journal.close()
 
     return serve

@@ -36,7 +36,7 @@ def test_what_waits_meanwhile_is_one_batch() -> None:
     def work(items: list[int]) -> list[int]:
         sizes.append(len(items))
         if len(sizes) == 1:
-            first.wait(10)
+            first.wait(200)
         return doubled(items)
 
     async def body() -> None:
@@ -77,7 +77,7 @@ def test_too_much_is_refused_and_says_when_to_come_again() -> None:
     gate = threading.Event()
 
     def work(items: list[int]) -> list[int]:
-        gate.wait(10)
+        gate.wait(200)
         return doubled(items)
 
     async def body() -> None:
@@ -141,7 +141,7 @@ def test_who_went_away_is_not_scored() -> None:
     gate = threading.Event()
 
     def work(items: list[int]) -> list[int]:
-        gate.wait(10)
+        gate.wait(200)
         seen.extend(items)
         return doubled(items)
 
@@ -175,7 +175,7 @@ def test_the_next_batch_is_worked_on_while_one_is_sealed() -> None:
 
     def seal(results: list[int]) -> list[int]:
         # The first batch is not let go before the second one was worked on.
-        assert second.wait(10)
+        assert second.wait(200)
         return [-result for result in results]
 
     async def body() -> None:

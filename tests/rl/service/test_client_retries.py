@@ -53,12 +53,12 @@ def test_rewards_are_those_of_the_service(ask: Ask, served: Served, make_group: 
 def test_a_service_that_comes_later_is_waited_for(ask: Ask, served: Served, make_group: Callable[..., Group]) -> None:
     port, found = free_port(), []
     thread = threading.Thread(
-        target=lambda: found.extend(ask(f"http://127.0.0.1:{port}", [make_group()], deadline_s=30))
+        target=lambda: found.extend(ask(f"http://127.0.0.1:{port}", [make_group()], deadline_s=200))
     )
     thread.start()
     time.sleep(0.5)
     with served(port=port):
-        thread.join(30)
+        thread.join(200)
     assert [reward.value for reward in found[0]] == [3.0, 5.0]
 
 
@@ -94,7 +94,7 @@ def test_a_busy_service_is_asked_again(ask: Ask, served: Served, scorer: Any, ma
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(200)
     assert sorted(value or 0 for value in outcomes) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 

@@ -200,7 +200,7 @@ def test_the_id_of_a_row_is_that_of_the_ingest(memory: Memory, tmp_path: Path) -
     assert all(json.loads(entry.row)["run"] == "grpo" for entry in entries)
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 200.0) -> None:
     until = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < until, "it did not come about"

@@ -63,7 +63,7 @@ class Process:
 
     def stop(self) -> tuple[int, str]:
         self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=60)
+        _, log = self.process.communicate(timeout=200)
         return self.process.returncode, log
 
 
@@ -109,7 +109,7 @@ def test_killed_under_load_nothing_acknowledged_is_lost(process: Process, tmp_pa
     time.sleep(0.5)
     stop.set()
     for client in clients:
-        client.join(60)
+        client.join(200)
     code, _ = process.stop()
     assert code == 0
     assert wrong == []
@@ -133,7 +133,7 @@ def test_a_stop_leaves_nothing_in_the_journal_and_no_traceback(process: Process)
 
 def test_a_second_service_on_one_memory_is_refused(process: Process, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "memory"), "0"]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert second.returncode != 0
     last = second.stderr.strip().splitlines()[-1]
     assert f"process {process.process.pid}" in last
@@ -143,7 +143,7 @@ def test_a_second_service_on_one_memory_is_refused(process: Process, tmp_path: P
 def test_a_port_in_use(process: Process, tmp_path: Path) -> None:
     port = process.endpoint.rsplit(":", 1)[1]
     second = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "other"), port], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "other"), port], capture_output=True, text=True, timeout=200
     )
     assert second.returncode != 0
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr.strip().splitlines()[-1]

@@ -116,7 +116,7 @@ def serving(port: int = 0) -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
-        thread.join(30)
+        thread.join(200)
 
 
 @pytest.fixture
