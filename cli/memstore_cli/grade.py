@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memstore_cli.ingest import Domain
-from memstore_cli.options import JsonOption, UsageError
+from memstore_cli.options import DatasetOption, DomainOption, JsonOption, RewardColumnOption, UsageError
 from memstore_cli.output import print_json, print_table
 from memstore_cli.progress import watched
+from memstore_cli.serve import make_verifiers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memstore_rl.grade.report import ComparedLine, Figure, Line, PolicyGrade, Report
-    from memstore_rl.verifiers import Verifiers
 
 
 WIDE = 5
@@ -60,16 +59,9 @@ def grade(
         typer.Option("--against-policy", metavar="NAME", show_default=False, help="The same for --against."),
     ] = None,
     pool: Annotated[bool, typer.Option("--pool", help="Take all samples for those of one policy.")] = False,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", show_default=False, help="The dataset of rows that name none.")
-    ] = None,
-    domain: Annotated[
-        Domain | None, typer.Option("--domain", show_default=False, help="The domain of rows that name none.")
-    ] = None,
-    reward_column: Annotated[
-        str | None,
-        typer.Option("--reward-column", show_default=False, help="The column that holds the reward, e.g. of TRL."),
-    ] = None,
+    dataset: DatasetOption = None,
+    domain: DomainOption = None,
+    reward_column: RewardColumnOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn for intervals and p-values.")] = 0,
     samples: Annotated[
         Path | None,
@@ -101,7 +93,7 @@ def grade(
         defaults=RecordDefaults(dataset=dataset, domain=domain.value if domain else None, reward_column=reward_column),
         seed=seed,
     )
-    with closing(_verifiers(code)) as verifiers, watched(as_json) as progress:
+    with closing(make_verifiers(code=code)) as verifiers, watched(as_json) as progress:
         report = grade_files(
             files, options, against=against or (), verifiers=verifiers, samples=samples, progress=progress
         )
@@ -111,17 +103,6 @@ def grade(
         print_json(report.as_json())
     else:
         show_report(report)
-
-
-def _verifiers(code: bool) -> Verifiers:
-    """The verifiers, with one for programs where that is asked for."""
-    from memstore_rl.verifiers import standard_verifiers
-
-    if not code:
-        return standard_verifiers()
-    from memstore_cli.serve import code_verifiers
-
-    return code_verifiers()
 
 
 def show_report(report: Report) -> None:

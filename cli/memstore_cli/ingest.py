@@ -10,22 +10,20 @@ import typer
 
 from memstore.errors import InputError
 from memstore_cli.opening import opened
-from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
+from memstore_cli.options import (
+    DatasetOption,
+    DeviceOption,
+    DomainOption,
+    JsonOption,
+    MemoryOption,
+    RewardColumnOption,
+)
 from memstore_cli.output import counted, print_json
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
     from memstore.ingest import IngestSummary
     from memstore.memory import Memory
-
-
-class Domain(StrEnum):
-    """What kind of answer a query wants."""
-
-    MATH = "math"
-    QA = "qa"
-    CODE = "code"
-    OTHER = "other"
 
 
 class LongText(StrEnum):
@@ -41,22 +39,15 @@ def ingest(
         list[str], typer.Argument(metavar="FILE", help="JSONL, gzip or Parquet; - reads JSONL from standard input.")
     ],
     memory: MemoryOption = "",
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", show_default=False, help="The dataset of rows that name none.")
-    ] = None,
-    domain: Annotated[
-        Domain | None, typer.Option("--domain", show_default=False, help="The domain of rows that name none.")
-    ] = None,
+    dataset: DatasetOption = None,
+    domain: DomainOption = None,
     policy: Annotated[
         str | None, typer.Option("--policy", show_default=False, help="The policy of rows that name none.")
     ] = None,
     run: Annotated[
         str | None, typer.Option("--run", show_default=False, help="The run of rows that name none.")
     ] = None,
-    reward_column: Annotated[
-        str | None,
-        typer.Option("--reward-column", show_default=False, help="The column that holds the reward, e.g. of TRL."),
-    ] = None,
+    reward_column: RewardColumnOption = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite a reward that the file contradicts; else the row is rejected.")
     ] = False,

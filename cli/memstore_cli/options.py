@@ -1,8 +1,9 @@
-"""The options that every verb takes, declared once, and the error for a wrong use of any."""
+"""The options that several verbs take, declared once, and the error for a wrong use of any."""
 
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -53,4 +54,27 @@ DeviceOption = Annotated[
         show_default=False,
         help="Where to compute: cpu, cuda, cuda:1. Without it: a GPU where there is one.",
     ),
+]
+
+
+class Domain(StrEnum):
+    """What kind of answer a query wants."""
+
+    MATH = "math"
+    QA = "qa"
+    CODE = "code"
+    OTHER = "other"
+
+
+DatasetOption = Annotated[
+    str | None, typer.Option("--dataset", show_default=False, help="The dataset of rows that name none.")
+]
+
+DomainOption = Annotated[
+    Domain | None, typer.Option("--domain", show_default=False, help="The domain of rows that name none.")
+]
+
+RewardColumnOption = Annotated[
+    str | None,
+    typer.Option("--reward-column", show_default=False, help="The column that holds the reward, e.g. of TRL."),
 ]

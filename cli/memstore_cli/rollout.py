@@ -18,7 +18,7 @@ from memstore_cli.options import DeviceOption, JsonOption, UsageError
 from memstore_cli.output import counted, print_json
 from memstore_cli.progress import watched
 from memstore_cli.quiet import silence_libraries
-from memstore_cli.serve import code_verifiers
+from memstore_cli.serve import make_verifiers
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from memstore_rl.question import Question
     from memstore_rl.rollout.engine import Engine
     from memstore_rl.rollout.summary import Prices, RolloutSummary
-    from memstore_rl.verifiers import Verifiers
 
 KEY_VARIABLE = "MEMSTORE_API_KEY"
 
@@ -167,7 +166,7 @@ def rollout(
     with ExitStack() as held:
         memory = held.enter_context(opened(into, create=True, device=device)) if into else None
         file = output or memory.folder / "rollouts" / f"{_slug(engine.model)}.jsonl"  # type: ignore[union-attr]
-        verifiers = held.enter_context(closing(_verifiers(code))) if grading else None
+        verifiers = held.enter_context(closing(make_verifiers(code=code))) if grading else None
         with watched(as_json) as progress:
             summary = make_rollouts(asked, engine, file, plan, verifiers=verifiers, memory=memory, progress=progress)
     if as_json:
@@ -266,12 +265,6 @@ def read_key(file: Path | None) -> SecretStr | None:
     if not re.fullmatch(r"[!-~]+", given):
         raise UsageError(f"{file or KEY_VARIABLE} holds no key; it is one line of plain characters without spaces")
     return SecretStr(given)
-
-
-def _verifiers(code: bool) -> Verifiers:
-    from memstore_rl.verifiers import standard_verifiers
-
-    return code_verifiers() if code else standard_verifiers()
 
 
 def _prices(given: tuple[float, float] | None) -> Prices | None:

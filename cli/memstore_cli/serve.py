@@ -90,7 +90,7 @@ def serve(
             device=store.settings.device,
             expected=expected,
             shaping=shaping,  # type: ignore[arg-type]
-            verifiers=held.enter_context(closing(code_verifiers())) if code else None,
+            verifiers=held.enter_context(closing(make_verifiers(code=True))) if code else None,
             min_spread=min_spread,
             record=record,
             pace=Pace(refresh_s=refresh),
@@ -109,13 +109,16 @@ def serve(
         serve_memory(store, options, on_ready=ready)
 
 
-def code_verifiers() -> Verifiers:
-    """All verifiers, programs among them.
+def make_verifiers(*, code: bool) -> Verifiers:
+    """The verifiers, with one for programs where that is asked for.
 
     Raises:
         SandboxError: no sandbox can be built here.
     """
     from memstore_rl.verifiers import standard_verifiers
+
+    if not code:
+        return standard_verifiers()
     from memstore_rl.verifiers.code import CodeVerifier
 
     return standard_verifiers(code=CodeVerifier())

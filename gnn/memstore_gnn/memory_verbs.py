@@ -40,8 +40,9 @@ from memstore_gnn.origin import Origin, origin_of
 from memstore_gnn.overlay import overlay
 from memstore_gnn.predictors.attention import Attention
 from memstore_gnn.score import Scores, memory_target, score_memory, score_rollouts
-from memstore_gnn.score_lines import check_output, write_scores
+from memstore_gnn.score_lines import write_scores
 from memstore_gnn.splits import label_budget, labelled_queries
+from memstore_gnn.targets import check_target
 from memstore_gnn.train import pick_device, train, visible_rewards
 
 NO_SCORES = Scores(np.empty(0, object), np.empty(0), np.empty(0), np.empty(0, object))
@@ -175,7 +176,7 @@ def score_memory_rollouts(
         ModelError: no such model, one that does not fit this memory, or one without a band for the risk.
     """
     started, progress = time.perf_counter(), progress or Silent()
-    check_output(output)
+    check_target(output, "scores")
     job = _Job.of(memory, model, abstention, device)
     progress.stage("read the memory")
     snapshot = memory.snapshot()
@@ -208,7 +209,7 @@ def score_file(
         ModelError: as `score_memory_rollouts`.
     """
     started, progress = time.perf_counter(), progress or Silent()
-    check_output(output)
+    check_target(output, "scores")
     job = _Job.of(memory, model, abstention, device)
     new = read_rollouts(memory, [file], progress=progress)
     progress.stage("read the memory")

@@ -21,6 +21,7 @@ from memstore.errors import InputError
 from memstore.types import FloatVector
 from memstore_gnn.evaluate import Prediction, SummaryRow, summary
 from memstore_gnn.metrics import calibration_curve, risk_coverage
+from memstore_gnn.targets import need_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,10 +41,7 @@ def check_plots(folder: Path) -> None:
     Raises:
         InputError: matplotlib is not installed, or something else than a folder is in the way.
     """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise InputError("plots need matplotlib; install it with: pip install 'memstore[plots]'") from error
+    need_matplotlib()
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder for the plots")
 

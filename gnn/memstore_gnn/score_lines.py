@@ -7,26 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from memstore.errors import InputError
 from memstore.snapshot import Snapshot
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.score import Scores
 
 COLUMNS = ("policy", "run", "step", "sample_index")
-
-
-def check_output(path: Path | None) -> None:
-    """Find out before the work whether the lines can be written.
-
-    Raises:
-        InputError: the path is a folder, or lies in one that is not there.
-    """
-    if path is None:
-        return
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file for the scores")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it first")
 
 
 def write_scores(path: Path, snapshot: Snapshot, scores: Scores, model: str) -> None:

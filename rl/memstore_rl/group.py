@@ -194,21 +194,10 @@ class GroupScorer:
 
     def _verdicts(self, tasks: Sequence[_Task]) -> list[list[Verdict] | None]:
         """What the verifiers say of each group that is labelled, None for one that is not; a call for each domain."""
-        found: list[list[Verdict] | None] = [None] * len(tasks)
-        by_domain: dict[Domain, list[int]] = {}
-        for number, task in enumerate(tasks):
-            if task.group.query.labelled:
-                by_domain.setdefault(task.domain, []).append(number)
-        for domain, numbers in by_domain.items():
-            attempts = [
-                Attempt(record.query, tasks[number].group.query.gold or "", record.answer)
-                for number in numbers
-                for record in tasks[number].records
-            ]
-            said = iter(self._verifiers.check(domain, attempts))
-            for number in numbers:
-                found[number] = [next(said) for _ in tasks[number].records]
-        return found
+        labelled = [(task, record) for task in tasks if task.group.query.labelled for record in task.records]
+        attempts = [Attempt(record.query, task.group.query.gold or "", record.answer) for task, record in labelled]
+        said = iter(self._verifiers.check_all([task.domain for task, _ in labelled], attempts))
+        return [[next(said) for _ in task.records] if task.group.query.labelled else None for task in tasks]
 
     def _asks_model(self, task: _Task, verdicts: list[Verdict] | None) -> bool:
         return task.mode == "memory" and (verdicts is None or any(verdict.reward is None for verdict in verdicts))

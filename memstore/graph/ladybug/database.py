@@ -190,7 +190,7 @@ def repair(folder: Path, buffer_pool_bytes: int) -> str | None:
 
 
 def _quarantine(folder: Path) -> Path:
-    log = folder / f"{FILE}.wal"
+    log = LogTail(folder / FILE).log
     if not log.exists():
         raise CorruptStoreError(
             f"the graph in {folder} is broken and has no log to mend; restore a snapshot: memstore restore"

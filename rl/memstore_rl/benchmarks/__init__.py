@@ -14,7 +14,7 @@ from memstore_rl.benchmarks.declaration import Declaration, read_declaration
 from memstore_rl.benchmarks.files import questions_of_file
 from memstore_rl.benchmarks.load import Sample, questions, sample
 from memstore_rl.benchmarks.names import benchmarks, cached, declaration_of, local_copy
-from memstore_rl.benchmarks.sample import id_of, labelled_ids
+from memstore_rl.benchmarks.sample import labelled_ids
 
 __all__ = [
     "Declaration",
@@ -22,7 +22,6 @@ __all__ = [
     "benchmarks",
     "cached",
     "declaration_of",
-    "id_of",
     "labelled_ids",
     "local_copy",
     "questions",

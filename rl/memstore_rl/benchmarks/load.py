@@ -13,7 +13,7 @@ from memstore_rl.benchmarks.fetch import Rows, fetch
 from memstore_rl.benchmarks.files import questions_of_file
 from memstore_rl.benchmarks.names import declaration_of
 from memstore_rl.benchmarks.rows import NoQuestion, RowReader
-from memstore_rl.benchmarks.sample import id_of, seeded_order, with_splits
+from memstore_rl.benchmarks.sample import seeded_order, with_splits
 from memstore_rl.budget import SPLITS
 from memstore_rl.question import Question
 
@@ -56,7 +56,7 @@ def questions(
         raise InputError(f"{source} gives no question for {split}: it {told}; ask without the split")
     if limit is None or limit >= len(chosen):
         return chosen
-    order = seeded_order([id_of(question) for question in chosen], seed)
+    order = seeded_order([question.id for question in chosen], seed)
     return [chosen[place] for place in sorted(order[:limit])]
 
 
@@ -76,7 +76,7 @@ def sample(declared: Declaration, seed: int = 0, folder: Path | None = None) -> 
         except NoQuestion as said:
             left_out[str(said)] += 1
             continue
-        found[id_of(question)] = question
+        found[question.id] = question
         if len(found) == declared.sample:
             break
     if not found:

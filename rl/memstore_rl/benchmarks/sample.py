@@ -11,19 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memstore import ids
-from memstore.types import QueryId
 from memstore_gnn.splits import draw
 from memstore_rl.budget import Identified, cut, labelled
 from memstore_rl.question import Question
 
 VALIDATION, TEST = 0.2, 0.3
 """Shares of a sample; training has the rest."""
-
-
-def id_of(question: Question) -> QueryId:
-    """The question's id in a memory."""
-    return ids.query_id(question.dataset, question.key, question.text)
 
 
 def seeded_order(query_ids: Sequence[str], seed: int) -> list[int]:
@@ -34,7 +27,7 @@ def seeded_order(query_ids: Sequence[str], seed: int) -> list[int]:
 
 def with_splits(questions: Sequence[Question], seed: int) -> list[Question]:
     """The questions, each with what it is for."""
-    names = cut([Identified(id_of(question), question.dataset) for question in questions], VALIDATION, TEST, seed)
+    names = cut([Identified(question.id, question.dataset) for question in questions], VALIDATION, TEST, seed)
     return [replace(question, split=name) for question, name in zip(questions, names, strict=True)]
 
 
@@ -48,4 +41,4 @@ def labelled_ids(questions: Sequence[Question], budget: float, seed: int = 0) ->
         InputError: the budget is not a share.
     """
     known = [question for question in questions if question.gold and question.split in ("train", None)]
-    return labelled([Identified(id_of(question), question.dataset) for question in known], budget, seed)
+    return labelled([Identified(question.id, question.dataset) for question in known], budget, seed)

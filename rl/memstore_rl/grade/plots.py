@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memstore.errors import InputError
+from memstore_gnn.targets import check_target, need_matplotlib
 from memstore_rl.grade.report import Figure, Line, PolicyGrade, Report
-from memstore_rl.grade.sample_lines import check_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,10 +35,7 @@ def check_plot(path: Path | None) -> None:
     """
     if path is None:
         return
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise InputError("plots need matplotlib; install it with: pip install 'memstore[plots]'") from error
+    need_matplotlib()
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no name for a picture; let it end in {', '.join(ENDINGS)}")
     check_target(path, "picture")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -20,26 +20,6 @@ from memstore_rl.grade.verdicts import Graded
 KEYS = (
     "dataset", "query_id", "policy", "run", "step", "sample_index", "answer", "gold", "reward", "source", "reason",
 )  # fmt: skip
-
-
-def check_target(path: Path | None, what: str, inputs: Sequence[str | Path] = ()) -> None:
-    """Find out before the work whether a file can be made there.
-
-    Args:
-        what: is to be written, as a sentence names it.
-        inputs: files that are read.
-
-    Raises:
-        InputError: the path is a folder, or lies in one that is not there, or is one of the inputs.
-    """
-    if path is None:
-        return
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file for the {what}")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it first")
-    if any(path.resolve() == Path(file).resolve() for file in inputs):
-        raise InputError(f"{path} is read, so the {what} cannot be written to it; name another file")
 
 
 class SampleLines:

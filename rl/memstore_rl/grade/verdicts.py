@@ -43,15 +43,12 @@ def judge(
         rewards: whose word counts; None: see the module.
     """
     graded = [_by_file(record, rewards) for record in records]
-    waiting: dict[Domain, list[int]] = {}
-    for place, (record, domain) in enumerate(zip(records, domains, strict=True)):
-        if rewards != "file" and record.gold is not None:
-            waiting.setdefault(domain, []).append(place)
-    for domain, places in waiting.items():
-        attempts = [_attempt(records[place]) for place in places]
-        for place, verdict in zip(places, verifiers.check(domain, attempts), strict=True):
-            source: RewardsFrom | None = None if verdict.reward is None else "verifier"
-            graded[place] = Graded(verdict.reward, source, verdict.reason)
+    places = [place for place, record in enumerate(records) if rewards != "file" and record.gold is not None]
+    attempts = [_attempt(records[place]) for place in places]
+    verdicts = verifiers.check_all([domains[place] for place in places], attempts)
+    for place, verdict in zip(places, verdicts, strict=True):
+        source: RewardsFrom | None = None if verdict.reward is None else "verifier"
+        graded[place] = Graded(verdict.reward, source, verdict.reason)
     return graded
 
 

@@ -5,13 +5,11 @@ The answer that is judged is the one that an ingest of the row would store.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from memstore.record import Record, RecordDefaults, parse_record
+from memstore.record import RecordDefaults, parse_record
 from memstore.text import infer_domain
-from memstore.types import Domain
 from memstore_rl.verifiers import Verifiers
 from memstore_rl.verifiers.protocol import Attempt
 
@@ -21,16 +19,13 @@ def grade(rows: Sequence[dict[str, Any]], verifiers: Verifiers) -> list[float]:
 
     A row whose verifier cannot say (the gold cannot be read, programs are not run) gets none.
     """
-    by_domain: dict[Domain, list[tuple[dict[str, Any], Record]]] = defaultdict(list)
-    for row in rows:
-        if "gold" in row:
-            record = parse_record(row, RecordDefaults())
-            by_domain[record.domain or infer_domain(record.query, record.gold)].append((row, record))
+    judged = [row for row in rows if "gold" in row]
+    records = [parse_record(row, RecordDefaults()) for row in judged]
+    domains = [record.domain or infer_domain(record.query, record.gold) for record in records]
+    attempts = [Attempt(record.query, record.gold or "", record.answer) for record in records]
     given = []
-    for domain, judged in by_domain.items():
-        attempts = [Attempt(record.query, record.gold or "", record.answer) for _, record in judged]
-        for (row, _), verdict in zip(judged, verifiers.check(domain, attempts), strict=True):
-            if verdict.reward is not None:
-                row |= {"reward": verdict.reward, "reward_source": "ground_truth"}
-                given.append(verdict.reward)
+    for row, verdict in zip(judged, verifiers.check_all(domains, attempts), strict=True):
+        if verdict.reward is not None:
+            row |= {"reward": verdict.reward, "reward_source": "ground_truth"}
+            given.append(verdict.reward)
     return given

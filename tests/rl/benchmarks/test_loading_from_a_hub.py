@@ -20,13 +20,13 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from memstore_rl.benchmarks import Declaration, benchmarks, id_of, questions
+from memstore_rl.benchmarks import Declaration, benchmarks, questions
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 LOAD = """
 import json, sys
-from memstore_rl.benchmarks import cached, benchmarks, id_of, questions
-found = {name: sorted(map(id_of, questions(name))) for name in sys.argv[1:]}
+from memstore_rl.benchmarks import cached, benchmarks, questions
+found = {name: sorted(question.id for question in questions(name)) for name in sys.argv[1:]}
 print(json.dumps({"questions": found, "cached": [name for name in benchmarks() if cached(benchmarks()[name])]}))
 """
 
@@ -143,7 +143,7 @@ def loaded(home: Path, **variables: str) -> Any:
 
 
 def test_all_thirteen_come_from_a_hub_and_then_from_the_cache(hub: str, copies: Path, tmp_path: Path) -> None:
-    expected = {name: sorted(map(id_of, questions(name, folder=copies))) for name in benchmarks()}
+    expected = {name: sorted(question.id for question in questions(name, folder=copies)) for name in benchmarks()}
     first = loaded(tmp_path, HF_ENDPOINT=hub)
     assert first["questions"] == expected
     assert first["cached"] == list(benchmarks())

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memstore.errors import InputError
-from memstore_rl.benchmarks import id_of, labelled_ids, questions
+from memstore_rl.benchmarks import labelled_ids, questions
 from memstore_rl.question import Question
 from memstore_rl.verl.data import DataPlan, write_data
 from memstore_rl.verl.source import queries_of_files
@@ -74,7 +74,7 @@ def test_label_budgets_are_nested_and_of_the_training_part(seed: int, one: float
         for number in range(30)
     ]
     small, large = (labelled_ids(asked, share, seed) for share in sorted((one, other)))
-    assert small <= large <= {id_of(question) for question in asked if question.split == "train"}
+    assert small <= large <= {question.id for question in asked if question.split == "train"}
 
 
 def test_the_data_for_verl_labels_the_same_ones(tmp_path: Path) -> None:
