@@ -2,7 +2,8 @@
 
 A file begins with comments: the question it answers, then a line for each parameter with its default as JSON
 (`// $limit = 20`); the rest is the text. A list index is not in the subset (one counts from 1, the other from 0),
-nor is `type()`, a pattern comprehension or a subquery in CALL.
+nor is `type()`, a pattern comprehension or a subquery in CALL. A text ends with an ORDER BY that leaves no two rows of
+equal rank, so that it answers alike on every store; a UNION could not be ordered as a whole.
 """
 
 from __future__ import annotations

@@ -28,6 +28,13 @@ def test_a_query_asks_declares_its_parameters_and_keeps_to_the_common_subset(que
     assert query.name == query.name.lower()
 
 
+@pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
+def test_a_query_says_in_which_order_its_rows_stand(query: NamedQuery) -> None:
+    """The text ends with an order of all rows: behind a UNION it would be one of the last part's only."""
+    assert not re.search(r"\bUNION\b", query.text)
+    assert re.search(r"\bORDER BY [\w.(), ]+(\nLIMIT \$limit)?\Z", query.text.partition("RETURN")[2]), "no order"
+
+
 def test_a_file_is_read_into_its_parts() -> None:
     query = parse("some", '// Which?\n// $limit = 20\n// $dataset = "sums"\nMATCH (q)\nRETURN q LIMIT $limit\n')
     assert (query.name, query.question) == ("some", "Which?")

@@ -9,5 +9,5 @@ WHERE m.version = newest AND abs(t.reward - s.probability) >= $margin
 MATCH (q:Query)-[:GENERATES]->(t)
 RETURN t.id AS rollout, q.id AS query, q.dataset AS dataset, t.policy AS policy, t.reward AS reward,
        s.probability AS probability, m.id AS model, abs(t.reward - s.probability) AS gap
-ORDER BY gap DESC, rollout
+ORDER BY gap DESC, rollout, model
 LIMIT $limit

@@ -9,5 +9,5 @@ OPTIONAL MATCH (t)-[s:SCORED_BY]->(n:RewardModel)
 WHERE n.version = newest
 WITH q, a, count(DISTINCT t.id) AS votes, avg(t.reward) AS ground_truth, avg(s.probability) AS prediction
 RETURN q.id AS query, q.dataset AS dataset, a.text AS answer, votes, ground_truth, prediction
-ORDER BY query, votes DESC, answer
+ORDER BY query, votes DESC, answer, a.id
 LIMIT $limit
