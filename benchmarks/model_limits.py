@@ -22,7 +22,8 @@ import torch
 
 from memstore.snapshot import Snapshot
 from memstore_gnn.abstain import band_for
-from memstore_gnn.drift import reference_of
+from memstore_gnn.agreement import observed
+from memstore_gnn.drift import DatasetDrift, reference_of
 from memstore_gnn.evaluate import hide_labels, rewards_of
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.splits import label_budget
@@ -39,30 +40,35 @@ RISKS = (0.2, 0.1, 0.05)
 
 
 def measure_drift(sets: Mapping[str, Snapshot]) -> None:
-    """Print how often there is a warning, within a set and between two."""
-    rng = np.random.default_rng(0)
+    """Print how often there is a warning, within a set and between two; in brackets, by votes and answers alone."""
+    rng, votes = np.random.default_rng(0), {name: observed(snapshot) for name, snapshot in sets.items()}
     for learnt in LEARNT:
-        alarms: dict[int, list[bool]] = {size: [] for size in SCORED}
-        found: dict[int, list[bool]] = {size: [] for size in SCORED}
+        alarms: dict[int, list[DatasetDrift]] = {size: [] for size in SCORED}
+        found: dict[int, list[DatasetDrift]] = {size: [] for size in SCORED}
         for name, snapshot in sets.items():
             for _ in range(ROUNDS):
                 total = snapshot.queries.num_rows
                 known = np.zeros(total, bool)
                 known[rng.permutation(total)[: min(learnt, total // 2)]] = True
                 reference = reference_of(snapshot, known)
-                held_out = reference.observe(snapshot)[~known]
-                others = [reference.observe(other) for other_name, other in sets.items() if other_name != name]
+                held_out, shown = reference.observe(snapshot)[~known], votes[name][~known]
+                others = [(reference.observe(sets[other]), votes[other]) for other in sets if other != name]
                 for size in SCORED:
                     for _ in range(DRAWS):
                         rows = rng.permutation(len(held_out))[:size]
-                        alarms[size].append(bool(reference.compare("", held_out[rows]).shifts))
-                    for other in others:
-                        rows = rng.permutation(len(other))[:size]
-                        found[size].append(bool(reference.compare("", other[rows]).shifts))
+                        alarms[size].append(reference.compare("", held_out[rows], shown[rows]))
+                    for values, other in others:
+                        rows = rng.permutation(len(values))[:size]
+                        found[size].append(reference.compare("", values[rows], other[rows]))
         for size in SCORED:
-            false, true = alarms[size], found[size]
-            said = f"false alarms {np.mean(false):.2%} of {len(false)}, other sets {np.mean(true):.1%} of {len(true)}"
+            said = f"false alarms {_warned(alarms[size])}, other sets {_warned(found[size])}"
             print(f"learnt from {learnt}, scored {size}: {said}", flush=True)
+
+
+def _warned(held: Sequence[DatasetDrift]) -> str:
+    """How often there was a warning; in brackets, how often votes or answers gave one."""
+    any_, votes = sum(one.drifted for one in held), sum(bool(one.moves) for one in held)
+    return f"{any_ / len(held):.2%} of {len(held)} ({votes / len(held):.2%})"
 
 
 def measure_risk(name: str, snapshot: Snapshot, seeds: Sequence[int]) -> None:

@@ -5,6 +5,8 @@ centre of the learnt queries, place along their principal directions). A feature
 new queries lies both far from the learnt one (`FAR` standard deviations between queries) and beyond chance (`SURE`
 standard errors): the first alone cries wolf over five queries, the second alone over five thousand. Of few learnt
 queries the deviations are hardly known, least of what is rare; so they are taken larger, and more errors are asked for.
+Beside the means, how much a policy agrees with itself and how often it finds an answer are compared as distributions,
+see `memstore_gnn.agreement`: these do not depend on how many rollouts a query has.
 
 Each dataset is held against itself; one that the model learnt nothing from, against everything it learnt. Nothing
 here reads a label, and nothing is corrected: drift is a reason to label, not a formula.
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatMatrix, FloatVector
+from memstore_gnn.agreement import WIDTH, Move, moves, observed, sample
 from memstore_gnn.features.assemble import read_groups
 from memstore_gnn.features.table import FeatureTable
 
@@ -41,6 +44,9 @@ RELATIVE = ("-group", "@answer")
 """Endings of features whose mean over a group says nothing."""
 
 Matrix = NDArray[np.float64]
+_ARRAYS = ("count", "mean", "deviation", "centre", "directions")
+_VOTES: dict[str, NDArray[Any]] = {"votes": np.zeros((0, WIDTH)), "votes_of": np.zeros(0, np.int64)}
+"""What a reference has of votes at the least: those that were saved before this was kept have nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +70,23 @@ class DatasetDrift:
     """Queries it was held against."""
     shifts: tuple[Shift, ...]
     """What has drifted, the farthest first."""
+    moves: tuple[Move, ...]
+    """Distributions of votes and answers that have moved."""
+
+    @property
+    def drifted(self) -> bool:
+        """True where anything has."""
+        return bool(self.shifts or self.moves)
 
     def sentence(self) -> str:
         """What has drifted, and what to do."""
         named = ", ".join(f"{one.feature} {one.shift:+.1f} sd" for one in self.shifts[:NAMED])
-        more = f" and {len(self.shifts) - NAMED} more" if len(self.shifts) > NAMED else ""
+        named += f" and {len(self.shifts) - NAMED} more" if len(self.shifts) > NAMED else ""
+        said = "; ".join(part for part in (named, *(one.said() for one in self.moves)) if part)
         those = f"the {self.learnt} of it" if self.against else f"the {self.learnt} queries"
         return (
             f"the {self.queries} queries of {self.dataset!r} are not like {those} that the model learnt from "
-            f"({named}{more}), so its scores may be off; label some of them and train again"
+            f"({said}), so its scores may be off; label some of them and train again"
         )
 
 
@@ -85,11 +99,11 @@ class Drift:
     @property
     def drifted(self) -> bool:
         """True where any dataset has."""
-        return any(one.shifts for one in self.datasets)
+        return any(one.drifted for one in self.datasets)
 
     def sentence(self) -> str | None:
         """One warning; None where nothing has drifted. Of several datasets, the farthest is named."""
-        found = sorted((one for one in self.datasets if one.shifts), key=lambda one: -abs(one.shifts[0].shift))
+        found = sorted((one for one in self.datasets if one.drifted), key=_least_far)
         if not found:
             return None
         others = f" (as have those of {len(found) - 1} other datasets)" if len(found) > 1 else ""
@@ -109,6 +123,8 @@ class Reference:
         datasets: [D].
         count: int64 [D], queries. mean, deviation: float64 [D, F].
         centre: float32 [V], mean vector of the queries; directions: float32 [V, P], their principal directions.
+        votes: float64 [K, WIDTH], what some of the queries showed, see `memstore_gnn.agreement`; votes_of: int64 [K],
+            of which row above. Both empty in a model that was saved before this was kept.
     """
 
     names: tuple[str, ...]
@@ -118,36 +134,43 @@ class Reference:
     deviation: Matrix
     centre: NDArray[np.float32]
     directions: FloatMatrix
+    votes: Matrix
+    votes_of: NDArray[np.int64]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name, as they are saved."""
-        names = ("count", "mean", "deviation", "centre", "directions")
-        return {name: np.ascontiguousarray(getattr(self, name)) for name in names}
+        return {name: np.ascontiguousarray(getattr(self, name)) for name in (*_ARRAYS, *_VOTES)}
 
     @classmethod
     def of_arrays(
         cls, names: tuple[str, ...], datasets: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]
     ) -> Reference:
         """What `arrays` came from."""
-        kept = (arrays[name] for name in ("count", "mean", "deviation", "centre", "directions"))
-        return cls(names, datasets, *kept)
+        kept = [arrays[name] for name in _ARRAYS]
+        votes = [arrays.get(name, nothing) for name, nothing in _VOTES.items()]
+        return cls(names, datasets, *kept, *votes)
 
     def drift(self, target: Snapshot) -> Drift:
         """Hold a snapshot's queries against what was learnt; from nothing, nothing has drifted."""
         if not target.queries.num_rows or not self.datasets:
             return Drift(())
-        values, of_query = self.observe(target), _datasets(target)
-        return Drift(tuple(self.compare(name, values[of_query == name]) for name in sorted(set(of_query))))
+        values, votes, of_query = self.observe(target), observed(target), _datasets(target)
+        rows = {name: of_query == name for name in sorted(set(of_query))}
+        return Drift(tuple(self.compare(name, values[own], votes[own]) for name, own in rows.items()))
 
     def observe(self, snapshot: Snapshot) -> Matrix:
         """What is compared, float64 [Q, F]: one row a query."""
-        observed = _observe(snapshot, self.centre, self.directions)
-        return observed.select(self.names).values.astype(np.float64)
+        values = _observe(snapshot, self.centre, self.directions)
+        return values.select(self.names).values.astype(np.float64)
 
-    def compare(self, dataset: str, values: Matrix) -> DatasetDrift:
-        """Hold observed queries (float64 [N, F], N > 0) against the dataset's, or against all that was learnt."""
-        against = dataset if dataset in self.datasets else ""
-        row = self.datasets.index(against)
+    def compare(self, dataset: str, values: Matrix, votes: Matrix) -> DatasetDrift:
+        """Hold observed queries against the dataset's, or against all that was learnt.
+
+        Args:
+            values: float64 [N, F], N > 0, of `observe`.
+            votes: float64 [N, WIDTH], of `memstore_gnn.agreement.observed`.
+        """
+        row = self.row(dataset)
         standard = np.clip((values - self.mean[row]) / self.deviation[row], -CLIP, CLIP)
         shift = standard.mean(axis=0)
         errors = shift / np.sqrt(1.0 / len(values) + 1.0 / self.count[row])
@@ -155,7 +178,12 @@ class Reference:
         drifted = np.flatnonzero((np.abs(shift) >= FAR) & (np.abs(errors) >= sure))
         order = drifted[np.argsort(-np.abs(errors[drifted]), kind="stable")]
         shifts = tuple(Shift(self.names[f], float(shift[f]), float(errors[f])) for f in order)
-        return DatasetDrift(dataset, len(values), against, int(self.count[row]), shifts)
+        moved = moves(self.votes[self.votes_of == row], sample(votes))
+        return DatasetDrift(dataset, len(values), self.datasets[row], int(self.count[row]), shifts, moved)
+
+    def row(self, dataset: str) -> int:
+        """Where that stands which a dataset is held against: its own row, or that of all."""
+        return self.datasets.index(dataset if dataset in self.datasets else "")
 
 
 def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
@@ -166,14 +194,16 @@ def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
     centre = x.mean(axis=0) if len(x) else np.zeros(width)
     _, vectors = np.linalg.eigh((x - centre).T @ (x - centre)) if len(x) else (None, np.zeros((width, 0)))
     directions = np.ascontiguousarray(vectors[:, ::-1][:, :DIRECTIONS], np.float32)
-    observed = _observe(snapshot, centre.astype(np.float32), directions)
+    values, shown = _observe(snapshot, centre.astype(np.float32), directions), observed(snapshot)
     of_query = _datasets(snapshot)
     counts = {name: int((learnt & (of_query == name)).sum()) for name in sorted(set(of_query[learnt]))}
     datasets = ("", *(name for name, count in counts.items() if count >= FEWEST and name)) if counts else ()
-    parts = [observed.values[learnt & ((of_query == name) | (name == ""))].astype(np.float64) for name in datasets]
-    nothing = [np.zeros((0, len(observed.names)))]
+    rows = [learnt & ((of_query == name) | (name == "")) for name in datasets]
+    parts = [values.values[own].astype(np.float64) for own in rows]
+    nothing = [np.zeros((0, len(values.names)))]
+    votes = [sample(shown[own]) for own in rows]
     return Reference(
-        names=observed.names,
+        names=values.names,
         datasets=datasets,
         count=np.array([len(part) for part in parts], np.int64),
         mean=np.concatenate(nothing + [part.mean(axis=0, keepdims=True) for part in parts]),
@@ -182,7 +212,14 @@ def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
         ),
         centre=centre.astype(np.float32),
         directions=directions,
+        votes=np.concatenate([_VOTES["votes"], *votes]),
+        votes_of=np.repeat(np.arange(len(votes)), [len(part) for part in votes]).astype(np.int64),
     )
+
+
+def _least_far(drift: DatasetDrift) -> float:
+    """Sorts the farthest first; where no mean has shifted, a distribution has moved, which is less to say."""
+    return -abs(drift.shifts[0].shift) if drift.shifts else 0.0
 
 
 def _observe(snapshot: Snapshot, centre: NDArray[np.float32], directions: FloatMatrix) -> FeatureTable:

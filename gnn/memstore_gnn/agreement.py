@@ -1,0 +1,151 @@
+"""Does a policy agree with itself as those did whose rollouts a model learnt from, and does it find answers as often?
+
+Both are distributions over queries, and a query is one observation. Of its rollouts that were sampled together (one
+run, policy and step) `DRAWN` are drawn: how many of them give the commonest answer, none where no answer was found?
+The chance of each outcome over all draws does not depend, on average, on how many rollouts there are; groups with
+fewer than `DRAWN` are left out. The other distribution is the share of rollouts with an answer.
+
+Two sets of queries are compared by the population stability index, sum (p - q) ln(p / q) over the outcomes, where 0.1
+is by custom little and 0.25 much. A move is an index that lies by `MUCH` above every one of `SHUFFLES` that come of
+dealing the same queries out at random: so it is beyond chance, at less than 1 in `SHUFFLES` + 1, however few they are
+and whatever their distribution. A set is at most `KEPT` queries, so a comparison costs the same for any memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memstore.snapshot import Snapshot
+from memstore.types import FloatVector, IntVector
+from memstore_gnn.features.assemble import read_groups
+from memstore_gnn.features.groups import Groups
+
+DRAWN = 4
+MUCH = 0.25
+SHUFFLES = 999
+KEPT = 256
+WIDTH = DRAWN + 2
+"""Numbers of a query: the chance of 4, 3, 2, 1 and 0 votes for the commonest answer, and the share with an answer."""
+AGREEMENT, ANSWERS = "agreement", "answers"
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A distribution that has moved.
+
+    Attributes:
+        what: `agreement`: the mean share of `DRAWN` rollouts that give the commonest answer; `answers`: of rollouts
+            with an answer.
+        index: the population stability index.
+        learnt, scored: the mean share, 0 to 1, of the queries that were learnt from and of those that are scored.
+    """
+
+    what: str
+    index: float
+    learnt: float
+    scored: float
+
+    def said(self) -> str:
+        """What has moved, as a part of a sentence."""
+        if self.what == ANSWERS:
+            return f"{self.scored:.0%} of the rollouts have an answer, {self.learnt:.0%} had"
+        return f"of {DRAWN} rollouts {DRAWN * self.scored:.1f} agree, {DRAWN * self.learnt:.1f} did"
+
+
+def observed(snapshot: Snapshot) -> Matrix:
+    """What each query shows, float64 [Q, WIDTH]; NaN where no `DRAWN` of its rollouts were sampled together."""
+    groups = read_groups(snapshot).groups
+    per_group, queries = _of_groups(groups)
+    count = np.bincount(queries, minlength=snapshot.queries.num_rows)
+    sums = np.zeros((snapshot.queries.num_rows, WIDTH))
+    np.add.at(sums, queries, per_group)
+    sums[count == 0] = np.nan
+    return np.asarray(sums / np.maximum(count, 1)[:, None])
+
+
+def sample(rows: Matrix) -> Matrix:
+    """At most `KEPT` of the observed queries, without those that show nothing; float64 [K, WIDTH]."""
+    whole = rows[np.isfinite(rows).all(axis=1)]
+    if len(whole) <= KEPT:
+        return whole
+    return whole[np.sort(np.random.default_rng(0).permutation(len(whole))[:KEPT])]
+
+
+def moves(learnt: Matrix, scored: Matrix) -> tuple[Move, ...]:
+    """What has moved between two samples; between nothing and anything, nothing has."""
+    if not len(learnt) or not len(scored):
+        return ()
+    both, votes = np.concatenate([learnt, scored]), np.arange(DRAWN, -1, -1) / DRAWN
+    found = []
+    for what, outcomes, share in (
+        (AGREEMENT, both[:, :-1], both[:, :-1] @ votes),
+        (ANSWERS, np.column_stack([both[:, -1], 1.0 - both[:, -1]]), both[:, -1]),
+    ):
+        index = _index(outcomes, len(learnt))
+        if index > MUCH and index > MUCH + _by_chance(outcomes, len(learnt)):
+            found.append(Move(what, index, float(share[: len(learnt)].mean()), float(share[len(learnt) :].mean())))
+    return tuple(found)
+
+
+def stability_index(first: Matrix, of_first: int, second: Matrix, of_second: int) -> Matrix:
+    """The population stability index of sums of outcomes, [..., outcomes], over so many queries each: [...].
+
+    Half a query more is taken for each outcome, so that one which never came does not make it infinite.
+    """
+    outcomes = first.shape[-1]
+    p, q = ((sums + 0.5) / (count + 0.5 * outcomes) for sums, count in ((first, of_first), (second, of_second)))
+    return np.asarray(((p - q) * np.log(p / q)).sum(axis=-1))
+
+
+def _index(outcomes: Matrix, learnt: int) -> float:
+    """The index between the first `learnt` queries and the others."""
+    first, second = outcomes[:learnt], outcomes[learnt:]
+    return float(stability_index(first.sum(axis=0), len(first), second.sum(axis=0), len(second)))
+
+
+def _by_chance(outcomes: Matrix, learnt: int) -> float:
+    """The largest index where the same queries are dealt out at random."""
+    total, rng = outcomes.sum(axis=0), np.random.default_rng(0)
+    dealt = rng.permuted(np.tile(np.arange(len(outcomes)), (SHUFFLES, 1)), axis=1)[:, :learnt]
+    first = np.stack([outcomes[rows].sum(axis=0) for rows in dealt])
+    return float(stability_index(first, learnt, total - first, len(outcomes) - learnt).max())
+
+
+def _of_groups(groups: Groups) -> tuple[Matrix, IntVector]:
+    """The numbers of each group of `DRAWN` or more that was sampled together, [G, WIDTH], and its query, [G]."""
+    own, size = groups.own, groups.own.count.astype(np.float64)
+    holder = np.zeros(len(groups.own_answer.count), np.int64)
+    holder[groups.own_answer.cell] = own.cell
+    voted = np.zeros(len(holder), bool)
+    voted[groups.own_answer.cell[groups.answered]] = True
+    votes, holder = groups.own_answer.count[voted].astype(np.float64), holder[voted]
+
+    def total(values: FloatVector) -> FloatVector:
+        return np.bincount(holder, values, len(size)).astype(np.float64)
+
+    others, pairs = size[holder] - votes, _choose(votes, 2)
+    answered = total(votes)
+    two_pairs = (total(pairs) ** 2 - total(pairs**2)) / 2
+    draws = _choose(size, DRAWN)
+    outcomes = [total(_choose(votes, 4)), total(_choose(votes, 3) * others)]
+    outcomes.append(total(pairs * _choose(others, 2)) - two_pairs)
+    nothing = _choose(size - answered, DRAWN)
+    outcomes += [draws - sum(outcomes) - nothing, nothing]
+    query = np.zeros(len(size), np.int64)
+    query[own.cell] = groups.query_of
+    enough = size >= DRAWN
+    rows = np.column_stack([*(np.clip(one, 0.0, None) / np.maximum(draws, 1.0) for one in outcomes), answered / size])
+    return rows[enough], query[enough]
+
+
+def _choose(count: FloatVector, drawn: int) -> FloatVector:
+    """How many ways there are to draw so many of each count, float64; 0 where there are fewer."""
+    ways = np.ones_like(count)
+    for taken in range(drawn):
+        ways *= np.maximum(count - taken, 0.0) / (taken + 1)
+    return ways
