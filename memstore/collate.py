@@ -76,6 +76,30 @@ def place(record: Record, source_stem: str, seen: Occurrences) -> PlacedRecord:
     return PlacedRecord(record, query, rollout, record.run or source_stem, index)
 
 
+def contradiction(record: Record, known: KnownQuery) -> str | None:
+    """Why a record cannot be of its query as the memory knows that; None where it can."""
+    if None not in (known.gold, record.gold) and known.gold != record.gold:
+        return (
+            f"its gold answer {record.gold!r:.80} contradicts {known.gold!r:.80}, which the memory holds for "
+            "this query; correct one of them, or give this query a key of its own"
+        )
+    return other_domain(record.domain, known.domain)
+
+
+def other_domain(said: Domain | None, known: Domain) -> str | None:
+    """Why a row cannot be of a query of the domain `known`; None where it says that one, or says nothing.
+
+    A domain decides how an answer is read and what it is compared by, so two of one query would have two values for
+    one answer.
+    """
+    if said is None or said == known:
+        return None
+    return (
+        f"its domain {said!r} contradicts {known!r}, as which its query is known; say {known!r} here, or give this "
+        "query a key of its own"
+    )
+
+
 def settle(record: Record, known: KnownQuery | None) -> KnownQuery:
     """What is known of a record's query with this record: the first word on its domain stays, a gold is filled in."""
     if known is None:

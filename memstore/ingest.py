@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from memstore import ids
-from memstore.collate import KnownQuery, Occurrences, PlacedRecord, collate, place, settle
+from memstore.collate import KnownQuery, Occurrences, PlacedRecord, collate, contradiction, place, settle
 from memstore.embedding.cached import embed_cached
 from memstore.errors import RecordError, StoreFullError
 from memstore.linking import link_memory
@@ -271,12 +271,8 @@ class _Ingest:
     ) -> None:
         record, query = row.placed.record, row.placed.query_id
         before = known.get(query)
-        if before is not None and None not in (before.gold, record.gold) and before.gold != record.gold:
-            reason = (
-                f"its gold answer {record.gold!r:.80} contradicts {before.gold!r:.80}, which the memory holds for "
-                "this query; correct one of them, or give this query a key of its own"
-            )
-            self.rejects.add(source, row.source.number, reason, dict(row.source.values or {}))
+        if before is not None and (refused := contradiction(record, before)):
+            self.rejects.add(source, row.source.number, refused, dict(row.source.values or {}))
             return
         after = settle(record, before)
         gains_gold = before is not None and after.gold != before.gold

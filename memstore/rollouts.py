@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memstore.collate import KnownQuery, Occurrences, PlacedRecord, collate, place, settle
+from memstore.collate import KnownQuery, Occurrences, PlacedRecord, collate, other_domain, place, settle
 from memstore.embedding.cached import embed_cached
 from memstore.errors import InputError, RecordError
 from memstore.graph.protocol import EdgeTable, GraphBlock
@@ -43,12 +43,11 @@ def read_rollouts(
     The `leads_to` edges carry the answers as written; the similarity edges are empty.
 
     Raises:
-        InputError: a source that cannot be read, or a row that is no rollout (named by its line): a score that is
-            missing from the output would go unnoticed.
+        InputError: a source that cannot be read, or a row (named by its line) that is no rollout or contradicts the
+            domain of its query: a score that is missing from the output would go unnoticed.
     """
     progress = progress or Silent()
-    known: dict[QueryId, KnownQuery] = {}
-    placed: list[PlacedRecord] = []
+    placed: list[tuple[str, PlacedRecord]] = []
     for path in sources:
         source, seen = open_source(path), Occurrences()
         progress.stage(f"read {source.name}", source.size)
@@ -59,10 +58,10 @@ def read_rollouts(
                 item = place(parse_record(row.values, defaults or RecordDefaults()), source.stem, seen)
             except RecordError as error:
                 raise InputError(f"{source.name}:{row.number}: {error}") from error
-            known[item.query_id] = settle(item.record, known.get(item.query_id))
-            placed.append(item)
-    _prefer_stored_domains(memory, known)
-    collated = collate(placed, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
+            placed.append((f"{source.name}:{row.number}", item))
+    known = _settled(memory, placed)
+    rollouts = [item for _, item in placed]
+    collated = collate(rollouts, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
     progress.stage("embed", len(collated.texts))
     keys = list(collated.texts)
     vectors = embed_cached(memory.embedder, memory.cache, list(collated.texts.values()), progress.advance)
@@ -82,12 +81,22 @@ def _manifest(memory: Memory) -> Manifest:
     )
 
 
-def _prefer_stored_domains(memory: Memory, known: dict[QueryId, KnownQuery]) -> None:
-    """A query that the memory knows keeps the domain it has there, so that its answers are read the same way."""
-    stored = memory.graph.nodes(NodeLabel.QUERY, ["id", "domain"], ids=sorted(known))
-    for row in stored.to_pylist():
-        query = QueryId(row["id"])
-        known[query] = KnownQuery(row["domain"], known[query].gold)
+def _settled(memory: Memory, placed: Sequence[tuple[str, PlacedRecord]]) -> dict[QueryId, KnownQuery]:
+    """What is known of the queries of these rollouts, each with where it stands.
+
+    A query that the memory knows has the domain it has there, so that its answers are read the same way; golds are
+    not looked at.
+
+    Raises:
+        InputError: a row says another domain.
+    """
+    stored = memory.graph.nodes(NodeLabel.QUERY, ["id", "domain"], ids=sorted({item.query_id for _, item in placed}))
+    known = {QueryId(row["id"]): KnownQuery(row["domain"], None) for row in stored.to_pylist()}
+    for where, item in placed:
+        settled = known[item.query_id] = settle(item.record, known.get(item.query_id))
+        if refused := other_domain(item.record.domain, settled.domain):
+            raise InputError(f"{where}: {refused}")
+    return known
 
 
 def block_snapshot(manifest: Manifest, block: GraphBlock, keys: list[str], vectors: FloatMatrix) -> Snapshot:

@@ -32,6 +32,13 @@ def score(
         typer.Argument(metavar="FILE", show_default=False, help="Score the rollouts of this file; nothing is added."),
     ] = None,
     memory: MemoryOption = "",
+    as_ingested: Annotated[
+        bool,
+        typer.Option(
+            "--as-ingested",
+            help="Score FILE as after its ingest: together with what the memory holds of the same queries.",
+        ),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +70,8 @@ def score(
 
     Scores of the memory's own rollouts are kept in it, as SCORED_BY, beside those of earlier models.
     """
+    if as_ingested and file is None:
+        raise UsageError("--as-ingested says how a file is scored; name the file, or leave the option out")
     if abstain is None and (risk is not None or band is not None):
         raise UsageError("--risk and --band say when to abstain; say --abstain withhold or --abstain shrink, too")
     if abstain is not None and output is None:
@@ -72,7 +81,9 @@ def score(
         from memstore_gnn.memory_verbs import Abstention, score_file, score_memory_rollouts
 
         chosen = None if abstain is None else Abstention(Mode(abstain), RISK if risk is None else risk, band)
-        run = partial(score_memory_rollouts, store) if file is None else partial(score_file, store, file)
+        run = partial(score_memory_rollouts, store)
+        if file is not None:
+            run = partial(score_file, store, file, as_ingested=as_ingested)
         with watched(as_json) as progress:
             summary = run(
                 model=model, output=output, abstention=chosen, device=store.settings.device, progress=progress

@@ -25,13 +25,13 @@ from memstore.memory import Memory
 from memstore.progress import Progress, Silent
 from memstore.rollouts import read_rollouts
 from memstore.snapshot import Snapshot
-from memstore.types import FloatVector
+from memstore.types import FloatVector, IntVector
 from memstore_gnn.abstain import ABSTAINED, RISK, SHRUNK, Mode, abstain, band_for
 from memstore_gnn.checkpoint import load_model, load_origin, save_model
 from memstore_gnn.device_memory import device_memory
 from memstore_gnn.drift import Drift
 from memstore_gnn.evaluate import EvaluationRow, rewards_of
-from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.features.groups import groups_of, query_of_thinkings
 from memstore_gnn.metrics import Metrics
 from memstore_gnn.model.reward_model import RewardModel
 from memstore_gnn.model.settings import TrainSettings
@@ -186,13 +186,14 @@ def score_memory_rollouts(
     with device_memory(f"scoring {int(np.isnan(reward).sum()):,} rollouts"):
         scores = score_memory(job.model, snapshot, reward=reward, target=target)
     memory.record_scores(ScoreBatch(model={"id": job.model.card.id}, scores=_score_table(scores)))
-    return job.finish(snapshot, target, scores, output, started)
+    return job.finish(snapshot, target, query_of_thinkings(snapshot), scores, output, started)
 
 
 def score_file(
     memory: Memory,
     file: str | Path,
     *,
+    as_ingested: bool = False,
     model: str | None = None,
     output: Path | None = None,
     abstention: Abstention | None = None,
@@ -201,11 +202,15 @@ def score_file(
 ) -> ScoreSummary:
     """Predict the rollouts of a file against what the memory knows; nothing is added to the memory.
 
-    Rewards that the file has are not looked at. A rollout that the memory holds with a label keeps that as its
-    reward; its probability is the model's, who does not see the labels of the same query.
+    Rewards that the file has are not looked at. Siblings are the file's rollouts of one query, policy, run and step,
+    so that the file has the scores that the reward service gives to these groups.
+
+    Args:
+        as_ingested: score them as the memory would after an ingest of the file: together with what it holds of the
+            same queries, whoever made it. A rollout that it holds with a label keeps that as its reward.
 
     Raises:
-        InputError: the file cannot be read, or a row of it is no rollout.
+        InputError: the file cannot be read, or a row of it is no rollout or contradicts the domain of its query.
         ModelError: as `score_memory_rollouts`.
     """
     started, progress = time.perf_counter(), progress or Silent()
@@ -215,10 +220,12 @@ def score_file(
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     progress.stage("score")
-    target = overlay(snapshot, new)
     with device_memory(f"scoring {new.thinkings.num_rows:,} rollouts"):
-        scores = score_rollouts(job.model, snapshot, new, reward=visible_to(job.model, snapshot), target=target)
-    return job.finish(new, target, scores, output, started)
+        reward = visible_to(job.model, snapshot)
+        scores = score_rollouts(job.model, snapshot, new, as_ingested=as_ingested, reward=reward)
+    groups = groups_of(new)
+    group = groups.query_of if as_ingested else groups.own.cell
+    return job.finish(new, overlay(snapshot, new) if as_ingested else new, group, scores, output, started)
 
 
 class _Job(NamedTuple):
@@ -246,13 +253,24 @@ class _Job(NamedTuple):
         return cls(chosen, origin, abstention.mode, band)
 
     def finish(
-        self, snapshot: Snapshot, target: Snapshot, scores: Scores, output: Path | None, started: float
+        self,
+        snapshot: Snapshot,
+        target: Snapshot,
+        group: IntVector,
+        scores: Scores,
+        output: Path | None,
+        started: float,
     ) -> ScoreSummary:
-        """Abstain, look for drift, write the lines; `snapshot` holds the rollouts that were scored."""
+        """Abstain, look for drift in `target`, write the lines.
+
+        Args:
+            snapshot: holds the rollouts that were scored.
+            group: int64 [T], the group of each of its rollouts.
+        """
         abstained = 0
         if self.mode is not None and self.band is not None:
             row = pc.index_in(pa.array(scores.id.tolist(), pa.string()), snapshot.thinkings["id"].combine_chunks())
-            scores = abstain(scores, query_of_thinkings(snapshot)[row.to_numpy()], self.band, self.mode)
+            scores = abstain(scores, group[row.to_numpy()], self.band, self.mode)
             abstained = int(np.isin(scores.source, (ABSTAINED, SHRUNK)).sum())
         if output is not None:
             write_scores(output, snapshot, scores, self.model.card.id)

@@ -1,8 +1,8 @@
-"""New rollouts laid over a memory, as one snapshot of the groups they belong to; nothing is stored.
+"""New rollouts laid over a memory, as one snapshot of their queries, as after an ingest; nothing is stored.
 
-A rollout is read in its group. Where a file brings rollouts of a query that the memory knows, the group is the
-memory's rollouts and the file's together, as it would be after an ingest. What is in the memory already stays as it
-is there. Similarity edges are left out: scoring looks neighbours up by vector.
+Where a file brings rollouts of a query that the memory knows, the memory's rollouts and the file's stand together.
+What is in the memory already stays as it is there. Similarity edges are left out: scoring looks neighbours up by
+vector.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from memstore_gnn.loader import subgraph
 
 
 def overlay(snapshot: Snapshot, new: Snapshot) -> Snapshot:
-    """The groups of `new`, with what the memory holds of the same queries.
+    """The rollouts of `new`, with what the memory holds of the same queries.
 
     Raises:
         InputError: the two have vectors of different dimensions.

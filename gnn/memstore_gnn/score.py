@@ -1,7 +1,9 @@
 """Scores: what a reward model says of rollouts, in the memory or not.
 
-Labels and neighbours come from the memory; a rollout that is scored from outside gets the score it would have as an
-unlabelled rollout inside. A new group sees the memory and never the rest of its batch.
+Labels and neighbours come from the memory. A rollout from outside is read in its group: the rollouts that one policy
+made of a query together, in one run and at one step. Groups do not see each other, and what the memory holds of the
+same query does not vote, as in the reward service (docs/rewards.md says why). `as_ingested` asks for what the memory
+would say after an ingest instead: there a group is all that it holds of a query.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 from memstore.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.evaluate import rewards_of
-from memstore_gnn.features.groups import query_of_thinkings
-from memstore_gnn.loader import subgraph
+from memstore_gnn.features.groups import groups_of, query_of_thinkings
+from memstore_gnn.loader import some_rollouts, subgraph
 from memstore_gnn.model.reward_model import Recollection, RewardModel
 from memstore_gnn.overlay import overlay
 
@@ -76,16 +78,17 @@ def score_rollouts(
     snapshot: Snapshot,
     new: Snapshot,
     *,
+    as_ingested: bool = False,
     reward: FloatVector | None = None,
     recollection: Recollection | None = None,
-    target: Snapshot | None = None,
 ) -> Scores:
     """Score rollouts that need not be in the memory, in the order of `new.thinkings`; nothing is added to it.
 
     Args:
         new: the rollouts as a snapshot of their own, see `memstore.rollouts.read_rollouts`; its rewards are not read.
+        as_ingested: read each query's rollouts together with those that the memory holds of it, whoever made them; a
+            rollout that the memory holds with a label has that as its reward.
         reward, recollection: as in `score_memory`.
-        target: `overlay(snapshot, new)`, where it is at hand.
 
     Raises:
         ModelError: the model does not fit the memory, or not the new rollouts.
@@ -94,9 +97,25 @@ def score_rollouts(
     recollection = recollection or model.recall(snapshot, labels)
     model.check(new)
     ids = new.thinkings["id"]
-    known = pc.index_in(ids, value_set=snapshot.thinkings["id"].combine_chunks()).fill_null(-1).to_numpy()
-    own = np.where(known >= 0, labels[known], np.nan) if len(labels) else np.full(len(ids), np.nan)
-    return _scores(model, recollection, target or overlay(snapshot, new), ids.to_numpy(), own)
+    if as_ingested:
+        known = pc.index_in(ids, value_set=snapshot.thinkings["id"].combine_chunks()).fill_null(-1).to_numpy()
+        own = np.where(known >= 0, labels[known], np.nan) if len(labels) else np.full(len(ids), np.nan)
+        return _scores(model, recollection, overlay(snapshot, new), ids.to_numpy(), own)
+    probability = np.zeros(len(ids))
+    for wave in _waves(new):
+        probability[wave] = model.predict(some_rollouts(new, wave), recollection)
+    return Scores(ids.to_numpy(), probability, probability, np.full(len(ids), PREDICTED, np.object_))
+
+
+def _waves(snapshot: Snapshot) -> list[BoolVector]:
+    """The rollouts (bool [T]) of the first group of each query, of the second, and so on."""
+    own = groups_of(snapshot).own.cell
+    query = query_of_thinkings(snapshot)
+    # Cells are numbered by query, so a query's groups follow each other.
+    first = np.full(snapshot.queries.num_rows, len(own), np.int64)
+    np.minimum.at(first, query, own)
+    place = own - first[query]
+    return [place == number for number in range(place.max(initial=-1) + 1)]
 
 
 def _scores(

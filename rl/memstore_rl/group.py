@@ -7,7 +7,8 @@ The one core that every trainer's hook and the reward service call. What is prom
 - Ground truth is never a fallback, a failure never a zero: see `memstore_rl.rewards`. Whatever breaks (embedder,
   model, memory) raises; nothing is caught and turned into a number.
 - What a policy wrote breaks nothing: any text is scored. What a trainer sent wrong raises InputError, in one sentence
-  that names the group: no rollouts, a query without text, a rollout without response, a step that is no integer.
+  that names the group: no rollouts, a query without text or of another domain than the memory has for it, a rollout
+  without response, a step that is no integer.
 - The memory is only read. `refresh` makes it read what was written since.
 - May be called from several threads at once.
 """
@@ -25,6 +26,7 @@ from typing import Self
 import numpy as np
 
 from memstore import ids
+from memstore.collate import other_domain
 from memstore.errors import InputError, RecordError
 from memstore.location import Location
 from memstore.memory import Memory
@@ -182,6 +184,8 @@ class GroupScorer:
         if self._model is not None:
             identity = ids.query_id(_said(query.dataset) or "default", _said(query.key), readable(query.text))
             known, stored = self._model.knows(identity), self._model.domain_of(identity)
+        if stored is not None and (refused := other_domain(query.domain, stored)):
+            raise InputError(f"group {number} ({_named(query)}): {refused}")
         domain = stored or query.domain or infer_domain(query.text, query.gold if query.labelled else None)
         records = []
         for index, rollout in enumerate(group.rollouts):

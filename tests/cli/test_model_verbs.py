@@ -130,6 +130,28 @@ def test_abstention_needs_lines_and_a_mode(trained: Path, command: Callable[...,
     assert "--abstain withhold" in aimless.err
 
 
+def test_a_file_is_read_with_stored_rollouts_only_where_that_is_asked_for(
+    trained: Path, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    asked = (
+        "MATCH (q:Query)-[:GENERATES]->(t:Thinking)-[a:LEADS_TO]->() RETURN q.text AS query, q.key AS query_id, "
+        "q.dataset AS dataset, a.text AS answer ORDER BY t.id LIMIT 1"
+    )
+    (row,) = command("cypher", asked, "--memory", trained, "--json").document
+    file, out = tmp_path / "new.jsonl", tmp_path / "scores.jsonl"
+    file.write_text(json.dumps(row | {"policy": "new", "thinking": "Easy."}) + "\n")
+    found = []
+    for more in ((), ("--as-ingested",)):
+        assert command("score", file, "--memory", trained, "--output", out, *more).code == 0
+        (line,) = lines(out)
+        assert line["source"] == "predicted"
+        found.append(line["probability"])
+    assert found[0] != pytest.approx(found[1])
+    aimless = command("score", "--as-ingested", "--memory", trained)
+    assert (aimless.code, aimless.out) == (2, "")
+    assert "name the file" in aimless.err
+
+
 def test_drift_is_one_warning_and_in_the_document(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
     rows = [
         {"query": f"Write a poem on the number {n}, in several verses.", "dataset": "poems", "policy": "small"}

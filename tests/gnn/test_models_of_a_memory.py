@@ -91,8 +91,11 @@ def test_a_file_is_scored_in_order_and_not_added(
     before = memory.stats()
     rows = [row | {"query_id": f"k{number}"} for number, row in enumerate(rollouts(2, 100))]
     known = rollouts(1)
-    summary = score_file(memory, write(tmp_path / "new.jsonl", rows[::-1] + known), output=tmp_path / "scores.jsonl")
-    lines = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    file, output = write(tmp_path / "new.jsonl", rows[::-1] + known), tmp_path / "scores.jsonl"
+    assert score_file(memory, file, output=output).scored == 9
+    assert {json.loads(line)["source"] for line in output.read_text().splitlines()} == {"predicted"}
+    summary = score_file(memory, file, as_ingested=True, output=output)
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert summary.scored == len(lines) == 9
     assert [line["query_id"] for line in lines[:6]] == [f"k{number}" for number in range(6)]
     assert all(line["query_id"].startswith("q-") for line in lines[6:])

@@ -114,6 +114,24 @@ def test_gold_is_filled_in_and_a_contradiction_is_refused(memory: Memory, tmp_pa
     assert "gold" in rejected(summary)[0]["reason"]
 
 
+def test_another_domain_than_the_querys_is_refused_in_one_sentence(memory: Memory, tmp_path: Path) -> None:
+    """Of the memory's queries and of the file's own alike; a row that says none has its query's."""
+    memory.ingest([write(tmp_path / "a.jsonl", [row()])])
+    silent = row(sample=1)
+    del silent["domain"]
+    rows = [row(sample=2, domain="qa"), silent, row("What is 1 + 1?"), row("What is 1 + 1?", 1, domain="other")]
+    summary = memory.ingest([write(tmp_path / "b.jsonl", rows)])
+    assert (summary.added, summary.rejected) == (2, 2)
+    lines = rejected(summary)
+    assert [line["line"] for line in lines] == [1, 4]
+    assert lines[0]["reason"] == (
+        "its domain 'qa' contradicts 'math', as which its query is known; say 'math' here, or give this query a key "
+        "of its own"
+    )
+    assert "'other' contradicts 'math'" in lines[1]["reason"]
+    assert memory.snapshot().queries["domain"].to_pylist() == ["math", "math"]
+
+
 def test_bad_rows_are_kept_with_line_and_reason_and_the_rest_goes_in(memory: Memory, tmp_path: Path) -> None:
     lines = [
         json.dumps(row()),

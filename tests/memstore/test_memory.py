@@ -177,6 +177,15 @@ def test_a_file_read_without_adding_it_is_what_ingesting_it_would_give(memory: M
     assert len(read.edges["leads_to"]) == 6
 
 
+@pytest.mark.parametrize("stored", [True, False], ids=["the memory", "an earlier row"])
+def test_a_file_that_contradicts_the_domain_of_a_query_is_refused(memory: Memory, tmp_path: Path, stored: bool) -> None:
+    mine = ROWS[0] if stored else ROWS[0] | {"query": "And dogs?"}
+    path = tmp_path / "new.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (mine, mine | {"domain": "qa", "sample_index": 7})))
+    with pytest.raises(InputError, match=r"^new\.jsonl:2: its domain 'qa' contradicts 'math', as which its query is"):
+        read_rollouts(memory, [path])
+
+
 def test_frames_join_rollouts_with_queries_and_answers(memory: Memory) -> None:
     frames = to_pandas(memory.snapshot())
     thinking = frames.nodes["Thinking"][["query_id", "answer_id", "reward"]]

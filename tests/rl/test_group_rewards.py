@@ -24,6 +24,7 @@ from memstore.testing.embedder import HashEmbedder
 from memstore.types import BoolVector, Domain, FloatMatrix
 from memstore_gnn.evaluate import rewards_of
 from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.memory_verbs import score_file
 from memstore_gnn.model_list import model_folder
 from memstore_rl.group import GroupScorer
 from memstore_rl.memory_model import MemoryModel
@@ -303,6 +304,42 @@ def test_a_snapshot_and_a_model_score_as_the_memory_does(
         assert [r.value for r in theirs] == pytest.approx([r.value for r in ours], abs=1e-4)
     with pytest.raises(EmbedderError, match="MEMSTORE_EMBEDDER"):
         MemoryModel.of_files(tmp_path / "snapshot", model_folder(trained_memory), embedder=HashEmbedder())
+
+
+def test_a_file_has_the_scores_of_its_groups(
+    scorer: GroupScorer, trained_memory: Memory, sample_rows: dict[str, Any], tmp_path: Path
+) -> None:
+    """Rollouts of two steps, of queries that the memory holds with other rollouts and labels, and of new ones."""
+    file, output = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
+    asked: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in (row for rows in list(sample_rows.values())[34:46] for row in rows):
+        asked.setdefault((row["query_id"], row["step"]), []).append(row)
+    file.write_text("".join(json.dumps(row) + "\n" for rows in asked.values() for row in rows), encoding="utf-8")
+    score_file(trained_memory, file, output=output, device="cpu")
+    written = {
+        (line["query_id"], line["step"], line["sample_index"]): line["reward"]
+        for line in map(json.loads, output.read_text(encoding="utf-8").splitlines())
+    }
+    keys = ("response", "policy", "run", "step", "sample_index")
+    groups = [
+        Group(
+            Query(rows[0]["query"], dataset=rows[0]["dataset"], key=rows[0]["query_id"], domain="math"),
+            [Rollout(**{key: row[key] for key in keys}) for row in rows],
+        )
+        for rows in asked.values()
+    ]
+    assert len(groups) == 24
+    for (query, step), rows, rewards in zip(asked, asked.values(), scorer.score_groups(groups), strict=True):
+        ours = [written[query, step, row["sample_index"]] for row in rows]
+        assert [reward.value for reward in rewards] == pytest.approx(ours, abs=1e-5), (query, step)
+
+
+def test_another_domain_than_the_memorys_is_refused(scorer: GroupScorer, groups: list[Group]) -> None:
+    known = replace(groups[1], query=replace(groups[1].query, domain="qa"))
+    with pytest.raises(InputError, match=r"^group 1 \('arithmetic/\d+'\): its domain 'qa' contradicts 'math'"):
+        scorer.score_groups([groups[0], known])
+    silent = replace(groups[1], query=replace(groups[1].query, domain=None))
+    assert plain(scorer.score_groups([silent])[0]) == plain(scorer.score_groups([groups[1]])[0])
 
 
 def test_refresh_reads_what_was_written_since(trained_folder: Path, groups: list[Group], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A rollout has one score: in the memory unlabelled, from a file, alone or with others."""
+"""A rollout has one score: from a file, in its group or the group's copy in the memory, alone or with others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from memstore.errors import InputError, ModelError
 from memstore.snapshot import Snapshot
 from memstore_gnn.checkpoint import load_model, save_model
 from memstore_gnn.evaluate import rewards_of
-from memstore_gnn.features.groups import query_of_thinkings
-from memstore_gnn.loader import subgraph
+from memstore_gnn.features.groups import groups_of, query_of_thinkings
+from memstore_gnn.loader import some_rollouts, subgraph
 from memstore_gnn.metrics import auc
 from memstore_gnn.model.settings import TrainSettings
 from memstore_gnn.overlay import overlay
@@ -79,7 +79,40 @@ def test_new_queries_score_as_if_they_were_in_the_memory(trained: Any) -> None:
         assert probability == pytest.approx(inside[rollout], abs=1e-4)
 
 
-def test_new_rollouts_of_a_known_query_are_read_in_its_group(trained: Any) -> None:
+def test_the_rollouts_that_the_memory_holds_of_a_query_do_not_vote(trained: Any) -> None:
+    """Two rollouts of an unlabelled query and two of a labelled one, with the memory's of the same and without."""
+    query = query_of_thinkings(trained.snapshot)
+    rows = np.concatenate((np.flatnonzero(query == 27)[:2], np.flatnonzero(query == 3)[:2]))
+    memory, new, labels = without(trained, rows)
+    recollection = trained.model.recall(memory, labels)
+    scores = score_rollouts(trained.model, memory, new, reward=labels, recollection=recollection)
+    strangers = subgraph(memory, [name for name in memory.queries["id"].to_pylist() if name not in _ids(new)])
+    alone = score_rollouts(trained.model, strangers, new, recollection=recollection)
+    assert np.array_equal(scores.probability, alone.probability)
+    laid = score_rollouts(trained.model, memory, new, as_ingested=True, reward=labels, recollection=recollection)
+    assert not np.allclose(laid.probability, scores.probability)
+
+
+def test_groups_of_one_query_do_not_see_each_other(trained: Any, build_snapshot: Callable[..., Snapshot]) -> None:
+    """Two steps, another policy and another run: each is what it is alone, and together they are another group."""
+    rows = []
+    for number, who in enumerate(({"step": 1}, {"step": 2}, {"step": 2, "policy": "other"}, {"run": "other"})):
+        for sample in range(3 + number):
+            row = {"query": "How much is 1 + 1?", "value": str(2 + (sample + number) % 3), "sample_index": sample}
+            rows.append(row | {"thinking": f"It is {row['value']}, I think."} | who)
+    rows.append({"query": "How much is 2 + 2?", "value": "4", "thinking": "It is 4."})
+    new = build_snapshot(rows, dimension=16)
+    recollection = trained.model.recall(trained.snapshot, trained.reward)
+    scores = score_rollouts(trained.model, trained.snapshot, new, reward=trained.reward, recollection=recollection)
+    own = groups_of(new).own.cell
+    assert len(set(own)) == 5
+    for group in set(own):
+        expected = trained.model.predict(some_rollouts(new, own == group), recollection)
+        assert scores.probability[own == group] == pytest.approx(expected, abs=1e-6)
+    assert not np.allclose(trained.model.predict(new, recollection), scores.probability)
+
+
+def test_as_ingested_new_rollouts_of_a_known_query_are_read_with_the_memorys(trained: Any) -> None:
     """Two rollouts of an unlabelled query and two of a labelled one come from a file."""
     query = query_of_thinkings(trained.snapshot)
     rows = np.concatenate((np.flatnonzero(query == 27)[:2], np.flatnonzero(query == 3)[:2]))
@@ -88,21 +121,14 @@ def test_new_rollouts_of_a_known_query_are_read_in_its_group(trained: Any) -> No
     expected = trained.probability(reward=reward)[rows]
     memory, new, labels = without(replace(trained, reward=reward), rows)
     assert new.thinkings.num_rows == 4
-    scores = score_rollouts(trained.model, memory, new, reward=labels)
+    scores = score_rollouts(trained.model, memory, new, as_ingested=True, reward=labels)
     by_id = dict(zip(scores.id, scores.probability, strict=True))
     for row, probability in zip(rows, expected, strict=True):
         assert by_id[trained.snapshot.thinkings["id"][int(row)].as_py()] == pytest.approx(probability, abs=1e-4)
-    strangers = subgraph(memory, [name for name in memory.queries["id"].to_pylist() if name not in _ids(new)])
-    kept = labels[~np.isin(query_of_thinkings(memory), _positions(memory, new))]
-    assert not np.allclose(score_rollouts(trained.model, strangers, new, reward=kept).probability, scores.probability)
 
 
 def _ids(snapshot: Snapshot) -> set[str]:
     return set(snapshot.queries["id"].to_pylist())
-
-
-def _positions(memory: Snapshot, new: Snapshot) -> list[int]:
-    return [row for row, name in enumerate(memory.queries["id"].to_pylist()) if name in _ids(new)]
 
 
 def test_one_group_or_all_at_once_is_the_same(trained: Any) -> None:
@@ -148,11 +174,14 @@ def test_programs_score_by_what_they_do_alone_as_in_the_memory(programs: Snapsho
             assert probability == pytest.approx(by_id[rollout], abs=1e-5)
 
 
-def test_a_labelled_rollout_in_a_file_keeps_its_label(trained: Any) -> None:
+def test_a_labelled_rollout_in_a_file_has_its_label_only_as_ingested(trained: Any) -> None:
     part = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[:1])
-    scores = score_rollouts(trained.model, trained.snapshot, part, reward=trained.reward)
+    scores = score_rollouts(trained.model, trained.snapshot, part, as_ingested=True, reward=trained.reward)
     assert set(scores.source) == {"ground_truth"}
     assert np.array_equal(scores.reward, trained.reward[query_of_thinkings(trained.snapshot) == 0])
+    scores = score_rollouts(trained.model, trained.snapshot, part, reward=trained.reward)
+    assert set(scores.source) == {"predicted"}
+    assert np.array_equal(scores.reward, scores.probability)
 
 
 def test_rollouts_of_another_embedder_are_refused(trained: Any) -> None:
