@@ -38,11 +38,14 @@ from memstore.snapshot import Snapshot
 from memstore.snapshot_files import load_snapshot
 from memstore.text import infer_domain
 from memstore.types import Domain, FloatMatrix, FloatVector, IntVector, QueryId
-from memstore_gnn.checkpoint import load_model
+from memstore_gnn.checkpoint import load_model, load_origin
 from memstore_gnn.memory_verbs import open_model, visible_to
 from memstore_gnn.model.reward_model import Recollection, RewardModel
+from memstore_gnn.model_list import model_folder
+from memstore_gnn.origin import Origin
 from memstore_gnn.threads import one_core
 from memstore_gnn.train import pick_device
+from memstore_rl.watch import VoteWatch
 
 Embed: TypeAlias = Callable[[Sequence[str]], FloatMatrix]
 """Unit vectors float32 [N, D] of non-blank texts, made by the memory's embedder."""
@@ -69,13 +72,17 @@ class _State:
 class MemoryModel:
     """See the module's docstring. May be called from several threads at once."""
 
-    def __init__(self, model: RewardModel, snapshot: Snapshot, embed: Embed) -> None:
+    def __init__(self, model: RewardModel, snapshot: Snapshot, embed: Embed, origin: Origin | None = None) -> None:
         """Read the labels of a memory.
+
+        Args:
+            origin: what the model was trained on; with it, `watch` looks at what is scored.
 
         Raises:
             ModelError: the model does not fit the snapshot.
         """
         self.model = model
+        self.watch = VoteWatch(origin.reference) if origin is not None else None
         self._embed = embed
         self._memory: Memory | None = None
         self._state = _recall(model, snapshot)
@@ -93,7 +100,12 @@ class MemoryModel:
             ModelError: no such model, or one of another embedder.
         """
         chosen = open_model(memory, model, device)
-        made = cls(chosen, memory.snapshot(), embed or partial(embed_cached, memory.embedder, memory.cache))
+        made = cls(
+            chosen,
+            memory.snapshot(),
+            embed or partial(embed_cached, memory.embedder, memory.cache),
+            load_origin(model_folder(memory, chosen.card.id)),
+        )
         made._memory = memory
         return made
 
@@ -115,7 +127,7 @@ class MemoryModel:
                 f"the snapshot {snapshot} was made with the embedder {taken.manifest.embedder} and this one is "
                 f"{embedder.fingerprint}; name the snapshot's own with MEMSTORE_EMBEDDER"
             )
-        return cls(load_model(model, pick_device(device)), taken, embedder.embed)
+        return cls(load_model(model, pick_device(device)), taken, embedder.embed, load_origin(model))
 
     @property
     def snapshot(self) -> Snapshot:
@@ -152,6 +164,8 @@ class MemoryModel:
         new = self._read(state, [item for group in groups for item in group])
         with one_core():
             probability = self.model.predict(new, state.recollection)
+            if self.watch is not None:
+                self.watch.see(new)
         row = {rollout: position for position, rollout in enumerate(new.thinkings["id"].to_pylist())}
         answers = _answers(new)
         rows = [np.array([row[item.id] for item in group]) for group in groups]

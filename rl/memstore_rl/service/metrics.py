@@ -34,6 +34,12 @@ class Metrics:
         self.record_failures = Counter(
             "memstore_record_failures", "Attempts to write to the memory that failed.", registry=registry
         )
+        self.votes = Gauge(
+            "memstore_votes_moved",
+            "1 where the last groups of a dataset do not vote like those that the model learnt from.",
+            ["dataset", "what"],
+            registry=registry,
+        )
         asked = {
             "memstore_waiting_rollouts": ("Rollouts that wait to be scored.", waiting),
             "memstore_journal_entries": ("Rollouts still to be written to the memory.", journal),
@@ -45,6 +51,10 @@ class Metrics:
         """Count a batch."""
         self.batch_rollouts.observe(rollouts)
         self.batch_seconds.observe(seconds)
+
+    def on_votes(self, dataset: str, what: str, moved: bool) -> None:
+        """Note how the last groups of a dataset vote."""
+        self.votes.labels(dataset, what).set(moved)
 
     def text(self) -> bytes:
         """All of them in Prometheus's text format."""

@@ -101,23 +101,32 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         texts = TextVectors(memory.embedder, memory.cache)
         scorer = held.enter_context(_scorer(memory, options, texts))
         service = RewardService(scorer, journal, max_batch=options.max_batch, max_waiting=options.max_waiting)
+        if scorer.model is not None and scorer.model.watch is not None:
+            scorer.model.watch.on_window = service.metrics.on_votes
         recorder = None
         if journal is not None:
-            recorder = Recorder(
-                memory,
-                journal,
-                settle=texts.settle,
-                refresh=scorer.refresh,
-                pace=options.pace,
-                on_recorded=service.metrics.recorded.inc,
-                on_failure=service.metrics.record_failures.inc,
-            )
+            recorder = _recorder(memory, journal, texts, scorer, service, options.pace)
             recorder.start()
         app = make_app(service, token=options.token, info=_info(memory, scorer, options))
         _run(app, listener, on_ready)
         if recorder is not None:
             left = recorder.stop(options.stop_seconds)
             logger.info("stopped", extra={"left_in_journal": left})
+
+
+def _recorder(
+    memory: Memory, journal: Journal, texts: TextVectors, scorer: GroupScorer, service: RewardService, pace: Pace
+) -> Recorder:
+    """What writes the journal to the memory, beside the scoring."""
+    return Recorder(
+        memory,
+        journal,
+        settle=texts.settle,
+        refresh=scorer.refresh,
+        pace=pace,
+        on_recorded=service.metrics.recorded.inc,
+        on_failure=service.metrics.record_failures.inc,
+    )
 
 
 def check_address(host: str, token: SecretStr | None) -> None:
