@@ -50,17 +50,7 @@ def open_graph(location: Location, settings: Settings, *, create: bool) -> Opene
         SchemaError, StoreError: it cannot be used; the message says what mends it.
     """
     if isinstance(location, ServerLocation):
-        from memstore.graph.neo4j import Neo4jGraph
-
-        graph = Neo4jGraph.open(
-            location.neo4j_uri,
-            user=location.neo4j_user,
-            password=location.neo4j_password,
-            database=location.neo4j_database,
-            namespace=location.namespace,
-            create=create,
-        )
-        return OpenedGraph(graph, location.namespace)
+        return OpenedGraph(open_server_graph(location, create=create), location.namespace)
     from memstore.graph.ladybug import LadybugGraph
 
     namespace = prepare_folder(location, create)
@@ -68,6 +58,22 @@ def open_graph(location: Location, settings: Settings, *, create: bool) -> Opene
     buffer = settings.graph_buffer_mb * 2**20
     return OpenedGraph(
         LadybugGraph.open(folder, create=create or not folder.exists(), buffer_pool_bytes=buffer), namespace
+    )
+
+
+def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float | None = None) -> GraphStore:
+    """Open the graph of a memory on servers; `retry_s` as in `Neo4jGraph.open`, None as there."""
+    from memstore.graph.neo4j import Neo4jGraph
+    from memstore.graph.neo4j.store import RETRY_SECONDS
+
+    return Neo4jGraph.open(
+        location.neo4j_uri,
+        user=location.neo4j_user,
+        password=location.neo4j_password,
+        database=location.neo4j_database,
+        namespace=location.namespace,
+        create=create,
+        retry_s=RETRY_SECONDS if retry_s is None else retry_s,
     )
 
 

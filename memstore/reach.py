@@ -14,7 +14,7 @@ from typing import Any
 
 from memstore.errors import MemstoreError, StoreError
 from memstore.location import FolderLocation, Location, ServerLocation, environment_location, location_of
-from memstore.opening import prepare_folder
+from memstore.opening import open_server_graph, prepare_folder
 from memstore.profiles import ENVIRONMENT, read_profiles
 from memstore.settings import Settings
 
@@ -89,18 +89,8 @@ def probe(location: Location) -> None:
     if isinstance(location, FolderLocation):
         prepare_folder(location, create=False)
         return
-    from memstore.graph.neo4j import Neo4jGraph
-
     _probe_milvus(location)
-    Neo4jGraph.open(
-        location.neo4j_uri,
-        user=location.neo4j_user,
-        password=location.neo4j_password,
-        database=location.neo4j_database,
-        namespace=location.namespace,
-        create=False,
-        retry_s=RETRY_SECONDS,
-    ).close()
+    open_server_graph(location, create=False, retry_s=RETRY_SECONDS).close()
 
 
 def _probe_milvus(location: ServerLocation) -> None:

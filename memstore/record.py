@@ -30,6 +30,10 @@ _QUOTED = 40
 """Characters of a wrong value that a reason repeats."""
 
 
+TRUNCATED = "length"
+"""The `finish_reason` of a rollout that was cut off, as OpenAI's form has it."""
+
+
 class Row(NamedTuple):
     """One row of an input as read: `values`, or the reason why the line could not even be read."""
 

@@ -23,9 +23,9 @@ from memstore.progress import Progress, Silent
 from memstore.readers import open_source
 from memstore.record import RecordDefaults, parse_record
 from memstore.snapshot import Manifest, Snapshot
-from memstore.snapshot_take import BOOKKEEPING
+from memstore.snapshot_take import BOOKKEEPING, manifest_of
 from memstore.types import BoolVector, FloatMatrix, IntVector, QueryId
-from memstore_schema.columns import NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel, edge_schema, node_schema
+from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
 
 if TYPE_CHECKING:
     from memstore.memory import Memory
@@ -65,20 +65,7 @@ def read_rollouts(
     progress.stage("embed", len(collated.texts))
     keys = list(collated.texts)
     vectors = embed_cached(memory.embedder, memory.cache, list(collated.texts.values()), progress.advance)
-    return block_snapshot(_manifest(memory), collated.block, keys, vectors)
-
-
-def _manifest(memory: Memory) -> Manifest:
-    fingerprint = memory.fingerprint
-    return Manifest(
-        id="",
-        schema_version=SCHEMA_VERSION,
-        embedder=str(fingerprint) if fingerprint else "",
-        splitter=memory.splitter,
-        links=str(memory.link_settings),
-        namespace=memory.namespace,
-        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    )
+    return block_snapshot(manifest_of(memory, ""), collated.block, keys, vectors)
 
 
 def _settled(memory: Memory, placed: Sequence[tuple[str, PlacedRecord]]) -> dict[QueryId, KnownQuery]:

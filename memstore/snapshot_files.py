@@ -1,13 +1,11 @@
 """A snapshot as a folder: Arrow IPC for tables, safetensors for vectors and edge ends, JSON for the manifest.
 
-The folder appears whole or not at all (written beside its place and renamed). Nothing in it can run code.
+The folder appears whole or not at all (`memstore.whole_folder`). Nothing in it can run code.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from memstore.errors import InputError
 from memstore.graph.protocol import EdgeTable
 from memstore.snapshot import Manifest, Snapshot
 from memstore.snapshot_take import EDGE_NAMES
+from memstore.whole_folder import new_folder
 
 FORMAT = 1
 _TABLES = ("queries", "thinkings", "answers", "runs", "reward_models")
@@ -32,11 +31,7 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> None:
     Raises:
         InputError: the folder exists and is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists; name a new folder for the snapshot")
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    building.mkdir(parents=True)
-    try:
+    with new_folder(folder, "snapshot") as building:
         for name in _TABLES:
             _write_table(getattr(snapshot, name), building / f"{name}.arrow")
         arrays = {name: np.ascontiguousarray(getattr(snapshot, name)) for name in _ARRAYS}
@@ -46,12 +41,6 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> None:
         save_file(arrays, building / "arrays.safetensors")
         manifest = {"format": FORMAT, **asdict(snapshot.manifest)}
         (building / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        building.rename(folder)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
 
 
 def load_snapshot(folder: Path) -> Snapshot:

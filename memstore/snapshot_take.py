@@ -33,6 +33,20 @@ EDGE_NAMES: dict[str, tuple[EdgeType, NodeLabel, NodeLabel]] = {
 """A snapshot's edge tables and what they are in the graph."""
 
 
+def manifest_of(memory: Memory, digest: str) -> Manifest:
+    """What a memory's content is made with, as a snapshot says it; `digest` is that of the content."""
+    fingerprint = memory.fingerprint
+    return Manifest(
+        id=digest,
+        schema_version=SCHEMA_VERSION,
+        embedder=str(fingerprint) if fingerprint else "",
+        splitter=memory.splitter,
+        links=str(memory.link_settings),
+        namespace=memory.namespace,
+        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
+
+
 def take_snapshot(memory: Memory, *, texts: bool = True) -> Snapshot:
     """Copy a memory's nodes, edges and vectors; see `Snapshot` for what is in it.
 
@@ -52,18 +66,8 @@ def take_snapshot(memory: Memory, *, texts: bool = True) -> Snapshot:
         edges[name] = found
     query_x, query_has_x = _vectors(memory, "query", tables[NodeLabel.QUERY])
     thinking_x, thinking_has_x = _vectors(memory, "thinking", tables[NodeLabel.THINKING])
-    fingerprint = memory.fingerprint
-    manifest = Manifest(
-        id=content_digest(tables, edges),
-        schema_version=SCHEMA_VERSION,
-        embedder=str(fingerprint) if fingerprint else "",
-        splitter=memory.splitter,
-        links=str(memory.link_settings),
-        namespace=memory.namespace,
-        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    )
     return Snapshot(
-        manifest=manifest,
+        manifest=manifest_of(memory, content_digest(tables, edges)),
         queries=tables[NodeLabel.QUERY],
         thinkings=tables[NodeLabel.THINKING],
         answers=tables[NodeLabel.ANSWER],

@@ -71,6 +71,18 @@ def missing(label: NodeLabel, ids: Sequence[str]) -> InputError:
     return InputError(f"the {label} {ids[0]} is not in the memory ({len(ids)} in all are missing)")
 
 
+def changed_policies(runs: pa.Table, stored: pa.Table) -> pa.Table:
+    """`id` and `policy` of the stored runs that gain a policy by these runs (both tables have the two columns)."""
+    before = dict(zip(stored["id"].to_pylist(), stored["policy"].to_pylist(), strict=True))
+    united = {
+        run: join_policies(before[run], policy)
+        for run, policy in zip(runs["id"].to_pylist(), runs["policy"].to_pylist(), strict=True)
+        if run in before
+    }
+    changed = {run: policy for run, policy in united.items() if policy != before[run]}
+    return pa.table({"id": list(changed), "policy": list(changed.values())})
+
+
 def join_policies(*policies: str | None) -> str:
     """The union of comma-joined policies, sorted."""
     return ",".join(sorted({name for policy in policies for name in (policy or "").split(",") if name}))

@@ -56,16 +56,17 @@ def _parse(source: str, signature: _Signature | None) -> ast.Module | None:
     if signature and not re.search(rf"^(?:async[ \t]++)?def[ \t]++{signature.name}\b", source, re.M):
         bodies = (source, textwrap.indent(textwrap.dedent(source), "    "), "    " + source)
         for body in bodies:
-            tree = _parsed(f"{signature.line}\n{body}\n")
+            tree = parsed(f"{signature.line}\n{body}\n")
             if tree is not None:
                 return ast.Module(body=tree.body[:1], type_ignores=[])
-    tree = _parsed(textwrap.dedent(source))
+    tree = parsed(textwrap.dedent(source))
     if tree is not None and signature:
         return _needed(tree, signature)
     return tree
 
 
-def _parsed(source: str) -> ast.Module | None:
+def parsed(source: str) -> ast.Module | None:
+    """The tree of a source; None where it does not parse. What Python would warn of is not told."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -89,10 +90,10 @@ def _signature(query: str) -> _Signature | None:
             break
     else:
         return None
-    if _parsed(f"{line}\n    pass") is None:
+    if parsed(f"{line}\n    pass") is None:
         return None
     imports = re.findall(r"^(?:import|from)[ \t][^\n]++", query, re.M)
-    trees = [tree for statement in imports if (tree := _parsed(statement)) is not None]
+    trees = [tree for statement in imports if (tree := parsed(statement)) is not None]
     return _Signature(found[1], line, frozenset(ast.unparse(node) for tree in trees for node in tree.body))
 
 

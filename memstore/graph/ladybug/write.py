@@ -16,7 +16,7 @@ from memstore.errors import InputError
 from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
 from memstore.graph.ladybug.statements import absent, check_known, create_edges, create_nodes, look_up, set_properties
 from memstore.graph.protocol import GraphBlock, ScoreBatch, WriteCounts
-from memstore.graph.rules import check_block, check_properties, check_unique, join_policies
+from memstore.graph.rules import changed_policies, check_block, check_properties, check_unique
 from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, EdgeType, NodeLabel
 
 
@@ -53,14 +53,7 @@ def _write_queries(connection: Any, queries: pa.Table, replace: bool) -> int:
 def _write_runs(connection: Any, runs: pa.Table) -> None:
     stored = look_up(connection, NodeLabel.RUN, runs["id"], ["id", "policy"])
     create_nodes(connection, NodeLabel.RUN, runs.filter(absent(runs["id"], stored["id"])))
-    before = dict(zip(stored["id"].to_pylist(), stored["policy"].to_pylist(), strict=True))
-    united = {
-        run: join_policies(before[run], policy)
-        for run, policy in zip(runs["id"].to_pylist(), runs["policy"].to_pylist(), strict=True)
-        if run in before
-    }
-    changed = {run: policy for run, policy in united.items() if policy != before[run]}
-    set_properties(connection, NodeLabel.RUN, pa.table({"id": list(changed), "policy": list(changed.values())}))
+    set_properties(connection, NodeLabel.RUN, changed_policies(runs, stored))
 
 
 def _connect(connection: Any, new: pa.Table, runs: pa.Table) -> None:

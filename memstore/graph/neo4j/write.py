@@ -28,7 +28,7 @@ from memstore.graph.neo4j.statements import (
     set_properties,
 )
 from memstore.graph.protocol import GraphBlock, ScoreBatch, WriteCounts
-from memstore.graph.rules import check_block, check_properties, check_unique, join_policies
+from memstore.graph.rules import changed_policies, check_block, check_properties, check_unique
 from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, EdgeType, NodeLabel, node_schema
 
 
@@ -67,14 +67,7 @@ def _write_answers(tx: Statements, answers: pa.Table) -> int:
 def _write_runs(tx: Statements, runs: pa.Table) -> None:
     stored = look_up(tx, NodeLabel.RUN, runs["id"], ["id", "policy"])
     create_nodes(tx, NodeLabel.RUN, runs.filter(absent(runs["id"], stored["id"])))
-    before = dict(zip(stored["id"].to_pylist(), stored["policy"].to_pylist(), strict=True))
-    united = {
-        run: join_policies(before[run], policy)
-        for run, policy in zip(runs["id"].to_pylist(), runs["policy"].to_pylist(), strict=True)
-        if run in before
-    }
-    changed = {run: policy for run, policy in united.items() if policy != before[run]}
-    set_properties(tx, NodeLabel.RUN, pa.table({"id": list(changed), "policy": list(changed.values())}))
+    set_properties(tx, NodeLabel.RUN, changed_policies(runs, stored))
 
 
 def _write_rollouts(tx: Statements, new: pa.Table, runs: pa.Table) -> None:

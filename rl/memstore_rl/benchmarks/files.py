@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memstore.errors import InputError, RecordError
-from memstore.readers import open_source
+from memstore.errors import InputError
 from memstore.record import RecordDefaults
 from memstore_rl.question import Question
-from memstore_rl.verl.source import QUERY_COLUMNS, SourceQuery, joined, query_of_row
+from memstore_rl.verl.source import SourceQuery, joined, query_rows
 
 _ASKED = ("prompt", "system")
 """Keys that say how a query is asked."""
@@ -26,21 +25,11 @@ def questions_of_file(path: str | Path, defaults: RecordDefaults | None = None) 
         InputError: the file cannot be read or holds no row, a row is no query, or one contradicts an earlier row of
             the same query.
     """
-    source = open_source(path, QUERY_COLUMNS)
     found: dict[str, SourceQuery] = {}
     asked: dict[str, dict[str, str]] = {}
-    for row in source:
-        where = f"{source.name}:{row.number}"
-        if row.values is None:
-            raise InputError(f"{where}: {row.reason}")
-        own = "query" in row.values
-        values = {key: value for key, value in row.values.items() if not (own and key in _ASKED)}
-        try:
-            query = query_of_row(values, defaults or RecordDefaults())
-        except RecordError as error:
-            raise InputError(f"{where}: {error}") from error
+    for where, query, aside in query_rows(path, defaults, _ASKED):
         found[query.id] = joined(found.get(query.id), query, where)
-        said = {key: row.values[key] for key in _ASKED if own and row.values.get(key) is not None}
+        said = {key: text for key, text in aside.items() if text is not None}
         for key, text in said.items():
             if not isinstance(text, str):
                 raise InputError(f"{where}: {key} must be text; write the turn's content alone")

@@ -11,14 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from memstore.record import TRUNCATED
 from memstore.stats import POSITIVE
 from memstore.text import canonical_answer
 from memstore_rl.grade.estimates import Vote
 from memstore_rl.grade.reading import Sample
 from memstore_rl.grade.verdicts import Graded
-
-TRUNCATED = "length"
-"""The finish reason of a sample that was cut off."""
 
 
 class Subject(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
+from memstore.record import TRUNCATED
 from memstore.text import unfinished_thinking
 from memstore_rl.question import Question
 from memstore_rl.rewards import readable
@@ -77,7 +78,7 @@ class Drawn:
 
 def is_truncated(reply: Reply) -> bool:
     """Was the reply cut off?"""
-    return reply.finish_reason == "length"
+    return reply.finish_reason == TRUNCATED
 
 
 def is_empty(reply: Reply) -> bool:

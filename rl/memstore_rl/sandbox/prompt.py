@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-import warnings
 from functools import lru_cache
 from typing import NamedTuple
 
 from memstore.text.fences import unfenced
+from memstore.text.program import parsed as quietly_parsed
 
 _PARSE_LIMIT = 100_000
 _CODE_LINE = re.compile(r"^(?:from|import|def|async[ \t]++def|class|@)\b", re.M)
-_UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 class Prompt(NamedTuple):
@@ -68,12 +67,5 @@ def _defines(source: str, name: str) -> bool:
 
 
 def parsed(source: str, longest: int = _PARSE_LIMIT) -> ast.Module | None:
-    """The tree of a source that parses and is no longer than `longest` characters."""
-    if len(source) > longest or not source.strip():
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(source)
-        except _UNPARSABLE:
-            return None
+    """The tree of a source that parses, is not blank and no longer than `longest` characters."""
+    return None if len(source) > longest or not source.strip() else quietly_parsed(source)

@@ -18,8 +18,6 @@ was inferred, which looks at the kind of gold (a number, tests); name the domain
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memstore.errors import InputError
+from memstore.whole_folder import new_folder
 from memstore_rl.budget import SPLITS, Identified, SplitName, cut, labelled
 from memstore_rl.rewards import MODES, Mode
 from memstore_rl.verl.source import SourceQuery
@@ -94,23 +93,13 @@ def write_data(queries: Sequence[SourceQuery], folder: Path, plan: DataPlan) -> 
         InputError: the folder is there and not empty, a share is none, a mode is none, there is nothing to train on,
             or a budget labels no query at all where only labelled ones are trained on.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists; name a new folder for the data")
     tables = _tables(queries, plan)
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    building.mkdir(parents=True)
-    try:
+    with new_folder(folder, "data") as building:
         for name, table in tables.items():
             pq.write_table(table, building / name)
         written = [_summary(name, table) for name, table in tables.items()]
         made = {"plan": asdict(plan), "files": [file._asdict() for file in written]}
         (building / "data.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        building.rename(folder)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return written
 
 

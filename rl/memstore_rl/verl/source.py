@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,17 +46,42 @@ def queries_of_files(sources: Sequence[str | Path], defaults: RecordDefaults | N
     """
     found: dict[str, SourceQuery] = {}
     for path in sources:
-        source = open_source(path, QUERY_COLUMNS)
-        for row in source:
-            where = f"{source.name}:{row.number}"
-            if row.values is None:
-                raise InputError(f"{where}: {row.reason}")
-            try:
-                query = query_of_row(row.values, defaults or RecordDefaults())
-            except RecordError as error:
-                raise InputError(f"{where}: {error}") from error
-            found[query.id] = joined(found.get(query.id), query, where)
+        for row in query_rows(path, defaults):
+            found[row.query.id] = joined(found.get(row.query.id), row.query, row.where)
     return list(found.values())
+
+
+class QueryRow(NamedTuple):
+    """A row of a file of queries."""
+
+    where: str
+    """The file's name and the row's number, for an error."""
+    query: SourceQuery
+    aside: dict[str, Any]
+    """What the row says under the keys that were set aside."""
+
+
+def query_rows(path: str | Path, defaults: RecordDefaults | None, aside: Collection[str] = ()) -> Iterator[QueryRow]:
+    """The rows of a file, each with its query.
+
+    Args:
+        aside: keys that say nothing of the query in a row that has `query` (in others they may be the query itself).
+
+    Raises:
+        InputError: the file cannot be read, or a row is no query.
+    """
+    source = open_source(path, QUERY_COLUMNS)
+    for row in source:
+        where = f"{source.name}:{row.number}"
+        if row.values is None:
+            raise InputError(f"{where}: {row.reason}")
+        values = dict(row.values)
+        apart = {key: values.pop(key) for key in aside if key in values} if "query" in values else {}
+        try:
+            query = query_of_row(values, defaults or RecordDefaults())
+        except RecordError as error:
+            raise InputError(f"{where}: {error}") from error
+        yield QueryRow(where, query, apart)
 
 
 def queries_of_memory(graph: GraphStore) -> list[SourceQuery]:
