@@ -13,4 +13,6 @@ trl.py            a reward function for TRL
 question.py       a query that a policy is to answer, and how it is asked
 grade/            rollouts turned into a policy's score
 benchmarks/       questions by a benchmark's name, by a user's declaration, or from a file
+rollout/          questions asked of a policy, and the answers kept
+testing/          stand-ins for an endpoint and for what is asked of it
 """
