@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from memstore.testing import milvus_server
@@ -15,6 +16,9 @@ from memstore.testing.neo4j_server import Login, available
 pytest.register_assert_rewrite("memstore.testing.memory_conformance", "memstore.testing.vector_conformance")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# hypothesis' own profile for CI, everywhere: no time limit on an example, and the same examples on each machine.
+hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -22,6 +22,8 @@ from typing import NamedTuple, Self
 START_SECONDS = 280.0
 """Six are enough on an idle machine."""
 STOP_SECONDS = 60.0
+_PORTS = range(15_000, 32_000)
+"""Below those that Linux and macOS choose from."""
 
 
 class Neo4jServer:
@@ -134,10 +136,16 @@ class Neo4jServer:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody listens on.
+
+    Not one that the kernel would choose: those it gives to any other socket before the server has come up, or while it
+    is down between a kill and its next start, and a client that asks for such a port may be given it as its own.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def home() -> Path | None:

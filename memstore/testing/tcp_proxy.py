@@ -13,6 +13,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from memstore.testing.neo4j_server import free_port
+
 _CHUNK = 1 << 18
 
 
@@ -25,7 +27,7 @@ class TcpProxy:
         self._last_word: bytes | None = None
         self._lock = threading.Lock()
         self._live: set[socket.socket] = set()
-        self.port = 0
+        self.port = free_port()
         self._listener: socket.socket | None = None
         self.restore()
 
@@ -35,7 +37,6 @@ class TcpProxy:
             if self._listener is not None:
                 return
             self._listener = socket.create_server(("127.0.0.1", self.port))
-            self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:

@@ -134,7 +134,7 @@ def entry(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (program,) = json.loads(found[1])
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": os.environ["HOME"]}
     return subprocess.run(
-        [program, *words], env=path | environment, capture_output=True, text=True, timeout=120, check=False
+        [program, *words], env=path | environment, capture_output=True, text=True, timeout=280, check=False
     )
 
 

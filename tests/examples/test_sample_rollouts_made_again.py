@@ -30,7 +30,7 @@ def make(folder: Path, *options: str) -> tuple[bytes, bytes]:
     output, new = folder / "rollouts.jsonl.gz", folder / "new.jsonl.gz"
     small = ("--early", "3", "--late", "6", "--queries", "5", "--new-queries", "2")
     command = [sys.executable, str(EXAMPLE / "make.py"), "--output", str(output), "--new", str(new), *small, *options]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=280)
     return output.read_bytes(), new.read_bytes()
 
 

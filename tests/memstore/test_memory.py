@@ -104,7 +104,7 @@ def test_a_newer_schema_is_refused(memory: Memory, tmp_path: Path) -> None:
 
 def test_a_second_process_learns_who_owns_the_memory(memory: Memory, tmp_path: Path) -> None:
     program = f"from memstore.memory import Memory; Memory.open({str(tmp_path / 'memory')!r})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=280)
     assert "LockedError" in done.stderr
     assert str(os.getpid()) in done.stderr
     with pytest.raises(LockedError):

@@ -24,17 +24,20 @@ def block(number: int) -> tuple[list[str], np.ndarray]:
 def test_readers_beside_writers(tmp_path: Path) -> None:
     cache = VectorCache.open(tmp_path, DIMENSION)
     cache.append(*block(0))
-    written = threading.Event()
+    begun, written = threading.Barrier(4), threading.Event()
 
     def write(first: int) -> None:
+        begun.wait()
         for number in range(first, BLOCKS, 2):
             cache.append(*block(number))
 
     def read(seed: int) -> int:
-        found = 0
+        found, number = 0, 0  # the block that is there from the beginning; then any
         chance = np.random.default_rng(seed)
-        while not written.is_set():
-            keys, vectors = block(int(chance.integers(0, BLOCKS)))
+        begun.wait()
+        while not found or not written.is_set():
+            keys, vectors = block(number)
+            number = int(chance.integers(0, BLOCKS))
             rows = cache.lookup(keys)
             have = rows >= 0
             found += int(have.sum())

@@ -16,24 +16,25 @@ from memstore.graph.ladybug import LadybugGraph
 from memstore.graph.lock import OwnerLock
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from memstore.graph.lock import OwnerLock
 lock = OwnerLock(Path(sys.argv[1]))
 print("held", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.communicate()
 
 
 def test_another_process_is_named_and_its_lock_ends_with_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -81,8 +82,10 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
 
 def listening() -> set[tuple[str, str]]:
     """(address, inode) of every TCP socket of this process that listens, addresses as the kernel writes them."""
-    own = {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
-    found = set()
+    own, found = set(), set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            own.add(os.readlink(link))
     for table in ("tcp", "tcp6"):
         for line in Path("/proc/net", table).read_text().splitlines()[1:]:
             fields = line.split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -30,8 +31,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
 
 
 def children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def listening(pid: int) -> set[str]:
@@ -76,5 +80,13 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path, server: Milvus
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False
     )
     relay = int(started.stdout)
-    while Path(f"/proc/{relay}").exists():
+    while lives(relay):
         time.sleep(0.1)
+
+
+def lives(pid: int) -> bool:
+    """Does it run? A zombie that nobody has asked for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

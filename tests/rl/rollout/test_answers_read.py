@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,8 +161,9 @@ def test_a_rate_spaces_requests_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(4):
             await rate.turn()
 
-    monkeypatch.setattr("memstore_rl.rollout.pace.time.monotonic", lambda: 1000.0)
-    monkeypatch.setattr("memstore_rl.rollout.pace.asyncio.sleep", slept)
+    # The names of this module, not of `time` and `asyncio`: other threads go on.
+    monkeypatch.setattr("memstore_rl.rollout.pace.time", SimpleNamespace(monotonic=lambda: 1000.0))
+    monkeypatch.setattr("memstore_rl.rollout.pace.asyncio", SimpleNamespace(sleep=slept))
     for rate, wanted in ((Rate(10), [0.1, 0.2, 0.3]), (Rate(None), [])):
         waits.clear()
         work = turns(rate)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
-from contextlib import closing
 
 import pytest
 from pydantic import SecretStr
 
 from memstore.errors import InputError
+from memstore.testing.neo4j_server import free_port
 from memstore_rl.question import Question
 from memstore_rl.rollout.asking import sample_seed
 from memstore_rl.rollout.endpoint import EndpointEngine
@@ -148,8 +147,7 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(engine: Engines)
 
 
 def test_nobody_there_is_said(engine: Engines) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     with pytest.raises(EndpointError, match=f"nobody answers at http://127.0.0.1:{port}/v1 .*start the server"):
         replies_of(engine(f"http://127.0.0.1:{port}"), asks(2, 2))
 

@@ -44,7 +44,7 @@ def test_what_is_guarded_ends_with_the_program(how: str) -> None:
         if how == "killed":
             program.kill()
         program.communicate("\n" if how == "ended" else None)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 200
         while (lives(sleeper) or lives(guard)) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert not lives(sleeper)

@@ -252,7 +252,7 @@ def test_requests_go_on_while_a_block_is_ingested(tmp_path: Path, monkeypatch: p
         ingest = memory.ingest
 
         def held_up(*arguments: object, **options: object) -> object:
-            assert all_asked.wait(120)
+            assert all_asked.wait(200)
             return ingest(*arguments, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(memory, "ingest", held_up)

@@ -7,12 +7,10 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
+from memstore.testing.neo4j_server import free_port
 from memstore_cli.progress import Bars, Lines
 from memstore_rl.testing.openai_stub import Stub, serving
 from memstore_rl.testing.sums import rows_of, write_sums
@@ -125,9 +124,7 @@ def wrong_model(folder: Path, url: str) -> tuple[object, ...]:
 
 
 def nobody(folder: Path, url: str) -> tuple[object, ...]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"http://127.0.0.1:{free_port()}"
     return folder / "sums.jsonl", "--endpoint", endpoint, "--model", "stub", "--output", folder / "out.jsonl"
 
 

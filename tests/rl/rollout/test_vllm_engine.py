@@ -232,7 +232,7 @@ def test_the_next_batch_is_drawn_while_the_last_is_taken() -> None:
         found = []
         async for _ in engine.generate([Ask(question(name), (0,)) for name in "abc"], Sampling()):
             following = started[len(found) + 1 : len(found) + 2]
-            found += [await asyncio.to_thread(each.wait, 60) for each in following] or [True]
+            found += [await asyncio.to_thread(each.wait, 200) for each in following] or [True]
         return found
 
     assert asyncio.run(take()) == [True, True, True]

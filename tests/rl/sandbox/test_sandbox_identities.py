@@ -127,7 +127,7 @@ def as_builder(builder: list[str], folder: Path) -> subprocess.CompletedProcess[
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(folder)}
     return subprocess.run(
         [*builder, str(PYTHON), "-B", "-c", _RUN], input=json.dumps(list(JOBS)), text=True, capture_output=True,
-        env=environment, cwd="/", check=False, timeout=120,
+        env=environment, cwd="/", check=False, timeout=280,
     )  # fmt: skip
 
 

@@ -137,8 +137,10 @@ def test_a_host_that_is_killed_leaves_nothing_running(sandbox: Sandbox) -> None:
 
 def alive(pid: int) -> bool:
     """Is this process there, and no zombie?"""
-    status = Path("/proc", str(pid), "stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_closing_ends_every_process(sandbox: Sandbox) -> None:

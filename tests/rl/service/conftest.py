@@ -26,11 +26,15 @@ class LengthScorer:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.pause_s = 0.0
+        self.gate = threading.Event()
+        """Nothing is scored before it is set, as it is from the beginning."""
+        self.gate.set()
         self.broken = ""
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
         self.batches.append(len(groups))
         time.sleep(self.pause_s)
+        self.gate.wait(200)
         if any(group.query.text == self.broken for group in groups):
             raise InputError(f"the query {self.broken!r} cannot be scored")
         return [[self._reward(group, rollout) for rollout in group.rollouts] for group in groups]

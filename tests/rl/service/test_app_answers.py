@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -111,9 +111,12 @@ def test_a_body_that_is_too_long(served: Served, monkeypatch: pytest.MonkeyPatch
 
 
 def test_too_much_at_once_is_told_to_come_again(served: Served, scorer: Any) -> None:
-    scorer.pause_s = 0.5
-    with served(max_batch=2, max_waiting=2) as endpoint, httpx.Client() as client, ThreadPoolExecutor(12) as pool:
-        asked = [pool.submit(client.post, f"{endpoint}/v1/score", json={"groups": [QUESTION]}) for _ in range(12)]
+    scorer.gate.clear()
+    with served(max_batch=2, max_waiting=2) as endpoint, httpx.Client(timeout=200) as client:
+        with ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(client.post, f"{endpoint}/v1/score", json={"groups": [QUESTION]}) for _ in range(12)]
+            next(one for one in as_completed(asked) if one.result().status_code == 503)
+            scorer.gate.set()
         answers = [one.result() for one in asked]
     refused = [answer for answer in answers if answer.status_code == 503]
     assert refused

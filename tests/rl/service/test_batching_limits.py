@@ -12,11 +12,16 @@ from memstore_rl.service.batching import Batcher, Full, Stopping
 
 
 def go(body: Callable[[], object]) -> None:
-    asyncio.run(asyncio.wait_for(body(), 20))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(body(), 200))  # type: ignore[arg-type]
 
 
 def doubled(items: list[int]) -> list[int]:
     return [2 * item for item in items]
+
+
+async def until(happened: threading.Event) -> None:
+    """Return when another thread has said so; the event loop goes on meanwhile."""
+    assert await asyncio.to_thread(happened.wait, 200)
 
 
 async def with_batcher(batcher: Batcher[int, int], body: Callable[[], object]) -> None:
@@ -44,7 +49,7 @@ def test_what_waits_meanwhile_is_one_batch() -> None:
 
         async def ask() -> None:
             waiting = [asyncio.create_task(batcher.submit([n, -n], 2)) for n in range(20)]
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0)
             first.set()
             assert [await one for one in waiting] == [[2 * n, -2 * n] for n in range(20)]
 
@@ -74,9 +79,10 @@ def test_a_batch_has_its_limit_and_one_request_may_exceed_it_alone() -> None:
 
 
 def test_too_much_is_refused_and_says_when_to_come_again() -> None:
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
 
     def work(items: list[int]) -> list[int]:
+        begun.set()
         gate.wait(200)
         return doubled(items)
 
@@ -85,7 +91,7 @@ def test_too_much_is_refused_and_says_when_to_come_again() -> None:
 
         async def ask() -> None:
             under_way = asyncio.create_task(batcher.submit([1], 1))
-            await asyncio.sleep(0.05)
+            await until(begun)
             waiting = [asyncio.create_task(batcher.submit([n], 1)) for n in range(3)]
             await asyncio.sleep(0)
             with pytest.raises(Full, match=r"again in \d") as refused:
@@ -138,9 +144,10 @@ def test_stopping_answers_what_waits_and_takes_no_more() -> None:
 
 def test_who_went_away_is_not_scored() -> None:
     seen: list[int] = []
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
 
     def work(items: list[int]) -> list[int]:
+        begun.set()
         gate.wait(200)
         seen.extend(items)
         return doubled(items)
@@ -150,9 +157,9 @@ def test_who_went_away_is_not_scored() -> None:
 
         async def ask() -> None:
             first = asyncio.create_task(batcher.submit([1], 1))
-            await asyncio.sleep(0.05)
+            await until(begun)
             second, third = (asyncio.create_task(batcher.submit([n], 1)) for n in (2, 3))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0)
             second.cancel()
             first.cancel()  # under way already: its result is thrown away
             gate.set()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from memstore.errors import InputError
+from memstore.testing.neo4j_server import free_port
 from memstore_rl.rewards import Group, Query, Reward, Rollout
 from memstore_rl.service.client import AsyncRewardClient, RewardClient, ServiceError
 
@@ -34,11 +35,6 @@ def ask_async(endpoint: str, groups: list[Group], **options: Any) -> list[list[R
 
 
 both = pytest.mark.parametrize("ask", [ask_sync, ask_async])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @both
@@ -67,7 +63,7 @@ def test_a_service_that_stays_away_is_one_sentence(ask: Ask, make_group: Callabl
     endpoint, started = f"http://127.0.0.1:{free_port()}", time.monotonic()
     with pytest.raises(ServiceError, match=rf"{endpoint} did not answer within 1 s .*memstore serve") as error:
         ask(endpoint, [make_group()], deadline_s=1)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 200  # it does not go on
     assert "\n" not in str(error.value)
 
 
@@ -87,7 +83,7 @@ def test_a_busy_service_is_asked_again(ask: Ask, served: Served, scorer: Any, ma
         outcomes: list[float | None] = []
 
         def one(length: int) -> None:
-            [[reward]] = ask(endpoint, [make_group("a?", (length,))], deadline_s=60)
+            [[reward]] = ask(endpoint, [make_group("a?", (length,))], deadline_s=200)
             outcomes.append(reward.value)
 
         threads = [threading.Thread(target=one, args=(length,)) for length in range(1, 9)]

@@ -119,7 +119,7 @@ def test_a_memory_that_fails_is_tried_again(
     recorder.start()
     wait_until(lambda: recorded == [2])
     wait_until(lambda: memory.verify().ok)  # it links when nothing comes any more
-    assert recorder.stop(20) == 0
+    assert recorder.stop(200) == 0
     assert len(failures) == 1
     assert "the server is away" in caplog.text
 
@@ -129,7 +129,7 @@ def test_a_stop_writes_what_waits(memory: Memory, journal: Journal) -> None:
     recorder.start()
     for number in range(5):
         journal.append(entries_of(*scored(number)))
-    assert recorder.stop(20) == 0
+    assert recorder.stop(200) == 0
     assert len(rows(memory, SCORES)) == 10
 
 
@@ -145,7 +145,7 @@ def test_the_scorer_reads_what_was_recorded(memory: Memory, journal: Journal) ->
     recorder.start()
     journal.append(entries_of(*scored(1)))
     wait_until(lambda: seen == [2])
-    recorder.stop(20)
+    recorder.stop(200)
     assert seen == [2]  # not again when nothing came
 
 

@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from memstore.errors import InputError
+from memstore.testing.neo4j_server import free_port
 from memstore_rl.group import GroupScorer
 from memstore_rl.rewards import Group, Query, Reward, Rollout
 from memstore_rl.service.app import make_app
@@ -138,8 +139,7 @@ def test_a_service_that_is_gone_fails_where_it_is_not_to_be_waited_for() -> None
 
 
 def test_a_service_that_is_gone_is_waited_for_where_that_is_set(caplog: pytest.LogCaptureFixture) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
 
     async def run() -> list[Reward]:
         asked = asyncio.create_task(scorer_of(f"http://127.0.0.1:{port}", when_gone="wait").score_group(GROUP))
