@@ -91,6 +91,12 @@ def score(
     warning = summary.drift.sentence() if summary.drift else None
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
+    if summary.alone:
+        print(
+            f"warning: {summary.alone:,} of the rollouts are alone in their group, though the file has others of their "
+            "query by another policy or run, or at another step; --as-ingested lets these vote, too",
+            file=sys.stderr,
+        )
     if as_json:
         print_json(summary.as_json())
     else:

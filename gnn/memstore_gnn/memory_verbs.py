@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,6 +90,8 @@ class ScoreSummary:
     """Half the width of the band around 0.5 in which it abstained; None where that was not asked for."""
     abstained: int
     """Rewards that were withheld or shrunk."""
+    alone: int = 0
+    """Rollouts of a file that had no sibling, though the file has others of their query."""
 
     def as_json(self) -> dict[str, Any]:
         """The promised document."""
@@ -224,8 +226,10 @@ def score_file(
         reward = visible_to(job.model, snapshot)
         scores = score_rollouts(job.model, snapshot, new, as_ingested=as_ingested, reward=reward)
     groups = groups_of(new)
-    group = groups.query_of if as_ingested else groups.own.cell
-    return job.finish(new, overlay(snapshot, new) if as_ingested else new, group, scores, output, started)
+    if as_ingested:
+        return job.finish(new, overlay(snapshot, new), groups.query_of, scores, output, started)
+    alone = int(((groups.own.size == 1) & (groups.query.size > 1)).sum())
+    return replace(job.finish(new, new, groups.own.cell, scores, output, started), alone=alone)
 
 
 class _Job(NamedTuple):

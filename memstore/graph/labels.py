@@ -64,5 +64,5 @@ def _conflict(conflicts: pa.Table) -> LabelConflict:
     more = f" (and {conflicts.num_rows - 1} more)" if conflicts.num_rows > 1 else ""
     return LabelConflict(
         f"rollout {first['id']} has the reward {first['old_reward']:g} ({first['old_source']}) and is now said to have "
-        f"{first['reward']:g} ({first['reward_source']}){more}; pass replace to overwrite it"
+        f"{first['reward']:g} ({first['reward_source']}){more}; pass --replace (replace=True) to overwrite it"
     )

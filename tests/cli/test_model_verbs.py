@@ -142,11 +142,16 @@ def test_a_file_is_read_with_stored_rollouts_only_where_that_is_asked_for(
     file.write_text(json.dumps(row | {"policy": "new", "thinking": "Easy."}) + "\n")
     found = []
     for more in ((), ("--as-ingested",)):
-        assert command("score", file, "--memory", trained, "--output", out, *more).code == 0
+        done = command("score", file, "--memory", trained, "--output", out, *more)
+        assert "alone" not in done.err
         (line,) = lines(out)
         assert line["source"] == "predicted"
         found.append(line["probability"])
     assert found[0] != pytest.approx(found[1])
+    row |= {"policy": "another"}
+    file.write_text(file.read_text() + json.dumps(row) + "\n")
+    assert "warning: 2 of the rollouts are alone in their group" in command("score", file, "--memory", trained).err
+    assert "alone" not in command("score", file, "--as-ingested", "--memory", trained).err
     aimless = command("score", "--as-ingested", "--memory", trained)
     assert (aimless.code, aimless.out) == (2, "")
     assert "name the file" in aimless.err

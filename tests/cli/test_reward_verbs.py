@@ -58,7 +58,7 @@ def test_score_writes_what_the_model_did_not_see(
     folder, training = trained
     done = command("score", "--memory", folder, "--output", tmp_path / "scores.jsonl", "--json").document
     seen = training.document["queries"]["train"] + training.document["queries"]["select"]
-    assert {"scored", "model", "seconds", "output", "drift", "band", "abstained"} == set(done)
+    assert {"scored", "model", "seconds", "output", "drift", "band", "abstained", "alone"} == set(done)
     assert done["scored"] == (QUERIES - seen) * ROLLOUTS
     scored = lines(tmp_path / "scores.jsonl")
     assert len(scored) == done["scored"]
