@@ -4,6 +4,7 @@ rewards.py        what a trainer asks and what it gets back
 group.py          the one core: ground truth where a query is labelled, the reward model elsewhere
 memory_model.py   a reward model and the memory it reads
 shaping.py        from a probability to a reward
+watch.py          do the groups that are scored vote like those that the model learnt from?
 verifiers/        ground truth: an answer held against its gold
 sandbox/          where programs are run
 budget.py         which queries are trained on, and which of those are labelled
