@@ -1,9 +1,10 @@
 """Does a policy agree with itself as those did whose rollouts a model learnt from, and does it find answers as often?
 
 Both are distributions over queries, and a query is one observation. Of its rollouts that were sampled together (one
-run, policy and step) `DRAWN` are drawn: how many of them give the commonest answer, none where no answer was found?
-The chance of each outcome over all draws does not depend, on average, on how many rollouts there are; groups with
-fewer than `DRAWN` are left out. The other distribution is the share of rollouts with an answer.
+run, policy and step; all of them, where no `DRAWN` were) `DRAWN` are drawn: how many of them give the commonest answer,
+none where no answer was found? The chance of each outcome over all draws does not depend, on average, on how many
+rollouts there are; queries with fewer than `DRAWN` are left out. The other distribution is the share of rollouts with
+an answer.
 
 Two sets of queries are compared by the population stability index, sum (p - q) ln(p / q) over the outcomes, where 0.1
 is by custom little and 0.25 much. A move is an index that lies by `MUCH` above every one of `SHUFFLES` that come of
@@ -19,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memstore.snapshot import Snapshot
-from memstore.types import FloatVector, IntVector
+from memstore.types import BoolVector, FloatVector
 from memstore_gnn.features.assemble import read_groups
-from memstore_gnn.features.groups import Groups
+from memstore_gnn.features.groups import Groups, Partition
 
 DRAWN = 4
 MUCH = 0.25
@@ -58,14 +59,11 @@ class Move:
 
 
 def observed(snapshot: Snapshot) -> Matrix:
-    """What each query shows, float64 [Q, WIDTH]; NaN where no `DRAWN` of its rollouts were sampled together."""
-    groups = read_groups(snapshot).groups
-    per_group, queries = _of_groups(groups)
-    count = np.bincount(queries, minlength=snapshot.queries.num_rows)
-    sums = np.zeros((snapshot.queries.num_rows, WIDTH))
-    np.add.at(sums, queries, per_group)
-    sums[count == 0] = np.nan
-    return np.asarray(sums / np.maximum(count, 1)[:, None])
+    """What each query shows, float64 [Q, WIDTH]; NaN where it has fewer than `DRAWN` rollouts."""
+    groups, queries = read_groups(snapshot).groups, snapshot.queries.num_rows
+    together = _of_queries(groups, groups.own, groups.own_answer, queries)
+    whole = _of_queries(groups, groups.query, groups.answer, queries)
+    return np.where(np.isfinite(together), together, whole)
 
 
 def sample(rows: Matrix) -> Matrix:
@@ -116,14 +114,24 @@ def _by_chance(outcomes: Matrix, learnt: int) -> float:
     return float(stability_index(first, learnt, total - first, len(outcomes) - learnt).max())
 
 
-def _of_groups(groups: Groups) -> tuple[Matrix, IntVector]:
-    """The numbers of each group of `DRAWN` or more that was sampled together, [G, WIDTH], and its query, [G]."""
-    own, size = groups.own, groups.own.count.astype(np.float64)
-    holder = np.zeros(len(groups.own_answer.count), np.int64)
-    holder[groups.own_answer.cell] = own.cell
-    voted = np.zeros(len(holder), bool)
-    voted[groups.own_answer.cell[groups.answered]] = True
-    votes, holder = groups.own_answer.count[voted].astype(np.float64), holder[voted]
+def _of_queries(groups: Groups, cells: Partition, answers: Partition, queries: int) -> Matrix:
+    """Means over each query's cells of `DRAWN` or more, [Q, WIDTH]; NaN for a query without one."""
+    query = np.zeros(len(cells.count), np.int64)
+    query[cells.cell] = groups.query_of
+    enough = cells.count >= DRAWN
+    sums, count = np.zeros((queries, WIDTH)), np.bincount(query[enough], minlength=queries)
+    np.add.at(sums, query[enough], _of_cells(cells, answers, groups.answered)[enough])
+    sums[count == 0] = np.nan
+    return np.asarray(sums / np.maximum(count, 1)[:, None])
+
+
+def _of_cells(cells: Partition, answers: Partition, has_answer: BoolVector) -> Matrix:
+    """The numbers of each cell, [C, WIDTH]; of one with fewer than `DRAWN` rollouts they mean nothing."""
+    size = cells.count.astype(np.float64)
+    holder, voted = np.zeros(len(answers.count), np.int64), np.zeros(len(answers.count), bool)
+    holder[answers.cell] = cells.cell
+    voted[answers.cell[has_answer]] = True
+    votes, holder = answers.count[voted].astype(np.float64), holder[voted]
 
     def total(values: FloatVector) -> FloatVector:
         return np.bincount(holder, values, len(size)).astype(np.float64)
@@ -136,11 +144,8 @@ def _of_groups(groups: Groups) -> tuple[Matrix, IntVector]:
     outcomes.append(total(pairs * _choose(others, 2)) - two_pairs)
     nothing = _choose(size - answered, DRAWN)
     outcomes += [draws - sum(outcomes) - nothing, nothing]
-    query = np.zeros(len(size), np.int64)
-    query[own.cell] = groups.query_of
-    enough = size >= DRAWN
-    rows = np.column_stack([*(np.clip(one, 0.0, None) / np.maximum(draws, 1.0) for one in outcomes), answered / size])
-    return rows[enough], query[enough]
+    shares = [np.clip(one, 0.0, None) / np.maximum(draws, 1.0) for one in outcomes]
+    return np.column_stack([*shares, answered / np.maximum(size, 1.0)])
 
 
 def _choose(count: FloatVector, drawn: int) -> FloatVector:

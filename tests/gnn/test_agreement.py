@@ -71,6 +71,15 @@ def test_rollouts_of_two_runs_are_two_groups(build_snapshot: Callable[..., Snaps
     assert observed(build_snapshot(rows)).tolist() == [[1, 0, 0, 0, 0, 1]]
 
 
+def test_rollouts_of_one_run_each_are_looked_at_together(build_snapshot: Callable[..., Snapshot]) -> None:
+    rows = [
+        {"query": "q", "value": value, "reward": None, "sample_index": 0, "thinking": "t", "run": f"run {index}"}
+        for index, value in enumerate("11123")
+    ]
+    (row,) = observed(build_snapshot(rows))
+    assert row == pytest.approx(by_counting("11123"))
+
+
 def test_groups_that_are_too_small_show_nothing(build_snapshot: Callable[..., Snapshot]) -> None:
     small = voted(build_snapshot, [["1", "2", "3"]] * 12)
     assert np.isnan(observed(small)).all()
