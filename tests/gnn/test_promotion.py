@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,14 +55,22 @@ def truth(memory: Memory) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The folder of that memory, closed, and the names of its models."""
     folder = tmp_path_factory.mktemp("kept")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rollouts()))
     with Memory.open(folder / "memory", create=True, embedder=HashEmbedder()) as memory:
         memory.ingest([folder / "rows.jsonl"])
         old = train_memory(memory, budget=0.5, epochs=1, device="cpu").model
         memory.label(truth(memory))
-        yield Kept(memory, old, train_memory(memory, epochs=1, device="cpu").model)
+        return folder / "memory", old, train_memory(memory, epochs=1, device="cpu").model
+
+
+@pytest.fixture
+def kept(trained: tuple[Path, str, str], tmp_path: Path) -> Iterator[Kept]:
+    folder, old, new = trained
+    with Memory.open(shutil.copytree(folder, tmp_path / "memory"), embedder=HashEmbedder()) as memory:
+        yield Kept(memory, old, new)
 
 
 def in_use(memory: Memory) -> str:
@@ -113,28 +122,26 @@ def test_a_better_or_equal_model_is_put_in_use(kept: Kept) -> None:
 
 
 def test_too_few_fresh_labels_promote_nothing_unless_forced(kept: Kept) -> None:
-    before = in_use(kept.memory)
-    other = kept.old if before == kept.new else kept.new
-    report = promote_model(kept.memory, other, least=QUERIES)
+    report = promote_model(kept.memory, kept.old, least=QUERIES)
     assert (report.verdict, report.promoted, report.comparison) == ("too few", False, ())
     assert "labelled queries are known to be new to both" in report.reason()
-    assert in_use(kept.memory) == before
-    forced = promote_model(kept.memory, other, least=QUERIES, force=True)
+    assert in_use(kept.memory) == kept.new
+    forced = promote_model(kept.memory, kept.old, least=QUERIES, force=True)
     assert (forced.verdict, forced.promoted) == ("too few", True)
-    assert in_use(kept.memory) == other
+    assert in_use(kept.memory) == kept.old
 
 
 def test_a_worse_model_is_not_put_in_use(kept: Kept) -> None:
-    before = in_use(kept.memory)
-    contrary = keep_contrary(kept.memory, before)
+    promote_model(kept.memory, kept.new, force=True)  # until one is, the newest is in use
+    contrary = keep_contrary(kept.memory, kept.new)
     stats = kept.memory.stats()
     report = promote_model(kept.memory, contrary, least=5)
     assert (report.verdict, report.promoted) == ("worse", False)
-    assert report.reason().startswith(f"m-contrary is worse than {before} on ")
-    assert in_use(kept.memory) == before
+    assert report.reason().startswith(f"m-contrary is worse than {kept.new} on ")
+    assert in_use(kept.memory) == kept.new
     assert kept.memory.stats() == stats
     assert promote_model(kept.memory, contrary, least=5, force=True).promoted
-    assert promote_model(kept.memory, before, least=5).verdict == "better"
+    assert promote_model(kept.memory, kept.new, least=5).verdict == "better"
 
 
 def test_a_model_that_is_not_there_is_refused(kept: Kept) -> None:
@@ -145,13 +152,10 @@ def test_a_model_that_is_not_there_is_refused(kept: Kept) -> None:
 def test_a_model_whose_files_are_elsewhere_is_listed_and_says_so(kept: Kept, tmp_path: Path) -> None:
     folder = model_folder(kept.memory, kept.old)
     folder.rename(tmp_path / "elsewhere")
-    try:
-        assert {entry.model: entry.here for entry in list_models(kept.memory)}[kept.old] is False
-        with pytest.raises(ModelError, match=f"lists the reward model {kept.old}, and its files are not here; copy"):
-            open_model(kept.memory, kept.old)
-        assert open_model(kept.memory, kept.new).card.id == kept.new
-    finally:
-        (tmp_path / "elsewhere").rename(folder)
+    assert {entry.model: entry.here for entry in list_models(kept.memory)}[kept.old] is False
+    with pytest.raises(ModelError, match=f"lists the reward model {kept.old}, and its files are not here; copy"):
+        open_model(kept.memory, kept.old)
+    assert open_model(kept.memory, kept.new).card.id == kept.new
 
 
 def figures(metric: str, candidate: float, current: float, error: float) -> Comparison:

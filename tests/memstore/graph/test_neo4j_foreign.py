@@ -26,17 +26,22 @@ def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         request.getfixturevalue("neo4j_login")  # skips or fails, with the reason, unless another server is named
         pytest.skip("these tests change the settings of the server; set NEO4J_HOME to a distribution")
     server = Neo4jServer(distribution, tmp_path_factory.mktemp("foreign"), heap="512m")
+    certify(server.folder / "certificates")
     server.configure(tls(server.folder / "certificates"))
     with server:
         yield server
 
 
-def tls(folder: Path) -> dict[str, str]:
-    """Settings for optional TLS with a self-signed certificate, made here, for a name that is not ours."""
+def certify(folder: Path) -> None:
+    """Make a self-signed certificate, for a name that is not ours."""
     folder.mkdir()
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=elsewhere.example"
     files = ["-keyout", "private.key", "-out", "public.crt"]
     subprocess.run([*command.split(), *files], cwd=folder, check=True, capture_output=True)
+
+
+def tls(folder: Path) -> dict[str, str]:
+    """Settings for optional TLS with that certificate."""
     return {
         "server.bolt.tls_level": "OPTIONAL",
         "dbms.ssl.policy.bolt.enabled": "true",
@@ -161,5 +166,5 @@ def test_a_server_that_may_only_be_read(server: Neo4jServer, plainly: Callable[.
 
 def restart(server: Neo4jServer, settings: dict[str, str]) -> None:
     server.kill()  # a clean stop takes longer, and nothing is lost
-    server.configure(settings)
+    server.configure(tls(server.folder / "certificates") | settings)
     server.start()

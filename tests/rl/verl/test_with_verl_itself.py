@@ -27,7 +27,12 @@ from memstore_rl.verl.reply import EXTRA_KEYS
 from memstore_rl.verl.scorers import own_name
 from memstore_rl.verl.settings import hook_settings
 
-pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [
+    pytest.mark.usefixtures("ray_cluster"),
+    pytest.mark.slow,
+    pytest.mark.timeout(1_200),  # the first test starts Ray and its workers, which import verl
+    pytest.mark.xdist_group("ray"),
+]
 
 GROUP = 4
 MANAGER = (
@@ -348,4 +353,4 @@ def test_a_scorer_that_is_gone_in_the_middle_of_a_step_stops_the_v1_trainer_with
 ) -> None:
     ray.kill(v1_agents._memory)
     with pytest.raises(ValueError, match="the training stops: the process that owns the memory is gone"):
-        run_v1(v1, v1_agents, verl_rows / "train_memory_50.parquet", tiny_policy, size=2)
+        run_v1(v1, v1_agents, verl_rows / "train_memory_50.parquet", tiny_policy, size=8)  # half without gold
