@@ -135,7 +135,9 @@ def read_token(file: Path | None) -> SecretStr | None:
     if file is not None:
         try:
             return SecretStr(file.read_text(encoding="utf-8").strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the token file {file} cannot be read: {error}") from error
+        except OSError as error:
+            raise UsageError(f"the token file {file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"the token file {file} is no text; write the token into it and nothing else") from error
     given = os.environ.get(TOKEN_VARIABLE)
     return SecretStr(given) if given else None

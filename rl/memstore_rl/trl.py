@@ -33,8 +33,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from memstore.errors import InputError
 from memstore_rl.group import GroupScorer
-from memstore_rl.rewards import Group, Mode, Reward, Rollout
+from memstore_rl.rewards import MODES, Group, Mode, Reward, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.verl.rows import is_training, query_of
 
@@ -64,19 +65,28 @@ def reward_function(
         mode: overrides the scorer's for training rows.
         policy, run: names that the service records the rollouts under.
         when_gone: a service that does not answer ends the training, or is waited for.
+
+    Raises:
+        InputError: what is no scorer, a group of no rollouts, a mode or a `when_gone` that there is not.
     """
+    _check(scorer, num_generations, mode, when_gone)
 
     def memstore(
         prompts: Sequence[str | Messages],
         completions: Sequence[str | Messages],
-        data_source: Sequence[str],
-        reward_model: Sequence[Mapping[str, Any]],
-        extra_info: Sequence[Mapping[str, Any]],
+        data_source: Sequence[str] | None = None,
+        reward_model: Sequence[Mapping[str, Any]] | None = None,
+        extra_info: Sequence[Mapping[str, Any]] | None = None,
         trainer_state: Any = None,
         log_extra: Callable[[str, list[Any]], None] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
+        if data_source is None or reward_model is None or extra_info is None:
+            raise InputError(
+                "the data set lacks one of the columns data_source, reward_model and extra_info, or TRL took it out "
+                "(remove_unused_columns); write the data with `memstore verl data`"
+            )
         step = None if trainer_state is None else int(trainer_state.global_step)
         gathered = _gathered(extra_info, num_generations)
         groups = []
@@ -100,6 +110,17 @@ def reward_function(
     return memstore
 
 
+def _check(scorer: object, num_generations: int | None, mode: str | None, when_gone: str) -> None:
+    if not isinstance(scorer, GroupScorer | RewardClient):
+        raise InputError(f"{type(scorer).__name__} gives no rewards to TRL; hand over a GroupScorer or a RewardClient")
+    if num_generations is not None and num_generations < 1:
+        raise InputError(f"a group of {num_generations} rollouts cannot be; pass GRPOConfig's num_generations")
+    if mode is not None and mode not in MODES:
+        raise InputError(f"there is no mode {mode!r}; there are {', '.join(MODES)}")
+    if when_gone not in ("fail", "wait"):
+        raise InputError(f"when_gone cannot be {when_gone!r}; there are fail and wait")
+
+
 class _Place(NamedTuple):
     """Where a rollout stands in the call, and which of its query's rollouts in it this is."""
 
@@ -111,6 +132,10 @@ def _gathered(extra_info: Sequence[Mapping[str, Any]], size: int | None) -> list
     """The places of each group: the rows of one query, at most `size` at a time."""
     by_query: dict[str, list[_Place]] = {}
     for row, extra in enumerate(extra_info):
+        if not extra.get("query_id"):
+            raise InputError(
+                "a row has no extra_info.query_id, so its group is not known; write the data with `memstore verl data`"
+            )
         places = by_query.setdefault(str(extra["query_id"]), [])
         places.append(_Place(row, len(places)))
     gathered = []

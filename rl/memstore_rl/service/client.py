@@ -96,10 +96,27 @@ def _message(response: httpx.Response) -> str:
         return response.reason_phrase or "no reason given"
 
 
+def check_endpoint(endpoint: str) -> None:
+    """Refuse what is no address.
+
+    Raises:
+        InputError: so it is.
+    """
+    try:
+        url = httpx.URL(endpoint)
+    except (httpx.InvalidURL, TypeError):
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InputError(f"{endpoint!r} is no address of a reward service; it looks like http://127.0.0.1:8731")
+
+
 class _Settings:
     def __init__(self, endpoint: str, token: str | None, deadline_s: float) -> None:
-        if not endpoint.startswith(("http://", "https://")):
-            raise InputError(f"{endpoint!r} is no address of a reward service; it looks like http://127.0.0.1:8731")
+        check_endpoint(endpoint)
+        if token is not None:
+            wire.check_token(token)
+        if not deadline_s > 0:
+            raise InputError(f"a deadline of {deadline_s:g} s leaves no time for an answer; allow more than 0 s")
         self.endpoint = endpoint.rstrip("/")
         self.deadline_s = deadline_s
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -114,6 +131,9 @@ class RewardClient:
         Args:
             endpoint: such as `http://127.0.0.1:8731`.
             deadline_s: the longest that one question may take, retries and all.
+
+        Raises:
+            InputError: an address, a token or a deadline that cannot be used.
         """
         self._settings = _Settings(endpoint, token, deadline_s)
         self._http = httpx.Client(headers=self._settings.headers)

@@ -34,6 +34,7 @@ from memstore_rl.service.journal import Journal
 from memstore_rl.service.recorder import Pace, Recorder
 from memstore_rl.service.service import MAX_BATCH_ROLLOUTS, MAX_WAITING_ROLLOUTS, RewardService
 from memstore_rl.service.texts import TextVectors
+from memstore_rl.service.wire import check_token
 from memstore_rl.shaping import Shaping
 from memstore_rl.verifiers import Verifiers
 
@@ -133,10 +134,10 @@ def check_address(host: str, token: SecretStr | None) -> None:
     """Refuse to be reachable from elsewhere without a token.
 
     Raises:
-        InputError: so it would be.
+        InputError: so it would be, or the token is one that no client can send.
     """
-    if token is not None and not token.get_secret_value().strip():
-        raise InputError("the token is empty; give one of some length, for instance from: openssl rand -hex 32")
+    if token is not None:
+        check_token(token.get_secret_value())
     if token is None and not _is_loopback(host):
         raise InputError(
             f"{host} can be reached from other machines, so a token is needed; set MEMSTORE_SERVICE_TOKEN, or serve on "

@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+from memstore.errors import InputError
 from memstore.types import Domain
 from memstore_rl.rewards import Group, Mode, Query, Reward, Rollout
 
@@ -101,6 +102,21 @@ class ScoreResponse:
     """How many rollouts of this request are remembered anew."""
 
 
+def check_token(token: str) -> None:
+    """Refuse a token that no header can carry.
+
+    Raises:
+        InputError: it is empty, or holds a blank or a character that is not ASCII.
+    """
+    if not token.strip():
+        raise InputError("the token is empty; give one of some length, for instance from: openssl rand -hex 32")
+    if not all("!" <= sign <= "~" for sign in token):
+        raise InputError(
+            "the token holds a blank or a character that is not ASCII, and no header can carry it; make another one, "
+            "for instance with: openssl rand -hex 32"
+        )
+
+
 _RESPONSE = TypeAdapter(ScoreResponse)
 
 
@@ -124,32 +140,40 @@ def request_json(groups: Sequence[Group], *, record: bool) -> bytes:
     Raises:
         ValidationError: a group breaks a limit.
     """
-    return (
-        ScoreRequest(groups=tuple(_wired(group, record) for group in groups))
-        .model_dump_json(exclude_none=True)
-        .encode()
-    )
+    document = {"groups": [_wired(group, record) for group in groups]}
+    return ScoreRequest.model_validate(document).model_dump_json(exclude_none=True).encode()
 
 
-def _wired(group: Group, record: bool) -> GroupIn:
-    query, rollouts = group.query, group.rollouts
-    return GroupIn(
-        query=QueryIn(text=query.text, dataset=query.dataset, key=query.key, domain=query.domain, gold=query.gold),
-        rollouts=tuple(RolloutIn(**{name: getattr(rollout, name) for name in _ROLLOUT}) for rollout in rollouts),
-        expected=group.expected,
-        mode=group.mode,
-        record=record,
-    )
+def _wired(group: Group, record: bool) -> dict[str, object]:
+    return {
+        "query": {name: getattr(group.query, name) for name in _QUERY},
+        "rollouts": [{name: getattr(rollout, name) for name in _ROLLOUT} for rollout in group.rollouts],
+        "expected": group.expected,
+        "mode": group.mode,
+        "record": record,
+    }
 
 
-_ROLLOUT = tuple(Rollout.__dataclass_fields__)
+_QUERY, _ROLLOUT = tuple(QueryIn.model_fields), tuple(Rollout.__dataclass_fields__)
+_SAID = {
+    "too_short": "is empty; send at least one",
+    "string_too_short": "is empty; leave it out, or say something",
+    "string_pattern_mismatch": "is blank; it must say something",
+    "extra_forbidden": "is no key of this document; see GET /openapi.json for those there are",
+    "missing": "is missing",
+}
+"""What is said of a mistake, where pydantic's words would be its own."""
 
 
 def sentence(error: ValidationError) -> str:
     """What is wrong with a document, in one sentence, without repeating its content."""
-    first, *rest = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    # A list whose items are wrong is also said to be too short: it ends where they were.
+    around = {one["loc"][:depth] for one in found for depth in range(len(one["loc"]))}
+    first, *rest = [one for one in found if one["loc"] not in around]
     where = ".".join(str(part) for part in first["loc"]) or "the document"
     more = f" (and {len(rest)} more)" if rest else ""
-    text = f"{where}: {first['msg']}{more}"
+    said = _SAID.get(first["type"])
+    text = f"{where} {said}{more}" if said else f"{where}: {first['msg'].removeprefix('Value error, ')}{more}"
     # A document names its keys as it likes, with line breaks and half characters, too.
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

@@ -34,10 +34,9 @@ def query_of(
     """
     text = _last_word(raw_prompt or ())
     if not text.strip():
-        raise InputError(
-            f"the row {extra_info.get('index')} of {data_source} has no text of a user in its prompt; "
-            "write the data with `memstore verl data`"
-        )
+        index = extra_info.get("index")
+        row = f"a row of {data_source}" if index is None else f"the row {index} of {data_source}"
+        raise InputError(f"{row} has no text of a user in its prompt; write the data with `memstore verl data`")
     domain = extra_info.get("domain")
     return Query(
         text=text,

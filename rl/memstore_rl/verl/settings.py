@@ -73,6 +73,8 @@ class HookSettings(BaseModel):
         own = {"model", "shaping", "min_spread", "run_code", "device", "gpus"} & self.model_fields_set
         if self.endpoint is not None and own:
             raise ValueError(f"memstore.{min(own)} is set where the service is started, not beside memstore.endpoint")
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"memstore.endpoint={self.endpoint} is no address; it looks like http://127.0.0.1:8731")
         return self
 
 

@@ -110,10 +110,38 @@ def test_what_is_refused_for_good_is_not_asked_again(
 
 @both
 def test_what_cannot_be_sent_is_told_before_it_is(ask: Ask) -> None:
-    with pytest.raises(InputError, match="rollouts"):
-        ask("http://127.0.0.1:9", [Group(Query("?"), [])])
-    with pytest.raises(InputError, match="looks like http://"):
-        ask("127.0.0.1:9", [Group(Query("?"), [Rollout(response="x")])])
+    good = Group(Query("?"), [Rollout(response="x")])
+    for groups, says in (
+        ([good, Group(Query("?"), [])], r"groups\.1\.rollouts is empty; send at least one$"),
+        ([], "groups is empty; send at least one$"),
+        ([Group(Query(" "), good.rollouts)], r"groups\.0\.query\.text is blank; it must say something$"),
+        (
+            [Group(Query("?"), [Rollout(thinking="x")])],
+            r"groups\.0\.rollouts\.0: a rollout needs a response, or an answer$",
+        ),
+    ):
+        with pytest.raises(InputError, match=f"these groups cannot be sent to be scored: {says}"):
+            ask("http://127.0.0.1:9", groups)
+
+
+@both
+@pytest.mark.parametrize(
+    ("endpoint", "options", "says"),
+    [
+        ("127.0.0.1:9", {}, "'127.0.0.1:9' is no address of a reward service; it looks like http://"),
+        ("http://", {}, "'http://' is no address"),
+        ("http://127.0.0.1:port", {}, "is no address"),
+        (None, {}, "None is no address"),
+        ("http://127.0.0.1:9", {"token": "schlüssel"}, "the token holds a blank or a character that is not ASCII"),
+        ("http://127.0.0.1:9", {"token": "right\n"}, "the token holds a blank"),
+        ("http://127.0.0.1:9", {"token": ""}, "the token is empty"),
+        ("http://127.0.0.1:9", {"deadline_s": 0}, "a deadline of 0 s leaves no time"),
+    ],
+)
+def test_a_client_that_could_never_ask_is_not_made(ask: Ask, endpoint: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says) as told:
+        ask(endpoint, [Group(Query("?"), [Rollout(response="x")])], **options)
+    assert "schlüssel" not in str(told.value)
 
 
 def test_something_else_that_answers(make_group: Callable[..., Group]) -> None:

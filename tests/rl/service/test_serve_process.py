@@ -183,6 +183,9 @@ def test_an_address_that_is_not_loopback_needs_a_token(host: str) -> None:
     check_address(host, SecretStr("x"))
     with pytest.raises(InputError, match="empty"):
         check_address(host, SecretStr(" "))
+    with pytest.raises(InputError, match="not ASCII, and no header can carry it") as told:
+        check_address(host, SecretStr("schlüssel"))
+    assert "schlüssel" not in str(told.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])

@@ -120,6 +120,39 @@ def test_a_row_without_a_split_is_refused() -> None:
         reward_function(scorer)(completions=answers("1"), **columns([0], ["1"], split=""))
 
 
+@pytest.mark.parametrize("column", ["data_source", "reward_model", "extra_info"])
+def test_a_data_set_without_a_column_is_refused(column: str) -> None:
+    rows = columns([0], ["1"])
+    del rows[column]
+    with GroupScorer.open(mode="oracle") as scorer, pytest.raises(InputError, match=rf"lacks .*{column}.*verl data`$"):
+        reward_function(scorer)(completions=answers("1"), **rows)
+
+
+def test_a_row_whose_query_has_no_id_is_refused() -> None:
+    rows = columns([0], ["1"])
+    del rows["extra_info"][0]["query_id"]
+    with GroupScorer.open(mode="oracle") as scorer, pytest.raises(InputError, match=r"no extra_info\.query_id"):
+        reward_function(scorer)(completions=answers("1"), **rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_generations": 0}, "a group of 0 rollouts"),
+        ({"mode": "hybrid"}, "there is no mode 'hybrid'; there are oracle, budget, memory"),
+        ({"when_gone": "zero"}, "when_gone cannot be 'zero'; there are fail and wait"),
+    ],
+)
+def test_what_the_function_cannot_do_is_told_when_it_is_made(options: dict[str, Any], says: str) -> None:
+    with GroupScorer.open(mode="oracle") as scorer, pytest.raises(InputError, match=says):
+        reward_function(scorer, **options)
+
+
+def test_an_address_is_no_scorer() -> None:
+    with pytest.raises(InputError, match="str gives no rewards to TRL; hand over a GroupScorer or a RewardClient"):
+        reward_function("http://127.0.0.1:8731")  # type: ignore[arg-type]
+
+
 def test_a_service_that_is_gone_raises_and_is_no_reward() -> None:
     with (
         RewardClient("http://127.0.0.1:9", deadline_s=0.2) as client,

@@ -82,6 +82,7 @@ def test_an_unscored_rollout_fails_or_gets_the_mean_and_never_a_zero() -> None:
         ({}, "memstore.mode=memory needs memstore.memory or memstore.endpoint"),
         ({"memory": "m", "endpoint": "e"}, "give memstore.memory or memstore.endpoint, not both"),
         ({"endpoint": "e", "model": "m1"}, "memstore.model is set where the service is started"),
+        ({"endpoint": "127.0.0.1:8731"}, "memstore.endpoint=127.0.0.1:8731 is no address; it looks like http://"),
         ({"memory": "m", "token_file": "t"}, "memstore.token_file belongs to memstore.endpoint"),
         ({"memory": "m", "modes": "x"}, "memstore.modes is no setting of memstore; it has: memory"),
         ({"memory": "m", "mode": "hybrid"}, "memstore.mode cannot be 'hybrid'"),
