@@ -1,10 +1,13 @@
 """Does a reward model notice where it should not be trusted? Drift and abstention on real rollouts: docs/models.md.
 
     python benchmarks/model_limits.py drift FOLDER [--work FOLDER] [--queries 400]
+    python benchmarks/model_limits.py policy MEMORY
     python benchmarks/model_limits.py risk FOLDER [--work FOLDER] [--queries 400] [--sets NAME ...] [--seeds 3]
 
 `drift`: of each set, some queries are learnt from; then others of the same set (a warning is a false alarm) and of each
 other set (a warning is due) are held against them, many times, for several numbers of learnt and of scored queries.
+`policy`: the same for one policy, from the memory of `memstore demo`: learnt from its rollouts of one step, held
+against those of the same step and of 3,600 steps later, on other queries.
 `risk`: a model that saw 20 % of a set's labels scores the rest; the risk (share on the wrong side of 0.5) at falling
 coverage, and at the band that training had chosen for a risk.
 """
@@ -20,12 +23,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from memstore.memory import Memory
 from memstore.snapshot import Snapshot
 from memstore_gnn.abstain import band_for
 from memstore_gnn.agreement import observed
 from memstore_gnn.drift import DatasetDrift, reference_of
 from memstore_gnn.evaluate import hide_labels, rewards_of
 from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.loader import some_rollouts
 from memstore_gnn.splits import label_budget
 from memstore_gnn.train import fit, visible_rewards
 
@@ -34,6 +39,7 @@ from reward_quality import read_set, set_files, set_name
 
 LEARNT, SCORED = (10, 20, 40, 80), (8, 32, 100)
 ROUNDS, DRAWS = 20, 10
+STEPS = (2400, 6000)
 BUDGET = 0.2
 COVERAGES = (1.0, 0.9, 0.8, 0.7)
 RISKS = (0.2, 0.1, 0.05)
@@ -71,6 +77,26 @@ def _warned(held: Sequence[DatasetDrift]) -> str:
     return f"{any_ / len(held):.2%} of {len(held)} ({votes / len(held):.2%})"
 
 
+def measure_policy(snapshot: Snapshot) -> None:
+    """Print how often there is a warning where a policy is as it was, and where it has moved on."""
+    rng, step = np.random.default_rng(0), snapshot.thinkings["step"].to_numpy()
+    early, late = (some_rollouts(snapshot, step == one) for one in STEPS)
+    for learnt in LEARNT[1:]:
+        held: dict[tuple[int, str], list[DatasetDrift]] = {}
+        for _ in range(ROUNDS):
+            known = np.zeros(early.queries.num_rows, bool)
+            known[rng.permutation(len(known))[:learnt]] = True
+            reference, rest = reference_of(early, known), np.flatnonzero(~known)
+            for name, target in (("the same step", early), ("later", late)):
+                values, votes = reference.observe(target), observed(target)
+                for size in (32, 128):
+                    rows = rng.permutation(rest)[:size]
+                    held.setdefault((size, name), []).append(reference.compare("", values[rows], votes[rows]))
+        for (size, name), found in held.items():
+            means = sum(bool(one.shifts) for one in found) / len(found)
+            print(f"learnt from {learnt}, scored {size} of {name}: {_warned(found)}, by means {means:.0%}", flush=True)
+
+
 def measure_risk(name: str, snapshot: Snapshot, seeds: Sequence[int]) -> None:
     """Print risks of one set: means over seeds."""
     label, query = rewards_of(snapshot), query_of_thinkings(snapshot)
@@ -105,13 +131,17 @@ def measure_risk(name: str, snapshot: Snapshot, seeds: Sequence[int]) -> None:
 def main() -> None:
     """Read the sets and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("drift", "risk"))
+    parser.add_argument("what", choices=("drift", "policy", "risk"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "memstore-model-limits")
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--sets", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    if options.what == "policy":
+        with Memory.open(options.folder) as memory:
+            measure_policy(memory.snapshot())
+        return
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     files = [path for path in set_files(options.folder) if options.sets is None or set_name(path) in options.sets]
