@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memstore.embedding import precision
+from memstore.embedding import encoder, precision, workers
 from memstore.embedding.encoder import SentenceEmbedder
 from memstore.embedding.minilm import load_embedder
 from memstore.embedding.model_files import find_model
-from memstore.embedding.windows import MOST_WINDOWS
+from memstore.embedding.windows import MOST_WINDOWS, Batch, batches
 from memstore.errors import EmbedderError, InputError
 
 SENTENCE = "so the sum of 48 clips and 24 more is 72 since each friend in May bought half as many"
@@ -200,24 +202,42 @@ def test_threads_may_share_it_and_torch_keeps_its_threads(embedder: SentenceEmbe
     assert torch.get_num_threads() == before
 
 
-def test_an_interrupt_stops_it_at_once(embedder: SentenceEmbedder, expected: np.ndarray) -> None:
-    ran: list[int] = []
-    honest = embedder._vectors
+def test_an_interrupt_stops_it_at_once(
+    embedder: SentenceEmbedder, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread finishes its batch, and none begins another."""
+    planned: list[Batch] = []
+    begun: list[Batch] = []
+    cancelled = threading.Event()
+    honest = embedder._batch
 
-    def count(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        ran.append(1)
-        return honest(ids, mask)
+    def plan(*arguments: Any) -> list[Batch]:
+        planned.extend(batches(*arguments))
+        return planned
+
+    def held(windows: Any, batch: Batch, rows: int) -> np.ndarray:
+        begun.append(batch)
+        if batch is not planned[0]:
+            cancelled.wait(200)
+        return honest(windows, batch, rows)
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            cancelled.set()
+            super().shutdown(wait=wait)
 
     def interrupt(done: int) -> None:
         raise KeyboardInterrupt
 
-    embedder._vectors = count  # type: ignore[method-assign]
-    try:
+    with monkeypatch.context() as patched:
+        patched.setattr(encoder, "batches", plan)
+        patched.setattr(workers, "ThreadPoolExecutor", Pool)
+        patched.setattr(embedder, "_batch", held)
         with pytest.raises(KeyboardInterrupt):
             embedder.embed([text(100, seed) for seed in range(400)], interrupt)
-    finally:
-        embedder._vectors = honest  # type: ignore[method-assign]
-    assert 1 <= len(ran) <= 12, "of more than twenty batches"
+    assert 1 <= len(begun) <= torch.get_num_threads() + 1
+    assert len(begun) < len(planned)
     assert np.array_equal(embedder.embed(TEXTS), expected[: len(TEXTS)])
 
 

@@ -20,7 +20,7 @@ SLOW = "9^{9^{9^{9}}}+x"
 
 @pytest.fixture(scope="module")
 def verifier() -> Iterator[MathVerifier]:
-    made = MathVerifier(seconds=1.0, processes=2)
+    made = MathVerifier(seconds=3.0, processes=2)
     yield made
     made.close()
 
@@ -96,7 +96,7 @@ def test_a_comparison_that_hangs_is_no_verdict_and_holds_up_no_other(verifier: M
     slow, equal = verifier.check([Attempt("", "9^{9^{9^{8}}}", SLOW), Attempt("", "(y+1)^2", "y^2+2y+1")])
     assert slow.reward is None
     assert slow.reason is not None
-    assert "within 1 s" in slow.reason
+    assert "within 3 s" in slow.reason
     assert equal == Verdict(1.0)
     assert time.monotonic() - started < 200  # it would take for ever
 
