@@ -16,10 +16,8 @@ Any other exception is a bug and keeps its traceback.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -32,6 +30,7 @@ from memstore_cli.evaluate import evaluate
 from memstore_cli.explain import explain
 from memstore_cli.grade import grade
 from memstore_cli.ingest import ingest
+from memstore_cli.interruption import heed_interruptions
 from memstore_cli.label import label
 from memstore_cli.link import link
 from memstore_cli.models import models
@@ -103,30 +102,39 @@ def root(
 
 def main() -> None:
     """Entry point of the command."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], heed_interruptions()))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+def run(arguments: Sequence[str], heard: Sequence[int] = ()) -> int:
+    """Run the command; return its exit code.
+
+    Args:
+        heard: where `heed_interruptions` notes signals, while this runs.
+    """
     try:
         code = app(list(arguments), prog_name="memstore", standalone_mode=False) or 0
         sys.stdout.flush()
-    except typer.TyperException as error:
-        return _fail(_usage_message(error), error.exit_code)
-    except MemstoreError as error:
-        return _fail(str(error), 1)
-    except BrokenPipeError:
-        # The reader has gone; what is still buffered would fail once more when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except Exception as error:
+        if not heard:
+            return _failed(error)
+        # Whatever was running then, a library's import perhaps, has made an error of its own of the interruption.
+        code = INTERRUPTED
     if code == INTERRUPTED:
         print("interrupted; what was written stays, and the same command goes on from there", file=sys.stderr)
     return int(code)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _failed(error: Exception) -> int:
+    """Say what went wrong; the exit code. A bug is raised again."""
+    if isinstance(error, typer.TyperException):
+        return _fail(_usage_message(error), error.exit_code)
+    if isinstance(error, MemstoreError):
+        return _fail(str(error), 1)
+    if isinstance(error, BrokenPipeError):
+        # The reader has gone; what is still buffered would fail once more when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    raise error
 
 
 def _usage_message(error: typer.TyperException) -> str:
