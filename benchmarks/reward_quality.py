@@ -36,7 +36,6 @@ from memstore.memory import Memory
 from memstore.snapshot import Snapshot
 from memstore.types import FloatMatrix
 from memstore_gnn.evaluate import EvaluationRow, Prediction, evaluate, rewards_of, summary
-from memstore_gnn.features.assemble import label_free
 from memstore_gnn.metrics import measure
 from memstore_gnn.predictors.attention import Attention
 from memstore_gnn.predictors.constant import Constant
@@ -117,7 +116,7 @@ def prior_for(target: Set, plan: Plan) -> SharedPrior:
     """A prior from the sets that share no query with the target."""
     sets = [read_set(path, plan.queries, plan.work) for path in set_files(plan.folder) if set_name(path) != target.name]
     others = [other for other in sets if not other.queries & target.queries]
-    return train_prior([LabelledSet(label_free(other.snapshot), rewards_of(other.snapshot)) for other in others])
+    return train_prior([LabelledSet.of(other.snapshot, rewards_of(other.snapshot)) for other in others])
 
 
 def predictor_named(name: str, target: Set, plan: Plan) -> Predictor:

@@ -1,12 +1,13 @@
 """The base: a regression on everything that is known of a group, shrunk to what the votes say by themselves.
 
-Without a label the prediction is the log odds of the skilled votes (moved by the prior of other sets if there is
-one); with labels, votes are also weighed by whose hand they are (`features.styles`). Labels move the coefficients
-away from that as far as held-out queries bear it out, on three levels: what all rollouts share, then each domain,
-then each dataset, every one shrunk to the level above or, where that fits better, to the votes. Several strengths are
-cross-validated over queries and their coefficients averaged with weights exp(-loss). With few labelled queries weak
-shrinkage is not even tried: a cross-validation over eight queries can say anything. The votes' own coefficients are
-shrunk softly, so that no feature has to stand in for a scale that is wrong.
+Without a label the prediction is the log odds of the skilled votes (if there is a prior of other sets: moved by it,
+and in each domain as sharp as it says); with labels, votes are also weighed by whose hand they are
+(`features.styles`). Labels move the coefficients away from that as far as held-out queries bear it out, on three
+levels: what all rollouts share, then each domain, then each dataset, every one shrunk to the level above or, where
+that fits better, to the votes. Several strengths are cross-validated over queries and their coefficients averaged
+with weights exp(-loss). With few labelled queries weak shrinkage is not even tried: a cross-validation over eight
+queries can say anything. The votes' own coefficients are shrunk softly, so that no feature has to stand in for a
+scale that is wrong.
 
 What features say has two parts, and a small loss vouches for one of them only: how hard a query is, the same for all
 its rollouts, and which of its rollouts is better than the votes say. The second is all that policy optimisation feels,
@@ -142,7 +143,10 @@ def fit_base(
     centre = np.concatenate([[1.0 - SKILLED, SKILLED], learned, np.zeros(len(near.names))])
     rows = np.flatnonzero(np.isfinite(reward))
     if not len(rows):
-        return FittedBase(Base(free.skill, scale, near_scale, ("",), centre[None], np.ones(1)), np.zeros(0))
+        sharpness = {"": 1.0} | ({} if prior is None else dict(prior.sharpness))
+        weights = np.outer(list(sharpness.values()), centre)
+        base = Base(free.skill, scale, near_scale, tuple(sharpness), weights, np.ones(len(weights)))
+        return FittedBase(base, np.zeros(0))
     near_penalties = np.where(np.array(near.names) == HAND_VOTES, HAND_PENALTY, penalties(near.names))
     votes_penalty = [VOTE_SHRINKAGE, VOTE_SHRINKAGE, INTERCEPT_SHRINKAGE]
     penalty = np.concatenate([votes_penalty, penalties(scale.names), near_penalties])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from memstore.errors import ModelError
 from memstore.snapshot import Snapshot
 from memstore.types import FloatVector
 from memstore_gnn.evaluate import hide_labels, rewards_of
-from memstore_gnn.features.assemble import label_free
 from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.metrics import auc
 from memstore_gnn.predictors.constant import Constant
@@ -112,20 +112,23 @@ def test_newton_finds_the_penalised_optimum() -> None:
 
 
 def test_a_prior_comes_back_as_it_was_saved(memory: Snapshot, tmp_path: Path) -> None:
-    free = label_free(memory)
-    prior = train_prior([LabelledSet(free, rewards_of(memory))], {"data": ["toy"]})
+    learned = LabelledSet.of(memory, rewards_of(memory))
+    prior = train_prior([learned], {"data": ["toy"]})
     prior.save(tmp_path / "prior.safetensors")
     loaded = SharedPrior.load(tmp_path / "prior.safetensors")
-    np.testing.assert_array_equal(loaded.logit(free), prior.logit(free))
+    said = prior.logit(learned.free, learned.domain)
+    np.testing.assert_array_equal(loaded.logit(learned.free, learned.domain), said)
     assert loaded.card == {"data": ["toy"]}
-    assert auc(prior.logit(free), rewards_of(memory)) > 0.8
+    assert loaded.sharpness == prior.sharpness
+    assert set(prior.sharpness) == set(learned.domain)
+    assert auc(said, rewards_of(memory)) > 0.8
 
 
 def test_a_damaged_prior_is_refused(memory: Snapshot, tmp_path: Path) -> None:
     path = tmp_path / "prior.safetensors"
     with pytest.raises(ModelError, match="cannot be read"):
         SharedPrior.load(path)
-    train_prior([LabelledSet(label_free(memory), rewards_of(memory))]).save(path)
+    train_prior([LabelledSet.of(memory, rewards_of(memory))]).save(path)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ModelError, match="cannot be read"):
         SharedPrior.load(path)
@@ -133,10 +136,14 @@ def test_a_damaged_prior_is_refused(memory: Snapshot, tmp_path: Path) -> None:
 
 def test_a_prior_needs_labels(memory: Snapshot) -> None:
     with pytest.raises(ModelError, match="ground truth"):
-        train_prior([LabelledSet(label_free(memory), np.full(memory.thinkings.num_rows, np.nan))])
+        train_prior([LabelledSet.of(memory, np.full(memory.thinkings.num_rows, np.nan))])
 
 
 def test_a_prior_is_what_is_said_without_labels(memory: Snapshot) -> None:
-    prior = train_prior([LabelledSet(label_free(memory), rewards_of(memory))])
+    learned = LabelledSet.of(memory, rewards_of(memory))
+    prior = replace(train_prior([learned]), sharpness=dict.fromkeys(learned.domain, 2.0))
     said = _predict(Shrunken(prior), memory, np.zeros(memory.queries.num_rows, bool))
-    np.testing.assert_allclose(said, 1 / (1 + np.exp(-prior.logit(label_free(memory)))), rtol=1e-6)
+    logit = prior.logit(learned.free, learned.domain)
+    np.testing.assert_allclose(said, 1 / (1 + np.exp(-logit)), rtol=1e-6)
+    elsewhere = prior.logit(learned.free, np.full(len(logit), "a domain that no set had", dtype=object))
+    np.testing.assert_allclose(logit, 2.0 * elsewhere)
