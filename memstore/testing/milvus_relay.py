@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import os
 import signal
 import socket
 import struct
@@ -86,7 +87,9 @@ def main() -> int:
     descriptor, *command = sys.argv[1:]
     listener = socket.socket(fileno=int(descriptor))
     raise_loopback()
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    # The server holds our standard output open too: whoever reads it to the end knows that both are gone.
+    held = os.dup(sys.stdout.fileno())
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, pass_fds=[held])
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     threading.Thread(target=serve, args=(listener,), daemon=True).start()
     threading.Thread(target=end_with_parent, args=(server,), daemon=True).start()

@@ -121,9 +121,11 @@ class MilvusServer:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            pipe.close()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.read()  # to its end: the server is gone too, and with it its locks on the data
+        process.stdin.close()
+        process.stdout.close()
 
     def _configure(self, template: Path) -> None:
         """Write the package's configuration with its own defaults, and folders of ours."""

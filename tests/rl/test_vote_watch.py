@@ -14,6 +14,7 @@ from memstore.memory import Memory
 from memstore.snapshot import Snapshot
 from memstore_gnn.drift import reference_of
 from memstore_gnn.loader import some_rollouts, subgraph
+from memstore_rl import watch as watch_module
 from memstore_rl.group import GroupScorer
 from memstore_rl.rewards import Group, Query, Rollout
 from memstore_rl.watch import WINDOW, VoteWatch
@@ -48,11 +49,16 @@ def see(watch: VoteWatch, snapshot: Snapshot, windows: int) -> None:
     watch.see(subgraph(snapshot, snapshot.queries["id"].to_pylist()[:rest]))
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the watch has logged; others may log, too."""
+    return [record.getMessage() for record in caplog.records if record.name == watch_module.__name__]
+
+
 def test_groups_that_vote_as_usual_are_no_news(stored: Snapshot, caplog: pytest.LogCaptureFixture) -> None:
     watch, told = watching(stored)
     see(watch, stored, windows=3)
     assert told == [("arithmetic", what, False) for _ in range(3) for what in ("agreement", "answers")]
-    assert caplog.messages == []
+    assert logged(caplog) == []
 
 
 def test_a_move_is_one_warning_and_its_end_a_line(
@@ -62,13 +68,13 @@ def test_a_move_is_one_warning_and_its_end_a_line(
     watch, told = watching(stored)
     see(watch, silent, windows=2)
     assert told == [("arithmetic", what, True) for _ in range(2) for what in ("agreement", "answers")]
-    (warning,) = caplog.messages
+    (warning,) = logged(caplog)
     assert warning.startswith(f"the last {WINDOW} groups of 'arithmetic' do not vote like those that")
     assert "of 4 rollouts 0.0 agree" in warning
     assert "0% of the rollouts have an answer" in warning
     see(watch, stored, windows=1)
     assert told[-2:] == [("arithmetic", "agreement", False), ("arithmetic", "answers", False)]
-    assert caplog.messages[1:] == ["the groups of 'arithmetic' vote again like those that the model learnt from"]
+    assert logged(caplog)[1:] == ["the groups of 'arithmetic' vote again like those that the model learnt from"]
 
 
 def test_datasets_not_learnt_from_are_one(stored: Snapshot) -> None:
