@@ -16,12 +16,14 @@ import torch
 from memstore.errors import ModelError
 from memstore.snapshot import Snapshot
 from memstore_gnn.calibrate import Calibration, fit_calibration, sigmoid
+from memstore_gnn.checkpoint import load_model, save_model
 from memstore_gnn.evaluate import evaluate, rewards_of
 from memstore_gnn.features.groups import groups_of, query_of_thinkings
 from memstore_gnn.features.structure import structure_features
 from memstore_gnn.metrics import advantage_soft
 from memstore_gnn.model.settings import TrainSettings
 from memstore_gnn.predictors.attention import Attention
+from memstore_gnn.predictors.prior import SharedPrior
 from memstore_gnn.predictors.shrunken import Shrunken
 from memstore_gnn.predictors.vote_share import VoteShare
 from memstore_gnn.train import fit, train
@@ -103,6 +105,21 @@ def test_a_memory_without_ground_truth_gets_the_shipped_prior(build_snapshot: Ca
     assert not result.splits.labelled.any()
     agreed = groups_of(snapshot).votes > 1
     assert probability[agreed].min() > 0.5 > probability[~agreed].max()
+
+
+def test_without_labels_a_domain_is_as_sharp_as_the_shipped_prior_says(
+    build_snapshot: Callable[..., Snapshot], tmp_path: Path
+) -> None:
+    logit = {}
+    for domain in ("math", "a domain that no set had"):
+        rows = [{"query": f"q{n}", "value": v, "reward": None, "domain": domain} for n in range(6) for v in "1112"]
+        snapshot = build_snapshot(rows)
+        save_model(train(snapshot, settings=QUICK, device="cpu").model, tmp_path)
+        model = load_model(tmp_path)
+        probability = model.predict(snapshot, model.recall(snapshot, rewards_of(snapshot)))
+        logit[domain] = np.log(probability / (1.0 - probability))
+    sharp, plain = logit.values()
+    np.testing.assert_allclose(sharp, SharedPrior.shipped().sharpness["math"] * plain)
 
 
 def test_a_broken_vector_is_named(trained: Any) -> None:
