@@ -62,8 +62,9 @@ def observed(snapshot: Snapshot) -> Matrix:
     """What each query shows, float64 [Q, WIDTH]; NaN where it has fewer than `DRAWN` rollouts."""
     groups, queries = read_groups(snapshot).groups, snapshot.queries.num_rows
     together = _of_queries(groups, groups.own, groups.own_answer, queries)
-    whole = _of_queries(groups, groups.query, groups.answer, queries)
-    return np.where(np.isfinite(together), together, whole)
+    if np.isfinite(together).all():
+        return together
+    return np.where(np.isfinite(together), together, _of_queries(groups, groups.query, groups.answer, queries))
 
 
 def sample(rows: Matrix) -> Matrix:
