@@ -1,7 +1,8 @@
-"""A run that is told to end does so in good order: by Ctrl-C, as asyncio does it, and by SIGTERM in the same way.
+"""A run that is told to end, by Ctrl-C or by SIGTERM, does so in good order.
 
-A program that handles SIGTERM by raising would raise in the middle of whatever task runs at that instant, and leave the
-others without an end. Here the tasks are cancelled first, and the program's own handler is called when they are gone.
+A program that handles a signal by raising would raise in the middle of whatever task runs at that instant, and leave
+the others without an end; asyncio sees to that only for Ctrl-C, and only where the program has left it to Python. Here
+the tasks are cancelled first, and the program's own handler is called when they are gone.
 """
 
 from __future__ import annotations
@@ -14,24 +15,23 @@ from types import FrameType
 
 
 def run_to_an_end(work: Coroutine[None, None, None]) -> None:
-    """`asyncio.run`, with the order above. Where the program leaves SIGTERM alone, so does this."""
+    """`asyncio.run`, with the order above. A signal that the program ignores or leaves alone stays as it is."""
     in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM) if in_main else None
-    if not callable(handler):
-        asyncio.run(work)
-        return
-    told: list[FrameType | None] = []
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if in_main}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    told: list[tuple[int, FrameType | None]] = []
 
     async def ending() -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
         def end(number: int, frame: FrameType | None) -> None:
-            told.append(frame)
+            told.append((number, frame))
             if not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
 
-        signal.signal(signal.SIGTERM, end)
+        for number in handlers:
+            signal.signal(number, end)
         await work
 
     try:
@@ -40,6 +40,8 @@ def run_to_an_end(work: Coroutine[None, None, None]) -> None:
         if not told:
             raise
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if told:
-        handler(signal.SIGTERM, told[0])
+        first, frame = told[0]
+        handlers[signal.Signals(first)](first, frame)
