@@ -1,7 +1,7 @@
 """Whoever may build a sandbox gets the same one: root, root in a container, an ordinary user.
 
 The processes are real ones with those rights. They run the system's interpreter on a copy of the sandbox, which
-leans on nothing but the standard library and two small modules: the tests' own may lie where nobody else can read.
+leans on nothing but the standard library and a few small modules: the tests' own may lie where nobody else can read.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def copied() -> Iterator[Path]:
         pytest.skip(f"{PYTHON} is not a Python that memstore runs on")
     folder = Path(tempfile.mkdtemp(prefix="memstore-sandbox-"))
     folder.chmod(0o755)
-    for name in ("memstore/errors.py", "memstore/text/fences.py"):
+    for name in ("memstore/errors.py", "memstore/text/fences.py", "memstore/text/plain.py", "memstore/text/program.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     for name in ("memstore", "memstore/text", "memstore_rl"):
