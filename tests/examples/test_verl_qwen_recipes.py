@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from memstore.memory import Memory
 from memstore_rl.verl.data import DataPlan, write_data
 from memstore_rl.verl.source import SourceQuery
 
@@ -26,6 +27,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("recipe-memory") / "memory"
+    Memory.open(folder, create=True).close()
+    return str(folder)
+
+
 def recipe(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the script up to where verl would start, and have verl's command line printed."""
     environment = {**os.environ, "VERL": "echo", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -34,8 +42,8 @@ def recipe(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("size", "model"), [("1.5b", "Qwen2.5-1.5B-Instruct"), ("3b", "Qwen2.5-3B-Instruct")])
-def test_a_recipe_is_checked_by_verl_itself_and_started(size: str, model: str, data: Path) -> None:
-    ran = recipe(size, "my-memory", str(data), "trainer.total_epochs=1")
+def test_a_recipe_is_checked_by_verl_itself_and_started(size: str, model: str, data: Path, memory: str) -> None:
+    ran = recipe(size, memory, str(data), "trainer.total_epochs=1")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     checked, command = ran.stdout.strip().rsplit("\n", 1)
     assert "NOT OK" not in checked
@@ -52,8 +60,8 @@ def test_the_three_modes_name_their_own_data(data: Path) -> None:
     assert "+memstore.endpoint=http://127.0.0.1:8731" in ran.stdout
 
 
-def test_what_verl_would_not_do_right_is_not_started(data: Path) -> None:
-    ran = recipe("1.5b", "my-memory", str(data), "reward.reward_model.enable=True")
+def test_what_verl_would_not_do_right_is_not_started(data: Path, memory: str) -> None:
+    ran = recipe("1.5b", memory, str(data), "reward.reward_model.enable=True")
     assert ran.returncode == 1
     assert "NOT OK  rewards" in ran.stdout
     assert "total_epochs" not in ran.stdout

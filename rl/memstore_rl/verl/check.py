@@ -5,7 +5,8 @@ and then rewards by rules of its own. So the configuration is composed as `main_
 load what it names, and each thing that could keep our rewards from the trainer is looked at. A `Finding` that is not
 ok says what to do.
 
-It does not start Ray, load a policy, or ask the service whether it is there: that is done when the training starts.
+A memory in a folder must be there. It does not start Ray, load a policy, or ask a server or the service whether it is
+there: that is done when the training starts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memstore.errors import InputError, MemstoreError
+from memstore.location import FolderLocation, resolve_location
+from memstore.opening import prepare_folder
+from memstore.settings import Settings
 from memstore_rl.verl.config import parse_version
 from memstore_rl.verl.rows import TRAINING_SPLIT
 from memstore_rl.verl.settings import HookSettings, hook_settings
@@ -48,6 +52,7 @@ def check(overrides: Sequence[str], config_name: str = "ppo_trainer") -> list[Fi
     looks: dict[str, Callable[[], str]] = {
         "old keys": lambda: _no_ignored_keys(overrides),
         "settings": lambda: _settings_are_ours(config),
+        "memory": lambda: _memory_is_there(config),
         "rewards": lambda: _rewards_are_ours(config),
         "room": lambda: _room(config),
         "metrics": lambda: _metrics(config),
@@ -107,6 +112,17 @@ def _settings_are_ours(config: DictConfig) -> str:
     settings = hook_settings(config)
     where = settings.memory or settings.endpoint or "no memory"
     return f"mode {settings.mode}, {where}"
+
+
+def _memory_is_there(config: DictConfig) -> str:
+    settings = hook_settings(config)
+    if settings.memory is None:
+        return "that of the service, which is asked when the training starts" if settings.endpoint else "none is asked"
+    location = resolve_location(settings.memory, Settings())
+    if isinstance(location, FolderLocation):
+        prepare_folder(location, create=False)
+        return f"in {location.folder}"
+    return f"{location}, which is asked when the training starts"
 
 
 def _rewards_are_ours(config: DictConfig) -> str:
@@ -192,6 +208,10 @@ def _file(path: Path, settings: HookSettings, *, training: bool) -> tuple[int, i
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not path.is_file():
+        raise InputError(
+            f"the data file {path} cannot be read, for it is not there; write it with `memstore verl data`"
+        )
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from memstore.errors import InputError
+from memstore.memory import Memory
 from memstore_cli.main import run
 from memstore_rl.verl.check import check
 from memstore_rl.verl.config import Wanted, overrides_for, parse_version, workers_needed
@@ -22,13 +23,20 @@ RECIPE = (
 )
 
 
+@pytest.fixture(scope="module")
+def empty_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checked") / "memory"
+    Memory.open(folder, create=True).close()
+    return folder
+
+
 @pytest.fixture
-def overrides(verl_rows: Path, tiny_policy: Path) -> list[str]:
+def overrides(verl_rows: Path, tiny_policy: Path, empty_memory: Path) -> list[str]:
     """A whole recipe for verl 0.9.1."""
     made = overrides_for(
         Wanted(
             "0.9.1",
-            memory="my-memory",
+            memory=str(empty_memory),
             n=4,
             batch_size=8,
             train=str(verl_rows / "train_memory_50.parquet"),
@@ -136,11 +144,12 @@ def test_keys_that_verl_would_ignore_are_found(overrides: list[str]) -> None:
         ("+memstore.mod=memory", "settings", "memstore.mod is no setting of memstore"),
         ("++memstore.memory=null", "settings", "memstore.mode=memory needs memstore.memory"),
         ("+memstore.group_wait_s=-1", "settings", "memstore.group_wait_s cannot be -1"),
+        ("++memstore.memory=./nowhere", "memory", "there is no memory at nowhere; make one with"),
         ("reward.reward_model.enable=True", "rewards", "set it to False"),
         ("trainer.use_v1=False", "rewards", "verl would reward by"),
         ("trainer.v1.trainer_mode=colocate_async", "metrics", "custom_sampler.name=AsyncSampler"),
         ("algorithm.filter_groups.enable=True", "metrics", "does nothing with a custom sampler"),
-        ("data.train_files=nowhere.parquet", "training data", "nowhere.parquet cannot be read"),
+        ("data.train_files=nowhere.parquet", "training data", "nowhere.parquet cannot be read, for it is not there"),
         ("++memstore.mode=budget", "training data", "4 of 8 rows of"),
         ("actor_rollout_ref.actor.use_dynamic_bsz=False", "verl", "refuses this configuration"),
     ],
