@@ -23,6 +23,11 @@ ROWS = [{"query": f"q{n} é", "answer": str(n)} for n in range(400)]
 TEXT = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
 
 
+def packed(data: bytes) -> bytes:
+    """Without the time in it: what names a test must be the same in every process of a run."""
+    return gzip.compress(data, mtime=0)
+
+
 def written(folder: Path, name: str, data: bytes) -> Path:
     path = folder / name
     path.write_bytes(data)
@@ -37,11 +42,11 @@ def read(folder: Path, name: str, data: bytes) -> list[Row]:
     ("name", "data", "stem"),
     [
         ("a.jsonl", TEXT, "a"),
-        ("b.jsonl.gz", gzip.compress(TEXT), "b"),
-        ("wrong.jsonl", gzip.compress(TEXT), "wrong"),  # the content tells, not the ending
+        ("b.jsonl.gz", packed(TEXT), "b"),
+        ("wrong.jsonl", packed(TEXT), "wrong"),  # the content tells, not the ending
         ("wrong.gz", TEXT, "wrong"),
-        ("two.members.gz", gzip.compress(TEXT[:999]) + gzip.compress(TEXT[999:]), "two.members"),
-        ("padded.gz", gzip.compress(TEXT) + bytes(512), "padded"),
+        ("two.members.gz", packed(TEXT[:999]) + packed(TEXT[999:]), "two.members"),
+        ("padded.gz", packed(TEXT) + bytes(512), "padded"),
         ("bom.json", b"\xef\xbb\xbf" + TEXT, "bom"),
         ("crlf.jsonl", TEXT.replace(b"\n", b"\r\n"), "crlf"),
         ("open end.jsonl", TEXT.rstrip(b"\n"), "open end"),
@@ -96,7 +101,7 @@ def test_a_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("lost", [1, 8, 20, 300, 900])
 def test_a_truncated_gzip_gives_what_is_before_the_cut(tmp_path: Path, lost: int) -> None:
-    *rows, last = read(tmp_path, "a.gz", gzip.compress(TEXT)[:-lost])
+    *rows, last = read(tmp_path, "a.gz", packed(TEXT)[:-lost])
     assert [row.values for row in rows] == ROWS[: len(rows)]
     assert last.values is None
     assert last.reason == "the gzip file ends in the middle"
@@ -111,15 +116,15 @@ def test_a_whole_line_right_before_the_cut_counts(tmp_path: Path) -> None:
 
 
 def test_a_damaged_gzip_and_one_with_something_behind_it(tmp_path: Path) -> None:
-    packed = gzip.compress(TEXT)
-    *_, last = read(tmp_path, "a.gz", packed[:1000] + bytes(50) + packed[1050:])
+    whole = packed(TEXT)
+    *_, last = read(tmp_path, "a.gz", whole[:1000] + bytes(50) + whole[1050:])
     assert "the gzip data is damaged" in (last.reason or "")
-    *rows, last = read(tmp_path, "b.gz", packed + b"junk")
+    *rows, last = read(tmp_path, "b.gz", whole + b"junk")
     assert len(rows) == len(ROWS)
     assert last.reason == "there is something else behind the end of the gzip data"
 
 
-@pytest.mark.parametrize("data", [b"", b"\n \n", gzip.compress(b""), gzip.compress(b"\n")])
+@pytest.mark.parametrize("data", [b"", b"\n \n", packed(b""), packed(b"\n")])
 def test_an_empty_input_is_an_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(InputError, match="is empty"):
         read(tmp_path, "a.jsonl", data)
@@ -142,7 +147,7 @@ def test_a_file_that_goes_away(tmp_path: Path) -> None:
         list(source)
 
 
-@pytest.mark.parametrize("data", [TEXT, gzip.compress(TEXT)])
+@pytest.mark.parametrize("data", [TEXT, packed(TEXT)])
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     source = open_source("-")
