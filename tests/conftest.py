@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # hypothesis' own profile for CI, everywhere: no time limit on an example, and the same examples on each machine.
 hypothesis.settings.load_profile("ci")
+
+# A shell's background job ignores Ctrl-C, and what it starts inherits that; a handler is not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
