@@ -15,6 +15,7 @@ The one core that every trainer's hook and the reward service call. What is prom
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,7 +27,6 @@ from typing import Self
 import numpy as np
 
 from memstore import ids
-from memstore.collate import other_domain
 from memstore.errors import InputError, RecordError
 from memstore.location import Location
 from memstore.memory import Memory
@@ -38,6 +38,8 @@ from memstore_rl.rewards import MODES, Group, Mode, Query, Reward, Rollout, Sour
 from memstore_rl.shaping import DECIMALS, SHAPINGS, Shaping, is_flat, shape
 from memstore_rl.verifiers import Verifiers, standard_verifiers
 from memstore_rl.verifiers.protocol import Attempt, Verdict
+
+logger = logging.getLogger(__name__)
 
 _UNLABELLED: dict[Mode, str] = {
     "oracle": "the query carries no gold answer, and mode oracle rewards by ground truth alone",
@@ -100,6 +102,7 @@ class GroupScorer:
         if not 0.0 <= min_spread <= 1.0:
             raise InputError(f"a spread of probabilities lies between 0 and 1; this one is {min_spread:g}")
         self._expected = expected
+        self._told: set[tuple[Domain | None, Domain]] = set()
         self._min_spread = min_spread
         self._shaping: Shaping = shaping
         self._held = ExitStack()
@@ -184,8 +187,8 @@ class GroupScorer:
         if self._model is not None:
             identity = ids.query_id(_said(query.dataset) or "default", _said(query.key), readable(query.text))
             known, stored = self._model.knows(identity), self._model.domain_of(identity)
-        if stored is not None and (refused := other_domain(query.domain, stored)):
-            raise InputError(f"group {number} ({_named(query)}): {refused}")
+        if stored is not None and query.domain not in (None, stored):
+            self._tell_of(query, stored)
         domain = stored or query.domain or infer_domain(query.text, query.gold if query.labelled else None)
         records = []
         for index, rollout in enumerate(group.rollouts):
@@ -195,6 +198,17 @@ class GroupScorer:
                 raise InputError(f"group {number} ({_named(query)}), rollout {index}: {error}") from error
         expected = group.expected or self._expected or 0
         return _Task(group, mode, domain, records, known, len(records) < expected)
+
+    def _tell_of(self, query: Query, stored: Domain) -> None:
+        """A training that may be hours old does not end for this, and it is said, once for each pair of domains."""
+        if (query.domain, stored) not in self._told:
+            self._told.add((query.domain, stored))
+            logger.warning(
+                "%s is sent as %s, and the memory knows it as %s, which counts: for this query and others like it",
+                _named(query),
+                query.domain,
+                stored,
+            )
 
     def _verdicts(self, tasks: Sequence[_Task]) -> list[list[Verdict] | None]:
         """What the verifiers say of each group that is labelled, None for one that is not; a call for each domain."""

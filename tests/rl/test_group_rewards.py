@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -334,12 +335,17 @@ def test_a_file_has_the_scores_of_its_groups(
         assert [reward.value for reward in rewards] == pytest.approx(ours, abs=1e-5), (query, step)
 
 
-def test_another_domain_than_the_memorys_is_refused(scorer: GroupScorer, groups: list[Group]) -> None:
-    known = replace(groups[1], query=replace(groups[1].query, domain="qa"))
-    with pytest.raises(InputError, match=r"^group 1 \('arithmetic/\d+'\): its domain 'qa' contradicts 'math'"):
-        scorer.score_groups([groups[0], known])
-    silent = replace(groups[1], query=replace(groups[1].query, domain=None))
-    assert plain(scorer.score_groups([silent])[0]) == plain(scorer.score_groups([groups[1]])[0])
+def test_another_domain_than_the_memorys_does_not_count_and_is_said_once(
+    scorer: GroupScorer, groups: list[Group], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = [replace(group, query=replace(group.query, domain="qa")) for group in groups[:3]]
+    silent = [replace(group, query=replace(group.query, domain=None)) for group in groups[:3]]
+    with caplog.at_level("WARNING", logger="memstore_rl.group"):
+        sent = scorer.score_groups(other)
+    assert [*map(plain, sent)] == [*map(plain, scorer.score_groups(silent))]
+    assert [*map(plain, sent)] == [*map(plain, scorer.score_groups(groups[:3]))]
+    (said,) = (record.getMessage() for record in caplog.records if record.name == "memstore_rl.group")
+    assert re.match(r"'arithmetic/\d+' is sent as qa, and the memory knows it as math, which counts", said)
 
 
 def test_refresh_reads_what_was_written_since(trained_folder: Path, groups: list[Group], tmp_path: Path) -> None:
