@@ -351,6 +351,8 @@ def test_the_reward_manager_stops_the_v1_trainer_too(
 def test_a_scorer_that_is_gone_in_the_middle_of_a_step_stops_the_v1_trainer_with_one_sentence(
     v1: Any, v1_agents: Any, verl_rows: Path, tiny_policy: Path
 ) -> None:
+    file = verl_rows / "train_memory_50.parquet"  # half without gold
+    run_v1(v1, v1_agents, file, tiny_policy, size=8)  # by now the workers know the process, and make no other
     ray.kill(v1_agents._memory)
     with pytest.raises(ValueError, match="the training stops: the process that owns the memory is gone"):
-        run_v1(v1, v1_agents, verl_rows / "train_memory_50.parquet", tiny_policy, size=8)  # half without gold
+        run_v1(v1, v1_agents, file, tiny_policy, size=8)
