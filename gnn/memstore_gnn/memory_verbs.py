@@ -222,14 +222,15 @@ def score_file(
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     progress.stage("score")
+    target = overlay(snapshot, new) if as_ingested else new
     with device_memory(f"scoring {new.thinkings.num_rows:,} rollouts"):
         reward = visible_to(job.model, snapshot)
-        scores = score_rollouts(job.model, snapshot, new, as_ingested=as_ingested, reward=reward)
+        scores = score_rollouts(job.model, snapshot, new, as_ingested=as_ingested, reward=reward, target=target)
     groups = groups_of(new)
     if as_ingested:
-        return job.finish(new, overlay(snapshot, new), groups.query_of, scores, output, started)
+        return job.finish(new, target, groups.query_of, scores, output, started)
     alone = int(((groups.own.size == 1) & (groups.query.size > 1)).sum())
-    return replace(job.finish(new, new, groups.own.cell, scores, output, started), alone=alone)
+    return replace(job.finish(new, target, groups.own.cell, scores, output, started), alone=alone)
 
 
 class _Job(NamedTuple):

@@ -81,6 +81,7 @@ def score_rollouts(
     as_ingested: bool = False,
     reward: FloatVector | None = None,
     recollection: Recollection | None = None,
+    target: Snapshot | None = None,
 ) -> Scores:
     """Score rollouts that need not be in the memory, in the order of `new.thinkings`; nothing is added to it.
 
@@ -89,6 +90,7 @@ def score_rollouts(
         as_ingested: read each query's rollouts together with those that the memory holds of it, whoever made them; a
             rollout that the memory holds with a label has that as its reward.
         reward, recollection: as in `score_memory`.
+        target: with `as_ingested`, `overlay(snapshot, new)` where it is at hand, so that it is read once.
 
     Raises:
         ModelError: the model does not fit the memory, or not the new rollouts.
@@ -100,17 +102,18 @@ def score_rollouts(
     if as_ingested:
         known = pc.index_in(ids, value_set=snapshot.thinkings["id"].combine_chunks()).fill_null(-1).to_numpy()
         own = np.where(known >= 0, labels[known], np.nan) if len(labels) else np.full(len(ids), np.nan)
-        return _scores(model, recollection, overlay(snapshot, new), ids.to_numpy(), own)
+        return _scores(model, recollection, target or overlay(snapshot, new), ids.to_numpy(), own)
     probability = np.zeros(len(ids))
     for wave in _waves(new):
-        probability[wave] = model.predict(some_rollouts(new, wave), recollection)
+        part = new if wave.all() else some_rollouts(new, wave)  # the same object, so that it is read once
+        probability[wave] = model.predict(part, recollection)
     return Scores(ids.to_numpy(), probability, probability, np.full(len(ids), PREDICTED, np.object_))
 
 
 def _waves(snapshot: Snapshot) -> list[BoolVector]:
     """The rollouts (bool [T]) of the first group of each query, of the second, and so on."""
-    own = groups_of(snapshot).own.cell
-    query = query_of_thinkings(snapshot)
+    groups = groups_of(snapshot)
+    own, query = groups.own.cell, groups.query_of
     # Cells are numbered by query, so a query's groups follow each other.
     first = np.full(snapshot.queries.num_rows, len(own), np.int64)
     np.minimum.at(first, query, own)

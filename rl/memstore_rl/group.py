@@ -7,8 +7,8 @@ The one core that every trainer's hook and the reward service call. What is prom
 - Ground truth is never a fallback, a failure never a zero: see `memstore_rl.rewards`. Whatever breaks (embedder,
   model, memory) raises; nothing is caught and turned into a number.
 - What a policy wrote breaks nothing: any text is scored. What a trainer sent wrong raises InputError, in one sentence
-  that names the group: no rollouts, a query without text or of another domain than the memory has for it, a rollout
-  without response, a step that is no integer.
+  that names the group: no rollouts, a query without text, a rollout without response, a step that is no
+  integer. A domain that is not the memory's for that query does not count, and is told once.
 - The memory is only read. `refresh` makes it read what was written since.
 - May be called from several threads at once.
 """
