@@ -19,8 +19,7 @@ from typing import Any
 
 from memstore.text import extract_answer
 from memstore.text.choice import options
-from memstore_rl.verifiers import Attempt, Verdict, standard_verifiers
-from memstore_rl.verifiers.code import CodeVerifier
+from memstore_rl.verifiers import Attempt, Verdict, make_verifiers
 
 SHOWN = 90
 """Characters of a response's end that a miss shows."""
@@ -46,7 +45,7 @@ def main() -> None:
     parser.add_argument("--code", action="store_true", help="run programs in the sandbox")
     parser.add_argument("--misses", type=int, default=0, help="print so many of each kind")
     asked = parser.parse_args()
-    verifiers = standard_verifiers(code=CodeVerifier() if asked.code else None)
+    verifiers = make_verifiers(code=asked.code)
     print("| set | responses | agreement | no verdict | seconds |\n|---|---|---|---|---|")
     missed: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in sorted(asked.folder.glob("*.jsonl.gz")):

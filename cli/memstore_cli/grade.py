@@ -13,7 +13,6 @@ import typer
 from memstore_cli.options import DatasetOption, DomainOption, JsonOption, RewardColumnOption, UsageError
 from memstore_cli.output import print_json, print_table
 from memstore_cli.progress import watched
-from memstore_cli.serve import make_verifiers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +81,7 @@ def grade(
     from memstore.record import RecordDefaults
     from memstore_rl.grade import GradeOptions, grade_files
     from memstore_rl.grade.plots import check_plot, draw
+    from memstore_rl.verifiers import make_verifiers
 
     check_plot(plot)
     options = GradeOptions(

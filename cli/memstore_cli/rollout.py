@@ -18,7 +18,6 @@ from memstore_cli.options import DeviceOption, JsonOption, UsageError
 from memstore_cli.output import counted, print_json
 from memstore_cli.progress import watched
 from memstore_cli.quiet import silence_libraries
-from memstore_cli.serve import make_verifiers
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -155,6 +154,7 @@ def rollout(
     from memstore_rl.rollout.engine import Sampling
     from memstore_rl.rollout.run import RolloutPlan
     from memstore_rl.rollout.run import rollout as make_rollouts
+    from memstore_rl.verifiers import make_verifiers
 
     sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed, chat=chat)
     plan = RolloutPlan(samples, sampling, run, step, budget, budget_seed, _prices(prices))

@@ -17,7 +17,6 @@ from memstore_cli.output import print_json
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from memstore_rl.verifiers import Verifiers
 
 TOKEN_VARIABLE = "MEMSTORE_SERVICE_TOKEN"
 
@@ -76,6 +75,7 @@ def serve(
             from memstore_rl.service.recorder import Pace
             from memstore_rl.service.serve import ServeOptions
             from memstore_rl.service.serve import serve as serve_memory
+            from memstore_rl.verifiers import make_verifiers
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"{error.name} is not installed; install it with: pip install 'memstore[serve]'"
@@ -107,21 +107,6 @@ def serve(
 
         log_to_stderr()
         serve_memory(store, options, on_ready=ready)
-
-
-def make_verifiers(*, code: bool) -> Verifiers:
-    """The verifiers, with one for programs where that is asked for.
-
-    Raises:
-        SandboxError: no sandbox can be built here.
-    """
-    from memstore_rl.verifiers import standard_verifiers
-
-    if not code:
-        return standard_verifiers()
-    from memstore_rl.verifiers.code import CodeVerifier
-
-    return standard_verifiers(code=CodeVerifier())
 
 
 def read_token(file: Path | None) -> SecretStr | None:

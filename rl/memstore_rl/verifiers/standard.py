@@ -50,6 +50,19 @@ _ABSENT: dict[Domain, str] = {
 }
 
 
+def make_verifiers(*, code: bool) -> Verifiers:
+    """The standard ones, with one that runs programs where that is switched on.
+
+    Raises:
+        SandboxError: no sandbox can be built here.
+    """
+    if not code:
+        return standard_verifiers()
+    from memstore_rl.verifiers.code import CodeVerifier
+
+    return standard_verifiers(code=CodeVerifier())
+
+
 def standard_verifiers(*, code: Verifier | None = None) -> Verifiers:
     """Maths, multiple choice, and programs if a verifier for them is given."""
     by_domain: dict[Domain, Verifier] = {"math": MathVerifier(), "qa": ChoiceVerifier()}

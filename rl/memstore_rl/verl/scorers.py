@@ -126,13 +126,8 @@ class MemoryOwner:
 
 def _open_group_scorer(settings: HookSettings) -> GroupScorer:
     from memstore_rl.group import GroupScorer
-    from memstore_rl.verifiers import Verifier, standard_verifiers
+    from memstore_rl.verifiers import make_verifiers
 
-    code: Verifier | None = None
-    if settings.run_code:
-        from memstore_rl.verifiers.code import CodeVerifier
-
-        code = CodeVerifier()
     return GroupScorer.open(
         settings.memory,
         mode=settings.mode,
@@ -140,7 +135,7 @@ def _open_group_scorer(settings: HookSettings) -> GroupScorer:
         device=settings.device,
         shaping=settings.shaping,
         min_spread=settings.min_spread,
-        verifiers=standard_verifiers(code=code),
+        verifiers=make_verifiers(code=settings.run_code),
     )
 
 
