@@ -147,7 +147,8 @@ def _merge_rows(session: Any, rows: list[dict[str, Any]]) -> None:
 def one(store: str, queries: int, folder: Path) -> dict[str, float]:
     """The figures of one column."""
     from memstore.location import FolderLocation, ServerLocation
-    from memstore.testing.neo4j_server import free_port, running
+    from memstore.testing.neo4j_server import running
+    from memstore.testing.ports import free_port
 
     data, place = make(folder, queries), folder / f"{store}-{queries}"
     if store == "ladybug":

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from memstore.testing.milvus_relay import SERVING
-from memstore.testing.neo4j_server import free_port
+from memstore.testing.ports import free_port
 
 START_SECONDS = 280.0
 """Ten are enough on an idle machine."""

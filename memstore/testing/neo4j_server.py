@@ -10,20 +10,19 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from memstore.testing.ports import free_port
+
 START_SECONDS = 280.0
 """Six are enough on an idle machine."""
 STOP_SECONDS = 60.0
-_PORTS = range(15_000, 32_000)
-"""Below those that Linux and macOS choose from."""
 
 
 class Neo4jServer:
@@ -133,19 +132,6 @@ class Neo4jServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on.
-
-    Not one that the kernel would choose: those it gives to any other socket before the server has come up, or while it
-    is down between a kill and its next start, and a client that asks for such a port may be given it as its own.
-    """
-    while True:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def home() -> Path | None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from memstore.testing.neo4j_server import free_port
+from memstore.testing.ports import free_port
 
 _CHUNK = 1 << 18
 

@@ -18,7 +18,8 @@ from memstore.errors import InputError, LocationError, MemstoreError, SchemaErro
 from memstore.graph.neo4j import Neo4jGraph
 from memstore.graph.neo4j.scope import PARAMETER, scoped
 from memstore.testing.graph_blocks import Rollout, dump, make_block
-from memstore.testing.neo4j_server import Login, free_port
+from memstore.testing.neo4j_server import Login
+from memstore.testing.ports import free_port
 from memstore_schema import migrations
 from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from memstore.errors import InputError
-from memstore.testing.neo4j_server import free_port
+from memstore.testing.ports import free_port
 from memstore_rl.question import Question
 from memstore_rl.rollout.asking import sample_seed
 from memstore_rl.rollout.endpoint import EndpointEngine

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from memstore.testing.neo4j_server import free_port
+from memstore.testing.ports import free_port
 from memstore_cli.progress import Bars, Lines
 from memstore_rl.testing.openai_stub import Stub, serving
 from memstore_rl.testing.sums import rows_of, write_sums

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 from memstore.errors import InputError
-from memstore.testing.neo4j_server import free_port
+from memstore.testing.ports import free_port
 from memstore_rl.group import GroupScorer
 from memstore_rl.rewards import Group, Query, Reward, Rollout
 from memstore_rl.service.app import make_app
