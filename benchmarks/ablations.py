@@ -15,19 +15,19 @@ from unittest.mock import patch
 
 import numpy as np
 
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
+from memstore_gnn.data.groups import Groups, Partition
+from memstore_gnn.data.neighbours import Labelled, NearBoth, Nearest, Rows
+from memstore_gnn.data.predictor import Predictor
+from memstore_gnn.data.table import FeatureTable
+from memstore_gnn.evaluation.attention import Attention
 from memstore_gnn.explain.families import family_of
 from memstore_gnn.features import assemble
 from memstore_gnn.features.behaviour.votes import Behaviour
-from memstore_gnn.features.groups import Groups, Partition
-from memstore_gnn.features.nearest import Labelled, NearBoth, Nearest, Rows
-from memstore_gnn.features.skill import SkillModel
-from memstore_gnn.features.table import FeatureTable
-from memstore_gnn.model import inputs
-from memstore_gnn.model.network import Gather, Recall
-from memstore_gnn.predictors.attention import Attention
-from memstore_gnn.predictors.protocol import Predictor
+from memstore_gnn.features.reliability import SkillModel
+from memstore_gnn.models import inputs
+from memstore_gnn.models.network import Gather, Recall
 
 Patch = AbstractContextManager[Any]
 SIBLINGS = ("numbers_shared", "numbers_least_shared", "numbers_covered", "value_among_siblings", "same_tree",

@@ -32,7 +32,7 @@ def measure(queries: int, folder: Path) -> dict[str, float]:
     """All figures for one size, in seconds unless the name says otherwise."""
     from memstore.memory import Memory
     from memstore.testing.embedder import GivenEmbedder
-    from memstore_gnn.loader import to_hetero
+    from memstore_gnn.data.hetero import to_hetero
 
     data = make(folder, queries)
     embedder = GivenEmbedder(data.texts, data.vectors)

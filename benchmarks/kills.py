@@ -36,8 +36,8 @@ def command(files: list[Path], location: str, embedder: str, block_rows: int) ->
 def ingest(files: list[str], location: str, embedder: str, block_rows: int) -> None:
     """What it does; it says when it begins."""
     from memstore.errors import MemstoreError
-    from memstore.ingest import IngestOptions
     from memstore.memory import Memory
+    from memstore.pipeline.ingest import IngestOptions
     from memstore.testing.embedder import HashEmbedder
 
     given = HashEmbedder(dimension=384) if embedder == "hash" else None

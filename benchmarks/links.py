@@ -21,9 +21,9 @@ import faiss
 import numpy as np
 import torch
 
-from memstore.links import LinkSettings, Neighbours, link_all, link_new
-from memstore.links.exact import search_exactly
-from memstore.links.task import LinkTask
+from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
+from memstore.vectors.knn.exact import search_exactly
+from memstore.vectors.knn.task import LinkTask
 
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import DIMENSION, ROLLOUTS_A_QUERY, clustered

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from memstore.links import LinkSettings, Neighbours, link_all, link_new, served
-from memstore.links.served import Nearest, measured_recall
 from memstore.testing.milvus_server import available
 from memstore.types import BoolVector, FloatMatrix, IntVector
+from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new, served
+from memstore.vectors.knn.served import Nearest, measured_recall
 from memstore.vectors.milvus import MilvusVectors
 
 sys.path.insert(0, str(Path(__file__).parent))

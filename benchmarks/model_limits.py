@@ -24,15 +24,15 @@ import numpy as np
 import torch
 
 from memstore.memory import Memory
-from memstore.snapshot import Snapshot
-from memstore_gnn.abstain import band_for
-from memstore_gnn.agreement import observed
-from memstore_gnn.drift import DatasetDrift, reference_of
-from memstore_gnn.evaluate import hide_labels, rewards_of
-from memstore_gnn.features.groups import query_of_thinkings
-from memstore_gnn.loader import some_rollouts
-from memstore_gnn.splits import label_budget
-from memstore_gnn.train import fit, visible_rewards
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.hetero import some_rollouts
+from memstore_gnn.data.splits import label_budget
+from memstore_gnn.evaluation.evaluate import hide_labels, rewards_of
+from memstore_gnn.monitoring.agreement import observed
+from memstore_gnn.monitoring.drift import DatasetDrift, reference_of
+from memstore_gnn.scoring.abstain import band_for
+from memstore_gnn.training.train import fit, visible_rewards
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reward_quality import read_set, set_files, set_name

@@ -42,8 +42,8 @@ STORES = ("neo4j", "ladybug", "peer")
 
 def blocks(path: Path) -> list[Any]:
     """A file of rollouts as an ingest collates it: blocks to write, and the texts to embed."""
-    from memstore.collate import KnownQuery, Occurrences, collate, place, settle
-    from memstore.record import RecordDefaults, parse_record
+    from memstore.records.columns import KnownQuery, Occurrences, collate, place, settle
+    from memstore.records.record import RecordDefaults, parse_record
     from memstore.types import QueryId
 
     now, seen = dt.datetime.now(dt.UTC), Occurrences()
@@ -81,7 +81,7 @@ def measure(location: Any, data: Synthetic) -> dict[str, float]:
     from memstore.embedding.cached import embed_cached
     from memstore.memory import Memory
     from memstore.testing.embedder import GivenEmbedder
-    from memstore_gnn.loader import to_hetero
+    from memstore_gnn.data.hetero import to_hetero
     from memstore_schema.columns import NodeLabel
 
     with Memory.open(location, create=True, embedder=GivenEmbedder(data.texts, data.vectors)) as memory:
@@ -146,7 +146,7 @@ def _merge_rows(session: Any, rows: list[dict[str, Any]]) -> None:
 
 def one(store: str, queries: int, folder: Path) -> dict[str, float]:
     """The figures of one column."""
-    from memstore.location import FolderLocation, ServerLocation
+    from memstore.locations.location import FolderLocation, ServerLocation
     from memstore.testing.neo4j_server import running
     from memstore.testing.ports import free_port
 

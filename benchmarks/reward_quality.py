@@ -33,21 +33,21 @@ import torch
 
 from memstore.embedding.cached import embed_cached
 from memstore.memory import Memory
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatMatrix
-from memstore_gnn.evaluate import EvaluationRow, Prediction, evaluate, rewards_of, summary
-from memstore_gnn.metrics import measure
-from memstore_gnn.predictors.attention import Attention
-from memstore_gnn.predictors.constant import Constant
-from memstore_gnn.predictors.knn import NearestNeighbours
-from memstore_gnn.predictors.label_propagation import LabelPropagation
-from memstore_gnn.predictors.logistic import Boosting, Logistic
-from memstore_gnn.predictors.paper import Paper
-from memstore_gnn.predictors.prior import LabelledSet, SharedPrior, train_prior
-from memstore_gnn.predictors.protocol import Predictor
-from memstore_gnn.predictors.shrunken import Shrunken
-from memstore_gnn.predictors.vote_share import VoteShare
-from memstore_gnn.splits import label_budget
+from memstore_gnn.baselines.constant import Constant
+from memstore_gnn.baselines.knn import NearestNeighbours
+from memstore_gnn.baselines.label_propagation import LabelPropagation
+from memstore_gnn.baselines.logistic import Boosting, Logistic
+from memstore_gnn.baselines.paper import Paper
+from memstore_gnn.baselines.vote_share import VoteShare
+from memstore_gnn.data.predictor import Predictor
+from memstore_gnn.data.splits import label_budget
+from memstore_gnn.evaluation.attention import Attention
+from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate, rewards_of, summary
+from memstore_gnn.evaluation.metrics import measure
+from memstore_gnn.models.map_logistic import Shrunken
+from memstore_gnn.models.prior import LabelledSet, SharedPrior, train_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ablations import ABLATIONS

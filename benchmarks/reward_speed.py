@@ -34,8 +34,8 @@ def score(queries: int, repeat: int) -> dict[str, Any]:
     """Ours, on a memory of `queries`."""
     from synthetic_memory import memory_of
 
-    from memstore_gnn.model.settings import TrainSettings
-    from memstore_gnn.train import fit
+    from memstore_gnn.models.settings import TrainSettings
+    from memstore_gnn.training.train import fit
 
     small = memory_of(SMALL, seed=1)
     model = fit(small, _labels(small), settings=TrainSettings(epochs=20), device="cpu")
@@ -54,7 +54,7 @@ def peer(queries: int, repeat: int) -> dict[str, Any]:
     import torch
     from synthetic_memory import memory_of
 
-    from memstore_gnn.predictors.paper import Paper, PaperNetwork, PaperSettings
+    from memstore_gnn.baselines.paper import Paper, PaperNetwork, PaperSettings
 
     network, paper = PaperNetwork(384, PaperSettings()), Paper()
     torch.manual_seed(0)
@@ -67,15 +67,15 @@ def train(rollouts: int, repeat: int) -> dict[str, Any]:
     """A model of the usual settings, features included; measured once."""
     from synthetic_memory import memory_of
 
-    from memstore_gnn.train import fit
+    from memstore_gnn.training.train import fit
 
     memory = memory_of(rollouts // ROLLOUTS_A_GROUP)
     return _times([lambda: fit(memory, _labels(memory), device="cpu")])
 
 
 def _labels(memory: Any) -> Any:
-    from memstore_gnn.evaluate import rewards_of
-    from memstore_gnn.features.groups import query_of_thinkings
+    from memstore_gnn.data.groups import query_of_thinkings
+    from memstore_gnn.evaluation.evaluate import rewards_of
 
     return np.where(query_of_thinkings(memory) % LABELLED_EVERY == 0, rewards_of(memory), np.nan)
 

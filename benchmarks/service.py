@@ -42,7 +42,7 @@ MEMSTORE = str(Path(sys.executable).with_name("memstore"))
 
 def group(seed: int, run: str) -> Any:
     """A group whose texts nobody has seen, unless the seed was used before."""
-    from memstore_rl.rewards import Group, Query, Rollout
+    from memstore_rl.rewards.reward import Group, Query, Rollout
 
     chance = random.Random(seed)
 

@@ -41,7 +41,7 @@ import httpx
 from pydantic import SecretStr, ValidationError
 
 from memstore.memory import Memory
-from memstore_rl.group import GroupScorer
+from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.service import wire
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 from memstore.types import FloatVector, IntVector
-from memstore_gnn.evaluate import rewards_of
-from memstore_gnn.features.groups import groups_of
-from memstore_gnn.score import score_memory
-from memstore_gnn.train import train, visible_rewards
-from memstore_rl.shaping import DECIMALS, SHAPINGS, Shaping, shape
+from memstore_gnn.data.groups import groups_of
+from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.scoring.score import score_memory
+from memstore_gnn.training.train import train, visible_rewards
+from memstore_rl.rewards.shaping import DECIMALS, SHAPINGS, Shaping, shape
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reward_quality import read_set, set_files, set_name

@@ -20,8 +20,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from memstore.readers import open_source
-from memstore.record import RecordDefaults, parse_record
+from memstore.records.readers import open_source
+from memstore.records.record import RecordDefaults, parse_record
 from memstore.text import canonical_answer, split_response
 
 ROWS, ROW_BYTES = 80_000, 1_200

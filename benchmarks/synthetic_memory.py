@@ -13,7 +13,7 @@ import pyarrow as pa
 from synthetic import ROLLOUTS_A_QUERY, clustered
 
 from memstore.graph.protocol import EdgeTable
-from memstore.snapshot import Manifest, Snapshot
+from memstore.snapshots.snapshot import Manifest, Snapshot
 
 SENTENCES, SENTENCES_A_THINKING, WORDS_A_SENTENCE = 4000, 6, 12
 QUERY_SENTENCES = 3

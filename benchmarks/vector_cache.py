@@ -16,7 +16,7 @@ import numpy as np
 
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.cached import SLICE
-from memstore.ids import vector_key
+from memstore.records.ids import vector_key
 
 
 def quickest(call: Callable[[], Any], repeat: int = 5) -> float:

@@ -95,7 +95,7 @@ def reward_loop(name: str, folder: Path) -> Any:
     """verl's reward loop, with its own manager or with ours."""
     from verl.experimental.reward_loop import RewardLoopManager
 
-    from memstore_rl.verl.check import compose
+    from memstore_rl.trainers.verl.check import compose
 
     own = {
         "naive": [

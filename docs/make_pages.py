@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memstore.settings import Settings
+from memstore.locations.settings import Settings
 from memstore_schema.queries import named_queries
 
 DOCS = Path(__file__).resolve().parent

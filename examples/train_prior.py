@@ -1,6 +1,6 @@
 """Train the prior that the package ships, and measure it on sets that it was trained without.
 
-    python examples/train_prior.py FOLDER [--output gnn/memstore_gnn/predictors/prior.safetensors] [--queries 400]
+    python examples/train_prior.py FOLDER [--output gnn/memstore_gnn/baselines/prior.safetensors] [--queries 400]
 
 FOLDER holds one `.jsonl.gz` a set, as `memstore ingest` reads it, each with its rewards. Every set becomes a memory
 of its own with the given number of queries, drawn by a seed. The figures on the card are leave-one-set-out: a set is
@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from memstore.memory import Memory
 from memstore.types import FloatVector
-from memstore_gnn.calibrate import sigmoid
-from memstore_gnn.evaluate import rewards_of
-from memstore_gnn.metrics import measure
-from memstore_gnn.predictors.design import votes
-from memstore_gnn.predictors.prior import SHIPPED, LabelledSet, train_prior
+from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.evaluation.metrics import measure
+from memstore_gnn.models.calibration import sigmoid
+from memstore_gnn.models.design import votes
+from memstore_gnn.models.prior import SHIPPED, LabelledSet, train_prior
 
 SOURCES = {
     "openai_gsm__gsm8k": ("github.com/openai/grade-school-math", "MIT"),

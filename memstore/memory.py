@@ -1,6 +1,7 @@
 """The front door: a memory is opened at a location, used through its methods, and closed.
 
-Where its parts lie is the business of `memstore.opening`. What is slow to load (embedder, Milvus) is loaded on first
+Where its parts lie is the business of `memstore.locations.stores`. What is slow to load (embedder, Milvus) is loaded
+on first
 use, so that looking at a memory stays quick.
 """
 
@@ -22,22 +23,22 @@ from memstore.embedding.cache import VectorCache
 from memstore.embedding.protocol import Embedder, Fingerprint
 from memstore.errors import EmbedderError, InputError, SchemaError
 from memstore.graph.protocol import CypherResult, GraphStore, ScoreBatch
-from memstore.ingest import IngestOptions, IngestSummary, ensure_cached, ingest
-from memstore.linking import LinkSummary, link_memory
-from memstore.links import LinkSettings
-from memstore.location import FolderLocation, Location, ServerLocation, resolve_location
-from memstore.opening import open_graph, opened_cache, opened_vectors
+from memstore.locations.location import FolderLocation, Location, ServerLocation, resolve_location
+from memstore.locations.settings import Settings
+from memstore.locations.stores import open_graph, opened_cache, opened_vectors
+from memstore.pipeline.ingest import IngestOptions, IngestSummary, ensure_cached, ingest
+from memstore.pipeline.link import LinkSummary, link_memory
+from memstore.pipeline.reembed import ReembedSummary, reembed_memory
+from memstore.pipeline.restore import restore_snapshot
+from memstore.pipeline.stats import Stats, memory_stats
+from memstore.pipeline.verify import VerifyReport, verify_memory
 from memstore.progress import Progress
-from memstore.reembed import ReembedSummary, reembed_memory
-from memstore.restore import restore_snapshot
-from memstore.settings import Settings
-from memstore.snapshot import Snapshot
-from memstore.snapshot_take import take_snapshot
-from memstore.stats import Stats, memory_stats
+from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import take_snapshot
 from memstore.text import SPLITTER_VERSION
 from memstore.types import FloatMatrix, VectorKind
+from memstore.vectors.knn import LinkSettings
 from memstore.vectors.protocol import VectorStore
-from memstore.verify import VerifyReport, verify_memory
 from memstore_schema.columns import EdgeType, NodeLabel
 
 
@@ -78,7 +79,7 @@ class Memory:
 
         Args:
             location: a folder, a profile's name, `env`, or nothing for what the environment names; see
-                `memstore.location`.
+                `memstore.locations.location`.
             create: make a memory where the folder is missing or empty, or the servers have none in the namespace.
             embedder: use this one instead of loading the one that the settings name.
 
@@ -184,7 +185,7 @@ class Memory:
         rejects_file: Path | None = None,
         progress: Progress | None = None,
     ) -> IngestSummary:
-        """Add the rollouts of these files; see `memstore.ingest.ingest`."""
+        """Add the rollouts of these files; see `memstore.pipeline.ingest.ingest`."""
         return ingest(self, sources, options, rejects_file=rejects_file, progress=progress)
 
     def link(self, settings: LinkSettings | None = None, *, progress: Progress | None = None) -> LinkSummary:
@@ -192,7 +193,7 @@ class Memory:
         return link_memory(self, settings, progress=progress)
 
     def reembed(self, embedder: Embedder, *, progress: Progress | None = None) -> ReembedSummary:
-        """Move the memory to another embedder; see `memstore.reembed.reembed_memory`."""
+        """Move the memory to another embedder; see `memstore.pipeline.reembed.reembed_memory`."""
         return reembed_memory(self, embedder, progress=progress)
 
     def snapshot(self, *, texts: bool = True) -> Snapshot:
@@ -200,7 +201,7 @@ class Memory:
         return take_snapshot(self, texts=texts)
 
     def restore(self, snapshot: Snapshot, *, merge: bool = False, progress: Progress | None = None) -> int:
-        """Write a snapshot into this memory; see `memstore.restore.restore_snapshot`."""
+        """Write a snapshot into this memory; see `memstore.pipeline.restore.restore_snapshot`."""
         return restore_snapshot(self, snapshot, merge=merge, progress=progress)
 
     def stats(self) -> Stats:

@@ -15,7 +15,7 @@ from memstore_cli.output import METRIC_NAMES, print_json, print_table
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
-    from memstore_gnn.evaluate import EvaluationRow, Prediction
+    from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction
 
 
 def evaluate(
@@ -49,9 +49,9 @@ def evaluate(
     Nothing is written to the memory: it keeps its labels and gets no model.
     """
     with opened(memory, device=device) as store:
-        from memstore_gnn.compare import evaluate_memory
-        from memstore_gnn.evaluate import BUDGETS, SEEDS
-        from memstore_gnn.plots import check_plots, draw_plots
+        from memstore_gnn.evaluation.compare import evaluate_memory
+        from memstore_gnn.evaluation.evaluate import BUDGETS, SEEDS
+        from memstore_gnn.evaluation.plots import check_plots, draw_plots
 
         kept: list[Prediction] = []
         if plots is not None:
@@ -78,7 +78,7 @@ def evaluate(
 
 def _lines(rows: Sequence[EvaluationRow]) -> list[list[Any]]:
     """The means over seeds of each dataset, predictor and budget; under several seeds, a line of standard errors."""
-    from memstore_gnn.evaluate import summary
+    from memstore_gnn.evaluation.evaluate import summary
 
     cells = {(cell.dataset, cell.predictor, cell.budget, cell.metric): cell for cell in summary(rows)}
     lines: list[list[Any]] = []

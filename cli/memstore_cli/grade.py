@@ -78,7 +78,7 @@ def grade(
     """
     if against_policy is not None and not against:
         raise UsageError("--against-policy chooses among the policies of --against; name that file, too")
-    from memstore.record import RecordDefaults
+    from memstore.records.record import RecordDefaults
     from memstore_rl.grade import GradeOptions, grade_files
     from memstore_rl.grade.plots import check_plot, draw
     from memstore_rl.verifiers import make_verifiers

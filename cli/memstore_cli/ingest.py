@@ -22,8 +22,8 @@ from memstore_cli.output import counted, print_json
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
-    from memstore.ingest import IngestSummary
     from memstore.memory import Memory
+    from memstore.pipeline.ingest import IngestSummary
 
 
 class LongText(StrEnum):
@@ -76,13 +76,13 @@ def ingest(
 
     What is there already is not added again, and a killed ingest is finished by the next one.
     """
-    from memstore.readers import open_source
+    from memstore.records.readers import open_source
 
     for file in files:
         open_source(file)  # a name that is wrong must not leave an empty memory behind
     with opened(memory, create=True, long_text=long_text, device=device) as store:
-        from memstore.ingest import IngestOptions
-        from memstore.record import RecordDefaults
+        from memstore.pipeline.ingest import IngestOptions
+        from memstore.records.record import RecordDefaults
 
         _check_long_text(store, long_text)
         defaults = RecordDefaults(

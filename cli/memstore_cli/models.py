@@ -10,7 +10,7 @@ from memstore_cli.output import print_json, print_table
 def models(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
     """List the reward models of the memory, the newest first, and say which one is in use."""
     with opened(memory) as store:
-        from memstore_gnn.model_list import list_models
+        from memstore_gnn.models.registry import list_models
 
         found = list_models(store)
     if as_json:

@@ -10,8 +10,8 @@ from memstore_cli.options import UsageError
 from memstore_cli.quiet import silence_libraries
 
 if TYPE_CHECKING:
+    from memstore.locations.settings import Settings
     from memstore.memory import Memory
-    from memstore.settings import Settings
 
 
 def read_settings(**chosen: Any) -> Settings:
@@ -22,7 +22,7 @@ def read_settings(**chosen: Any) -> Settings:
     """
     from pydantic import ValidationError
 
-    from memstore.settings import Settings
+    from memstore.locations.settings import Settings
 
     try:
         return Settings(**{name: value for name, value in chosen.items() if value is not None})

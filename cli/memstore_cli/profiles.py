@@ -11,7 +11,7 @@ from memstore_cli.quiet import silence_libraries
 def profiles(as_json: JsonOption = False) -> None:
     """List the profiles of memstore.toml, and env, with what keeps each from being opened."""
     silence_libraries()
-    from memstore.reach import list_memories
+    from memstore.locations.profile_status import list_memories
 
     found = list_memories(read_settings())
     if as_json:

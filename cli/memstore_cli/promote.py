@@ -13,7 +13,7 @@ from memstore_cli.output import print_facts, print_json, print_table
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
-    from memstore_gnn.promote import Promotion
+    from memstore_gnn.evaluation.promote import Promotion
 
 
 def promote(
@@ -33,7 +33,7 @@ def promote(
 ) -> None:
     """Compare a reward model with the one in use, on labels new to both, and put it in use unless it is worse."""
     with opened(memory, device=device) as store:
-        from memstore_gnn.promote import promote_model
+        from memstore_gnn.evaluation.promote import promote_model
 
         with watched(as_json) as progress:
             report = promote_model(

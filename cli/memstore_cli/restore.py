@@ -22,7 +22,7 @@ def restore(
     as_json: JsonOption = False,
 ) -> None:
     """Write a snapshot into a new memory, or with --merge into one that has content."""
-    from memstore.snapshot_files import load_snapshot
+    from memstore.snapshots.files import load_snapshot
 
     started = time.perf_counter()
     taken = load_snapshot(folder)

@@ -22,7 +22,7 @@ from memstore_cli.quiet import silence_libraries
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from memstore_rl.question import Question
+    from memstore_rl.benchmarks.question import Question
     from memstore_rl.rollout.engine import Engine
     from memstore_rl.rollout.summary import Prices, RolloutSummary
 
@@ -213,7 +213,7 @@ def endpoint_engine(
         from memstore_rl.rollout.endpoint import EndpointEngine
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed; install it with: pip install 'memstore[rollout]'") from error
-    from memstore_rl.rollout.pace import Patience
+    from memstore_rl.rollout.retry_policy import Patience
 
     return EndpointEngine(
         endpoint,

@@ -16,11 +16,11 @@ from memstore_cli.output import counted, print_json
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
-    from memstore_gnn.memory_verbs import ScoreSummary
+    from memstore_gnn.verbs import ScoreSummary
 
 
 class AbstainMode(StrEnum):
-    """The modes of `memstore_gnn.abstain`, without loading it."""
+    """The modes of `memstore_gnn.scoring.abstain`, without loading it."""
 
     WITHHOLD = "withhold"
     SHRINK = "shrink"
@@ -77,8 +77,8 @@ def score(
     if abstain is not None and output is None:
         raise UsageError("--abstain withholds or shrinks rewards in the lines of --output; name that file")
     with opened(memory, device=device) as store:
-        from memstore_gnn.abstain import RISK, Mode
-        from memstore_gnn.memory_verbs import Abstention, score_file, score_memory_rollouts
+        from memstore_gnn.scoring.abstain import RISK, Mode
+        from memstore_gnn.verbs import Abstention, score_file, score_memory_rollouts
 
         chosen = None if abstain is None else Abstention(Mode(abstain), RISK if risk is None else risk, band)
         run = partial(score_memory_rollouts, store)

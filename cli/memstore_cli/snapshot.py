@@ -24,7 +24,7 @@ def snapshot(
     """Write a frozen, columnar copy: Arrow tables, safetensors and a manifest."""
     started = time.perf_counter()
     with opened(memory) as store:
-        from memstore.snapshot_files import save_snapshot
+        from memstore.snapshots.files import save_snapshot
 
         taken = store.snapshot(texts=not no_texts)
         save_snapshot(taken, folder)

@@ -9,7 +9,7 @@ from memstore_cli.options import JsonOption, MemoryOption
 from memstore_cli.output import print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from memstore.stats import Stats
+    from memstore.pipeline.stats import Stats
 
 
 def stats(memory: MemoryOption = "", as_json: JsonOption = False) -> None:

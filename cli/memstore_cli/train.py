@@ -12,7 +12,7 @@ from memstore_cli.output import METRIC_NAMES, metric_cells, print_json, print_ta
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
-    from memstore_gnn.memory_verbs import TrainSummary
+    from memstore_gnn.verbs import TrainSummary
 
 
 def train(
@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Train a reward model on the rollouts with a ground truth and keep it in the memory."""
     with opened(memory, device=device) as store:
-        from memstore_gnn.memory_verbs import train_memory
+        from memstore_gnn.verbs import train_memory
 
         with watched(as_json) as progress:
             summary = train_memory(

@@ -14,7 +14,7 @@ from memstore_cli.output import print_json
 from memstore_cli.progress import watched
 
 if TYPE_CHECKING:
-    from memstore.verify import Problem, VerifyReport
+    from memstore.pipeline.verify import Problem, VerifyReport
 
 
 def verify(
@@ -43,7 +43,7 @@ def _verify_graph_first(location: str, repair: bool, as_json: bool) -> VerifyRep
         if not repair:
             raise
     from memstore.graph.ladybug import LadybugGraph
-    from memstore.verify import Problem, VerifyReport
+    from memstore.pipeline.verify import Problem, VerifyReport
 
     graph = Path(location).expanduser() / "graph"
     done = LadybugGraph.repair(graph)

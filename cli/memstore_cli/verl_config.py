@@ -60,7 +60,7 @@ def config(
     as_json: JsonOption = False,
 ) -> None:
     """Print the overrides with which that version of verl calls memstore, one a line; append them to its command."""
-    from memstore_rl.verl.config import Wanted, overrides_for
+    from memstore_rl.trainers.verl.config import Wanted, overrides_for
 
     made = overrides_for(
         Wanted(
@@ -94,7 +94,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Compose verl's real configuration with these overrides, and fail unless verl would really call memstore."""
-    from memstore_rl.verl.check import check as look
+    from memstore_rl.trainers.verl.check import check as look
 
     with redirect_stdout(sys.stderr):  # verl prints that it is content
         findings = look(overrides, config_name)

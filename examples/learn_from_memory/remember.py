@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from memstore.memory import Memory
-from memstore_gnn.checkpoint import load_origin
-from memstore_gnn.memory_verbs import train_memory
-from memstore_gnn.model_list import model_folder, model_nodes
-from memstore_gnn.score import memory_target
+from memstore_gnn.models.checkpoint import load_origin
+from memstore_gnn.models.registry import model_folder, model_nodes
+from memstore_gnn.scoring.score import memory_target
+from memstore_gnn.verbs import train_memory
 from memstore_rl.service.client import RewardClient
 
 STARTS_WITHIN_S, STOPS_WITHIN_S = 300.0, 300.0

@@ -40,7 +40,7 @@ _NAME = re.compile(r"block-(\d{6,})\.safetensors")
 
 
 class VectorCache:
-    """Unit vectors of one embedder by the content hash of their text (`memstore.ids.vector_key`)."""
+    """Unit vectors of one embedder by the content hash of their text (`memstore.records.ids.vector_key`)."""
 
     def __init__(self, folder: Path, dimension: int, blocks: list[Block]) -> None:
         """Over open blocks; use `open`."""
@@ -161,9 +161,9 @@ def _packed(keys: Sequence[str]) -> NDArray[np.bytes_]:
     try:
         raw = bytes.fromhex("".join(keys))
     except ValueError as error:
-        raise InputError("a vector key is 32 hexadecimal digits; use memstore.ids.vector_key") from error
+        raise InputError("a vector key is 32 hexadecimal digits; use memstore.records.ids.vector_key") from error
     if any(len(key) != 2 * KEY_BYTES for key in keys):
-        raise InputError("a vector key is 32 hexadecimal digits; use memstore.ids.vector_key")
+        raise InputError("a vector key is 32 hexadecimal digits; use memstore.records.ids.vector_key")
     return np.frombuffer(raw, dtype=_KEY)
 
 

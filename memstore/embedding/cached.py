@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.protocol import Embedder, Progress
-from memstore.ids import vector_key
+from memstore.records.ids import vector_key
 from memstore.types import FloatMatrix
 
 SLICE = 2_000

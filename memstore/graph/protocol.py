@@ -154,7 +154,7 @@ class GraphStore(Protocol):
 
         Raises:
             LabelConflict: a reward differs from the stored one and `replace` is False. Nothing is written. The
-                caller is expected to have set such rows aside before (see `memstore.ingest`).
+                caller is expected to have set such rows aside before (see `memstore.pipeline.ingest`).
             InputError: an id occurs twice, or a rollout names a query, answer or run that is nowhere.
         """
         ...

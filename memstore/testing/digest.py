@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from memstore.snapshot_take import BOOKKEEPING, EDGE_NAMES
+from memstore.snapshots.take import BOOKKEEPING, EDGE_NAMES
 from memstore.types import VECTOR_KINDS
 from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import NODE_COLUMNS, NodeLabel

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from memstore.graph.protocol import GraphBlock, GraphStore, InfluenceUpdate, LinkUpdate
-from memstore.ids import run_id
+from memstore.records.ids import run_id
 from memstore_schema.columns import EDGE_COLUMNS, EDGE_ENDS, NODE_COLUMNS, NodeLabel, node_schema
 
 NOW = dt.datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=dt.UTC)

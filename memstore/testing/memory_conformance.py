@@ -24,8 +24,8 @@ import pytest
 from memstore.embedding.protocol import Progress
 from memstore.errors import EmbedderError, InputError
 from memstore.graph.protocol import ScoreBatch
+from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.settings import Settings
 from memstore.testing.digest import memory_digest
 from memstore.testing.embedder import HashEmbedder
 from memstore.testing.killed_reembed import kill_reembed

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from memstore.location import ServerLocation, resolve_location
-from memstore.settings import Settings
+from memstore.locations.location import ServerLocation, resolve_location
+from memstore.locations.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker" / "compose.yml"

@@ -12,11 +12,11 @@ import pytest
 import typer.main
 
 from memstore_cli.main import app
-from memstore_gnn.abstain import RISK
-from memstore_gnn.drift import FAR, SURE
+from memstore_gnn.evaluation.promote import CALIBRATED, LEAST
 from memstore_gnn.explain.influences import FEATURES, LABELLED, LABELS, QUERY, ROLLOUT, VOTES
 from memstore_gnn.features.labels import NEIGHBOURS
-from memstore_gnn.promote import CALIBRATED, LEAST
+from memstore_gnn.monitoring.drift import FAR, SURE
+from memstore_gnn.scoring.abstain import RISK
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("explain.md", "models.md")}

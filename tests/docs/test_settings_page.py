@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from memstore.location import FolderLocation, ServerLocation, resolve_location
-from memstore.profiles import Profile
-from memstore.settings import Settings
+from memstore.locations.location import FolderLocation, ServerLocation, resolve_location
+from memstore.locations.profiles import Profile
+from memstore.locations.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "settings.md").read_text(encoding="utf-8")

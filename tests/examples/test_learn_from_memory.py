@@ -16,7 +16,7 @@ import pytest
 
 from memstore.memory import Memory
 from memstore.sample import sample_path
-from memstore_rl.trl import reward_function
+from memstore_rl.trainers.trl import reward_function
 from memstore_schema.queries import named_queries
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

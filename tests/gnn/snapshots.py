@@ -1,6 +1,7 @@
 """Snapshots from plain rows, without a store: the smallest thing a feature or a predictor can be tested on.
 
-Node order, edge order and columns are those that `memstore.snapshot` promises. A row is a mapping with `query`,
+Node order, edge order and columns are those that `memstore.snapshots.snapshot` promises. A row is a mapping with
+`query`,
 `value` (the canonical answer, "" for none) and `reward` (None for unlabelled); everything else has a default.
 """
 
@@ -13,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from memstore.graph.protocol import EdgeTable
-from memstore.ids import answer_id, query_id, rollout_id, run_id
-from memstore.snapshot import Manifest, Snapshot
+from memstore.records.ids import answer_id, query_id, rollout_id, run_id
+from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.types import FloatMatrix, IntVector
 from memstore_schema.columns import EdgeType, NodeLabel, edge_schema, node_schema
 

@@ -13,15 +13,15 @@ import torch
 
 from memstore.errors import MemstoreError, ModelError
 from memstore.memory import Memory
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.testing.embedder import HashEmbedder
 from memstore.testing.graph_blocks import dump
+from memstore_gnn.evaluation.promote import promote_model
 from memstore_gnn.explain.explain import explain_rollout
-from memstore_gnn.memory_verbs import score_file, score_memory_rollouts, train_memory
-from memstore_gnn.model.network import RewardNetwork
-from memstore_gnn.model.reward_model import RewardModel
-from memstore_gnn.model_list import model_folder
-from memstore_gnn.promote import promote_model
+from memstore_gnn.models.network import RewardNetwork
+from memstore_gnn.models.registry import model_folder
+from memstore_gnn.models.reward_model import RewardModel
+from memstore_gnn.verbs import score_file, score_memory_rollouts, train_memory
 
 QUERIES, LABELLED, ROLLOUTS = 12, 8, 3
 
@@ -180,5 +180,5 @@ def test_what_train_was_doing_when_it_failed_is_not_kept(memory: Memory, monkeyp
     def full(*_: Any) -> None:
         raise ModelError("no space")
 
-    monkeypatch.setattr("memstore_gnn.memory_verbs.save_model", full)
+    monkeypatch.setattr("memstore_gnn.verbs.save_model", full)
     refused(memory, lambda: train_memory(memory, seed=1, epochs=1, device="cpu"), "no space")

@@ -14,9 +14,10 @@ import pytest
 from memstore.errors import InputError, ModelError
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
-from memstore_gnn.compare import ON_REQUEST, PREDICTORS, evaluate_memory, predictor_named
-from memstore_gnn.evaluate import EvaluationRow
-from memstore_gnn.memory_verbs import (
+from memstore_gnn.evaluation.compare import ON_REQUEST, PREDICTORS, evaluate_memory, predictor_named
+from memstore_gnn.evaluation.evaluate import EvaluationRow
+from memstore_gnn.models.registry import list_models
+from memstore_gnn.verbs import (
     TrainSummary,
     open_model,
     overall,
@@ -25,7 +26,6 @@ from memstore_gnn.memory_verbs import (
     train_memory,
     visible_to,
 )
-from memstore_gnn.model_list import list_models
 
 QUERIES, ROLLOUTS = 12, 3
 

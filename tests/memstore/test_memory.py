@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from memstore.errors import EmbedderError, InputError, LabelConflict, LockedError, SchemaError
-from memstore.frames import to_pandas
-from memstore.links import LinkSettings
+from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.record import RecordDefaults
-from memstore.rollouts import read_rollouts
-from memstore.settings import Settings
-from memstore.snapshot_files import load_snapshot, save_snapshot
+from memstore.records.record import RecordDefaults
+from memstore.snapshots.files import load_snapshot, save_snapshot
+from memstore.snapshots.frames import to_pandas
+from memstore.snapshots.from_rollouts import read_rollouts
 from memstore.testing.embedder import HashEmbedder
+from memstore.vectors.knn import LinkSettings
 
 ROWS: list[dict[str, Any]] = [
     {

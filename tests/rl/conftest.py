@@ -12,8 +12,8 @@ import pytest
 
 from memstore.memory import Memory
 from memstore.sample import sample_path
-from memstore_gnn.memory_verbs import train_memory
-from memstore_rl.rewards import Group, Query, Rollout
+from memstore_gnn.verbs import train_memory
+from memstore_rl.rewards.reward import Group, Query, Rollout
 
 QUERIES = 50
 """Of the sample's 400."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.endpoint import EndpointEngine, EndpointError
 from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling
 from memstore_rl.rollout.vllm_engine import VllmEngine, VllmError

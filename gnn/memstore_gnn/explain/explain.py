@@ -12,12 +12,12 @@ import pyarrow as pa
 from memstore.graph.protocol import InfluenceUpdate
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
-from memstore_gnn.device_memory import device_memory
 from memstore_gnn.explain.find import ANYBODY, Who, find_rollout
 from memstore_gnn.explain.influences import LABELLED, QUERY, ROLLOUT, Influence, answers_of, candidates
 from memstore_gnn.explain.scene import Scene, scene_of
-from memstore_gnn.memory_verbs import open_model, visible_to
-from memstore_gnn.score import GROUND_TRUTH, PREDICTED
+from memstore_gnn.scoring.score import GROUND_TRUTH, PREDICTED
+from memstore_gnn.training.device_memory import device_memory
+from memstore_gnn.verbs import open_model, visible_to
 from memstore_schema.columns import NodeLabel
 
 TARGETS = {ROLLOUT: NodeLabel.THINKING, LABELLED: NodeLabel.THINKING, QUERY: NodeLabel.QUERY}

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from memstore_gnn.model.reward_model import RewardModel
-from memstore_gnn.predictors.design import Scale
+from memstore_gnn.models.design import Scale
+from memstore_gnn.models.reward_model import RewardModel
 
 VOTES, SKILLED, VECTORS, LABELS, OTHER = "votes", "skilled votes", "vectors", "labels near", "other features"
 

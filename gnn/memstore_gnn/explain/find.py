@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, IntVector
-from memstore_gnn.features.groups import query_of_thinkings
+from memstore_gnn.data.groups import query_of_thinkings
 
 SHOWN = 5
 """Rollouts or names that an error lists."""

@@ -19,9 +19,9 @@ from functools import partial
 
 import numpy as np
 
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
-from memstore_gnn.evaluate import rewards_of
+from memstore_gnn.evaluation.evaluate import rewards_of
 from memstore_gnn.explain.families import families
 from memstore_gnn.explain.scene import Neighbour, Scene
 

@@ -17,15 +17,15 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.hetero import some_rollouts, subgraph
 from memstore_gnn.explain.families import blind
 from memstore_gnn.features.assemble import read_groups
-from memstore_gnn.features.groups import query_of_thinkings
 from memstore_gnn.features.labels import NEIGHBOURS
-from memstore_gnn.loader import some_rollouts, subgraph
-from memstore_gnn.model.inputs import read_target
-from memstore_gnn.model.reward_model import Recollection, RewardModel
+from memstore_gnn.models.inputs import read_target
+from memstore_gnn.models.reward_model import Recollection, RewardModel
 
 SAME = 1e-6
 """Two scores that differ by less are one, rounded."""

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import IntVector
+from memstore_gnn.data.groups import Groups, Partition, groups_of, less_group, over_answer
+from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.behaviour.votes import behaviour_of
 from memstore_gnn.features.evidence import evidence_features
-from memstore_gnn.features.groups import Groups, Partition, groups_of, less_group, over_answer
-from memstore_gnn.features.skill import SkillModel, fit_skill, folds_of, skill_table, texts_of
+from memstore_gnn.features.reliability import SkillModel, fit_skill, folds_of, skill_table, texts_of
 from memstore_gnn.features.structure import structure_features
-from memstore_gnn.features.table import FeatureTable
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from memstore.errors import InputError
-from memstore.snapshot import Snapshot
-from memstore_gnn.features import siblings, syntax
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import Array, Groups, groups_of, less_group, over_answer
+from memstore_gnn.data.table import FeatureTable
+from memstore_gnn.features import shared_items as siblings
+from memstore_gnn.features import syntax
 from memstore_gnn.features.equations import equations_of
-from memstore_gnn.features.groups import Array, Groups, groups_of, less_group, over_answer
 from memstore_gnn.features.outline import NUMBER, answer_texts, answer_values
-from memstore_gnn.features.table import FeatureTable
 from memstore_gnn.features.wording import wording_columns
 
 LIMIT = 6000

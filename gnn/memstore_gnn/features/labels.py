@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from memstore.errors import InputError
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
-from memstore_gnn.features.groups import Groups, groups_of, over_answer
-from memstore_gnn.features.nearest import TEMPERATURE, Labelled, Rows, nearest_labelled
-from memstore_gnn.features.table import FeatureTable
+from memstore_gnn.data.groups import Groups, groups_of, over_answer
+from memstore_gnn.data.neighbours import TEMPERATURE, Labelled, Rows, nearest_labelled
+from memstore_gnn.data.table import FeatureTable
 
 __all__ = [
     "BLOCK",

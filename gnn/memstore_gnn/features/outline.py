@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memstore.snapshot import Snapshot
-from memstore_gnn.features.groups import Array, Groups
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import Array, Groups
 
 LIMIT = 4000
 """Characters of a text that patterns see: its end, where results are."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatMatrix, FloatVector
-from memstore_gnn.features.groups import Array, Groups, groups_of, over_answer, share_logit
+from memstore_gnn.data.groups import Array, Groups, groups_of, over_answer, share_logit
+from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.outline import outline_columns
-from memstore_gnn.features.table import FeatureTable
 
 AVERAGED = (
     "cosine_query",

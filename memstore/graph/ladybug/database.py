@@ -28,7 +28,7 @@ import ladybug
 
 from memstore.errors import CorruptStoreError, LocationError, MemstoreError, SchemaError, StoreError, StoreFullError
 from memstore.graph.ladybug import errors
-from memstore.graph.ladybug.tail import LogTail
+from memstore.graph.ladybug.wal_recovery import LogTail
 from memstore.graph.lock import FILE as LOCK_FILE
 from memstore.graph.lock import OwnerLock
 

@@ -15,7 +15,8 @@ from typing import Any, Self
 import pyarrow as pa
 from pydantic import SecretStr
 
-from memstore.graph.neo4j import cypher, influences, links, read, schema, turns, write
+from memstore.graph.neo4j import cypher, influences, links, read, schema, write
+from memstore.graph.neo4j import link_lease as turns
 from memstore.graph.neo4j.connection import Address, Connection
 from memstore.graph.protocol import (
     CypherResult,

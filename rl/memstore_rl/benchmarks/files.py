@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from memstore.errors import InputError
-from memstore.record import RecordDefaults
-from memstore_rl.question import Question
-from memstore_rl.verl.source import SourceQuery, joined, query_rows
+from memstore.records.record import RecordDefaults
+from memstore_rl.benchmarks.question import Question
+from memstore_rl.trainers.verl.source import SourceQuery, joined, query_rows
 
 _ASKED = ("prompt", "system")
 """Keys that say how a query is asked."""

@@ -16,7 +16,7 @@ from memstore.errors import InputError
 from memstore.text.choice import options as options_in
 from memstore.text.extract import marked_answer
 from memstore_rl.benchmarks.declaration import HOLE, PROMPTS, Declaration
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

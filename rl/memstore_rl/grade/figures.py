@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memstore_rl.grade.counts import QueryTally
 from memstore_rl.grade.estimates import majority_at_k, pass_at_k
-from memstore_rl.grade.tallies import QueryTally
 
 Sums = NDArray[np.float64]
 """float64 [..., D, F]: draws, datasets, figures."""

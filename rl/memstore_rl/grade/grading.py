@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 from memstore.errors import InputError
 from memstore.progress import Progress, Silent
-from memstore.record import Record, RecordDefaults
-from memstore_gnn.targets import check_target
+from memstore.records.record import Record, RecordDefaults
+from memstore_gnn.scoring.targets import check_target
 from memstore_rl.grade.compare import difference, paired
+from memstore_rl.grade.counts import Count, DatasetTally, Subject, Tallies
 from memstore_rl.grade.figures import stratum_of
 from memstore_rl.grade.notes import notes_of, notes_of_comparison, notes_of_gaps
 from memstore_rl.grade.reading import Reading
 from memstore_rl.grade.report import ComparedLine, PolicyGrade, Report, compared_lines, grade_of
 from memstore_rl.grade.sample_lines import SampleLines
-from memstore_rl.grade.tallies import Count, DatasetTally, Subject, Tallies
 from memstore_rl.grade.verdicts import RewardsFrom, judge
 from memstore_rl.verifiers import Verifiers, standard_verifiers
 

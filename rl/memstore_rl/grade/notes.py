@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from memstore_rl.grade.counts import Count
 from memstore_rl.grade.reading import Reading
 from memstore_rl.grade.report import ComparedLine, PolicyGrade
-from memstore_rl.grade.tallies import Count
 
 _NAMED = 3
 """Things that a sentence names."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memstore.errors import InputError
-from memstore_gnn.targets import check_target, need_matplotlib
+from memstore_gnn.scoring.targets import check_target, need_matplotlib
 from memstore_rl.grade.report import Figure, Line, PolicyGrade, Report
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """Files of rollouts as samples to be judged, a block at a time; each rollout once.
 
-Files are read as an ingest reads them (`memstore.readers`, `memstore.record`), and a rollout has the id that it would
+Files are read as an ingest reads them (`memstore.records.readers`, `memstore.records.record`), and a rollout has the
+id that it would
 have in a memory: what a memory would hold once is graded once, so a file that is named twice changes nothing. A row
 that is no rollout is counted and left out.
 """
@@ -13,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from memstore.collate import Occurrences, place
 from memstore.errors import RecordError
 from memstore.progress import Progress
-from memstore.readers import RowSource, open_source
-from memstore.record import Record, RecordDefaults, Row, parse_record
+from memstore.records.columns import Occurrences, place
+from memstore.records.readers import RowSource, open_source
+from memstore.records.record import Record, RecordDefaults, Row, parse_record
 from memstore.text import infer_domain
 from memstore.types import Domain, QueryId
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from memstore_rl.grade.compare import Difference, Pair
+from memstore_rl.grade.counts import DatasetTally, Subject
 from memstore_rl.grade.figures import Stratum, figure_names, ratios, stratum_of, totals
 from memstore_rl.grade.intervals import CONFIDENCE, DRAWS, bootstrap
-from memstore_rl.grade.tallies import DatasetTally, Subject
 
 MEANS: tuple[Literal["weighted", "macro"], ...] = ("weighted", "macro")
 _NAMED = 100

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from memstore.record import Record
+from memstore.records.record import Record
 from memstore.types import Domain
 from memstore_rl.verifiers import Attempt, Verifiers
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.engine import Sampling
 
 _SEEDS = 2**31 - 2**20

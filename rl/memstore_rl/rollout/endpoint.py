@@ -22,10 +22,10 @@ from contextlib import aclosing
 
 from pydantic import SecretStr
 
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.engine import Ask, Reply, Sampling, Usage
 from memstore_rl.rollout.exchange import EndpointError, Exchange, Refused, Unanswered, base_url
-from memstore_rl.rollout.pace import Patience, Rate
+from memstore_rl.rollout.retry_policy import Patience, Rate
 from memstore_rl.rollout.stream import Put, batches
 from memstore_rl.rollout.wire import Answered, Malformed, read_answer, request_body, request_path
 

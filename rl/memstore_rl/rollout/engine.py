@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from memstore.errors import InputError, MemstoreError
-from memstore_rl.rollout.pace import Patience, retry_after_s
+from memstore_rl.rollout.retry_policy import Patience, retry_after_s
 from memstore_rl.rollout.wire import server_words
 
 _AGAIN = frozenset({408, 409, 425, 429})

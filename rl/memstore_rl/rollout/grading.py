@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from memstore.record import RecordDefaults, parse_record
+from memstore.records.record import RecordDefaults, parse_record
 from memstore.text import infer_domain
 from memstore_rl.verifiers import Verifiers
 from memstore_rl.verifiers.protocol import Attempt

@@ -11,10 +11,10 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
-from memstore.record import TRUNCATED
+from memstore.records.record import TRUNCATED
 from memstore.text import unfinished_thinking
-from memstore_rl.question import Question
-from memstore_rl.rewards import readable
+from memstore_rl.benchmarks.question import Question
+from memstore_rl.rewards.reward import readable
 from memstore_rl.rollout.asking import Keys, sample_seed
 from memstore_rl.rollout.engine import Reply, Sampling
 from memstore_rl.rollout.file import KEY

@@ -22,13 +22,13 @@ from pathlib import Path
 from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore.progress import Silent, Telling
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.benchmarks.sample import labelled_ids
-from memstore_rl.question import Question
 from memstore_rl.rollout.ending import run_to_an_end
 from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling
-from memstore_rl.rollout.feed import MemoryFeed
 from memstore_rl.rollout.file import RolloutFile
 from memstore_rl.rollout.grading import grade
+from memstore_rl.rollout.ingest_sink import MemoryFeed
 from memstore_rl.rollout.rows import Drawn
 from memstore_rl.rollout.stream import Put, batches
 from memstore_rl.rollout.summary import Prices, RolloutSummary

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memstore_rl.rollout.engine import Reply, Usage
-from memstore_rl.rollout.feed import Fed
+from memstore_rl.rollout.ingest_sink import Fed
 from memstore_rl.rollout.rows import is_empty, is_truncated
 
 _EXAMPLES = 3

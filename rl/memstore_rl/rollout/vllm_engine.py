@@ -27,10 +27,10 @@ from multiprocessing import active_children
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from memstore.errors import InputError, MemstoreError
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.asking import messages, prompt, sample_seed
 from memstore_rl.rollout.engine import Ask, Reply, Sampling, Usage
-from memstore_rl.rollout.guard import end_with_this_process
+from memstore_rl.rollout.parent_watchdog import end_with_this_process
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, RequestOutput, SamplingParams

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.asking import messages, prompt, sample_seed
 from memstore_rl.rollout.engine import Sampling
 

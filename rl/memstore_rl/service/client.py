@@ -20,7 +20,7 @@ import httpx
 from pydantic import ValidationError
 
 from memstore.errors import InputError, MemstoreError
-from memstore_rl.rewards import Group, Reward
+from memstore_rl.rewards.reward import Group, Reward
 from memstore_rl.service import wire
 
 DEADLINE_S = 300.0

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from memstore.collate import Occurrences, place
 from memstore.errors import MemstoreError
 from memstore.graph.protocol import ScoreBatch
-from memstore.ingest import IngestOptions
 from memstore.memory import Memory
-from memstore.record import RecordDefaults, parse_record
+from memstore.pipeline.ingest import IngestOptions
+from memstore.records.columns import Occurrences, place
+from memstore.records.record import RecordDefaults, parse_record
 from memstore_rl.service.journal import Entry, Journal
 from memstore_schema.columns import NodeLabel
 

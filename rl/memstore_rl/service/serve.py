@@ -27,15 +27,15 @@ from threadpoolctl import threadpool_limits
 from memstore.errors import InputError, StoreError
 from memstore.graph.lock import OwnerLock
 from memstore.memory import Memory
-from memstore_rl.group import GroupScorer
-from memstore_rl.rewards import Mode
+from memstore_rl.rewards.group import GroupScorer
+from memstore_rl.rewards.reward import Mode
+from memstore_rl.rewards.shaping import Shaping
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.recorder import Pace, Recorder
 from memstore_rl.service.service import MAX_BATCH_ROLLOUTS, MAX_WAITING_ROLLOUTS, RewardService
 from memstore_rl.service.texts import TextVectors
 from memstore_rl.service.wire import check_token
-from memstore_rl.shaping import Shaping
 from memstore_rl.verifiers import Verifiers
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class ServeOptions:
     """Needed where the host is not loopback."""
     mode: Mode = "memory"
     model: str | None = None
-    """None: the memory's own choice, see `memstore_gnn.memory_verbs.open_model`."""
+    """None: the memory's own choice, see `memstore_gnn.verbs.open_model`."""
     device: str | None = None
     expected: int | None = None
     """Rollouts of a full group."""

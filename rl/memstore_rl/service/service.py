@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from memstore_rl.rewards import Group, Query, Reward, Rollout, record_values
+from memstore_rl.rewards.reward import Group, Query, Reward, Rollout, record_values
 from memstore_rl.service.batching import Batcher
 from memstore_rl.service.journal import Entry, Journal
 from memstore_rl.service.metrics import Metrics
@@ -29,7 +29,7 @@ MAX_WAITING_ROLLOUTS = 16_384
 
 
 class Scorer(Protocol):
-    """What gives rewards: `memstore_rl.group.GroupScorer`."""
+    """What gives rewards: `memstore_rl.rewards.group.GroupScorer`."""
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
         """Rewards of each group's rollouts, in their order."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.protocol import Embedder
-from memstore.ids import vector_key
+from memstore.records.ids import vector_key
 from memstore.types import FloatMatrix
 
 KEPT = 131_072

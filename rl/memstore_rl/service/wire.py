@@ -3,7 +3,7 @@
     POST /v1/score     ScoreRequest -> ScoreResponse
     any error          {"error": one sentence}
 
-The shapes are those of `memstore_rl.rewards`; what is added are limits, and whether a group is to be remembered.
+The shapes are those of `memstore_rl.rewards.reward`; what is added are limits, and whether a group is to be remembered.
 Unknown keys are refused: a misspelt `gold` would be a query without a label.
 """
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from memstore.errors import InputError
 from memstore.types import Domain
-from memstore_rl.rewards import Group, Mode, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Mode, Query, Reward, Rollout
 
 MAX_TEXT = 1_000_000
 MAX_ROLLOUTS = 4_096
@@ -35,7 +35,7 @@ class _Document(BaseModel):
 
 
 class QueryIn(_Document):
-    """A query; see `memstore_rl.rewards.Query`."""
+    """A query; see `memstore_rl.rewards.reward.Query`."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
     dataset: Name | None = None
@@ -49,7 +49,7 @@ class QueryIn(_Document):
 
 
 class RolloutIn(_Document):
-    """One attempt; see `memstore_rl.rewards.Rollout`."""
+    """One attempt; see `memstore_rl.rewards.reward.Rollout`."""
 
     response: Text | None = None
     thinking: Text | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 
 
 def sums(count: int) -> Iterator[Question]:

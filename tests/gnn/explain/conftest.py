@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector
-from memstore_gnn.evaluate import rewards_of
-from memstore_gnn.features.groups import query_of_thinkings
-from memstore_gnn.model.reward_model import RewardModel
-from memstore_gnn.model.settings import TrainSettings
-from memstore_gnn.train import fit
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.models.reward_model import RewardModel
+from memstore_gnn.models.settings import TrainSettings
+from memstore_gnn.training.train import fit
 
 DIMENSION, QUERIES, GROUP = 24, 24, 4
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.explain.explain import Explanation, explain
 from memstore_gnn.explain.families import LABELS as LABELS_NEAR
 from memstore_gnn.explain.families import SKILLED, VECTORS, VOTES, families, family_of
 from memstore_gnn.explain.influences import Influence
 from memstore_gnn.explain.scene import Scene, scene_of
-from memstore_gnn.features.groups import query_of_thinkings
-from memstore_gnn.loader import some_rollouts
-from memstore_gnn.score import score_memory
+from memstore_gnn.scoring.score import score_memory
 
 CLOSE = 1e-6
 
@@ -144,7 +144,7 @@ def test_the_rollouts_own_label_is_no_part_of_it(planted: Any) -> None:
 
 def test_a_memory_is_cut_to_what_could_matter_and_says_the_same(planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With two neighbours instead of sixteen, most of the planted memory is too far to matter."""
-    monkeypatch.setattr("memstore_gnn.model.inputs.NEIGHBOURS", 2)
+    monkeypatch.setattr("memstore_gnn.models.inputs.NEIGHBOURS", 2)
     monkeypatch.setattr("memstore_gnn.explain.scene.NEIGHBOURS", 2)
     cut = scene_of(planted.model, planted.snapshot, planted.reward, planted.row(planted.scored))
     labelled = len(np.unique(query_of_thinkings(planted.snapshot)[np.isfinite(planted.reward)]))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memstore.errors import InputError
-from memstore.snapshot import Snapshot
-from memstore_gnn.features.groups import query_of_thinkings
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.features.labels import label_features
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memstore.snapshot import Snapshot
-from memstore_gnn.features.groups import Partition, groups_of
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import Partition, groups_of
 from memstore_gnn.features.structure import structure_features
 
 

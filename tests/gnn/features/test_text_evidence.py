@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from memstore.errors import InputError
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import groups_of
 from memstore_gnn.features.equations import equations_of
 from memstore_gnn.features.evidence import evidence_features
-from memstore_gnn.features.groups import groups_of
-from memstore_gnn.features.siblings import among_siblings, shared_items
+from memstore_gnn.features.shared_items import among_siblings, shared_items
 from memstore_gnn.features.structure import structure_features
 from memstore_gnn.features.syntax import read_program, shape
 from memstore_gnn.features.wording import NAMES, wording_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from memstore.embedding.cache import VectorCache
-from memstore.ids import vector_key
+from memstore.records.ids import vector_key
 
 DIMENSION, BLOCKS, ROWS = 4, 60, 40
 

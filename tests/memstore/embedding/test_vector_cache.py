@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from memstore.embedding import blocks
 from memstore.embedding.cache import SMALL_BLOCKS, VectorCache
 from memstore.errors import EmbedderError, InputError, StoreError, StoreFullError
-from memstore.ids import vector_key
+from memstore.records.ids import vector_key
 
 D = 4
 
@@ -222,7 +222,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from memstore.embedding.cache import VectorCache
-from memstore.ids import vector_key
+from memstore.records.ids import vector_key
 cache = VectorCache.open(Path(sys.argv[1]), 4)
 for number in range(len(cache), 1_000_000, 3):
     chosen = range(number, number + 3)

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from memstore import restore
 from memstore.errors import EmbedderError, LocationError, StoreError
 from memstore.graph.protocol import LinkUpdate
-from memstore.ingest import IngestOptions
-from memstore.links import LinkSettings
-from memstore.location import ServerLocation
+from memstore.locations.location import ServerLocation
+from memstore.locations.profile_status import list_memories
+from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.reach import list_memories
-from memstore.settings import Settings
-from memstore.snapshot import Snapshot
+from memstore.pipeline import restore
+from memstore.pipeline.ingest import IngestOptions
+from memstore.snapshots.snapshot import Snapshot
 from memstore.testing.digest import memory_digest
 from memstore.testing.embedder import HashEmbedder
+from memstore.vectors.knn import LinkSettings
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -187,10 +187,10 @@ def test_who_finishes_a_file_makes_good_what_another_died_over(monkeypatch: pyte
 
     with opened("one", create=True) as first, opened("one") as second:
         with monkeypatch.context() as patched:
-            patched.setattr("memstore.ingest.write_vectors", dies)
+            patched.setattr("memstore.pipeline.ingest.write_vectors", dies)
             with pytest.raises(StoreError, match="killed here"):
                 first.ingest([file])
         with monkeypatch.context() as patched:
-            patched.setattr("memstore.ingest._Ingest.finish_open_batches", lambda self: None)
+            patched.setattr("memstore.pipeline.ingest._Ingest.finish_open_batches", lambda self: None)
             second.ingest([file])
         assert second.verify().ok

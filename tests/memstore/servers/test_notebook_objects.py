@@ -12,9 +12,9 @@ import pytest
 
 from memstore.errors import InputError, LabelConflict, LocationError
 from memstore.graph.protocol import ScoreBatch
+from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.notebook import MemoryGraph, Query, Thinking, connect
-from memstore.settings import Settings
+from memstore.ogm import MemoryGraph, Query, Thinking, connect
 from memstore.testing.digest import memory_digest
 from memstore.testing.embedder import HashEmbedder
 

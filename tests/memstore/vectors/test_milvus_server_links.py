@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from memstore.links import LinkSettings, Neighbours, link_all, link_new
-from memstore.links.served import measured_recall
 from memstore.testing.vector_conformance import names
 from memstore.types import FloatMatrix, IntVector
+from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
+from memstore.vectors.knn.served import measured_recall
 from memstore.vectors.milvus import MilvusVectors
 
 ROWS, DIMENSION = 3000, 32

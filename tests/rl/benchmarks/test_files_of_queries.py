@@ -13,7 +13,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore_rl.benchmarks import questions
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 
 ROWS: list[dict[str, Any]] = [
     {"query": "2 + 2?", "gold": "4", "dataset": "sums", "query_id": "s1", "domain": "math", "split": "train"},

@@ -15,7 +15,7 @@ from memstore.errors import SandboxError
 from memstore.text import infer_domain, split_response
 from memstore.text.choice import options
 from memstore_rl.benchmarks import benchmarks, questions, sample
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.sandbox import Limits
 from memstore_rl.verifiers import Attempt, Verifiers, standard_verifiers
 from memstore_rl.verifiers.code import CodeVerifier

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from memstore.errors import InputError
-from memstore.record import RecordDefaults
+from memstore.records.record import RecordDefaults
 from memstore_rl.grade import GradeOptions, Report, grade_files
 from memstore_rl.grade.sample_lines import KEYS
 

@@ -10,7 +10,7 @@ import pytest
 
 from memstore_cli.main import run
 from memstore_rl.rollout.endpoint import EndpointEngine
-from memstore_rl.rollout.pace import Patience
+from memstore_rl.rollout.retry_policy import Patience
 from memstore_rl.testing.openai_stub import MODEL
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memstore_rl.rollout.pace import LONGEST_HINT_S, Patience, Rate, retry_after_s
+from memstore_rl.rollout.retry_policy import LONGEST_HINT_S, Patience, Rate, retry_after_s
 from memstore_rl.rollout.wire import LONGEST_REASON, Malformed, read_answer, server_words
 
 
@@ -162,8 +162,8 @@ def test_a_rate_spaces_requests_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
             await rate.turn()
 
     # The names of this module, not of `time` and `asyncio`: other threads go on.
-    monkeypatch.setattr("memstore_rl.rollout.pace.time", SimpleNamespace(monotonic=lambda: 1000.0))
-    monkeypatch.setattr("memstore_rl.rollout.pace.asyncio", SimpleNamespace(sleep=slept))
+    monkeypatch.setattr("memstore_rl.rollout.retry_policy.time", SimpleNamespace(monotonic=lambda: 1000.0))
+    monkeypatch.setattr("memstore_rl.rollout.retry_policy.asyncio", SimpleNamespace(sleep=slept))
     for rate, wanted in ((Rate(10), [0.1, 0.2, 0.3]), (Rate(None), [])):
         waits.clear()
         work = turns(rate)

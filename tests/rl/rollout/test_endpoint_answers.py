@@ -10,12 +10,12 @@ from pydantic import SecretStr
 
 from memstore.errors import InputError
 from memstore.testing.ports import free_port
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.asking import sample_seed
 from memstore_rl.rollout.endpoint import EndpointEngine
 from memstore_rl.rollout.engine import Ask, Reply, Sampling
 from memstore_rl.rollout.exchange import EndpointError, Exchange, Unanswered, base_url
-from memstore_rl.rollout.pace import Patience
+from memstore_rl.rollout.retry_policy import Patience
 from memstore_rl.testing.openai_stub import MODEL, Stub, serving, text_of
 from memstore_rl.testing.sums import sums
 

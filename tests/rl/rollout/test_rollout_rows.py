@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from memstore.record import Record, RecordDefaults, parse_record
-from memstore_rl.question import Question
+from memstore.records.record import Record, RecordDefaults, parse_record
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.asking import Keys, sample_seed
 from memstore_rl.rollout.engine import Reply, Sampling
 from memstore_rl.rollout.grading import grade

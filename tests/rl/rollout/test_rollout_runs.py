@@ -12,11 +12,11 @@ import pytest
 from memstore.errors import InputError, MemstoreError
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.endpoint import EndpointEngine
 from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling, Usage
 from memstore_rl.rollout.exchange import EndpointError
-from memstore_rl.rollout.pace import Patience
+from memstore_rl.rollout.retry_policy import Patience
 from memstore_rl.rollout.run import RolloutPlan, rollout
 from memstore_rl.rollout.summary import Prices
 from memstore_rl.testing.openai_stub import Stub, serving, text_of

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from memstore.errors import InputError
-from memstore_rl.question import Question
+from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.asking import sample_seed
 from memstore_rl.rollout.engine import Ask, Reply, Sampling
 from memstore_rl.rollout.vllm_engine import VllmEngine, VllmError

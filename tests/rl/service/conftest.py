@@ -14,7 +14,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from memstore.errors import InputError
-from memstore_rl.rewards import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.service import RewardService

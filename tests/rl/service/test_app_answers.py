@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memstore_rl.rewards import Group
+from memstore_rl.rewards.reward import Group
 from memstore_rl.service import wire
 from memstore_rl.service.app import OPEN_ROUTES
 

@@ -14,7 +14,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.testing.ports import free_port
-from memstore_rl.rewards import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
 from memstore_rl.service.client import AsyncRewardClient, RewardClient, ServiceError
 
 Served = Callable[..., AbstractContextManager[str]]

@@ -12,7 +12,7 @@ import pytest
 from memstore.errors import StoreError
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
-from memstore_rl.rewards import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
 from memstore_rl.service import recorder as module
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.recorder import Pace, Recorder

@@ -21,7 +21,7 @@ from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
 from memstore.testing.ports import free_port
-from memstore_rl.rewards import Group, Query, Rollout
+from memstore_rl.rewards.reward import Group, Query, Rollout
 from memstore_rl.service.client import RewardClient
 from memstore_rl.service.serve import _listening, check_address
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memstore.snapshot import Snapshot
-from memstore_gnn.features import siblings
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import Array, Groups, Partition
+from memstore_gnn.features import shared_items as siblings
 from memstore_gnn.features.behaviour.examples import entry_point, examples_of, inputs_of
 from memstore_gnn.features.behaviour.worker import UNKNOWN, Task, canonical, outcomes
-from memstore_gnn.features.groups import Array, Groups, Partition
 from memstore_gnn.features.outline import answer_texts
 from memstore_gnn.features.syntax import read_program
 

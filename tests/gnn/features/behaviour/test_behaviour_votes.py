@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memstore.snapshot import Snapshot
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import groups_of
 from memstore_gnn.features.behaviour.examples import entry_point, examples_of, inputs_of
 from memstore_gnn.features.behaviour.limits import TooMuch
 from memstore_gnn.features.behaviour.votes import behaviour_of
 from memstore_gnn.features.behaviour.worker import UNKNOWN, Task, canonical, outcomes
-from memstore_gnn.features.groups import groups_of
 
 QUERY = '''def largest(xs, least=0):
     """The largest.

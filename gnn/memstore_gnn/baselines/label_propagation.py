@@ -1,0 +1,66 @@
+"""Labels that flow along similarity and agreement: the graph's oldest rule.
+
+The graph joins each rollout to the k most similar thinkings of other queries and to the rollouts that share its
+answer. Labelled rollouts keep their label; the others take the mean of their neighbours, over and over.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from memstore.snapshots.snapshot import Snapshot
+from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
+from memstore_gnn.data.groups import Array, groups_of
+from memstore_gnn.data.predictor import labelled_rollouts
+from memstore_gnn.features.labels import BLOCK, NEIGHBOURS, TEMPERATURE
+
+ROUNDS = 30
+PULL = 0.05
+"""Weight of the mean label beside a node's neighbours, so that an island far from labels is not 0."""
+
+
+class LabelPropagation:
+    """Weighted means over similar thinkings and shared answers, with labelled rollouts held fast."""
+
+    name = "label_propagation"
+
+    def fit_predict(
+        self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
+    ) -> FloatVector:
+        groups = groups_of(snapshot)
+        known = labelled_rollouts(snapshot, reward, train | select)
+        mean = float(reward[known].mean()) if known.any() else 0.5
+        near = _similar(snapshot.thinking_x, groups.query_of)
+        size = groups.query.size
+        agreeing = (groups.answer.size - 1) / size
+        weight = near.weight.sum(axis=1) + agreeing + PULL
+        value = np.where(known, reward, mean)
+        for _ in range(ROUNDS):
+            same = (groups.answer.sums(value)[groups.answer.cell] - value) / size
+            flow = (near.weight * value[near.position]).sum(axis=1) + same + PULL * mean
+            value = np.where(known, reward, flow / weight)
+        return np.clip(value, 0.0, 1.0)
+
+
+class _Near(NamedTuple):
+    """Neighbours of each thinking: positions int64 [T, k], weights float64 [T, k] that sum to 1 or are all 0."""
+
+    position: IntVector
+    weight: Array
+
+
+def _similar(x: FloatMatrix, query: IntVector) -> _Near:
+    count = len(x)
+    k = max(min(NEIGHBOURS, count - 1), 0)
+    index, weight = np.zeros((count, k), np.int64), np.zeros((count, k))
+    for start in range(0, count if k else 0, BLOCK):
+        block = slice(start, min(start + BLOCK, count))
+        cosine = x[block] @ x.T
+        cosine[query[block, None] == query[None, :]] = -np.inf
+        index[block] = np.argpartition(cosine, count - k, axis=1)[:, -k:]
+        near = np.take_along_axis(cosine, index[block], axis=1).astype(np.float64)
+        raw = np.exp((near - 1.0) / TEMPERATURE)
+        weight[block] = raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-12)
+    return _Near(index, weight)

@@ -1,0 +1,68 @@
+"""Logistic regression and gradient boosting on structure and labels: the rules that a reward model has to beat."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from memstore.snapshots.snapshot import Snapshot
+from memstore.types import BoolVector, FloatVector
+from memstore_gnn.baselines.constant import Constant
+from memstore_gnn.data.predictor import labelled_rollouts
+from memstore_gnn.data.table import FeatureTable
+from memstore_gnn.features.labels import label_features
+from memstore_gnn.features.structure import structure_features
+
+
+class OnStructure:
+    """A scikit-learn classifier on `structure_features` and `label_features`, fitted on train and select alike."""
+
+    name: ClassVar[str]
+
+    def classifier(self, seed: int) -> Any:
+        """An unfitted scikit-learn classifier."""
+        raise NotImplementedError
+
+    def fit_predict(
+        self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
+    ) -> FloatVector:
+        table = structure_features(snapshot).concat(label_features(snapshot, reward))
+        known = labelled_rollouts(snapshot, reward, train | select)
+        if len(np.unique(reward[known] > 0.5)) < 2:
+            return Constant().fit_predict(snapshot, reward, train, select, seed)
+        return self._fit(table, reward, known, seed)
+
+    def _fit(self, table: FeatureTable, reward: FloatVector, known: BoolVector, seed: int) -> FloatVector:
+        model = self.classifier(seed)
+        model.fit(table.values[known], reward[known] > 0.5)
+        return np.asarray(model.predict_proba(table.values)[:, 1], np.float64)
+
+
+class Logistic(OnStructure):
+    """Standardised, C = 0.1."""
+
+    name = "logistic"
+
+    def classifier(self, seed: int) -> Any:
+        return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+
+
+class Boosting(OnStructure):
+    """Histogram gradient boosting, kept small: few labelled queries are few independent examples."""
+
+    name = "boosting"
+
+    def classifier(self, seed: int) -> Any:
+        return HistGradientBoostingClassifier(
+            max_iter=100,
+            learning_rate=0.05,
+            max_leaf_nodes=8,
+            min_samples_leaf=20,
+            l2_regularization=1.0,
+            random_state=seed,
+        )

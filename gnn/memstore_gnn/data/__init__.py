@@ -1,0 +1,1 @@
+"""Data: what a reward model reads from a snapshot."""

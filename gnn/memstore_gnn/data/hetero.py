@@ -1,0 +1,241 @@
+"""A snapshot as PyTorch Geometric sees it, and the cuts of a memory that are worth exporting alone.
+
+Direction. PyG passes messages source -> target. SIMILAR_TO is directed: `(a)-[similar_to]->(b)` says that b is one
+of a's nearest neighbours, so what a memory's node b knows reaches the rollout a along `rev_similar_to` (b -> a).
+Every relation is exported both ways, under its own edge type, and nothing is made undirected:
+
+    (query, generates, thinking)        (thinking, rev_generates, query)
+    (thinking, leads_to, answer)        (answer, rev_leads_to, thinking)
+    (query, similar_to, query)          (query, rev_similar_to, query)            edge_attr: cosine, float32 [E, 1]
+    (thinking, similar_to, thinking)    (thinking, rev_similar_to, thinking)      edge_attr: cosine, float32 [E, 1]
+
+An edge type without edges is there, with shape [2, 0]. Positions are those of the snapshot, ordered by id.
+Feature matrices share the snapshot's memory where that is writable: treat them as read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+
+from memstore.errors import InputError
+from memstore.graph.protocol import EdgeTable
+from memstore.snapshots.snapshot import Snapshot
+from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.splits import Split
+from memstore_gnn.evaluation.evaluate import rewards_of
+
+_EDGES = {
+    "generates": ("query", "generates", "thinking"),
+    "leads_to": ("thinking", "leads_to", "answer"),
+    "query_similar": ("query", "similar_to", "query"),
+    "thinking_similar": ("thinking", "similar_to", "thinking"),
+}
+
+
+class NodeIndex:
+    """Ids of one node type in the order of its rows, and the way back from an id to its row."""
+
+    def __init__(self, ids: pa.ChunkedArray) -> None:
+        self._ids = ids
+        self.ids: NDArray[np.object_] = ids.to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def positions(self, ids: Sequence[str]) -> IntVector:
+        """Rows of these ids, int64 [len(ids)].
+
+        Raises:
+            InputError: an id that is not among the nodes.
+        """
+        found = pc.index_in(pa.array(ids, pa.string()), value_set=self._ids.combine_chunks())
+        if found.null_count:
+            unknown = ids[int(np.flatnonzero(found.is_null().to_numpy(zero_copy_only=False))[0])]
+            raise InputError(f"the snapshot holds no node {unknown!r}; take the ids from the memory it was made of")
+        return found.to_numpy().astype(np.int64)
+
+
+def node_index(snapshot: Snapshot) -> dict[str, NodeIndex]:
+    """Both ways between ids and rows, for `query`, `thinking` and `answer`."""
+    tables = {"query": snapshot.queries, "thinking": snapshot.thinkings, "answer": snapshot.answers}
+    return {name: NodeIndex(table["id"]) for name, table in tables.items()}
+
+
+def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: Split | None = None) -> HeteroData:
+    """Export a snapshot.
+
+    Args:
+        reward: float64 [T], NaN where a label is to be hidden; the snapshot's own ground truth if absent.
+        splits: adds `train_mask`, `select_mask` and `report_mask` to queries and, through their query, thinkings.
+
+    Returns:
+        query and thinking: `x` float32 [N, D], `has_x` bool [N] (False: blank text, zero row), `node_id` (str [N]);
+        answer: `node_id` and `num_nodes`; thinking also `y` float32 [T], NaN where unlabelled. `validate()` holds.
+    """
+    data = HeteroData()
+    for name, index in node_index(snapshot).items():
+        data[name].node_id = index.ids
+        data[name].num_nodes = len(index)
+    data["query"].x, data["thinking"].x = _tensor(snapshot.query_x), _tensor(snapshot.thinking_x)
+    data["query"].has_x, data["thinking"].has_x = _tensor(snapshot.query_has_x), _tensor(snapshot.thinking_has_x)
+    labels = rewards_of(snapshot) if reward is None else reward
+    if labels.shape != (snapshot.thinkings.num_rows,):
+        raise InputError(f"{labels.size} rewards for {snapshot.thinkings.num_rows} rollouts; pass one a rollout")
+    data["thinking"].y = torch.from_numpy(labels.astype(np.float32))
+    for key, relation in _EDGES.items():
+        _add_relation(data, relation, snapshot.edges[key])
+    if splits is not None:
+        _add_masks(data, splits, query_of_thinkings(snapshot))
+    return data
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    """A tensor on the array's memory, or on a copy where that must not be written to."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _add_relation(data: HeteroData, relation: tuple[str, str, str], edges: EdgeTable) -> None:
+    source, name, target = relation
+    reverse = (target, f"rev_{name}", source)
+    data[relation].edge_index = torch.from_numpy(np.stack((edges.source, edges.target)))
+    data[reverse].edge_index = torch.from_numpy(np.stack((edges.target, edges.source)))
+    if name == "similar_to":
+        score = torch.from_numpy(edges.properties["score"].to_numpy().astype(np.float32)[:, None])
+        data[relation].edge_attr = data[reverse].edge_attr = score
+
+
+def _add_masks(data: HeteroData, splits: Split, owner: IntVector) -> None:
+    parts = {"train": splits.train, "select": splits.select, "report": splits.report}
+    shared = np.sum([part.astype(np.int64) for part in parts.values()], axis=0) > 1
+    if shared.any():
+        both = data["query"].node_id[int(shared.argmax())]
+        raise InputError(f"query {both} is in two parts of the split; a query is trained on, selected on or reported")
+    for name, mask in parts.items():
+        data["query"][f"{name}_mask"] = torch.from_numpy(mask.copy())
+        data["thinking"][f"{name}_mask"] = torch.from_numpy(mask[owner])
+
+
+def select_queries(
+    snapshot: Snapshot, dataset: str | None = None, keys: Sequence[str] | None = None
+) -> NDArray[np.object_]:
+    """Ids of the queries of a dataset, of the source's keys, or of both; in the order of ids.
+
+    Raises:
+        InputError: a dataset or a key that the snapshot does not hold.
+    """
+    keep = np.ones(snapshot.queries.num_rows, np.bool_)
+    if dataset is not None:
+        keep &= _equal(snapshot.queries["dataset"], [dataset])
+        if not keep.any():
+            known = ", ".join(sorted(set(snapshot.queries["dataset"].to_pylist())))
+            raise InputError(f"the snapshot holds no dataset {dataset!r}; it has {known or 'none at all'}")
+    if keys is not None:
+        keep &= _equal(snapshot.queries["key"], keys)
+        missing = set(keys) - set(snapshot.queries["key"].filter(pa.array(keep)).to_pylist())
+        if missing:
+            raise InputError(f"the snapshot holds no query with the key {min(missing)!r}; see Query.key in the memory")
+    return snapshot.queries["id"].to_numpy()[keep]
+
+
+def _equal(column: pa.ChunkedArray, values: Sequence[str]) -> BoolVector:
+    mask = pc.is_in(column, value_set=pa.array(values, pa.string()))
+    return np.asarray(mask.to_numpy(), dtype=np.bool_)
+
+
+def subgraph(snapshot: Snapshot, query_ids: Sequence[str], hops: int = 0) -> Snapshot:
+    """The queries, those within `hops` steps along SIMILAR_TO between queries (either direction), and all theirs.
+
+    Kept with them: their rollouts, the answers and runs of those, every edge between two kept nodes, and all reward
+    models. The manifest's `id` names the cut: it is a digest of the snapshot's id and the kept queries.
+
+    Raises:
+        InputError: an id that the snapshot does not hold, or a negative number of hops.
+    """
+    if hops < 0:
+        raise InputError(f"{hops} hops; pass 0 for the queries alone, or a positive number")
+    index = node_index(snapshot)
+    queries = np.zeros(len(index["query"]), np.bool_)
+    queries[index["query"].positions(list(query_ids))] = True
+    similar = snapshot.edges["query_similar"]
+    for _ in range(hops):
+        reached = np.concatenate((similar.target[queries[similar.source]], similar.source[queries[similar.target]]))
+        queries[reached] = True
+    thinkings = queries[query_of_thinkings(snapshot)]
+    kept = {
+        "query": queries,
+        "thinking": thinkings,
+        "answer": _touched(thinkings, snapshot.edges["leads_to"], snapshot.answers.num_rows),
+        "run": _touched(thinkings, _flip(snapshot.edges["produced"]), snapshot.runs.num_rows),
+        "model": np.ones(snapshot.reward_models.num_rows, np.bool_),
+    }
+    return _cut(snapshot, kept)
+
+
+def some_rollouts(snapshot: Snapshot, keep: BoolVector) -> Snapshot:
+    """The rollouts to keep (bool [T]), their queries, answers and runs, and every edge between two kept nodes."""
+    generates = snapshot.edges["generates"]
+    kept = {
+        "query": _touched(keep, _flip(generates), snapshot.queries.num_rows),
+        "thinking": keep,
+        "answer": _touched(keep, snapshot.edges["leads_to"], snapshot.answers.num_rows),
+        "run": _touched(keep, _flip(snapshot.edges["produced"]), snapshot.runs.num_rows),
+        "model": np.ones(snapshot.reward_models.num_rows, np.bool_),
+    }
+    return _cut(snapshot, kept)
+
+
+def _flip(edges: EdgeTable) -> EdgeTable:
+    return EdgeTable(edges.target, edges.source, edges.properties)
+
+
+def _touched(sources: BoolVector, edges: EdgeTable, size: int) -> BoolVector:
+    mask = np.zeros(size, np.bool_)
+    mask[edges.target[sources[edges.source]]] = True
+    return mask
+
+
+_ENDS = {
+    "generates": ("query", "thinking"),
+    "leads_to": ("thinking", "answer"),
+    "query_similar": ("query", "query"),
+    "thinking_similar": ("thinking", "thinking"),
+    "produced": ("run", "thinking"),
+    "scored_by": ("thinking", "model"),
+}
+
+
+def _cut(snapshot: Snapshot, kept: Mapping[str, BoolVector]) -> Snapshot:
+    """The subgraph that the kept nodes induce; rows stay ordered by id, edges by (source, target)."""
+    row = {name: np.cumsum(mask) - 1 for name, mask in kept.items()}
+    edges: dict[str, EdgeTable] = {}
+    for key, table in snapshot.edges.items():
+        source, target = _ENDS[key]
+        inside = kept[source][table.source] & kept[target][table.target]
+        properties = table.properties.filter(pa.array(inside)) if table.properties.num_columns else table.properties
+        edges[key] = EdgeTable(row[source][table.source[inside]], row[target][table.target[inside]], properties)
+    digest = hashlib.blake2b(snapshot.manifest.id.encode(), digest_size=12)
+    digest.update(np.packbits(kept["query"]).tobytes() + np.packbits(kept["thinking"]).tobytes())
+    return replace(
+        snapshot,
+        manifest=replace(snapshot.manifest, id=digest.hexdigest()),
+        queries=snapshot.queries.filter(pa.array(kept["query"])),
+        thinkings=snapshot.thinkings.filter(pa.array(kept["thinking"])),
+        answers=snapshot.answers.filter(pa.array(kept["answer"])),
+        runs=snapshot.runs.filter(pa.array(kept["run"])),
+        edges=edges,
+        query_x=snapshot.query_x[kept["query"]],
+        thinking_x=snapshot.thinking_x[kept["thinking"]],
+        query_has_x=snapshot.query_has_x[kept["query"]],
+        thinking_has_x=snapshot.thinking_has_x[kept["thinking"]],
+    )

@@ -1,0 +1,97 @@
+"""Which queries may be seen with their labels, and what for: train, select, report.
+
+A split is by query, never by rollout. The order in which a dataset's labelled queries enter the labelled part is
+that of a hash of seed and query id: it depends on nothing else, so 20 % is part of 30 %, a query keeps its place
+when the memory grows, and two predictors see the same queries. Every dataset gives its share, since one model
+serves all of them. Every fifth query of that order is for selection, so train and select are nested, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memstore.errors import InputError
+from memstore.snapshots.snapshot import Snapshot
+from memstore.types import BoolVector, IntVector
+from memstore_gnn.data.groups import query_of_thinkings
+
+SELECT_EVERY = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets of queries, each bool [Q]; a query without any label is in none."""
+
+    train: BoolVector
+    select: BoolVector
+    report: BoolVector
+
+    @property
+    def labelled(self) -> BoolVector:
+        """bool [Q]: queries whose labels a predictor may see."""
+        return self.train | self.select
+
+
+def label_budget(snapshot: Snapshot, budget: float, seed: int) -> Split:
+    """Give a share of the queries with ground truth to training and selection, and the rest to the report.
+
+    Args:
+        budget: share of each dataset's labelled queries, 0..1; rounded, at least one query where it is over 0.
+        seed: another seed is another order.
+
+    Raises:
+        InputError: the budget is not a share, or the snapshot has no ground truth.
+    """
+    check_share(budget)
+    known = labelled_queries(snapshot)
+    if not known.any():
+        raise InputError("The snapshot has no ground truth: label some queries before a budget can be drawn.")
+    train, select = np.zeros(len(known), bool), np.zeros(len(known), bool)
+    rows = np.flatnonzero(known)
+    datasets, ids = snapshot.queries["dataset"].fill_null("").to_pylist(), snapshot.queries["id"].to_pylist()
+    for taken in draw([ids[row] for row in rows], [datasets[row] for row in rows], budget, seed):
+        held_back = np.arange(len(taken)) % SELECT_EVERY == SELECT_EVERY - 1
+        train[rows[taken[~held_back]]] = True
+        select[rows[taken[held_back]]] = True
+    return Split(train, select, known & ~train & ~select)
+
+
+def draw(ids: Sequence[str], datasets: Sequence[str], share: float, seed: int) -> list[IntVector]:
+    """Positions of the first queries in the order of the seed: a share of every dataset, by dataset, int64 each.
+
+    The share is rounded, to one query at least where it is over 0.
+
+    Raises:
+        InputError: the share is none.
+    """
+    check_share(share)
+    order, dataset = _hash_order(ids, seed), np.array(datasets, dtype=object)
+    members = [order[dataset[order] == name] for name in sorted(set(datasets))]
+    return [rows[: _share(len(rows), share)] for rows in members]
+
+
+def check_share(share: float) -> None:
+    """Raise InputError where a budget is not a share."""
+    if not 0.0 <= share <= 1.0:
+        raise InputError(f"A label budget is a share between 0 and 1; this one is {share}.")
+
+
+def labelled_queries(snapshot: Snapshot) -> BoolVector:
+    """bool [Q]: queries with ground truth for at least one rollout."""
+    reward = snapshot.thinkings["reward"].combine_chunks()
+    known = np.asarray(reward.is_valid().to_numpy(zero_copy_only=False), bool)
+    return np.bincount(query_of_thinkings(snapshot)[known], minlength=snapshot.queries.num_rows) > 0
+
+
+def _share(count: int, budget: float) -> int:
+    return 0 if budget == 0 else max(1, int(np.floor(count * budget + 0.5)))
+
+
+def _hash_order(ids: Sequence[str], seed: int) -> IntVector:
+    """Positions of the ids by the hash of seed and id."""
+    digests = [hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest() for key in ids]
+    return np.array(sorted(range(len(ids)), key=digests.__getitem__), np.int64)

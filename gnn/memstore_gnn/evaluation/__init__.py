@@ -1,0 +1,1 @@
+"""Evaluation: measure and compare predictors on hidden labels."""

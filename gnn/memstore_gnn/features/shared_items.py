@@ -1,0 +1,86 @@
+"""What the other rollouts of a query wrote: does this one's way there pass where theirs do.
+
+Items of a rollout (its intermediate numbers, its syntax tree) are coded as integers together with the query; how
+many siblings share one is then a count of equal codes. No loop over groups, and none over pairs of siblings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from memstore.types import FloatVector, IntVector
+from memstore_gnn.data.groups import Array, Groups
+
+
+class Shared(NamedTuple):
+    """How far a rollout's items are shared by its siblings, float64 [T] each."""
+
+    mean: FloatVector
+    """Mean share of the other rollouts that have an item; 0 without items or siblings."""
+    least: FloatVector
+    """The least shared item's share."""
+    covered: FloatVector
+    """Of the items that at least half of the other rollouts have, the share that this one has; 1 without such."""
+
+
+def shared_items(groups: Groups, items: Iterable[Collection[str]]) -> Shared:
+    """Compare each rollout's set of items with those of its siblings.
+
+    Args:
+        items: for each rollout its items, each once.
+    """
+    owner, code = _codes(groups, items)
+    rows = len(groups.query_of)
+    _, cell, count = np.unique(code, return_inverse=True, return_counts=True)
+    others = np.maximum(groups.query.size - 1, 1)
+    share = (count[cell] - 1) / others[owner]
+    number = np.bincount(owner, minlength=rows)
+    mean = np.bincount(owner, share, rows) / np.maximum(number, 1)
+    least = np.full(rows, np.inf)
+    np.minimum.at(least, owner, share)
+    return Shared(mean, np.where(np.isfinite(least), least, 0.0), _covered(groups, owner, cell, count))
+
+
+def _covered(groups: Groups, owner: IntVector, cell: IntVector, count: IntVector) -> FloatVector:
+    rows = len(groups.query_of)
+    query_of_item = np.zeros(len(count), np.int64)
+    query_of_item[cell] = groups.query.cell[owner]
+    size = groups.query.count[query_of_item]
+    popular = (count >= 2) & (2 * count >= size)
+    number = np.bincount(query_of_item, popular, len(groups.query.count))[groups.query.cell]
+    own = np.bincount(owner, popular[cell], rows)
+    return np.where(number > 0, own / np.maximum(number, 1), 1.0)
+
+
+def _codes(groups: Groups, items: Iterable[Collection[str]]) -> tuple[IntVector, IntVector]:
+    """The rollout of each item, and a code that is equal for equal items of one query."""
+    own = list(items)
+    owners = np.repeat(np.arange(len(own)), np.fromiter(map(len, own), np.int64, len(own)))
+    flat = np.empty(len(owners), object)
+    flat[:] = list(chain.from_iterable(own))
+    code, known = pd.factorize(flat)
+    return owners, groups.query.cell[owners] * max(len(known), 1) + code
+
+
+def among_siblings(groups: Groups, items: Iterable[Iterable[str]], wanted: list[str]) -> Array:
+    """Share of the *other* rollouts of the query whose items hold this rollout's `wanted`; 0 for ""."""
+    held = [frozenset(own) for own in items]
+    query = groups.query.cell.tolist()
+    asked: dict[int, set[str]] = {}
+    for rollout, want in enumerate(wanted):
+        if want:
+            asked.setdefault(query[rollout], set()).add(want)
+    known = Counter(
+        (query[rollout], item)
+        for rollout, own in enumerate(held)
+        for item in asked.get(query[rollout], ())
+        if item in own
+    )
+    count = [known[query[i], want] - (want in held[i]) if want else 0 for i, want in enumerate(wanted)]
+    return np.array(count, np.float64) / np.maximum(groups.query.size - 1, 1)

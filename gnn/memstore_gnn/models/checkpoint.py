@@ -1,0 +1,179 @@
+"""A reward model in a folder: weights as safetensors, everything else as JSON, nothing pickled.
+
+    model.safetensors    base, skill, projection and networks, bit for bit
+    origin.safetensors   what it was trained on (`memstore_gnn.models.origin`), where that was recorded
+    model.json           the card (settings, embedder, splitter, snapshot, metrics, versions), feature names,
+                         calibration, and digests of the files above; written last: a folder without it is no model
+
+A folder that was written by another format version, that lost a tensor, or whose files do not have their digests is
+refused in one sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from memstore.errors import ModelError
+from memstore_gnn.features.author_clusters import StyleModel
+from memstore_gnn.features.reliability import SkillModel
+from memstore_gnn.models.base import Base
+from memstore_gnn.models.calibration import Calibration
+from memstore_gnn.models.design import Scale
+from memstore_gnn.models.inputs import Projection
+from memstore_gnn.models.network import RewardNetwork
+from memstore_gnn.models.origin import Origin, origin_bytes, read_origin
+from memstore_gnn.models.reward_model import ModelCard, RewardModel
+from memstore_gnn.models.settings import NetworkSettings, TrainSettings
+
+FORMAT = "memstore-reward-model"
+VERSION = 4
+WEIGHTS, ORIGIN, DESCRIPTION = "model.safetensors", "origin.safetensors", "model.json"
+
+
+def save_model(model: RewardModel, folder: Path, origin: Origin | None = None) -> None:
+    """Write a model; a model that is there already is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors(_tensors(model))
+    trained_on = None if origin is None else origin_bytes(origin)
+    described = {
+        "format": FORMAT,
+        "version": VERSION,
+        "weights": _digest(weights),
+        "origin": None if trained_on is None else _digest(trained_on),
+        "features": list(model.base.scale.names),
+        "near_features": list(model.base.near.names),
+        "skill_features": list(model.base.skill.names),
+        "places": list(model.base.places),
+        "networks": len(model.networks),
+        "widths": list(model.networks[0].widths) if model.networks else [],
+        "calibration": asdict(model.calibration),
+        "card": asdict(model.card),
+    }
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    (folder / WEIGHTS).write_bytes(weights)
+    if trained_on is not None:
+        (folder / ORIGIN).write_bytes(trained_on)
+    partial = folder / (DESCRIPTION + ".partial")
+    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / DESCRIPTION)
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> RewardModel:
+    """Read a model back.
+
+    Raises:
+        ModelError: no model there, one of another format, or one that is damaged.
+    """
+    described = _describe(folder)
+    try:
+        weights = (folder / WEIGHTS).read_bytes()
+        if _digest(weights) != described["weights"]:
+            raise ModelError(f"the weights in {folder} are not those the model was saved with; train or copy it anew")
+        return _rebuild(described, load_tensors(weights), torch.device(device))
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it anew") from error
+
+
+def load_origin(folder: Path) -> Origin | None:
+    """What the model in a folder was trained on; None where that was not recorded with it.
+
+    Raises:
+        ModelError: no model there, or one that is damaged.
+    """
+    recorded = _describe(folder).get("origin")
+    if recorded is None:
+        return None
+    try:
+        content = (folder / ORIGIN).read_bytes()
+    except OSError as error:
+        raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it anew") from error
+    if _digest(content) != recorded:
+        raise ModelError(f"{folder / ORIGIN} is not what the model was saved with; train or copy it anew")
+    return read_origin(content)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no reward model in {folder}; train one with `memstore train`") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({error}); train or copy the model anew") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise ModelError(f"{path} does not describe a memstore reward model; point to the folder of one")
+    if described.get("version") != VERSION:
+        raise ModelError(
+            f"the model in {folder} has format version {described.get('version')} and this memstore reads {VERSION}; "
+            "train it anew"
+        )
+    return described
+
+
+def _tensors(model: RewardModel) -> dict[str, Tensor]:
+    arrays = {
+        "base.weights": model.base.weights,
+        "base.order": model.base.order,
+        "base.mean": model.base.scale.mean,
+        "base.deviation": model.base.scale.deviation,
+        "near.mean": model.base.near.mean,
+        "near.deviation": model.base.near.deviation,
+        "skill.edges": model.base.skill.edges,
+        "skill.weights": model.base.skill.weights,
+        "style.project": model.base.skill.style.project,
+        "style.scores": model.base.skill.style.scores,
+        "style.gram": model.base.skill.style.gram,
+        "style.votes": model.base.skill.style.votes,
+        "projection.mean": model.projection.mean,
+        "projection.basis": model.projection.basis,
+    }
+    tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
+    for position, network in enumerate(model.networks):
+        for name, value in network.state_dict().items():
+            tensors[f"network.{position}.{name}"] = value.detach().cpu().contiguous()
+    return tensors
+
+
+def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> RewardModel:
+    card = dict(described["card"])
+    settings = dict(card["settings"])
+    settings["network"] = NetworkSettings(**settings["network"])
+    card["settings"] = TrainSettings(**settings)
+    projection = Projection(tensors["projection.mean"].numpy(), tensors["projection.basis"].numpy())
+    networks = []
+    for position in range(described["networks"]):
+        features, near_labels, projected = described["widths"]
+        network = RewardNetwork(features, near_labels, projected, card["settings"].network)
+        prefix = f"network.{position}."
+        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        network.load_state_dict(state)
+        networks.append(network.to(device).eval())
+    calibration = Calibration(**described["calibration"])
+    return RewardModel(ModelCard(**card), _base(described, tensors), projection, tuple(networks), calibration, device)
+
+
+def _base(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Base:
+    array = {name: tensor.numpy() for name, tensor in tensors.items()}
+    style = StyleModel(*(array["style." + name] for name in ("project", "scores", "gram", "votes")))
+    skill = SkillModel(tuple(described["skill_features"]), array["skill.edges"], array["skill.weights"], style)
+    scale = Scale(tuple(described["features"]), array["base.mean"], array["base.deviation"])
+    near = Scale(tuple(described["near_features"]), array["near.mean"], array["near.deviation"])
+    return Base(skill, scale, near, tuple(described["places"]), array["base.weights"], array["base.order"])

@@ -1,0 +1,1 @@
+"""Monitoring: detect drift between training data and new rollouts."""

@@ -1,0 +1,1 @@
+"""Scoring: predict the reward of rollouts."""

@@ -1,0 +1,44 @@
+"""Scores as JSON lines, one a rollout, each with what finds the rollout again in the file it came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.scoring.score import Scores
+
+COLUMNS = ("policy", "run", "step", "sample_index")
+
+
+def write_scores(path: Path, snapshot: Snapshot, scores: Scores, model: str) -> None:
+    """Write one line a score, ordered by query, policy, run, step and sample.
+
+    `query_id` is the source's own key of the query, its id in the memory where the source gave none. A reward that
+    was withheld is null.
+
+    Args:
+        snapshot: holds the rollouts that were scored.
+    """
+    keys, ids = snapshot.queries["key"].to_pylist(), snapshot.queries["id"].to_pylist()
+    query = query_of_thinkings(snapshot)
+    row_of = {rollout: row for row, rollout in enumerate(snapshot.thinkings["id"].to_pylist())}
+    columns = {name: snapshot.thinkings[name].to_pylist() for name in COLUMNS}
+    lines = []
+    for rollout, probability, reward, source in zip(*scores, strict=True):
+        row = row_of[rollout]
+        lines.append(
+            {
+                "query_id": keys[query[row]] if keys[query[row]] is not None else ids[query[row]],
+                **{name: column[row] for name, column in columns.items()},
+                "probability": float(probability),
+                "reward": float(reward) if np.isfinite(reward) else None,
+                "source": source,
+                "model": model,
+            }
+        )
+    lines.sort(key=lambda line: tuple((line[name] is not None, line[name]) for name in ("query_id", *COLUMNS)))
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Training: fit a reward model to labels."""

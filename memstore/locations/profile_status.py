@@ -1,0 +1,115 @@
+"""Which memories there are by name, and whether each can be opened; nothing is made, loaded or locked.
+
+A folder can be opened when it is a memory; whether somebody owns it just now is not asked. Servers can be opened when
+both answer this user and the graph has the namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from memstore.errors import MemstoreError, StoreError
+from memstore.locations.location import FolderLocation, Location, ServerLocation, environment_location, location_of
+from memstore.locations.profiles import ENVIRONMENT, read_profiles
+from memstore.locations.settings import Settings
+from memstore.locations.stores import open_server_graph, prepare_folder
+
+RETRY_SECONDS = 2.0
+MILVUS_SECONDS = 5.0
+AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A memory that has a name."""
+
+    name: str
+    where: str
+    """Folder or addresses; empty where the description is not one. No secret."""
+    source: str
+    """The file that describes it, or `environment`."""
+    reason: str | None
+    """Why it cannot be opened; None where it can."""
+
+    @property
+    def reachable(self) -> bool:
+        """It can be opened."""
+        return self.reason is None
+
+    def as_json(self) -> dict[str, Any]:
+        """The promised document."""
+        return {"name": self.name, "reachable": self.reachable, **asdict(self)}
+
+
+def list_memories(settings: Settings) -> list[Reach]:
+    """All profiles, and `env` where the environment names servers, in the order of their names.
+
+    Raises:
+        LocationError: a `memstore.toml` cannot be read.
+    """
+    tasks: list[tuple[str, str, Callable[[], Location | None]]] = [
+        (name, str(written.file), partial(location_of, written)) for name, written in read_profiles().items()
+    ]
+    if settings.neo4j_uri is not None:
+        tasks.append((ENVIRONMENT, "environment", partial(environment_location, settings)))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(lambda task: _reach(*task), tasks)
+        return sorted(found, key=lambda reach: reach.name)
+
+
+def _reach(name: str, source: str, locate: Callable[[], Location | None]) -> Reach:
+    try:
+        location = locate()
+    except MemstoreError as error:
+        return Reach(name, "", source, str(error))
+    assert location is not None
+    try:
+        probe(location)
+    except MemstoreError as error:
+        return Reach(name, _where(location), source, str(error))
+    return Reach(name, _where(location), source, None)
+
+
+def _where(location: Location) -> str:
+    if isinstance(location, FolderLocation):
+        return str(location.folder)
+    return f"{location.neo4j_uri} ({location.neo4j_database}), {location.milvus_uri}, namespace {location.namespace}"
+
+
+def probe(location: Location) -> None:
+    """Return where a memory can be opened.
+
+    Raises:
+        MemstoreError: it cannot be; the message says why.
+    """
+    if isinstance(location, FolderLocation):
+        prepare_folder(location, create=False)
+        return
+    _probe_milvus(location)
+    open_server_graph(location, create=False, retry_s=RETRY_SECONDS).close()
+
+
+def _probe_milvus(location: ServerLocation) -> None:
+    import grpc  # type: ignore[import-untyped]
+    from pymilvus import MilvusClient
+    from pymilvus.exceptions import MilvusException
+
+    from memstore.vectors.lite import leave_logging_to_the_application
+
+    leave_logging_to_the_application()
+    token = location.milvus_token.get_secret_value() if location.milvus_token is not None else ""
+    try:
+        client = MilvusClient(location.milvus_uri, token=token, timeout=MILVUS_SECONDS)
+        try:
+            client.list_collections(timeout=MILVUS_SECONDS)
+        finally:
+            client.close()
+    except (MilvusException, grpc.RpcError) as error:
+        said = str(getattr(error, "message", None) or error).splitlines()[0].rstrip(". ")
+        raise StoreError(
+            f"no Milvus answers at {location.milvus_uri} ({said}); start it, or correct the address or the token"
+        ) from error

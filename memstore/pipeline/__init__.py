@@ -1,0 +1,1 @@
+"""Pipeline: the verbs that read or change a whole memory."""

@@ -1,0 +1,105 @@
+"""What a memory holds, counted from its columns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.snapshots.take import EDGE_NAMES
+from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
+
+if TYPE_CHECKING:
+    from memstore.memory import Memory
+
+POSITIVE = 0.5
+"""A rollout whose ground truth is above this counts as right."""
+
+
+@dataclass(frozen=True)
+class DatasetStats:
+    """One dataset of the memory."""
+
+    dataset: str
+    queries: int
+    thinkings: int
+    labelled: int
+    """Rollouts with a ground truth."""
+    positive: int
+    """Of these, the right ones."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The memory at a glance; `as_json` has the keys that the command promises."""
+
+    queries: int
+    thinkings: int
+    answers: int
+    runs: int
+    policies: int
+    labelled_queries: int
+    """Queries of which at least one rollout has a ground truth."""
+    labelled_thinkings: int
+    predicted_thinkings: int
+    """Rollouts that at least one reward model has scored."""
+    edges: dict[str, int]
+    datasets: list[DatasetStats]
+    namespace: str
+    embedder: str | None
+    schema_version: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The promised document."""
+        return asdict(self)
+
+
+def memory_stats(memory: Memory) -> Stats:
+    """Count an open memory."""
+    graph = memory.graph
+    queries = graph.nodes(NodeLabel.QUERY, ["id", "dataset"])
+    thinkings = graph.nodes(NodeLabel.THINKING, ["id", "policy", "reward"])
+    edges = {name: graph.edges(*ends) for name, ends in EDGE_NAMES.items()}
+    query_of = np.zeros(len(thinkings), dtype=np.int64)
+    query_of[edges["generates"].target] = edges["generates"].source
+    reward = thinkings["reward"].to_numpy(zero_copy_only=False).astype(np.float64)
+    counts = dict.fromkeys((str(edge) for edge in EdgeType), 0)
+    for name, (edge, _, _) in EDGE_NAMES.items():
+        counts[str(edge)] += len(edges[name])
+    fingerprint = memory.fingerprint
+    return Stats(
+        queries=len(queries),
+        thinkings=len(thinkings),
+        answers=len(graph.nodes(NodeLabel.ANSWER, ["id"])),
+        runs=len(graph.nodes(NodeLabel.RUN, ["id"])),
+        policies=len(pc.unique(thinkings["policy"])),
+        labelled_queries=len(np.unique(query_of[~np.isnan(reward)])),
+        labelled_thinkings=int((~np.isnan(reward)).sum()),
+        predicted_thinkings=len(np.unique(edges["scored_by"].source)),
+        edges=counts,
+        datasets=_datasets(queries, query_of, reward),
+        namespace=memory.namespace,
+        embedder=str(fingerprint) if fingerprint else None,
+        schema_version=SCHEMA_VERSION,
+    )
+
+
+def _datasets(queries: pa.Table, query_of: np.ndarray, reward: np.ndarray) -> list[DatasetStats]:
+    encoded = queries["dataset"].combine_chunks().dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    of_query = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    of_thinking = of_query[query_of]
+
+    def count(of: np.ndarray) -> list[int]:
+        return [int(number) for number in np.bincount(of, minlength=len(names))]
+
+    columns = (
+        count(of_query),
+        count(of_thinking),
+        count(of_thinking[~np.isnan(reward)]),
+        count(of_thinking[reward > POSITIVE]),
+    )
+    return sorted((DatasetStats(*row) for row in zip(names, *columns, strict=True)), key=lambda row: row.dataset)

@@ -1,0 +1,1 @@
+"""Records: a row of a file becomes a validated rollout with ids."""

@@ -1,0 +1,208 @@
+"""Rows to columns: valid records become one `GraphBlock`, with ids, canonical answers and the texts to embed.
+
+Ingest and the scoring of a file both come through here, so a rollout has the same id, answer and vector whether
+it is stored or only looked at.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from memstore.graph.protocol import GraphBlock
+from memstore.records import ids
+from memstore.records.record import Record
+from memstore.text import canonical_answer, embedded_text, infer_domain
+from memstore.types import Domain, QueryId
+from memstore_schema.columns import NodeLabel, node_schema
+
+THINKING_BLOCK_SCHEMA = node_schema(NodeLabel.THINKING)
+for _column in ("query_id", "answer_id", "answer_text"):
+    THINKING_BLOCK_SCHEMA = THINKING_BLOCK_SCHEMA.append(pa.field(_column, pa.string()))
+
+
+@dataclass(frozen=True)
+class KnownQuery:
+    """What is settled of a query: rows that say otherwise contradict it."""
+
+    domain: Domain
+    gold: str | None
+
+
+@dataclass
+class Occurrences:
+    """Counts of what came before in one input, for rows that give no `sample_index`."""
+
+    alike: Counter[Hashable] = field(default_factory=Counter)
+    of_key: Counter[Hashable] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRecord:
+    """A record with its ids: what identifies it in the memory."""
+
+    record: Record
+    query_id: QueryId
+    id: str
+    run: str
+    sample_index: int
+
+
+def place(record: Record, source_stem: str, seen: Occurrences) -> PlacedRecord:
+    """Give a record its ids; call once a row, in the order of the input."""
+    query = ids.query_id(record.dataset, record.key, record.query)
+    occurrence, index = 0, record.sample_index
+    if index is None:
+        key = (query, record.policy, record.run, record.step)
+        index = seen.of_key[key]
+        seen.of_key[key] += 1
+        content = (*key, ids.vector_key(record.thinking), ids.vector_key(record.answer))
+        occurrence = seen.alike[content]
+        seen.alike[content] += 1
+    rollout = ids.rollout_id(
+        query,
+        policy=record.policy,
+        run=record.run,
+        step=record.step,
+        sample_index=record.sample_index,
+        occurrence=occurrence,
+        thinking=record.thinking,
+        answer=record.answer,
+    )
+    return PlacedRecord(record, query, rollout, record.run or source_stem, index)
+
+
+def contradiction(record: Record, known: KnownQuery) -> str | None:
+    """Why a record cannot be of its query as the memory knows that; None where it can."""
+    if None not in (known.gold, record.gold) and known.gold != record.gold:
+        return (
+            f"its gold answer {record.gold!r:.80} contradicts {known.gold!r:.80}, which the memory holds for "
+            "this query; correct one of them, or give this query a key of its own"
+        )
+    return other_domain(record.domain, known.domain)
+
+
+def other_domain(said: Domain | None, known: Domain) -> str | None:
+    """Why a row cannot be of a query of the domain `known`; None where it says that one, or says nothing.
+
+    A domain decides how an answer is read and what it is compared by, so two of one query would have two values for
+    one answer.
+    """
+    if said is None or said == known:
+        return None
+    return (
+        f"its domain {said!r} contradicts {known!r}, as which its query is known; say {known!r} here, or give this "
+        "query a key of its own"
+    )
+
+
+def settle(record: Record, known: KnownQuery | None) -> KnownQuery:
+    """What is known of a record's query with this record: the first word on its domain stays, a gold is filled in."""
+    if known is None:
+        return KnownQuery(record.domain or infer_domain(record.query, record.gold), record.gold)
+    if known.gold is None and record.gold is not None:
+        return KnownQuery(known.domain, record.gold)
+    return known
+
+
+@dataclass(frozen=True)
+class Collated:
+    """A block ready to be written, and what is to be embedded for it."""
+
+    block: GraphBlock
+    texts: dict[str, str]
+    """Vector key -> text, each once, in the order of the input."""
+
+
+def collate(
+    placed: Iterable[PlacedRecord],
+    known: dict[QueryId, KnownQuery],
+    *,
+    batch: dict[str, object],
+    created_at: dt.datetime,
+) -> Collated:
+    """Columns of these rollouts; of rows with one id the first counts.
+
+    Args:
+        known: domain and gold of every query that occurs (see `settle`).
+        batch: properties of the Batch node; its `id` is written on every node.
+    """
+    queries: dict[str, tuple[object, ...]] = {}
+    answers: dict[str, tuple[str, str, str]] = {}
+    thinkings: dict[str, tuple[object, ...]] = {}
+    policies: dict[str, set[str]] = {}
+    texts: dict[str, str] = {}
+    batch_id = batch["id"]
+
+    def vector_key(text: str) -> str | None:
+        if not text.strip():
+            return None
+        key = ids.vector_key(text)
+        texts.setdefault(key, text)
+        return key
+
+    for item in placed:
+        record = item.record
+        if item.id in thinkings:
+            continue
+        settled = known[item.query_id]
+        if item.query_id not in queries:
+            queries[item.query_id] = (
+                item.query_id,
+                record.key,
+                record.query,
+                record.dataset,
+                settled.domain,
+                settled.gold,
+                vector_key(record.query),
+                None,
+                batch_id,
+            )
+        answer: str | None = None
+        if written := record.answer.strip():
+            canonical = canonical_answer(record.answer, settled.domain, record.query)
+            # An answer that has no canonical value ("???") is still what this rollout said: it votes for itself.
+            value = canonical.value or written
+            answer = ids.answer_id(item.query_id, value)
+            answers.setdefault(answer, (answer, canonical.text or written, value))
+        policies.setdefault(item.run, set()).add(record.policy)
+        thinkings[item.id] = (
+            item.id,
+            record.thinking,
+            record.key,
+            record.policy,
+            item.run,
+            record.step,
+            item.sample_index,
+            record.mean_logprob,
+            record.finish_reason,
+            record.reward,
+            record.reward_source,
+            record.metadata,
+            created_at,
+            vector_key(embedded_text(record.thinking, record.answer)),
+            None,
+            batch_id,
+            item.query_id,
+            answer,
+            record.answer,
+        )
+    runs = [(ids.run_id(name), name, ",".join(sorted(policies[name]))) for name in sorted(policies)]
+    block = GraphBlock(
+        queries=_table(queries.values(), node_schema(NodeLabel.QUERY)),
+        thinkings=_table(thinkings.values(), THINKING_BLOCK_SCHEMA),
+        answers=_table(answers.values(), node_schema(NodeLabel.ANSWER)),
+        runs=_table(runs, node_schema(NodeLabel.RUN)),
+        batch=batch,
+    )
+    return Collated(block, texts)
+
+
+def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)

@@ -1,0 +1,163 @@
+"""JSON lines: one object a line, in a file, in its gzip, or on standard input.
+
+Lines end at a line feed and nowhere else. A blank line is skipped. A line that cannot be read is a row that says
+why; it never ends the reading. Memory is bounded by the longest line that is accepted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from memstore.errors import InputError
+from memstore.records.readers.blocks import BrokenInputError, read_blocks
+from memstore.records.record import Row
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes; a longer line is rejected without being kept."""
+_RAW = 10_000
+_BOM = b"\xef\xbb\xbf"
+_KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "true or false"}
+
+
+class LineSource:
+    """The rows of JSON lines; see `memstore.records.readers.RowSource`.
+
+    Args:
+        path: the file; None where `stream` is read, which can be done once only.
+    """
+
+    def __init__(
+        self, path: Path | None, *, name: str, stem: str, size: int | None, stream: BinaryIO | None = None
+    ) -> None:
+        self.name = name
+        self.stem = stem
+        self.size = size
+        self._path = path
+        self._stream = stream
+        self._position = 0
+
+    def position(self) -> int:
+        """Bytes of the file consumed so far."""
+        return self._position
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows; see `RowSource`."""
+        self._position = 0
+        empty = True
+        try:
+            with self._open() as file:
+                for row in _rows(read_blocks(file, self._consumed)):
+                    empty = False
+                    yield row
+        except OSError as error:
+            raise InputError(f"{self.name} cannot be read any further: {error.strerror or error}") from error
+        if empty:
+            raise InputError(f"{self.name} is empty; it must hold one rollout a line")
+
+    def _open(self) -> AbstractContextManager[BinaryIO]:
+        if self._path is not None:
+            return self._path.open("rb")
+        stream, self._stream = self._stream, None
+        if stream is None:
+            raise InputError(f"{self.name} has been read already, and can be read only once")
+        return nullcontext(stream)
+
+    def _consumed(self, count: int) -> None:
+        self._position += count
+
+
+class _Line(NamedTuple):
+    """A line as bytes; with a reason, what is left of one that cannot be read."""
+
+    data: bytes
+    reason: str | None = None
+
+
+def _rows(blocks: Iterator[bytes]) -> Iterator[Row]:
+    for number, line in enumerate(_lines(blocks), start=1):
+        data = line.data.removeprefix(_BOM) if number == 1 else line.data
+        if line.reason is not None:
+            yield Row(number, None, line.reason, _raw(data))
+        elif data and not data.isspace():
+            yield _parsed(number, data)
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[_Line]:
+    """The lines of an input; where it breaks off, the last one says so."""
+    parts: list[bytes] = []
+    length = 0
+    broken: str | None = None
+    try:
+        for block in blocks:
+            *whole, rest = block.split(b"\n")
+            if whole:
+                yield _line([*parts, whole[0]], length + len(whole[0]))
+                for data in whole[1:]:
+                    yield _Line(data)
+                parts, length = [], 0
+            length += len(rest)
+            if length <= MAX_LINE or not parts:
+                parts.append(rest[: MAX_LINE + 1])
+    except BrokenInputError as error:
+        broken = str(error)
+    last = _line(parts, length)
+    if broken is None:
+        if length:
+            yield last
+        return
+    if last.reason is None and isinstance(_json_value(last.data), dict):
+        # The start of an object is never an object: this line is whole.
+        yield last
+        last = _Line(b"")
+    yield _Line(last.data, broken)
+
+
+def _line(parts: list[bytes], length: int) -> _Line:
+    if length > MAX_LINE:
+        return _Line(b"".join(parts)[:_RAW], f"the line is longer than {MAX_LINE // 2**20} MB")
+    return _Line(b"".join(parts))
+
+
+def _parsed(number: int, data: bytes) -> Row:
+    value = _json_value(data)
+    if isinstance(value, dict):
+        return Row(number, value)
+    reason = value.reason if isinstance(value, _Unreadable) else f"the line is {_KINDS.get(type(value), 'null')}"
+    if not isinstance(value, _Unreadable):
+        reason += ", not an object"
+    return Row(number, None, reason, _raw(data))
+
+
+class _Unreadable(NamedTuple):
+    reason: str
+
+
+def _json_value(data: bytes) -> Any:
+    """The JSON value of a line, or why it has none."""
+    try:
+        return _DECODER.decode(data.decode())
+    except UnicodeDecodeError as error:
+        return _Unreadable(f"the line is not UTF-8 (byte {error.start + 1})")
+    except json.JSONDecodeError as error:
+        return _Unreadable(f"the line is not JSON: {error.msg} at character {error.pos + 1}")
+    except RecursionError:
+        return _Unreadable("the line is nested too deeply")
+
+
+def _integer(digits: str) -> int | str:
+    """An integer; one of more digits than Python converts stays the text of it, exact."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer)
+
+
+def _raw(data: bytes) -> str:
+    return data[: 4 * _RAW].decode("utf-8", "replace")[:_RAW]

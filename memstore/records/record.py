@@ -1,0 +1,336 @@
+"""The one record type: a rollout as a row of an input says it, validated once, at the edge.
+
+A reader yields `Row`s (a mapping with its line number); `parse_record` makes a `Record` of one or raises
+`RecordError` with the reason that goes to the rejects file. Nothing behind this module sees an unchecked value.
+Rows of other tools are translated first (`memstore.records.adapters`); keys that nobody knows join the metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple, get_args
+
+from memstore.errors import RecordError
+from memstore.records.adapters import KNOWN_KEYS, OWN_KEYS, to_own_keys
+from memstore.text.domain import infer_domain
+from memstore.text.split import split_response
+from memstore.types import DOMAINS, Domain, RewardSource
+
+__all__ = ["KNOWN_KEYS", "Record", "RecordDefaults", "Row", "parse_record"]
+
+_INT64 = range(-(2**63), 2**63)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_REWARD_SOURCES: tuple[RewardSource, ...] = get_args(RewardSource)
+_QUOTED = 40
+"""Characters of a wrong value that a reason repeats."""
+
+
+TRUNCATED = "length"
+"""The `finish_reason` of a rollout that was cut off, as OpenAI's form has it."""
+
+
+class Row(NamedTuple):
+    """One row of an input as read: `values`, or the reason why the line could not even be read."""
+
+    number: int
+    """Line or row number, from 1."""
+    values: Mapping[str, Any] | None
+    reason: str | None = None
+    raw: str | None = None
+    """The line as it stood (at most 10,000 characters), for the rejects file, where `values` is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDefaults:
+    """What holds for rows that do not say it themselves."""
+
+    dataset: str | None = None
+    domain: str | None = None
+    policy: str | None = None
+    run: str | None = None
+    reward_column: str | None = None
+    """The key that holds the reward, where it is not the usual one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A valid rollout. Strings hold no NUL and no lone surrogate; blank optional strings are None."""
+
+    query: str
+    thinking: str
+    """The reasoning before the answer; "" where there is none."""
+    answer: str
+    """The answer as the rollout wrote it; "" where none could be read."""
+    key: str | None
+    """The source's own key of the query."""
+    dataset: str
+    domain: Domain | None
+    """None: not said; `memstore.text.infer_domain` decides."""
+    gold: str | None
+    policy: str
+    run: str | None
+    step: int | None
+    sample_index: int | None
+    reward: float | None
+    reward_source: RewardSource | None
+    mean_logprob: float | None
+    finish_reason: str | None
+    metadata: str | None
+    """A JSON object, keys sorted."""
+
+
+def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
+    """The record of a row.
+
+    Args:
+        values: a row in memstore's own keys, or a row of a verl rollout dump or of TRL's completions.
+        defaults: what to assume where the row is silent.
+
+    Raises:
+        RecordError: the row is no rollout; the message says why in one sentence.
+    """
+    values = to_own_keys(values, defaults.reward_column)
+    query = values.get("query")
+    if query is None:
+        raise RecordError("query is missing")
+    if not isinstance(query, str):
+        raise RecordError(f"query must be text, not {_kind(query)}")
+    if not query.strip():
+        raise RecordError("query is empty")
+    _check_text("query", query)
+    gold = _label(values, "gold")
+    domain = _domain(values, defaults)
+    thinking, answer = _thinking_and_answer(values, query, gold, domain)
+    reward = _reward(values.get("reward"))
+    sample_index = _integer(values, "sample_index")
+    if sample_index is not None and sample_index < 0:
+        raise RecordError(f"sample_index is {sample_index}; it must not be negative")
+    return Record(
+        query=query,
+        thinking=thinking,
+        answer=answer,
+        key=_label(values, "query_id"),
+        dataset=_label(values, "dataset") or defaults.dataset or "default",
+        domain=domain,
+        gold=gold,
+        policy=_label(values, "policy") or defaults.policy or "unknown",
+        run=_label(values, "run") or defaults.run,
+        step=_integer(values, "step"),
+        sample_index=sample_index,
+        reward=reward,
+        reward_source=_reward_source(values.get("reward_source"), reward),
+        mean_logprob=_measure(values, "mean_logprob"),
+        finish_reason=_label(values, "finish_reason"),
+        metadata=_metadata(values),
+    )
+
+
+def _thinking_and_answer(
+    values: Mapping[str, Any], query: str, gold: str | None, domain: Domain | None
+) -> tuple[str, str]:
+    """What was thought and answered; a response is split where the row does not give the answer itself."""
+    thinking = _text(values, "thinking") or ""
+    response = _text(values, "response")
+    if values.get("answer") is None and response is not None:
+        split = split_response(response, domain or infer_domain(query, gold))
+        thinking = (
+            f"{thinking}\n\n{split.thinking}" if thinking.strip() and split.thinking else thinking or split.thinking
+        )
+        answer = split.answer
+    elif "answer" in values and (values["answer"] is not None or thinking.strip()):
+        answer = _label(values, "answer") or ""
+    else:
+        raise RecordError("answer and response are both missing")
+    return thinking if thinking.strip() else "", answer if answer.strip() else ""
+
+
+def _text(values: Mapping[str, Any], name: str) -> str | None:
+    """A text as it stands, None where it is absent."""
+    value = values.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise RecordError(f"{name} must be text, not {_kind(value)}")
+    _check_text(name, value)
+    return value
+
+
+def _label(values: Mapping[str, Any], name: str) -> str | None:
+    """A text, or a number as its text; None where it is absent or blank."""
+    value = values.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        value = _as_text(name, value)
+    if not value or value.isspace():
+        return None
+    _check_text(name, value)
+    return value
+
+
+def _as_text(name: str, value: object) -> str:
+    if not isinstance(value, bool | int | float | Decimal):
+        raise RecordError(f"{name} must be text or a number, not {_kind(value)}")
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
+        raise RecordError(f"{name} is {value}, which is neither text nor a number")
+    try:
+        return str(value)
+    except ValueError as error:
+        raise RecordError(f"{name} is an integer of too many digits; give it as text") from error
+
+
+def _check_text(name: str, value: str) -> None:
+    if value.isascii():
+        if "\0" in value:
+            raise RecordError(f"{name} holds a NUL character; take it out")
+        return
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RecordError(f"{name} holds a lone surrogate at character {error.start + 1}; take it out") from error
+    if "\0" in value:
+        raise RecordError(f"{name} holds a NUL character; take it out")
+
+
+def _domain(values: Mapping[str, Any], defaults: RecordDefaults) -> Domain | None:
+    given = values.get("domain") or defaults.domain
+    if given is None:
+        return None
+    for domain in DOMAINS:
+        if given == domain:
+            return domain
+    raise RecordError(f"domain is {_quoted(given)}; it must be one of {', '.join(DOMAINS)}")
+
+
+def _reward(value: object) -> float | None:
+    if value is None:
+        return None
+    reward = _number("reward", value)
+    if not 0.0 <= reward <= 1.0:
+        raise RecordError(f"reward is {_quoted(value)}; it must lie between 0 and 1")
+    return reward or 0.0
+
+
+def _reward_source(value: object, reward: float | None) -> RewardSource | None:
+    if value is None or value == "":
+        return None if reward is None else "ground_truth"
+    for source in _REWARD_SOURCES:
+        if value == source:
+            if reward is None:
+                raise RecordError(f"reward_source is {_quoted(value)} but there is no reward; give both or neither")
+            return source
+    allowed = " or ".join(_REWARD_SOURCES)
+    raise RecordError(
+        f"reward_source is {_quoted(value)}; only {allowed} can be given, so leave a predicted reward out"
+    )
+
+
+def _measure(values: Mapping[str, Any], name: str) -> float | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    number = _number(name, value)
+    if not math.isfinite(number):
+        raise RecordError(f"{name} is {_quoted(value)}; it must be a finite number or null")
+    return number
+
+
+def _number(name: str, value: object) -> float:
+    """A number, or the text of one."""
+    if isinstance(value, bool | int | float | Decimal | str) and not (isinstance(value, str) and "_" in value):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+        except ValueError:
+            pass
+    raise RecordError(f"{name} is {_quoted(value)}, which is no number")
+
+
+def _integer(values: Mapping[str, Any], name: str) -> int | None:
+    """An integer, also as 3.0 or as its text."""
+    value = values.get(name)
+    if value is None:
+        return None
+    number: int | None = None
+    whole = isinstance(value, float) and value.is_integer()
+    if whole or (isinstance(value, str) and _INTEGER.fullmatch(value.strip())):
+        number = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    if number is None:
+        raise RecordError(f"{name} is {_quoted(value)}; it must be an integer")
+    if number not in _INT64:
+        raise RecordError(f"{name} is {_quoted(value)}; it must fit into 64 bits")
+    return number
+
+
+def _metadata(values: Mapping[str, Any]) -> str | None:
+    """The given metadata and every key that nobody knows, as a JSON object."""
+    given = values.get("metadata")
+    if given is None and values.keys() <= OWN_KEYS and "response" not in values:
+        return None
+    extra = {key: value for key, value in values.items() if key not in OWN_KEYS and value is not None}
+    if values.get("answer") is not None and values.get("response") is not None:
+        extra["response"] = values["response"]
+    if isinstance(given, str):
+        given = _object_in(given)
+    if isinstance(given, Mapping):
+        clash = not extra.keys().isdisjoint(given)
+        extra = {**extra, "metadata": given} if clash else {**given, **extra}
+    elif given is not None:
+        extra["metadata"] = given
+    return _json(extra) if extra else None
+
+
+def _object_in(text: str) -> object:
+    """The JSON object that a text holds, as a table's column of metadata does; else the text."""
+    if not text.strip():
+        return None
+    try:
+        value = json.loads(text) if text.lstrip().startswith("{") else text
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        try:
+            text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str, allow_nan=False)
+        except ValueError:
+            text = json.dumps(_finite(value), ensure_ascii=False, sort_keys=True, default=str, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordError(f"metadata cannot be written as JSON: {error}") from error
+    _check_text("metadata", text)
+    return text
+
+
+def _finite(value: object) -> object:
+    """`value` with NaN and the infinities, which JSON lacks, as their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _quoted(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that cannot be shown"
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,1 @@
+"""Snapshots: frozen, columnar copies of a memory."""

@@ -1,0 +1,49 @@
+"""A snapshot's nodes and edges as pandas data frames, for notebooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import EDGE_NAMES
+from memstore_schema.columns import NodeLabel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Frames(NamedTuple):
+    """`nodes` by label (`Query`, `Thinking`, ...), `edges` by a snapshot's edge name (`generates`, ...)."""
+
+    nodes: dict[str, pd.DataFrame]
+    edges: dict[str, pd.DataFrame]
+
+
+def to_pandas(snapshot: Snapshot) -> Frames:
+    """Data frames of a snapshot.
+
+    Node frames are indexed by `id`; a thinking also has `query_id` and `answer_id` (missing where it has no
+    answer). Edge frames have `source` and `target` (ids) and the relation's properties.
+    """
+    tables = {
+        NodeLabel.QUERY: snapshot.queries,
+        NodeLabel.THINKING: snapshot.thinkings,
+        NodeLabel.ANSWER: snapshot.answers,
+        NodeLabel.RUN: snapshot.runs,
+        NodeLabel.REWARD_MODEL: snapshot.reward_models,
+    }
+    ids = {label: table["id"].to_numpy(zero_copy_only=False) for label, table in tables.items()}
+    nodes = {str(label): table.to_pandas().set_index("id") for label, table in tables.items()}
+    edges = {}
+    for name, (_, source, target) in EDGE_NAMES.items():
+        edge = snapshot.edges[name]
+        frame = edge.properties.to_pandas()
+        frame.insert(0, "source", ids[source][edge.source])
+        frame.insert(1, "target", ids[target][edge.target])
+        edges[name] = frame
+    thinking = nodes[str(NodeLabel.THINKING)]
+    generates = edges["generates"].set_index("target")["source"]
+    leads_to = edges["leads_to"].set_index("source")["target"]
+    thinking.insert(0, "query_id", generates.reindex(thinking.index))
+    thinking.insert(1, "answer_id", leads_to.reindex(thinking.index))
+    return Frames(nodes, edges)

@@ -1,0 +1,167 @@
+"""A file's rollouts as a snapshot of their own, without adding them to the memory: what scoring a file reads.
+
+The same reader, ids, answers and vectors as ingest, so a rollout that is scored from a file and later ingested is
+the same node.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.embedding.cached import embed_cached
+from memstore.errors import InputError, RecordError
+from memstore.graph.protocol import EdgeTable, GraphBlock
+from memstore.progress import Progress, Silent
+from memstore.records.columns import KnownQuery, Occurrences, PlacedRecord, collate, other_domain, place, settle
+from memstore.records.readers import open_source
+from memstore.records.record import RecordDefaults, parse_record
+from memstore.snapshots.snapshot import Manifest, Snapshot
+from memstore.snapshots.take import BOOKKEEPING, manifest_of
+from memstore.types import BoolVector, FloatMatrix, IntVector, QueryId
+from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
+
+if TYPE_CHECKING:
+    from memstore.memory import Memory
+
+
+def read_rollouts(
+    memory: Memory,
+    sources: Sequence[str | Path],
+    defaults: RecordDefaults | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Snapshot:
+    """The rollouts of these files as a snapshot, with vectors of the memory's embedder; nothing is stored.
+
+    The `leads_to` edges carry the answers as written; the similarity edges are empty.
+
+    Raises:
+        InputError: a source that cannot be read, or a row (named by its line) that is no rollout or contradicts the
+            domain of its query: a score that is missing from the output would go unnoticed.
+    """
+    progress = progress or Silent()
+    placed: list[tuple[str, PlacedRecord]] = []
+    for path in sources:
+        source, seen = open_source(path), Occurrences()
+        progress.stage(f"read {source.name}", source.size)
+        for row in source:
+            if row.values is None:
+                raise InputError(f"{source.name}:{row.number}: {row.reason}")
+            try:
+                item = place(parse_record(row.values, defaults or RecordDefaults()), source.stem, seen)
+            except RecordError as error:
+                raise InputError(f"{source.name}:{row.number}: {error}") from error
+            placed.append((f"{source.name}:{row.number}", item))
+    known = _settled(memory, placed)
+    rollouts = [item for _, item in placed]
+    collated = collate(rollouts, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
+    progress.stage("embed", len(collated.texts))
+    keys = list(collated.texts)
+    vectors = embed_cached(memory.embedder, memory.cache, list(collated.texts.values()), progress.advance)
+    return block_snapshot(manifest_of(memory, ""), collated.block, keys, vectors)
+
+
+def _settled(memory: Memory, placed: Sequence[tuple[str, PlacedRecord]]) -> dict[QueryId, KnownQuery]:
+    """What is known of the queries of these rollouts, each with where it stands.
+
+    A query that the memory knows has the domain it has there, so that its answers are read the same way; golds are
+    not looked at.
+
+    Raises:
+        InputError: a row says another domain.
+    """
+    stored = memory.graph.nodes(NodeLabel.QUERY, ["id", "domain"], ids=sorted({item.query_id for _, item in placed}))
+    known = {QueryId(row["id"]): KnownQuery(row["domain"], None) for row in stored.to_pylist()}
+    for where, item in placed:
+        settled = known[item.query_id] = settle(item.record, known.get(item.query_id))
+        if refused := other_domain(item.record.domain, settled.domain):
+            raise InputError(f"{where}: {refused}")
+    return known
+
+
+def block_snapshot(manifest: Manifest, block: GraphBlock, keys: list[str], vectors: FloatMatrix) -> Snapshot:
+    """A block that is not stored, as a snapshot.
+
+    Args:
+        manifest: with the embedder and splitter that made the block.
+        keys: vector keys of the block's texts.
+        vectors: float32 [len(keys), D], their vectors.
+    """
+    queries = _ordered(block.queries)
+    thinkings = _ordered(block.thinkings)
+    answers = _ordered(block.answers)
+    runs = _ordered(block.runs)
+    query_of = _positions(thinkings["query_id"], queries["id"])
+    answer_of = _positions(thinkings["answer_id"], answers["id"])
+    run_of = _positions(thinkings["run"], runs["name"])
+    row = {key: position for position, key in enumerate(keys)}
+    query_x, query_has_x = _gather(queries["vector_key"], row, vectors)
+    thinking_x, thinking_has_x = _gather(thinkings["vector_key"], row, vectors)
+    answered = np.flatnonzero(answer_of >= 0)
+    everything = np.arange(len(thinkings))
+    written = pa.table({"text": thinkings["answer_text"].take(pa.array(answered))})
+    edges = {
+        "generates": _sorted_edges(query_of, everything, _no_properties(len(thinkings))),
+        "leads_to": _sorted_edges(answered, answer_of[answered], written),
+        "produced": _sorted_edges(run_of, everything, _no_properties(len(thinkings))),
+        "query_similar": _empty(EdgeType.SIMILAR_TO),
+        "thinking_similar": _empty(EdgeType.SIMILAR_TO),
+        "scored_by": _empty(EdgeType.SCORED_BY),
+    }
+    return Snapshot(
+        manifest=manifest,
+        queries=queries.select(_kept(NodeLabel.QUERY)),
+        thinkings=thinkings.select(_kept(NodeLabel.THINKING)),
+        answers=answers,
+        runs=runs,
+        reward_models=node_schema(NodeLabel.REWARD_MODEL).empty_table(),
+        edges=edges,
+        query_x=query_x,
+        thinking_x=thinking_x,
+        query_has_x=query_has_x,
+        thinking_has_x=thinking_has_x,
+    )
+
+
+def _kept(label: NodeLabel) -> list[str]:
+    return [name for name in NODE_COLUMNS[label] if name not in BOOKKEEPING]
+
+
+def _ordered(table: pa.Table) -> pa.Table:
+    return table.sort_by("id").combine_chunks()
+
+
+def _positions(values: pa.ChunkedArray, of: pa.ChunkedArray) -> IntVector:
+    found = pc.fill_null(pc.index_in(values, value_set=of.combine_chunks()), -1)
+    positions: IntVector = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    return positions
+
+
+def _gather(keys: pa.ChunkedArray, row: dict[str, int], vectors: FloatMatrix) -> tuple[FloatMatrix, BoolVector]:
+    position = np.array([-1 if key is None else row[key] for key in keys.to_pylist()], dtype=np.int64)
+    has = position >= 0
+    x = np.zeros((len(position), vectors.shape[1]), dtype=np.float32)
+    x[has] = vectors[position[has]]
+    return x, has
+
+
+def _sorted_edges(source: IntVector, target: IntVector, properties: pa.Table) -> EdgeTable:
+    order = np.lexsort((target, source))
+    kept = properties.take(pa.array(order)) if properties.num_columns else properties
+    return EdgeTable(source[order], target[order], kept)
+
+
+def _no_properties(rows: int) -> pa.Table:
+    return pa.table({"_": pa.nulls(rows)}).select([])
+
+
+def _empty(edge: EdgeType) -> EdgeTable:
+    none = np.empty(0, dtype=np.int64)
+    return EdgeTable(none, none, edge_schema(edge).empty_table())

@@ -1,0 +1,126 @@
+"""Take a snapshot of an open memory: bulk columnar reads, no object per row, nothing written."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.graph.protocol import EdgeTable
+from memstore.snapshots.snapshot import Manifest, Snapshot
+from memstore.types import BoolVector, FloatMatrix, VectorKind
+from memstore_schema.columns import NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel
+
+if TYPE_CHECKING:
+    from memstore.memory import Memory
+
+TEXT_COLUMNS = frozenset({"text", "gold", "metadata"})
+BOOKKEEPING = frozenset({"linked", "batch"})
+
+EDGE_NAMES: dict[str, tuple[EdgeType, NodeLabel, NodeLabel]] = {
+    "generates": (EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING),
+    "leads_to": (EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER),
+    "produced": (EdgeType.PRODUCED, NodeLabel.RUN, NodeLabel.THINKING),
+    "query_similar": (EdgeType.SIMILAR_TO, NodeLabel.QUERY, NodeLabel.QUERY),
+    "thinking_similar": (EdgeType.SIMILAR_TO, NodeLabel.THINKING, NodeLabel.THINKING),
+    "scored_by": (EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL),
+}
+"""A snapshot's edge tables and what they are in the graph."""
+
+
+def manifest_of(memory: Memory, digest: str) -> Manifest:
+    """What a memory's content is made with, as a snapshot says it; `digest` is that of the content."""
+    fingerprint = memory.fingerprint
+    return Manifest(
+        id=digest,
+        schema_version=SCHEMA_VERSION,
+        embedder=str(fingerprint) if fingerprint else "",
+        splitter=memory.splitter,
+        links=str(memory.link_settings),
+        namespace=memory.namespace,
+        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def take_snapshot(memory: Memory, *, texts: bool = True) -> Snapshot:
+    """Copy a memory's nodes, edges and vectors; see `Snapshot` for what is in it.
+
+    Args:
+        texts: False leaves `text`, `gold`, `metadata` and the answers as written out: training on structure that
+            is already computed, and exports, do not need them.
+    """
+    tables = {
+        label: memory.graph.nodes(label, _columns(label, texts))
+        for label in (NodeLabel.QUERY, NodeLabel.THINKING, NodeLabel.ANSWER, NodeLabel.RUN, NodeLabel.REWARD_MODEL)
+    }
+    edges = {}
+    for name, (edge, source, target) in EDGE_NAMES.items():
+        found = memory.graph.edges(edge, source, target)
+        if name == "leads_to" and not texts:
+            found = EdgeTable(found.source, found.target, found.properties.drop_columns(["text"]))
+        edges[name] = found
+    query_x, query_has_x = _vectors(memory, "query", tables[NodeLabel.QUERY])
+    thinking_x, thinking_has_x = _vectors(memory, "thinking", tables[NodeLabel.THINKING])
+    return Snapshot(
+        manifest=manifest_of(memory, content_digest(tables, edges)),
+        queries=tables[NodeLabel.QUERY],
+        thinkings=tables[NodeLabel.THINKING],
+        answers=tables[NodeLabel.ANSWER],
+        runs=tables[NodeLabel.RUN],
+        reward_models=tables[NodeLabel.REWARD_MODEL],
+        edges=edges,
+        query_x=query_x,
+        thinking_x=thinking_x,
+        query_has_x=query_has_x,
+        thinking_has_x=thinking_has_x,
+    )
+
+
+def content_digest(tables: Mapping[NodeLabel, pa.Table], edges: Mapping[str, EdgeTable]) -> str:
+    """Digest of what a snapshot holds: node ids and labels, edges and their scores.
+
+    Texts and vectors are covered by the ids, which are hashes of them. Predictions are not part of it: a model's
+    word about a memory does not make it another memory.
+    """
+    digest = hashlib.blake2b(digest_size=12)
+    for label in (NodeLabel.QUERY, NodeLabel.THINKING, NodeLabel.ANSWER):
+        for buffer in _buffers(tables[label]["id"]):
+            digest.update(buffer)
+    rewards = tables[NodeLabel.THINKING]["reward"].to_numpy(zero_copy_only=False)
+    digest.update(np.nan_to_num(rewards.astype(np.float64), nan=-1.0).tobytes())
+    for name in ("generates", "leads_to", "query_similar", "thinking_similar"):
+        edge = edges[name]
+        digest.update(edge.source.tobytes())
+        digest.update(edge.target.tobytes())
+        if "score" in edge.properties.column_names:
+            digest.update(edge.properties["score"].to_numpy(zero_copy_only=False).tobytes())
+    return "s-" + digest.hexdigest()
+
+
+def _buffers(column: pa.ChunkedArray) -> list[bytes]:
+    # Joined, so that the digest does not depend on how Arrow happened to chunk the column.
+    return [pc.binary_join(pa.array([column.to_pylist()]), "\n")[0].as_py().encode()] if len(column) else []
+
+
+def _columns(label: NodeLabel, texts: bool) -> list[str]:
+    skipped = BOOKKEEPING if texts or label is NodeLabel.ANSWER else BOOKKEEPING | TEXT_COLUMNS
+    return [name for name in NODE_COLUMNS[label] if name not in skipped]
+
+
+def _vectors(memory: Memory, kind: VectorKind, nodes: pa.Table) -> tuple[FloatMatrix, BoolVector]:
+    """float32 [N, D] in the nodes' order, zero where a node has none, and bool [N]."""
+    has: BoolVector = pc.is_valid(nodes["vector_key"]).to_numpy(zero_copy_only=False).astype(bool)
+    fingerprint = memory.fingerprint
+    if fingerprint is None:
+        return np.zeros((0, 0), dtype=np.float32), has
+    if has.all():
+        return memory.vectors_of(kind, nodes["id"].to_pylist(), nodes["vector_key"].to_pylist()), has
+    chosen = nodes.filter(pa.array(has))
+    x = np.zeros((len(has), fingerprint.dimension), dtype=np.float32)
+    x[has] = memory.vectors_of(kind, chosen["id"].to_pylist(), chosen["vector_key"].to_pylist())
+    return x, has

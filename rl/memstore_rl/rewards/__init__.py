@@ -1,0 +1,1 @@
+"""Rewards: one reward for each rollout of a group."""

@@ -1,0 +1,1 @@
+"""Trainers: reward hooks for training frameworks."""

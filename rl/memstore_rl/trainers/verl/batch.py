@@ -1,0 +1,137 @@
+"""Batch reward function for verl 0.7.0 and earlier, whose `batch` manager hands over a whole batch at once.
+
+    reward_model.reward_manager=batch
+    custom_reward_function.path=<this file>          verl 0.5 and 0.6 take a path and no module
+    custom_reward_function.name=compute_score_batch
+
+These versions pin numpy below 2, with which a memory cannot be opened, so this asks the reward service and imports
+nothing that needs more than httpx and pydantic. verl gives the function no prompts: they are read from the data files,
+by the query's id. Where verl hands over less than a group (`rollout.mode=async` of 0.6 calls it with one rollout), it
+is refused: a group of one would be scored, and wrongly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from memstore.errors import InputError
+from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.service.client import RewardClient, ServiceGone
+from memstore_rl.trainers.verl.reply import Extra, numbered, reply
+from memstore_rl.trainers.verl.rows import is_training, query_of
+from memstore_rl.trainers.verl.settings import HookSettings, parse_settings
+from memstore_rl.trainers.verl.token import read_token
+
+_GROUPS_A_REQUEST = 64
+
+logger = logging.getLogger(__name__)
+
+
+def compute_score_batch(
+    data_sources: Sequence[str],
+    solution_strs: Sequence[str],
+    ground_truths: Sequence[str | None],
+    extra_infos: Sequence[Mapping[str, Any]],
+    *,
+    files: Sequence[str],
+    n: int,
+    policy: str | None = None,
+    **settings: Any,
+) -> list[Extra]:
+    """The rewards of a batch, in its order, as verl's `batch` manager asks for them.
+
+    Args:
+        files: the Parquet files of `memstore verl data` that verl trains and validates on.
+        n: rollouts of a training group.
+        policy: name of the policy that wrote the rollouts.
+        settings: of `memstore_rl.trainers.verl.settings`, without their prefix; `endpoint` is needed.
+
+    Raises:
+        InputError: a setting, a row that is in none of the files, or a training group that is not whole.
+        ServiceGone: the service does not answer, and nobody said to wait.
+        Unscored: a rollout has no reward.
+    """
+    hook = parse_settings(settings)
+    if hook.endpoint is None:
+        raise InputError("this version of verl is served by the reward service only; set endpoint to its address")
+    prompts = _prompts(tuple(files))
+    groups, places = [], []
+    for rows in _gathered(extra_infos, n):
+        extra = extra_infos[rows[0]]
+        query = query_of(
+            _prompt(prompts, extra),
+            str(data_sources[rows[0]]),
+            {"ground_truth": ground_truths[rows[0]]},
+            extra,
+        )
+        rollouts = [Rollout(response=solution_strs[row], policy=policy, run=hook.run) for row in rows]
+        groups.append(_group(query, rollouts, training=is_training(extra), n=n, hook=hook))
+        places.append(rows)
+    replies: dict[int, Extra] = {}
+    asked = _asked(groups, hook, record=is_training(extra_infos[0]))  # verl never mixes training and validation
+    for rows, rewards in zip(places, asked, strict=True):
+        replies.update(zip(rows, map(reply, numbered(rewards, hook.unscored)), strict=True))
+    return [replies[row] for row in range(len(solution_strs))]
+
+
+def _gathered(extra_infos: Sequence[Mapping[str, Any]], n: int) -> list[list[int]]:
+    """Positions of each group: rows of one training query, n at a time; a validation row is alone."""
+    by_query: dict[str, list[int]] = {}
+    for position, extra in enumerate(extra_infos):
+        by_query.setdefault(str(extra["query_id"]), []).append(position)
+    gathered = []
+    for rows in by_query.values():
+        size = n if is_training(extra_infos[rows[0]]) else 1
+        gathered += [rows[start : start + size] for start in range(0, len(rows), size)]
+    return gathered
+
+
+def _group(query: Query, rollouts: Sequence[Rollout], *, training: bool, n: int, hook: HookSettings) -> Group:
+    if not training:
+        return Group(query, rollouts, mode="oracle")
+    if len(rollouts) != n:
+        raise InputError(
+            f"verl handed over {len(rollouts)} of the {n} rollouts of a group; set actor_rollout_ref.rollout.mode=sync "
+            "(verl 0.5, 0.6) or reward_model.use_reward_loop=False (verl 0.7.0)"
+        )
+    return Group(query, rollouts, n, hook.mode)
+
+
+def _asked(groups: Sequence[Group], hook: HookSettings, *, record: bool) -> list[list[Reward]]:
+    assert hook.endpoint is not None
+    rewards: list[list[Reward]] = []
+    with RewardClient(hook.endpoint, token=read_token(hook.token_file), deadline_s=hook.deadline_s) as client:
+        while len(rewards) < len(groups):
+            part = groups[len(rewards) : len(rewards) + _GROUPS_A_REQUEST]
+            try:
+                rewards += client.score_groups(part, record=record)
+            except ServiceGone as gone:
+                if hook.when_gone == "fail":
+                    raise
+                logger.warning("%s; the training waits for it (when_gone=wait)", gone)
+    return rewards
+
+
+def _prompt(prompts: Mapping[str, Any], extra: Mapping[str, Any]) -> Any:
+    try:
+        return prompts[str(extra["query_id"])]
+    except KeyError:
+        raise InputError(
+            f"the query {extra.get('query_id')} is in none of the files of custom_reward_function.reward_kwargs.files; "
+            "name the files that verl trains and validates on"
+        ) from None
+
+
+@cache
+def _prompts(files: tuple[str, ...]) -> dict[str, Any]:
+    """Chat messages by query id."""
+    import pyarrow.parquet as pq
+
+    found: dict[str, Any] = {}
+    for file in files:
+        for row in pq.read_table(file, columns=["prompt", "extra_info"]).to_pylist():
+            found[row["extra_info"]["query_id"]] = row["prompt"]
+    return found

@@ -1,0 +1,250 @@
+"""Would verl, started with these overrides, really call us? Answered by verl's own code, before anything is trained.
+
+verl takes overrides that it no longer reads without a word (`custom_reward_function.*`, `reward_model.*` since 0.9),
+and then rewards by rules of its own. So the configuration is composed as `main_ppo` composes it, verl's own loaders
+load what it names, and each thing that could keep our rewards from the trainer is looked at. A `Finding` that is not
+ok says what to do.
+
+A memory in a folder must be there. It does not start Ray, load a policy, or ask a server or the service whether it is
+there: that is done when the training starts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memstore.errors import InputError, MemstoreError
+from memstore.locations.location import FolderLocation, resolve_location
+from memstore.locations.settings import Settings
+from memstore.locations.stores import prepare_folder
+from memstore_rl.trainers.verl.config import parse_version
+from memstore_rl.trainers.verl.rows import TRAINING_SPLIT
+from memstore_rl.trainers.verl.settings import HookSettings, hook_settings
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_IGNORED = ("custom_reward_function.", "reward_model.")
+"""Where verl up to 0.8 kept what is under `reward.` now."""
+_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    says: str
+
+
+def check(overrides: Sequence[str], config_name: str = "ppo_trainer") -> list[Finding]:
+    """Look at a training's overrides, as they would be given to `python -m verl.trainer.main_ppo`.
+
+    Raises:
+        InputError: verl is not here, or one that this cannot look into, or it does not take these overrides.
+    """
+    installed = _installed()
+    config = compose(overrides, config_name)
+    looks: dict[str, Callable[[], str]] = {
+        "old keys": lambda: _no_ignored_keys(overrides),
+        "settings": lambda: _settings_are_ours(config),
+        "memory": lambda: _memory_is_there(config),
+        "rewards": lambda: _rewards_are_ours(config),
+        "room": lambda: _room(config),
+        "metrics": lambda: _metrics(config),
+        "training data": lambda: _data(config, "train_files", training=True),
+        "validation data": lambda: _data(config, "val_files", training=False),
+        "verl": lambda: _valid_for_verl(config, installed),
+    }
+    return [_look(what, look) for what, look in looks.items()]
+
+
+def _look(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except MemstoreError as error:
+        return Finding(what, False, str(error))
+
+
+def _installed() -> str:
+    try:
+        found = version("verl")
+    except PackageNotFoundError:
+        raise InputError("verl is not installed here; pip install 'memstore[verl]'") from None
+    if parse_version(found) < (0, 9, 0):
+        raise InputError(f"verl {found} is installed, and this looks into verl 0.9 only")
+    return found
+
+
+def compose(overrides: Sequence[str], config_name: str = "ppo_trainer") -> DictConfig:
+    """verl's own configuration with overrides, as `main_ppo` has it.
+
+    Raises:
+        InputError: verl's configuration does not take them.
+    """
+    import verl
+    from hydra import compose as composed
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = Path(inspect.getfile(verl)).parent / "trainer" / "config"
+    try:
+        with initialize_config_dir(str(folder), version_base=None):
+            return composed(config_name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"verl does not take these overrides: {told}") from error
+
+
+def _no_ignored_keys(overrides: Sequence[str]) -> str:
+    ignored = [line for line in overrides if line.lstrip("+~").startswith(_IGNORED)]
+    if ignored:
+        raise InputError(f"verl 0.9 does not read {ignored[0]!r}, and does not say so; take it out")
+    return "none that verl would ignore"
+
+
+def _settings_are_ours(config: DictConfig) -> str:
+    settings = hook_settings(config)
+    where = settings.memory or settings.endpoint or "no memory"
+    return f"mode {settings.mode}, {where}"
+
+
+def _memory_is_there(config: DictConfig) -> str:
+    settings = hook_settings(config)
+    if settings.memory is None:
+        return "that of the service, which is asked when the training starts" if settings.endpoint else "none is asked"
+    location = resolve_location(settings.memory, Settings())
+    if isinstance(location, FolderLocation):
+        prepare_folder(location, create=False)
+        return f"in {location.folder}"
+    return f"{location}, which is asked when the training starts"
+
+
+def _rewards_are_ours(config: DictConfig) -> str:
+    if config.reward.reward_model.enable:
+        raise InputError("reward.reward_model.enable=True has verl ask a reward model of its own; set it to False")
+    from memstore_rl.trainers.verl.manager import GroupRewardManager
+
+    named = config.actor_rollout_ref.rollout.agent.get("agent_loop_manager_class")
+    if named and config.trainer.use_v1 and _is_our_agent_loop(str(named)):
+        return "by the agent loop, inside its workers"
+    manager = _verls_reward_manager(config)
+    if manager is not GroupRewardManager:
+        raise InputError(
+            f"verl would reward by {manager.__module__}.{manager.__name__}, not by memstore; add the overrides that "
+            "`memstore verl config` prints"
+        )
+    if named and config.trainer.use_v1:
+        raise InputError(f"the agent loop {named} may reward by itself, and memstore cannot tell; leave it out")
+    return "by the reward loop's manager"
+
+
+def _is_our_agent_loop(name: str) -> bool:
+    from verl.utils.import_utils import load_class_from_fqn
+
+    from memstore_rl.trainers.verl.agent_loop import GroupAgentLoopManager
+
+    try:
+        loaded = load_class_from_fqn(name, "AgentLoopManager")
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"verl cannot load the agent loop {name}: {error}") from error
+    return issubclass(loaded, GroupAgentLoopManager)
+
+
+def _verls_reward_manager(config: DictConfig) -> Any:
+    from verl.trainer.ppo.reward import resolve_reward_manager_cls
+
+    try:
+        return resolve_reward_manager_cls(config)
+    except (ImportError, AttributeError, AssertionError, ValueError, OSError) as error:
+        raise InputError(f"verl cannot load the reward manager: {error}") from error
+
+
+def _room(config: DictConfig) -> str:
+    from verl.experimental.reward_loop import RewardLoopManager
+
+    from memstore_rl.trainers.verl import manager  # noqa: F401  importing it makes the room
+
+    if not hasattr(RewardLoopManager._init_reward_loop_workers, "__wrapped__"):
+        raise InputError("this verl starts its reward workers in a way that memstore does not know; use the agent loop")
+    return f"for any number of waiting rollouts, on {config.reward.num_workers} reward workers"
+
+
+def _metrics(config: DictConfig) -> str:
+    sampler = config.trainer.v1.sampler.custom_sampler
+    ours = sampler.path == "pkg://memstore_rl.verl.sampler"
+    if not ours:
+        return "shares of ground truth and prediction are not among verl's metrics"
+    filtering = config.algorithm.get("filter_groups")
+    if filtering is not None and filtering.get("enable"):
+        raise InputError(
+            "algorithm.filter_groups.enable=True does nothing with a custom sampler; take trainer.v1.sampler out, or it"
+        )
+    mode = config.trainer.v1.trainer_mode
+    wanted = "SyncSampler" if mode == "sync" else "AsyncSampler"
+    if sampler.name != wanted:
+        raise InputError(f"trainer.v1.trainer_mode={mode} needs trainer.v1.sampler.custom_sampler.name={wanted}")
+    return "shares of ground truth and prediction are among verl's metrics"
+
+
+def _data(config: DictConfig, key: str, *, training: bool) -> str:
+    named = config.data.get(key)
+    files = [named] if isinstance(named, str) else list(named or [])
+    if not files:
+        raise InputError(f"data.{key} is not set; write data with `memstore verl data`, and name it")
+    settings = hook_settings(config)
+    counts = [_file(Path(file).expanduser(), settings, training=training) for file in files]
+    rows, labelled = map(sum, zip(*counts, strict=True))
+    return f"{rows:,} rows, {labelled:,} with ground truth"
+
+
+def _file(path: Path, settings: HookSettings, *, training: bool) -> tuple[int, int]:
+    """Rows of a file and how many of them have ground truth."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise InputError(
+            f"the data file {path} cannot be read, for it is not there; write it with `memstore verl data`"
+        )
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"the data file {path} cannot be read: {str(error).splitlines()[0]}") from error
+    missing = [column for column in _COLUMNS if column not in table.column_names]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]}; write data with `memstore verl data`")
+    golds = [(row or {}).get("ground_truth") for row in table["reward_model"].to_pylist()]
+    splits = {str((row or {}).get("split")) for row in table["extra_info"].to_pylist()}
+    labelled = sum(1 for gold in golds if str(gold or "").strip())
+    if training and splits != {TRAINING_SPLIT}:
+        raise InputError(f"{path} is named to train on, and its extra_info.split says {', '.join(sorted(splits))}")
+    if not training and (TRAINING_SPLIT in splits or "None" in splits):
+        raise InputError(f"{path} is named to validate on, and its extra_info.split says {', '.join(sorted(splits))}")
+    if labelled < len(golds) and (not training or settings.mode != "memory"):
+        raise InputError(
+            f"{len(golds) - labelled} of {len(golds)} rows of {path} have no ground truth, and only training in mode "
+            "memory does without"
+        )
+    return len(golds), labelled
+
+
+def _valid_for_verl(config: DictConfig, installed: str) -> str:
+    """What `main_ppo` itself checks before it starts."""
+    from hydra.errors import HydraException
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    try:
+        validate_config(
+            config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
+        )
+    except (AssertionError, ValueError, NotImplementedError, HydraException) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"verl {installed} refuses this configuration: {told}") from error
+    return f"{installed} takes this configuration"

@@ -1,0 +1,191 @@
+"""Reward-loop manager for verl 0.7.1 and later: groups scored at once, though verl asks for one rollout at a time.
+
+verl sends each finished rollout to a reward worker chosen at random, so siblings meet in an actor of their own, the
+gate; a reward worker's call waits there until the group is complete. Loaded by
+
+    reward.reward_manager.source=importlib
+    reward.reward_manager.module.path=pkg://memstore_rl.verl.manager
+    reward.reward_manager.name=GroupRewardManager
+
+**It must not stall.** A reward worker is a Ray actor that takes 1,000 calls at a time, whatever is configured: when
+all of them wait for siblings that are call 1,001 and later, nothing moves. So importing this module makes verl's
+`RewardLoopManager` start its workers with room for any number of calls; from verl 0.8 on that manager imports it before
+it starts them. Where it did not (0.7.1), our part of the worker refuses to start unless `reward.num_workers` is large
+enough for the batch.
+
+Validation rollouts are scored alone, by ground truth, which needs no siblings: verl pads their batches with copies.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import ray
+from omegaconf import open_dict
+from verl.experimental.reward_loop.reward_loop import RewardLoopManager, RewardLoopWorker
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from memstore.errors import InputError
+from memstore_rl.rewards.reward import Group, Query, Rollout
+from memstore_rl.trainers.verl.config import workers_needed
+from memstore_rl.trainers.verl.group_barrier import Gate
+from memstore_rl.trainers.verl.reply import Extra, reply
+from memstore_rl.trainers.verl.rows import TRAINING_SPLIT, is_training, query_of
+from memstore_rl.trainers.verl.scorers import ANY_NUMBER, memory_actor, open_scorer, own_name, plain
+from memstore_rl.trainers.verl.settings import HookSettings, hook_settings, rollouts_in_flight, run_name
+from memstore_rl.trainers.verl.stop import stop_training
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from verl import DataProto
+
+
+class GateActor:
+    """Where the rollouts of all reward workers meet."""
+
+    def __init__(self, settings: HookSettings, batch: int) -> None:
+        self._scorer = open_scorer(settings)
+        self._gate = Gate(self._scorer, wait_s=settings.group_wait_s)
+        self._batch = batch
+        self._counts: Counter[str] = Counter()
+
+    async def ready(self) -> None:
+        """Answers once the memory is open."""
+
+    async def submit(self, key: str, wanted: int, query: Query, rollout: Rollout) -> Extra:
+        """The reward of a training rollout, when its group is complete."""
+        return self._counted(reply(await self._gate.submit(key, wanted, query, rollout)))
+
+    async def validate(self, query: Query, rollout: Rollout) -> Extra:
+        """The ground truth of a validation rollout."""
+        group = Group(query, [rollout], mode="oracle")
+        return reply((await self._scorer.score_group(group, record=False))[0])
+
+    def waiting(self) -> int:
+        """Rollouts whose group is not complete."""
+        return self._gate.waiting
+
+    def _counted(self, extra: Extra) -> Extra:
+        self._counts[str(extra["source"])] += 1
+        self._counts["short"] += bool(extra["group_short"])
+        if (total := self._counts.total() - self._counts["short"]) >= self._batch:
+            parts = ", ".join(f"{name} {self._counts[name] / total:.1%}" for name in sorted(self._counts))
+            print(f"memstore: the last {total} training rewards: {parts}", flush=True)
+            self._counts.clear()
+        return extra
+
+
+class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
+    """What verl loads into each reward worker; see the module."""
+
+    def __init__(
+        self,
+        config: DictConfig,
+        tokenizer: Any,
+        compute_score: Any,
+        reward_router_address: str | None = None,
+        reward_model_tokenizer: Any = None,
+    ) -> None:
+        super().__init__(config, tokenizer, compute_score)
+        settings = hook_settings(config)
+        check_room(config, settings)
+        self._wanted = int(config.actor_rollout_ref.rollout.n)
+        self._policy = str(config.actor_rollout_ref.model.path)
+        self._run = run_name(config, settings)
+        # Opened here, where what fails fails with its own sentence; and held, since Ray ends an actor nobody holds.
+        self._memory = None if settings.endpoint is not None else memory_actor(settings)
+        self._gate = gate_actor(config, settings)
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """The reward of one rollout, as verl's reward worker asks for it.
+
+        Raises:
+            MemstoreError: it cannot be scored; under the v1 trainer the training is stopped instead.
+        """
+        row = data[-1:][0].non_tensor_batch
+        try:
+            extra = await self._extra(row, data)
+        except Exception as error:
+            if "session_id" not in row:
+                raise
+            import transfer_queue
+
+            transfer_queue.init()
+            validate = (row.get("extra_info") or {}).get("split") not in (None, TRAINING_SPLIT)
+            await stop_training(str(row["uid"]), validate=validate, reason=str(error))
+        return {"reward_score": extra["score"], "reward_extra_info": extra}
+
+    async def _extra(self, row: Mapping[str, Any], data: DataProto) -> Extra:
+        extra_info = row.get("extra_info") or {}
+        query = query_of(row.get("raw_prompt"), str(row["data_source"]), row["reward_model"], extra_info)
+        training = is_training(extra_info)
+        rollout = await self.loop.run_in_executor(None, self._rollout, data)
+        try:
+            if training:
+                extra: Extra = await self._gate.submit.remote(str(row["uid"]), self._wanted, query, rollout)
+            else:
+                extra = await self._gate.validate.remote(query, rollout)
+        except ray.exceptions.RayTaskError as error:
+            raise plain(error) from error
+        return extra
+
+    def _rollout(self, data: DataProto) -> Rollout:
+        item = data[-1:][0]
+        row, responses = item.non_tensor_batch, item.batch["responses"]
+        length = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
+        step, session = row.get("global_steps"), row.get("session_id")
+        return Rollout(
+            response=self.tokenizer.decode(responses[:length], skip_special_tokens=True),
+            policy=self._policy,
+            run=self._run,
+            step=None if step is None else int(step),
+            sample_index=None if session is None else int(session),
+        )
+
+
+def gate_actor(config: DictConfig, settings: HookSettings) -> Any:
+    """The gate of this Ray job, made if there is none."""
+    actor = ray.remote(GateActor).options(
+        name=own_name("gate", settings), get_if_exists=True, max_concurrency=ANY_NUMBER, num_cpus=0
+    )
+    gate = actor.remote(settings, int(config.data.train_batch_size) * int(config.actor_rollout_ref.rollout.n))
+    ray.get(gate.ready.remote())
+    return gate
+
+
+def check_room(config: DictConfig, settings: HookSettings) -> None:
+    """Refuse to start where the reward workers could not hold a batch that waits.
+
+    Raises:
+        InputError: there are too few of them.
+    """
+    needed = workers_needed(rollouts_in_flight(config), settings.reward_worker_calls)
+    if config.reward.num_workers < needed:
+        raise InputError(
+            f"{rollouts_in_flight(config)} rollouts that wait for their groups are too many for reward.num_workers="
+            f"{config.reward.num_workers}, since verl's reward workers take {settings.reward_worker_calls} calls at a "
+            f"time, and the training would stall; set reward.num_workers={needed}"
+        )
+
+
+def widen_reward_workers() -> None:
+    """Have verl's `RewardLoopManager` start workers of ours with room for any number of calls."""
+    original = RewardLoopManager._init_reward_loop_workers
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def with_room(self: Any) -> None:
+        if getattr(self, "reward_manager_cls", None) is GroupRewardManager:
+            self.reward_loop_workers_class = ray.remote(max_concurrency=ANY_NUMBER)(RewardLoopWorker)
+            with open_dict(self.config):
+                self.config.memstore.reward_worker_calls = ANY_NUMBER
+        original(self)
+
+    RewardLoopManager._init_reward_loop_workers = with_room
+
+
+widen_reward_workers()

@@ -1,0 +1,92 @@
+"""A model in a folder comes back as it was, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memstore.errors import ModelError
+from memstore_gnn.models.checkpoint import load_model, save_model
+
+
+@pytest.fixture
+def folder(trained: Any, tmp_path: Path) -> Path:
+    save_model(trained.model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_model_comes_back_bit_for_bit(trained: Any, folder: Path) -> None:
+    loaded = load_model(folder)
+    assert loaded.card == trained.model.card
+    assert loaded.base.places == trained.model.base.places
+    again = loaded.predict(trained.snapshot, loaded.recall(trained.snapshot, trained.reward))
+    assert np.array_equal(again, trained.probability())
+
+
+def test_a_model_is_safetensors_and_json_and_says_what_it_is(trained: Any, folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    described = json.loads((folder / "model.json").read_text())
+    card = described["card"]
+    assert card["embedder"] == trained.snapshot.manifest.embedder
+    assert card["splitter"] == trained.snapshot.manifest.splitter
+    assert card["snapshot"] == trained.snapshot.manifest.id
+    assert {"code_version", "torch_version", "settings", "metrics", "queries"} <= set(card)
+    assert "share" in described["features"]
+
+
+def test_saving_again_replaces(trained: Any, folder: Path) -> None:
+    save_model(replace(trained.model, networks=trained.model.networks[:1]), folder)
+    assert len(load_model(folder).networks) == 1
+
+
+def _flip_a_bit(folder: Path) -> None:
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+
+
+def _describe(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    described = json.loads((folder / "model.json").read_text())
+    change(described)
+    (folder / "model.json").write_text(json.dumps(described))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing there": (lambda f: (f / "model.json").unlink(), "there is no reward model in"),
+    "half a description": (lambda f: (f / "model.json").write_text('{"format": "mem'), "cannot be read as JSON"),
+    "another kind of JSON": (lambda f: (f / "model.json").write_text("[1]"), "does not describe a memstore reward"),
+    "another program's": (lambda f: (f / "model.json").write_text('{"model": "bert"}'), "does not describe"),
+    "a later format": (lambda f: _describe(f, lambda d: d.update(version=99)), "format version 99"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "is damaged"),
+    "a flipped bit": (_flip_a_bit, "are not those the model was saved with"),
+    "a missing key": (lambda f: _describe(f, lambda d: d.pop("calibration")), "is damaged"),
+    "an unknown setting": (lambda f: _describe(f, lambda d: d["card"].update(colour="red")), "is damaged"),
+    "a missing network": (lambda f: _describe(f, lambda d: d.update(networks=9)), "is damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_model_is_refused_in_one_sentence(folder: Path, kind: str) -> None:
+    damage, message = DAMAGE[kind]
+    damage(folder)
+    with pytest.raises(ModelError, match=message):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["embedder", "splitter"])
+def test_a_model_of_another_memory_is_refused(trained: Any, name: str) -> None:
+    other = replace(trained.snapshot, manifest=replace(trained.snapshot.manifest, **{name: "another"}))
+    with pytest.raises(ModelError, match=f"{name} 'test' and this one has 'another'"):
+        trained.model.recall(other, trained.reward)
+
+
+def test_a_snapshot_without_texts_is_refused(trained: Any) -> None:
+    bare = replace(trained.snapshot, thinkings=trained.snapshot.thinkings.drop_columns(["text"]))
+    with pytest.raises(ModelError, match="texts=True"):
+        trained.model.recall(bare, trained.reward)

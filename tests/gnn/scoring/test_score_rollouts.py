@@ -1,0 +1,208 @@
+"""A rollout has one score: from a file, in its group or the group's copy in the memory, alone or with others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memstore.errors import InputError, ModelError
+from memstore.snapshots.snapshot import Snapshot
+from memstore_gnn.data.groups import groups_of, query_of_thinkings
+from memstore_gnn.data.hetero import some_rollouts, subgraph
+from memstore_gnn.data.overlay import overlay
+from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.evaluation.metrics import auc
+from memstore_gnn.models.checkpoint import load_model, save_model
+from memstore_gnn.models.settings import TrainSettings
+from memstore_gnn.scoring.score import score_memory, score_rollouts
+from memstore_gnn.training.train import fit
+
+
+def without(trained: Any, rows: np.ndarray) -> tuple[Snapshot, Snapshot, np.ndarray]:
+    """The memory without some rollouts, those rollouts as a file would bring them, and the memory's labels."""
+    thinkings = trained.snapshot.thinkings["id"].to_numpy()
+    gone = set(thinkings[rows])
+    kept = np.array([name not in gone for name in thinkings])
+    return _only(trained.snapshot, kept), _only(trained.snapshot, ~kept), trained.reward[kept]
+
+
+def _only(snapshot: Snapshot, keep: np.ndarray) -> Snapshot:
+    """The rollouts to keep, their queries and answers."""
+    from memstore_gnn.data import hetero as loader
+
+    def touched(sources: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
+        mask = np.zeros(size, bool)
+        mask[targets[keep[sources]]] = True
+        return mask
+
+    generates, leads, produced = (snapshot.edges[name] for name in ("generates", "leads_to", "produced"))
+    kept = {
+        "query": touched(generates.target, generates.source, snapshot.queries.num_rows),
+        "thinking": keep,
+        "answer": touched(leads.source, leads.target, snapshot.answers.num_rows),
+        "run": touched(produced.target, produced.source, snapshot.runs.num_rows),
+        "model": np.ones(snapshot.reward_models.num_rows, bool),
+    }
+    return loader._cut(snapshot, kept)
+
+
+def test_only_unlabelled_rollouts_are_scored_unless_asked(trained: Any) -> None:
+    scores = score_memory(trained.model, trained.snapshot, reward=trained.reward)
+    ids = trained.snapshot.thinkings["id"].to_numpy()
+    assert scores.id.tolist() == ids[trained.new].tolist()
+    assert np.allclose(scores.probability, trained.probability()[trained.new], atol=1e-6)
+    assert set(scores.source) == {"predicted"}
+    assert np.array_equal(scores.reward, scores.probability)
+    everything = score_memory(trained.model, trained.snapshot, only_unlabelled=False, reward=trained.reward)
+    assert len(everything.id) == len(ids)
+    labelled = ~trained.new
+    assert set(everything.source[labelled]) == {"ground_truth"}
+    assert np.array_equal(everything.reward[labelled], trained.reward[labelled])
+    assert not np.array_equal(everything.probability[labelled], trained.reward[labelled])
+
+
+def test_a_fully_labelled_memory_has_nothing_to_score(trained: Any) -> None:
+    assert not len(score_memory(trained.model, trained.snapshot).id)
+
+
+def test_new_queries_score_as_if_they_were_in_the_memory(trained: Any) -> None:
+    inside = dict(zip(*score_memory(trained.model, trained.snapshot, reward=trained.reward)[:2], strict=True))
+    memory, new, reward = without(trained, np.flatnonzero(trained.new))
+    scores = score_rollouts(trained.model, memory, new, reward=reward)
+    assert sorted(scores.id) == sorted(inside)
+    for rollout, probability in zip(scores.id, scores.probability, strict=True):
+        assert probability == pytest.approx(inside[rollout], abs=1e-4)
+
+
+def test_the_rollouts_that_the_memory_holds_of_a_query_do_not_vote(trained: Any) -> None:
+    """Two rollouts of an unlabelled query and two of a labelled one, with the memory's of the same and without."""
+    query = query_of_thinkings(trained.snapshot)
+    rows = np.concatenate((np.flatnonzero(query == 27)[:2], np.flatnonzero(query == 3)[:2]))
+    memory, new, labels = without(trained, rows)
+    recollection = trained.model.recall(memory, labels)
+    scores = score_rollouts(trained.model, memory, new, reward=labels, recollection=recollection)
+    strangers = subgraph(memory, [name for name in memory.queries["id"].to_pylist() if name not in _ids(new)])
+    alone = score_rollouts(trained.model, strangers, new, recollection=recollection)
+    assert np.array_equal(scores.probability, alone.probability)
+    laid = score_rollouts(trained.model, memory, new, as_ingested=True, reward=labels, recollection=recollection)
+    assert not np.allclose(laid.probability, scores.probability)
+
+
+def test_groups_of_one_query_do_not_see_each_other(trained: Any, build_snapshot: Callable[..., Snapshot]) -> None:
+    """Two steps, another policy and another run: each is what it is alone, and together they are another group."""
+    rows = []
+    for number, who in enumerate(({"step": 1}, {"step": 2}, {"step": 2, "policy": "other"}, {"run": "other"})):
+        for sample in range(3 + number):
+            row = {"query": "How much is 1 + 1?", "value": str(2 + (sample + number) % 3), "sample_index": sample}
+            rows.append(row | {"thinking": f"It is {row['value']}, I think."} | who)
+    rows.append({"query": "How much is 2 + 2?", "value": "4", "thinking": "It is 4."})
+    new = build_snapshot(rows, dimension=16)
+    recollection = trained.model.recall(trained.snapshot, trained.reward)
+    scores = score_rollouts(trained.model, trained.snapshot, new, reward=trained.reward, recollection=recollection)
+    own = groups_of(new).own.cell
+    assert len(set(own)) == 5
+    for group in set(own):
+        expected = trained.model.predict(some_rollouts(new, own == group), recollection)
+        assert scores.probability[own == group] == pytest.approx(expected, abs=1e-6)
+    assert not np.allclose(trained.model.predict(new, recollection), scores.probability)
+
+
+def test_as_ingested_new_rollouts_of_a_known_query_are_read_with_the_memorys(trained: Any) -> None:
+    """Two rollouts of an unlabelled query and two of a labelled one come from a file."""
+    query = query_of_thinkings(trained.snapshot)
+    rows = np.concatenate((np.flatnonzero(query == 27)[:2], np.flatnonzero(query == 3)[:2]))
+    reward = trained.reward.copy()
+    reward[rows] = np.nan
+    expected = trained.probability(reward=reward)[rows]
+    memory, new, labels = without(replace(trained, reward=reward), rows)
+    assert new.thinkings.num_rows == 4
+    scores = score_rollouts(trained.model, memory, new, as_ingested=True, reward=labels)
+    by_id = dict(zip(scores.id, scores.probability, strict=True))
+    for row, probability in zip(rows, expected, strict=True):
+        assert by_id[trained.snapshot.thinkings["id"][int(row)].as_py()] == pytest.approx(probability, abs=1e-4)
+
+
+def _ids(snapshot: Snapshot) -> set[str]:
+    return set(snapshot.queries["id"].to_pylist())
+
+
+def test_one_group_or_all_at_once_is_the_same(trained: Any) -> None:
+    memory, new, reward = without(trained, np.flatnonzero(trained.new))
+    recollection = trained.model.recall(memory, reward)
+    together = score_rollouts(trained.model, memory, new, reward=reward, recollection=recollection)
+    by_id = dict(zip(together.id, together.probability, strict=True))
+    for query in new.queries["id"].to_pylist():
+        one = score_rollouts(trained.model, memory, subgraph(new, [query]), reward=reward, recollection=recollection)
+        for rollout, probability in zip(one.id, one.probability, strict=True):
+            assert probability == pytest.approx(by_id[rollout], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def programs(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
+    """16 tasks with programs of several spellings; right ones agree in what they do, never in how they are written."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for task in range(16):
+        query = f'def add(x):\n    """Add {task}.\n    >>> add(1)\n    {task + 1}\n    """\n'
+        for sample in range(4):
+            right = rng.random() < 0.6
+            body = f"    y{sample} = x + {task if right else task + 1 + sample}\n    return y{sample}\n"
+            row = {"query": query, "key": str(task), "domain": "code", "dataset": "tasks", "reward": float(right)}
+            rows.append(row | {"value": body, "answer": body, "thinking": f"attempt {sample}", "sample_index": sample})
+    return build_snapshot(rows)
+
+
+def test_programs_score_by_what_they_do_alone_as_in_the_memory(programs: Snapshot, tmp_path: Path) -> None:
+    reward = np.where(query_of_thinkings(programs) % 2 == 0, rewards_of(programs), np.nan)
+    save_model(fit(programs, reward, settings=TrainSettings(members=2, epochs=10), device="cpu"), tmp_path)
+    model = load_model(tmp_path)
+    recollection = model.recall(programs, reward)
+    together = model.predict(programs, recollection)
+    new = ~np.isfinite(reward)
+    assert auc(together[new], rewards_of(programs)[new]) == 1.0
+    by_id = dict(zip(programs.thinkings["id"].to_pylist(), together, strict=True))
+    for query in programs.queries["id"].to_pylist():
+        alone = subgraph(programs, [query])
+        for rollout, probability in zip(
+            alone.thinkings["id"].to_pylist(), model.predict(alone, recollection), strict=True
+        ):
+            assert probability == pytest.approx(by_id[rollout], abs=1e-5)
+
+
+def test_a_labelled_rollout_in_a_file_has_its_label_only_as_ingested(trained: Any) -> None:
+    part = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[:1])
+    scores = score_rollouts(trained.model, trained.snapshot, part, as_ingested=True, reward=trained.reward)
+    assert set(scores.source) == {"ground_truth"}
+    assert np.array_equal(scores.reward, trained.reward[query_of_thinkings(trained.snapshot) == 0])
+    scores = score_rollouts(trained.model, trained.snapshot, part, reward=trained.reward)
+    assert set(scores.source) == {"predicted"}
+    assert np.array_equal(scores.reward, scores.probability)
+
+
+def test_rollouts_of_another_embedder_are_refused(trained: Any) -> None:
+    new = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[-1:])
+    other = replace(new, manifest=replace(new.manifest, embedder="another"))
+    with pytest.raises(ModelError, match="embedder"):
+        score_rollouts(trained.model, trained.snapshot, other, reward=trained.reward)
+    narrow = replace(new, thinking_x=new.thinking_x[:, :4], query_x=new.query_x[:, :4])
+    with pytest.raises(InputError, match="dimension 4 and the memory's have 16"):
+        overlay(trained.snapshot, narrow)
+
+
+def test_an_overlay_is_the_memory_as_if_ingested(trained: Any) -> None:
+    query = query_of_thinkings(trained.snapshot)
+    memory, new, _ = without(trained, np.flatnonzero(query == 5)[::2])
+    laid = overlay(memory, new)
+    whole = subgraph(trained.snapshot, [trained.snapshot.queries["id"][5].as_py()])
+    assert laid.thinkings.equals(whole.thinkings)
+    assert laid.answers.equals(whole.answers)
+    assert np.array_equal(laid.thinking_x, whole.thinking_x)
+    for name in ("generates", "leads_to", "produced"):
+        assert np.array_equal(laid.edges[name].source, whole.edges[name].source), name
+        assert np.array_equal(laid.edges[name].target, whole.edges[name].target), name
+    assert laid.edges["leads_to"].properties.equals(whole.edges["leads_to"].properties)

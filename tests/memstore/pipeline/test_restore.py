@@ -1,0 +1,117 @@
+"""A snapshot restored is the memory it was taken of."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from memstore.errors import EmbedderError, InputError
+from memstore.graph.protocol import ScoreBatch
+from memstore.memory import Memory
+from memstore.pipeline.restore import BATCH
+from memstore.snapshots.files import load_snapshot, save_snapshot
+from memstore.testing.digest import memory_digest
+from memstore.testing.embedder import HashEmbedder
+from memstore.vectors.knn import LinkSettings
+
+
+def rollouts(path: Path, numbers: range) -> Path:
+    rows = [
+        {
+            "query": f"How many legs have {n} cats?",
+            "domain": "math",
+            "thinking": "" if sample == 2 else f"{n} times four ({sample})",
+            "answer": "" if sample == 1 else str(4 * n + sample),
+            "policy": f"p{sample}",
+            "run": "r",
+            "sample_index": sample,
+            "reward": float(sample == 0) if n % 2 else None,
+        }
+        for n in numbers
+        for sample in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Any:
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as opened:
+        opened.ingest([rollouts(tmp_path / "a.jsonl", range(12))])
+        opened.link(LinkSettings(k=3, floor=-0.25))
+        chosen = opened.snapshot().thinkings["id"].to_pylist()[:5]
+        for version in (1, 2):
+            scores = pa.table({"id": chosen, "probability": [0.1 * version] * 5, "reward": [0.0] * 5})
+            when = dt.datetime(2026, 1, version, tzinfo=dt.UTC)
+            model = {"id": f"m-{version}", "version": version, "metrics": "{}", "created_at": when}
+            opened.record_scores(ScoreBatch(model=model, scores=scores, properties={"scored_at": when}))
+        yield opened
+
+
+def test_restored_memory_is_the_same(memory: Memory, tmp_path: Path) -> None:
+    save_snapshot(memory.snapshot(), tmp_path / "snapshot")
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        assert other.restore(load_snapshot(tmp_path / "snapshot")) == 36
+        assert memory_digest(other) == memory_digest(memory)
+        assert other.verify().ok
+        assert other.ingest([tmp_path / "a.jsonl"]).added == 0
+
+
+def test_content_is_not_restored_over_unless_told_to_merge(memory: Memory, tmp_path: Path) -> None:
+    snapshot = memory.snapshot()
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        other.ingest([rollouts(tmp_path / "b.jsonl", range(10, 14))])
+        with pytest.raises(InputError, match="--merge"):
+            other.restore(snapshot)
+        assert other.restore(snapshot, merge=True) == 30
+        assert other.verify().ok
+        memory.ingest([tmp_path / "b.jsonl"])
+        other.link(memory.link_settings)
+        assert memory_digest(other) == memory_digest(memory)
+
+
+def test_a_restore_that_broke_off_ends_with_the_links_as_they_were(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where linking anew would make others: here one link was taken away by hand."""
+    unlink = "MATCH (q:Query)-[s:SIMILAR_TO]->(:Query) WITH s ORDER BY s.score LIMIT 1 DELETE s"
+    memory.cypher(unlink, write=True)
+    snapshot = memory.snapshot()
+
+    def breaks_off(*_: object) -> None:
+        raise OSError("killed here")
+
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        for step in ("_write_vectors", "_write_links", "_write_scores"):
+            with monkeypatch.context() as patched:
+                patched.setattr(f"memstore.pipeline.restore.{step}", breaks_off)
+                with pytest.raises(OSError, match="killed here"):
+                    other.restore(snapshot)
+        other.restore(snapshot)
+        assert memory_digest(other) == memory_digest(memory)
+
+
+def test_links_are_only_written_as_they_were_under_the_settings_they_were_made_with(
+    memory: Memory, tmp_path: Path
+) -> None:
+    snapshot = memory.snapshot()
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        other.ingest([tmp_path / "a.jsonl"])
+        other.link(LinkSettings(k=1, floor=-1.0))
+        other.graph.write_batch({"id": BATCH, "state": "open"})  # a merge that was killed
+        other.restore(snapshot, merge=True)
+        assert other.link_settings == LinkSettings(k=1, floor=-1.0)
+        assert len(other.snapshot().edges["query_similar"]) == 12
+
+
+def test_another_embedder_and_a_snapshot_without_texts_are_refused(memory: Memory, tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder(dimension=8)) as other:
+        with pytest.raises(EmbedderError, match="vectors are of"):
+            other.restore(memory.snapshot())
+        with pytest.raises(InputError, match="without texts"):
+            other.restore(memory.snapshot(texts=False))

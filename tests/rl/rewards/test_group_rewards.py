@@ -1,0 +1,366 @@
+"""Ground truth where a query is labelled, the model elsewhere, and never the one for the other."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from memstore.embedding.cached import embed_cached
+from memstore.errors import EmbedderError, InputError
+from memstore.memory import Memory
+from memstore.records.ids import query_id
+from memstore.snapshots.files import save_snapshot
+from memstore.testing.embedder import HashEmbedder
+from memstore.types import BoolVector, Domain, FloatMatrix
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.models.registry import model_folder
+from memstore_gnn.verbs import score_file
+from memstore_rl.rewards.group import GroupScorer
+from memstore_rl.rewards.memory_model import MemoryModel
+from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.verifiers import Attempt, Verdict, Verifiers
+
+
+class Untouched(Verifiers):
+    """Fails where it is asked anything."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def check(self, domain: Domain, attempts: Sequence[Attempt]) -> list[Verdict]:
+        raise AssertionError(f"asked about {attempts}")
+
+
+@pytest.fixture(scope="module")
+def scorer(trained_memory: Memory) -> Iterator[GroupScorer]:
+    with GroupScorer.open(trained_memory, expected=8) as opened:
+        yield opened
+
+
+def plain(rewards: Sequence[Reward]) -> list[Reward]:
+    return [replace(reward, latency_s=0.0) for reward in rewards]
+
+
+def labelled(group: Group, gold: str) -> Group:
+    return replace(group, query=replace(group.query, gold=gold))
+
+
+def test_labelled_groups_get_ground_truth(
+    scorer: GroupScorer, groups: list[Group], sample_rows: dict[str, Any]
+) -> None:
+    rows = list(sample_rows.values())
+    asked = [labelled(group, of_query[0]["gold"]) for group, of_query in zip(groups, rows, strict=True)]
+    for rewards, of_query in zip(scorer.score_groups(asked), rows, strict=True):
+        assert [reward.value for reward in rewards] == [row["reward"] for row in of_query[:8]]
+        assert {(reward.source, reward.probability, reward.model) for reward in rewards} == {
+            ("ground_truth", None, None)
+        }
+
+
+def test_other_groups_are_predicted(scorer: GroupScorer, trained_memory: Memory, groups: list[Group]) -> None:
+    model = model_folder(trained_memory).name
+    for number, rewards in enumerate(scorer.score_groups(groups)):
+        for reward in rewards:
+            assert reward.source == "predicted"
+            assert reward.value == reward.probability
+            assert reward.probability is not None
+            assert 0 < reward.probability < 1
+            assert reward.model == model
+            assert (reward.group_size, reward.short, reward.reason) == (8, False, None)
+            assert reward.known == (number < 40)
+            assert reward.latency_s > 0
+
+
+def test_predictions_tell_right_from_wrong(
+    scorer: GroupScorer, groups: list[Group], sample_rows: dict[str, Any]
+) -> None:
+    truth = np.array([[row["reward"] for row in rows[:8]] for rows in sample_rows.values()])
+    told = np.array([[reward.value for reward in rewards] for rewards in scorer.score_groups(groups)])
+    assert told[truth == 1].mean() > told[truth == 0].mean() + 0.2
+
+
+@pytest.mark.parametrize("gold", [None, "", "  \n\t"])
+def test_a_blank_gold_is_never_verified(trained_memory: Memory, groups: list[Group], gold: str | None) -> None:
+    # The memory holds gold and rewards of these queries, and may not be asked for them.
+    with GroupScorer.open(trained_memory, verifiers=Untouched()) as scorer:
+        rewards = scorer.score_group(replace(groups[0].query, gold=gold), groups[0].rollouts)
+    assert {reward.source for reward in rewards} == {"predicted"}
+
+
+def test_a_rollout_that_the_memory_has_labelled_is_predicted_all_the_same(
+    scorer: GroupScorer, sample_rows: dict[str, Any]
+) -> None:
+    keys = ("response", "policy", "run", "step", "sample_index", "mean_logprob", "finish_reason")
+    for rows in list(sample_rows.values())[:40]:
+        first = rows[0]
+        query = Query(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math")
+        for reward in scorer.score_group(query, [Rollout(**{key: row[key] for key in keys}) for row in rows[:2]]):
+            assert reward.source == "predicted"
+            assert reward.value not in (0.0, 1.0)
+
+
+def test_what_the_memory_knows_of_a_query_tells_nothing_about_its_rollouts(
+    scorer: GroupScorer, trained_memory: Memory, groups: list[Group]
+) -> None:
+    """With labels and gold of a query turned round in the memory, the rewards of its rollouts stay."""
+    assert scorer.model is not None
+    snapshot, model = scorer.model.snapshot, scorer.model.model
+    embed = partial(embed_cached, trained_memory.embedder, trained_memory.cache)
+    reward, query_of = rewards_of(snapshot), query_of_thinkings(snapshot)
+
+    def told(turned: BoolVector) -> list[list[Reward]]:
+        """Rewards on a memory in which the labels of some queries are turned round."""
+        columns = snapshot.thinkings.column_names, snapshot.queries.column_names
+        labels, golds = pa.array(np.where(turned, 1 - reward, reward)), pa.array(["999"] * len(snapshot.queries))
+        lies = replace(
+            snapshot,
+            thinkings=snapshot.thinkings.set_column(columns[0].index("reward"), "reward", labels),
+            queries=snapshot.queries.set_column(columns[1].index("gold"), "gold", golds),
+        )
+        with GroupScorer(MemoryModel(model, lies, embed), expected=8) as other:
+            return [plain(rewards) for rewards in other.score_groups(groups[:40])]
+
+    before = [plain(rewards) for rewards in scorer.score_groups(groups[:40])]
+    rows = snapshot.queries["id"].to_pylist()
+    for number in range(0, 40, 4):
+        query = query_id("arithmetic", groups[number].query.key, groups[number].query.text)
+        assert told(query_of == rows.index(query))[number] == before[number]
+
+
+def test_a_group_is_scored_alike_alone_and_among_others(scorer: GroupScorer, groups: list[Group]) -> None:
+    together = scorer.score_groups(groups)
+    for group, rewards in list(zip(groups, together, strict=True))[::7]:
+        assert plain(scorer.score_group(group.query, group.rollouts)) == plain(rewards)
+
+
+def test_two_groups_of_one_query_do_not_see_each_other(scorer: GroupScorer, groups: list[Group]) -> None:
+    others = replace(groups[0], rollouts=[Rollout(response=f"It is {n}.\n#### {n}", run="s") for n in range(8)])
+    alone = [plain(scorer.score_group(group.query, group.rollouts)) for group in (groups[0], others)]
+    assert [plain(rewards) for rewards in scorer.score_groups([groups[0], others, groups[0]])] == [*alone, alone[0]]
+
+
+def test_rewards_keep_the_order_of_rollouts(scorer: GroupScorer, groups: list[Group]) -> None:
+    group = groups[1]
+    forward = [reward.value for reward in scorer.score_group(group.query, group.rollouts)]
+    backward = [reward.value for reward in scorer.score_group(group.query, group.rollouts[::-1])]
+    assert len(set(forward)) > 1
+    assert backward == pytest.approx(forward[::-1], abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["oracle", "budget"])
+def test_without_a_model_unlabelled_rollouts_are_unscored(groups: list[Group], mode: Any) -> None:
+    with GroupScorer.open(mode=mode) as scorer:
+        first, second = scorer.score_groups([groups[0], labelled(groups[1], "1")])
+    assert {(reward.value, reward.source, reward.known) for reward in first} == {(None, "unscored", None)}
+    assert all(reward.reason for reward in first)
+    assert {reward.source for reward in second} == {"ground_truth"}
+
+
+def test_a_group_may_say_its_mode(scorer: GroupScorer, groups: list[Group]) -> None:
+    validation = [replace(groups[0], mode="oracle"), replace(labelled(groups[1], "1"), mode="oracle"), groups[0]]
+    sources = [{reward.source for reward in rewards} for rewards in scorer.score_groups(validation)]
+    assert sources == [{"unscored"}, {"ground_truth"}, {"predicted"}]
+
+
+def test_where_the_verifier_cannot_say_the_model_does_and_says_why(scorer: GroupScorer, groups: list[Group]) -> None:
+    unreadable = labelled(groups[0], "\\frac{")
+    for reward in scorer.score_group(unreadable.query, unreadable.rollouts):
+        assert reward.source == "predicted"
+        assert reward.reason is not None
+        assert "cannot be read" in reward.reason
+    for reward in scorer.score_groups([replace(unreadable, mode="oracle")])[0]:
+        assert (reward.value, reward.source) == (None, "unscored")
+        assert reward.reason is not None
+        assert "cannot be read" in reward.reason
+
+
+def test_programs_are_unscored_unless_there_is_a_verifier_for_them() -> None:
+    query = Query("def one():\n    '''Give 1.'''\n", domain="code", gold="assert one() == 1")
+    with GroupScorer.open(mode="oracle") as scorer:
+        (reward,) = scorer.score_group(query, [Rollout(answer="def one():\n    return 1\n")])
+    assert (reward.value, reward.source) == (None, "unscored")
+    assert reward.reason is not None
+    assert "not run" in reward.reason
+
+
+def test_no_answer_is_a_wrong_answer(scorer: GroupScorer) -> None:
+    (reward,) = scorer.score_group(Query("What is 1 + 1?", domain="math", gold="2"), [Rollout(response="Hm.")])
+    assert (reward.value, reward.source) == (0.0, "ground_truth")
+
+
+def test_a_group_that_the_model_hardly_tells_apart_gets_one_reward_and_a_reason(
+    trained_memory: Memory, groups: list[Group]
+) -> None:
+    with GroupScorer.open(trained_memory) as plain_scorer, GroupScorer.open(trained_memory, min_spread=0.3) as scorer:
+        flat = 0
+        for before, after in zip(plain_scorer.score_groups(groups), scorer.score_groups(groups), strict=True):
+            told = [reward.probability for reward in before if reward.probability is not None]
+            assert [reward.probability for reward in after] == told
+            if max(told) - min(told) < 0.3:
+                flat += 1
+                assert [reward.value for reward in after] == pytest.approx([np.mean(told)] * 8)
+                assert all("told apart" in (reward.reason or "") for reward in after)
+            else:
+                assert plain(after) == plain(before)
+    assert 0 < flat < len(groups)
+
+
+def test_short_groups_are_flagged(scorer: GroupScorer, groups: list[Group]) -> None:
+    group = groups[0]
+    three = replace(group, rollouts=group.rollouts[:3])
+    asked = [group, three, replace(three, expected=3), replace(group, expected=9)]
+    flags = [{(reward.short, reward.group_size) for reward in rewards} for rewards in scorer.score_groups(asked)]
+    assert flags == [{(False, 8)}, {(True, 3)}, {(False, 3)}, {(True, 8)}]
+
+
+def test_one_rollout_is_a_group(scorer: GroupScorer, groups: list[Group]) -> None:
+    (reward,) = scorer.score_group(groups[0].query, groups[0].rollouts[:1])
+    assert reward.source == "predicted"
+    assert reward.short
+
+
+@pytest.mark.parametrize("text", ["", "\0", "a\ud800b #### 3", "#### " + "9" * 5000, "\\boxed{" * 300, "9^{9^{9}}"])
+@pytest.mark.parametrize("gold", ["", "3"])
+def test_whatever_a_policy_writes_is_scored(scorer: GroupScorer, groups: list[Group], text: str, gold: str) -> None:
+    query = replace(groups[0].query, gold=gold)
+    rewards = scorer.score_group(query, [Rollout(response=text), *groups[0].rollouts[1:]])
+    assert rewards[0].source == ("ground_truth" if gold else "predicted")
+    assert rewards[0].value is not None
+
+
+@pytest.mark.parametrize(
+    ("query", "rollouts", "says"),
+    [
+        (Query("What?"), [], "has no rollouts"),
+        (Query(" "), [Rollout(response="1")], "query is empty"),
+        (
+            Query("What?"),
+            [Rollout(response="1"), Rollout(thinking="1")],
+            "rollout 1: answer and response are both missing",
+        ),
+        (Query("What?"), [Rollout(response="1", step=1.5)], "step is 1.5"),  # type: ignore[arg-type]
+        (Query("What?", domain="maths"), [Rollout(response="1")], "domain is 'maths'"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_trainer_sends_wrong_is_said_in_a_sentence(query: Query, rollouts: list[Rollout], says: str) -> None:
+    with GroupScorer.open(mode="budget") as scorer, pytest.raises(InputError, match=says) as told:
+        scorer.score_groups([Group(Query("Fine?"), [Rollout(response="1")]), Group(query, rollouts)])
+    assert "group 1" in str(told.value)
+
+
+def test_settings_that_mean_nothing_are_refused() -> None:
+    for settings, says in (
+        ({"mode": "half"}, "no mode 'half'"),
+        ({"mode": "memory"}, "needs a reward model"),
+        ({"mode": "oracle", "shaping": "round"}, "no shaping 'round'"),
+        ({"mode": "oracle", "expected": 0}, "expected"),
+        ({"mode": "oracle", "min_spread": 1.5}, "between 0 and 1"),
+    ):
+        with pytest.raises(InputError, match=says):
+            GroupScorer(None, **settings)  # type: ignore[arg-type]
+
+
+def test_a_failure_is_raised_and_no_reward(trained_memory: Memory, groups: list[Group]) -> None:
+    def broken(texts: Sequence[str]) -> FloatMatrix:
+        raise EmbedderError("the embedder is gone")
+
+    with GroupScorer.open(trained_memory, embed=broken) as scorer, pytest.raises(EmbedderError, match="is gone"):
+        scorer.score_groups(groups)
+
+
+def test_scoring_leaves_the_memory_as_it_is(scorer: GroupScorer, trained_memory: Memory, groups: list[Group]) -> None:
+    before = trained_memory.snapshot().manifest.id
+    scorer.score_groups(groups)
+    assert trained_memory.snapshot().manifest.id == before
+
+
+def test_threads_get_what_one_gets(scorer: GroupScorer, groups: list[Group]) -> None:
+    mixed = [labelled(group, "\\frac{63}{1}") if number % 3 == 0 else group for number, group in enumerate(groups[:24])]
+    alone = [plain(rewards) for rewards in scorer.score_groups(mixed)]
+    with ThreadPoolExecutor(6) as pool:
+        told = list(pool.map(lambda group: plain(scorer.score_groups([group])[0]), mixed))
+    assert told == alone
+
+
+def test_a_snapshot_and_a_model_score_as_the_memory_does(
+    scorer: GroupScorer, trained_memory: Memory, groups: list[Group], tmp_path: Path
+) -> None:
+    save_snapshot(trained_memory.snapshot(), tmp_path / "snapshot")
+    model = MemoryModel.of_files(tmp_path / "snapshot", model_folder(trained_memory), device="cpu")
+    with GroupScorer(model, expected=8) as other:
+        told = other.score_groups(groups[34:46])
+    for ours, theirs in zip(scorer.score_groups(groups[34:46]), told, strict=True):
+        assert [r.value for r in theirs] == pytest.approx([r.value for r in ours], abs=1e-4)
+    with pytest.raises(EmbedderError, match="MEMSTORE_EMBEDDER"):
+        MemoryModel.of_files(tmp_path / "snapshot", model_folder(trained_memory), embedder=HashEmbedder())
+
+
+def test_a_file_has_the_scores_of_its_groups(
+    scorer: GroupScorer, trained_memory: Memory, sample_rows: dict[str, Any], tmp_path: Path
+) -> None:
+    """Rollouts of two steps, of queries that the memory holds with other rollouts and labels, and of new ones."""
+    file, output = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
+    asked: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in (row for rows in list(sample_rows.values())[34:46] for row in rows):
+        asked.setdefault((row["query_id"], row["step"]), []).append(row)
+    file.write_text("".join(json.dumps(row) + "\n" for rows in asked.values() for row in rows), encoding="utf-8")
+    score_file(trained_memory, file, output=output, device="cpu")
+    written = {
+        (line["query_id"], line["step"], line["sample_index"]): line["reward"]
+        for line in map(json.loads, output.read_text(encoding="utf-8").splitlines())
+    }
+    keys = ("response", "policy", "run", "step", "sample_index")
+    groups = [
+        Group(
+            Query(rows[0]["query"], dataset=rows[0]["dataset"], key=rows[0]["query_id"], domain="math"),
+            [Rollout(**{key: row[key] for key in keys}) for row in rows],
+        )
+        for rows in asked.values()
+    ]
+    assert len(groups) == 24
+    for (query, step), rows, rewards in zip(asked, asked.values(), scorer.score_groups(groups), strict=True):
+        ours = [written[query, step, row["sample_index"]] for row in rows]
+        assert [reward.value for reward in rewards] == pytest.approx(ours, abs=1e-5), (query, step)
+
+
+def test_another_domain_than_the_memorys_does_not_count_and_is_said_once(
+    scorer: GroupScorer, groups: list[Group], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = [replace(group, query=replace(group.query, domain="qa")) for group in groups[:3]]
+    silent = [replace(group, query=replace(group.query, domain=None)) for group in groups[:3]]
+    with caplog.at_level("WARNING", logger="memstore_rl.rewards.group"):
+        sent = scorer.score_groups(other)
+    assert [*map(plain, sent)] == [*map(plain, scorer.score_groups(silent))]
+    assert [*map(plain, sent)] == [*map(plain, scorer.score_groups(groups[:3]))]
+    (said,) = (record.getMessage() for record in caplog.records if record.name == "memstore_rl.rewards.group")
+    assert re.match(r"'arithmetic/\d+' is sent as qa, and the memory knows it as math, which counts", said)
+
+
+def test_refresh_reads_what_was_written_since(trained_folder: Path, groups: list[Group], tmp_path: Path) -> None:
+    shutil.copytree(trained_folder, tmp_path / "memory", ignore=shutil.ignore_patterns("lock", "*.lock"))
+    rows = tmp_path / "more.jsonl"
+    group = groups[45]
+    row = {"query": group.query.text, "query_id": group.query.key, "dataset": group.query.dataset, "answer": "7"}
+    row["domain"] = "math"  # the memory's word on a query's domain counts, and it would guess another
+    earlier = [{**row, "policy": "new", "run": "r", "step": 0, "sample_index": sample} for sample in range(16)]
+    rows.write_text("".join(json.dumps(one) + "\n" for one in earlier), encoding="utf-8")
+    with Memory.open(tmp_path / "memory") as memory, GroupScorer.open(memory) as scorer:
+        memory.ingest([rows])
+        before = scorer.score_groups([group])[0]
+        scorer.refresh()
+        after = scorer.score_groups([group])[0]
+    assert {reward.known for reward in before} == {False}
+    assert {reward.known for reward in after} == {True}
+    assert [reward.value for reward in after] == [reward.value for reward in before]

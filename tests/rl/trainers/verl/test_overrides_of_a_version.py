@@ -1,0 +1,192 @@
+"""`memstore verl config` and `check`: what is printed is what verl takes, and what verl would ignore is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from memstore.errors import InputError
+from memstore.memory import Memory
+from memstore_cli.main import run
+from memstore_rl.trainers.verl.check import check
+from memstore_rl.trainers.verl.config import Wanted, overrides_for, parse_version, workers_needed
+
+SERVICE = "http://127.0.0.1:8731"
+RECIPE = (
+    "actor_rollout_ref.rollout.name=vllm",
+    "actor_rollout_ref.actor.use_dynamic_bsz=True",
+    "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz=True",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "trainer.n_gpus_per_node=1",
+)
+
+
+@pytest.fixture(scope="module")
+def empty_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checked") / "memory"
+    Memory.open(folder, create=True).close()
+    return folder
+
+
+@pytest.fixture
+def overrides(verl_rows: Path, tiny_policy: Path, empty_memory: Path) -> list[str]:
+    """A whole recipe for verl 0.9.1."""
+    made = overrides_for(
+        Wanted(
+            "0.9.1",
+            memory=str(empty_memory),
+            n=4,
+            batch_size=8,
+            train=str(verl_rows / "train_memory_50.parquet"),
+            validation=str(verl_rows / "validation.parquet"),
+        )
+    )
+    return [*RECIPE, f"actor_rollout_ref.model.path={tiny_policy}", *made.overrides]
+
+
+def failures(overrides: list[str]) -> dict[str, str]:
+    return {finding.what: finding.says for finding in check(overrides) if not finding.ok}
+
+
+@pytest.mark.parametrize(
+    ("version", "design", "sureness", "among_them"),
+    [
+        ("0.9.1", "agent_loop", "tested", "trainer.use_v1=True"),
+        ("0.9.0", "agent_loop", "by contract", "trainer.use_v1=True"),
+        ("0.8.0", "manager", "by contract", "reward.reward_manager.source=importlib"),
+        ("0.7.1", "manager", "by contract", "reward.num_workers=11"),
+        ("0.7.0", "batch", "by contract", "reward_model.use_reward_loop=False"),
+        ("0.6.1", "batch", "by contract", "actor_rollout_ref.rollout.mode=sync"),
+        ("0.5.0", "batch", "by contract", "reward_model.reward_manager=batch"),
+    ],
+)
+def test_each_version_has_its_way_in(version: str, design: str, sureness: str, among_them: str) -> None:
+    made = overrides_for(Wanted(version, endpoint=SERVICE, n=8, batch_size=1024, train="t", validation="v"))
+    assert (made.design, made.sureness) == (design, sureness)
+    assert among_them in made.overrides
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Wanted("0.9.1"), "mode memory needs a memory or a service"),
+        (Wanted("0.9.1", memory="m", endpoint=SERVICE), "give --memory or --endpoint"),
+        (Wanted("0.9.1", mode="hybrid", memory="m"), "there is no mode 'hybrid'"),  # type: ignore[arg-type]
+        (Wanted("0.8.0", memory="m"), "pins numpy below 2"),
+        (Wanted("0.7.1", endpoint=SERVICE), "give --n and --batch-size"),
+        (Wanted("0.7.1", endpoint=SERVICE, design="agent_loop"), "has no way in for agent_loop; it has manager"),
+        (Wanted("0.6.1", endpoint=SERVICE, n=8), "give --n, --train, --validation"),
+        (Wanted("0.10.0", memory="m"), "memstore has no way into verl 0.10.0"),
+        (Wanted("0.4.1", endpoint=SERVICE), "memstore has no way into verl 0.4.1"),
+        (Wanted("newest", memory="m"), "'newest' is no version of verl"),
+        (Wanted("0.9.1", endpoint=SERVICE, model="m1"), "a service has its own reward model"),
+        (Wanted("0.9.1", memory="m", token_file="t"), "a token is for a service"),
+    ],
+)
+def test_what_cannot_be_configured_is_said_in_one_sentence(wanted: Wanted, message: str) -> None:
+    with pytest.raises(InputError, match=message) as told:
+        overrides_for(wanted)
+    assert "\n" not in str(told.value)
+
+
+def test_versions_are_read_with_suffixes() -> None:
+    assert parse_version("v0.9.1.dev0") == (0, 9, 1)
+    assert parse_version("0.9") == (0, 9, 0)
+
+
+def test_reward_workers_are_enough_for_a_batch_that_waits() -> None:
+    assert [workers_needed(rollouts) for rollouts in (1, 800, 801, 8192)] == [1, 1, 2, 11]
+
+
+@pytest.mark.parametrize("design", ["agent_loop", "manager"])
+def test_verl_itself_loads_what_is_printed(design: str, verl_rows: Path, tiny_policy: Path) -> None:
+    made = overrides_for(
+        Wanted(
+            "0.9.1",
+            endpoint=SERVICE,
+            n=4,
+            batch_size=8,
+            train=str(verl_rows / "train_memory_50.parquet"),
+            validation=str(verl_rows / "validation.parquet"),
+            design=design,  # type: ignore[arg-type]
+        )
+    )
+    found = check([*RECIPE, f"actor_rollout_ref.model.path={tiny_policy}", *made.overrides])
+    assert {finding.what: finding.ok for finding in found} == dict.fromkeys([f.what for f in found], True)
+    told = {finding.what: finding.says for finding in found}
+    assert (
+        told["rewards"]
+        == {
+            "agent_loop": "by the agent loop, inside its workers",
+            "manager": "by the reward loop's manager",
+        }[design]
+    )
+    assert told["training data"] == "8 rows, 4 with ground truth"
+
+
+def without(overrides: list[str], *starts: str) -> list[str]:
+    return [line for line in overrides if not line.startswith(starts)]
+
+
+def test_keys_that_verl_would_ignore_are_found(overrides: list[str]) -> None:
+    old = without(overrides, "+actor_rollout_ref.rollout.agent")
+    found = failures([*old, "custom_reward_function.path=rewards.py", "reward_model.reward_manager=batch"])
+    assert "verl 0.9 does not read 'custom_reward_function.path=rewards.py'" in found["old keys"]
+    assert "verl would reward by" in found["rewards"]
+    assert "NaiveRewardManager" in found["rewards"]
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "message"),
+    [
+        ("+memstore.mod=memory", "settings", "memstore.mod is no setting of memstore"),
+        ("++memstore.memory=null", "settings", "memstore.mode=memory needs memstore.memory"),
+        ("+memstore.group_wait_s=-1", "settings", "memstore.group_wait_s cannot be -1"),
+        ("++memstore.memory=./nowhere", "memory", "there is no memory at nowhere; make one with"),
+        ("reward.reward_model.enable=True", "rewards", "set it to False"),
+        ("trainer.use_v1=False", "rewards", "verl would reward by"),
+        ("trainer.v1.trainer_mode=colocate_async", "metrics", "custom_sampler.name=AsyncSampler"),
+        ("algorithm.filter_groups.enable=True", "metrics", "does nothing with a custom sampler"),
+        ("data.train_files=nowhere.parquet", "training data", "nowhere.parquet cannot be read, for it is not there"),
+        ("++memstore.mode=budget", "training data", "4 of 8 rows of"),
+        ("actor_rollout_ref.actor.use_dynamic_bsz=False", "verl", "refuses this configuration"),
+    ],
+)
+def test_what_would_go_wrong_is_found_before_training(
+    overrides: list[str], change: str, what: str, message: str
+) -> None:
+    assert message in failures([*overrides, change])[what]
+
+
+def test_training_and_validation_data_are_told_apart(overrides: list[str], verl_rows: Path) -> None:
+    changed = [*overrides, f"data.train_files={verl_rows}/validation.parquet"]
+    assert "is named to train on, and its extra_info.split says validation" in failures(changed)["training data"]
+    changed = [*overrides, f"data.val_files={verl_rows}/train_oracle.parquet"]
+    assert "is named to validate on, and its extra_info.split says train" in failures(changed)["validation data"]
+
+
+def test_a_class_that_cannot_be_loaded_is_named(overrides: list[str]) -> None:
+    wrong = without(overrides, "+actor_rollout_ref.rollout.agent")
+    wrong.append("+actor_rollout_ref.rollout.agent.agent_loop_manager_class=memstore_rl.trainers.verl.agent_loop.Grup")
+    assert "verl cannot load the agent loop memstore_rl.trainers.verl.agent_loop.Grup" in failures(wrong)["rewards"]
+
+
+def test_an_override_that_verl_does_not_have_is_one_sentence(overrides: list[str]) -> None:
+    with pytest.raises(InputError, match="verl does not take these overrides") as told:
+        check([*overrides, "trainer.nodes=3"])
+    assert "\n" not in str(told.value)
+
+
+def test_the_command_prints_a_line_an_override_and_checks_them(
+    overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["verl", "config", "--verl", "0.9.1", "--memory", "m", "--n", "8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "+memstore.memory=m" in lines
+    assert all("=" in line for line in lines)
+    assert run(["verl", "check", "--json", *overrides]) == 0
+    assert all(finding["ok"] for finding in json.loads(capsys.readouterr().out))
+    assert run(["verl", "check", *overrides, "reward.reward_model.enable=True"]) == 1
+    assert "NOT OK  rewards" in capsys.readouterr().out
