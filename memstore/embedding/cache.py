@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memstore.checks import check_vectors
 from memstore.embedding.blocks import KEY_BYTES, Block, NotABlock, open_block, write_block
 from memstore.errors import EmbedderError, InputError, StoreError, StoreFullError
 from memstore.types import FloatMatrix, IntVector
-from memstore.vectors.checks import check_vectors
 
 logger = logging.getLogger(__name__)
 

@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from memstore.checks import check_name
 from memstore.errors import InputError, LocationError
 from memstore.locations.profiles import ENVIRONMENT, Profile, Written, read_profiles, user_folder
 from memstore.locations.settings import Settings
-from memstore.vectors.checks import check_name
 
 _MISSPELT = 0.66
 """Names at least so alike (difflib's ratio) are taken for one misspelt: `lba` and `lab` are, `lab-copy` is not."""

@@ -8,9 +8,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from memstore.checks import check_ids, check_k, check_name, check_upsert, check_vectors
 from memstore.errors import EmbedderError, InputError, StoreError
 from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
-from memstore.vectors.checks import check_ids, check_k, check_name, check_upsert, check_vectors
 from memstore.vectors.protocol import Fetched, Hits
 
 

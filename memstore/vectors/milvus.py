@@ -27,10 +27,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from memstore.checks import check_ids, check_k, check_name, check_upsert, check_vectors
 from memstore.errors import EmbedderError, InputError, LocationError, StoreError
 from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
 from memstore.vectors.calls import Calls, connect, without_secrets
-from memstore.vectors.checks import check_ids, check_k, check_name, check_upsert, check_vectors
 from memstore.vectors.collection import (
     PREFIX,
     IndexType,

@@ -26,10 +26,10 @@ import neo4j
 from neo4j.exceptions import DriverError, IncompleteCommit, Neo4jError, ServiceUnavailable
 from pydantic import SecretStr
 
+from memstore.checks import check_name
 from memstore.errors import InputError, LocationError, MemstoreError, StoreError
 from memstore.graph.neo4j.errors import OLDEST, old_server, translate
 from memstore.graph.neo4j.scope import PARAMETER, scoped
-from memstore.vectors.checks import check_name
 
 Result = TypeVar("Result")
 Explain: TypeAlias = Callable[[Neo4jError | DriverError | OSError, str], MemstoreError]
