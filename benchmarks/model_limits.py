@@ -27,12 +27,13 @@ from memstore.memory import Memory
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
+from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.data.splits import label_budget
-from memstore_gnn.evaluation.evaluate import hide_labels, rewards_of
+from memstore_gnn.evaluation.evaluate import hide_labels
 from memstore_gnn.monitoring.agreement import observed
 from memstore_gnn.monitoring.drift import DatasetDrift, reference_of
 from memstore_gnn.scoring.abstain import band_for
-from memstore_gnn.training.train import fit, visible_rewards
+from memstore_gnn.training.train import fit
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reward_quality import read_set, set_files, set_name

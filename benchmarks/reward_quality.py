@@ -41,11 +41,12 @@ from memstore_gnn.baselines.label_propagation import LabelPropagation
 from memstore_gnn.baselines.logistic import Boosting, Logistic
 from memstore_gnn.baselines.paper import Paper
 from memstore_gnn.baselines.vote_share import VoteShare
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.data.splits import label_budget
 from memstore_gnn.evaluation.attention import Attention
-from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate, rewards_of, summary
-from memstore_gnn.evaluation.metrics import measure
+from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate, summary
+from memstore_gnn.metrics import measure
 from memstore_gnn.models.map_logistic import Shrunken
 from memstore_gnn.models.prior import LabelledSet, SharedPrior, train_prior
 

@@ -75,7 +75,7 @@ def train(rollouts: int, repeat: int) -> dict[str, Any]:
 
 def _labels(memory: Any) -> Any:
     from memstore_gnn.data.groups import query_of_thinkings
-    from memstore_gnn.evaluation.evaluate import rewards_of
+    from memstore_gnn.data.labels import rewards_of
 
     return np.where(query_of_thinkings(memory) % LABELLED_EVERY == 0, rewards_of(memory), np.nan)
 

@@ -6,7 +6,7 @@ On the sample's rollouts, which one run wrote at two steps. Groups of the later 
 the budget by a model that was trained on the memory without them, once alone and once with what the memory holds of
 the same query as siblings. For the table what it holds are four rollouts, each of the earlier checkpoint with the
 given chance and else of the later one: from a policy that has not changed to one that has nearly doubled its share of
-right answers. Figures are those of `memstore_gnn.evaluation.metrics`, means over the seeds.
+right answers. Figures are those of `memstore_gnn.metrics`, means over the seeds.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
-from memstore_gnn.evaluation.evaluate import rewards_of
-from memstore_gnn.evaluation.metrics import advantage_soft, auc, brier
-from memstore_gnn.training.train import train, visible_rewards
+from memstore_gnn.data.labels import rewards_of, visible_rewards
+from memstore_gnn.metrics import advantage_soft, auc, brier
+from memstore_gnn.training.train import train
 
 EARLIER, LATER = 2400, 6000
 KEPT = 4

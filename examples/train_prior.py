@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from memstore.memory import Memory
 from memstore.types import FloatVector
-from memstore_gnn.evaluation.evaluate import rewards_of
-from memstore_gnn.evaluation.metrics import measure
+from memstore_gnn.data.labels import rewards_of
+from memstore_gnn.metrics import measure
 from memstore_gnn.models.calibration import sigmoid
 from memstore_gnn.models.design import votes
 from memstore_gnn.models.prior import SHIPPED, LabelledSet, train_prior

@@ -127,7 +127,7 @@ METRIC_NAMES = {
     "brier": "brier",
     "aurc": "aurc",
 }
-"""Metrics of `memstore_gnn.evaluation.metrics` and how a table calls them."""
+"""Metrics of `memstore_gnn.metrics` and how a table calls them."""
 
 
 def metric_cells(row: object) -> list[float]:

@@ -15,7 +15,7 @@ from task import Problem, final_answer, grade
 from transformers import TrainerCallback
 from words import WordTokenizer, accuracy
 
-from memstore_gnn.evaluation.metrics import advantage_soft, auc
+from memstore_gnn.metrics import advantage_soft, auc
 
 
 class Watch(TrainerCallback):
@@ -43,7 +43,7 @@ class Worth(NamedTuple):
     auc: float
     auc_votes: float
     advantage: float
-    """Cosine with the true advantage, as GRPO feels it (`memstore_gnn.evaluation.metrics.advantage_soft`)."""
+    """Cosine with the true advantage, as GRPO feels it (`memstore_gnn.metrics.advantage_soft`)."""
     advantage_votes: float
 
 

@@ -27,11 +27,12 @@ from memstore.snapshots.from_rollouts import read_rollouts
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
+from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.data.overlay import overlay
 from memstore_gnn.data.splits import label_budget, labelled_queries
 from memstore_gnn.evaluation.attention import Attention
-from memstore_gnn.evaluation.evaluate import EvaluationRow, rewards_of
-from memstore_gnn.evaluation.metrics import Metrics
+from memstore_gnn.evaluation.evaluate import EvaluationRow
+from memstore_gnn.metrics import Metrics
 from memstore_gnn.models.checkpoint import load_model, load_origin, save_model
 from memstore_gnn.models.origin import Origin, origin_of
 from memstore_gnn.models.registry import model_folder, model_node, model_nodes
@@ -43,7 +44,7 @@ from memstore_gnn.scoring.score import Scores, memory_target, score_memory, scor
 from memstore_gnn.scoring.score_lines import write_scores
 from memstore_gnn.scoring.targets import check_target
 from memstore_gnn.training.device_memory import device_memory
-from memstore_gnn.training.train import pick_device, train, visible_rewards
+from memstore_gnn.training.train import pick_device, train
 
 NO_SCORES = Scores(np.empty(0, object), np.empty(0), np.empty(0), np.empty(0, object))
 

@@ -19,7 +19,7 @@ import pytest
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector
 from memstore_gnn.data.groups import query_of_thinkings
-from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.training.train import fit

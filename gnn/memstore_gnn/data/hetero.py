@@ -32,8 +32,8 @@ from memstore.graph.protocol import EdgeTable
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.splits import Split
-from memstore_gnn.evaluation.evaluate import rewards_of
 
 _EDGES = {
     "generates": ("query", "generates", "thinking"),

@@ -22,9 +22,10 @@ from memstore.graph.protocol import EdgeTable
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.data.splits import Split, label_budget
-from memstore_gnn.evaluation.metrics import Metrics, measure
+from memstore_gnn.metrics import Metrics, measure
 
 BUDGETS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 SEEDS = (0, 1, 2)
@@ -151,11 +152,6 @@ def _by_dataset(
         metrics = measure(probability[which], reward[which], query[which])
         row = EvaluationRow(dataset, *cell, int(queries.sum()), int(which.sum()), **metrics._asdict())
         yield Prediction(row, probability[which], reward[which], query[which])
-
-
-def rewards_of(snapshot: Snapshot) -> FloatVector:
-    """float64 [T]: ground truth, NaN where there is none."""
-    return np.asarray(snapshot.thinkings["reward"].to_numpy(zero_copy_only=False), np.float64).copy()
 
 
 def hide_labels(snapshot: Snapshot) -> Snapshot:

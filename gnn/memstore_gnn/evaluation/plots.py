@@ -20,7 +20,7 @@ import numpy as np
 from memstore.errors import InputError
 from memstore.types import FloatVector
 from memstore_gnn.evaluation.evaluate import Prediction, SummaryRow, summary
-from memstore_gnn.evaluation.metrics import calibration_curve, risk_coverage
+from memstore_gnn.metrics import calibration_curve, risk_coverage
 from memstore_gnn.scoring.targets import need_matplotlib
 
 if TYPE_CHECKING:

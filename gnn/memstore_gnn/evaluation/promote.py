@@ -24,9 +24,9 @@ from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.splits import labelled_queries
-from memstore_gnn.evaluation.evaluate import rewards_of
-from memstore_gnn.evaluation.metrics import advantage_soft, auc, ece
+from memstore_gnn.metrics import advantage_soft, auc, ece
 from memstore_gnn.models.checkpoint import load_origin
 from memstore_gnn.models.origin import Origin, digests
 from memstore_gnn.models.registry import (

@@ -21,7 +21,7 @@ import numpy as np
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
-from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.explain.families import families
 from memstore_gnn.explain.scene import Neighbour, Scene
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import Partition
-from memstore_gnn.evaluation.metrics import advantage_soft, auc
+from memstore_gnn.metrics import advantage_soft, auc
 from memstore_gnn.models.newton import FIXED, solve
 
 QUERY_WEIGHT = 0.7

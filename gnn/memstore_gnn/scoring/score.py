@@ -18,8 +18,8 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.overlay import overlay
-from memstore_gnn.evaluation.evaluate import rewards_of
 from memstore_gnn.models.reward_model import Recollection, RewardModel
 
 PREDICTED, GROUND_TRUTH = "predicted", "ground_truth"

@@ -31,9 +31,10 @@ from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.baselines.logistic import Logistic
 from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.groups import Partition, query_of_thinkings
+from memstore_gnn.data.labels import visible_rewards
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.data.splits import Split, label_budget, labelled_queries
-from memstore_gnn.evaluation.evaluate import EvaluationRow, evaluate, rewards_of
+from memstore_gnn.evaluation.evaluate import EvaluationRow, evaluate
 from memstore_gnn.features.assemble import label_free
 from memstore_gnn.models.base import fit_base
 from memstore_gnn.models.calibration import Calibration, calibrate_places, fit_calibration, logit_by_place, sigmoid
@@ -131,11 +132,6 @@ def fit_prior(
     return RewardModel(
         card, base, fit_projection(part, settings.network.projection), (), Calibration(), pick_device(device)
     )
-
-
-def visible_rewards(snapshot: Snapshot, queries: BoolVector) -> FloatVector:
-    """float64 [T]: the ground truth of these queries' rollouts, NaN for all others."""
-    return np.where(queries[query_of_thinkings(snapshot)], rewards_of(snapshot), np.nan)
 
 
 @one_core()

@@ -14,8 +14,9 @@ from memstore.types import FloatMatrix
 from memstore_gnn.baselines.paper import Paper, PaperNetwork, PaperSettings
 from memstore_gnn.baselines.paper_graph import COMPETES, SIMILAR, Direction, paper_graph
 from memstore_gnn.data.groups import query_of_thinkings
-from memstore_gnn.evaluation.evaluate import hide_labels, rewards_of
-from memstore_gnn.evaluation.metrics import auc
+from memstore_gnn.data.labels import rewards_of
+from memstore_gnn.evaluation.evaluate import hide_labels
+from memstore_gnn.metrics import auc
 
 QUERIES, GROUP, DIMENSION = 40, 5, 8
 SMALL = PaperSettings(hidden=32, epochs=40, learning_rate=5e-3)

@@ -18,9 +18,10 @@ from memstore_gnn.baselines.label_propagation import LabelPropagation
 from memstore_gnn.baselines.logistic import Boosting, Logistic
 from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.predictor import Predictor
-from memstore_gnn.evaluation.evaluate import hide_labels, rewards_of
-from memstore_gnn.evaluation.metrics import auc
+from memstore_gnn.evaluation.evaluate import hide_labels
+from memstore_gnn.metrics import auc
 from memstore_gnn.models.map_logistic import Shrunken
 from memstore_gnn.models.newton import solve
 from memstore_gnn.models.prior import LabelledSet, SharedPrior, train_prior

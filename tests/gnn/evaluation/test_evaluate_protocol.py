@@ -19,7 +19,8 @@ from memstore.types import BoolVector, FloatVector
 from memstore_gnn.baselines.constant import Constant
 from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.groups import query_of_thinkings
-from memstore_gnn.evaluation.evaluate import Prediction, evaluate, hide_labels, rewards_of, summary
+from memstore_gnn.data.labels import rewards_of
+from memstore_gnn.evaluation.evaluate import Prediction, evaluate, hide_labels, summary
 
 POLICIES = ("right", "wrong", "odd")
 

@@ -15,8 +15,8 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.baselines.constant import Constant
 from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate
-from memstore_gnn.evaluation.metrics import auc
 from memstore_gnn.evaluation.plots import check_plots, draw_plots
+from memstore_gnn.metrics import auc
 
 FILES = ["budgets.png", "calibration.png", "risk_coverage.png", "curves.json"]
 

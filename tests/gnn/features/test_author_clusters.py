@@ -11,7 +11,7 @@ import pytest
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import subgraph
-from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.features.assemble import LabelFree, label_free, with_skill
 from memstore_gnn.features.reliability import HAND_VOTES, hand_table
 from memstore_gnn.models.inputs import labelled_part, read_target

@@ -10,9 +10,9 @@ import pytest
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import Partition, groups_of, query_of_thinkings
-from memstore_gnn.evaluation.metrics import auc
 from memstore_gnn.features.assemble import label_free
 from memstore_gnn.features.reliability import fit_skill, folds_of, skill_table, texts_of, weighted_votes
+from memstore_gnn.metrics import auc
 
 
 @pytest.fixture(scope="module")

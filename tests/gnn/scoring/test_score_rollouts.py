@@ -14,9 +14,9 @@ from memstore.errors import InputError, ModelError
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.overlay import overlay
-from memstore_gnn.evaluation.evaluate import rewards_of
-from memstore_gnn.evaluation.metrics import auc
+from memstore_gnn.metrics import auc
 from memstore_gnn.models.checkpoint import load_model, save_model
 from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.scoring.score import score_memory, score_rollouts

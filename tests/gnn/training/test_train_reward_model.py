@@ -17,10 +17,11 @@ from memstore.errors import ModelError
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.evaluation.attention import Attention
-from memstore_gnn.evaluation.evaluate import evaluate, rewards_of
-from memstore_gnn.evaluation.metrics import advantage_soft
+from memstore_gnn.evaluation.evaluate import evaluate
 from memstore_gnn.features.structure import structure_features
+from memstore_gnn.metrics import advantage_soft
 from memstore_gnn.models.calibration import Calibration, fit_calibration, sigmoid
 from memstore_gnn.models.checkpoint import load_model, save_model
 from memstore_gnn.models.map_logistic import Shrunken

@@ -12,8 +12,8 @@ from memstore.progress import Silent
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector
 from memstore_gnn.data.groups import query_of_thinkings
-from memstore_gnn.evaluation.evaluate import rewards_of
-from memstore_gnn.evaluation.metrics import auc
+from memstore_gnn.data.labels import rewards_of
+from memstore_gnn.metrics import auc
 from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.training import fit_network as module
 from memstore_gnn.training.train import LEAST_FOLDS, fit

@@ -24,7 +24,7 @@ from memstore.snapshots.files import save_snapshot
 from memstore.testing.embedder import HashEmbedder
 from memstore.types import BoolVector, Domain, FloatMatrix
 from memstore_gnn.data.groups import query_of_thinkings
-from memstore_gnn.evaluation.evaluate import rewards_of
+from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.models.registry import model_folder
 from memstore_gnn.verbs import score_file
 from memstore_rl.rewards.group import GroupScorer

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from memstore_gnn.evaluation import metrics
+from memstore_gnn import metrics
 
 SQRT2 = math.sqrt(2)
 
