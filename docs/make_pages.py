@@ -1,11 +1,14 @@
-"""Fill the pages with what the command really prints.
+"""Fill the pages of the documentation with generated text; the prose is left as it is.
 
     python docs/make_pages.py
 
-In each page, a fenced block of kind `console` that begins with `$ memstore ...` gets the output of that command, and a
-block of kind `cypher` below a heading gets the text of the named query of that name. Between the comments `settings`
-stands the table of all settings, made from the class. The commands run one after the
-other, page by page, in a folder of their own, so a later one sees what an earlier one made. The prose is left as it is.
+- A fenced block of kind `console` that begins with `$ memstore ...` gets the output of that command.
+- A fenced block of kind `cypher` gets the text of the named query that the heading above it names.
+- The comments `settings` and `schema` enclose tables that are made from the classes.
+- The comments `demo` enclose the steps of the demo that the README repeats from docs/demo.md.
+
+The commands run in one temporary folder, page by page, so that each sees what earlier ones have made. The demo comes
+first: the other pages use its memory. On two idle cores all of it takes a few minutes.
 """
 
 from __future__ import annotations
@@ -21,21 +24,25 @@ from pathlib import Path
 from typing import Any
 
 from memstore.locations.settings import Settings
+from memstore_schema.columns import EDGE_COLUMNS, EDGE_ENDS, NODE_COLUMNS
 from memstore_schema.queries import named_queries
 
 DOCS = Path(__file__).resolve().parent
-PAGES = ("commands.md", "explain.md", "models.md", "queries.md", "settings.md")
+README = DOCS.parent / "README.md"
+PAGES = ("demo.md", "commands.md", "explain.md", "models.md", "queries.md", "settings.md", "schema.md")
 COLUMNS = 110
 NOT_RUN = ("serve ", "rollout ")
-"""Commands that end only when they are told to, or need a server; what stands below them is left as it is."""
+"""Commands that run until they are stopped, or need a server. The text below them is kept."""
+DEMO_STEPS = (4, 5, 6)
+"""Steps of the demo that the README shows."""
 CONSOLE = re.compile(r"^```console\n\$ memstore (.*)\n(?:.*\n)*?```$", re.MULTILINE)
 WORDS = {"string": "text", "integer": "whole number", "number": "number"}
-SETTINGS = re.compile(r"<!-- settings -->\n(?:.*\n)*?<!-- /settings -->")
+MARKED = re.compile(r"<!-- (settings|schema|demo) -->\n(?:.*\n)*?<!-- /\1 -->")
 QUERY = re.compile(r"^(## (\S+)\n(?:(?!## ).*\n)*?)```cypher\n(?:.*\n)*?```$", re.MULTILINE)
 
 
 def main() -> None:
-    """Rewrite the pages in place."""
+    """Rewrite the pages and the README in place."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         (here / "memstore").symlink_to(DOCS.parent / "memstore")
@@ -45,14 +52,16 @@ def main() -> None:
             found = CONSOLE.findall(page.read_text(encoding="utf-8"))
             commands = [words for words in found if not words.startswith(NOT_RUN)]
             outputs = {words: output_of(words, here) for words in commands}
-            # Read once more: somebody may have written on the page while the commands ran.
+            # The page is read again, since it may have been edited while the commands ran.
             page.write_text(fill_page(page.read_text(encoding="utf-8"), outputs), encoding="utf-8")
+    README.write_text(fill_page(README.read_text(encoding="utf-8"), {}), encoding="utf-8")
 
 
 def fill_page(text: str, outputs: Mapping[str, str]) -> str:
-    """A page with its blocks filled; a command that is not among `outputs` keeps what stands below it."""
+    """Fill the blocks of a page. A command that is not among `outputs` keeps its old output."""
     texts = {query.name: query.text.strip() for query in named_queries()}
-    text = SETTINGS.sub(lambda _: f"<!-- settings -->\n{settings_table()}<!-- /settings -->", text)
+    makers = {"settings": settings_table, "schema": schema_table, "demo": demo_excerpt}
+    text = MARKED.sub(lambda found: f"<!-- {found[1]} -->\n{makers[found[1]]()}<!-- /{found[1]} -->", text)
     text = QUERY.sub(lambda found: f"{found[1]}```cypher\n{texts[found[2]]}\n```", text)
 
     def console(found: re.Match[str]) -> str:
@@ -61,8 +70,32 @@ def fill_page(text: str, outputs: Mapping[str, str]) -> str:
     return CONSOLE.sub(console, text)
 
 
+def demo_excerpt() -> str:
+    """The steps `DEMO_STEPS` of the transcript in docs/demo.md, as one fenced block."""
+    found = CONSOLE.search((DOCS / "demo.md").read_text(encoding="utf-8"))
+    assert found is not None
+    steps = re.findall(r"^\[\d+\] .*\n(?:(?!\[\d+\] |That took ).*\n)*", found[0], re.MULTILINE)
+    return "```console\n" + "\n".join(steps[number - 1].strip() + "\n" for number in DEMO_STEPS) + "```\n"
+
+
+def schema_table() -> str:
+    """The properties of every label and relation, with their Arrow types."""
+    rows = ["| node | properties |", "|---|---|"]
+    rows += [f"| {label} | {_properties(columns)} |" for label, columns in NODE_COLUMNS.items()]
+    rows += ["", "| edge | from, to | properties |", "|---|---|---|"]
+    for edge, columns in EDGE_COLUMNS.items():
+        ends = ", ".join(f"{source} → {target}" for source, target in EDGE_ENDS[edge])
+        rows.append(f"| {edge} | {ends} | {_properties(columns)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _properties(columns: Mapping[str, Any]) -> str:
+    words = {"timestamp[us, tz=UTC]": "time", "double": "float64", "float": "float32"}
+    return ", ".join(f"`{name}` {words.get(str(kind), kind)}" for name, kind in columns.items())
+
+
 def settings_table() -> str:
-    """Every setting: its variable, what it may be, its default, what it is for."""
+    """Every setting: its variable, its values, its default and its description."""
     rows = ["| variable | value | default | what it is |", "|---|---|---|---|"]
     for name, schema in Settings.model_json_schema()["properties"].items():
         default = "" if schema.get("default") is None else f"`{schema['default']}`"
@@ -72,7 +105,7 @@ def settings_table() -> str:
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """What a setting may be, in words, from its JSON schema."""
+    """Describe the values of a setting, from its JSON schema."""
     (kind,) = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
     if "enum" in kind:
         return ", ".join(f"`{value}`" for value in kind["enum"])
@@ -82,10 +115,10 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 
 def output_of(words: str, folder: Path) -> str:
-    """What a command prints, with paths as a reader would see them.
+    """Run a command and return what it prints, with paths relative to the project or the folder.
 
     Raises:
-        SystemExit: the command failed; the page is left as it was.
+        SystemExit: the command failed. The page is not changed.
     """
     program = str(Path(sys.executable).with_name("memstore"))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MEMSTORE_")}

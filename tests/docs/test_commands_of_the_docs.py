@@ -1,17 +1,21 @@
-"""Every command that README and docs show: `memstore` lines run, in order, in a folder where the demo has run.
+"""Every command in the README and the documentation parses, and `memstore` commands run, in a folder with the demo.
 
-A line that starts with `$ memstore` in a ```console block, or with `memstore` in a ```sh block, is a command. It is
-parsed by the real command line, so that an option that there is not fails here, and then run, unless the block stands
-under a mark that says why it is not:
+A line that starts with `$ memstore` in a ```console block, or with `memstore` in a ```sh block, is a command. The real
+command line parses it, so an unknown option fails here. Then it runs, unless a comment above the block gives the reason
+why it cannot:
 
     <!-- not run: needs a Neo4j server -->
 
-Scripts that are called must be there and know the options; make's targets must be in the Makefile.
+Scripts must exist and mention the options of the command; make's targets must be in the Makefile. The transcript in
+docs/demo.md must have the steps, commands and table headers that the demo prints.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
+import itertools
 import os
 import re
 import shlex
@@ -28,7 +32,7 @@ from memstore_cli.main import app, run
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
-    for pattern in ("README.md", "docs/**/*.md", "docker/**/*.md", "examples/**/*.md")
+    for pattern in ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "docker/**/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)
 )
 _BLOCK = re.compile(
@@ -36,11 +40,11 @@ _BLOCK = re.compile(
 )
 _MODEL = re.compile(r"\bm-[0-9a-f]{16}\b")
 _RUN_ELSEWHERE = ("demo", "serve")
-"""The demo is run once, by the fixture; a service does not end by itself and has tests of its own."""
+"""The fixture runs the demo once. A service runs until it is stopped and has its own tests."""
 
 
 class Command(NamedTuple):
-    """One command of a page."""
+    """A command on a page; `why_not` is the reason not to run it."""
 
     page: Path
     words: list[str]
@@ -48,7 +52,7 @@ class Command(NamedTuple):
 
 
 def commands_of(page: Path) -> Iterator[Command]:
-    """The commands of a page, in their order."""
+    """The commands of a page, in order."""
     for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
         text = block["text"].replace("\\\n", " ")
         for line in text.splitlines():
@@ -65,7 +69,7 @@ ALL = [command for page in PAGES for command in commands_of(page)]
 
 
 def own(command: Command) -> list[str] | None:
-    """The arguments of a `memstore` command, settings in front taken off; None for other programs."""
+    """The arguments of a `memstore` command, without variables before it; None for other programs."""
     words = list(command.words)
     while words and re.fullmatch(r"[A-Z][A-Z0-9_]*=.*", words[0]):
         words.pop(0)
@@ -73,7 +77,7 @@ def own(command: Command) -> list[str] | None:
 
 
 def is_run(command: Command) -> bool:
-    """Is it run here?"""
+    """Whether the test runs this command."""
     arguments = own(command)
     return bool(arguments) and command.why_not is None and arguments[0] not in _RUN_ELSEWHERE
 
@@ -81,12 +85,12 @@ def is_run(command: Command) -> bool:
 RUN = [page for page in PAGES if any(is_run(command) for command in commands_of(page))]
 
 
-def test_there_are_commands() -> None:
+def test_pages_have_commands() -> None:
     assert len([command for command in ALL if own(command) is not None]) > 30
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_the_command_line_knows_every_option(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_of_a_page_parse(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMSTORE_MEMORY", "somewhere")
     group = typer.main.get_command(app)
     for command in commands_of(page):
@@ -98,7 +102,7 @@ def test_the_command_line_knows_every_option(page: Path, monkeypatch: pytest.Mon
         rest = list(arguments)
         while hasattr(verb, "commands") and rest and not rest[0].startswith("-"):
             name = rest.pop(0)
-            assert name in verb.commands, f"{page.name}: there is no verb {name!r}"
+            assert name in verb.commands, f"{page.name}: no verb {name!r}"
             verb = verb.commands[name]
             if not hasattr(verb, "commands"):
                 verb.make_context(name, until_pipe(rest), parent=context)
@@ -106,12 +110,12 @@ def test_the_command_line_knows_every_option(page: Path, monkeypatch: pytest.Mon
 
 def until_pipe(words: list[str]) -> list[str]:
     """The words before a pipe or a redirection."""
-    ends = [place for place, word in enumerate(words) if word in ("|", ">", ">>", "<", "&")]
+    ends = [position for position, word in enumerate(words) if word in ("|", ">", ">>", "<", "&")]
     return words[: ends[0]] if ends else words
 
 
 def check_program(words: list[str]) -> None:
-    """Scripts are there and know their options; make's targets are targets."""
+    """Check that a script exists and mentions its options, and that make's targets are in the Makefile."""
     while re.fullmatch(r"[A-Z][A-Z0-9_]*=.*", words[0]):
         words = words[1:]
         if not words:
@@ -121,29 +125,49 @@ def check_program(words: list[str]) -> None:
         assert set(words[1:]) <= {*targets, *(word for word in words if "=" in word)}
     if words[0] in ("python", "python3", "bash", "sh") and len(words) > 1 and not words[1].startswith("-"):
         script = ROOT / words[1]
-        assert script.is_file(), f"there is no {words[1]}"
+        assert script.is_file(), f"no script {words[1]}"
         text = script.read_text(encoding="utf-8")
         for option in words[2:]:
             if option.startswith("--"):
-                assert option.split("=")[0] in text, f"{words[1]} does not know {option}"
+                assert option.split("=")[0] in text, f"{words[1]} has no option {option}"
 
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the demo has run."""
+    """A folder in which the demo has run, with its output in transcript.txt."""
     folder = tmp_path_factory.mktemp("docs")
+    printed = io.StringIO()
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert run(["demo", "--folder", "demo-memory"]) == 0
+        with contextlib.redirect_stdout(printed):
+            assert run(["demo", "--folder", "demo-memory"]) == 0
     finally:
         os.chdir(before)
+    (folder / "transcript.txt").write_text(printed.getvalue(), encoding="utf-8")
     return folder
+
+
+def outline(transcript: str) -> list[str]:
+    """Steps, commands, comments and table headers of a transcript, with machine-dependent ids and widths removed."""
+    lines = [line.rstrip() for line in transcript.splitlines()]
+    kept = [line for line in lines if re.match(r"\[\d+\] |\$ |# |memstore ", line)]
+    headers = [line for line, rule in itertools.pairwise(lines) if rule.startswith("───")]
+    words = re.sub(r"\bt-[0-9a-f]{24}\b", "ID", "\n".join([*kept, *headers])).replace(f"{ROOT}/", "")
+    return [" ".join(line.split()) for line in words.splitlines()]
+
+
+@pytest.mark.slow
+def test_transcript_of_the_demo_is_current(demo_folder: Path) -> None:
+    page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+    transcript = re.search(r"^```console\n\$ memstore demo\n(.*?)^```", page, re.M | re.S)
+    assert transcript is not None
+    assert outline(transcript[1]) == outline((demo_folder / "transcript.txt").read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=[str(page.relative_to(ROOT)) for page in RUN])
-def test_the_commands_of_a_page_run(
+def test_commands_of_a_page_run(
     page: Path, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = [command for command in commands_of(page) if is_run(command)]

@@ -1,4 +1,4 @@
-"""The pages on explaining and on the life of a model say what the command takes and what the code does."""
+"""docs/explain.md and docs/models.md match the command line and the constants of the code."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ COMMANDS = [
 ]
 
 
-def test_the_pages_have_commands() -> None:
+def test_pages_have_commands() -> None:
     assert {page for page, _ in COMMANDS} == set(PAGES)
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: str(value)[:40])
-def test_a_command_of_a_page_is_one_that_the_command_takes(page: str, words: str) -> None:
+def test_command_of_a_page_parses(page: str, words: str) -> None:
     verb, *options = shlex.split(words)
     command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
     command.make_context(verb, options)
     assert re.search(rf"\$ memstore {re.escape(words)}\n(?!```)", PAGES[page]), "run docs/make_pages.py"
 
 
-def test_a_pages_python_finds_what_it_imports() -> None:
+def test_imports_of_the_python_example_exist() -> None:
     (source,) = re.findall(r"```python\n(.*?)```", PAGES["explain.md"], re.DOTALL)
     imports = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
     assert len(imports) == 3
@@ -48,7 +48,7 @@ def test_a_pages_python_finds_what_it_imports() -> None:
         assert all(hasattr(module, name.name) for name in node.names)
 
 
-def test_figures_that_are_settings_are_those_of_the_code() -> None:
+def test_figures_equal_the_constants_of_the_code() -> None:
     words = " ".join(PAGES["models.md"].split())
     assert f"more than {FAR:g} standard deviations off, and more than {SURE:g} standard errors" in words
     assert f"with fewer than {LEAST} fresh queries (`--least`)" in words
@@ -57,7 +57,7 @@ def test_figures_that_are_settings_are_those_of_the_code() -> None:
     assert f"the {NEIGHBOURS} nearest labelled queries and rollouts" in " ".join(PAGES["explain.md"].split())
 
 
-def test_every_kind_of_influence_is_explained() -> None:
+def test_table_explains_every_kind_of_influence() -> None:
     table = PAGES["explain.md"].split("| what |")[1].split("How to read it")[0]
     for kind in (VOTES, ROLLOUT, QUERY, LABELLED, LABELS, FEATURES):
         assert kind in table

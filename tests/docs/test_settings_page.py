@@ -1,11 +1,12 @@
-"""docs/settings.md has every setting as the class has it, and its example is one that memstore reads."""
+"""docs/settings.md lists every setting of the class, and memstore reads its example."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -17,28 +18,19 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "settings.md").read_text(encoding="utf-8")
 
 
-def settings_table() -> str:
-    spec = importlib.util.spec_from_file_location("make_pages", DOCS / "make_pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return str(module.settings_table())
-
-
-def test_the_table_is_the_class() -> None:
-    table = settings_table()
+def test_table_equals_the_settings_class(load_script: Callable[[str], ModuleType]) -> None:
+    table = load_script("make_pages").settings_table()
     assert f"<!-- settings -->\n{table}<!-- /settings -->" in PAGE, "run docs/make_pages.py"
     for name in Settings.model_fields:
         assert f"| `MEMSTORE_{name.upper()}` |" in table
 
 
-def test_a_profile_takes_the_settings_of_servers_and_no_other() -> None:
+def test_profile_takes_only_settings_of_servers() -> None:
     without_variables = {name for name in Profile.model_fields if not name.endswith("_env")}
     assert without_variables <= set(Settings.model_fields)
 
 
-def test_the_example_is_read_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_is_read_as_the_page_describes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in [key for key in os.environ if key.startswith("MEMSTORE_")]:
         monkeypatch.delenv(key)
     example = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
