@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
-from memstore.snapshots.from_rollouts import read_rollouts
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
@@ -219,7 +218,7 @@ def score_file(
     started, progress = time.perf_counter(), progress or Silent()
     check_target(output, "scores")
     job = _Job.of(memory, model, abstention, device)
-    new = read_rollouts(memory, [file], progress=progress)
+    new = memory.read_rollouts([file], progress=progress)
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     progress.stage("score")

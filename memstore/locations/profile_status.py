@@ -14,9 +14,9 @@ from typing import Any
 
 from memstore.errors import MemstoreError, StoreError
 from memstore.locations.location import FolderLocation, Location, ServerLocation, environment_location, location_of
+from memstore.locations.opening import open_server_graph, prepare_folder
 from memstore.locations.profiles import ENVIRONMENT, read_profiles
 from memstore.locations.settings import Settings
-from memstore.locations.stores import open_server_graph, prepare_folder
 
 RETRY_SECONDS = 2.0
 MILVUS_SECONDS = 5.0

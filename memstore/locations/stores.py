@@ -1,166 +1,268 @@
-"""Opening the parts of a memory where they lie.
+"""The stores of one open memory: graph, vectors and vector cache, with the embedder and settings that they share.
 
-    part          in a folder, which one process owns             on servers
-    graph         graph/       LadybugDB                          Neo4j, in a namespace
-    vectors       vectors/     Milvus Lite                        Milvus, in the same namespace
-    cache         embeddings/  vectors by content hash, derived   the same, in the local folder
-    models        models/      reward models                      the same
-    rejects       rejects/     rows that could not go in          the same
-    mark          memstore.json                                   the namespace's own node in the graph
+The pipeline (`memstore.pipeline`) and the snapshots (`memstore.snapshots`) work on a `Stores`; `memstore.memory.Memory`
+owns one and offers their functions as methods. The graph is open from the start. Vector store, cache and embedder are
+opened on first use, because they are slow to load and many commands do without them.
 
-Several processes may open one memory on servers, and a cache has one owner: each process takes the first cache of the
-local folder that nobody holds.
+The graph's metadata record what the data depend on: embedder, splitter version and link settings. They are written
+once and win over the settings from then on.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from memstore.embedding.cache import VectorCache
-from memstore.embedding.protocol import Fingerprint
-from memstore.errors import LocationError, LockedError, SchemaError, StoreError
-from memstore.graph.lock import OwnerLock
+from memstore.embedding.cached import embed_cached
+from memstore.embedding.protocol import Embedder, Fingerprint
+from memstore.errors import EmbedderError, SchemaError
 from memstore.graph.protocol import GraphStore
-from memstore.locations.location import FolderLocation, Location, ServerLocation
+from memstore.locations.location import Location
+from memstore.locations.opening import open_graph, opened_cache, opened_vectors
 from memstore.locations.settings import Settings
+from memstore.progress import Progress, Silent
+from memstore.text import SPLITTER_VERSION
+from memstore.types import FloatMatrix, VectorKind
+from memstore.vectors.knn import LinkSettings
 from memstore.vectors.protocol import VectorStore
-
-MARKER = "memstore.json"
-LAYOUT = 1
+from memstore_schema.columns import EdgeType, NodeLabel
 
 
-class OpenedGraph(NamedTuple):
-    """A graph, and the namespace that its memory has."""
+class Stores:
+    """The open stores of a memory. Call `close` when done.
 
-    graph: GraphStore
-    namespace: str
-
-
-def open_graph(location: Location, settings: Settings, *, create: bool) -> OpenedGraph:
-    """Open the graph of a memory; with `create`, make the memory where there is none.
+    Args:
+        location: where the memory is.
+        graph: its graph, open and migrated.
+        settings: what applies where the memory has recorded nothing yet.
+        embedder: the embedder to use; None loads the recorded one, or the one that the settings name, on first use.
+        namespace: the namespace of graph and vectors.
 
     Raises:
-        LocationError: no memory there, or a folder or database that holds something else.
-        LockedError: another process owns the folder.
-        SchemaError, StoreError: it cannot be used; the message says what mends it.
+        SchemaError: the memory was built with another version of the splitter.
+        EmbedderError: `embedder` is not the one that the memory was built with.
     """
-    if isinstance(location, ServerLocation):
-        return OpenedGraph(open_server_graph(location, create=create), location.namespace)
-    from memstore.graph.ladybug import LadybugGraph
 
-    namespace = prepare_folder(location, create)
-    folder = location.folder / "graph"
-    buffer = settings.graph_buffer_mb * 2**20
-    return OpenedGraph(
-        LadybugGraph.open(folder, create=create or not folder.exists(), buffer_pool_bytes=buffer), namespace
-    )
+    def __init__(
+        self, location: Location, graph: GraphStore, settings: Settings, embedder: Embedder | None, namespace: str
+    ) -> None:
+        self.location = location
+        self.graph = graph
+        self.settings = settings
+        self.namespace = namespace
+        self.closed = False
+        self._given_embedder = embedder
+        self._temporary_fingerprint: Fingerprint | None = None
+        self._opened = ExitStack()
+        self._meta = graph.read_meta()
+        self._check_splitter()
+        if embedder is not None:
+            self._check_embedder(embedder)
 
+    @classmethod
+    def open(cls, location: Location, settings: Settings, *, embedder: Embedder | None, create: bool) -> Self:
+        """Open the stores of the memory at `location`; with `create`, make the memory if there is none.
 
-def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float | None = None) -> GraphStore:
-    """Open the graph of a memory on servers; `retry_s` as in `Neo4jGraph.open`, None as there."""
-    from memstore.graph.neo4j import Neo4jGraph
-    from memstore.graph.neo4j.store import RETRY_SECONDS
-
-    return Neo4jGraph.open(
-        location.neo4j_uri,
-        user=location.neo4j_user,
-        password=location.neo4j_password,
-        database=location.neo4j_database,
-        namespace=location.namespace,
-        create=create,
-        retry_s=RETRY_SECONDS if retry_s is None else retry_s,
-    )
-
-
-@contextmanager
-def opened_vectors(location: Location, fingerprint: Fingerprint, namespace: str) -> Iterator[VectorStore]:
-    """The vectors of one embedder; the collection is made where it is missing."""
-    from memstore.vectors.milvus import MilvusVectors
-
-    uri: str | Path = location.folder / "vectors"
-    token = None
-    if isinstance(location, ServerLocation):
-        uri = location.milvus_uri
-        token = location.milvus_token.get_secret_value() if location.milvus_token is not None else None
-    with MilvusVectors.open(
-        uri, fingerprint=str(fingerprint), dimension=fingerprint.dimension, namespace=namespace, token=token
-    ) as vectors:
-        yield vectors
-
-
-@contextmanager
-def opened_cache(location: Location, fingerprint: Fingerprint) -> Iterator[VectorCache]:
-    """The vectors of one embedder by content, for this process alone."""
-    folder = location.folder / "embeddings" / str(fingerprint)
-    if isinstance(location, FolderLocation):
-        with closing(VectorCache.open(folder, fingerprint.dimension)) as cache:
-            yield cache
-        return
-    lock, free = _first_free(folder)
-    try:
-        with closing(VectorCache.open(free, fingerprint.dimension)) as cache:
-            yield cache
-    finally:
-        lock.release()
-
-
-def _first_free(folder: Path) -> tuple[OwnerLock, Path]:
-    """Own the first of the numbered folders in `folder` that nobody owns."""
-    for number in itertools.count():
-        slot = folder / str(number)
+        Raises:
+            LocationError: there is no memory at the location, or it holds something else.
+            LockedError: another process owns the folder.
+            SchemaError, EmbedderError, StoreError: the stores cannot be used; the message says what to do.
+        """
+        graph, namespace = open_graph(location, settings, create=create)
         try:
-            slot.mkdir(parents=True, exist_ok=True)
-            return OwnerLock(slot), slot
-        except LockedError:
-            continue
-        except OSError as error:
-            raise StoreError(
-                f"the local folder {slot} cannot be made: {error.strerror}; name another: MEMSTORE_CACHE_FOLDER, or "
-                "cache_folder in the profile"
-            ) from error
-    raise AssertionError("itertools.count ended")
+            graph.migrate()
+            return cls(location, graph, settings, embedder, namespace)
+        except BaseException:
+            graph.close()
+            raise
 
+    def close(self) -> None:
+        """Close everything that is open. Calling it again does nothing."""
+        self.closed = True
+        for name in ("vectors", "cache"):
+            self.__dict__.pop(name, None)
+        try:
+            self._opened.close()
+        finally:
+            self.graph.close()
 
-def prepare_folder(location: FolderLocation, create: bool) -> str:
-    """Check that the folder is a memory, or make it one; return its namespace."""
-    folder = location.folder
-    marker = folder / MARKER
-    if marker.is_file():
-        return _read_marker(marker)
-    if folder.exists() and not folder.is_dir():
-        raise LocationError(f"{folder} is a file; name the folder of a memory")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise LocationError(f"{folder} holds something else, no memory; name another folder, or an empty one")
-    if not create:
-        raise LocationError(f"there is no memory at {folder}; make one with: memstore ingest FILE --memory {location}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = marker.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": "default"}) + "\n", encoding="utf-8")
-        temporary.rename(marker)
-    except PermissionError as error:
-        raise LocationError(
-            f"{folder} cannot be written to; choose a folder of your own, or change its rights"
-        ) from error
-    return "default"
+    # -- stores -------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def vectors(self) -> VectorStore:
+        """The vector store, opened on first use."""
+        return self._opened.enter_context(opened_vectors(self.location, self.settled_fingerprint(), self.namespace))
 
-def _read_marker(marker: Path) -> str:
-    try:
-        content = json.loads(marker.read_text(encoding="utf-8"))
-        layout, namespace = int(content["memstore"]), str(content["namespace"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise LocationError(
-            f"{marker} is no marker of a memory; restore it from a copy, or name another folder"
-        ) from error
-    if layout > LAYOUT:
-        raise SchemaError(
-            f"the memory {marker.parent} has layout {layout}, newer than this memstore knows ({LAYOUT}); "
-            "install a newer one: pip install -U memstore"
+    @cached_property
+    def cache(self) -> VectorCache:
+        """Vectors by content hash, opened on first use."""
+        return self._opened.enter_context(opened_cache(self.location, self.settled_fingerprint()))
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder, loaded on first use and checked against the one that the memory was built with."""
+        if self._given_embedder is not None:
+            return self._given_embedder
+        from memstore.embedding.minilm import load_embedder
+
+        recorded = self.fingerprint
+        embedder = load_embedder(
+            recorded.model if recorded and self.settings.embedder.endswith(recorded.model) else self.settings.embedder,
+            device=self.settings.device,
+            long_text=recorded.long_text if recorded else self.settings.long_text,
         )
-    return namespace
+        self._check_embedder(embedder)
+        return embedder
+
+    @property
+    def rejects_folder(self) -> Path:
+        """Folder of the rows that could not be ingested."""
+        return self.location.folder / "rejects"
+
+    # -- metadata -----------------------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Fingerprint of the embedder that made the memory's vectors; None before the first ingest."""
+        if self._temporary_fingerprint is not None:
+            return self._temporary_fingerprint
+        recorded = self._meta.get("embedder")
+        return Fingerprint(**json.loads(recorded)) if recorded else None
+
+    def settled_fingerprint(self) -> Fingerprint:
+        """The recorded fingerprint. An empty memory records that of the embedder in use, and the splitter version."""
+        recorded = self.fingerprint
+        if recorded is None:
+            recorded = self.embedder.fingerprint
+            self._write_meta({"embedder": json.dumps(asdict(recorded), sort_keys=True), "splitter": SPLITTER_VERSION})
+        return recorded
+
+    @property
+    def splitter(self) -> str:
+        """Version of the splitter that separated the memory's answers from the reasoning."""
+        return self._meta.get("splitter", SPLITTER_VERSION)
+
+    @property
+    def link_settings(self) -> LinkSettings:
+        """Settings that the memory's nodes are linked with; recorded on first use."""
+        recorded = self._meta.get("links")
+        if recorded is None:
+            self.record_link_settings(self.settings.link_settings())
+            recorded = self._meta["links"]
+        return LinkSettings(**json.loads(recorded))
+
+    def record_link_settings(self, settings: LinkSettings) -> None:
+        """Record the memory's link settings. Nodes that were linked with other settings count as not linked."""
+        self._write_meta({"links": json.dumps(asdict(settings), sort_keys=True)})
+
+    @property
+    def link_mark(self) -> str:
+        """Value of a node's `linked` column when its links are up to date: link settings and embedder."""
+        return f"{self.link_settings} embedder={self.fingerprint}"
+
+    @property
+    def replaced_embedder(self) -> str | None:
+        """Fingerprint of the embedder that `reembed` replaced, until its vectors are deleted."""
+        return self._meta.get("replaced_embedder") or None
+
+    def _write_meta(self, values: dict[str, str]) -> None:
+        self.graph.write_meta(values)
+        self._meta.update(values)
+
+    def _check_embedder(self, embedder: Embedder) -> None:
+        recorded, given = self.fingerprint, embedder.fingerprint
+        if recorded is not None and recorded != given:
+            raise EmbedderError(
+                f"the memory {self.location} was built with {recorded.model} ({recorded}), but the embedder in use is "
+                f"{given.model} ({given}); open the memory with its own embedder (MEMSTORE_EMBEDDER), or convert it "
+                "with: memstore reembed"
+            )
+
+    def _check_splitter(self) -> None:
+        recorded = self._meta.get("splitter")
+        if recorded is not None and recorded != SPLITTER_VERSION:
+            raise SchemaError(
+                f"the memory {self.location} was built with splitter {recorded}, but this memstore has splitter "
+                f"{SPLITTER_VERSION}, which reads answers differently; ingest the same files into a new memory"
+            )
+
+    # -- switching the embedder ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def embedding_with(self, embedder: Embedder) -> Iterator[None]:
+        """Use another embedder, with its vectors and cache, inside the context; the metadata stay as they are."""
+        before = self._given_embedder
+        self._use_embedder(embedder)
+        self._temporary_fingerprint = embedder.fingerprint
+        try:
+            yield
+        finally:
+            self._use_embedder(before)
+            self._temporary_fingerprint = None
+
+    def replace_embedder(self, embedder: Embedder) -> None:
+        """Make this the memory's embedder and record which one it replaced."""
+        recorded = json.dumps(asdict(embedder.fingerprint), sort_keys=True)
+        self._use_embedder(embedder)
+        self._write_meta({"embedder": recorded, "replaced_embedder": str(self.fingerprint)})
+
+    def forget_replaced_embedder(self) -> None:
+        """Record that the replaced embedder's vectors are deleted."""
+        self._write_meta({"replaced_embedder": ""})
+
+    def _use_embedder(self, embedder: Embedder | None) -> None:
+        """Close the stores of the embedder in use; they are opened again for `embedder` on next use."""
+        self._opened.close()
+        for name in ("vectors", "cache", "embedder"):
+            self.__dict__.pop(name, None)
+        self._given_embedder = embedder
+
+    # -- vectors of nodes ---------------------------------------------------------------------------------------
+
+    def vectors_of(self, kind: VectorKind, nodes: list[str], keys: list[str]) -> FloatMatrix:
+        """Vectors float32 [N, D] of nodes by vector key, from the cache, which is filled where it lacks them."""
+        self.fill_cache(kind, nodes, keys)
+        return self.cache.vectors(self.cache.lookup(keys))
+
+    def fill_cache(self, kind: VectorKind, nodes: list[str], keys: list[str], progress: Progress | None = None) -> None:
+        """Add the vectors of these nodes to the cache: from the vector store, else by embedding the texts again."""
+        absent = np.flatnonzero(self.cache.lookup(keys) < 0)
+        if not len(absent):
+            return
+        node_of = {keys[i]: nodes[i] for i in absent}
+        wanted = list(node_of)
+        fetched = self.vectors.fetch(list(node_of.values()))
+        found = np.flatnonzero(fetched.found)
+        if len(found):
+            self.cache.append([wanted[i] for i in found], fetched.vectors[found])
+        rest = [node_of[wanted[i]] for i in np.flatnonzero(~fetched.found)]
+        if rest:
+            texts = self.embedded_texts(kind, rest)
+            progress = progress or Silent()
+            progress.stage("embed", len(texts))
+            embed_cached(self.embedder, self.cache, list(texts.values()), progress.advance)
+
+    def embedded_texts(self, kind: VectorKind, nodes: Sequence[str]) -> dict[str, str]:
+        """The text that each node's vector is computed from, by node id: a blank thinking has its answer's text."""
+        label = NodeLabel.QUERY if kind == "query" else NodeLabel.THINKING
+        table = self.graph.nodes(label, ["id", "text"], ids=list(nodes))
+        texts = dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+        blank = {node for node, text in texts.items() if not text.strip()}
+        if blank and kind == "thinking":
+            thinkings = self.graph.nodes(NodeLabel.THINKING, ["id"])["id"]
+            edges = self.graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER)
+            source = thinkings.take(pa.array(edges.source))
+            of_blank = pc.is_in(source, value_set=pa.array(sorted(blank)))
+            answers = edges.properties["text"].filter(of_blank).to_pylist()
+            texts.update(zip(source.filter(of_blank).to_pylist(), answers, strict=True))
+        return {node: texts[node] for node in nodes}

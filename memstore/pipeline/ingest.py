@@ -24,27 +24,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from memstore.embedding.cached import embed_cached
 from memstore.errors import RecordError, StoreFullError
 from memstore.locations.location import ServerLocation
+from memstore.locations.stores import Stores
 from memstore.pipeline.link import link_memory
+from memstore.pipeline.vectors import fill_vectors, write_vectors
 from memstore.progress import Progress, Silent
 from memstore.records import ids
 from memstore.records.columns import KnownQuery, Occurrences, PlacedRecord, collate, contradiction, place, settle
 from memstore.records.readers import RowSource, open_source
 from memstore.records.record import RecordDefaults, Row, parse_record
 from memstore.records.rejects import Rejects
-from memstore.types import VECTOR_KINDS, QueryId, VectorKind
-from memstore.vectors.labels import LABEL_OF
+from memstore.types import QueryId, VectorKind
 from memstore_schema.columns import NodeLabel
-
-if TYPE_CHECKING:
-    from memstore.memory import Memory
 
 BLOCK_ROWS = 8192
 """Rows that are read, embedded and written together: a kill loses at most the embedding of one slice of these."""
@@ -98,7 +95,7 @@ class IngestOptions:
 
 
 def ingest(
-    memory: Memory,
+    stores: Stores,
     sources: Sequence[str | Path],
     options: IngestOptions | None = None,
     *,
@@ -118,16 +115,16 @@ def ingest(
     options = options or IngestOptions()
     opened = [open_source(source) for source in sources]
     started = time.perf_counter()
-    path = rejects_file or memory.rejects_folder / rejects_name(sources)
-    with _space_errors(memory), Rejects(path) as rejects:
-        run = _Ingest(memory, options, rejects, progress or Silent())
+    path = rejects_file or stores.rejects_folder / rejects_name(sources)
+    with _space_errors(stores), Rejects(path) as rejects:
+        run = _Ingest(stores, options, rejects, progress or Silent())
         run.finish_open_batches()
         for source in opened:
             run.add(source)
         if options.link:
             with run.timed("link"):
-                run.summary.links = link_memory(memory, progress=progress).edges
-        memory.graph.checkpoint()
+                run.summary.links = link_memory(stores, progress=progress).edges
+        stores.graph.checkpoint()
     summary = run.summary
     summary.rejected = rejects.count
     summary.rejects_file = str(rejects.path) if rejects.count else None
@@ -148,8 +145,8 @@ def rejects_name(sources: Sequence[str | Path]) -> str:
 class _Ingest:
     """State of one ingest call."""
 
-    def __init__(self, memory: Memory, options: IngestOptions, rejects: Rejects, progress: Progress) -> None:
-        self.memory = memory
+    def __init__(self, stores: Stores, options: IngestOptions, rejects: Rejects, progress: Progress) -> None:
+        self.stores = stores
         self.options = options
         self.rejects = rejects
         self.progress = progress
@@ -166,13 +163,13 @@ class _Ingest:
 
     def finish_open_batches(self) -> None:
         """Give the vectors to nodes whose ingest ended between graph and vector store."""
-        graph = self.memory.graph
+        graph = self.stores.graph
         batches = graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist()
         open_ids = [batch["id"] for batch in batches if batch["state"] != "done"]
         if not open_ids:
             return
         self.progress.stage("finish what an earlier ingest began")
-        fill_vectors(self.memory, batches=open_ids, progress=self.progress)
+        fill_vectors(self.stores, batches=open_ids, progress=self.progress)
         for batch in open_ids:
             graph.write_batch({"id": batch, "state": "done"})
         self.summary.finished_batches = len(open_ids)
@@ -202,14 +199,14 @@ class _Ingest:
             position = source.position()
         if batch is not None and self._is_open(str(batch["id"])):
             with self.timed("vectors"):
-                if isinstance(self.memory.location, ServerLocation):
+                if isinstance(self.stores.location, ServerLocation):
                     # Another process may ingest the same file, and have died between a block's nodes and its vectors.
-                    fill_vectors(self.memory, batches=[str(batch["id"])])
-                self.memory.vectors.flush()
-            self.memory.graph.write_batch({"id": batch["id"], "state": "done"})
+                    fill_vectors(self.stores, batches=[str(batch["id"])])
+                self.stores.vectors.flush()
+            self.stores.graph.write_batch({"id": batch["id"], "state": "done"})
 
     def _is_open(self, batch: str) -> bool:
-        found = self.memory.graph.nodes(NodeLabel.BATCH, ["id", "state"], ids=[batch]).to_pylist()
+        found = self.stores.graph.nodes(NodeLabel.BATCH, ["id", "state"], ids=[batch]).to_pylist()
         return any(row["state"] != "done" for row in found)
 
     def _place(self, source: RowSource, chunk: list[Row], seen: Occurrences) -> list[_Placed]:
@@ -230,7 +227,7 @@ class _Ingest:
 
     def _write(self, source: str, rows: list[_Placed], batch: dict[str, object]) -> None:
         """Sort a block's rows into new, changed, unchanged and contradicting, and write the first two."""
-        graph = self.memory.graph
+        graph = self.stores.graph
         with self.timed("graph"):
             known = self._known_queries({row.placed.query_id for row in rows})
             stored_queries = set(known)
@@ -257,7 +254,7 @@ class _Ingest:
             self._write_vectors("thinking", block.thinkings, stored_rollouts)
 
     def _known_queries(self, wanted: set[QueryId]) -> dict[QueryId, KnownQuery]:
-        found = self.memory.graph.nodes(NodeLabel.QUERY, ["id", "domain", "gold"], ids=sorted(wanted))
+        found = self.stores.graph.nodes(NodeLabel.QUERY, ["id", "domain", "gold"], ids=sorted(wanted))
         return {QueryId(row["id"]): KnownQuery(row["domain"], row["gold"]) for row in found.to_pylist()}
 
     def _sort_in(
@@ -301,7 +298,7 @@ class _Ingest:
 
     def _embed(self, texts: dict[str, str]) -> None:
         self.progress.stage("embed", len(texts))
-        embed_cached(self.memory.embedder, self.memory.cache, list(texts.values()), self.progress.advance)
+        embed_cached(self.stores.embedder, self.stores.cache, list(texts.values()), self.progress.advance)
 
     def _write_vectors(self, kind: VectorKind, nodes: pa.Table, stored: set[Any]) -> None:
         chosen = [
@@ -310,7 +307,7 @@ class _Ingest:
             if key is not None and node not in stored
         ]
         if chosen:
-            write_vectors(self.memory, kind, [node for node, _ in chosen], [key for _, key in chosen])
+            write_vectors(self.stores, kind, [node for node, _ in chosen], [key for _, key in chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,71 +320,14 @@ class _Placed:
         return self.placed.id
 
 
-def write_vectors(memory: Memory, kind: VectorKind, nodes: list[str], keys: list[str]) -> None:
-    """Copy the cached vectors of these keys to the vector store, under the nodes' ids."""
-    rows = memory.cache.lookup(keys)
-    assert (rows >= 0).all(), "vectors are cached before they are written"
-    memory.vectors.upsert(kind, nodes, memory.cache.vectors(rows))
-
-
-def fill_vectors(memory: Memory, *, batches: Sequence[str] | None = None, progress: Progress | None = None) -> int:
-    """Give every node of these batches (None: of the memory) that lacks its vector one; return how many did.
-
-    Texts that the cache no longer holds are embedded again.
-    """
-    filled = 0
-    for kind in VECTOR_KINDS:
-        label = LABEL_OF[kind]
-        nodes = memory.graph.nodes(label, ["id", "vector_key", "batch"])
-        mask = np.array([key is not None for key in nodes["vector_key"].to_pylist()], dtype=bool)
-        if batches is not None:
-            chosen = set(batches)
-            mask &= np.array([batch in chosen for batch in nodes["batch"].to_pylist()], dtype=bool)
-        nodes = nodes.filter(pa.array(mask))
-        missing = set(memory.vectors.missing(nodes["id"].to_pylist()))
-        if not missing:
-            continue
-        pairs = [
-            (node, key)
-            for node, key in zip(nodes["id"].to_pylist(), nodes["vector_key"].to_pylist(), strict=True)
-            if node in missing
-        ]
-        ensure_cached(memory, kind, [node for node, _ in pairs], [key for _, key in pairs], progress)
-        write_vectors(memory, kind, [node for node, _ in pairs], [key for _, key in pairs])
-        filled += len(pairs)
-    memory.vectors.flush()
-    return filled
-
-
-def ensure_cached(
-    memory: Memory, kind: VectorKind, nodes: list[str], keys: list[str], progress: Progress | None = None
-) -> None:
-    """See that the cache holds these keys: from the vector store, else by embedding the nodes' texts again."""
-    absent = np.flatnonzero(memory.cache.lookup(keys) < 0)
-    if not len(absent):
-        return
-    by_key = {keys[i]: nodes[i] for i in absent}
-    fetched = memory.vectors.fetch(list(by_key.values()))
-    have = np.flatnonzero(fetched.found)
-    wanted = list(by_key)
-    if len(have):
-        memory.cache.append([wanted[i] for i in have], fetched.vectors[have])
-    rest = {by_key[wanted[i]]: wanted[i] for i in np.flatnonzero(~fetched.found)}
-    if rest:
-        texts = memory.embedded_texts(kind, list(rest))
-        progress = progress or Silent()
-        progress.stage("embed", len(texts))
-        embed_cached(memory.embedder, memory.cache, list(texts.values()), progress.advance)
-
-
 @contextmanager
-def _space_errors(memory: Memory) -> Iterator[None]:
+def _space_errors(stores: Stores) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise StoreFullError(
-            f"no space left while writing to {memory.location}; free some and run the same command again: "
+            f"no space left while writing to {stores.location}; free some and run the same command again: "
             "it goes on where this one stopped"
         ) from error

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.graph.protocol import LinkUpdate
+from memstore.locations.stores import Stores
 from memstore.progress import Progress, Silent
 from memstore.types import VECTOR_KINDS, BoolVector, FloatMatrix, IntVector, VectorKind
 from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
@@ -25,7 +26,6 @@ from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import EdgeType, NodeLabel
 
 if TYPE_CHECKING:
-    from memstore.memory import Memory
     from memstore.vectors.knn.served import Nearest
 
 
@@ -46,7 +46,7 @@ class LinkSummary:
 
 
 def link_memory(
-    memory: Memory, settings: LinkSettings | None = None, *, progress: Progress | None = None
+    stores: Stores, settings: LinkSettings | None = None, *, progress: Progress | None = None
 ) -> LinkSummary:
     """Link every node that is not linked yet; old nodes gain new neighbours that belong in their top k.
 
@@ -54,30 +54,30 @@ def link_memory(
         settings: None keeps the memory's own. Others relink all of it and are recorded.
     """
     progress = progress or Silent()
-    if settings is not None and settings != memory.link_settings:
-        memory.record_link_settings(settings)
+    if settings is not None and settings != stores.link_settings:
+        stores.record_link_settings(settings)
     summary = LinkSummary()
-    with memory.graph.linking():
+    with stores.graph.linking():
         for kind in VECTOR_KINDS:
-            _link_label(memory, kind, LABEL_OF[kind], summary, progress)
+            _link_label(stores, kind, LABEL_OF[kind], summary, progress)
     return summary
 
 
-def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, summary: LinkSummary, progress: Progress) -> None:
-    graph, settings = memory.graph, memory.link_settings
+def _link_label(stores: Stores, kind: VectorKind, label: NodeLabel, summary: LinkSummary, progress: Progress) -> None:
+    graph, settings = stores.graph, stores.link_settings
     nodes = graph.nodes(label, ["id", "vector_key", "linked"])
     before = graph.edges(EdgeType.SIMILAR_TO, label, label)
-    linked = _mask(pc.fill_null(pc.equal(nodes["linked"], memory.link_mark), False))
+    linked = _mask(pc.fill_null(pc.equal(nodes["linked"], stores.link_mark), False))
     summary.nodes[kind], summary.edges[kind] = int((~linked).sum()), len(before)
     if linked.all():
         return
     has_vector = _mask(pc.is_valid(nodes["vector_key"]))
     position = np.flatnonzero(has_vector)
     ids = nodes["id"].take(pa.array(position))
-    vectors = memory.vectors_of(kind, ids.to_pylist(), nodes["vector_key"].take(pa.array(position)).to_pylist())
-    group = _query_of_thinking(memory)[position] if kind == "thinking" else None
+    vectors = stores.vectors_of(kind, ids.to_pylist(), nodes["vector_key"].take(pa.array(position)).to_pylist())
+    group = _query_of_thinking(stores)[position] if kind == "thinking" else None
     is_new = ~linked[position]
-    nearest = _nearest(memory, kind, ids) if memory.vectors.searches_fast else None
+    nearest = _nearest(stores, kind, ids) if stores.vectors.searches_fast else None
     progress.stage(f"link {label}", int(is_new.sum()))
     if is_new.all():
         found = link_all(vectors, group, settings, nearest=nearest, progress=progress.advance)
@@ -94,7 +94,7 @@ def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, summary: Lin
         sources=ids.filter(pa.array(changed)).to_pylist(),
         edges=_edge_table(ids, found, changed),
         linked=nodes["id"].filter(pa.array(~linked)).to_pylist(),
-        fingerprint=memory.link_mark,
+        fingerprint=stores.link_mark,
     )
     graph.replace_links(update)
     summary.edges[kind] = int((found.index >= 0).sum())
@@ -104,24 +104,24 @@ def _link_label(memory: Memory, kind: VectorKind, label: NodeLabel, summary: Lin
         summary.recall[kind] = measured_recall(vectors, group, found, settings)
 
 
-def _nearest(memory: Memory, kind: VectorKind, ids: pa.ChunkedArray) -> Nearest:
+def _nearest(stores: Stores, kind: VectorKind, ids: pa.ChunkedArray) -> Nearest:
     """Searches the vector store; what it holds and the graph does not is left out."""
     place = {node: position for position, node in enumerate(ids.to_pylist())}
 
     def nearest(vectors: FloatMatrix, hits: int, width: int) -> IntVector:
-        found = memory.vectors.search(kind, vectors, hits, width=width).ids
+        found = stores.vectors.search(kind, vectors, hits, width=width).ids
         return np.array([place.get(node, -1) for node in found.ravel().tolist()], np.int64).reshape(found.shape)
 
     return nearest
 
 
-def nodes_short_of_links(memory: Memory, kind: VectorKind) -> list[str]:
+def nodes_short_of_links(stores: Stores, kind: VectorKind) -> list[str]:
     """Nodes that were linked and have fewer links than there are neighbours above the floor, up to k."""
-    label, settings = LABEL_OF[kind], memory.link_settings
-    nodes = memory.graph.nodes(label, ["id", "vector_key", "linked"])
-    edges = memory.graph.edges(EdgeType.SIMILAR_TO, label, label)
+    label, settings = LABEL_OF[kind], stores.link_settings
+    nodes = stores.graph.nodes(label, ["id", "vector_key", "linked"])
+    edges = stores.graph.edges(EdgeType.SIMILAR_TO, label, label)
     held = np.bincount(edges.source, minlength=len(nodes))
-    linked = _mask(pc.fill_null(pc.equal(nodes["linked"], memory.link_mark), False))
+    linked = _mask(pc.fill_null(pc.equal(nodes["linked"], stores.link_mark), False))
     has_vector = _mask(pc.is_valid(nodes["vector_key"]))
     short = np.flatnonzero(has_vector & linked & (held < settings.k))
     if not len(short):
@@ -129,8 +129,8 @@ def nodes_short_of_links(memory: Memory, kind: VectorKind) -> list[str]:
     position = np.flatnonzero(has_vector)
     ids = nodes["id"].to_pylist()
     keys = nodes["vector_key"].take(pa.array(position)).to_pylist()
-    vectors = memory.vectors_of(kind, [ids[place] for place in position], keys)
-    group = _query_of_thinking(memory) if kind == "thinking" else np.arange(len(nodes))
+    vectors = stores.vectors_of(kind, [ids[place] for place in position], keys)
+    group = _query_of_thinking(stores) if kind == "thinking" else np.arange(len(nodes))
     lacking: list[str] = []
     for node in short:
         score = vectors[np.searchsorted(position, node)] @ vectors.T
@@ -140,8 +140,8 @@ def nodes_short_of_links(memory: Memory, kind: VectorKind) -> list[str]:
     return lacking
 
 
-def _query_of_thinking(memory: Memory) -> IntVector:
-    edges = memory.graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
+def _query_of_thinking(stores: Stores) -> IntVector:
+    edges = stores.graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
     query = np.empty(len(edges), dtype=np.int64)
     query[edges.target] = edges.source
     return query

@@ -14,7 +14,7 @@ Reward models are not touched: one that was trained on the old vectors refuses t
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,13 +22,12 @@ import pyarrow.compute as pc
 from memstore.embedding.cached import embed_cached
 from memstore.embedding.protocol import Embedder
 from memstore.errors import InputError
-from memstore.pipeline.ingest import write_vectors
+from memstore.locations.stores import Stores
+from memstore.pipeline.link import link_memory
+from memstore.pipeline.vectors import write_vectors
 from memstore.progress import Progress, Silent
 from memstore.types import VECTOR_KINDS, VectorKind
 from memstore.vectors.labels import LABEL_OF
-
-if TYPE_CHECKING:
-    from memstore.memory import Memory
 
 BLOCK_NODES = 8192
 
@@ -49,49 +48,49 @@ class ReembedSummary:
         return asdict(self)
 
 
-def reembed_memory(memory: Memory, embedder: Embedder, *, progress: Progress | None = None) -> ReembedSummary:
+def reembed_memory(stores: Stores, embedder: Embedder, *, progress: Progress | None = None) -> ReembedSummary:
     """Move a memory to `embedder`; finish a move to it that was interrupted.
 
     Raises:
         InputError: the memory has no vectors yet.
     """
     progress = progress or Silent()
-    if memory.fingerprint is None:
+    if stores.fingerprint is None:
         raise InputError(
-            f"the memory {memory.location} has no vectors yet; its first ingest uses the embedder it is given"
+            f"the memory {stores.location} has no vectors yet; its first ingest uses the embedder it is given"
         )
-    summary = ReembedSummary(str(memory.fingerprint), str(embedder.fingerprint))
-    if memory.fingerprint != embedder.fingerprint:
-        with memory.embedding_with(embedder):
-            _fill(memory, summary, progress)
-        memory.replace_embedder(embedder)
+    summary = ReembedSummary(str(stores.fingerprint), str(embedder.fingerprint))
+    if stores.fingerprint != embedder.fingerprint:
+        with stores.embedding_with(embedder):
+            _fill(stores, summary, progress)
+        stores.replace_embedder(embedder)
     # Rollouts that another process added to a memory on servers after they were counted above.
-    _fill(memory, summary, progress)
-    summary.links = memory.link(progress=progress).edges
-    replaced = memory.replaced_embedder
+    _fill(stores, summary, progress)
+    summary.links = link_memory(stores, progress=progress).edges
+    replaced = stores.replaced_embedder
     if replaced is not None:
-        memory.vectors.discard(replaced)
-        memory.forget_replaced_embedder()
-    memory.graph.checkpoint()
+        stores.vectors.discard(replaced)
+        stores.forget_replaced_embedder()
+    stores.graph.checkpoint()
     return summary
 
 
-def _fill(memory: Memory, summary: ReembedSummary, progress: Progress) -> None:
+def _fill(stores: Stores, summary: ReembedSummary, progress: Progress) -> None:
     """Give every node a vector of the embedder that the memory uses now."""
     for kind in VECTOR_KINDS:
-        nodes = memory.graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
+        nodes = stores.graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
         nodes = nodes.filter(pc.is_valid(nodes["vector_key"]))
-        absent = memory.vectors.missing(nodes["id"].to_pylist())
+        absent = stores.vectors.missing(nodes["id"].to_pylist())
         nodes = nodes.filter(pc.is_in(nodes["id"], value_set=pa.array(absent, pa.string())))
         progress.stage(f"embed {kind} texts", len(nodes))
         for start in range(0, len(nodes), BLOCK_NODES):
-            _write(memory, kind, nodes.slice(start, BLOCK_NODES), progress)
+            _write(stores, kind, nodes.slice(start, BLOCK_NODES), progress)
         summary.vectors[kind] = summary.vectors.get(kind, 0) + len(nodes)
-    memory.vectors.flush()
+    stores.vectors.flush()
 
 
-def _write(memory: Memory, kind: VectorKind, nodes: pa.Table, progress: Progress) -> None:
+def _write(stores: Stores, kind: VectorKind, nodes: pa.Table, progress: Progress) -> None:
     names = nodes["id"].to_pylist()
-    texts = memory.embedded_texts(kind, names)
-    embed_cached(memory.embedder, memory.cache, list(texts.values()), progress.advance)
-    write_vectors(memory, kind, names, nodes["vector_key"].to_pylist())
+    texts = stores.embedded_texts(kind, names)
+    embed_cached(stores.embedder, stores.cache, list(texts.values()), progress.advance)
+    write_vectors(stores, kind, names, nodes["vector_key"].to_pylist())

@@ -8,14 +8,14 @@ else links meanwhile); where something was there before, or others came in, all 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import EmbedderError, InputError
 from memstore.graph.protocol import EdgeTable, GraphBlock, LinkUpdate, ScoreBatch
+from memstore.locations.stores import Stores
+from memstore.pipeline.link import link_memory
 from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatMatrix, VectorKind
@@ -23,16 +23,13 @@ from memstore.vectors.knn import LinkSettings
 from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import NODE_COLUMNS, NodeLabel, node_schema
 
-if TYPE_CHECKING:
-    from memstore.memory import Memory
-
 BATCH = "b-restored"
 BLOCK_ROWS = 8192
 VECTOR_ROWS = 5000
 
 
 def restore_snapshot(
-    memory: Memory, snapshot: Snapshot, *, merge: bool = False, progress: Progress | None = None
+    stores: Stores, snapshot: Snapshot, *, merge: bool = False, progress: Progress | None = None
 ) -> int:
     """Write a snapshot into a memory; return how many rollouts were added.
 
@@ -44,43 +41,43 @@ def restore_snapshot(
         EmbedderError: the snapshot's vectors are of another embedder than the memory's.
     """
     progress = progress or Silent()
-    begun = _check(memory, snapshot, merge)
+    begun = _check(stores, snapshot, merge)
     settings = LinkSettings.parse(snapshot.manifest.links)
-    empty = len(memory.graph.nodes(NodeLabel.THINKING, ["id"])) == 0
+    empty = len(stores.graph.nodes(NodeLabel.THINKING, ["id"])) == 0
     if empty:
-        memory.record_link_settings(settings)
-    added = _write_nodes(memory, snapshot, progress)
-    _write_vectors(memory, "query", snapshot.queries, snapshot.query_x, snapshot.query_has_x, progress)
-    _write_vectors(memory, "thinking", snapshot.thinkings, snapshot.thinking_x, snapshot.thinking_has_x, progress)
-    linked = (empty or begun) and memory.link_settings == settings and _write_links(memory, snapshot)
-    _write_scores(memory, snapshot)
-    memory.graph.write_batch({"id": BATCH, "state": "done"})
+        stores.record_link_settings(settings)
+    added = _write_nodes(stores, snapshot, progress)
+    _write_vectors(stores, "query", snapshot.queries, snapshot.query_x, snapshot.query_has_x, progress)
+    _write_vectors(stores, "thinking", snapshot.thinkings, snapshot.thinking_x, snapshot.thinking_has_x, progress)
+    linked = (empty or begun) and stores.link_settings == settings and _write_links(stores, snapshot)
+    _write_scores(stores, snapshot)
+    stores.graph.write_batch({"id": BATCH, "state": "done"})
     if not linked:
-        memory.link(progress=progress)
-    memory.graph.checkpoint()
+        link_memory(stores, progress=progress)
+    stores.graph.checkpoint()
     return added
 
 
-def _check(memory: Memory, snapshot: Snapshot, merge: bool) -> bool:
+def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> bool:
     """Refuse what cannot be restored; whether a restore was begun here and not finished."""
     if "text" not in snapshot.queries.column_names:
         raise InputError("this snapshot was taken without texts and cannot be restored; take a whole one")
-    fingerprint = memory.settled_fingerprint()
+    fingerprint = stores.settled_fingerprint()
     if str(fingerprint) != snapshot.manifest.embedder:
         raise EmbedderError(
-            f"the snapshot's vectors are of {snapshot.manifest.embedder}, and the memory {memory.location} has "
+            f"the snapshot's vectors are of {snapshot.manifest.embedder}, and the memory {stores.location} has "
             f"{fingerprint}; restore it with its own embedder (MEMSTORE_EMBEDDER), or ingest the files again"
         )
-    batches = memory.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist()
+    batches = stores.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist()
     begun = any(batch["id"] == BATCH and batch["state"] != "done" for batch in batches)
-    if not merge and not begun and len(memory.graph.nodes(NodeLabel.QUERY, ["id"])):
+    if not merge and not begun and len(stores.graph.nodes(NodeLabel.QUERY, ["id"])):
         raise InputError(
-            f"the memory {memory.location} has content; restore into a new one, or pass --merge to add to it"
+            f"the memory {stores.location} has content; restore into a new one, or pass --merge to add to it"
         )
     return begun
 
 
-def _write_nodes(memory: Memory, snapshot: Snapshot, progress: Progress) -> int:
+def _write_nodes(stores: Stores, snapshot: Snapshot, progress: Progress) -> int:
     total = len(snapshot.thinkings)
     query_of = np.empty(total, dtype=np.int64)
     query_of[snapshot.edges["generates"].target] = snapshot.edges["generates"].source
@@ -109,7 +106,7 @@ def _write_nodes(memory: Memory, snapshot: Snapshot, progress: Progress) -> int:
             runs=snapshot.runs.filter(pc.is_in(snapshot.runs["name"], value_set=pc.unique(names))),
             batch={"id": BATCH, "source": snapshot.manifest.id, "state": "open"},
         )
-        added += memory.graph.write_block(block).thinkings_added
+        added += stores.graph.write_block(block).thinkings_added
         progress.advance(len(rows))
     return added
 
@@ -130,40 +127,40 @@ def _pick(values: pa.ChunkedArray, positions: np.ndarray) -> pa.ChunkedArray:
 
 
 def _write_vectors(
-    memory: Memory, kind: VectorKind, nodes: pa.Table, x: FloatMatrix, has: BoolVector, progress: Progress
+    stores: Stores, kind: VectorKind, nodes: pa.Table, x: FloatMatrix, has: BoolVector, progress: Progress
 ) -> None:
     chosen = np.flatnonzero(has)
     ids = nodes["id"].take(pa.array(chosen)).to_pylist()
     keys = nodes["vector_key"].take(pa.array(chosen)).to_pylist()
     progress.stage(f"restore {LABEL_OF[kind]} vectors", len(ids))
-    absent = np.flatnonzero(memory.cache.lookup(keys) < 0)
+    absent = np.flatnonzero(stores.cache.lookup(keys) < 0)
     first = {keys[position]: position for position in absent[::-1]}
     if first:
-        memory.cache.append(list(first), np.ascontiguousarray(x[chosen[list(first.values())]]))
+        stores.cache.append(list(first), np.ascontiguousarray(x[chosen[list(first.values())]]))
     for start in range(0, len(ids), VECTOR_ROWS):
         rows = slice(start, start + VECTOR_ROWS)
-        memory.vectors.upsert(kind, ids[rows], np.ascontiguousarray(x[chosen[rows]]))
+        stores.vectors.upsert(kind, ids[rows], np.ascontiguousarray(x[chosen[rows]]))
         progress.advance(len(ids[rows]))
-    memory.vectors.flush()
+    stores.vectors.flush()
 
 
-def _write_links(memory: Memory, snapshot: Snapshot) -> bool:
+def _write_links(stores: Stores, snapshot: Snapshot) -> bool:
     """Write the neighbour lists as they were; False, and nothing written, where the memory holds other nodes too."""
     lists = (
         (NodeLabel.QUERY, snapshot.queries["id"], snapshot.edges["query_similar"]),
         (NodeLabel.THINKING, snapshot.thinkings["id"], snapshot.edges["thinking_similar"]),
     )
-    with memory.graph.linking():
+    with stores.graph.linking():
         for label, ids, _ in lists:
-            there = memory.graph.nodes(label, ["id"])["id"]
+            there = stores.graph.nodes(label, ["id"])["id"]
             if pc.any(pc.invert(pc.is_in(there, value_set=ids))).as_py():
                 return False
         for label, ids, edges in lists:
-            _replace(memory, label, ids, edges)
+            _replace(stores, label, ids, edges)
     return True
 
 
-def _replace(memory: Memory, label: NodeLabel, ids: pa.ChunkedArray, edges: EdgeTable) -> None:
+def _replace(stores: Stores, label: NodeLabel, ids: pa.ChunkedArray, edges: EdgeTable) -> None:
     table = pa.table(
         {
             "source": ids.take(pa.array(edges.source)),
@@ -172,10 +169,10 @@ def _replace(memory: Memory, label: NodeLabel, ids: pa.ChunkedArray, edges: Edge
         }
     )
     everything = ids.to_pylist()
-    memory.graph.replace_links(LinkUpdate(label, everything, table, everything, fingerprint=memory.link_mark))
+    stores.graph.replace_links(LinkUpdate(label, everything, table, everything, fingerprint=stores.link_mark))
 
 
-def _write_scores(memory: Memory, snapshot: Snapshot) -> None:
+def _write_scores(stores: Stores, snapshot: Snapshot) -> None:
     edges = snapshot.edges["scored_by"]
     for position, model in enumerate(snapshot.reward_models.to_pylist()):
         rows = np.flatnonzero(edges.target == position)
@@ -183,4 +180,4 @@ def _write_scores(memory: Memory, snapshot: Snapshot) -> None:
         scores = pa.table({"id": snapshot.thinkings["id"].take(pa.array(edges.source[rows]))})
         for name in ("probability", "reward", "scored_at"):
             scores = scores.append_column(name, edges.properties[name].take(chosen))
-        memory.graph.append_scores(ScoreBatch(model={k: v for k, v in model.items() if v is not None}, scores=scores))
+        stores.graph.append_scores(ScoreBatch(model={k: v for k, v in model.items() if v is not None}, scores=scores))

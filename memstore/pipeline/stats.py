@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from memstore.locations.stores import Stores
 from memstore.snapshots.take import EDGE_NAMES
 from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
-
-if TYPE_CHECKING:
-    from memstore.memory import Memory
 
 POSITIVE = 0.5
 """A rollout whose ground truth is above this counts as right."""
@@ -57,9 +55,9 @@ class Stats:
         return asdict(self)
 
 
-def memory_stats(memory: Memory) -> Stats:
+def memory_stats(stores: Stores) -> Stats:
     """Count an open memory."""
-    graph = memory.graph
+    graph = stores.graph
     queries = graph.nodes(NodeLabel.QUERY, ["id", "dataset"])
     thinkings = graph.nodes(NodeLabel.THINKING, ["id", "policy", "reward"])
     edges = {name: graph.edges(*ends) for name, ends in EDGE_NAMES.items()}
@@ -69,7 +67,7 @@ def memory_stats(memory: Memory) -> Stats:
     counts = dict.fromkeys((str(edge) for edge in EdgeType), 0)
     for name, (edge, _, _) in EDGE_NAMES.items():
         counts[str(edge)] += len(edges[name])
-    fingerprint = memory.fingerprint
+    fingerprint = stores.fingerprint
     return Stats(
         queries=len(queries),
         thinkings=len(thinkings),
@@ -81,7 +79,7 @@ def memory_stats(memory: Memory) -> Stats:
         predicted_thinkings=len(np.unique(edges["scored_by"].source)),
         edges=counts,
         datasets=_datasets(queries, query_of, reward),
-        namespace=memory.namespace,
+        namespace=stores.namespace,
         embedder=str(fingerprint) if fingerprint else None,
         schema_version=SCHEMA_VERSION,
     )

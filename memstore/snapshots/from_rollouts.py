@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from memstore.embedding.cached import embed_cached
 from memstore.errors import InputError, RecordError
 from memstore.graph.protocol import EdgeTable, GraphBlock
+from memstore.locations.stores import Stores
 from memstore.progress import Progress, Silent
 from memstore.records.columns import KnownQuery, Occurrences, PlacedRecord, collate, other_domain, place, settle
 from memstore.records.readers import open_source
@@ -27,12 +27,9 @@ from memstore.snapshots.take import BOOKKEEPING, manifest_of
 from memstore.types import BoolVector, FloatMatrix, IntVector, QueryId
 from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
 
-if TYPE_CHECKING:
-    from memstore.memory import Memory
-
 
 def read_rollouts(
-    memory: Memory,
+    stores: Stores,
     sources: Sequence[str | Path],
     defaults: RecordDefaults | None = None,
     *,
@@ -59,16 +56,16 @@ def read_rollouts(
             except RecordError as error:
                 raise InputError(f"{source.name}:{row.number}: {error}") from error
             placed.append((f"{source.name}:{row.number}", item))
-    known = _settled(memory, placed)
+    known = _settled(stores, placed)
     rollouts = [item for _, item in placed]
     collated = collate(rollouts, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
     progress.stage("embed", len(collated.texts))
     keys = list(collated.texts)
-    vectors = embed_cached(memory.embedder, memory.cache, list(collated.texts.values()), progress.advance)
-    return block_snapshot(manifest_of(memory, ""), collated.block, keys, vectors)
+    vectors = embed_cached(stores.embedder, stores.cache, list(collated.texts.values()), progress.advance)
+    return block_snapshot(manifest_of(stores, ""), collated.block, keys, vectors)
 
 
-def _settled(memory: Memory, placed: Sequence[tuple[str, PlacedRecord]]) -> dict[QueryId, KnownQuery]:
+def _settled(stores: Stores, placed: Sequence[tuple[str, PlacedRecord]]) -> dict[QueryId, KnownQuery]:
     """What is known of the queries of these rollouts, each with where it stands.
 
     A query that the memory knows has the domain it has there, so that its answers are read the same way; golds are
@@ -77,7 +74,7 @@ def _settled(memory: Memory, placed: Sequence[tuple[str, PlacedRecord]]) -> dict
     Raises:
         InputError: a row says another domain.
     """
-    stored = memory.graph.nodes(NodeLabel.QUERY, ["id", "domain"], ids=sorted({item.query_id for _, item in placed}))
+    stored = stores.graph.nodes(NodeLabel.QUERY, ["id", "domain"], ids=sorted({item.query_id for _, item in placed}))
     known = {QueryId(row["id"]): KnownQuery(row["domain"], None) for row in stored.to_pylist()}
     for where, item in placed:
         settled = known[item.query_id] = settle(item.record, known.get(item.query_id))

@@ -5,19 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.graph.protocol import EdgeTable
+from memstore.locations.stores import Stores
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.types import BoolVector, FloatMatrix, VectorKind
 from memstore_schema.columns import NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel
-
-if TYPE_CHECKING:
-    from memstore.memory import Memory
 
 TEXT_COLUMNS = frozenset({"text", "gold", "metadata"})
 BOOKKEEPING = frozenset({"linked", "batch"})
@@ -33,21 +30,21 @@ EDGE_NAMES: dict[str, tuple[EdgeType, NodeLabel, NodeLabel]] = {
 """A snapshot's edge tables and what they are in the graph."""
 
 
-def manifest_of(memory: Memory, digest: str) -> Manifest:
+def manifest_of(stores: Stores, digest: str) -> Manifest:
     """What a memory's content is made with, as a snapshot says it; `digest` is that of the content."""
-    fingerprint = memory.fingerprint
+    fingerprint = stores.fingerprint
     return Manifest(
         id=digest,
         schema_version=SCHEMA_VERSION,
         embedder=str(fingerprint) if fingerprint else "",
-        splitter=memory.splitter,
-        links=str(memory.link_settings),
-        namespace=memory.namespace,
+        splitter=stores.splitter,
+        links=str(stores.link_settings),
+        namespace=stores.namespace,
         created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
 
 
-def take_snapshot(memory: Memory, *, texts: bool = True) -> Snapshot:
+def take_snapshot(stores: Stores, *, texts: bool = True) -> Snapshot:
     """Copy a memory's nodes, edges and vectors; see `Snapshot` for what is in it.
 
     Args:
@@ -55,19 +52,19 @@ def take_snapshot(memory: Memory, *, texts: bool = True) -> Snapshot:
             is already computed, and exports, do not need them.
     """
     tables = {
-        label: memory.graph.nodes(label, _columns(label, texts))
+        label: stores.graph.nodes(label, _columns(label, texts))
         for label in (NodeLabel.QUERY, NodeLabel.THINKING, NodeLabel.ANSWER, NodeLabel.RUN, NodeLabel.REWARD_MODEL)
     }
     edges = {}
     for name, (edge, source, target) in EDGE_NAMES.items():
-        found = memory.graph.edges(edge, source, target)
+        found = stores.graph.edges(edge, source, target)
         if name == "leads_to" and not texts:
             found = EdgeTable(found.source, found.target, found.properties.drop_columns(["text"]))
         edges[name] = found
-    query_x, query_has_x = _vectors(memory, "query", tables[NodeLabel.QUERY])
-    thinking_x, thinking_has_x = _vectors(memory, "thinking", tables[NodeLabel.THINKING])
+    query_x, query_has_x = _vectors(stores, "query", tables[NodeLabel.QUERY])
+    thinking_x, thinking_has_x = _vectors(stores, "thinking", tables[NodeLabel.THINKING])
     return Snapshot(
-        manifest=manifest_of(memory, content_digest(tables, edges)),
+        manifest=manifest_of(stores, content_digest(tables, edges)),
         queries=tables[NodeLabel.QUERY],
         thinkings=tables[NodeLabel.THINKING],
         answers=tables[NodeLabel.ANSWER],
@@ -112,15 +109,15 @@ def _columns(label: NodeLabel, texts: bool) -> list[str]:
     return [name for name in NODE_COLUMNS[label] if name not in skipped]
 
 
-def _vectors(memory: Memory, kind: VectorKind, nodes: pa.Table) -> tuple[FloatMatrix, BoolVector]:
+def _vectors(stores: Stores, kind: VectorKind, nodes: pa.Table) -> tuple[FloatMatrix, BoolVector]:
     """float32 [N, D] in the nodes' order, zero where a node has none, and bool [N]."""
     has: BoolVector = pc.is_valid(nodes["vector_key"]).to_numpy(zero_copy_only=False).astype(bool)
-    fingerprint = memory.fingerprint
+    fingerprint = stores.fingerprint
     if fingerprint is None:
         return np.zeros((0, 0), dtype=np.float32), has
     if has.all():
-        return memory.vectors_of(kind, nodes["id"].to_pylist(), nodes["vector_key"].to_pylist()), has
+        return stores.vectors_of(kind, nodes["id"].to_pylist(), nodes["vector_key"].to_pylist()), has
     chosen = nodes.filter(pa.array(has))
     x = np.zeros((len(has), fingerprint.dimension), dtype=np.float32)
-    x[has] = memory.vectors_of(kind, chosen["id"].to_pylist(), chosen["vector_key"].to_pylist())
+    x[has] = stores.vectors_of(kind, chosen["id"].to_pylist(), chosen["vector_key"].to_pylist())
     return x, has

@@ -142,7 +142,7 @@ class MemoryConformance:
 
     def test_vectors_of_another_embedder_are_found_and_removed(self, filled: OpenMemory) -> None:
         with filled("one", embedder=HashEmbedder()) as memory:
-            with memory.embedding_with(HashEmbedder(dimension=16)):
+            with memory.stores.embedding_with(HashEmbedder(dimension=16)):
                 memory.vectors.upsert("query", ["q-1"], np.ones((1, 16), np.float32))
             self.mended(memory, "other_embedder", 1)
 
@@ -197,14 +197,14 @@ class MemoryConformance:
     ) -> None:
         new = HashEmbedder(dimension=16)
         with filled("one") as memory, monkeypatch.context() as patch:
-            patch.setattr(Memory, "link", _interrupted)
+            patch.setattr("memstore.pipeline.reembed.link_memory", _interrupted)
             with pytest.raises(Interrupted):
                 memory.reembed(new)
         with filled("one", embedder=new) as memory:
-            assert memory.replaced_embedder == str(HashEmbedder().fingerprint)
+            assert memory.stores.replaced_embedder == str(HashEmbedder().fingerprint)
             assert "unlinked_node" in {problem.kind for problem in memory.verify().problems}
             assert memory.reembed(new).vectors == {"query": 0, "thinking": 0}
-            assert memory.replaced_embedder is None
+            assert memory.stores.replaced_embedder is None
             assert memory.verify().ok
 
     @pytest.mark.timeout(1200)
@@ -223,10 +223,10 @@ class MemoryConformance:
             kill_reembed(location, 16, step, count)
             with filled("one", embedder=new) as memory:
                 assert set(memory.vectors.collections()) == (left or {str(new.fingerprint)}), (step, count)
-                assert memory.replaced_embedder == str(old.fingerprint)
+                assert memory.stores.replaced_embedder == str(old.fingerprint)
         with filled("one", embedder=new) as memory:
             assert memory.reembed(new).vectors == {"query": 0, "thinking": 0}
-            assert memory.replaced_embedder is None
+            assert memory.stores.replaced_embedder is None
             assert memory.verify().ok
             moved = links(memory)
         with filled("two", create=True, embedder=new) as fresh:
@@ -277,5 +277,5 @@ def links(memory: Memory) -> set[tuple[str, str, float]]:
     return {(str(source), str(target), float(np.float32(score))) for source, target, score in rows}
 
 
-def _interrupted(memory: Memory, settings: object = None, *, progress: object = None) -> None:
+def _interrupted(stores: object, settings: object = None, *, progress: object = None) -> None:
     raise Interrupted

@@ -18,7 +18,6 @@ from memstore.memory import Memory
 from memstore.records.record import RecordDefaults
 from memstore.snapshots.files import load_snapshot, save_snapshot
 from memstore.snapshots.frames import to_pandas
-from memstore.snapshots.from_rollouts import read_rollouts
 from memstore.testing.embedder import HashEmbedder
 from memstore.vectors.knn import LinkSettings
 
@@ -167,7 +166,7 @@ def test_a_file_read_without_adding_it_is_what_ingesting_it_would_give(memory: M
     path = tmp_path / "new.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in extra))
     before = memory.snapshot().manifest.id
-    read = read_rollouts(memory, [path], RecordDefaults())
+    read = memory.read_rollouts([path], RecordDefaults())
     assert memory.snapshot().manifest.id == before
     memory.ingest([path])
     stored = memory.snapshot()
@@ -183,7 +182,7 @@ def test_a_file_that_contradicts_the_domain_of_a_query_is_refused(memory: Memory
     path = tmp_path / "new.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in (mine, mine | {"domain": "qa", "sample_index": 7})))
     with pytest.raises(InputError, match=r"^new\.jsonl:2: its domain 'qa' contradicts 'math', as which its query is"):
-        read_rollouts(memory, [path])
+        memory.read_rollouts([path])
 
 
 def test_frames_join_rollouts_with_queries_and_answers(memory: Memory) -> None:

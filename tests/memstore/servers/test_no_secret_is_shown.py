@@ -71,7 +71,7 @@ def test_profiles_and_files_hold_no_password(neo4j_login: Login, capfd: pytest.C
     Path("rows.jsonl").write_text(f"{ROW}\nnot a row\n")
     with Memory.open("one", create=True, embedder=HashEmbedder()) as memory:
         memory.ingest(["rows.jsonl"])
-        assert neo4j_login.password not in repr(memory.location) + str(memory.location) + repr(vars(memory))
+        assert neo4j_login.password not in repr(memory.location) + str(memory.location) + repr(vars(memory.stores))
     assert run(["profiles"]) == 0
     out, err = capfd.readouterr()
     assert "one" in out

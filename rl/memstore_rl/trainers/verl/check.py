@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memstore.errors import InputError, MemstoreError
 from memstore.locations.location import FolderLocation, resolve_location
+from memstore.locations.opening import prepare_folder
 from memstore.locations.settings import Settings
-from memstore.locations.stores import prepare_folder
 from memstore_rl.trainers.verl.config import parse_version
 from memstore_rl.trainers.verl.rows import TRAINING_SPLIT
 from memstore_rl.trainers.verl.settings import HookSettings, hook_settings

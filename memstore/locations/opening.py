@@ -1,0 +1,166 @@
+"""Opening the parts of a memory where they lie.
+
+    part          in a folder, which one process owns             on servers
+    graph         graph/       LadybugDB                          Neo4j, in a namespace
+    vectors       vectors/     Milvus Lite                        Milvus, in the same namespace
+    cache         embeddings/  vectors by content hash, derived   the same, in the local folder
+    models        models/      reward models                      the same
+    rejects       rejects/     rows that could not go in          the same
+    mark          memstore.json                                   the namespace's own node in the graph
+
+Several processes may open one memory on servers, and a cache has one owner: each process takes the first cache of the
+local folder that nobody holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from memstore.embedding.cache import VectorCache
+from memstore.embedding.protocol import Fingerprint
+from memstore.errors import LocationError, LockedError, SchemaError, StoreError
+from memstore.graph.lock import OwnerLock
+from memstore.graph.protocol import GraphStore
+from memstore.locations.location import FolderLocation, Location, ServerLocation
+from memstore.locations.settings import Settings
+from memstore.vectors.protocol import VectorStore
+
+MARKER = "memstore.json"
+LAYOUT = 1
+
+
+class OpenedGraph(NamedTuple):
+    """A graph, and the namespace that its memory has."""
+
+    graph: GraphStore
+    namespace: str
+
+
+def open_graph(location: Location, settings: Settings, *, create: bool) -> OpenedGraph:
+    """Open the graph of a memory; with `create`, make the memory where there is none.
+
+    Raises:
+        LocationError: no memory there, or a folder or database that holds something else.
+        LockedError: another process owns the folder.
+        SchemaError, StoreError: it cannot be used; the message says what mends it.
+    """
+    if isinstance(location, ServerLocation):
+        return OpenedGraph(open_server_graph(location, create=create), location.namespace)
+    from memstore.graph.ladybug import LadybugGraph
+
+    namespace = prepare_folder(location, create)
+    folder = location.folder / "graph"
+    buffer = settings.graph_buffer_mb * 2**20
+    return OpenedGraph(
+        LadybugGraph.open(folder, create=create or not folder.exists(), buffer_pool_bytes=buffer), namespace
+    )
+
+
+def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float | None = None) -> GraphStore:
+    """Open the graph of a memory on servers; `retry_s` as in `Neo4jGraph.open`, None as there."""
+    from memstore.graph.neo4j import Neo4jGraph
+    from memstore.graph.neo4j.store import RETRY_SECONDS
+
+    return Neo4jGraph.open(
+        location.neo4j_uri,
+        user=location.neo4j_user,
+        password=location.neo4j_password,
+        database=location.neo4j_database,
+        namespace=location.namespace,
+        create=create,
+        retry_s=RETRY_SECONDS if retry_s is None else retry_s,
+    )
+
+
+@contextmanager
+def opened_vectors(location: Location, fingerprint: Fingerprint, namespace: str) -> Iterator[VectorStore]:
+    """The vectors of one embedder; the collection is made where it is missing."""
+    from memstore.vectors.milvus import MilvusVectors
+
+    uri: str | Path = location.folder / "vectors"
+    token = None
+    if isinstance(location, ServerLocation):
+        uri = location.milvus_uri
+        token = location.milvus_token.get_secret_value() if location.milvus_token is not None else None
+    with MilvusVectors.open(
+        uri, fingerprint=str(fingerprint), dimension=fingerprint.dimension, namespace=namespace, token=token
+    ) as vectors:
+        yield vectors
+
+
+@contextmanager
+def opened_cache(location: Location, fingerprint: Fingerprint) -> Iterator[VectorCache]:
+    """The vectors of one embedder by content, for this process alone."""
+    folder = location.folder / "embeddings" / str(fingerprint)
+    if isinstance(location, FolderLocation):
+        with closing(VectorCache.open(folder, fingerprint.dimension)) as cache:
+            yield cache
+        return
+    lock, free = _first_free(folder)
+    try:
+        with closing(VectorCache.open(free, fingerprint.dimension)) as cache:
+            yield cache
+    finally:
+        lock.release()
+
+
+def _first_free(folder: Path) -> tuple[OwnerLock, Path]:
+    """Own the first of the numbered folders in `folder` that nobody owns."""
+    for number in itertools.count():
+        slot = folder / str(number)
+        try:
+            slot.mkdir(parents=True, exist_ok=True)
+            return OwnerLock(slot), slot
+        except LockedError:
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"the local folder {slot} cannot be made: {error.strerror}; name another: MEMSTORE_CACHE_FOLDER, or "
+                "cache_folder in the profile"
+            ) from error
+    raise AssertionError("itertools.count ended")
+
+
+def prepare_folder(location: FolderLocation, create: bool) -> str:
+    """Check that the folder is a memory, or make it one; return its namespace."""
+    folder = location.folder
+    marker = folder / MARKER
+    if marker.is_file():
+        return _read_marker(marker)
+    if folder.exists() and not folder.is_dir():
+        raise LocationError(f"{folder} is a file; name the folder of a memory")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise LocationError(f"{folder} holds something else, no memory; name another folder, or an empty one")
+    if not create:
+        raise LocationError(f"there is no memory at {folder}; make one with: memstore ingest FILE --memory {location}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = marker.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": "default"}) + "\n", encoding="utf-8")
+        temporary.rename(marker)
+    except PermissionError as error:
+        raise LocationError(
+            f"{folder} cannot be written to; choose a folder of your own, or change its rights"
+        ) from error
+    return "default"
+
+
+def _read_marker(marker: Path) -> str:
+    try:
+        content = json.loads(marker.read_text(encoding="utf-8"))
+        layout, namespace = int(content["memstore"]), str(content["namespace"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise LocationError(
+            f"{marker} is no marker of a memory; restore it from a copy, or name another folder"
+        ) from error
+    if layout > LAYOUT:
+        raise SchemaError(
+            f"the memory {marker.parent} has layout {layout}, newer than this memstore knows ({LAYOUT}); "
+            "install a newer one: pip install -U memstore"
+        )
+    return namespace
