@@ -25,7 +25,7 @@ import torch
 from memstore.embedding.encoder import SentenceEmbedder
 from memstore.embedding.minilm import load_embedder
 from memstore.embedding.model_files import find_model
-from memstore.embedding.precision import exact_execution
+from memstore.embedding.precision import fp32_execution
 
 SLICES = 8
 REFERENCE = "sentence-transformers, fp32, as it comes"
@@ -64,7 +64,7 @@ def peers() -> dict[str, Callable[[list[str]], np.ndarray]]:
     plain = SentenceEmbedder(
         SentenceTransformer(str(find_model("all-MiniLM-L6-v2")), device="cpu"),
         ours.fingerprint,
-        exact_execution("cpu"),
+        fp32_execution("cpu"),
     )
     precision = str(ours.execution.dtype).removeprefix("torch.")
 

@@ -1,11 +1,10 @@
-"""One block of the vector cache: a safetensors file of keys and vectors, written durably or not at all.
+"""File format of the vector cache: one block is a safetensors file of keys and vectors, written atomically.
 
     keys     uint8 [N, 16]       content hashes
-    vectors  float32 [N, D]      read through a memory map
+    vectors  float32 [N, D]      memory-mapped when read
 
-A block is written under a temporary name, synced and renamed, so a file with a block's name is whole unless
-something else touched it. `open_block` trusts a file only when its header is a block's, its length is what the
-header says and its arrays have the checksum that was written with them (0.02 s for 80,000 x 384).
+`write_block` writes to a temporary file, calls fsync and renames it, so a crash leaves either a complete block or
+none. `open_block` checks the header, the file length and a CRC-32 over both arrays (0.02 s for 80,000 x 384).
 """
 
 from __future__ import annotations
@@ -26,12 +25,14 @@ from memstore.errors import StoreError, StoreFullError
 from memstore.types import FloatMatrix
 
 KEY_BYTES = 16
+"""Length of a content hash in bytes (`memstore.records.ids.vector_key`)."""
 FORMAT = "memstore-vectors-1"
-_HEADER_LIMIT = 1 << 16
+_MAX_HEADER_BYTES = 1 << 16
+"""Larger safetensors headers are rejected; a block's own header has about 250 bytes."""
 
 
 class Block(NamedTuple):
-    """An open block."""
+    """A block opened for reading."""
 
     path: Path
     keys: NDArray[np.bytes_]
@@ -40,16 +41,16 @@ class Block(NamedTuple):
     """float32 [N, D], a memory map."""
 
 
-class NotABlock(Exception):
-    """A file that cannot be trusted; the message says why."""
+class InvalidBlockError(Exception):
+    """The file is not a valid block; the message gives the reason."""
 
 
 def write_block(path: Path, keys: NDArray[np.bytes_], vectors: FloatMatrix) -> None:
-    """Write a block and return when it would survive a power cut.
+    """Write a block and sync it to disk before returning.
 
     Raises:
-        StoreFullError: no space; nothing is left behind.
-        StoreError: the file system refused.
+        StoreFullError: the disk is full; the temporary file is removed.
+        StoreError: any other error of the file system.
     """
     raw = np.frombuffer(keys.tobytes(), dtype=np.uint8).reshape(-1, KEY_BYTES)
     vectors = np.ascontiguousarray(vectors)
@@ -67,54 +68,54 @@ def write_block(path: Path, keys: NDArray[np.bytes_], vectors: FloatMatrix) -> N
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(
-                f"there is no space left for the vector cache {path.parent}; free some and repeat the command"
+                f"no space left for the vector cache {path.parent}; free some space and run the command again"
             ) from error
-        raise StoreError(f"could not write to the vector cache {path.parent}: {error.strerror}") from error
+        raise StoreError(f"cannot write to the vector cache {path.parent}: {error.strerror}") from error
 
 
 def open_block(path: Path) -> Block:
-    """Map a block into memory.
+    """Memory-map a block and validate it.
 
     Raises:
-        NotABlock: it is torn, or something else.
+        InvalidBlockError: the file is truncated, corrupt or not a block.
     """
     header, start = _header(path)
     try:
         if header["__metadata__"]["format"] != FORMAT:
-            raise NotABlock("it is of another format")
+            raise InvalidBlockError("its format is unknown")
         keys = _tensor(path, header["keys"], start, "U8", np.uint8)
         vectors = _tensor(path, header["vectors"], start, "F32", np.float32)
         checksum = header["__metadata__"]["crc32"]
     except (KeyError, TypeError, ValueError) as error:
-        raise NotABlock(f"its header is not a block's ({error})") from error
+        raise InvalidBlockError(f"its header is invalid ({error})") from error
     if keys.ndim != 2 or keys.shape[1] != KEY_BYTES or vectors.ndim != 2 or len(vectors) != len(keys):
-        raise NotABlock(f"its arrays have shapes {keys.shape} and {vectors.shape}")
+        raise InvalidBlockError(f"its arrays have the shapes {keys.shape} and {vectors.shape}")
     if _checksum(keys, vectors) != checksum:
-        raise NotABlock("its content is damaged")
+        raise InvalidBlockError("its checksum does not match")
     return Block(path, np.frombuffer(keys.tobytes(), dtype=f"S{KEY_BYTES}"), vectors)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= _HEADER_LIMIT:
-            raise NotABlock("it has no safetensors header")
+        if not 0 < length <= _MAX_HEADER_BYTES:
+            raise InvalidBlockError("it has no safetensors header")
         try:
             header = json.loads(file.read(length))
         except ValueError as error:
-            raise NotABlock("its header is torn") from error
+            raise InvalidBlockError("its header is not valid JSON") from error
     if not isinstance(header, dict):
-        raise NotABlock("its header is not a block's")
+        raise InvalidBlockError("its header is not a JSON object")
     end = 8 + length + max((entry["data_offsets"][1] for name, entry in _tensors(header)), default=0)
     if path.stat().st_size != end:
-        raise NotABlock(f"it has {path.stat().st_size} bytes where its header says {end}")
+        raise InvalidBlockError(f"it has {path.stat().st_size} bytes; its header specifies {end}")
     return header, 8 + length
 
 
 def _tensors(header: dict[str, Any]) -> list[tuple[str, Any]]:
     found = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
     if not all(isinstance(entry, dict) and len(entry.get("data_offsets", ())) == 2 for _, entry in found):
-        raise NotABlock("its header is not a block's")
+        raise InvalidBlockError("its header has entries that are not tensors")
     return found
 
 
@@ -122,7 +123,7 @@ def _tensor(path: Path, entry: dict[str, Any], start: int, stored: str, dtype: t
     shape = tuple(int(size) for size in entry["shape"])
     begin, end = entry["data_offsets"]
     if entry["dtype"] != stored or end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
-        raise ValueError("types and sizes disagree")
+        raise ValueError("dtype, shape and offsets are inconsistent")
     if begin == end:
         return np.zeros(shape, dtype)
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=start + begin, shape=shape))

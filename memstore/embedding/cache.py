@@ -1,13 +1,14 @@
-"""Vectors by content: no text is embedded twice by one embedder, not even after a crash.
+"""On-disk cache of embedding vectors, keyed by the content hash of the text.
 
-A folder, named by its owner after the embedder's fingerprint, holds blocks (`blocks.py`); each `append` adds one, whole
-and durable before it returns. In memory there is one sorted array of keys. Rows, as `lookup` gives them, hold until
-the cache is closed. Many small blocks become one when the cache is opened: the merged block is there before the
-small ones go, and a block that holds nothing new, such as one a crash left behind then, is removed.
+The cache is a folder of blocks (`blocks.py`), one folder per embedder fingerprint. Each `append` writes one block
+and syncs it before returning. An index of sorted keys is kept in memory. Row numbers returned by `lookup` stay valid
+until the cache is closed.
 
-A file that is torn or something else is never read: it is moved to `damaged/`, with a warning in the log. The cache
-is derived data; what is missing is embedded again. One process at a time may have it open; the memory sees to that.
-Its threads may share it.
+Opening merges small blocks when there are many. The merged block is written before the small ones are deleted; if a
+crash leaves both, the next opening deletes the blocks whose keys are all present in larger ones.
+
+Invalid files are moved to `damaged/` and logged. The cache is derived data: missing vectors are computed again. The
+memory's lock allows one process at a time; threads of that process may share a cache.
 """
 
 from __future__ import annotations
@@ -22,28 +23,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memstore.checks import check_vectors
-from memstore.embedding.blocks import KEY_BYTES, Block, NotABlock, open_block, write_block
+from memstore.embedding.blocks import KEY_BYTES, Block, InvalidBlockError, open_block, write_block
 from memstore.errors import EmbedderError, InputError, StoreError, StoreFullError
 from memstore.types import FloatMatrix, IntVector
 
 logger = logging.getLogger(__name__)
 
 SMALL_ROWS = 16_384
-"""A block of fewer rows is small."""
+"""Blocks with fewer rows are candidates for merging."""
 SMALL_BLOCKS = 8
-"""More small blocks than these are merged."""
+"""Merge when there are more small blocks than this."""
 MERGED_ROWS = 65_536
-"""A merged block stops growing here (about 100 MB of 384 dimensions)."""
+"""Maximum rows of a merged block (about 100 MB at 384 dimensions)."""
 
 _KEY = f"S{KEY_BYTES}"
 _NAME = re.compile(r"block-(\d{6,})\.safetensors")
 
 
 class VectorCache:
-    """Unit vectors of one embedder by the content hash of their text (`memstore.records.ids.vector_key`)."""
+    """Unit vectors of one embedder, keyed by `memstore.records.ids.vector_key` of their text."""
 
     def __init__(self, folder: Path, dimension: int, blocks: list[Block]) -> None:
-        """Over open blocks; use `open`."""
+        """Build the index over open blocks; call `open` instead."""
         self.folder = folder
         self.dimension = dimension
         self._blocks = blocks
@@ -58,33 +59,33 @@ class VectorCache:
 
     @classmethod
     def open(cls, folder: Path, dimension: int) -> VectorCache:
-        """Open the cache in `folder`, which is made if it is not there.
+        """Open the cache in `folder`, creating the folder if needed.
 
         Raises:
-            EmbedderError: it holds vectors of another dimension.
-            StoreError: the folder cannot be made or written to.
+            EmbedderError: the cache holds vectors of a different dimension.
+            StoreError: the folder cannot be created or written to.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for left_over in folder.glob("*.tmp"):
                 left_over.unlink()
-            blocks = _useful(_trusted(folder))
+            blocks = _without_redundant(_valid_blocks(folder))
         except OSError as error:
-            raise StoreError(f"the vector cache {folder} cannot be opened: {error.strerror}") from error
+            raise StoreError(f"cannot open the vector cache {folder}: {error.strerror}") from error
         for block in blocks:
             if block.vectors.shape[1] != dimension:
                 raise EmbedderError(
-                    f"the vector cache {folder} holds vectors of {block.vectors.shape[1]} dimensions and the embedder "
-                    f"makes {dimension}; open the memory with the embedder it was built with"
+                    f"the vector cache {folder} holds vectors of {block.vectors.shape[1]} dimensions, but the embedder "
+                    f"returns {dimension}; open the memory with the embedder it was built with"
                 )
         return cls(folder, dimension, _merged(folder, blocks))
 
     def __len__(self) -> int:
-        """How many vectors are held."""
+        """Return the number of vectors."""
         return len(self._keys)
 
     def lookup(self, keys: Sequence[str]) -> IntVector:
-        """The row of each key (32 hexadecimal digits), -1 where there is none."""
+        """Return the row of each key (32 hexadecimal digits), or -1 if the key is absent."""
         asked = _packed(keys)
         with self._lock:
             self._check_open()
@@ -96,16 +97,16 @@ class VectorCache:
         return found
 
     def append(self, keys: Sequence[str], vectors: FloatMatrix) -> None:
-        """Hold these vectors (float32 [N, D]) from now on; those whose key is held already are left as they are.
+        """Add vectors (float32 [N, D]) and sync them to disk; keys that are already present keep their vectors.
 
         Raises:
-            InputError: shapes that do not fit, or a NaN or an infinity.
-            StoreFullError: no space; nothing was added.
+            InputError: the shapes do not match, or a value is NaN or infinite.
+            StoreFullError: the disk is full; nothing was added.
         """
         self._check_open()
         check_vectors(vectors, self.dimension)
         if len(keys) != len(vectors):
-            raise InputError(f"{len(keys)} keys came with {len(vectors)} vectors; pass one vector for each key")
+            raise InputError(f"got {len(keys)} keys but {len(vectors)} vectors; pass one vector per key")
         with self._lock:
             self._append(keys, vectors)
 
@@ -128,16 +129,16 @@ class VectorCache:
         self._rows = np.insert(self._rows, at, start + np.searchsorted(order, first[new]))
 
     def vectors(self, rows: IntVector) -> FloatMatrix:
-        """Vectors float32 [N, D] of these rows, in their order.
+        """Return the vectors of these rows, float32 [N, D], in the given order.
 
         Raises:
-            InputError: a row that is not one of this cache's.
+            InputError: a row is out of range.
         """
         with self._lock:
             self._check_open()
             blocks, starts = list(self._blocks), self._starts
         if len(rows) and not (rows.min() >= 0 and rows.max() < starts[-1]):
-            raise InputError(f"the vector cache {self.folder} does not hold all of these; look them up and add them")
+            raise InputError(f"a row is not in the vector cache {self.folder}; append the missing vectors first")
         found = np.empty((len(rows), self.dimension), dtype=np.float32)
         owner = np.searchsorted(starts, rows, side="right") - 1
         for block in np.unique(owner):
@@ -146,7 +147,7 @@ class VectorCache:
         return found
 
     def close(self) -> None:
-        """Let go of the files; calling it again does nothing."""
+        """Release the files. Closing twice is allowed."""
         with self._lock:
             self._closed = True
             self._blocks = []
@@ -157,7 +158,7 @@ class VectorCache:
 
 
 def _packed(keys: Sequence[str]) -> NDArray[np.bytes_]:
-    """Keys as S16 [N]. Trailing zero bytes do not matter: all keys are 16 bytes long."""
+    """Keys as S16 [N]. NumPy drops trailing zero bytes; this is harmless because all keys have 16 bytes."""
     try:
         raw = bytes.fromhex("".join(keys))
     except ValueError as error:
@@ -172,24 +173,26 @@ def _number(path: Path) -> int:
     return int(found[1]) if found else -1
 
 
-def _trusted(folder: Path) -> list[Block]:
-    """All whole blocks; what is none is moved aside."""
+def _valid_blocks(folder: Path) -> list[Block]:
+    """Open all valid blocks; move invalid files to `damaged/`."""
     blocks = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
             if not _NAME.fullmatch(path.name):
-                raise NotABlock("its name is not a block's")
+                raise InvalidBlockError("its name is not a block name")
             blocks.append(open_block(path))
-        except NotABlock as reason:
+        except InvalidBlockError as reason:
             aside = folder / "damaged" / path.name
             aside.parent.mkdir(exist_ok=True)
             path.replace(aside)
-            logger.warning("%s is not used: %s; moved to %s, its texts will be embedded again", path, reason, aside)
+            logger.warning(
+                "moved the invalid cache file %s to %s: %s; its texts are embedded again", path, aside, reason
+            )
     return blocks
 
 
-def _useful(blocks: list[Block]) -> list[Block]:
-    """Blocks in the order they were written, without those whose keys all stand in larger ones; these are removed."""
+def _without_redundant(blocks: list[Block]) -> list[Block]:
+    """Delete blocks whose keys are all present in larger ones; return the rest in the order they were written."""
     largest_first = sorted(blocks, key=lambda block: -len(block.keys))
     keys = np.concatenate([np.zeros(0, _KEY), *(block.keys for block in largest_first)])
     _, first = np.unique(keys, return_index=True)
@@ -205,7 +208,7 @@ def _useful(blocks: list[Block]) -> list[Block]:
 
 
 def _merged(folder: Path, blocks: list[Block]) -> list[Block]:
-    """The blocks, the small ones merged if there are many."""
+    """Merge the small blocks if there are more than `SMALL_BLOCKS`."""
     small = [block for block in blocks if len(block.keys) < SMALL_ROWS]
     if len(small) <= SMALL_BLOCKS:
         return blocks
@@ -220,7 +223,7 @@ def _merged(folder: Path, blocks: list[Block]) -> list[Block]:
         try:
             write_block(path, keys, vectors[first])
         except StoreFullError:
-            logger.warning("there is no space left to merge the small blocks of %s; they are used as they are", folder)
+            logger.warning("no space left to merge the small blocks of %s; using them unmerged", folder)
             return [*kept, *group, *small]
         for block in group:
             block.path.unlink()

@@ -1,7 +1,7 @@
-"""Embedding through the cache: what is held is read, what is missing is embedded, a slice at a time.
+"""Embed texts through the cache: read the cached vectors and compute the missing ones, one slice at a time.
 
-Each slice is durable before the next begins, so that a kill costs at most one. An embedder gives a text the same
-bits whatever stands beside it, so neither the slices nor what was held before can be told from the result.
+Each slice is synced to disk before the next starts, so a crash loses at most one slice. `Embedder.embed` is
+batch-invariant, so the result does not depend on the slicing or on what was cached before.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memstore.embedding.cache import VectorCache
-from memstore.embedding.protocol import Embedder, Progress
+from memstore.embedding.protocol import Embedder, ProgressCallback
 from memstore.records.ids import vector_key
 from memstore.types import FloatMatrix
 
 SLICE = 2_000
-"""Texts that are embedded between two writes to the cache."""
+"""Texts per write to the cache."""
 
 
 def embed_cached(
-    embedder: Embedder, cache: VectorCache, texts: Sequence[str], progress: Progress | None = None
+    embedder: Embedder, cache: VectorCache, texts: Sequence[str], progress: ProgressCallback | None = None
 ) -> FloatMatrix:
-    """Unit vectors float32 [N, D] of non-blank texts, in their order; equal texts are embedded once.
+    """Return unit vectors, float32 [N, D], of non-blank texts in their order; equal texts are embedded once.
 
     Args:
-        progress: is told of every text once, those that needed no embedding first.
+        progress: called with the number of texts finished; cached texts are reported first.
 
     Raises:
-        InputError: a text that is blank.
-        StoreFullError: no space for the cache; the slices before are kept.
+        InputError: a text is blank.
+        StoreFullError: the disk is full; the slices written so far are kept.
     """
     keys = [vector_key(text) for text in texts]
     absent = cache.lookup(keys) < 0

@@ -1,4 +1,4 @@
-"""The embedder of a memory: all-MiniLM-L6-v2, or another sentence-transformers model, as this machine runs it best."""
+"""Load the sentence embedder of a memory: all-MiniLM-L6-v2 by default, or any sentence-transformers model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from memstore.embedding.encoder import Execution, SentenceEmbedder
 from memstore.embedding.model_files import DEFAULT_MODEL, find_model, weights_digest
-from memstore.embedding.precision import PROBES, agrees, choose_device, exact_execution, fast_dtype, rows_are_free
+from memstore.embedding.precision import PROBES, agrees, choose_device, fast_dtype, fp32_execution, rows_are_independent
 from memstore.embedding.protocol import Fingerprint, LongText
 from memstore.errors import EmbedderError
 
@@ -20,20 +20,23 @@ from memstore.errors import EmbedderError
 def load_embedder(
     model: str = DEFAULT_MODEL, *, device: str | None = None, long_text: LongText = "mean", offline: bool = False
 ) -> SentenceEmbedder:
-    """Load a sentence-transformers model.
+    """Load a sentence-transformers model in the fastest dtype that agrees with fp32 on this machine.
 
-    It comes from a folder, the hub's cache, the copy in the `offline` extra (all-MiniLM-L6-v2 only), or the hub, in
-    this order; see `model_files`. On a GPU it runs in fp16, on a processor that multiplies bf16 in bf16, elsewhere in
-    fp32; a fast precision that does not agree with fp32 is not used.
+    The files are looked up in this order: a local folder, the hub's cache, the copy in the `offline` extra
+    (all-MiniLM-L6-v2 only), the hub (see `model_files`). The dtype is fp16 on a GPU, bf16 on a CPU with bf16
+    instructions, and fp32 otherwise or when the fast dtype fails its check (see `precision`).
 
     Args:
         model: a name on the hub, or a folder.
-        device: `cpu`, `cuda`, `cuda:1`; absent: a GPU when there is one.
-        long_text: what becomes of a text longer than the model's window, see `windows`.
-        offline: do not ask the network.
+        device: `cpu`, `cuda` or `cuda:1`; None selects a GPU if there is one.
+        long_text: treatment of texts longer than the model's window (see `windows`).
+        offline: do not access the network.
 
     Raises:
-        EmbedderError: the model cannot be had, is not a sentence-transformers model, or does not run on the device.
+        EmbedderError: the model cannot be found or loaded, or does not run on the device.
+
+    Example:
+        load_embedder().embed(["How many clips?"]).shape == (1, 384)
     """
     folder = find_model(model, offline=offline)
     loaded = _load(folder, model)
@@ -47,22 +50,22 @@ def load_embedder(
     )
     where = choose_device(device)
     try:
-        return _settle(loaded, fingerprint, where)
+        return _best_execution(loaded, fingerprint, where)
     except (RuntimeError, AssertionError) as error:
         raise EmbedderError(
-            f"the embedder {model} does not run on {where} ({str(error).splitlines()[0]}); choose another device"
+            f"the embedder {model} cannot run on {where} ({str(error).splitlines()[0]}); choose another device"
         ) from error
 
 
-def _settle(loaded: Any, fingerprint: Fingerprint, device: str) -> SentenceEmbedder:
-    """The model in the best precision that agrees with fp32, with rows as free as they may be."""
+def _best_execution(loaded: Any, fingerprint: Fingerprint, device: str) -> SentenceEmbedder:
+    """Select the fastest dtype that agrees with fp32, and fixed rows if the rows are not independent."""
     fast = fast_dtype(device)
-    embedder = SentenceEmbedder(copy.deepcopy(loaded), fingerprint, exact_execution(device))
+    embedder = SentenceEmbedder(copy.deepcopy(loaded), fingerprint, fp32_execution(device))
     if fast != torch.float32:
         candidate = SentenceEmbedder(loaded, fingerprint, Execution(device, fast, fixed_rows=False))
         if agrees(candidate.embed(PROBES), embedder.embed(PROBES)):
             embedder = candidate
-    if not rows_are_free(embedder):
+    if not rows_are_independent(embedder):
         embedder.execution = embedder.execution._replace(fixed_rows=True)
     return embedder
 
@@ -71,21 +74,21 @@ def _load(folder: Path, model: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
-        with _quietly():
+        with _without_progress_bar():
             loaded = SentenceTransformer(str(folder), device="cpu", model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EmbedderError(
-            f"{folder} does not load as the sentence-transformers model {model} ({reason}); choose another model"
+            f"cannot load {folder} as the sentence-transformers model {model} ({reason}); choose another model"
         ) from error
     if not hasattr(loaded[0], "auto_model") or not loaded.max_seq_length:
-        raise EmbedderError(f"the model {model} is no transformer with a window; choose another model")
+        raise EmbedderError(f"the model {model} is not a transformer with a maximum length; choose another model")
     return loaded
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Without transformers' own progress bar."""
+def _without_progress_bar() -> Iterator[None]:
+    """Disable the progress bar of transformers."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

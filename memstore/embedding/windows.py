@@ -1,18 +1,17 @@
-"""A text's tokens as windows that the model can read, and windows as batches in which each stands for itself.
+"""Split token sequences into windows that fit the model, and group windows into batches of one padded length.
 
-What becomes of a text longer than the window is part of the fingerprint:
+The treatment of a text longer than the window is part of the fingerprint:
 
-    mean   as many windows as it takes, cut evenly; their vectors averaged, weighted by tokens
-    head   its first window
-    tail   its last window
+    mean   split evenly into as few windows as possible; average their vectors, weighted by tokens
+    head   the first window
+    tail   the last window
 
-Of a text of more than `MOST_WINDOWS` windows, `mean` reads the first and the last half of that many, whole ones; and
-of one of more than `MOST_CHARACTERS` characters, any of them sees only the two ends, so that megabytes are not
-tokenised for nothing.
+For a text of more than `MAX_WINDOWS` windows, `mean` uses the first and the last `MAX_WINDOWS / 2` full windows. Of a
+text of more than `MAX_CHARACTERS` characters, only the first and the last half of that many are tokenised.
 
-A batch holds windows padded to one length, a multiple of 16, which depends on the window alone. Windows that fill
-that length exactly are not mixed with windows that do not: transformers leaves out an attention mask that masks
-nothing, and other kernels run then.
+All windows of a batch are padded to the same length, a multiple of `PAD_TO` that depends on the window alone. Windows
+that fill this length exactly are batched separately: transformers drops an attention mask that masks nothing and
+then runs other kernels, which round differently.
 """
 
 from __future__ import annotations
@@ -26,28 +25,31 @@ from numpy.typing import NDArray
 
 from memstore.embedding.protocol import LongText
 
-MOST_WINDOWS = 16
-MOST_CHARACTERS = 100_000
+MAX_WINDOWS = 16
+"""Maximum windows per text."""
+MAX_CHARACTERS = 100_000
+"""Maximum characters tokenised per text; bounds the cost of texts of several megabytes."""
 PAD_TO = 16
+"""Padded lengths are multiples of this many tokens."""
 
 
 class Batch(NamedTuple):
-    """Windows that run together: their positions among all windows, and the length they are padded to."""
+    """Windows that run together: their indices among all windows, and their padded length in tokens."""
 
     windows: NDArray[np.intp]
     length: int
 
 
-def ends(text: str) -> str:
-    """The part of a text that is tokenised: all of it, or the two ends of a very long one."""
-    if len(text) <= MOST_CHARACTERS:
+def head_and_tail(text: str) -> str:
+    """Return the text, or the first and last half of `MAX_CHARACTERS` if it is longer."""
+    if len(text) <= MAX_CHARACTERS:
         return text
-    half = MOST_CHARACTERS // 2
+    half = MAX_CHARACTERS // 2
     return f"{text[:half]}\n{text[-half:]}"
 
 
 def cut(tokens: Sequence[int], size: int, long_text: LongText) -> list[Sequence[int]]:
-    """The windows of a text, each of at most `size` tokens; a text without tokens has one empty window."""
+    """Split tokens into windows of at most `size` tokens; an empty sequence gives one empty window."""
     if len(tokens) <= size:
         return [tokens]
     if long_text == "head":
@@ -55,8 +57,8 @@ def cut(tokens: Sequence[int], size: int, long_text: LongText) -> list[Sequence[
     if long_text == "tail":
         return [tokens[-size:]]
     count = -(-len(tokens) // size)
-    if count > MOST_WINDOWS:
-        half = MOST_WINDOWS // 2
+    if count > MAX_WINDOWS:
+        half = MAX_WINDOWS // 2
         end = len(tokens) - half * size
         starts = [*range(0, half * size, size), *range(end, len(tokens), size)]
         return [tokens[start : start + size] for start in starts]
@@ -65,10 +67,11 @@ def cut(tokens: Sequence[int], size: int, long_text: LongText) -> list[Sequence[
 
 
 def batches(lengths: NDArray[np.int64], budget: int, longest: int) -> Iterator[Batch]:
-    """Windows of these lengths in batches of at most `budget` tokens (one window at least), short ones first.
+    """Group windows of these lengths into batches, short windows first.
 
     Args:
-        longest: no window is padded beyond this.
+        budget: maximum tokens per batch, padding included; a batch has at least one window.
+        longest: maximum padded length.
     """
     padded = np.minimum(-(-lengths // PAD_TO) * PAD_TO, longest)
     group = padded * 2 + (lengths == padded)
@@ -81,5 +84,5 @@ def batches(lengths: NDArray[np.int64], budget: int, longest: int) -> Iterator[B
 
 
 def rows_in(length: int, budget: int) -> int:
-    """How many windows of this padded length make a full batch."""
+    """Return the number of windows of this padded length in a full batch."""
     return max(1, budget // length)

@@ -1,7 +1,7 @@
-"""Threads that each run whole batches on one core.
+"""Worker threads that each run whole batches on one core.
 
-torch would share every small operation of a batch among the cores and wait at its end, also for a core that another
-process has taken. A batch a thread keeps all cores busy without waiting, and its bits cannot depend on their number.
+By default torch splits every operation over all cores and synchronises after it, which is slow for small operations
+and on a shared machine. One batch per thread avoids this, and the results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 
 
 @contextmanager
-def one_core_each(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of `count` threads in which torch keeps to one core; what is left in it at the end is cancelled.
+def single_core_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Thread pool in which torch uses one core per thread; pending tasks are cancelled on exit.
 
-    torch's number of threads belongs to the process: two of these must not overlap.
+    The number of torch threads is a process-wide setting, so two of these contexts must not overlap.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memstore.embedding.protocol import Fingerprint, Progress
+from memstore.embedding.protocol import Fingerprint, ProgressCallback
 from memstore.errors import InputError
 from memstore.types import FloatMatrix
 
@@ -20,7 +20,7 @@ class HashEmbedder:
         self.calls = 0
         """How many texts were embedded so far."""
 
-    def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatMatrix:
+    def embed(self, texts: Sequence[str], progress: ProgressCallback | None = None) -> FloatMatrix:
         """Unit vectors float32 [N, D] of non-blank texts, in their order."""
         _refuse_blank(texts)
         dimension = self.fingerprint.dimension
@@ -43,7 +43,7 @@ class GivenEmbedder:
         self._row = {text: row for row, text in enumerate(texts)}
         self._vectors = vectors
 
-    def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatMatrix:
+    def embed(self, texts: Sequence[str], progress: ProgressCallback | None = None) -> FloatMatrix:
         """The vectors of these texts, in their order.
 
         Raises:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from memstore.embedding.protocol import Progress
+from memstore.embedding.protocol import ProgressCallback
 from memstore.errors import EmbedderError, InputError
 from memstore.graph.protocol import ScoreBatch
 from memstore.locations.settings import Settings
@@ -49,7 +49,7 @@ class BreakingEmbedder:
         self._left = after
         self.fingerprint = self._whole.fingerprint
 
-    def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatMatrix:
+    def embed(self, texts: Sequence[str], progress: ProgressCallback | None = None) -> FloatMatrix:
         """Embed a few, then break off."""
         self._left -= len(texts)
         if self._left < 0:

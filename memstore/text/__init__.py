@@ -1,18 +1,19 @@
-"""One splitter, one answer extractor, one canonicaliser: ingest, training and scoring all import these.
+"""Split responses, extract answers and compute canonical answers; ingest, training and scoring all use these.
 
-    split.py      a response into thinking and answer
-    extract.py    where a response states its answer, for any domain; choice, number and code markers beside it
-    canonical.py  an answer to the value that votes are counted by; maths, choice and program beside it
-    domain.py     which kind of task a query is, from its content
+    split.py      split a response into thinking and answer
+    extract.py    find the answer that a response states; `fences.py` finds code blocks
+    canonical.py  map an answer to the value that votes are counted by; see `maths.py`, `choice.py` and `program.py`
+    domain.py     infer the domain of a query from its content
+    chat.py       remove chat templates and flatten lists of messages
 
-Every function here is a pure function of its arguments and takes any text: hostile ones cost linear time.
+All functions are pure, accept any text and take time linear in its length.
 """
 
 from memstore.text.canonical import Canonical, canonical_answer
 from memstore.text.domain import infer_domain
 from memstore.text.split import (
     SPLITTER_VERSION,
-    Split,
+    SplitResponse,
     embedded_text,
     extract_answer,
     split_response,
@@ -22,7 +23,7 @@ from memstore.text.split import (
 __all__ = [
     "SPLITTER_VERSION",
     "Canonical",
-    "Split",
+    "SplitResponse",
     "canonical_answer",
     "embedded_text",
     "extract_answer",

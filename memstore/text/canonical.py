@@ -1,8 +1,8 @@
-"""An answer to the value that votes are counted by.
+"""Canonical answers: map an answer to the value that votes are counted by.
 
-Two answers have one value only where they are the same answer: what cannot be read as a number, a choice or a
-program keeps its own words. Reading a value again gives that value. A form longer than 2,000 characters has its
-digest as value and its beginning as text.
+Two answers have the same value only if they are the same answer. An answer that is not a number, a choice or a program
+is compared as text. The mapping is idempotent for math, qa and other: the canonical value of a value is the value
+itself. The value of a form longer than 2,000 characters is its digest.
 """
 
 from __future__ import annotations
@@ -16,26 +16,29 @@ from memstore.text import choice, maths, program
 from memstore.text.plain import fold
 from memstore.types import Domain
 
-_LONG = 2_000
+_MAX_VALUE = 2_000
+"""Characters; longer values are replaced by their digest, which bounds the size of an Answer node."""
 _DIGEST = re.compile(r"blake2b:[0-9a-f]{64}")
 _CACHED_LENGTH = 200
+"""Characters; longer answers rarely repeat and are not cached."""
 
 
 class Canonical(NamedTuple):
-    """What an answer comes to."""
+    """A canonical answer."""
 
     value: str
-    """What votes are counted by; "" where nothing could be read."""
+    """The value that votes are counted by; "" for a blank answer."""
     text: str
-    """What a person reads; a function of query, domain and value."""
+    """The text to display; a function of query, domain and value."""
 
 
 def canonical_answer(answer: str, domain: Domain, query: str) -> Canonical:
-    """The canonical value of an answer.
+    """Return the canonical value and display text of an answer.
 
     Args:
-        answer: as the rollout wrote it, of any length.
-        query: its text: it holds the options of a choice and the signature of a program.
+        answer: the answer as written in the rollout, of any length.
+        domain: the domain of the query.
+        query: the text of the query, which contains the options of a choice or the signature of a program.
 
     Example:
         canonical_answer("\\\\frac{1}{2}", "math", "") == canonical_answer("$0.50", "math", "") == ("0.5", "0.5")
@@ -71,7 +74,7 @@ def _choice(answer: str, query: str) -> Canonical:
 
 
 def _shortened(value: str) -> Canonical:
-    if len(value) <= _LONG:
+    if len(value) <= _MAX_VALUE:
         return Canonical(value, value)
     digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
-    return Canonical(f"blake2b:{digest}", value[:_LONG])
+    return Canonical(f"blake2b:{digest}", value[:_MAX_VALUE])

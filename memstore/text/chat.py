@@ -1,7 +1,7 @@
-"""Conversations as trainers dump them: chat templates decoded into text, and lists of messages.
+"""Read prompts and completions as trainers log them: decoded chat templates and lists of messages.
 
-The query is what the user said. With several turns it is the conversation, each later turn under its role. The
-system's words are given apart: they are the same for every query of a run, and would make all queries alike.
+The query is the user's message. For several turns it is the whole conversation, with each later turn under its role.
+The system prompt is returned separately: it is the same for all queries of a run and would make them look alike.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ _REPLIES = ("assistant", "model")
 
 
 class Prompt(NamedTuple):
-    """A prompt without its template."""
+    """A prompt without its chat template."""
 
     query: str
     system: str
 
 
 class Conversation(NamedTuple):
-    """A list of messages as text."""
+    """The text of a list of messages."""
 
     text: str
     system: str
     reasoning: str
-    """What a message holds as reasoning beside its content."""
+    """The reasoning that the messages carry in a field beside `content`."""
 
 
 def decoded_prompt(text: str) -> Prompt:
-    """A chat template that was decoded into text, without the role lines around it."""
+    """Parse a prompt that was rendered by a chat template and decoded, removing its role lines."""
     text = _without_special(text).strip()
     system = ""
     if text.startswith("system\n"):
         head, line, rest = text.partition("\nuser\n")
         if not line:
-            # Llama's template leaves no line break between the turns once its special tokens are gone.
+            # Without its special tokens, Llama's template has no line break between the turns.
             head, line, rest = text.partition("user\n\n")
         if line:
             system, text = head.removeprefix("system\n").strip(), "user\n" + rest
@@ -53,12 +53,12 @@ def decoded_prompt(text: str) -> Prompt:
 
 
 def plain_output(text: str) -> str:
-    """A completion without the special tokens around it."""
+    """Return a completion without special tokens."""
     return _without_special(text).removeprefix("assistant\n")
 
 
 def conversation(messages: Sequence[Any]) -> Conversation:
-    """A list of chat messages as text; whatever is no message counts as its own words."""
+    """Return a list of chat messages as text; items that are not messages are taken as text."""
     system: list[str] = []
     turns: list[str] = []
     reasoning: list[str] = []
@@ -77,7 +77,7 @@ def conversation(messages: Sequence[Any]) -> Conversation:
 
 
 def _content(content: object) -> str:
-    """The text of a message's content: a string, or a list of parts of which those with a text count."""
+    """The text of a message's content, which is a string or a list of parts; parts without text are skipped."""
     if isinstance(content, list | tuple):
         return "".join(_plain(part.get("text") if isinstance(part, Mapping) else part) for part in content)
     return _plain(content)

@@ -1,8 +1,9 @@
-"""Multiple choice: the lettered options of a query, and the letter that an answer names.
+"""Multiple choice: parse the lettered options of a query and the letter that an answer names.
 
-Options are a run A, B, C... of lines such as "(A) text", "A) text", "A. text", or of inline "(A) text (B) text (C)
-text"; of several runs (worked examples before the question) the last one counts. An answer names an option by its
-letter or by the option's own text. One that names several options names none: "B or E" is a text of its own.
+Options are a sequence A, B, C... of lines such as "(A) text", "A) text" or "A. text", or inline as "(A) text (B) text
+(C) text". If there are several sequences (worked examples before the question), the last one is used. An answer names
+an option by its letter or by the option's text. An answer that names several options, such as "B or E", has no letter
+and is compared as text.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from memstore.text.plain import fold
 _LINE = re.compile(r"^[ \t*]*+[(\[]?([A-Z])[)\].:]\**+[ \t]++(\S.*)$", re.M)
 _INLINE = re.compile(r"(?<![\w(\[])[(\[]?([A-Z])[)\]]\s++")
 _CACHED_LENGTH = 20_000
+"""Characters; the options of longer queries are not cached."""
 _MIN_LINES, _MIN_INLINE = 2, 3
+"""Options a sequence needs. Two inline letters may be points of a figure: "(A) and (B) lie on a line"."""
 
 _BRACKETED = re.compile(r"(?<![\w}\\])[(\[]([A-Z])[)\]](?!\w)")
 _HALF_BRACKETED = re.compile(r"(?:^|(?<=\s))([A-Z])\)(?!\w)")
@@ -25,7 +28,7 @@ _ANY_BRACKETED = re.compile(r"(?<![\w}\\])(?:[(\[]|(?:^|(?<=\s)))([A-Za-z])[)\]]
 _LISTED = re.compile(r"[(\[{]\s*+([A-Z](?:\s*+(?:,|/|&|and\b|or\b)(?:\s++(?:and|or)\b)?\s*+[A-Z])++)\s*+[)\]}]")
 """Several letters in one pair of brackets: "(A, C and F)"."""
 _BARE = re.compile(r"(?<![\w'’.(\-])([A-Z])(?=[,;:*\s]|\.(?!\w)|$)(?!\s++(?!(?i:and)\b)[A-Za-z]{3})")
-"""A capital alone. Not one with a word behind it: "A new idea", "I think"."""
+"""A single capital, unless a word follows: "A new idea", "I think"."""
 _NAMES = re.compile(r"(?:option|choice|answer|is|be|:)[\s*]++$", re.I)
 _LEAD = re.compile(
     r"[\s*_\"'(\[{]*+(?:(?:option|choice|answer)\s++)?[(\[{]*+([A-Za-z])(?P<close>[)\]}.:,]++|(?=\s|$))[\s*_\"')\]}]*+",
@@ -33,23 +36,28 @@ _LEAD = re.compile(
 )
 _MARKUP = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)(?![A-Za-z])|[*$`]")
 _FEW_WORDS = 6
+"""In an answer of at most this many words, any single capital counts as a letter."""
 _READ_LIMIT = 1_000
-"""Characters of an answer within which its letter must stand."""
+"""Characters of an answer that are searched for its letter."""
 
 _YES_NO = re.compile(r"[\s*_\"'`(]*+(yes|no|true|false)(?![\w'’])(?=\s*+(?:$|[.,;:!?)*—–-]))", re.I)
 
 
 class Options(NamedTuple):
-    """What a query offers."""
+    """The options of a query."""
 
     texts: Mapping[str, str]
-    """Letter -> text; empty where the query offers none."""
+    """Letter -> text; empty if the query has no options."""
     folded: Mapping[str, str]
-    """Letter -> text as answers are compared with it."""
+    """Letter -> normalised text, which answers are compared with."""
 
 
 def options(query: str) -> Options:
-    """The lettered options of `query`."""
+    """Return the lettered options of `query`.
+
+    Example:
+        options("Which?\\n(A) red\\n(B) blue").texts == {"A": "red", "B": "blue"}
+    """
     return _cached_options(query) if len(query) <= _CACHED_LENGTH else _folded_options(query)
 
 
@@ -73,7 +81,7 @@ def _read_options(query: str) -> Mapping[str, str]:
 
 
 def _last_run(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The last run of letters that starts at A and leaves none out."""
+    """The last sequence of letters that starts at A without a gap."""
     run: dict[str, str] = {}
     for letter, text in pairs:
         if letter == "A":
@@ -84,23 +92,23 @@ def _last_run(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def bracketed_letters(text: str) -> list[re.Match[str]]:
-    """Where `text` names a letter as "(B)"."""
+    """Find letters in brackets, such as "(B)"."""
     return list(_BRACKETED.finditer(text))
 
 
 def announced_letters(text: str) -> list[re.Match[str]]:
-    """Where `text` names a letter after a word that announces one: "option B", "the best is B"."""
+    """Find letters that follow a word such as "option" or "is": "option B", "the best is B"."""
     return [match for match in _BARE.finditer(text) if _NAMES.search(text[max(0, match.start() - 12) : match.start()])]
 
 
 def leads_with_letter(text: str) -> bool:
-    """Does `text` begin as an option does: "B", "B) text", "(B) text", "B. text"?"""
+    """Return whether `text` starts like an option: "B", "B) text", "(B) text", "B. text"."""
     lead = _LEAD.match(text)
     return lead is not None and lead[1].isupper() and bool(lead["close"] or lead.end() == len(text))
 
 
 def named_letter(answer: str, offered: Options) -> str:
-    """The letter of the one option that `answer` names, "" where it names none or several."""
+    """Return the letter of the single option that `answer` names, or "" if it names none or several."""
     plain = _MARKUP.sub(" ", answer[:_READ_LIMIT])
     lead = _LEAD.match(plain)
     letter = lead[1].upper() if lead else ""
@@ -122,13 +130,13 @@ def named_letter(answer: str, offered: Options) -> str:
 
 
 def _continues(rest: str, option: str, plain: str, mentioned: set[str]) -> bool:
-    """Is what follows a letter its option cut short, or its option with more behind it, and no other letter?"""
+    """Whether the text after a letter is a prefix or an extension of its option, and no other letter is mentioned."""
     mentioned = mentioned | {match[1].upper() for match in _ANY_BRACKETED.finditer(plain)}
     return len(mentioned) == 1 and len(rest) > 2 and (option.startswith(rest) or rest.startswith(option))
 
 
 def _mentioned(plain: str) -> set[str]:
-    """The letters an answer mentions: those in brackets, else capitals that can hardly be anything else."""
+    """The letters that an answer mentions: those in brackets, or otherwise single capitals used as letters."""
     found = {match[1] for pattern in (_BRACKETED, _HALF_BRACKETED) for match in pattern.finditer(plain)}
     found.update(letter for match in _LISTED.finditer(plain) for letter in match[1] if letter.isupper())
     if found:
@@ -138,6 +146,6 @@ def _mentioned(plain: str) -> set[str]:
 
 
 def yes_or_no(answer: str) -> str:
-    """yes, no, true or false where `answer` begins with that word alone, else ""."""
+    """Return yes, no, true or false if `answer` starts with that word on its own, otherwise ""."""
     match = _YES_NO.match(answer)
     return match[1].lower() if match else ""

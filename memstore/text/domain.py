@@ -1,4 +1,4 @@
-"""Which kind of task a query is. From the content of the query and its reference answer, never from a name."""
+"""Infer the domain of a query from the content of the query and its gold answer, never from the name of a data set."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LATEX = re.compile(r"\\[A-Za-z]++|\$[^$\n]{1,500}\$|^#### ", re.M)
 
 
 def infer_domain(query: str, gold: str | None) -> Domain:
-    """The domain of a query whose source does not say it.
+    """Infer the domain of a query whose source does not give one.
 
-    In this order: tests as gold -> code; lettered options -> qa; a number or LaTeX as gold -> math; a Python
-    signature in the query -> code; else other.
+    Rules, first match wins: the gold holds tests -> code; the query has lettered options -> qa; the gold is a number or
+    LaTeX -> math; the query has a Python signature -> code; otherwise other.
     """
     if gold and _TESTS.search(gold):
         return "code"

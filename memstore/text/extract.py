@@ -1,16 +1,16 @@
-r"""Where a response states its answer.
+r"""Find the answer that a response states.
 
-Markers, the first that is there wins, and of several of one kind the last:
+The first kind of marker that is present is used; of several of that kind, the last:
 
     <answer>...</answer>                             every domain
     a fenced block, else a function body             code
     \boxed{...}, with balanced braces                math, qa, other
     #### ...                                         math, qa
     A: ... on the last line                          math, qa, other
-    the answer is ..., Answer: ...                   math, qa; other: where nothing follows it
+    the answer is ..., Answer: ...                   math, qa; other: only if nothing follows it
     no marker: a lettered option near the end (qa); the last number of the last lines (math); all of it (code, other)
 
-A marker counts only if something that may be an answer stands behind it. Each search is linear in the text.
+A marker counts only if the text after it can be an answer. Each search takes time linear in the text.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from memstore.text.latex import last_boxed
 from memstore.types import Domain
 
 
-class Found(NamedTuple):
-    """An answer in a text."""
+class StatedAnswer(NamedTuple):
+    """An answer and its place in the text."""
 
     start: int
-    """Where the words that introduce it begin; the thinking ends there."""
+    """Start of the words that introduce the answer; the thinking ends here."""
     end: int
-    """Where the statement of it ends."""
+    """End of the statement."""
     answer: str
 
 
@@ -53,84 +53,86 @@ _LEAD_WORDS = frozenset(
         "in", "is", "be", "answer", "answers", "option",
     ]
 )  # fmt: skip
-_LEAD_REACH = 100
-_TRIES = 20
-_MARKED_ANSWER = 400
-"""Characters of what stands behind a marker that may be an answer."""
-_SHORT = 200
-"""Characters of a last line that may be nothing but an answer."""
+_MAX_INTRODUCTION = 100
+"""Characters before a marker that are searched for introducing words."""
+_MAX_MENTIONS = 20
+"""Mentions of "answer" that are tried, from the end."""
+_MAX_MARKED_ANSWER = 400
+"""Characters that an answer after a marker may have."""
+_MAX_ANSWER_LINE = 200
+"""Characters that a last line consisting of an answer alone may have."""
 _BRIEF, _BRIEF_WORDS = 80, 8
-"""A response of one line no longer than this is an answer without a thinking."""
+"""Characters and words up to which a response of one line is an answer without thinking."""
 _TAIL = 1_000
-"""Characters at the end of a response in which an unmarked answer is looked for."""
+"""Characters at the end of a response that are searched for an unmarked answer."""
 
 _NUMBER = re.compile(
     r"(?:(?<![\w.)\]}])-\s?)?[$£€]?\\?\$?(?:\d{1,3}+(?:,\d{3})++(?!\d)|\d++)(?:\.\d++)?+(?:/\d++(?:\.\d++)?+)?+(?:\s?\\?%)?+"
 )
 
 
-def find_answer(text: str, domain: Domain) -> Found | None:
-    """The answer that `text` states, None where it states none."""
+def find_answer(text: str, domain: Domain) -> StatedAnswer | None:
+    """Return the answer that `text` states, or None."""
     found = marked_answer(text, domain)
     if found is not None:
         return found
     if domain == "code":
         return _function_body(text)
     if domain == "other":
-        return Found(0, len(text), text.strip()) if text.strip() else None
+        return StatedAnswer(0, len(text), text.strip()) if text.strip() else None
     return _whole_line(text, domain) or (_last_letter(text) if domain == "qa" else _last_number(text))
 
 
-def marked_answer(text: str, domain: Domain) -> Found | None:
-    """The answer behind a marker of `domain`."""
+def marked_answer(text: str, domain: Domain) -> StatedAnswer | None:
+    """Return the answer after a marker of `domain`, or None if there is no marker."""
     found = _tagged(text)
     if found is not None:
         return found
     if domain == "code":
         block = answer_block(text)
-        return Found(*block) if block else None
+        return StatedAnswer(*block) if block else None
     hashes = _after_hashes(text, domain) if domain != "other" else None
     return _boxed(text) or hashes or _on_last_line(text, domain) or _after_answer_is(text, domain)
 
 
-def _tagged(text: str) -> Found | None:
+def _tagged(text: str) -> StatedAnswer | None:
     start = text.rfind(_TAG)
     if start < 0:
         return None
     end = text.find(_END_TAG, start)
     inner = text[start + len(_TAG) : end if end >= 0 else len(text)].strip()
-    return Found(start, end + len(_END_TAG) if end >= 0 else len(text), inner) if inner else None
+    return StatedAnswer(start, end + len(_END_TAG) if end >= 0 else len(text), inner) if inner else None
 
 
-def _boxed(text: str) -> Found | None:
+def _boxed(text: str) -> StatedAnswer | None:
     box = last_boxed(text)
     if box is None or not box[2].strip():
         return None
     start, end, inner = box
-    return Found(_introduction(text, start), end, inner.strip())
+    return StatedAnswer(_introduction(text, start), end, inner.strip())
 
 
-def _after_hashes(text: str, domain: Domain) -> Found | None:
+def _after_hashes(text: str, domain: Domain) -> StatedAnswer | None:
     start = text.rfind("####")
     match = _HASHES.match(text, start) if start >= 0 else None
     if match is None or not _may_answer(match[1].strip(), domain) or _HEADING.match(match[1]):
         return None
-    return Found(start, match.end(), match[1].strip())
+    return StatedAnswer(start, match.end(), match[1].strip())
 
 
-def _on_last_line(text: str, domain: Domain) -> Found | None:
+def _on_last_line(text: str, domain: Domain) -> StatedAnswer | None:
     line = text.rstrip()
     start = line.rfind("\n") + 1
     match = _LAST_LINE.match(line, start)
     if match is None or not _may_answer(line[match.end() :].strip(), domain):
         return None
-    return Found(start, len(text), line[match.end() :].strip(" \t*"))
+    return StatedAnswer(start, len(text), line[match.end() :].strip(" \t*"))
 
 
-def _after_answer_is(text: str, domain: Domain) -> Found | None:
-    """The last "the answer is"; for a choice the last with a letter behind it, where there is one."""
-    spoken: Found | None = None
-    for mention in list(_ANSWER.finditer(text))[-1 : -_TRIES - 1 : -1]:
+def _after_answer_is(text: str, domain: Domain) -> StatedAnswer | None:
+    """The last "the answer is ..."; for qa the last one followed by a letter, if there is one."""
+    announced: StatedAnswer | None = None
+    for mention in list(_ANSWER.finditer(text))[-1 : -_MAX_MENTIONS - 1 : -1]:
         match = _IS.match(text, mention.end())
         if match is None:
             continue
@@ -138,11 +140,11 @@ def _after_answer_is(text: str, domain: Domain) -> Found | None:
         answer = text[match.end() : end].strip(" \t*_")
         if not _may_answer(answer, domain) or (domain == "other" and text[end:].strip()):
             continue
-        found = Found(_introduction(text, mention.start(), spoken=True), end, answer)
+        found = StatedAnswer(_introduction(text, mention.start(), announced=True), end, answer)
         if domain != "qa" or bracketed_letters(answer) or leads_with_letter(answer):
             return found
-        spoken = spoken or found
-    return spoken
+        announced = announced or found
+    return announced
 
 
 def _sentence_end(text: str, start: int) -> int:
@@ -151,63 +153,67 @@ def _sentence_end(text: str, start: int) -> int:
     return match.end()
 
 
-def _introduction(text: str, start: int, *, spoken: bool = False) -> int:
-    """Where "So the final answer is" begins, if such words stand right before `start`; `spoken`: "answer" is there."""
-    reach = max(0, start - _LEAD_REACH)
+def _introduction(text: str, start: int, *, announced: bool = False) -> int:
+    """Start of introducing words such as "So the final answer is" that end at `start`.
+
+    Args:
+        announced: whether the word "answer" has been seen; without it there is no introduction.
+    """
+    reach = max(0, start - _MAX_INTRODUCTION)
     at = start
     for word in reversed(list(re.finditer(r"\S++", text[reach:start]))):
         bare = word[0].strip("*_$\\[(,:#>").lower()
         if bare and bare not in _LEAD_WORDS:
             break
-        spoken = spoken or bare == "answer"
+        announced = announced or bare == "answer"
         at = reach + word.start()
-    return at if spoken else reach + len(text[reach:start].rstrip(" \t$*_([\\"))
+    return at if announced else reach + len(text[reach:start].rstrip(" \t$*_([\\"))
 
 
 def _may_answer(answer: str, domain: Domain) -> bool:
-    if len(answer) > _MARKED_ANSWER or not any(map(str.isalnum, answer)):
+    if len(answer) > _MAX_MARKED_ANSWER or not any(map(str.isalnum, answer)):
         return False
     if domain == "math":
         return "\\" in answer or any(map(str.isdigit, answer)) or len(answer.split(maxsplit=3)) <= 3
     return True
 
 
-def _whole_line(text: str, domain: Domain) -> Found | None:
-    """A last line that is nothing but an answer."""
+def _whole_line(text: str, domain: Domain) -> StatedAnswer | None:
+    """A last line that consists of an answer alone."""
     stripped = text.rstrip()
     start = stripped.rfind("\n") + 1
     line = stripped[start:].strip()
-    if not line or len(line) > _SHORT:
+    if not line or len(line) > _MAX_ANSWER_LINE:
         return None
     only = start == 0 and len(line) <= _BRIEF and len(line.split()) <= _BRIEF_WORDS
     if domain == "qa":
         named = leads_with_letter(line) or (yes_or_no(line) and len(line) <= len("False."))
         unnamed = only and not bracketed_letters(line) and not announced_letters(line)
-        return Found(start, len(text), line) if named or unnamed else None
+        return StatedAnswer(start, len(text), line) if named or unnamed else None
     if _NUMBER.fullmatch(line.rstrip(".")) or (only and not _NUMBER.search(line)):
-        return Found(start, len(text), line)
+        return StatedAnswer(start, len(text), line)
     return None
 
 
-def _last_letter(text: str) -> Found | None:
-    """The last option named near the end of a response; its thinking is all of it."""
+def _last_letter(text: str) -> StatedAnswer | None:
+    """The last option named near the end of a response; the whole response is its thinking."""
     tail = text[-_TAIL:]
     letters = bracketed_letters(tail) or announced_letters(tail)
-    return Found(len(text), len(text), letters[-1][0].strip()) if letters else None
+    return StatedAnswer(len(text), len(text), letters[-1][0].strip()) if letters else None
 
 
-def _last_number(text: str) -> Found | None:
-    """The last number of a response's last lines; its thinking is all of it."""
+def _last_number(text: str) -> StatedAnswer | None:
+    """The last number in the last three lines of a response; the whole response is its thinking."""
     lines = [line for line in text[-_TAIL:].splitlines() if line.strip()][-3:]
     for line in reversed(lines):
         numbers = _NUMBER.findall(line)
         if numbers:
-            return Found(len(text), len(text), numbers[-1].strip())
+            return StatedAnswer(len(text), len(text), numbers[-1].strip())
     return None
 
 
-def _function_body(text: str) -> Found | None:
-    """All of the text; a body that continues a signature ends where a line begins at the margin."""
+def _function_body(text: str) -> StatedAnswer | None:
+    """The whole text as code; an indented function body ends before the first line that is not indented."""
     if not text.strip():
         return None
     first = text.lstrip("\n")
@@ -215,4 +221,4 @@ def _function_body(text: str) -> Found | None:
     if first[:1] in (" ", "\t"):
         margin = re.compile(r"\n(?=[^\s#)\]}])").search(text, len(text) - len(first))
         end = margin.start() if margin else end
-    return Found(0, len(text), text[:end].strip("\n").rstrip() + "\n")
+    return StatedAnswer(0, len(text), text[:end].strip("\n").rstrip() + "\n")

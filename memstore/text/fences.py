@@ -1,4 +1,4 @@
-"""Fenced code in a response: which block is the answer."""
+"""Select the fenced code block of a response that is its answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DEFINES = re.compile(r"^[ \t]*+(?:async[ \t]++def|def|class)\b", re.M)
 
 
 class Block(NamedTuple):
-    """A fenced block: its place in the text, fences included, and what it holds."""
+    """A fenced block: its span in the text, fences included, and its content."""
 
     start: int
     end: int
@@ -19,9 +19,9 @@ class Block(NamedTuple):
 
 
 def answer_block(text: str) -> Block | None:
-    """The last block that defines something, else the last that may be a program, else None.
+    """Return the last block with a definition, otherwise the last block that can be a program, otherwise None.
 
-    A block that is never closed, as in a response that was cut off, reaches to the end.
+    A block without a closing fence, as in a truncated response, extends to the end of the text.
     """
     if "```" not in text and "~~~" not in text:
         return None
@@ -42,6 +42,6 @@ def answer_block(text: str) -> Block | None:
 
 
 def unfenced(text: str) -> str:
-    """What the answer block of `text` holds; `text` itself where it has no fence."""
+    """Return the content of the answer block of `text`, or `text` itself if it has no fence."""
     block = answer_block(text)
     return block.content if block else text

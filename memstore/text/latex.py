@@ -1,6 +1,6 @@
-"""LaTeX as models write it: unwrapped, in tokens, and as a text in one spelling.
+"""Clean, tokenise and normalise LaTeX as models write it.
 
-What is taken out leaves a space, so that nothing grows together into a command or a number that was not written.
+Removed commands leave a space, so their neighbours do not join into a new command or number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _UNICODE = str.maketrans(
 _THIN = re.compile(
     r"(?<=[0-9])\\[,!](?=[0-9]{3})|\\!(?=[0-9])|(?<=,)\\!|(?<=[0-9])\{,(?=\}[0-9])|(?<=[0-9]\{,)\}(?=[0-9])"
 )
-"""Thin spaces and braced commas inside a number."""
+"""Thin spaces and braced commas inside a number, as in `1\\,200` and `1{,}200`."""
 _DECORATION = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|limits|[bB]ig{1,2}[lr]?|q?quad|degree"
     r"|text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mbox|operatorname)(?![A-Za-z])"
@@ -28,7 +28,8 @@ _SPELLED = {
     "\\\\": " ", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\leq": "\\le", "\\geq": "\\ge",
     "\\cdot": "*", "\\lbrace": "{", "\\rbrace": "}", "\\{": "{", "\\}": "}", "\\%": "%",
 }  # fmt: skip
-_BOXES_TRIED = 4
+_MAX_BOXES = 4
+"""Occurrences of `\\boxed` without a brace that are skipped, from the end."""
 _BOXED = re.compile(r"\\f?boxed\s*+\{")
 _STARTS = ' \t\n\r,;:*_`"“”‘’'
 _ENDS = ' \t\n\r.,;:*_`"“”‘’'
@@ -40,9 +41,9 @@ _SCIENTIFIC = re.compile(r"[-+]?[0-9.]++[eE][-+]?[0-9]++")
 
 
 def last_boxed(text: str, before: int | None = None) -> tuple[int, int, str] | None:
-    r"""Start, end and content of the last `\boxed{...}`; one that is cut off reaches to the end of the text."""
+    r"""Return start, end and content of the last `\boxed{...}`; an unclosed box extends to the end of the text."""
     match = None
-    for _ in range(_BOXES_TRIED):
+    for _ in range(_MAX_BOXES):
         start = max(text.rfind("\\boxed", 0, before), text.rfind("\\fbox", 0, before))
         match = _BOXED.match(text, start) if start >= 0 else None
         if match or start < 0:
@@ -59,7 +60,7 @@ def last_boxed(text: str, before: int | None = None) -> tuple[int, int, str] | N
 
 
 def clean(answer: str) -> str:
-    """`answer` without what says nothing: boxes, delimiters, sizes, fonts, currency, and punctuation at its ends."""
+    """Remove boxes, delimiters, sizes, fonts, currency signs and surrounding punctuation from `answer`."""
     boxed = last_boxed(answer)
     if boxed and boxed[2].strip():
         answer = boxed[2]
@@ -72,17 +73,17 @@ def clean(answer: str) -> str:
 
 
 def stripped(text: str) -> str:
-    """`text` without the punctuation around it; a decimal point in front stays."""
+    """Remove surrounding punctuation from `text`, except a leading decimal point."""
     return text.lstrip(_STARTS).rstrip(_ENDS)
 
 
 def tokens(text: str) -> list[str]:
-    """Commands, numbers (with their thousands separators), words and single characters, without whitespace."""
+    """Split `text` into commands, numbers (with thousands separators), words and single characters."""
     return _TOKEN.findall(text)
 
 
 def spell(parts: list[str]) -> str:
-    """Tokens as one text: numbers, braces and spaces in one spelling; the same when read again."""
+    """Join tokens with normalised numbers, braces and spaces; tokenising the result gives the same tokens."""
     out: list[str] = []
     before = ""
     for part in _braced(parts):
@@ -95,7 +96,7 @@ def spell(parts: list[str]) -> str:
 
 
 def _braced(parts: list[str]) -> list[str]:
-    r"""`^{2}` as `^2`, `\frac12` as `\frac{1}{2}`, `\sqrt2` as `\sqrt{2}`, numbers without separators."""
+    r"""Normalise braces and separators: `^{2}` to `^2`, `\frac12` to `\frac{1}{2}`, `\sqrt2` to `\sqrt{2}`."""
     out: list[str] = []
     rest = [part.replace(",", "") if part[0].isdigit() else part for part in reversed(parts)]
     arguments = 0
@@ -120,7 +121,7 @@ def _braced(parts: list[str]) -> list[str]:
 
 
 def unwrapped(text: str) -> str:
-    """`text` without the round brackets and braces around the whole of it; a tuple keeps them."""
+    """Remove round brackets and braces around the whole of `text`, unless it is a tuple."""
     if "," in text:
         return text
     partner: dict[int, int] = {}

@@ -1,9 +1,9 @@
 r"""Canonical value of a mathematical answer.
 
-A number is read exactly, with its currency, percent sign, unit and thousands separators dropped: `$1,200.00`,
-`1200 dollars` and `\boxed{1200}` are one value, and so are `0.5`, `1/2` and `\frac12`. "50 %" counts as 50: the
-query asked for a percentage. Of an equation the result counts: `x = 5`, `3 * 4 = 12`. Tuples, sets, intervals
-and lists keep their order, each element canonical. What is no number stays a text, in one spelling.
+Numbers are exact rationals without currency, percent sign, unit and thousands separators: `$1,200.00`, `1200 dollars`
+and `\boxed{1200}` have the same value, and so have `0.5`, `1/2` and `\frac12`. "50 %" is 50, because the query asks for
+a percentage. The value of an equation is its right side: `x = 5`, `3 * 4 = 12`. Tuples, sets, intervals and lists keep
+their order, and their elements are canonical. All other answers are compared as normalised text.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from itertools import pairwise
 
 from memstore.text import latex
 from memstore.text.plain import collapse
-from memstore.text.rational import evaluate, written
+from memstore.text.rational import evaluate, format_rational
 from memstore.text.units import CALCULATING, without_unit
 
 _READ_LIMIT = 2_500
-"""A longer answer is no number and no formula; it is only brought into one spacing."""
+"""Characters; of a longer answer only the whitespace is normalised."""
 _PLAIN = re.compile(r"\s*+([-+]?)\s*+\$?([-+]?)(\d{1,3}+(?:,\d{3})++(?!\d)|\d++)(?:\.(\d*+))?\s*+%?[.\s]*+", re.A)
-_PLAIN_DIGITS = 200
+_MAX_PLAIN = 200
+"""Characters up to which an answer is tried as a plain number, the fast path."""
 _SCIENTIFIC = re.compile(r"([-+]?(?:\d++(?:\.\d*+)?|\.\d++))[eE]([-+]?\d{1,4})", re.A)
 _MAX_EXPONENT = 1_000
+"""Largest exponent of scientific notation that is evaluated."""
 
 _ABOUT = re.compile(r"(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|\\approx)\s++)++", re.I)
 _SYMBOL = re.compile(r"\\?[A-Za-z][A-Za-z]?(?:_\{?\w\}?)?(?:\([A-Za-z]\))?")
 _SYMBOLIC = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{1,2}(?![A-Za-z])")
 _SENTENCE_LIMIT = 300
+"""Characters up to which a sentence is searched for its one number."""
 _SENTENCE = re.compile(r"[A-Za-z ,'’%]*+(?<![A-Za-z])([0-9][0-9,]*+(?:\.[0-9]++)?+)(?![A-Za-z])[A-Za-z ,'’%]*+")
 _WORD = re.compile(r"(?:^|(?<=\s))[A-Za-z]{3,}(?=[\s,.;:'’!?]|$)")
 
@@ -36,14 +39,14 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 def canonical(answer: str) -> str:
-    """The value of a mathematical answer; see the module."""
-    plain = _PLAIN.fullmatch(answer) if len(answer) <= _PLAIN_DIGITS else None
+    """Return the canonical value of a mathematical answer, as described in the module docstring."""
+    plain = _PLAIN.fullmatch(answer) if len(answer) <= _MAX_PLAIN else None
     if plain:
         return _plain_number(plain)
     if len(answer) > _READ_LIMIT:
         return collapse(answer)
     value = _read(latex.clean(answer), nested=0)
-    # One spelling may bring out a word or a number that another hid; what is returned reads as itself.
+    # Normalising may expose a word or a number that was hidden before; repeat until the value is a fixed point.
     for _ in range(_MAX_ROUNDS):
         again = _read(latex.clean(value), nested=0)
         if again == value:
@@ -53,7 +56,7 @@ def canonical(answer: str) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Is `text` a number, as a reference answer writes one?"""
+    """Return whether `text` is a number, with or without LaTeX, currency and unit."""
     return len(text) <= _READ_LIMIT and _value(latex.clean(text)) is not None
 
 
@@ -62,7 +65,7 @@ def _plain_number(match: re.Match[str]) -> str:
     decimals = (match[4] or "").rstrip("0")
     sign = "-" if (match[1] == "-") != (match[2] == "-") else ""
     if len(decimals) > 12:
-        return written(Fraction(f"{sign}{whole}.{decimals}"))
+        return format_rational(Fraction(f"{sign}{whole}.{decimals}"))
     number = f"{whole}.{decimals}" if decimals else whole
     return number if number == "0" else sign + number
 
@@ -71,7 +74,7 @@ def _read(text: str, nested: int) -> str:
     text = _bare(text)
     value = _value(text)
     if value is not None:
-        return written(value)
+        return format_rational(value)
     result = _right_side(text, nested) or _stated(text)
     if result is not None:
         return result
@@ -84,7 +87,7 @@ def _read(text: str, nested: int) -> str:
 
 
 def _bare(text: str) -> str:
-    """`text` without "about" before it and brackets around it."""
+    """Remove a leading "about" and surrounding brackets."""
     for _ in range(_MAX_WRAPS):
         about = _ABOUT.match(text)
         bare = latex.unwrapped(text[about.end() :] if about else text)
@@ -95,7 +98,7 @@ def _bare(text: str) -> str:
 
 
 def _value(text: str) -> Fraction | None:
-    """The number that `text` is, its unit dropped."""
+    """The number in `text` without its unit, or None if `text` is not a number."""
     scientific = _SCIENTIFIC.fullmatch(text)
     if scientific:
         exponent = int(scientific[2])
@@ -113,7 +116,7 @@ def _value(text: str) -> Fraction | None:
 
 
 def _mixed(parts: list[str]) -> Fraction | None:
-    """`6 1/2` in tokens."""
+    """The value of a mixed number such as `6 1/2`."""
     sign = -1 if parts[:1] == ["-"] else 1
     digits = parts[1:] if sign < 0 else parts
     if len(digits) != 4 or digits[2] != "/" or not (digits[0].isdigit() and digits[1].isdigit()):
@@ -123,7 +126,7 @@ def _mixed(parts: list[str]) -> Fraction | None:
 
 
 def _right_side(text: str, nested: int) -> str | None:
-    """The result of an equation: of `x = ...` whatever stands there, of a computation its number."""
+    """The result of an equation: any right side of `x = ...`, but only a number for a computation."""
     left, equals, right = text.replace("\\approx", "=").rpartition("=")
     left, right = left.strip(), right.strip()
     if not equals or not left or not right or left[-1] in "<>!=:":
@@ -132,13 +135,13 @@ def _right_side(text: str, nested: int) -> str | None:
     if value is not None:
         plain = re.sub(r"\\[A-Za-z]++", " ", left)
         if _SYMBOL.fullmatch(left) or (any(map(str.isdigit, plain)) and not _SYMBOLIC.search(plain)):
-            return written(value)
+            return format_rational(value)
         return None
     return _read(right, nested) if _SYMBOL.fullmatch(left) else None
 
 
 def _stated(text: str) -> str | None:
-    """The one number of a sentence of plain words: "Anne is 8 years old"."""
+    """The only number in a sentence of plain words: "Anne is 8 years old"."""
     match = _SENTENCE.fullmatch(text) if len(text) <= _SENTENCE_LIMIT else None
     if match is None:
         return None
@@ -146,11 +149,11 @@ def _stated(text: str) -> str | None:
     if len(words) < 3 or any(word in CALCULATING or (len(word) == 1 and word != "a") for word in words):
         return None
     value = _value(match[1].rstrip(","))
-    return None if value is None else written(value)
+    return None if value is None else format_rational(value)
 
 
 def _sequence(text: str, nested: int) -> str | None:
-    """A tuple, set, interval or bare list, its elements canonical and in their order."""
+    """A tuple, set, interval or bare list with canonical elements in their order."""
     if "," not in text or "=" in text or nested >= _MAX_NESTED:
         return None
     opening = text[0] if text[0] in _OPENING and text[-1] in _CLOSING else ""
@@ -164,7 +167,7 @@ def _sequence(text: str, nested: int) -> str | None:
 
 
 def _elements(inner: str) -> list[str]:
-    """Split at the commas outside brackets: at those with a space behind them, where there are any."""
+    """Split at the commas outside brackets; if some commas are followed by a space, only at those."""
     commas, depth = [], 0
     for position, character in enumerate(inner):
         if character in _OPENING:

@@ -1,4 +1,4 @@
-"""Text in its plainest form, for answers that are neither a number, a choice nor a program."""
+"""Normalise plain text, for answers that are not numbers, choices or programs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _PAIRS = frozenset(["()", "[]", "{}"])
 
 
 def collapse(text: str) -> str:
-    """`text` with every run of whitespace as one space, none at its ends."""
+    """Replace each run of whitespace by one space and strip the ends."""
     return " ".join(text.split())
 
 
 def fold(text: str) -> str:
-    """`text` without case, extra whitespace and the punctuation around it; idempotent.
+    """Remove case, extra whitespace and surrounding punctuation; idempotent.
 
-    A text of nothing but punctuation keeps it: "?!" is what it says.
+    A text of punctuation alone, such as "?!", is kept.
     """
     folded = collapse(text.casefold())
     bare = folded.strip(_ENDS)

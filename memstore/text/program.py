@@ -1,9 +1,9 @@
-"""Canonical value of a program: what is left when names of local variables, comments and layout are taken away.
+"""Canonical form of a program: independent of comments, layout, annotations and the names of local variables.
 
-An answer may be a whole program or the body of a function whose signature stands in the query; both come to the
-same form. Of a program that defines the query's function only what that function may need counts, not the calls
-and asserts below it. Parameters keep their names, for a caller may use them. What does not parse, or nests too
-deeply, is a text in one spacing. Two programs that compute the same in different ways stay two answers.
+An answer may be a whole program or the body of a function whose signature is in the query; both have the same form.
+If the program defines the query's function, only imports, definitions and assignments are kept, not calls and asserts.
+Parameters keep their names, because callers may pass them by keyword. A source that does not parse or is nested too
+deeply is compared as text. Two programs that compute the same result in different ways remain two answers.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from memstore.text.fences import unfenced
 from memstore.text.plain import collapse
 
 _PARSE_LIMIT = 50_000
-"""Characters; a longer answer is only brought into one spacing."""
+"""Characters; of a longer answer only the whitespace is normalised."""
 _MAX_DEPTH = 100
-"""Levels of a syntax tree: far under what recursion allows, whatever the depth of the caller's stack."""
+"""Levels of a syntax tree, low enough for Python's recursion limit at any depth of the caller's stack."""
 _DEF = re.compile(r"^(?:async[ \t]++)?def[ \t]++(\w++)[ \t]*+\(", re.M)
 _BUILTINS = frozenset(dir(builtins))
-_UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+_PARSE_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 class _Signature(NamedTuple):
@@ -37,7 +37,7 @@ class _Signature(NamedTuple):
 
 
 def canonical(answer: str, query: str) -> str:
-    """The canonical form of a program, or of a text that is none."""
+    """Return the canonical form of a program, or the text with normalised whitespace if it is not a program."""
     source = unfenced(answer).strip("\n").rstrip()
     if not source:
         return ""
@@ -46,13 +46,13 @@ def canonical(answer: str, query: str) -> str:
             tree = _parse(source, _signature(query) if len(query) <= _PARSE_LIMIT else None)
             if tree is not None and _depth(tree) <= _MAX_DEPTH:
                 return ast.unparse(_normal(tree))
-        except _UNPARSABLE:
+        except _PARSE_ERRORS:
             pass
     return collapse(source)
 
 
 def _parse(source: str, signature: _Signature | None) -> ast.Module | None:
-    """The answer's tree, a body put under its signature; None where no reading of it parses."""
+    """Parse the answer, trying it as a function body under the signature first; None if it does not parse."""
     if signature and not re.search(rf"^(?:async[ \t]++)?def[ \t]++{signature.name}\b", source, re.M):
         bodies = (source, textwrap.indent(textwrap.dedent(source), "    "), "    " + source)
         for body in bodies:
@@ -61,23 +61,23 @@ def _parse(source: str, signature: _Signature | None) -> ast.Module | None:
                 return ast.Module(body=tree.body[:1], type_ignores=[])
     tree = parsed(textwrap.dedent(source))
     if tree is not None and signature:
-        return _needed(tree, signature)
+        return _relevant_part(tree, signature)
     return tree
 
 
 def parsed(source: str) -> ast.Module | None:
-    """The tree of a source; None where it does not parse. What Python would warn of is not told."""
+    """Parse a source without showing warnings; None if it does not parse."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return ast.parse(source)
-        except _UNPARSABLE:
+        except _PARSE_ERRORS:
             return None
 
 
 @lru_cache(maxsize=512)
 def _signature(query: str) -> _Signature | None:
-    """The last function that the query begins, and what it imports before."""
+    """The last function signature in the query, and the query's imports."""
     definitions = list(_DEF.finditer(query))
     if not definitions:
         return None
@@ -97,8 +97,8 @@ def _signature(query: str) -> _Signature | None:
     return _Signature(found[1], line, frozenset(ast.unparse(node) for tree in trees for node in tree.body))
 
 
-def _needed(tree: ast.Module, signature: _Signature) -> ast.Module:
-    """Of a program that defines the query's function: definitions, assignments, and imports the query lacks."""
+def _relevant_part(tree: ast.Module, signature: _Signature) -> ast.Module:
+    """Keep definitions, assignments and new imports if the program defines the query's function."""
     if not any(isinstance(node, ast.FunctionDef) and node.name == signature.name for node in tree.body):
         return tree
     kept: list[ast.stmt] = []
@@ -112,7 +112,7 @@ def _needed(tree: ast.Module, signature: _Signature) -> ast.Module:
 
 
 def _depth(tree: ast.AST) -> int:
-    """Levels of the tree, counted without recursion and only as far as it matters."""
+    """Depth of the tree, counted without recursion up to `_MAX_DEPTH + 1`."""
     level: list[ast.AST] = [tree]
     depth = 0
     while level and depth <= _MAX_DEPTH:
@@ -122,7 +122,7 @@ def _depth(tree: ast.AST) -> int:
 
 
 def _normal(tree: ast.Module) -> ast.Module:
-    """The tree without docstrings and annotations, the local variables of each function numbered."""
+    """Remove docstrings and annotations, and number the local variables of each function."""
     outer = _bound_outside(tree)
     tree = _Strip().visit(tree)
     for node in ast.walk(tree):
@@ -134,7 +134,7 @@ def _normal(tree: ast.Module) -> ast.Module:
 
 
 def _bound_outside(tree: ast.Module) -> frozenset[str]:
-    """Names that a function may mean without binding them itself."""
+    """Names that are defined outside functions: builtins and module-level names."""
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -143,7 +143,7 @@ def _bound_outside(tree: ast.Module) -> frozenset[str]:
 
 
 class _Strip(ast.NodeTransformer):
-    """Takes away docstrings, other strings that stand alone, and annotations."""
+    """Removes docstrings, other string statements, and annotations."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
@@ -169,16 +169,16 @@ class _Strip(ast.NodeTransformer):
 
 
 class _Names:
-    """The names in a function, by what may be done with them."""
+    """The names in a function, grouped by how they are used."""
 
     def __init__(self, function: ast.AST) -> None:
         self.bound: dict[str, None] = {}
-        """Assigned, in order of appearance."""
+        """Assigned names in order of appearance."""
         self.used: set[str] = set()
         self.scoped: set[str] = set()
-        """Bound by a comprehension, so that the same name may mean something else beside it."""
+        """Names bound by a comprehension; outside it the same name may refer to something else."""
         self.kept: set[str] = set()
-        """Parameters, keywords, and what is bound by anything but an assignment."""
+        """Names that must not change: parameters, keywords, and names bound by other statements than assignments."""
         for node in _in_order(function):
             self._add(node)
 
@@ -207,10 +207,10 @@ class _Names:
 
 
 def _number_locals(function: ast.FunctionDef | ast.AsyncFunctionDef, outer: frozenset[str]) -> None:
-    """Rename what `function` assigns, in order of appearance: v0, v1, ...
+    """Rename the local variables of `function` in order of appearance: v0, v1, ...
 
-    One new name for one old one in the whole function, nested ones included, and no new name that is in use: so the
-    program means what it meant.
+    The renaming is one-to-one over the whole function, nested functions included, and skips names in use, so the
+    meaning of the program does not change.
     """
     names = _Names(function)
     renamed = [name for name in names.bound if name not in names.kept and not (name in names.scoped and name in outer)]
@@ -227,7 +227,7 @@ def _names_in(node: ast.AST) -> set[str]:
 
 
 def _in_order(function: ast.AST) -> list[ast.AST]:
-    """Nodes depth first, in the order in which they stand."""
+    """Nodes depth first, in source order."""
     found: list[ast.AST] = []
     stack = [function]
     while stack:

@@ -1,7 +1,7 @@
-"""Exact value of an arithmetic expression: a small parser over LaTeX tokens, in rational numbers.
+"""Evaluate arithmetic expressions exactly: a recursive-descent parser over LaTeX tokens with rational numbers.
 
-It reads numbers, + - * / ^, brackets, fractions, mixed numbers and roots that come out even. Everything else, a
-letter, a product without a sign, a number of more than some 1,200 digits, is no number: `evaluate` gives None.
+The grammar has numbers, + - * / ^, brackets, fractions, mixed numbers and roots of perfect squares. `evaluate` returns
+None for everything else: letters, products without an operator, numbers of more than about 1,200 digits.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from math import isqrt
 
 _MAX_TOKENS = 300
 _MAX_DEPTH = 40
+"""Nested brackets; bounds recursion."""
 _MAX_BITS = 4_000
+"""Bits of a numerator or denominator, about 1,200 decimal digits; bounds the time of powers."""
 _MAX_DECIMALS = 12
+"""Decimal places up to which a terminating decimal is written as a decimal instead of a fraction."""
 _CLOSING = {"(": ")", "{": "}"}
 _PRODUCT = frozenset(["*", "/", "\\times", "\\div"])
 
@@ -22,7 +25,7 @@ class _NotANumberError(Exception):
 
 
 def evaluate(parts: list[str]) -> Fraction | None:
-    """The value of an expression in tokens, None where it is no rational number."""
+    """Return the value of a tokenised expression, or None if it is not a rational number within the limits."""
     if not 0 < len(parts) <= _MAX_TOKENS or sum(map(len, parts)) > _MAX_BITS // 3:
         return None
     parser = _Parser(parts)
@@ -33,8 +36,8 @@ def evaluate(parts: list[str]) -> Fraction | None:
     return value if parser.at == len(parser.parts) else None
 
 
-def written(value: Fraction) -> str:
-    """One spelling of a rational: 18, 0.5, -1/3; a decimal where that ends within 12 places."""
+def format_rational(value: Fraction) -> str:
+    """Format a rational as 18, 0.5 or -1/3: as a decimal if it terminates within 12 places, else as a fraction."""
     if value.denominator == 1:
         return str(value.numerator)
     scaled = value * 10**_MAX_DECIMALS
@@ -46,7 +49,7 @@ def written(value: Fraction) -> str:
 
 
 class _Parser:
-    """Recursive descent; `at` is the next token."""
+    """Recursive-descent parser; `at` is the index of the next token."""
 
     def __init__(self, parts: list[str]) -> None:
         self.parts = parts
@@ -115,7 +118,7 @@ class _Parser:
         return value
 
     def argument(self) -> Fraction:
-        """One argument of a command: a group in braces, or a single digit."""
+        """The argument of a command: a group in braces, or a single digit."""
         part = self.peek()
         if part == "{":
             return self.atom()
@@ -127,7 +130,7 @@ class _Parser:
         return _number(part[0])
 
     def mixed_part(self) -> Fraction:
-        r"""The fraction of `3\frac{1}{2}`: positive, below one."""
+        r"""The fraction of a mixed number such as `3\frac{1}{2}`, between 0 and 1."""
         value = self.atom()
         if not 0 < value < 1:
             raise _NotANumberError

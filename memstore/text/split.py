@@ -1,11 +1,11 @@
-r"""The one splitter: a response into thinking and answer.
+r"""Split a response into thinking and answer.
 
-The thinking ends where the answer is introduced: "…so she has 9 left. The answer is 18." is thought up to "left.".
-`<think>` tags are taken out; what stands behind `</think>` up to the answer belongs to the thinking still. Where
-an answer stands first and its reasons behind it, the reasons are the thinking. A response that was cut off inside
-`<think>` has no answer unless one is boxed or tagged there.
+The thinking ends where the answer is introduced: the thinking of "...so she has 9 left. The answer is 18." ends at
+"left.". `<think>` tags are removed, and the text between `</think>` and the answer belongs to the thinking. If the
+answer comes first, the explanation after it is the thinking. A response that is truncated inside `<think>` has no
+answer, unless the thinking has a marked one, such as a box or a tag.
 
-`SPLITTER_VERSION` is part of what a memory records: a change here that moves any split needs a new one.
+A memory records `SPLITTER_VERSION`. Increase it with every change that moves a split.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ SPLITTER_VERSION = "1"
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
-class Split(NamedTuple):
-    """A response in two."""
+class SplitResponse(NamedTuple):
+    """Thinking and answer of a response."""
 
     thinking: str
     answer: str
-    """As the response wrote it; "" where none can be read."""
+    """The answer as written in the response; "" if there is none."""
 
 
-def split_response(response: str, domain: Domain) -> Split:
-    """Split a response; see the module."""
+def split_response(response: str, domain: Domain) -> SplitResponse:
+    """Split a response into thinking and answer, as described in the module docstring.
+
+    Example:
+        split_response("She has 9 left. The answer is 9.", "math") == ("She has 9 left.", "9.")
+    """
     thought, closed, rest = response.rpartition(_CLOSE)
     if closed:
         thought = _without_tags(thought)
         if rest.strip():
             after = _split_untagged(rest, domain)
-            return Split(_joined(thought, after.thinking), after.answer)
+            return SplitResponse(_joined(thought, after.thinking), after.answer)
         return _cut_off(thought, domain)
     if response.lstrip().startswith(_OPEN):
         return _cut_off(_without_tags(response), domain)
@@ -43,36 +47,36 @@ def split_response(response: str, domain: Domain) -> Split:
 
 
 def extract_answer(text: str, domain: Domain) -> str:
-    """The answer that a response states, as it wrote it; "" where none can be read."""
+    """Return the answer as written in the response, or "" if there is none."""
     return split_response(text, domain).answer
 
 
 def embedded_text(thinking: str, answer: str) -> str:
-    """The text whose vector stands for a rollout: its thinking, or its answer where that is blank."""
+    """Return the text that is embedded for a rollout: its thinking, or its answer if the thinking is blank."""
     if thinking.strip():
         return thinking
     return answer if answer.strip() else ""
 
 
 def unfinished_thinking(response: str) -> str:
-    """The thinking of a response that was cut off before its answer: all of it, tags taken out."""
+    """Return the whole text of a truncated response as thinking, without `<think>` tags."""
     return _without_tags(response)
 
 
-def _split_untagged(text: str, domain: Domain) -> Split:
+def _split_untagged(text: str, domain: Domain) -> SplitResponse:
     found = find_answer(text, domain)
     if found is None:
-        return Split(text.strip(), "")
+        return SplitResponse(text.strip(), "")
     thinking = text[: found.start].strip()
     reasons = text[found.end :].strip()
     if not thinking and domain != "code" and any(map(str.isalnum, reasons)):
         thinking = reasons
-    return Split(thinking, found.answer)
+    return SplitResponse(thinking, found.answer)
 
 
-def _cut_off(thought: str, domain: Domain) -> Split:
+def _cut_off(thought: str, domain: Domain) -> SplitResponse:
     found = marked_answer(thought, domain)
-    return Split(thought, found.answer if found else "")
+    return SplitResponse(thought, found.answer if found else "")
 
 
 def _without_tags(thought: str) -> str:

@@ -1,7 +1,7 @@
-"""The unit behind a number: which words may be dropped without changing what is said.
+"""Recognise the unit after a number and remove it if that does not change the value.
 
-A word is no unit where it calculates ("5 less than Anne's age", "2 thirds"), where it may be a variable ("3 x"), or
-where it counts in another base ("2 dozen"). A multiplier is read: "1.8 million" is 1800000.
+A word is not a unit if it computes ("5 less than Anne's age", "2 thirds"), may be a variable ("3 x"), or counts in
+another base ("2 dozen"). Multipliers are applied: "1.8 million" is 1800000.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CALCULATING = (
         "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday",
     ])
 )  # fmt: skip
-"""Words that make more of a sentence's one number than that number."""
+"""Words that change the value or the meaning of the only number in a sentence."""
 _PER = frozenset(
     [
         "hour", "day", "week", "month", "year", "minute", "second", "night", "person", "each", "mile", "pound",
@@ -43,11 +43,16 @@ _PER = frozenset(
     ]
 )  # fmt: skip
 _GLUE = frozenset("/-'’{}().")
+"""Tokens that may join the words of a unit."""
 _MAX_UNIT_TOKENS = 14
+"""Tokens of the longest unit."""
 
 
 def without_unit(parts: list[str], text: str) -> tuple[list[str], int]:
-    """The tokens before a unit, and what its words multiply by (2 million); all of them where there is none."""
+    """Return the tokens before the unit and the factor of its words (10**6 for "2 million").
+
+    Without a unit, all tokens and 1.
+    """
     if parts[-1] in ("%", "\\%"):
         return parts[:-1], 1
     start = len(parts)

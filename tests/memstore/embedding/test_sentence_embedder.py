@@ -1,4 +1,4 @@
-"""The real model: a vector is a function of its text, bit for bit, and agrees with sentence-transformers in fp32."""
+"""The real model: vectors are batch-invariant, bit for bit, and agree with sentence-transformers in fp32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from memstore.embedding import encoder, precision, workers
 from memstore.embedding.encoder import SentenceEmbedder
 from memstore.embedding.minilm import load_embedder
 from memstore.embedding.model_files import find_model
-from memstore.embedding.windows import MOST_WINDOWS, Batch, batches
+from memstore.embedding.windows import MAX_WINDOWS, Batch, batches
 from memstore.errors import EmbedderError, InputError
 
 SENTENCE = "so the sum of 48 clips and 24 more is 72 since each friend in May bought half as many"
@@ -45,18 +45,18 @@ def embedder() -> SentenceEmbedder:
 
 @pytest.fixture(scope="module")
 def expected(embedder: SentenceEmbedder) -> np.ndarray:
-    """What each of TEXTS and LONG gets alone."""
+    """Vectors of TEXTS and LONG, each embedded alone."""
     return np.concatenate([embedder.embed([each]) for each in [*TEXTS, LONG]])
 
 
 @settings(max_examples=12, deadline=None)
 @given(st.data())
-def test_the_same_text_gives_the_same_bits_in_any_company(
+def test_a_text_has_the_same_bits_in_any_batch(
     embedder: SentenceEmbedder, expected: np.ndarray, data: st.DataObject
 ) -> None:
     order = data.draw(st.lists(st.sampled_from(range(len(expected))), min_size=1, max_size=30))
-    company = data.draw(st.lists(st.integers(1, 250), max_size=20))
-    texts = [[*TEXTS, LONG][position] for position in order] + [text(n, n + 1000) for n in company]
+    others = data.draw(st.lists(st.integers(1, 250), max_size=20))
+    texts = [[*TEXTS, LONG][position] for position in order] + [text(n, n + 1000) for n in others]
     mixed = data.draw(st.permutations(range(len(texts))))
     vectors = embedder.embed([texts[position] for position in mixed])
     for row, position in enumerate(mixed):
@@ -69,16 +69,16 @@ def test_full_batches_and_batches_of_one_agree(embedder: SentenceEmbedder, expec
     assert np.array_equal(embedder.embed(TEXTS + many)[: len(TEXTS)], expected[: len(TEXTS)])
 
 
-def test_fixed_rows_give_bits_that_do_not_depend_on_company(embedder: SentenceEmbedder) -> None:
-    free = embedder.execution
-    embedder.execution = free._replace(fixed_rows=True)
+def test_fixed_rows_are_batch_invariant(embedder: SentenceEmbedder) -> None:
+    before = embedder.execution
+    embedder.execution = before._replace(fixed_rows=True)
     try:
         alone = np.concatenate([embedder.embed([each]) for each in TEXTS])
         assert np.array_equal(
             embedder.embed([*TEXTS[::-1], LONG]), np.concatenate([alone[::-1], embedder.embed([LONG])])
         )
     finally:
-        embedder.execution = free
+        embedder.execution = before
 
 
 def test_the_number_of_threads_does_not_matter(
@@ -117,7 +117,7 @@ def test_it_agrees_with_sentence_transformers_in_fp32(
     assert head @ load_embedder(device="cpu", long_text="head").embed([LONG])[0] >= 0.999
 
 
-def test_without_bf16_it_is_fp32_and_still_a_function_of_the_text(
+def test_without_bf16_the_dtype_is_fp32_and_results_are_batch_invariant(
     monkeypatch: pytest.MonkeyPatch, reference: object
 ) -> None:
     monkeypatch.setattr(precision, "_has_bf16", lambda: False)
@@ -129,22 +129,22 @@ def test_without_bf16_it_is_fp32_and_still_a_function_of_the_text(
     assert np.array_equal(np.concatenate([embedder.embed([each]) for each in [*TEXTS, LONG]]), vectors)
 
 
-def test_an_unfaithful_fast_precision_is_not_used(
+def test_a_fast_dtype_that_disagrees_with_fp32_is_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(precision, "LEAST_COSINE", 1.1)
+    monkeypatch.setattr(precision, "MIN_COSINE", 1.1)
     monkeypatch.setattr(precision, "_has_bf16", lambda: True)
     assert load_embedder(device="cpu").execution.dtype == torch.float32
-    assert "not faithful" in caplog.text
+    assert "disagrees with fp32" in caplog.text
 
 
-def test_rows_that_feel_their_company_are_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = SentenceEmbedder._vectors
+def test_dependent_rows_select_fixed_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = SentenceEmbedder._vectors
 
-    def touched(self: SentenceEmbedder, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return honest(self, ids, mask) + np.float32(1e-4 * len(ids))
+    def batch_dependent(self: SentenceEmbedder, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return original(self, ids, mask) + np.float32(1e-4 * len(ids))
 
-    monkeypatch.setattr(SentenceEmbedder, "_vectors", touched)
+    monkeypatch.setattr(SentenceEmbedder, "_vectors", batch_dependent)
     embedder = load_embedder(device="cpu")
     assert embedder.execution.fixed_rows
     alone = np.concatenate([embedder.embed([each]) for each in TEXTS])
@@ -152,7 +152,7 @@ def test_rows_that_feel_their_company_are_fixed(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("long_text", ["mean", "head", "tail"])
-def test_what_becomes_of_a_long_text(long_text: str, embedder: SentenceEmbedder) -> None:
+def test_treatment_of_long_texts(long_text: str, embedder: SentenceEmbedder) -> None:
     loaded = load_embedder(device="cpu", long_text=long_text)  # type: ignore[arg-type]
     start, end = text(260, 11), text(260, 12)
     whole, other_end, other_start = (
@@ -167,7 +167,7 @@ def test_what_becomes_of_a_long_text(long_text: str, embedder: SentenceEmbedder)
     assert (str(loaded.fingerprint) == str(embedder.fingerprint)) == (long_text == "mean")
 
 
-def test_a_text_of_five_megabytes_costs_its_two_ends(embedder: SentenceEmbedder) -> None:
+def test_a_text_of_five_megabytes_costs_no_more_than_its_two_ends(embedder: SentenceEmbedder) -> None:
     filler = "half as many as one did " * 200_000
     ends = [text(2500, 3), text(2500, 4)]
     began = time.process_time()
@@ -175,7 +175,7 @@ def test_a_text_of_five_megabytes_costs_its_two_ends(embedder: SentenceEmbedder)
     seconds = time.process_time() - began
     assert np.array_equal(one, embedder.embed([f"{ends[0]} {filler[:200_000]} {ends[1]}"]))
     began = time.process_time()
-    embedder.embed([text(200, seed) for seed in range(MOST_WINDOWS)])
+    embedder.embed([text(200, seed) for seed in range(MAX_WINDOWS)])
     assert seconds < 20 * (time.process_time() - began)
 
 
@@ -186,15 +186,17 @@ def test_odd_texts_have_vectors(embedder: SentenceEmbedder) -> None:
 
 
 def test_repeats_order_and_progress(embedder: SentenceEmbedder, expected: np.ndarray) -> None:
-    told: list[int] = []
-    vectors = embedder.embed([TEXTS[3], LONG, TEXTS[0], TEXTS[3]], told.append)
+    reported: list[int] = []
+    vectors = embedder.embed([TEXTS[3], LONG, TEXTS[0], TEXTS[3]], reported.append)
     assert np.array_equal(vectors, expected[[3, -1, 0, 3]])
-    assert sum(told) == 4
-    assert all(done > 0 for done in told)
+    assert sum(reported) == 4
+    assert all(done > 0 for done in reported)
     assert embedder.embed([]).shape == (0, 384)
 
 
-def test_threads_may_share_it_and_torch_keeps_its_threads(embedder: SentenceEmbedder, expected: np.ndarray) -> None:
+def test_threads_may_share_an_embedder_and_the_thread_setting_is_restored(
+    embedder: SentenceEmbedder, expected: np.ndarray
+) -> None:
     before = torch.get_num_threads()
     with ThreadPoolExecutor(4) as pool:
         for vectors in pool.map(embedder.embed, [[*TEXTS, LONG]] * 4):
@@ -202,24 +204,24 @@ def test_threads_may_share_it_and_torch_keeps_its_threads(embedder: SentenceEmbe
     assert torch.get_num_threads() == before
 
 
-def test_an_interrupt_stops_it_at_once(
+def test_an_interrupt_stops_embedding_at_once(
     embedder: SentenceEmbedder, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each thread finishes its batch, and none begins another."""
+    """Each thread finishes its batch and starts no other."""
     planned: list[Batch] = []
     begun: list[Batch] = []
     cancelled = threading.Event()
-    honest = embedder._batch
+    original = embedder._batch
 
     def plan(*arguments: Any) -> list[Batch]:
         planned.extend(batches(*arguments))
         return planned
 
-    def held(windows: Any, batch: Batch, rows: int) -> np.ndarray:
+    def blocked(windows: Any, batch: Batch, rows: int) -> np.ndarray:
         begun.append(batch)
         if batch is not planned[0]:
             cancelled.wait(200)
-        return honest(windows, batch, rows)
+        return original(windows, batch, rows)
 
     class Pool(ThreadPoolExecutor):
         def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -233,7 +235,7 @@ def test_an_interrupt_stops_it_at_once(
     with monkeypatch.context() as patched:
         patched.setattr(encoder, "batches", plan)
         patched.setattr(workers, "ThreadPoolExecutor", Pool)
-        patched.setattr(embedder, "_batch", held)
+        patched.setattr(embedder, "_batch", blocked)
         with pytest.raises(KeyboardInterrupt):
             embedder.embed([text(100, seed) for seed in range(400)], interrupt)
     assert 1 <= len(begun) <= torch.get_num_threads() + 1
@@ -241,18 +243,18 @@ def test_an_interrupt_stops_it_at_once(
     assert np.array_equal(embedder.embed(TEXTS), expected[: len(TEXTS)])
 
 
-def test_a_blank_text_is_refused(embedder: SentenceEmbedder) -> None:
+def test_a_blank_text_is_rejected(embedder: SentenceEmbedder) -> None:
     with pytest.raises(InputError, match="text 1 is blank"):
         embedder.embed(["a", " \n\t"])
 
 
-def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(EmbedderError, match="does not load"):
+    with pytest.raises(EmbedderError, match="cannot load"):
         load_embedder(str(tmp_path))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(EmbedderError, match="does not run on cuda"):
+def test_a_missing_device_is_rejected() -> None:
+    with pytest.raises(EmbedderError, match="cannot run on cuda"):
         load_embedder(device="cuda")

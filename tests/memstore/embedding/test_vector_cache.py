@@ -1,4 +1,4 @@
-"""The vector cache: what was appended is found, whatever happened in between; what cannot be trusted is not read."""
+"""The vector cache: appended vectors survive reopening, merging and crashes; invalid files are not read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def keys(*numbers: int) -> list[str]:
 
 
 def rows(*numbers: int) -> np.ndarray:
-    """The vector that belongs to each number."""
+    """The vector of each number."""
     return np.array([[number, number + 0.25, -number, 1] for number in numbers], dtype=np.float32).reshape(-1, D)
 
 
@@ -55,14 +55,14 @@ def test_rows_come_in_the_order_asked(tmp_path: Path) -> None:
     assert cache.lookup(keys(1, 9, 2)).tolist()[1] == -1
 
 
-def test_it_is_there_after_reopening(tmp_path: Path) -> None:
+def test_vectors_survive_reopening(tmp_path: Path) -> None:
     cache = VectorCache.open(tmp_path, D)
     cache.append(keys(1, 2), rows(1, 2))
     cache.close()
     assert held(VectorCache.open(tmp_path, D), 2, 1)
 
 
-def test_a_known_key_keeps_its_vector_and_a_repeat_its_first(tmp_path: Path) -> None:
+def test_an_existing_key_keeps_its_vector_and_a_repeated_key_its_first(tmp_path: Path) -> None:
     cache = VectorCache.open(tmp_path, D)
     cache.append(keys(1), rows(1))
     cache.append(keys(1, 2, 2), rows(7, 2, 9))
@@ -72,7 +72,7 @@ def test_a_known_key_keeps_its_vector_and_a_repeat_its_first(tmp_path: Path) -> 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=2 * SMALL_BLOCKS))
-def test_any_appends_and_reopenings_hold_what_was_given(calls: list[list[int]]) -> None:
+def test_any_sequence_of_appends_and_reopenings_keeps_all_vectors(calls: list[list[int]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         expected: set[int] = set()
@@ -101,7 +101,7 @@ def test_many_small_blocks_become_one(tmp_path: Path) -> None:
     assert held(VectorCache.open(tmp_path, D), *range(SMALL_BLOCKS + 1), 99)
 
 
-def test_a_crash_between_merging_and_removing_loses_and_doubles_nothing(
+def test_a_crash_between_merging_and_deleting_keeps_each_vector_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = VectorCache.open(tmp_path, D)
@@ -124,9 +124,7 @@ def test_a_crash_between_merging_and_removing_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "empty", "header", "keys", "vectors", "foreign", "random"])
-def test_a_file_that_cannot_be_trusted_is_moved_aside(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_invalid_file_is_moved_to_damaged(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     cache = VectorCache.open(tmp_path, D)
     cache.append(keys(1, 2), rows(1, 2))
     cache.append(keys(3), rows(3))
@@ -155,7 +153,7 @@ def test_a_file_that_cannot_be_trusted_is_moved_aside(
     assert held(VectorCache.open(tmp_path, D), 1, 2, 3)
 
 
-def test_another_dimension_is_refused_and_nothing_is_moved(tmp_path: Path) -> None:
+def test_a_different_dimension_is_rejected_and_no_file_is_moved(tmp_path: Path) -> None:
     cache = VectorCache.open(tmp_path, D)
     cache.append(keys(1), rows(1))
     cache.close()
@@ -176,7 +174,7 @@ def test_another_dimension_is_refused_and_nothing_is_moved(tmp_path: Path) -> No
     ],
     ids=["no-hex", "short", "shifted", "count", "dimension", "nan"],
 )
-def test_what_cannot_be_held_is_refused(tmp_path: Path, names: list[str], vectors: np.ndarray) -> None:
+def test_invalid_keys_and_vectors_are_rejected(tmp_path: Path, names: list[str], vectors: np.ndarray) -> None:
     cache = VectorCache.open(tmp_path, D)
     with pytest.raises(InputError):
         cache.append(names, vectors)
@@ -184,15 +182,15 @@ def test_what_cannot_be_held_is_refused(tmp_path: Path, names: list[str], vector
     assert not list(tmp_path.iterdir())
 
 
-def test_rows_that_are_not_its_own_are_refused(tmp_path: Path) -> None:
+def test_rows_out_of_range_are_rejected(tmp_path: Path) -> None:
     cache = VectorCache.open(tmp_path, D)
     cache.append(keys(1), rows(1))
     for row in (-1, 1):
-        with pytest.raises(InputError, match="does not hold"):
+        with pytest.raises(InputError, match="not in the vector cache"):
             cache.vectors(np.array([0, row]))
 
 
-def test_a_closed_cache_says_so(tmp_path: Path) -> None:
+def test_a_closed_cache_raises_an_error(tmp_path: Path) -> None:
     cache = VectorCache.open(tmp_path, D)
     cache.close()
     cache.close()

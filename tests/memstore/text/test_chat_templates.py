@@ -1,4 +1,4 @@
-"""Prompts as trainers dump them, without their templates."""
+"""Chat templates are removed from decoded prompts, completions and lists of messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memstore.text.chat import conversation, decoded_prompt, plain_output
         ("user\nHow many?\nassistant\n", "How many?", ""),
         ("user\nHow many?\nassistant\n<think>\n", "How many?", ""),
         ("user\nHow many?\nmodel\n", "How many?", ""),
-        ("system\n\nBe brief.user\n\nHow many?assistant\n\n", "How many?", "Be brief."),  # Llama, specials skipped
+        ("system\n\nBe brief.user\n\nHow many?assistant\n\n", "How many?", "Be brief."),  # Llama without special tokens
         ("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n",
          "How many?", "Be brief."),
         ("How many?", "How many?", ""),
@@ -27,7 +27,7 @@ def test_decoded_prompts(dumped: str, query: str, system: str) -> None:
     assert decoded_prompt(dumped) == (query, system)
 
 
-def test_conversations_read_as_decoded_prompts_do() -> None:
+def test_messages_and_decoded_prompts_give_the_same_query() -> None:
     messages = [
         {"role": "user", "content": "A"},
         {"role": "assistant", "content": "B"},
@@ -36,10 +36,10 @@ def test_conversations_read_as_decoded_prompts_do() -> None:
     assert conversation(messages).text == decoded_prompt("user\nA\nassistant\nB\nuser\nC\nassistant\n").query
 
 
-def test_odd_messages_are_still_text() -> None:
+def test_items_that_are_not_messages_are_taken_as_text() -> None:
     assert conversation(["hi", None, {"role": "tool", "content": None}, 3]).text == "hi\n\ntool\n\n3"
 
 
-def test_outputs() -> None:
+def test_special_tokens_are_removed_from_completions() -> None:
     assert plain_output("4<|im_end|>") == "4"
     assert plain_output("assistant\n4") == "4"

@@ -1,4 +1,4 @@
-"""Options of a query and the letters that answers name."""
+"""Options of a query, and the letter that an answer names."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("answer", "letter"), NAMED)
-def test_the_letter_that_is_named(answer: str, letter: str) -> None:
+def test_answers_that_name_one_option(answer: str, letter: str) -> None:
     assert canonical_answer(answer, "qa", QUERY).value == letter
 
 
 @pytest.mark.parametrize(
     "answer", ["A or B", "(A) and (C)", "(A, C, E)", "B) show or E) theatre", "none of the above", "I think so"]
 )
-def test_several_letters_or_none_are_a_text(answer: str) -> None:
+def test_answers_that_name_several_options_or_none_are_compared_as_text(answer: str) -> None:
     value, text = canonical_answer(answer, "qa", QUERY)
     assert len(value) > 1
     assert value == text == canonical_answer(answer.upper(), "qa", QUERY.upper()).value
 
 
-def test_the_text_is_the_option_whoever_came_first() -> None:
+def test_the_display_text_is_the_option_for_every_spelling() -> None:
     texts = {canonical_answer(answer, "qa", QUERY).text for answer in ("E", "(e)", "tired eyes", "(E) tired")}
     assert texts == {"(E) tired eyes"}
 
 
-def test_a_bare_letter_is_a_letter_even_if_it_is_an_options_text() -> None:
+def test_a_single_letter_names_an_option_before_it_matches_an_options_text() -> None:
     query = "Which vitamin?\nA. C\nB. A\nC. D"
     assert [canonical_answer(answer, "qa", query).value for answer in ("A", "C", "D")] == ["A", "C", "C"]
 
 
-def test_options_in_every_usual_form() -> None:
+def test_options_in_common_formats() -> None:
     expected = {"A": "x y", "B": "z", "C": "w"}
     for query in ("Q?\n(A) x y\n(B) z\n(C) w", "Q?\nA) x y\nB) z\nC) w", "Q?\nA. x y\nB. z\nC. w", 
                   "Q? (A) x y (B) z (C) w",
@@ -63,11 +63,11 @@ def test_options_in_every_usual_form() -> None:
 @pytest.mark.parametrize(
     "query", ["", "Points (A) and (B) lie on a line.", "A. Smith wrote it.", "(B) x\n(C) y", "I. one\nII. two"]
 )
-def test_no_options(query: str) -> None:
+def test_queries_without_options(query: str) -> None:
     assert options(query).texts == {}
 
 
-def test_without_options_yes_no_or_the_words_count() -> None:
+def test_without_options_the_value_is_yes_no_or_the_folded_text() -> None:
     def value(answer: str) -> str:
         return canonical_answer(answer, "qa", "Is it?").value
 

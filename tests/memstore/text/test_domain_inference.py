@@ -1,4 +1,4 @@
-"""The domain of a query that does not say it."""
+"""Inference of the domain from the query and the gold answer."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ CASES: list[tuple[str, str | None, Domain]] = [
 
 
 @pytest.mark.parametrize(("query", "gold", "domain"), CASES)
-def test_from_the_content(query: str, gold: str | None, domain: Domain) -> None:
+def test_the_domain_follows_from_the_content(query: str, gold: str | None, domain: Domain) -> None:
     assert infer_domain(query, gold) == domain
 
 
-def test_every_real_query_is_told_right(shared_data: Path) -> None:
+def test_every_real_query_has_the_recorded_domain(shared_data: Path) -> None:
     for path in sorted((shared_data / "rollouts").glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             seen = {(row["query"], row["gold"], row["domain"]) for row in map(json.loads, lines)}

@@ -1,4 +1,4 @@
-"""Mathematical answers: what is one value, and what must not be."""
+"""Mathematical answers: spellings with the same value, and answers that must keep different values."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ SAME = [
 
 
 @pytest.mark.parametrize(("value", "answers"), SAME, ids=[value for value, _ in SAME])
-def test_one_value_however_written(value: str, answers: list[str]) -> None:
+def test_spellings_with_the_same_value(value: str, answers: list[str]) -> None:
     assert {answer: canonical_answer(answer, "math", "").value for answer in [value, *answers]} == dict.fromkeys(
         [value, *answers], value
     )
 
 
 DIFFERENT = [
-    ("3\\sqrt{2}", "3"),  # a number that begins an expression is not its value
+    ("3\\sqrt{2}", "3"),  # the first number of an expression is not its value
     ("2x+5", "2"),
     ("2x", "2"),
     ("3 x", "3"),
     ("2\\pi", "2"),
     ("5!", "5"),
-    ("x^2+y^2=1", "1"),  # an equation in unknowns has no result
+    ("x^2+y^2=1", "1"),  # the right side of an equation in unknowns is not a result
     ("x > 5", "5"),
     ("5 less than Anne", "5"),
     ("2 dozen eggs", "2"),
@@ -60,7 +60,7 @@ DIFFERENT = [
     ("3 feet 2 inches", "3"),
     ("2:30", "2"),
     ("1 2", "12"),
-    ("(1,234)", "1234"),  # in brackets a comma separates
+    ("(1,234)", "1234"),  # inside brackets a comma separates elements
     ("(1, 2)", "(2, 1)"),
     ("[1, 2)", "(1, 2]"),
     ("x = 1, y = 2", "x = 2, y = 1"),
@@ -72,12 +72,12 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("answer", "other"), DIFFERENT)
-def test_never_the_same_value(answer: str, other: str) -> None:
+def test_answers_with_different_values(answer: str, other: str) -> None:
     assert canonical_answer(answer, "math", "").value != canonical_answer(other, "math", "").value
 
 
-def test_zero_is_a_value_and_nothing_is_none() -> None:
-    """Reference defect 14: a majority for 0 counted as no majority."""
+def test_zero_is_a_value_and_a_blank_answer_has_none() -> None:
+    """Defect 14 of the reference implementation: a majority for 0 counted as no majority."""
     assert canonical_answer("0", "math", "") == ("0", "0")
     assert canonical_answer("", "math", "") == ("", "")
     assert canonical_answer(" \n", "math", "") == ("", "")
@@ -89,7 +89,7 @@ def test_eighty_digits_stay_exact() -> None:
     assert canonical_answer(number + "/3", "math", "").value == f"{number}/3"
 
 
-def test_thousands_of_digits_are_a_text() -> None:
+def test_a_number_of_thousands_of_digits_is_compared_as_text() -> None:
     value, text = canonical_answer("7" * 6_000, "math", "")
     assert value.startswith("blake2b:")
     assert text == "7" * 2_000

@@ -1,4 +1,4 @@
-"""Programs: what is one program, what are two."""
+"""Canonical forms of programs: which sources have the same form, and which keep different forms."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_one_program_however_written(name: str) -> None:
+def test_spellings_of_the_same_program(name: str) -> None:
     assert value(SAME[name]) == value(BODY)
 
 
-def test_the_form_is_a_program_that_reads_well() -> None:
+def test_the_form_is_a_readable_program() -> None:
     assert (
         value(BODY)
         == "def total(numbers, start=0):\n    v0 = start\n    for v1 in numbers:\n        v0 += v1\n    return v0"
@@ -62,12 +62,12 @@ def test_the_form_is_a_program_that_reads_well() -> None:
         "    return start\n",
     ],
 )
-def test_another_program(other: str) -> None:
+def test_different_programs_have_different_forms(other: str) -> None:
     assert value(other) != value(BODY)
 
 
-def test_renaming_keeps_the_meaning() -> None:
-    """A name that a comprehension binds may mean a builtin outside of it; parameters are the caller's."""
+def test_renaming_preserves_the_meaning() -> None:
+    """A name bound by a comprehension may be a builtin outside of it; parameters keep their names."""
     assert value("    return max([max for max in numbers])") != value("    return sum([sum for sum in numbers])")
     assert value("    v1 = 1\n    v0 = 2\n    return v1 - v0") != value("    v1 = 1\n    v0 = 2\n    return v0 - v1")
     assert value("    a = start\n    return v0 + a") != value("    v0 = start\n    return v0 + v0")
@@ -78,7 +78,7 @@ def test_renaming_keeps_the_meaning() -> None:
 @pytest.mark.parametrize(
     "answer", ["I cannot do this.", "    return (", "def total(:", "for", "    return 0o9", "x = " + "9" * 5_000]
 )
-def test_what_does_not_parse_is_a_text(answer: str) -> None:
+def test_a_source_that_does_not_parse_is_compared_as_text(answer: str) -> None:
     assert value(answer) == value("\n" + answer + "  \n")
     assert value(answer)
 
@@ -87,7 +87,7 @@ def test_a_blank_program_has_no_value() -> None:
     assert value(" \n ") == ""
 
 
-def test_long_and_deep_programs() -> None:
+def test_long_and_deeply_nested_programs_have_a_value() -> None:
     long = "    return [" + ", ".join(map(str, range(3_000))) + "]"
     assert value(long).startswith("blake2b:")
     assert canonical_answer(long, "code", QUERY).text.startswith("def total(numbers, start=0):\n    return [0, 1,")
@@ -96,11 +96,11 @@ def test_long_and_deep_programs() -> None:
     assert value("x = 1\n" * 900_000).startswith("blake2b:")
 
 
-def test_a_script_is_kept_whole() -> None:
+def test_a_script_keeps_all_statements() -> None:
     script = "n = int(input())\nprint(n * 2)"
     assert value(script, "Read a number and double it.") == script
 
 
-def test_a_parse_does_not_warn(recwarn: pytest.WarningsRecorder) -> None:
+def test_parsing_shows_no_warnings(recwarn: pytest.WarningsRecorder) -> None:
     value("    return '\\d' is 1")
     assert not recwarn.list

@@ -1,4 +1,4 @@
-"""Responses as models write them, split; and the same rollouts raw and split by their sources."""
+"""Splitting of typical responses, and agreement with real rollouts that their sources split."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_thinking_and_answer(domain: Domain, response: str, thinking: str, answe
     assert extract_answer(response, domain) == answer
 
 
-def test_the_text_that_is_embedded() -> None:
+def test_the_embedded_text_is_the_thinking_or_else_the_answer() -> None:
     assert embedded_text(" I think.", "4") == " I think."
     assert embedded_text("\n", "4") == "4"
     assert embedded_text("", " ") == ""
@@ -75,8 +75,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("name", "floor"), [("openai_gsm__gsm8k", 0.999), ("mmlupro__mmlu_pro_ori", 0.984), ("codet__humaneval", 0.995)]
 )
-def test_raw_rollouts_split_as_their_source_split_them(shared_data: Path, name: str, floor: float) -> None:
-    """The figures of docs/splitting.md, with a little room."""
+def test_agreement_with_the_split_of_the_source(shared_data: Path, name: str, floor: float) -> None:
+    """The agreement is at least that of docs/splitting.md, less a small margin."""
     pairs = list(zip(*(_rows(shared_data / kind / f"{name}.jsonl.gz") for kind in ("raw", "rollouts")), strict=True))
     answered = agreed = 0
     for raw, given in pairs:
@@ -91,7 +91,7 @@ def test_raw_rollouts_split_as_their_source_split_them(shared_data: Path, name: 
 
 
 @pytest.mark.parametrize("name", ["openai_gsm__gsm8k", "mmlupro__mmlu_pro_ori", "thoughtsource__csqa"])
-def test_a_value_equals_the_golds_where_the_reward_says_so(shared_data: Path, name: str) -> None:
+def test_a_value_equals_that_of_the_gold_if_the_reward_is_one(shared_data: Path, name: str) -> None:
     rows = _rows(shared_data / "rollouts" / f"{name}.jsonl.gz")
     wrong = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""Any text at all: no exception, no slow path, values that read as themselves, answers that survive a split."""
+"""Properties for arbitrary text: no exception, linear time, idempotent values, answers that survive a split."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DOMAIN = st.sampled_from(DOMAINS)
 
 @given(ANSWERS, st.sampled_from(["math", "qa", "other"]), st.sampled_from(QUERIES))
 @settings(max_examples=600, deadline=None)
-def test_a_value_reads_as_itself(answer: str, domain: Domain, query: str) -> None:
+def test_canonical_values_are_idempotent(answer: str, domain: Domain, query: str) -> None:
     value, text = canonical_answer(answer, domain, query)
     assert canonical_answer(value, domain, query) == (value, text)
     assert bool(value) == bool(text)
@@ -46,7 +46,7 @@ def test_a_value_reads_as_itself(answer: str, domain: Domain, query: str) -> Non
 
 @given(st.text(max_size=80), DOMAIN, st.sampled_from(QUERIES))
 @settings(max_examples=300, deadline=None)
-def test_any_text_is_split_and_read(text: str, domain: Domain, query: str) -> None:
+def test_every_text_can_be_split_and_read(text: str, domain: Domain, query: str) -> None:
     split = split_response(text, domain)
     assert extract_answer(text, domain) == split.answer
     assert isinstance(canonical_answer(text, domain, query).value, str)
@@ -85,7 +85,7 @@ def test_a_marked_letter_survives_the_split(worked: str, marker: str, letter: st
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="`~<"), min_size=1, max_size=60))
 @settings(max_examples=100, deadline=None)
-def test_an_unmarked_response_of_another_domain_is_all_answer(text: str) -> None:
+def test_an_unmarked_code_response_is_the_answer(text: str) -> None:
     if "answer" in text.lower() or "####" in text or "boxed" in text or not text.strip():
         return
     assert split_response(text, "code").answer.strip("\n").rstrip() == text.strip("\n").rstrip() or text[:1] in " \t\n"
