@@ -42,7 +42,7 @@ MEMSTORE = str(Path(sys.executable).with_name("memstore"))
 
 def group(seed: int, run: str) -> Any:
     """A group whose texts nobody has seen, unless the seed was used before."""
-    from memstore_rl.rewards.reward import Group, Query, Rollout
+    from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 
     chance = random.Random(seed)
 
@@ -51,7 +51,7 @@ def group(seed: int, run: str) -> Any:
             chance.choice(VOCABULARY) if chance.random() < 0.85 else str(chance.randrange(1000)) for _ in range(count)
         )
 
-    query = Query(f"Problem {seed}: {words(40)}?", dataset="arithmetic", domain="math")
+    query = RewardQuery(f"Problem {seed}: {words(40)}?", dataset="arithmetic", domain="math")
     rollouts = [
         Rollout(thinking=words(WORDS), answer=str(chance.randrange(5)), run=run, step=seed, policy="bench")
         for _ in range(ROLLOUTS)

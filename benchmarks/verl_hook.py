@@ -22,7 +22,7 @@ from typing import Any
 GROUP = 8
 MANAGER = [
     "reward.reward_manager.source=importlib",
-    "reward.reward_manager.module.path=pkg://memstore_rl.verl.manager",
+    "reward.reward_manager.module.path=pkg://memstore_rl.trainers.verl.manager",
     "reward.reward_manager.name=GroupRewardManager",
     "+memstore.mode=oracle",
 ]

@@ -29,7 +29,7 @@ DataOption = Annotated[
 
 
 class SplitChoice(StrEnum):
-    """The splits of `memstore_rl.rewards.budget`, without loading it."""
+    """The splits of `memstore_rl.benchmarks.budget`, without loading it."""
 
     TRAIN = "train"
     VALIDATION = "validation"

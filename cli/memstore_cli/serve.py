@@ -72,7 +72,7 @@ def serve(
     token = read_token(token_file)
     with ExitStack() as held, opened(memory, device=device) as store:
         try:
-            from memstore_rl.service.recorder import Pace
+            from memstore_rl.service.recorder import RecorderSchedule
             from memstore_rl.service.serve import ServeOptions
             from memstore_rl.service.serve import serve as serve_memory
             from memstore_rl.verifiers import make_verifiers
@@ -93,7 +93,7 @@ def serve(
             verifiers=held.enter_context(closing(make_verifiers(code=True))) if code else None,
             min_spread=min_spread,
             record=record,
-            pace=Pace(refresh_s=refresh),
+            schedule=RecorderSchedule(refresh_s=refresh),
         )
 
         def ready(endpoint: str) -> None:

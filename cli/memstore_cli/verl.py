@@ -72,9 +72,9 @@ def data(
     """Write training, validation and test data for verl; ground truth of unlabelled rows is left out."""
     if not sources and not memory:
         raise UsageError("there is nothing to read; name files, or a memory with --memory LOCATION")
+    from memstore_rl.benchmarks.queries import queries_of_files, queries_of_memory
     from memstore_rl.rewards.reward import MODES
     from memstore_rl.trainers.verl.data import DataPlan, write_data
-    from memstore_rl.trainers.verl.source import queries_of_files, queries_of_memory
 
     plan = DataPlan(
         budgets=tuple(budget or [0.2]),

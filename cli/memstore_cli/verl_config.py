@@ -60,10 +60,10 @@ def config(
     as_json: JsonOption = False,
 ) -> None:
     """Print the overrides with which that version of verl calls memstore, one a line; append them to its command."""
-    from memstore_rl.trainers.verl.config import Wanted, overrides_for
+    from memstore_rl.trainers.verl.config import VerlTarget, overrides_for
 
     made = overrides_for(
-        Wanted(
+        VerlTarget(
             version=verl,
             mode=mode,  # type: ignore[arg-type]
             memory=memory,

@@ -39,11 +39,11 @@ from trl import GRPOConfig, GRPOTrainer
 from watch import Ledger, Watch, Worth
 from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenizer
 
+from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import MODES, Mode
 from memstore_rl.trainers.trl import RewardFunction, reward_function
 from memstore_rl.trainers.verl.data import DataPlan, write_data
-from memstore_rl.trainers.verl.source import SourceQuery
 
 SAMPLES = 8
 DATASET = "arithmetic"

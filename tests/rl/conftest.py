@@ -13,7 +13,7 @@ import pytest
 from memstore.memory import Memory
 from memstore.sample import sample_path
 from memstore_gnn.verbs import train_memory
-from memstore_rl.rewards.reward import Group, Query, Rollout
+from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 
 QUERIES = 50
 """Of the sample's 400."""
@@ -63,7 +63,7 @@ def groups(sample_rows: Rows) -> list[Group]:
 def group_of(rows: list[dict[str, Any]], gold: str | None = "") -> Group:
     """The first eight rows as a group of a new run."""
     first = rows[0]
-    query = Query(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math", gold=gold)
+    query = RewardQuery(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math", gold=gold)
     return Group(query, [Rollout(response=row["response"], policy="new", run="r", step=1) for row in rows[:8]])
 
 

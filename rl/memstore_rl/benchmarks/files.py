@@ -11,8 +11,8 @@ from pathlib import Path
 
 from memstore.errors import InputError
 from memstore.records.record import RecordDefaults
+from memstore_rl.benchmarks.queries import SourceQuery, joined, query_rows
 from memstore_rl.benchmarks.question import Question
-from memstore_rl.trainers.verl.source import SourceQuery, joined, query_rows
 
 _ASKED = ("prompt", "system")
 """Keys that say how a query is asked."""

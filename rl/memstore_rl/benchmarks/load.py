@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from memstore.errors import InputError
 from memstore.records import ids
+from memstore_rl.benchmarks.budget import SPLITS
 from memstore_rl.benchmarks.declaration import Declaration
 from memstore_rl.benchmarks.fetch import Rows, fetch
 from memstore_rl.benchmarks.files import questions_of_file
@@ -15,7 +16,6 @@ from memstore_rl.benchmarks.names import declaration_of
 from memstore_rl.benchmarks.question import Question
 from memstore_rl.benchmarks.rows import NoQuestion, RowReader
 from memstore_rl.benchmarks.sample import seeded_order, with_splits
-from memstore_rl.rewards.budget import SPLITS
 
 
 class Sample(NamedTuple):

@@ -3,7 +3,7 @@
 A seed puts questions into an order that depends on nothing but their ids (`memstore_gnn.data.splits`): not on the
 order of
 the source, and a smaller sample is part of a larger one. Half of the sample is for training, a fifth for validation,
-the rest for testing, as in the paper; `memstore_rl.rewards.budget` draws that, and the labels. One benchmark has to
+the rest for testing, as in the paper; `memstore_rl.benchmarks.budget` draws that, and the labels. One benchmark has to
 be drawn
 with one seed: another one trains on what this one tests.
 """
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from memstore_gnn.data.splits import draw
+from memstore_rl.benchmarks.budget import Identified, cut, labelled
 from memstore_rl.benchmarks.question import Question
-from memstore_rl.rewards.budget import Identified, cut, labelled
 
 VALIDATION, TEST = 0.2, 0.3
 """Shares of a sample; training has the rest."""

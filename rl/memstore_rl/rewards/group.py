@@ -34,7 +34,7 @@ from memstore.records.record import Record, RecordDefaults, parse_record
 from memstore.text import infer_domain
 from memstore.types import Domain
 from memstore_rl.rewards.memory_model import Embed, MemoryModel, Predicted
-from memstore_rl.rewards.reward import MODES, Group, Mode, Query, Reward, Rollout, Source, readable, record_values
+from memstore_rl.rewards.reward import MODES, Group, Mode, Reward, RewardQuery, Rollout, Source, readable, record_values
 from memstore_rl.rewards.shaping import DECIMALS, SHAPINGS, Shaping, is_flat, shape
 from memstore_rl.verifiers import Verifiers, standard_verifiers
 from memstore_rl.verifiers.protocol import Attempt, Verdict
@@ -67,7 +67,7 @@ class GroupScorer:
 
     Example:
         with GroupScorer.open("my-memory", expected=8) as scorer:
-            rewards = scorer.score_group(Query(text, dataset="gsm8k", domain="math", gold=None), rollouts)
+            rewards = scorer.score_group(RewardQuery(text, dataset="gsm8k", domain="math", gold=None), rollouts)
     """
 
     def __init__(
@@ -155,7 +155,9 @@ class GroupScorer:
         """The reward model over its memory; None where the mode asks none."""
         return self._model
 
-    def score_group(self, query: Query, rollouts: Sequence[Rollout], *, expected: int | None = None) -> list[Reward]:
+    def score_group(
+        self, query: RewardQuery, rollouts: Sequence[Rollout], *, expected: int | None = None
+    ) -> list[Reward]:
         """The reward of each rollout, in their order; see the module."""
         return self.score_groups([Group(query, rollouts, expected)])[0]
 
@@ -186,7 +188,7 @@ class GroupScorer:
         known, stored = None, None
         if self._model is not None:
             identity = ids.query_id(_said(query.dataset) or "default", _said(query.key), readable(query.text))
-            known, stored = self._model.knows(identity), self._model.domain_of(identity)
+            known, stored = self._model.contains(identity), self._model.domain_of(identity)
         if stored is not None and query.domain not in (None, stored):
             self._tell_of(query, stored)
         domain = stored or query.domain or infer_domain(query.text, query.gold if query.labelled else None)
@@ -199,12 +201,12 @@ class GroupScorer:
         expected = group.expected or self._expected or 0
         return _Task(group, mode, domain, records, known, len(records) < expected)
 
-    def _tell_of(self, query: Query, stored: Domain) -> None:
+    def _tell_of(self, query: RewardQuery, stored: Domain) -> None:
         """A training that may be hours old does not end for this, and it is said, once for each pair of domains."""
         if (query.domain, stored) not in self._told:
             self._told.add((query.domain, stored))
             logger.warning(
-                "%s is sent as %s, and the memory knows it as %s, which counts: for this query and others like it",
+                "%s is sent as %s, and the memory contains it as %s, which counts: for this query and others like it",
                 _named(query),
                 query.domain,
                 stored,
@@ -273,7 +275,7 @@ def _said(text: str | None) -> str | None:
     return text if text and not text.isspace() else None
 
 
-def _named(query: Query) -> str:
+def _named(query: RewardQuery) -> str:
     """A query as an error names it."""
     text = query.key or query.text.strip()
     return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "…")

@@ -45,7 +45,7 @@ from memstore_gnn.models.reward_model import Recollection, RewardModel
 from memstore_gnn.training.threads import one_core
 from memstore_gnn.training.train import pick_device
 from memstore_gnn.verbs import open_model, visible_to
-from memstore_rl.rewards.vote_drift import VoteWatch
+from memstore_rl.rewards.vote_drift import VoteDrift
 
 Embed: TypeAlias = Callable[[Sequence[str]], FloatMatrix]
 """Unit vectors float32 [N, D] of non-blank texts, made by the memory's embedder."""
@@ -82,7 +82,7 @@ class MemoryModel:
             ModelError: the model does not fit the snapshot.
         """
         self.model = model
-        self.watch = VoteWatch(origin.reference) if origin is not None else None
+        self.vote_drift = VoteDrift(origin.reference) if origin is not None else None
         self._embed = embed
         self._memory: Memory | None = None
         self._state = _recall(model, snapshot)
@@ -139,7 +139,7 @@ class MemoryModel:
         if self._memory is not None:
             self._state = _recall(self.model, self._memory.snapshot())
 
-    def knows(self, query: QueryId) -> bool:
+    def contains(self, query: QueryId) -> bool:
         """Does the memory hold this query?"""
         return query in self._state.domains
 
@@ -164,8 +164,8 @@ class MemoryModel:
         new = self._read(state, [item for group in groups for item in group])
         with one_core():
             probability = self.model.predict(new, state.recollection)
-            if self.watch is not None:
-                self.watch.see(new)
+            if self.vote_drift is not None:
+                self.vote_drift.see(new)
         row = {rollout: position for position, rollout in enumerate(new.thinkings["id"].to_pylist())}
         answers = _answers(new)
         rows = [np.array([row[item.id] for item in group]) for group in groups]

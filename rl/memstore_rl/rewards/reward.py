@@ -39,7 +39,7 @@ _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class RewardQuery:
     """A query as a trainer sends it. Dataset, key and text together are its identity in the memory."""
 
     text: str
@@ -79,7 +79,7 @@ class Rollout:
 class Group:
     """A query's rollouts, to be scored together."""
 
-    query: Query
+    query: RewardQuery
     rollouts: Sequence[Rollout]
     expected: int | None = None
     """How many there should be; None: what the scorer was opened with."""
@@ -114,7 +114,9 @@ def readable(text: str) -> str:
     return _UNREADABLE.sub("\ufffd", text)
 
 
-def record_values(query: Query, rollout: Rollout, sample_index: int, domain: Domain | None = None) -> dict[str, Any]:
+def record_values(
+    query: RewardQuery, rollout: Rollout, sample_index: int, domain: Domain | None = None
+) -> dict[str, Any]:
     """The rollout as a row that `memstore.records.record.parse_record` reads: what is scored and what is stored alike.
 
     Gold and reward are left out: whoever stores a labelled rollout adds them by name.

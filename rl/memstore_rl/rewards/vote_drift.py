@@ -1,6 +1,6 @@
 """Do the groups that are scored vote like those that the reward model learnt from? Looked at while they are scored.
 
-Of each dataset that the model knows, and of all others together, what `WINDOW` groups show is gathered, held against
+Of each dataset that the model contains, and of all others together, what `WINDOW` groups show is gathered, held against
 what the model learnt from (`memstore_gnn.monitoring.agreement`), and forgotten: no group is looked at twice, and what
 is held does
 not grow. A dataset that begins to vote otherwise is one warning, and one that does so no longer is a line in the log.
@@ -29,7 +29,7 @@ OnWindow = Callable[[str, str, bool], None]
 """Told of each window: dataset ("" for those that the model did not learn from), one of `KINDS`, has it moved?"""
 
 
-class VoteWatch:
+class VoteDrift:
     """See the module's docstring. May be called from several threads at once."""
 
     def __init__(self, reference: Reference) -> None:

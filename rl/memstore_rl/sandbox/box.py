@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from memstore.errors import SandboxError
-from memstore_rl.sandbox.bubblewrap import box_command, identity, why_refused
+from memstore_rl.sandbox.bubblewrap import box_command, build_error_message, identity
 from memstore_rl.sandbox.seccomp import program_filter
 
 Role: TypeAlias = Literal["call", "script", "judge"]
@@ -22,7 +22,7 @@ _START_SECONDS = 30.0
 _ANSWER_SECONDS = 5.0
 
 
-class Ending(NamedTuple):
+class ExitStatus(NamedTuple):
     """How a child ended."""
 
     status: int
@@ -59,7 +59,7 @@ class Box:
         who = identity()
         instructions = program_filter()
         self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        bpf = memory_file(instructions)
+        bpf = sealed_memfd(instructions)
         info, inner_info = os.pipe()
         try:
             command = box_command(who, inner.fileno(), bpf, inner_info, preload=preload)
@@ -96,7 +96,7 @@ class Box:
             self._process.kill()
             complaint = self._process.stderr.read().decode(errors="replace")
             self.close()
-            raise SandboxError(why_refused(complaint))
+            raise SandboxError(build_error_message(complaint))
         self._process.stderr.close()
 
     def start(self, role: Role, limits: Mapping[str, int], files: Sequence[int]) -> None:
@@ -112,7 +112,7 @@ class Box:
         except OSError as error:
             raise BoxLost(str(error)) from error
 
-    def wait(self, seconds: float) -> Ending | None:
+    def wait(self, seconds: float) -> ExitStatus | None:
         """How the child ended; None: it has not within this time.
 
         Raises:
@@ -128,9 +128,9 @@ class Box:
         if not message:
             raise BoxLost("the box is gone")
         status, cpu_seconds = json.loads(message)
-        return Ending(status, cpu_seconds)
+        return ExitStatus(status, cpu_seconds)
 
-    def stop(self) -> Ending:
+    def stop(self) -> ExitStatus:
         """End the child, if it has not ended by itself, and say how it ended.
 
         Raises:
@@ -171,7 +171,7 @@ def _first_process(info: int) -> int | None:
         return None
 
 
-def memory_file(content: bytes) -> int:
+def sealed_memfd(content: bytes) -> int:
     """A file in memory that holds `content`, read from its beginning; nobody can change it any more."""
     file = os.memfd_create("task", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     view = memoryview(content)

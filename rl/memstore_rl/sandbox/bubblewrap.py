@@ -181,7 +181,7 @@ def _capabilities() -> int:
     return 0
 
 
-def why_refused(complaint: str) -> str:
+def build_error_message(complaint: str) -> str:
     """One sentence on why bubblewrap could not build a box, with what helps.
 
     Args:

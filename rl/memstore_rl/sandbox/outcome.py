@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from memstore_rl.sandbox.box import Ending
+from memstore_rl.sandbox.box import ExitStatus
 
 Kind: TypeAlias = Literal[
     "passed",  # every test
@@ -39,7 +39,7 @@ class Limits:
     output_mb: int = 8
     """Of what a script prints."""
 
-    def of_child(self, cpu_seconds: int | None = None) -> dict[str, int]:
+    def rlimits(self, cpu_seconds: int | None = None) -> dict[str, int]:
         """The kernel's limits for a process: no file of any size, no core, 64 threads."""
         return {
             "RLIMIT_CPU": cpu_seconds or self.cpu_seconds,
@@ -71,7 +71,7 @@ def out_of_time(limits: Limits) -> tuple[Kind, str]:
     return "timeout", f"more than {limits.wall_seconds:g} s"
 
 
-def ended_early(ending: Ending, cpu_limit: int) -> tuple[Kind, str]:
+def early_exit(ending: ExitStatus, cpu_limit: int) -> tuple[Kind, str]:
     """What a process came to that ended before it should have."""
     if ending.signal is None:
         return "exited", f"it exited with code {ending.code} before its tests were through"

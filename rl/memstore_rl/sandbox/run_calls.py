@@ -7,9 +7,9 @@ import os
 import socket
 import time
 
-from memstore_rl.sandbox.box import Box, Ending, memory_file
+from memstore_rl.sandbox.box import Box, ExitStatus, sealed_memfd
 from memstore_rl.sandbox.gold import CallTests
-from memstore_rl.sandbox.outcome import Kind, Limits, ended_early, out_of_time
+from memstore_rl.sandbox.outcome import Kind, Limits, early_exit, out_of_time
 from memstore_rl.sandbox.reading import Read, read_until
 
 _VERDICT_BYTES = 1 << 14
@@ -39,10 +39,10 @@ def _start(program_box: Box, judge_box: Box, limits: Limits, program: str, tests
     files = [said]
     try:
         with asked, asking:
-            files.append(memory_file(json.dumps(program_job).encode()))
-            program_box.start("call", limits.of_child(), [files[-1], asked.fileno()])
-            files.append(memory_file(json.dumps(judge_job).encode()))
-            judge_box.start("judge", limits.of_child(2 * limits.cpu_seconds), [files[-1], asking.fileno(), said])
+            files.append(sealed_memfd(json.dumps(program_job).encode()))
+            program_box.start("call", limits.rlimits(), [files[-1], asked.fileno()])
+            files.append(sealed_memfd(json.dumps(judge_job).encode()))
+            judge_box.start("judge", limits.rlimits(2 * limits.cpu_seconds), [files[-1], asking.fileno(), said])
     except BaseException:
         os.close(verdict)
         raise
@@ -52,13 +52,13 @@ def _start(program_box: Box, judge_box: Box, limits: Limits, program: str, tests
     return verdict
 
 
-def _concluded(said: Read, program: Ending, judge: Ending, limits: Limits) -> tuple[Kind, str]:
+def _concluded(said: Read, program: ExitStatus, judge: ExitStatus, limits: Limits) -> tuple[Kind, str]:
     if said.late:
         return out_of_time(limits)
     if not said.content:
-        kind, detail = ended_early(judge, 2 * limits.cpu_seconds)
+        kind, detail = early_exit(judge, 2 * limits.cpu_seconds)
         return kind, f"its judge, given what it returned: {detail}"
     kind, detail = json.loads(said.content)
     if kind == "exited" and detail == "":
-        return ended_early(program, limits.cpu_seconds)
+        return early_exit(program, limits.cpu_seconds)
     return kind, detail

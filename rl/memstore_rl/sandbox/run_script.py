@@ -10,9 +10,9 @@ import math
 import os
 import time
 
-from memstore_rl.sandbox.box import Box, Ending, memory_file
+from memstore_rl.sandbox.box import Box, ExitStatus, sealed_memfd
 from memstore_rl.sandbox.gold import ScriptTests
-from memstore_rl.sandbox.outcome import Kind, Limits, ended_early, out_of_time
+from memstore_rl.sandbox.outcome import Kind, Limits, early_exit, out_of_time
 from memstore_rl.sandbox.reading import read_until
 
 _CLOSE = 1e-6
@@ -29,7 +29,7 @@ def run_script(box: Box, limits: Limits, program: str, tests: ScriptTests) -> tu
     spent = 0.0
     for number, case in enumerate(tests.cases, start=1):
         cpu_limit = max(1, math.ceil(limits.cpu_seconds - spent))
-        stdout = _start(box, limits.of_child(cpu_limit), program, case.given)
+        stdout = _start(box, limits.rlimits(cpu_limit), program, case.given)
         try:
             printed = read_until(stdout, deadline, limits.output_mb << 20)
         finally:
@@ -54,8 +54,8 @@ def _start(box: Box, limits: dict[str, int], program: str, given: str) -> int:
     stdout, printing = os.pipe()
     files = [printing]
     try:
-        files.append(memory_file(json.dumps({"program": program}).encode()))
-        files.append(memory_file(given.encode("utf-8", "surrogatepass")))
+        files.append(sealed_memfd(json.dumps({"program": program}).encode()))
+        files.append(sealed_memfd(given.encode("utf-8", "surrogatepass")))
         box.start("script", limits, [files[1], files[2], printing])
     except BaseException:
         os.close(stdout)
@@ -66,8 +66,8 @@ def _start(box: Box, limits: dict[str, int], program: str, given: str) -> int:
     return stdout
 
 
-def _failed(number: int, ending: Ending, cpu_limit: int) -> tuple[Kind, str]:
-    kind, detail = ended_early(ending, cpu_limit)
+def _failed(number: int, ending: ExitStatus, cpu_limit: int) -> tuple[Kind, str]:
+    kind, detail = early_exit(ending, cpu_limit)
     return ("raised" if kind == "exited" else kind), f"case {number}: {detail}"
 
 

@@ -1,11 +1,14 @@
-"""The reward service: one process that owns a memory, its embedder and a reward model, and answers over HTTP.
+"""The reward service: one process that owns a memory, its embedder and a reward model, and scores groups over HTTP.
 
-wire.py       what goes over the wire, validated at the edge
-batching.py   requests that wait are scored together; when too many wait, the next is refused
-journal.py    what was answered, on disk before the answer leaves
-recorder.py   from the journal into the memory, off the scoring path
-texts.py      vectors of texts: from the memory's cache, from those still to be recorded, or embedded
-app.py        routes, authorisation, health, metrics
-serve.py      the process: start, signals, graceful stop
-client.py     sync and async clients with retries and a deadline
+wire.py       request and response documents, validated at the edge
+batching.py   dynamic batching with a bounded queue
+journal.py    durable queue of scored rollouts
+recorder.py   writes the journal to the memory, off the scoring path
+texts.py      vectors of texts: from the memory's cache, from those not recorded yet, or embedded
+service.py    scorer, batcher and journal together, without HTTP
+app.py        routes, authorization, health, metrics
+serve.py      the server process: start, signals, graceful shutdown
+client.py     synchronous and asynchronous clients with retries and a deadline
+logs.py       JSON logs
+metrics.py    Prometheus metrics
 """

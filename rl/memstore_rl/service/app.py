@@ -1,12 +1,12 @@
-"""The HTTP face of the service: routes, authorisation, limits, errors as one sentence.
+"""The HTTP API of the service: routes, authorization, limits, and errors as one sentence.
 
     POST /v1/score       rewards of groups                        401, 413, 422, 503 (with Retry-After)
     GET  /v1/info        memory, model, mode, version
-    GET  /health/live    the process answers
-    GET  /health/ready   it takes requests, or 503
+    GET  /health/live    the process is running
+    GET  /health/ready   the service accepts requests, or 503
     GET  /metrics        Prometheus
 
-With a token every route but the two of health asks for it (`Authorization: Bearer TOKEN`).
+If a token is set, every route except the health routes requires it (`Authorization: Bearer TOKEN`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memstore.errors import InputError, MemstoreError
 from memstore_rl.service import wire
-from memstore_rl.service.batching import Full, Stopping
+from memstore_rl.service.batching import QueueFull, ServiceStopping
 from memstore_rl.service.metrics import CONTENT_TYPE
 from memstore_rl.service.service import RewardService
 
@@ -43,11 +43,11 @@ def make_app(
     info: Mapping[str, Any] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> FastAPI:
-    """The application of a service.
+    """Create the FastAPI application of a service.
 
     Args:
-        info: what `/v1/info` answers.
-        on_stop: called when all requests are answered and the application goes down.
+        info: response of `/v1/info`.
+        on_stop: called at shutdown, after all requests have been answered.
     """
 
     @asynccontextmanager
@@ -61,17 +61,19 @@ def make_app(
     app = FastAPI(
         title="memstore reward service", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    app.add_exception_handler(404, _plain(404, "there is no such route; rewards are asked for with POST /v1/score"))
-    app.add_exception_handler(405, _plain(405, "this route takes another method; see GET /openapi.json"))
+    app.add_exception_handler(404, _error_handler(404, "there is no such route; use POST /v1/score to get rewards"))
+    app.add_exception_handler(
+        405, _error_handler(405, "this route does not support this method; see GET /openapi.json")
+    )
 
-    app.add_middleware(_Guard, service=service, token=token)
+    app.add_middleware(_TokenMiddleware, service=service, token=token)
     _add_routes(app, service, dict(info or {}))
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
-class _Guard:
-    """Asks for the token, and counts what is answered; around every route."""
+class _TokenMiddleware:
+    """Checks the token of every request and counts responses."""
 
     def __init__(self, app: ASGIApp, service: RewardService, token: SecretStr | None) -> None:
         self._app, self._metrics, self._token = app, service.metrics, token
@@ -82,23 +84,23 @@ class _Guard:
             return
         started, status = time.perf_counter(), 500
 
-        async def told(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await (self._app if self._lets_in(scope) else self._refusal())(scope, receive, told)
+            await (self._app if self._is_allowed(scope) else self._unauthorized())(scope, receive, send_and_note_status)
         finally:
             self._metrics.requests.labels(str(status)).inc()
             if scope["path"] == "/v1/score":
                 self._metrics.seconds.observe(time.perf_counter() - started)
 
-    def _lets_in(self, scope: Scope) -> bool:
-        return self._token is None or scope["path"] in OPEN_ROUTES or _authorised(Request(scope), self._token)
+    def _is_allowed(self, scope: Scope) -> bool:
+        return self._token is None or scope["path"] in OPEN_ROUTES or _is_authorized(Request(scope), self._token)
 
-    def _refusal(self) -> Response:
+    def _unauthorized(self) -> Response:
         response = _error(401, "the token is missing or wrong; send it as: Authorization: Bearer TOKEN")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
@@ -107,10 +109,10 @@ class _Guard:
 def _add_routes(app: FastAPI, service: RewardService, info: dict[str, Any]) -> None:
     @app.post("/v1/score")
     async def score(request: Request) -> Response:
-        return await _scored(service, request)
+        return await _score(service, request)
 
     @app.get("/v1/info")
-    async def told() -> dict[str, Any]:
+    async def get_info() -> dict[str, Any]:
         return info
 
     @app.get("/health/live")
@@ -126,8 +128,8 @@ def _add_routes(app: FastAPI, service: RewardService, info: dict[str, Any]) -> N
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the body that `score` reads by itself."""
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, including the body that `score` parses without FastAPI."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schema = wire.ScoreRequest.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -143,22 +145,24 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-async def _scored(service: RewardService, request: Request) -> Response:
+async def _score(service: RewardService, request: Request) -> Response:
     try:
         content = await _body(request)
     except ClientDisconnect:
-        return _error(400, "the connection ended before the request did")
+        return _error(400, "the connection closed before the request was complete")
     if content is None:
-        return _error(413, f"a request holds at most {wire.MAX_BODY // 2**20} MiB; send the groups in several")
+        return _error(
+            413, f"a request holds at most {wire.MAX_BODY // 2**20} MiB; split the groups over several requests"
+        )
     try:
-        asked = wire.ScoreRequest.model_validate_json(content)
+        score_request = wire.ScoreRequest.model_validate_json(content)
     except ValidationError as error:
         return _error(422, wire.sentence(error))
     try:
-        response = await service.score(asked)
-    except Full as error:
+        response = await service.score(score_request)
+    except QueueFull as error:
         return _error(503, str(error), retry_after_s=error.retry_after_s)
-    except Stopping as error:
+    except ServiceStopping as error:
         return _error(503, str(error), retry_after_s=1.0)
     except InputError as error:
         return _error(422, str(error))
@@ -169,7 +173,7 @@ async def _scored(service: RewardService, request: Request) -> Response:
 
 
 async def _body(request: Request) -> bytes | None:
-    """The body; None when it is longer than one may be, which is noticed while it is read."""
+    """Read the body; None as soon as it exceeds the limit."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -179,10 +183,10 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(parts)
 
 
-def _authorised(request: Request, token: SecretStr) -> bool:
+def _is_authorized(request: Request, token: SecretStr) -> bool:
     given = request.headers.get("authorization", "")
-    wanted = f"Bearer {token.get_secret_value()}"
-    return hmac.compare_digest(given.encode(), wanted.encode())
+    expected = f"Bearer {token.get_secret_value()}"
+    return hmac.compare_digest(given.encode(), expected.encode())
 
 
 def _error(status: int, message: str, *, retry_after_s: float | None = None) -> JSONResponse:
@@ -192,8 +196,8 @@ def _error(status: int, message: str, *, retry_after_s: float | None = None) -> 
     return response
 
 
-def _plain(status: int, message: str) -> Callable[[Request, Exception], Response]:
-    def answer(request: Request, error: Exception) -> Response:
+def _error_handler(status: int, message: str) -> Callable[[Request, Exception], Response]:
+    def handle(request: Request, error: Exception) -> Response:
         return _error(status, message)
 
-    return answer
+    return handle

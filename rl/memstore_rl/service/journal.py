@@ -1,11 +1,11 @@
-"""A durable queue between the answers and the memory: what is in it was acknowledged, and is not in the memory yet.
+"""Durable queue of scored rollouts that are acknowledged but not in the memory yet.
 
-One SQLite file in write-ahead mode. `append` returns when the entries are on the disk, so an answer that is sent
-after it can be relied on, whatever is killed next. An entry leaves with `remove`, after the memory holds it: a kill in
-between hands it out again, and the memory, whose ids come from content, takes it as the one it has.
+The queue is one SQLite file in write-ahead mode. `append` returns once the entries are on disk, so a response sent
+after it survives a crash. `remove` deletes an entry after the memory holds it. After a crash in between, the entry is
+written again; ids are derived from content, so the memory recognizes the duplicate.
 
-An entry has a key made of what identifies a rollout; a second one of the same key is not taken. A request that is sent
-again, because its answer was lost, adds nothing.
+Each entry has a key that identifies its rollout, and a second entry with the same key is ignored. A request that is
+retried because its response was lost adds nothing.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ CREATE TABLE IF NOT EXISTS entry (
 """
 _INSERT = "INSERT OR IGNORE INTO entry (key, row, model, probability, reward) VALUES {} RETURNING key"
 _ROWS = 256
-"""Entries of one statement: every statement lets go of Python's lock, and waits for it while another thread scores."""
+"""Entries per INSERT. Each statement releases the GIL and then waits for it while another thread scores."""
 _BUSY_SECONDS = 30.0
 
 
 class Entry(NamedTuple):
-    """One rollout that was answered."""
+    """One scored rollout."""
 
     key: str
     row: str
-    """The rollout as a row of an input: a JSON object."""
+    """The rollout as an input row: a JSON object."""
     model: str | None
-    """The reward model that scored it; None where none did."""
+    """Id of the reward model that scored it; None for ground truth."""
     probability: float | None
     reward: float | None
 
 
 class Journal:
-    """The queue, on disk. Its methods may be called from several threads."""
+    """The queue on disk. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Open the queue in a file, which is made if it is not there.
+        """Open the queue, creating the file if it does not exist.
 
         Raises:
-            CorruptStoreError: the file is no queue of ours.
+            CorruptStoreError: the file is not a journal.
             StoreError: it cannot be opened.
         """
         self.path = path
@@ -70,17 +70,17 @@ class Journal:
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
         except OSError as error:
-            raise StoreError(f"the journal {path} cannot be made: {error.strerror}") from error
+            raise StoreError(f"the journal {path} cannot be created: {error.strerror}") from error
 
     def __len__(self) -> int:
-        """How many entries wait."""
+        """Return the number of entries."""
         return self._waiting
 
     def append(self, entries: Sequence[Entry]) -> set[str]:
-        """Put entries on the disk; return the keys of those that were not there yet.
+        """Write entries to disk and return the keys of the new ones.
 
         Raises:
-            StoreFullError: no space; none of them was taken.
+            StoreFullError: the disk is full; no entry was written.
         """
         added: set[str] = set()
         with self._lock:
@@ -98,7 +98,7 @@ class Journal:
         return added
 
     def oldest(self, limit: int) -> list[Entry]:
-        """The entries that wait longest, in the order in which they came."""
+        """Return the oldest entries, in order of arrival."""
         with self._lock:
             try:
                 found = self._connection.execute(
@@ -109,7 +109,7 @@ class Journal:
         return [Entry(*row) for row in found]
 
     def remove(self, entries: Sequence[Entry]) -> None:
-        """Let go of entries that the memory holds now."""
+        """Delete entries that the memory now holds."""
         with self._lock:
             try:
                 with self._connection:
@@ -120,17 +120,17 @@ class Journal:
                 raise self._translated(error) from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._connection.close()
 
     def _translated(self, error: sqlite3.DatabaseError) -> StoreError:
         if "full" in str(error):
             return StoreFullError(
-                f"no space left for the journal {self.path}; free some: until then nothing is acknowledged"
+                f"no space left for the journal {self.path}; free disk space: until then the service accepts nothing"
             )
         if isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError):
             return StoreError(f"the journal {self.path} failed: {error}")
         return CorruptStoreError(
-            f"the journal {self.path} cannot be read ({error}); move it aside: what it held goes with it"
+            f"the journal {self.path} cannot be read ({error}); move it away to start an empty one without its entries"
         )

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr."""
+"""Structured logs: one JSON object per line on stderr."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "colo
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as a JSON object: time (UTC), level, logger, message, what `extra` added, and a traceback if any."""
+    """Formats a log record as JSON: time (UTC), level, logger, message, the `extra` fields, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the JSON line of a record."""
         line: dict[str, object] = {
             "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -27,12 +27,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: str = "INFO") -> None:
-    """Send what memstore and uvicorn log to stderr as JSON lines."""
+    """Log memstore and uvicorn to stderr as JSON lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     for name in ("memstore", "memstore_gnn", "memstore_rl", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
-    # A line a request is the metrics' business.
+    # The metrics cover individual requests.
     logging.getLogger("uvicorn.access").disabled = True

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus. A registry of its own: two services in one process do not meet."""
+"""Prometheus metrics of the service. Each instance has its own registry, so two services can share a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ class Metrics:
     """Counters, histograms and gauges of one service."""
 
     def __init__(self, *, waiting: Callable[[], float], journal: Callable[[], float]) -> None:
-        """The two functions are asked when the metrics are read: rollouts that wait, and entries of the journal."""
+        """Create the metrics.
+
+        Args:
+            waiting: returns the number of waiting rollouts; called when the metrics are read.
+            journal: returns the number of journal entries; called when the metrics are read.
+        """
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("memstore_requests", "Requests answered, by status.", ["status"], registry=registry)
         self.rewards = Counter("memstore_rewards", "Rewards given, by source.", ["source"], registry=registry)
@@ -36,26 +41,26 @@ class Metrics:
         )
         self.votes = Gauge(
             "memstore_votes_moved",
-            "1 where the last groups of a dataset do not vote like those that the model learnt from.",
+            "1 if the latest groups of a dataset vote differently from the training groups of the reward model.",
             ["dataset", "what"],
             registry=registry,
         )
-        asked = {
-            "memstore_waiting_rollouts": ("Rollouts that wait to be scored.", waiting),
-            "memstore_journal_entries": ("Rollouts still to be written to the memory.", journal),
+        gauges = {
+            "memstore_waiting_rollouts": ("Rollouts waiting to be scored.", waiting),
+            "memstore_journal_entries": ("Rollouts not yet written to the memory.", journal),
         }
-        for name, (meaning, ask) in asked.items():
-            Gauge(name, meaning, registry=registry).set_function(ask)
+        for name, (description, read) in gauges.items():
+            Gauge(name, description, registry=registry).set_function(read)
 
     def on_batch(self, rollouts: int, seconds: float) -> None:
-        """Count a batch."""
+        """Record the size and duration of a batch."""
         self.batch_rollouts.observe(rollouts)
         self.batch_seconds.observe(seconds)
 
     def on_votes(self, dataset: str, what: str, moved: bool) -> None:
-        """Note how the last groups of a dataset vote."""
+        """Record whether the votes of a dataset have drifted."""
         self.votes.labels(dataset, what).set(moved)
 
     def text(self) -> bytes:
-        """All of them in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)

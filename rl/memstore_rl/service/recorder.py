@@ -1,11 +1,11 @@
-"""From the journal into the memory, in a thread of its own: what was scored becomes part of it, with its score.
+"""Writes scored rollouts from the journal to the memory, in a background thread.
 
-A round takes the oldest entries, writes them to a file beside the journal, ingests that file, appends the scores, and
-only then lets the journal forget them. Killed anywhere, the next round does the same again and adds nothing twice. A
-round that fails (the server is away, the disk is full) is logged, counted and tried again later: the journal keeps
-everything until then.
+A round takes the oldest entries, writes them to a file next to the journal, ingests that file, appends the scores, and
+then deletes the entries from the journal. If the process is killed at any point, the next round repeats the work and
+adds no duplicates. A round that fails (server down, disk full) is logged, counted and retried later; the journal keeps
+its entries until then.
 
-The similarity edges follow when nothing has come for a while: linking costs what scoring would rather have.
+Similarity edges are added after a period without new rollouts, because linking competes with scoring for CPU time.
 """
 
 from __future__ import annotations
@@ -37,43 +37,46 @@ _LONGEST_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Pace:
-    """When the recorder works, in seconds."""
+class RecorderSchedule:
+    """Timing of the recorder, in seconds."""
 
-    gather_s: float = 15.0
-    """Wait so long between two rounds: a round has a price of its own (a transaction, a flush), which scoring would
-    otherwise pay again and again, and what waits is safe in the journal."""
+    interval_s: float = 15.0
+    """Pause between two rounds. Each round has a fixed cost (a transaction, a flush) that scoring would pay; entries
+    are safe in the journal meanwhile."""
     link_idle_s: float = 60.0
-    """Link what is new when nothing has come for so long."""
+    """Link new rollouts after this long without any."""
     refresh_s: float | None = None
-    """Have the scorer read what was recorded when it read the memory so long ago; None: it keeps to its start."""
+    """Interval at which the scorer re-reads the memory; None: it keeps the state from its start."""
 
 
 class Recorder:
-    """The thread that writes a memory from its journal."""
+    """Background thread that writes the journal to the memory."""
 
     def __init__(
         self,
         memory: Memory,
         journal: Journal,
         *,
-        settle: Callable[[], int],
+        flush: Callable[[], int],
         refresh: Callable[[], None] | None = None,
-        pace: Pace | None = None,
+        schedule: RecorderSchedule | None = None,
         on_recorded: Callable[[int], None] | None = None,
         on_failure: Callable[[], None] | None = None,
     ) -> None:
-        """Nothing runs before `start`.
+        """Create a recorder; nothing runs before `start`.
 
         Args:
-            settle: makes the vectors of what was scored durable, so that the ingest need not embed.
-            refresh: has the scorer read the memory anew.
+            flush: makes the vectors of scored texts durable, so that the ingest does not embed them again.
+            refresh: makes the scorer re-read the memory.
+            schedule: timing; None: the defaults.
+            on_recorded: called with the number of rollouts written by each round.
+            on_failure: called after each failed round.
         """
         self._memory = memory
         self._journal = journal
-        self._settle = settle
+        self._flush = flush
         self._refresh = refresh
-        self._pace = pace or Pace()
+        self._schedule = schedule or RecorderSchedule()
         self._on_recorded = on_recorded
         self._on_failure = on_failure
         self._stopping = threading.Event()
@@ -82,31 +85,31 @@ class Recorder:
         self._unlinked = self._unread = False
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
-    def stop(self, patience_s: float) -> int:
-        """Write what waits, for at most so long; return how many entries stay in the journal for the next start."""
+    def stop(self, timeout_s: float) -> int:
+        """Write the remaining entries for at most `timeout_s` seconds; return how many stay in the journal."""
         self._stopping.set()
-        self._thread.join(patience_s)
+        self._thread.join(timeout_s)
         return len(self._journal)
 
     def round(self) -> int:
-        """Write the oldest entries of the journal; return how many.
+        """Write the oldest journal entries to the memory; return how many.
 
         Raises:
-            MemstoreError: the memory cannot be written to; the entries stay.
+            MemstoreError: the memory cannot be written; the entries stay in the journal.
         """
         entries = self._journal.oldest(ROUND_ENTRIES)
         if not entries:
             return 0
-        self._settle()
+        self._flush()
         file = self._journal.path.with_name(f"{STEM}.jsonl")
         file.write_text("".join(entry.row + "\n" for entry in entries), encoding="utf-8")
         rejects = self._memory.rejects_folder / f"{STEM}-{time.time_ns()}.rejects.jsonl"
         summary = self._memory.ingest([file], IngestOptions(link=False), rejects_file=rejects)
         if summary.rejected:
-            logger.warning("%d rollouts contradict the memory and are in %s", summary.rejected, rejects)
+            logger.warning("%d rollouts contradict the memory and were written to %s", summary.rejected, rejects)
         self._score(entries)
         self._journal.remove(entries)
         file.unlink()
@@ -115,12 +118,12 @@ class Recorder:
         return len(entries)
 
     def _score(self, entries: Sequence[Entry]) -> None:
-        """Append the scores of the entries that the memory took."""
+        """Append the scores of the entries that the memory accepted."""
         ids = [rollout_id(entry.row) for entry in entries]
-        taken = set(self._memory.graph.nodes(NodeLabel.THINKING, ["id"], ids=ids)["id"].to_pylist())
+        accepted = set(self._memory.graph.nodes(NodeLabel.THINKING, ["id"], ids=ids)["id"].to_pylist())
         by_model: defaultdict[str, dict[str, tuple[float, float | None]]] = defaultdict(dict)
         for rollout, entry in zip(ids, entries, strict=True):
-            if entry.model is not None and entry.probability is not None and rollout in taken:
+            if entry.model is not None and entry.probability is not None and rollout in accepted:
                 by_model[entry.model][rollout] = (entry.probability, entry.reward)
         for model, scores in by_model.items():
             table = pa.table(
@@ -139,14 +142,14 @@ class Recorder:
             try:
                 written = self.round()
                 if not stopping:
-                    self._keep_up()
+                    self._link_and_refresh()
             except Exception as error:
-                # A bug ends here too: the journal holds everything, and nobody would notice a recorder that died.
+                # Also catches bugs: nothing else would report that the thread died, and the journal keeps all entries.
                 failures += 1
                 if self._on_failure is not None:
                     self._on_failure()
                 logger.error(
-                    "what was scored could not be written to the memory yet: %s",
+                    "scored rollouts could not be written to the memory and will be retried: %s",
                     error,
                     exc_info=not isinstance(error, MemstoreError),
                 )
@@ -162,19 +165,24 @@ class Recorder:
             elif stopping:
                 return
             if written < ROUND_ENTRIES:
-                self._stopping.wait(self._pace.gather_s)
+                self._stopping.wait(self._schedule.interval_s)
 
-    def _keep_up(self) -> None:
-        """Link, and have the scorer read, what was recorded, when it is time to."""
-        now, pace = time.monotonic(), self._pace
-        if self._unlinked and not len(self._journal) and now - self._last_work >= pace.link_idle_s:
+    def _link_and_refresh(self) -> None:
+        """Link recorded rollouts and refresh the scorer when due."""
+        now, schedule = time.monotonic(), self._schedule
+        if self._unlinked and not len(self._journal) and now - self._last_work >= schedule.link_idle_s:
             self._memory.link()
             self._unlinked = False
-        if self._unread and self._refresh and pace.refresh_s is not None and now - self._last_refresh >= pace.refresh_s:
+        if (
+            self._unread
+            and self._refresh
+            and schedule.refresh_s is not None
+            and now - self._last_refresh >= schedule.refresh_s
+        ):
             self._refresh()
             self._unread, self._last_refresh = False, time.monotonic()
 
 
 def rollout_id(row: str) -> str:
-    """The id that an ingest gives a row which names its run and sample."""
+    """Return the id that an ingest assigns to a row that has a run and a sample index."""
     return place(parse_record(json.loads(row), RecordDefaults()), STEM, Occurrences()).id

@@ -1,10 +1,10 @@
-"""The process of the reward service: it owns the memory, scores, records, and stops in good order.
+"""The server process of the reward service: scores, records, and shuts down gracefully.
 
-On SIGTERM or Ctrl-C no more requests are taken, those under way are answered, and what is in the journal is written to
-the memory for a while; what is left of it stays in the journal, and the next start writes it.
+On SIGTERM or Ctrl-C the service stops accepting requests, answers those in progress, and writes the journal to the
+memory for a limited time. The next start writes what is left.
 
-Products of matrices keep to one core here: theirs are small, and cores that wait for each other take the time of the
-embedder, of the event loop, and of clients on the same machine.
+BLAS is limited to one core: the matrices are small, and waiting cores would take CPU time from the embedder, the event
+loop and clients on the same machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from memstore_rl.rewards.reward import Mode
 from memstore_rl.rewards.shaping import Shaping
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
-from memstore_rl.service.recorder import Pace, Recorder
+from memstore_rl.service.recorder import Recorder, RecorderSchedule
 from memstore_rl.service.service import MAX_BATCH_ROLLOUTS, MAX_WAITING_ROLLOUTS, RewardService
 from memstore_rl.service.texts import TextVectors
 from memstore_rl.service.wire import check_token
@@ -44,50 +44,50 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8731
 FOLDER, JOURNAL = "service", "journal.sqlite"
 _ANSWER_SECONDS = 30
 _SWITCH_SECONDS = 0.001
-"""How long the thread that scores may keep Python's lock from the event loop and the journal: they need it for moments,
-and several times a request."""
+"""Switch interval of the GIL. The event loop and the journal need the GIL briefly several times per request, while the
+scoring thread holds it."""
 BACKLOG = 2048
-"""Connections that may wait to be accepted."""
+"""Maximum number of connections waiting to be accepted."""
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """How a memory is served."""
+    """Options of `serve`."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
-    """0: any free one."""
+    """0: any free port."""
     token: SecretStr | None = None
-    """Needed where the host is not loopback."""
+    """Bearer token; required unless the host is loopback."""
     mode: Mode = "memory"
     model: str | None = None
-    """None: the memory's own choice, see `memstore_gnn.verbs.open_model`."""
+    """Id of the reward model; None: the memory's default, see `memstore_gnn.verbs.open_model`."""
     device: str | None = None
     expected: int | None = None
-    """Rollouts of a full group."""
+    """Number of rollouts in a full group."""
     shaping: Shaping = "probability"
     min_spread: float = 0.0
     """A group whose probabilities lie closer together gets one reward; see docs/rewards.md."""
     verifiers: Verifiers | None = None
     record: bool = True
-    """Write what was scored to the memory."""
-    pace: Pace = field(default_factory=Pace)
+    """Write scored rollouts to the memory."""
+    schedule: RecorderSchedule = field(default_factory=RecorderSchedule)
     max_batch: int = MAX_BATCH_ROLLOUTS
     max_waiting: int = MAX_WAITING_ROLLOUTS
     stop_seconds: float = 60.0
-    """How long a stop may take to write the journal to the memory."""
+    """Maximum seconds for writing the journal to the memory at shutdown."""
 
 
 def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], None] | None = None) -> None:
     """Serve an open memory until SIGTERM or SIGINT.
 
     Args:
-        on_ready: told the service's address, when it listens.
+        on_ready: called with the service's address once it listens.
 
     Raises:
-        InputError: an address that is not loopback without a token, or one that cannot be listened on.
-        LockedError: another service serves this memory from this machine.
-        ModelError: no such reward model, or one that does not fit the memory.
+        InputError: the address is not loopback and there is no token, or the address cannot be bound.
+        LockedError: another service on this machine serves this memory.
+        ModelError: the reward model does not exist or does not fit the memory.
     """
     check_address(options.host, options.token)
     with ExitStack() as held:
@@ -97,50 +97,55 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         folder = memory.folder / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         held.callback(OwnerLock(folder).release)
-        listener = held.enter_context(_listening(options.host, options.port))
+        listener = held.enter_context(_listen(options.host, options.port))
         journal = held.enter_context(closing(Journal(folder / JOURNAL))) if options.record else None
         texts = TextVectors(memory.embedder, memory.cache)
         scorer = held.enter_context(_scorer(memory, options, texts))
         service = RewardService(scorer, journal, max_batch=options.max_batch, max_waiting=options.max_waiting)
-        if scorer.model is not None and scorer.model.watch is not None:
-            scorer.model.watch.on_window = service.metrics.on_votes
+        if scorer.model is not None and scorer.model.vote_drift is not None:
+            scorer.model.vote_drift.on_window = service.metrics.on_votes
         recorder = None
         if journal is not None:
-            recorder = _recorder(memory, journal, texts, scorer, service, options.pace)
+            recorder = _recorder(memory, journal, texts, scorer, service, options.schedule)
             recorder.start()
         app = make_app(service, token=options.token, info=_info(memory, scorer, options))
-        _run(app, listener, on_ready)
+        _run_server(app, listener, on_ready)
         if recorder is not None:
             left = recorder.stop(options.stop_seconds)
             logger.info("stopped", extra={"left_in_journal": left})
 
 
 def _recorder(
-    memory: Memory, journal: Journal, texts: TextVectors, scorer: GroupScorer, service: RewardService, pace: Pace
+    memory: Memory,
+    journal: Journal,
+    texts: TextVectors,
+    scorer: GroupScorer,
+    service: RewardService,
+    schedule: RecorderSchedule,
 ) -> Recorder:
-    """What writes the journal to the memory, beside the scoring."""
+    """Create the recorder that writes the journal to the memory."""
     return Recorder(
         memory,
         journal,
-        settle=texts.settle,
+        flush=texts.flush,
         refresh=scorer.refresh,
-        pace=pace,
+        schedule=schedule,
         on_recorded=service.metrics.recorded.inc,
         on_failure=service.metrics.record_failures.inc,
     )
 
 
 def check_address(host: str, token: SecretStr | None) -> None:
-    """Refuse to be reachable from elsewhere without a token.
+    """Require a token for addresses that other machines can reach.
 
     Raises:
-        InputError: so it would be, or the token is one that no client can send.
+        InputError: the token is missing or invalid.
     """
     if token is not None:
         check_token(token.get_secret_value())
     if token is None and not _is_loopback(host):
         raise InputError(
-            f"{host} can be reached from other machines, so a token is needed; set MEMSTORE_SERVICE_TOKEN, or serve on "
+            f"{host} can be reached from other machines, so it needs a token; set MEMSTORE_SERVICE_TOKEN or use --host "
             f"{DEFAULT_HOST}"
         )
 
@@ -152,12 +157,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; taken before anything slow is loaded, so that a port in use is told at once."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket, before anything slow is loaded, so that a port in use fails at once."""
     listener: socket.socket | None = None
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # Named as TCP, for asyncio sends at once (TCP_NODELAY) only what says that it is: 40 ms an answer otherwise.
+        # asyncio sets TCP_NODELAY only if the protocol is given as TCP; without it each response takes 40 ms longer.
         listener = socket.socket(family, kind, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address[:2])
@@ -199,21 +204,21 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
     }
 
 
-def _run(app: Any, listener: socket.socket, on_ready: Callable[[str], None] | None) -> None:
-    """Answer requests until a signal says stop."""
+def _run_server(app: Any, listener: socket.socket, on_ready: Callable[[str], None] | None) -> None:
+    """Serve requests until SIGINT or SIGTERM."""
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=_ANSWER_SECONDS
     )
     server = uvicorn.Server(config)
-    # uvicorn raises a signal that stopped it once more when it is done; by then it has been obeyed.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    # uvicorn re-raises the signal that stopped it; ignore it, because the shutdown is already done.
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if on_ready is not None:
             on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         server.run(sockets=[listener])
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
     if not server.started:
-        raise StoreError("the service could not start; the log above says why")
+        raise StoreError("the service could not start; see the log above")

@@ -1,9 +1,9 @@
-"""The service without its HTTP: a scorer behind a batcher, a journal behind the answers, a recorder behind the journal.
+"""The reward service without HTTP: scorer, batcher and journal.
 
-    submit -> batch -> score -> journal (durable) -> answer     the scoring path; scoring and journal have a thread each
+    submit -> batch -> score -> journal (durable) -> response   scoring and journal have one thread each
                                 journal -> memory -> links      the recorder's thread
 
-An answer leaves after its rollouts are in the journal. Where the journal cannot be written, no answer leaves.
+A response is returned after its rollouts are in the journal. If the journal cannot be written, the request fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout, record_values
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout, record_values
 from memstore_rl.service.batching import Batcher
 from memstore_rl.service.journal import Entry, Journal
 from memstore_rl.service.metrics import Metrics
@@ -29,10 +29,10 @@ MAX_WAITING_ROLLOUTS = 16_384
 
 
 class Scorer(Protocol):
-    """What gives rewards: `memstore_rl.rewards.group.GroupScorer`."""
+    """Scores groups; implemented by `memstore_rl.rewards.group.GroupScorer`."""
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
-        """Rewards of each group's rollouts, in their order."""
+        """Return the rewards of each group's rollouts, in order."""
         ...
 
 
@@ -44,7 +44,7 @@ class _Scored(NamedTuple):
 
 
 class RewardService:
-    """Scores requests and remembers them. Use `score` from one event loop, while `run` goes."""
+    """Scores and records requests. Call `score` from one event loop, between `start` and `stop`."""
 
     def __init__(
         self,
@@ -54,11 +54,13 @@ class RewardService:
         max_batch: int = MAX_BATCH_ROLLOUTS,
         max_waiting: int = MAX_WAITING_ROLLOUTS,
     ) -> None:
-        """Over an open scorer; without a journal nothing is remembered.
+        """Create a service over an open scorer.
 
         Args:
-            max_batch: rollouts that are scored together at most, unless one request alone has more.
-            max_waiting: rollouts that may wait; a request that would go beyond is refused.
+            scorer: gives the rewards.
+            journal: where scored rollouts are recorded; None: they are not.
+            max_batch: maximum rollouts scored together; a single larger request is still scored.
+            max_waiting: maximum waiting rollouts; a request beyond is rejected.
         """
         self._scorer = scorer
         self._journal = journal
@@ -66,36 +68,36 @@ class RewardService:
             waiting=lambda: self._batcher.waiting, journal=lambda: len(journal) if journal is not None else 0
         )
         self._batcher = Batcher[GroupIn, _Scored](
-            self._work,
+            self._score_batch,
             max_batch=max_batch,
             max_waiting=max_waiting,
-            seal=partial(_journalled, journal) if journal is not None else None,
+            commit=partial(_append_to_journal, journal) if journal is not None else None,
             on_batch=self.metrics.on_batch,
         )
         self._running: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
-        """Does it take requests?"""
+        """Whether the service accepts requests."""
         return self._running is not None and not self._running.done()
 
     def start(self) -> None:
-        """Begin to take requests, in the running event loop."""
+        """Start accepting requests, in the running event loop."""
         self._running = asyncio.create_task(self._batcher.run())
 
     async def stop(self) -> None:
-        """Take no more, and answer those that wait."""
+        """Stop accepting requests and answer the waiting ones."""
         self._batcher.stop()
         if self._running is not None:
             await self._running
         self._batcher.close()
 
     async def score(self, request: ScoreRequest) -> ScoreResponse:
-        """Rewards of a request's groups.
+        """Return the rewards of a request's groups.
 
         Raises:
-            Full, Stopping: it was not taken.
-            MemstoreError: it cannot be scored, or not be remembered.
+            QueueFull, ServiceStopping: the request was not accepted.
+            MemstoreError: it cannot be scored or recorded.
         """
         weight = sum(len(group.rollouts) for group in request.groups)
         scored = await self._batcher.submit(request.groups, weight)
@@ -109,19 +111,20 @@ class RewardService:
             for reward in group.rewards:
                 self.metrics.rewards.labels(reward.source).inc()
 
-    def _work(self, asked: list[GroupIn]) -> list[_Scored]:
-        """Score groups; runs in the batcher's first thread."""
-        groups = [group.own() for group in asked]
+    def _score_batch(self, requested: list[GroupIn]) -> list[_Scored]:
+        """Score groups; runs in the batcher's work thread."""
+        groups = [group.to_group() for group in requested]
         rewards = self._scorer.score_groups(groups)
-        return [_Scored(group, given, one.record) for one, group, given in zip(asked, groups, rewards, strict=True)]
+        scored = zip(requested, groups, rewards, strict=True)
+        return [_Scored(group, of_group, item.record) for item, group, of_group in scored]
 
 
-def _journalled(journal: Journal, scored: list[_Scored]) -> list[_Scored]:
-    """Put a batch into the journal, in one commit; runs in the batcher's second thread."""
-    kept = [entries_of(one.group, one.rewards) if one.record else [] for one in scored]
-    new = journal.append([entry for entries in kept for entry in entries])
+def _append_to_journal(journal: Journal, scored: list[_Scored]) -> list[_Scored]:
+    """Append a batch to the journal in one transaction; runs in the batcher's commit thread."""
+    entries_by_group = [entries_of(one.group, one.rewards) if one.record else [] for one in scored]
+    new = journal.append([entry for entries in entries_by_group for entry in entries])
     done = []
-    for one, entries in zip(scored, kept, strict=True):
+    for one, entries in zip(scored, entries_by_group, strict=True):
         own = new.intersection(entry.key for entry in entries)
         new -= own
         done.append(one._replace(recorded=len(own)))
@@ -129,17 +132,17 @@ def _journalled(journal: Journal, scored: list[_Scored]) -> list[_Scored]:
 
 
 def entries_of(group: Group, rewards: Sequence[Reward]) -> list[Entry]:
-    """What is to be remembered of a scored group: a row for each rollout, with its label or its score."""
+    """Return the journal entries of a scored group: a row per rollout, with its label or score."""
     entries = []
-    for place, (rollout, reward) in enumerate(zip(group.rollouts, rewards, strict=True)):
-        row = json.dumps(_row(group.query, rollout, place, reward), ensure_ascii=False, sort_keys=True)
+    for index, (rollout, reward) in enumerate(zip(group.rollouts, rewards, strict=True)):
+        row = json.dumps(_row(group.query, rollout, index, reward), ensure_ascii=False, sort_keys=True)
         key = hashlib.blake2b(row.encode(), digest_size=16).hexdigest()
         entries.append(Entry(key, row, reward.model, reward.probability, reward.value))
     return entries
 
 
-def _row(query: Query, rollout: Rollout, place: int, reward: Reward) -> dict[str, object]:
-    values: dict[str, object] = dict(record_values(query, rollout, place))
+def _row(query: RewardQuery, rollout: Rollout, index: int, reward: Reward) -> dict[str, object]:
+    values: dict[str, object] = dict(record_values(query, rollout, index))
     if reward.source == "ground_truth":
         values |= {"gold": query.gold, "reward": reward.value, "reward_source": "ground_truth"}
     return values

@@ -1,8 +1,8 @@
-"""Vectors of the texts that are scored: held ones are read, new ones embedded once and kept for the recorder.
+"""Vectors of the texts being scored: read from the cache, or embedded once and max_unflushed for the recorder.
 
-The memory's cache takes vectors in blocks, durably; a block for every request would be a file for every request. So
-what is embedded while scoring stays in working memory until the recorder settles it, a large block at a time. What
-falls out before that, when more than `KEPT` wait, is embedded again by the recorder's ingest: time, nothing else.
+The memory's cache is written in durable blocks, and a block per request would mean a file per request. So new vectors
+stay in RAM until the recorder flushes them as one large block. Beyond `MAX_UNFLUSHED`, the oldest are dropped and the
+recorder's ingest embeds them again, which costs time only.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from memstore.embedding.protocol import Embedder
 from memstore.records.ids import vector_key
 from memstore.types import FloatMatrix
 
-KEPT = 131_072
-"""Vectors that wait in working memory at most: 200 MB of 384 dimensions."""
+MAX_UNFLUSHED = 131_072
+"""Maximum number of unflushed vectors: 200 MB at 384 dimensions."""
 
 
 class TextVectors:
-    """Vectors of texts by content. One thread may embed while another settles."""
+    """Vectors of texts by content. One thread may embed while another flushes."""
 
-    def __init__(self, embedder: Embedder, cache: VectorCache, *, kept: int = KEPT) -> None:
+    def __init__(self, embedder: Embedder, cache: VectorCache, *, max_unflushed: int = MAX_UNFLUSHED) -> None:
         self._embedder = embedder
         self._cache = cache
-        self._kept = kept
+        self._max_unflushed = max_unflushed
         self._fresh: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str]) -> FloatMatrix:
-        """Unit vectors float32 [N, D] of non-blank texts, in their order."""
+        """Return unit vectors float32 [N, D] of non-blank texts, in order."""
         keys = [vector_key(text) for text in texts]
         rows = self._cache.lookup(keys)
         found = np.empty((len(keys), self._cache.dimension), np.float32)
-        held = rows >= 0
-        found[held] = self._cache.vectors(rows[held])
-        absent = np.flatnonzero(~held).tolist()
+        cached = rows >= 0
+        found[cached] = self._cache.vectors(rows[cached])
+        absent = np.flatnonzero(~cached).tolist()
         with self._lock:
             fresh = {key: self._fresh.get(key) for key in {keys[i] for i in absent}}
         missing = {keys[i]: texts[i] for i in absent if fresh[keys[i]] is None}
@@ -55,17 +55,17 @@ class TextVectors:
     def _keep(self, made: dict[str, NDArray[np.float32]]) -> None:
         with self._lock:
             self._fresh.update(made)
-            while len(self._fresh) > self._kept:
+            while len(self._fresh) > self._max_unflushed:
                 self._fresh.popitem(last=False)
 
-    def settle(self) -> int:
-        """Make what was embedded since durable in the memory's cache, as one block; return how many vectors."""
+    def flush(self) -> int:
+        """Append the new vectors to the memory's cache as one block; return how many."""
         with self._lock:
-            settled = dict(self._fresh)
-        if not settled:
+            flushed = dict(self._fresh)
+        if not flushed:
             return 0
-        self._cache.append(list(settled), np.stack(list(settled.values())))
+        self._cache.append(list(flushed), np.stack(list(flushed.values())))
         with self._lock:
-            for key in settled:
+            for key in flushed:
                 self._fresh.pop(key, None)
-        return len(settled)
+        return len(flushed)

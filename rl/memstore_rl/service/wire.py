@@ -1,10 +1,10 @@
-"""What goes over the wire: JSON documents, validated once, at the edge.
+"""Request and response documents of the service: JSON, validated once at the edge.
 
     POST /v1/score     ScoreRequest -> ScoreResponse
     any error          {"error": one sentence}
 
-The shapes are those of `memstore_rl.rewards.reward`; what is added are limits, and whether a group is to be remembered.
-Unknown keys are refused: a misspelt `gold` would be a query without a label.
+The documents mirror `memstore_rl.rewards.reward` and add limits and a `record` flag. Unknown keys are rejected: a
+misspelt `gold` would otherwise turn a labelled query into an unlabelled one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from memstore.errors import InputError
 from memstore.types import Domain
-from memstore_rl.rewards.reward import Group, Mode, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Mode, Reward, RewardQuery, Rollout
 
 MAX_TEXT = 1_000_000
 MAX_ROLLOUTS = 4_096
 MAX_GROUPS = 1_024
 MAX_BODY = 64 * 2**20
-"""Bytes of a request."""
+"""Maximum size of a request, in bytes."""
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
@@ -35,7 +35,7 @@ class _Document(BaseModel):
 
 
 class QueryIn(_Document):
-    """A query; see `memstore_rl.rewards.reward.Query`."""
+    """A query; see `memstore_rl.rewards.reward.RewardQuery`."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
     dataset: Name | None = None
@@ -43,9 +43,9 @@ class QueryIn(_Document):
     domain: Domain | None = None
     gold: Text | None = None
 
-    def own(self) -> Query:
-        """As the rest of memstore knows it."""
-        return Query(self.text, self.dataset, self.key, self.domain, self.gold)
+    def to_query(self) -> RewardQuery:
+        """Convert to a `RewardQuery`."""
+        return RewardQuery(self.text, self.dataset, self.key, self.domain, self.gold)
 
 
 class RolloutIn(_Document):
@@ -62,58 +62,60 @@ class RolloutIn(_Document):
     finish_reason: Name | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> RolloutIn:
+    def _has_a_response(self) -> RolloutIn:
         if self.response is None and self.answer is None:
             raise ValueError("a rollout needs a response, or an answer")
         return self
 
-    def own(self) -> Rollout:
-        """As the rest of memstore knows it."""
+    def to_rollout(self) -> Rollout:
+        """Convert to a `Rollout`."""
         return Rollout(**dict(self))
 
 
 class GroupIn(_Document):
-    """The rollouts of a query that one policy made together."""
+    """The rollouts that one policy sampled for a query."""
 
     query: QueryIn
     rollouts: Annotated[tuple[RolloutIn, ...], Field(min_length=1, max_length=MAX_ROLLOUTS)]
     expected: Annotated[int, Field(ge=1, le=MAX_ROLLOUTS, strict=True)] | None = None
     mode: Mode | None = None
     record: bool = True
-    """Write it to the memory once it is scored. A group of a validation set says false."""
+    """Write the group to the memory after scoring; set it to false for validation groups."""
 
-    def own(self) -> Group:
-        """As the rest of memstore knows it."""
-        return Group(self.query.own(), [rollout.own() for rollout in self.rollouts], self.expected, self.mode)
+    def to_group(self) -> Group:
+        """Convert to a `Group`."""
+        return Group(
+            self.query.to_query(), [rollout.to_rollout() for rollout in self.rollouts], self.expected, self.mode
+        )
 
 
 class ScoreRequest(_Document):
-    """Groups to be scored together."""
+    """Groups to score together."""
 
     groups: Annotated[tuple[GroupIn, ...], Field(min_length=1, max_length=MAX_GROUPS)]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreResponse:
-    """Rewards of each group, in the order asked; all of them are safe in the journal, or the answer is an error."""
+    """Rewards of each group, in request order. All recorded rollouts are in the journal when it is sent."""
 
     rewards: Sequence[Sequence[Reward]]
     recorded: int
-    """How many rollouts of this request are remembered anew."""
+    """Number of rollouts of this request that are newly recorded."""
 
 
 def check_token(token: str) -> None:
-    """Refuse a token that no header can carry.
+    """Check that a token can be sent in a header.
 
     Raises:
-        InputError: it is empty, or holds a blank or a character that is not ASCII.
+        InputError: it is empty, or holds white space or a character that is not ASCII.
     """
     if not token.strip():
-        raise InputError("the token is empty; give one of some length, for instance from: openssl rand -hex 32")
-    if not all("!" <= sign <= "~" for sign in token):
+        raise InputError("the token is empty; create one, for example with: openssl rand -hex 32")
+    if not all("!" <= character <= "~" for character in token):
         raise InputError(
-            "the token holds a blank or a character that is not ASCII, and no header can carry it; make another one, "
-            "for instance with: openssl rand -hex 32"
+            "the token holds white space or a character that is not ASCII and cannot be sent in a header; create "
+            "another one, for example with: openssl rand -hex 32"
         )
 
 
@@ -121,59 +123,59 @@ _RESPONSE = TypeAdapter(ScoreResponse)
 
 
 def to_json(response: ScoreResponse) -> bytes:
-    """The document of a response."""
+    """Serialize a response."""
     return _RESPONSE.dump_json(response)
 
 
 def from_json(body: bytes) -> ScoreResponse:
-    """A response read back.
+    """Parse a response.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the body is not a response.
     """
     return _RESPONSE.validate_json(body)
 
 
 def request_json(groups: Sequence[Group], *, record: bool) -> bytes:
-    """The document that asks for these groups.
+    """Serialize a request for these groups.
 
     Raises:
-        ValidationError: a group breaks a limit.
+        ValidationError: a group exceeds a limit.
     """
-    document = {"groups": [_wired(group, record) for group in groups]}
+    document = {"groups": [_group_document(group, record) for group in groups]}
     return ScoreRequest.model_validate(document).model_dump_json(exclude_none=True).encode()
 
 
-def _wired(group: Group, record: bool) -> dict[str, object]:
+def _group_document(group: Group, record: bool) -> dict[str, object]:
     return {
-        "query": {name: getattr(group.query, name) for name in _QUERY},
-        "rollouts": [{name: getattr(rollout, name) for name in _ROLLOUT} for rollout in group.rollouts],
+        "query": {name: getattr(group.query, name) for name in _QUERY_FIELDS},
+        "rollouts": [{name: getattr(rollout, name) for name in _ROLLOUT_FIELDS} for rollout in group.rollouts],
         "expected": group.expected,
         "mode": group.mode,
         "record": record,
     }
 
 
-_QUERY, _ROLLOUT = tuple(QueryIn.model_fields), tuple(Rollout.__dataclass_fields__)
-_SAID = {
+_QUERY_FIELDS, _ROLLOUT_FIELDS = tuple(QueryIn.model_fields), tuple(Rollout.__dataclass_fields__)
+_MESSAGES = {
     "too_short": "is empty; send at least one",
-    "string_too_short": "is empty; leave it out, or say something",
-    "string_pattern_mismatch": "is blank; it must say something",
-    "extra_forbidden": "is no key of this document; see GET /openapi.json for those there are",
+    "string_too_short": "is empty; omit it, or give a value",
+    "string_pattern_mismatch": "is blank; give a text",
+    "extra_forbidden": "is not a key of this document; see GET /openapi.json",
     "missing": "is missing",
 }
-"""What is said of a mistake, where pydantic's words would be its own."""
+"""Messages for pydantic error types whose own message does not fit."""
 
 
 def sentence(error: ValidationError) -> str:
-    """What is wrong with a document, in one sentence, without repeating its content."""
+    """Describe the first validation error in one sentence, without quoting the content."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    # A list whose items are wrong is also said to be too short: it ends where they were.
-    around = {one["loc"][:depth] for one in found for depth in range(len(one["loc"]))}
-    first, *rest = [one for one in found if one["loc"] not in around]
+    # A list with invalid items is also reported as too short, because pydantic drops them.
+    enclosing = {one["loc"][:depth] for one in found for depth in range(len(one["loc"]))}
+    first, *rest = [one for one in found if one["loc"] not in enclosing]
     where = ".".join(str(part) for part in first["loc"]) or "the document"
     more = f" (and {len(rest)} more)" if rest else ""
-    said = _SAID.get(first["type"])
-    text = f"{where} {said}{more}" if said else f"{where}: {first['msg'].removeprefix('Value error, ')}{more}"
-    # A document names its keys as it likes, with line breaks and half characters, too.
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    message = _MESSAGES.get(first["type"])
+    text = f"{where} {message}{more}" if message else f"{where}: {first['msg'].removeprefix('Value error, ')}{more}"
+    # Keys come from the client and may hold line breaks or lone surrogates.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -14,7 +14,7 @@
 
 The data are those of `memstore verl data`, whose columns TRL hands to the function. A group is what has the same
 `extra_info.query_id`, not what stands together: TRL passes no group, and a batch may hold a query twice. Its rollouts
-are numbered on, so that what a service records of the second group is not taken for the first again.
+are complete_rewards on, so that what a service records of the second group is not taken for the first again.
 
 `scale_rewards="none"`: over the group's deviation a prediction that hardly tells two rollouts apart counts as much as a
 sure one (docs/rewards.md has what that costs).

@@ -1,11 +1,11 @@
-"""Ground truth: an answer held against its gold, by domain.
+"""Verifiers: compare an answer with its gold answer, by domain.
 
-protocol.py   what a verifier is
-math.py       numbers and formulas, equal as mathematics
-code.py       programs, by running their tests in the sandbox
-choice.py     multiple choice, by letter or by the option's text
-processes.py  worker processes with a time limit
-standard.py   which verifier judges which domain
+protocol.py     `Attempt`, `Verdict` and the `Verifier` protocol
+math.py         numbers and formulas, compared as mathematics
+math_worker.py  the worker process that runs math-verify
+code.py         programs, by running their tests in the sandbox
+choice.py       multiple choice, by letter or by the option's text
+standard.py     the verifiers of each domain
 """
 
 from memstore_rl.verifiers.protocol import Attempt, Verdict, Verifier

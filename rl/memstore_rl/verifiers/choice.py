@@ -1,8 +1,7 @@
-"""Multiple choice: the answer names the option that the gold names, by its letter or by the option's own text.
+"""Verifies multiple-choice answers: the answer names the same option as the gold answer, by letter or by text.
 
-Both are read by the one canonicaliser. Where the query offers no lettered options, the two texts have to be the same
-but for case, spacing and punctuation, and yes, no, true and false count as such. An answer that names several
-options names none, and is wrong.
+Both texts go through the answer canonicaliser. If the query lists no lettered options, the two texts must match up to
+case, spacing and punctuation; yes, no, true and false are read as such. An answer that names several options is wrong.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from memstore_rl.verifiers.protocol import Attempt, Verdict, quoted
 
 
 class ChoiceVerifier:
-    """Judges answers of domain `qa`."""
+    """Verifies answers of domain `qa`."""
 
     def check(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """A verdict for each attempt, in their order."""
-        return [_judge(attempt) for attempt in attempts]
+        """Return a verdict for each attempt, in order."""
+        return [_verdict(attempt) for attempt in attempts]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: this verifier holds no resources."""
 
 
-def _judge(attempt: Attempt) -> Verdict:
+def _verdict(attempt: Attempt) -> Verdict:
     gold = canonical_answer(attempt.gold, "qa", attempt.query).value
     offered = options(attempt.query).texts
     if not gold or (offered and gold not in offered):

@@ -1,10 +1,9 @@
-"""Programs: the answer passes the tests that the gold holds, in a sandbox; see docs/code_rewards.md.
+"""Verifies programs by running the gold answer's tests in a sandbox; see docs/code_rewards.md.
 
-Running what a policy wrote is a decision: whoever makes a `CodeVerifier` has taken it, and hands it to
-`standard_verifiers(code=...)`. Where no sandbox can be built it cannot be made; there is no weaker mode.
+Running model-written code is opt-in: create a `CodeVerifier` and pass it to `standard_verifiers(code=...)`. If no
+sandbox can be built here, creating it fails; there is no weaker mode.
 
-A program that fails, in whatever way, is worth 0. Tests that cannot be read or run, and a sandbox that is lost, are no
-verdict.
+A program that fails in any way gets 0. Tests that cannot be read or run, and a lost sandbox, give no verdict.
 """
 
 from __future__ import annotations
@@ -18,38 +17,38 @@ from memstore_rl.verifiers.protocol import Attempt, Verdict
 
 
 class CodeVerifier:
-    """Judges answers of domain `code`."""
+    """Verifies answers of domain `code`. Thread-safe."""
 
     def __init__(self, *, limits: Limits | None = None, pairs: int | None = None) -> None:
         """Build the sandbox.
 
         Args:
-            limits: what a program may use, all its tests together.
-            pairs: programs that run at the same time; None: one for each core that this process may use.
+            limits: resources that a program may use, for all its tests together.
+            pairs: number of programs that run at the same time; None: one per core available to this process.
 
         Raises:
-            SandboxError: none can be built here; the message says why and what helps.
+            SandboxError: no sandbox can be built here; the message gives the reason and the fix.
         """
         self._sandbox = Sandbox(limits=limits, pairs=pairs)
 
     def check(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """A verdict for each attempt, in their order; the same program under the same tests is run once.
+        """Return a verdict for each attempt, in order. Equal programs with equal tests run once.
 
         Raises:
-            SandboxError: the verifier is closed, or its sandbox cannot be built any more.
+            SandboxError: the verifier is closed, or its sandbox can no longer be built.
         """
         jobs = [_job(attempt) for attempt in attempts]
-        runs = list(dict.fromkeys(job for job in jobs if not isinstance(job, Verdict)))
-        outcomes = dict(zip(runs, self._sandbox.run_all(runs), strict=True))
+        unique = list(dict.fromkeys(job for job in jobs if not isinstance(job, Verdict)))
+        outcomes = dict(zip(unique, self._sandbox.run_all(unique), strict=True))
         return [job if isinstance(job, Verdict) else _verdict(outcomes[job]) for job in jobs]
 
     def close(self) -> None:
-        """End the sandbox, once the programs in it have ended; calling it again does nothing."""
+        """Close the sandbox after its running programs have ended; calling it again does nothing."""
         self._sandbox.close()
 
 
 def _job(attempt: Attempt) -> tuple[str, Tests] | Verdict:
-    """What is to be run, or the verdict where nothing is."""
+    """Return the program and its tests, or the verdict if nothing needs to run."""
     try:
         tests = read_tests(attempt.gold, attempt.query)
     except InputError as error:

@@ -1,12 +1,12 @@
-r"""Maths: the answer is the gold as mathematics, so `\frac{1}{2}` is 0.5 and `3\sqrt{2}` is not 3.
+r"""Verifies mathematical answers: `\frac{1}{2}` equals 0.5, and `3\sqrt{2}` does not equal 3.
 
-Two steps. The one canonicaliser decides what it can: equal values are equal, different integers are different, and
-words are compared as words (a formula parser takes "listen" for a product of six variables). What is left (formulas,
-decimals, sets, intervals, matrices) goes to math-verify, in a process of its own with little memory and a time limit
-that holds in any thread. Decimals are equal to six digits after the point, as math-verify rounds.
+Verification has two steps. First, canonical values are compared: equal values are equal, different integers are
+different, and words are compared as words (a formula parser would read "listen" as a product of six variables). What
+remains (formulas, decimals, sets, intervals, matrices) goes to math-verify, in a worker process with a memory limit
+and a time limit. math-verify rounds decimals to six places.
 
-An answer that no one can read is wrong. A gold that cannot be read, or a comparison that is not finished in time, is
-no verdict.
+An answer that cannot be parsed is wrong. A gold answer that cannot be parsed, or a comparison that does not finish in
+time, gives no verdict.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memstore.runtime.processes import WorkerPool
 from memstore.text import canonical_answer
 from memstore.text.extract import marked_answer
-from memstore_rl.verifiers.processes import Workers
 from memstore_rl.verifiers.protocol import Attempt, Verdict, quoted
 
-SECONDS = 3.0
-"""Of the processor's time for one comparison."""
-PATIENCE_S = 60.0
-"""Seconds more by the clock, on a machine that is busy with other work; then the worker is killed."""
-LONGEST = 1_000
-"""Characters of a formula that is compared; a longer one is equal only if its canonical value is."""
+CPU_SECONDS = 3.0
+"""CPU time limit of one comparison."""
+EXTRA_WALL_SECONDS = 60.0
+"""Wall-clock seconds on top of the CPU limit before the worker is killed, for machines busy with other work."""
+MAX_FORMULA_CHARS = 1_000
+"""A longer formula is equal only if its canonical value is."""
 
 _INTEGER = re.compile(r"-?\d+")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+|/\d+)?")
@@ -38,42 +38,43 @@ _TWO_NUMBERS = re.compile(r"\d\s+\d")
 
 @dataclass(frozen=True)
 class _Side:
-    """A gold or an answer."""
+    """One side of a comparison: the gold answer or the attempt."""
 
     value: str
-    """Canonical; "" where there is nothing."""
+    """Canonical value; "" if there is none."""
     formula: str
-    """As math-verify is given it; "" where it shall not be asked."""
+    """Input for math-verify; "" if the text is not to be parsed as a formula."""
 
 
 class MathVerifier:
-    """Judges answers of domain `math`."""
+    """Verifies answers of domain `math`. Thread-safe."""
 
-    def __init__(self, *, seconds: float = SECONDS, processes: int | None = None) -> None:
-        """Processes start when first needed.
+    def __init__(self, *, seconds: float = CPU_SECONDS, processes: int | None = None) -> None:
+        """Create the verifier; its worker processes start with the first comparison that needs one.
 
         Args:
-            seconds: of the processor's time, the limit of one comparison.
-            processes: how many compare at once; None: as many as there are processors, four at most.
+            seconds: CPU time limit of one comparison.
+            processes: number of worker processes; None: one per CPU, at most four.
         """
         self._seconds = seconds
         command = [sys.executable, "-m", "memstore_rl.verifiers.math_worker", str(seconds)]
-        count = processes or min(4, os.cpu_count() or 1)
-        self._workers = Workers(command, b"ready", count)
+        self._workers = WorkerPool(command, processes or min(4, os.cpu_count() or 1))
 
     def check(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """A verdict for each attempt, in their order.
+        """Return a verdict for each attempt, in order.
 
         Raises:
-            WorkerFailed: math-verify does not start.
+            WorkerError: math-verify does not start.
         """
         pairs = [(attempt.gold, attempt.answer) for attempt in attempts]
-        verdicts = {pair: _by_value(*pair) for pair in dict.fromkeys(pairs)}
-        open_pairs = [pair for pair, verdict in verdicts.items() if verdict is None]
-        lines = [json.dumps([_gold(gold).formula, _side(answer).formula]).encode() for gold, answer in open_pairs]
-        said = self._workers.ask_all(lines, self._seconds + PATIENCE_S)
-        told = {pair: self._verdict(pair[0], letter) for pair, letter in zip(open_pairs, said, strict=True)}
-        return [verdicts[pair] or told[pair] for pair in pairs]
+        by_value = {pair: _compare_values(*pair) for pair in dict.fromkeys(pairs)}
+        undecided = [pair for pair, verdict in by_value.items() if verdict is None]
+        requests = [
+            json.dumps([_gold_side(gold).formula, _side(answer).formula]).encode() for gold, answer in undecided
+        ]
+        letters = self._workers.request_all(requests, self._seconds + EXTRA_WALL_SECONDS)
+        by_formula = {pair: self._verdict(pair[0], letter) for pair, letter in zip(undecided, letters, strict=True)}
+        return [by_value[pair] or by_formula[pair] for pair in pairs]
 
     def _verdict(self, gold: str, letter: bytes | None) -> Verdict:
         if letter in (b"0", b"1"):
@@ -83,27 +84,27 @@ class MathVerifier:
         return Verdict(None, f"the answer was not compared with the gold {quoted(gold)} within {self._seconds:g} s")
 
     def close(self) -> None:
-        """End the processes."""
+        """Stop the worker processes."""
         self._workers.close()
 
 
-def _by_value(gold: str, answer: str) -> Verdict | None:
-    """The verdict where canonical values decide."""
-    right, given = _gold(gold), _side(answer)
+def _compare_values(gold: str, answer: str) -> Verdict | None:
+    """Return the verdict where canonical values decide it, else None."""
+    right, given = _gold_side(gold), _side(answer)
     if not right.value:
         return Verdict(None, f"the gold answer {quoted(gold)} cannot be read as mathematics")
     if right.value == given.value:
         return Verdict(1.0)
     if _INTEGER.fullmatch(right.value) and _INTEGER.fullmatch(given.value):
         return Verdict(0.0)
-    # Whether a formula can be read at all, only the parser knows: no answer is wrong beside a gold that cannot.
+    # Only the parser can decide whether a formula is readable, and an answer is not wrong against an unreadable gold.
     if not right.formula or (not given.formula and _NUMBER.fullmatch(right.value)):
         return Verdict(0.0)
     return None
 
 
-def _gold(gold: str) -> _Side:
-    """A gold may be a whole solution, with its answer behind a marker."""
+def _gold_side(gold: str) -> _Side:
+    """Read a gold answer, which may be a whole solution with the answer behind a marker."""
     found = marked_answer(gold, "math") if "\n" in gold or "####" in gold else None
     return _side(found.answer if found else gold)
 
@@ -113,5 +114,5 @@ def _side(text: str) -> _Side:
     if _NUMBER.fullmatch(value):
         return _Side(value, value)
     words = _WORDS.search(re.sub(r"\\[A-Za-z]+", " ", text))
-    readable = value and len(text) <= LONGEST and not words and not _TWO_NUMBERS.search(text)
+    readable = value and len(text) <= MAX_FORMULA_CHARS and not words and not _TWO_NUMBERS.search(text)
     return _Side(value, text if readable else "")

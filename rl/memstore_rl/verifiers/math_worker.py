@@ -1,10 +1,16 @@
-r"""A process that compares formulas and does nothing else: `python -m memstore_rl.verifiers.math_worker SECONDS`.
+r"""Worker process that compares formulas with math-verify: `python -m memstore_rl.verifiers.math_worker SECONDS`.
 
-It reads `[gold, answer]` a line from standard input and answers each with a line: `1` equal, `0` different, `g` the
-gold cannot be read, `t` out of time. math-verify's own time limit is off: it needs signals of the main thread, which
-a trainer's worker thread does not have. Here there is nothing but a main thread. What counts is the processor's time,
-so that a busy machine changes no verdict. An operation that no handler interrupts (a power with millions of digits)
-ends with the process, a second later.
+A request is `[gold, answer]` as JSON. The response is one letter:
+
+    1   equal
+    0   different
+    g   the gold answer cannot be parsed
+    t   out of time or memory
+
+math-verify's own time limit is off: it uses signals, which only a main thread can receive, and trainers call verifiers
+from worker threads. This process has nothing but a main thread. The limit counts CPU time, so a busy machine does not
+change a verdict. An operation that no signal handler can interrupt (a power with millions of digits) ends when the
+kernel kills the process one second later.
 """
 
 from __future__ import annotations
@@ -21,56 +27,56 @@ from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
 
-MEMORY = 1 << 30
-READY = b"ready"
+from memstore.runtime.processes import serve
+
+MEMORY_BYTES = 1 << 30
 _LATEX = (LatexExtractionConfig(boxed_match_priority=0),)
 
 
 class _OutOfTime(BaseException):
-    """Not an Exception: sympy catches those on the way."""
+    """Raised at the time limit. Not an Exception, because sympy catches those internally."""
 
 
 def compare(gold: str, answer: str) -> str:
-    """One letter, see the module."""
-    read = _read(gold)
-    if not read:
+    """Compare two formulas; return the response letter of the module docstring."""
+    parsed_gold = _parse(gold)
+    if not parsed_gold:
         return "g"
-    return "1" if verify(read, _read(answer), timeout_seconds=None) else "0"
+    return "1" if verify(parsed_gold, _parse(answer), timeout_seconds=None) else "0"
 
 
-def _read(formula: str) -> list[Any]:
+def _parse(formula: str) -> list[Any]:
     boxed = "\\boxed{" + formula + "}"
     parsed: list[Any] = parse(boxed, _LATEX, fallback_mode="no_fallback", parsing_timeout=None)
     return parsed
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _raise_out_of_time(signum: int, frame: FrameType | None) -> None:
     raise _OutOfTime
 
 
+def _compare_within(seconds: float, request: str) -> str:
+    """Handle one request within a limit of CPU seconds."""
+    gold, answer = json.loads(request)
+    try:
+        hard_limit = math.ceil(time.process_time() + seconds + 1)
+        resource.setrlimit(resource.RLIMIT_CPU, (hard_limit, resource.RLIM_INFINITY))
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        return compare(gold, answer)
+    except (_OutOfTime, MemoryError, RecursionError):
+        return "t"
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve requests until standard input ends."""
     seconds = float(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable()
-    signal.signal(signal.SIGPROF, _stop)
-    # The first formulas are slow: the parser's tables fill.
+    signal.signal(signal.SIGPROF, _raise_out_of_time)
+    # The first comparison is slow because it fills the parser's tables.
     compare("\\frac{x^2+1}{\\sqrt{2}}=(1,2]", "2x-\\{1, 3\\}")
-    print(READY.decode(), flush=True)
-    for line in sys.stdin:
-        gold, answer = json.loads(line)
-        try:
-            resource.setrlimit(
-                resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds + 1), resource.RLIM_INFINITY)
-            )
-            signal.setitimer(signal.ITIMER_PROF, seconds)
-            said = compare(gold, answer)
-        except (_OutOfTime, MemoryError, RecursionError):
-            said = "t"
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-        print(said, flush=True)
+    serve(lambda request: _compare_within(seconds, request), memory_bytes=MEMORY_BYTES)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a verifier is: it says whether an answer is right, or that it cannot say.
+"""The `Verifier` protocol: decides whether an answer is right, or reports why it cannot.
 
-A verifier is handed many attempts at once and gives a verdict for each, in their order. It holds its own time limit,
-works in any thread, and never raises because of what a policy wrote: an attempt that cannot be judged has the
-verdict None with a sentence. What a policy wrote is hostile text.
+A verifier takes a batch of attempts and returns a verdict for each, in order. It enforces its own time limit, works in
+any thread, and never raises because of what a policy wrote: an attempt that cannot be judged gets the reward None with
+a one-sentence reason. Treat everything that a policy wrote as hostile input.
 """
 
 from __future__ import annotations
@@ -11,41 +11,41 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 _QUOTED = 60
-"""Characters of a gold that a reason repeats."""
+"""Characters of a gold answer that a reason quotes."""
 
 
 class Attempt(NamedTuple):
-    """An answer and what it is held against."""
+    """An answer to verify, with its gold answer."""
 
     query: str
-    """The query's text: options of a choice, signature of a program."""
+    """The query's text, which holds the options of a choice or the signature of a program."""
     gold: str
     """The reference answer or tests, not blank."""
     answer: str
-    """As the one splitter read it out of the response; "" where it read none."""
+    """The answer that the splitter extracted from the response; "" if it found none."""
 
 
 class Verdict(NamedTuple):
-    """What a verifier says of one attempt."""
+    """The result of verifying one attempt."""
 
     reward: float | None
-    """0..1; None: it cannot say."""
+    """0..1; None if the attempt could not be judged."""
     reason: str | None = None
-    """Why it cannot say, as one sentence; None with a reward."""
+    """Why it could not be judged, as one sentence; None with a reward."""
 
 
 class Verifier(Protocol):
-    """Judges attempts of one domain. May be called from several threads at once."""
+    """Verifies attempts of one domain. Thread-safe."""
 
     def check(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """A verdict for each attempt, in their order."""
+        """Return a verdict for each attempt, in order."""
         ...
 
     def close(self) -> None:
-        """Let go of processes; calling it again does nothing."""
+        """Release processes; calling it again does nothing."""
         ...
 
 
 def quoted(text: str) -> str:
-    """A text as a reason repeats it."""
+    """Quote a text for a reason, shortened if it is long."""
     return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "…")

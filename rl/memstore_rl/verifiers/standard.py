@@ -1,7 +1,7 @@
-"""Which verifier judges which domain.
+"""The standard verifiers of each domain.
 
-`other` has none: what is right there, no rule can say. Programs have one only where it is handed in, since running
-what a policy wrote is a decision.
+Domain `other` has no verifier, because no general rule decides what is right there. Domain `code` has one only if it is
+passed in: running model-written code is opt-in.
 """
 
 from __future__ import annotations
@@ -15,43 +15,47 @@ from memstore_rl.verifiers.protocol import Attempt, Verdict, Verifier
 
 
 class Verifiers:
-    """Verifiers by domain. May be called from several threads at once."""
+    """A set of verifiers, one per domain. Thread-safe."""
 
     def __init__(self, by_domain: Mapping[Domain, Verifier]) -> None:
         self._by_domain = dict(by_domain)
 
     def check(self, domain: Domain, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """A verdict for each attempt, in their order; None with a reason where the domain has no verifier."""
+        """Return a verdict for each attempt, in order; reward None with a reason if the domain has no verifier."""
         verifier = self._by_domain.get(domain)
         if verifier is None:
-            return [Verdict(None, _ABSENT.get(domain, f"answers of domain {domain} cannot be verified"))] * len(
+            return [Verdict(None, _MISSING.get(domain, f"answers of domain {domain} cannot be verified"))] * len(
                 attempts
             )
         return verifier.check(attempts)
 
     def check_all(self, domains: Sequence[Domain], attempts: Sequence[Attempt]) -> list[Verdict]:
-        """A verdict for each attempt, in their order; `domains` are theirs, and each verifier is asked once."""
+        """Return a verdict for each attempt, in order, with one call per domain.
+
+        Args:
+            domains: the domain of each attempt.
+        """
         verdicts: dict[int, Verdict] = {}
-        places: dict[Domain, list[int]] = {}
-        for place, domain in enumerate(domains):
-            places.setdefault(domain, []).append(place)
-        for domain, own in places.items():
-            verdicts.update(zip(own, self.check(domain, [attempts[place] for place in own]), strict=True))
-        return [verdicts[place] for place in range(len(attempts))]
+        by_domain: dict[Domain, list[int]] = {}
+        for index, domain in enumerate(domains):
+            by_domain.setdefault(domain, []).append(index)
+        for domain, indices in by_domain.items():
+            verdicts.update(zip(indices, self.check(domain, [attempts[index] for index in indices]), strict=True))
+        return [verdicts[index] for index in range(len(attempts))]
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all verifiers."""
         for verifier in self._by_domain.values():
             verifier.close()
 
 
-_ABSENT: dict[Domain, str] = {
-    "code": "programs are not run unless that is switched on, so a program's reward is not known",
+_MISSING: dict[Domain, str] = {
+    "code": "programs are not run unless that is switched on, so this program was not verified",
 }
 
 
 def make_verifiers(*, code: bool) -> Verifiers:
-    """The standard ones, with one that runs programs where that is switched on.
+    """Return the standard verifiers, with or without one that runs programs.
 
     Raises:
         SandboxError: no sandbox can be built here.
@@ -64,6 +68,6 @@ def make_verifiers(*, code: bool) -> Verifiers:
 
 
 def standard_verifiers(*, code: Verifier | None = None) -> Verifiers:
-    """Maths, multiple choice, and programs if a verifier for them is given."""
+    """Return verifiers for maths and multiple choice, and for programs if `code` is given."""
     by_domain: dict[Domain, Verifier] = {"math": MathVerifier(), "qa": ChoiceVerifier()}
     return Verifiers(by_domain if code is None else {**by_domain, "code": code})

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from memstore.errors import InputError
 from memstore_rl.benchmarks import labelled_ids, questions
+from memstore_rl.benchmarks.queries import queries_of_files
 from memstore_rl.benchmarks.question import Question
 from memstore_rl.trainers.verl.data import DataPlan, write_data
-from memstore_rl.trainers.verl.source import queries_of_files
 
 DECLARED = 'domain = "other"\nsource = "./sums.jsonl"\nquery = "{q}"\ngold = "{a}"\n'
 

@@ -29,7 +29,7 @@ from memstore_gnn.models.registry import model_folder
 from memstore_gnn.verbs import score_file
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.memory_model import MemoryModel
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.verifiers import Attempt, Verdict, Verifiers
 
 
@@ -105,7 +105,7 @@ def test_a_rollout_that_the_memory_has_labelled_is_predicted_all_the_same(
     keys = ("response", "policy", "run", "step", "sample_index", "mean_logprob", "finish_reason")
     for rows in list(sample_rows.values())[:40]:
         first = rows[0]
-        query = Query(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math")
+        query = RewardQuery(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math")
         for reward in scorer.score_group(query, [Rollout(**{key: row[key] for key in keys}) for row in rows[:2]]):
             assert reward.source == "predicted"
             assert reward.value not in (0.0, 1.0)
@@ -187,7 +187,7 @@ def test_where_the_verifier_cannot_say_the_model_does_and_says_why(scorer: Group
 
 
 def test_programs_are_unscored_unless_there_is_a_verifier_for_them() -> None:
-    query = Query("def one():\n    '''Give 1.'''\n", domain="code", gold="assert one() == 1")
+    query = RewardQuery("def one():\n    '''Give 1.'''\n", domain="code", gold="assert one() == 1")
     with GroupScorer.open(mode="oracle") as scorer:
         (reward,) = scorer.score_group(query, [Rollout(answer="def one():\n    return 1\n")])
     assert (reward.value, reward.source) == (None, "unscored")
@@ -196,7 +196,7 @@ def test_programs_are_unscored_unless_there_is_a_verifier_for_them() -> None:
 
 
 def test_no_answer_is_a_wrong_answer(scorer: GroupScorer) -> None:
-    (reward,) = scorer.score_group(Query("What is 1 + 1?", domain="math", gold="2"), [Rollout(response="Hm.")])
+    (reward,) = scorer.score_group(RewardQuery("What is 1 + 1?", domain="math", gold="2"), [Rollout(response="Hm.")])
     assert (reward.value, reward.source) == (0.0, "ground_truth")
 
 
@@ -243,20 +243,22 @@ def test_whatever_a_policy_writes_is_scored(scorer: GroupScorer, groups: list[Gr
 @pytest.mark.parametrize(
     ("query", "rollouts", "says"),
     [
-        (Query("What?"), [], "has no rollouts"),
-        (Query(" "), [Rollout(response="1")], "query is empty"),
+        (RewardQuery("What?"), [], "has no rollouts"),
+        (RewardQuery(" "), [Rollout(response="1")], "query is empty"),
         (
-            Query("What?"),
+            RewardQuery("What?"),
             [Rollout(response="1"), Rollout(thinking="1")],
             "rollout 1: answer and response are both missing",
         ),
-        (Query("What?"), [Rollout(response="1", step=1.5)], "step is 1.5"),  # type: ignore[arg-type]
-        (Query("What?", domain="maths"), [Rollout(response="1")], "domain is 'maths'"),  # type: ignore[arg-type]
+        (RewardQuery("What?"), [Rollout(response="1", step=1.5)], "step is 1.5"),  # type: ignore[arg-type]
+        (RewardQuery("What?", domain="maths"), [Rollout(response="1")], "domain is 'maths'"),  # type: ignore[arg-type]
     ],
 )
-def test_what_a_trainer_sends_wrong_is_said_in_a_sentence(query: Query, rollouts: list[Rollout], says: str) -> None:
+def test_what_a_trainer_sends_wrong_is_said_in_a_sentence(
+    query: RewardQuery, rollouts: list[Rollout], says: str
+) -> None:
     with GroupScorer.open(mode="budget") as scorer, pytest.raises(InputError, match=says) as told:
-        scorer.score_groups([Group(Query("Fine?"), [Rollout(response="1")]), Group(query, rollouts)])
+        scorer.score_groups([Group(RewardQuery("Fine?"), [Rollout(response="1")]), Group(query, rollouts)])
     assert "group 1" in str(told.value)
 
 
@@ -324,7 +326,7 @@ def test_a_file_has_the_scores_of_its_groups(
     keys = ("response", "policy", "run", "step", "sample_index")
     groups = [
         Group(
-            Query(rows[0]["query"], dataset=rows[0]["dataset"], key=rows[0]["query_id"], domain="math"),
+            RewardQuery(rows[0]["query"], dataset=rows[0]["dataset"], key=rows[0]["query_id"], domain="math"),
             [Rollout(**{key: row[key] for key in keys}) for row in rows],
         )
         for rows in asked.values()

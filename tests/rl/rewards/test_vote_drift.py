@@ -16,8 +16,8 @@ from memstore_gnn.data.hetero import some_rollouts, subgraph
 from memstore_gnn.monitoring.drift import reference_of
 from memstore_rl.rewards import vote_drift as watch_module
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import Group, Query, Rollout
-from memstore_rl.rewards.vote_drift import WINDOW, VoteWatch
+from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
+from memstore_rl.rewards.vote_drift import WINDOW, VoteDrift
 
 Told = list[tuple[str, str, bool]]
 
@@ -34,14 +34,14 @@ def silent(stored: Snapshot) -> Snapshot:
     return replace(stored, edges={**stored.edges, "leads_to": EdgeTable(none, none, properties.slice(0, 0))})
 
 
-def watching(stored: Snapshot) -> tuple[VoteWatch, Told]:
-    watch = VoteWatch(reference_of(stored, np.ones(stored.queries.num_rows, bool)))
+def watching(stored: Snapshot) -> tuple[VoteDrift, Told]:
+    watch = VoteDrift(reference_of(stored, np.ones(stored.queries.num_rows, bool)))
     told: Told = []
     watch.on_window = lambda *window: told.append(window)
     return watch, told
 
 
-def see(watch: VoteWatch, snapshot: Snapshot, windows: int) -> None:
+def see(watch: VoteDrift, snapshot: Snapshot, windows: int) -> None:
     """Enough groups for so many windows, and not for one more."""
     whole, rest = divmod(windows * WINDOW, snapshot.queries.num_rows)
     for _ in range(whole):
@@ -98,14 +98,14 @@ def test_small_groups_are_not_looked_at(stored: Snapshot) -> None:
 
 
 def test_what_a_scorer_predicts_is_watched(trained_memory: Memory) -> None:
-    query = Query("What is {} + 3?", dataset="arithmetic", domain="math")
+    query = RewardQuery("What is {} + 3?", dataset="arithmetic", domain="math")
     rollouts = [Rollout(response="#### 7", policy="new", run="r", step=1) for _ in range(4)]
     groups = [Group(replace(query, text=query.text.format(number)), rollouts) for number in range(WINDOW)]
     with GroupScorer.open(trained_memory) as scorer:
         assert scorer.model is not None
-        assert scorer.model.watch is not None
+        assert scorer.model.vote_drift is not None
         told: Told = []
-        scorer.model.watch.on_window = lambda *window: told.append(window)
+        scorer.model.vote_drift.on_window = lambda *window: told.append(window)
         labelled = [replace(one, query=replace(one.query, gold="5")) for one in groups]
         scorer.score_groups(labelled)
         assert told == []

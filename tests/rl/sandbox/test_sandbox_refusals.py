@@ -72,7 +72,7 @@ def test_the_kernel_setting_that_stands_in_the_way_is_named(
     monkeypatch: pytest.MonkeyPatch, setting: str, value: str, helps: str
 ) -> None:
     monkeypatch.setattr(bubblewrap, "_kernel", lambda name: value if name == setting else None)
-    assert helps in bubblewrap.why_refused("bwrap: setting up uid map: Permission denied")
+    assert helps in bubblewrap.build_error_message("bwrap: setting up uid map: Permission denied")
 
 
 def test_where_the_kernel_takes_no_filter(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

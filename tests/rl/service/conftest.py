@@ -1,4 +1,4 @@
-"""A scorer whose rewards can be told from what it was asked, and services over it."""
+"""A scorer with predictable rewards, and services over it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import uvicorn
 from pydantic import SecretStr
 
 from memstore.errors import InputError
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.service import RewardService
 
 
 class LengthScorer:
-    """Gives each rollout the length of its response; stops where it is told to."""
+    """Rewards each rollout with the length of its response; can be paused or made to fail."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.pause_s = 0.0
         self.gate = threading.Event()
-        """Nothing is scored before it is set, as it is from the beginning."""
+        """Scoring waits while this is cleared; initially set."""
         self.gate.set()
         self.broken = ""
 
@@ -62,11 +62,11 @@ def scorer() -> LengthScorer:
 
 @pytest.fixture
 def make_group() -> Callable[..., Group]:
-    """A group of a query, with responses of the lengths asked for."""
+    """Return a factory of groups with responses of given lengths."""
 
     def make(text: str = "what is 1 + 1?", lengths: Sequence[int] = (3, 5), **options: object) -> Group:
         gold = options.pop("gold", None)
-        query = Query(text, dataset="sums", domain="math", gold=gold)  # type: ignore[arg-type]
+        query = RewardQuery(text, dataset="sums", domain="math", gold=gold)  # type: ignore[arg-type]
         rollouts = [Rollout(response="x" * length, run="run-1", step=1, policy="p") for length in lengths]
         return Group(query, rollouts, **options)  # type: ignore[arg-type]
 
@@ -78,7 +78,7 @@ Served = Callable[..., "contextlib.AbstractContextManager[str]"]
 
 @pytest.fixture
 def served(scorer: LengthScorer, tmp_path: Path) -> Served:
-    """Serve the scorer on a free port of loopback; the address."""
+    """Return a context manager that serves the scorer on loopback and yields the address."""
 
     @contextlib.contextmanager
     def serve(*, token: str | None = None, port: int = 0, **options: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The HTTP face: rewards come back, what is wrong is one sentence with the right status, the service stays up."""
+"""HTTP API: rewards, errors as one sentence with the right status, and robustness against bad input."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from memstore_rl.service import wire
 from memstore_rl.service.app import OPEN_ROUTES
 
 Served = Callable[..., AbstractContextManager[str]]
-QUESTION: dict[str, Any] = {"query": {"text": "1 + 1?"}, "rollouts": [{"response": "2"}, {"answer": "3"}]}
+GROUP: dict[str, Any] = {"query": {"text": "1 + 1?"}, "rollouts": [{"response": "2"}, {"answer": "3"}]}
 
 
-def test_rewards_come_back_in_order_and_are_remembered_once(served: Served, make_group: Callable[..., Group]) -> None:
+def test_rewards_come_in_order_and_rollouts_are_recorded_once(served: Served, make_group: Callable[..., Group]) -> None:
     groups = [make_group("a?", (1, 2, 3)), make_group("b?", (7,), expected=2, gold="4")]
     with served() as endpoint:
-        answers = [
+        responses = [
             wire.from_json(httpx.post(f"{endpoint}/v1/score", content=wire.request_json(groups, record=True)).content)
             for _ in range(2)
         ]
         metrics = httpx.get(f"{endpoint}/metrics").text
-    for answer in answers:
-        assert [[reward.value for reward in rewards] for rewards in answer.rewards] == [[1, 2, 3], [7]]
-        assert [rewards[0].source for rewards in answer.rewards] == ["predicted", "ground_truth"]
-    assert [answer.recorded for answer in answers] == [4, 0]
+    for response in responses:
+        assert [[reward.value for reward in rewards] for rewards in response.rewards] == [[1, 2, 3], [7]]
+        assert [rewards[0].source for rewards in response.rewards] == ["predicted", "ground_truth"]
+    assert [response.recorded for response in responses] == [4, 0]
     counts = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     assert counts['memstore_rewards_total{source="predicted"}'] == "6.0"
     assert counts['memstore_rewards_total{source="ground_truth"}'] == "2.0"
@@ -41,24 +41,24 @@ def test_rewards_come_back_in_order_and_are_remembered_once(served: Served, make
     assert counts['memstore_requests_total{status="200"}'] == "2.0"
 
 
-def test_each_group_is_told_what_is_new_of_it(served: Served, make_group: Callable[..., Group]) -> None:
+def test_recorded_counts_only_new_rollouts(served: Served, make_group: Callable[..., Group]) -> None:
     first, second = make_group("a?", (1, 2, 3)), make_group("b?", (4, 5))
     with served() as endpoint:
-        told = [
+        scored = [
             wire.from_json(httpx.post(f"{endpoint}/v1/score", content=wire.request_json(groups, record=True)).content)
             for groups in ([first], [second, first, second])
         ]
-    assert [answer.recorded for answer in told] == [3, 2]
+    assert [response.recorded for response in scored] == [3, 2]
 
 
-def test_what_is_not_to_be_remembered_is_not(served: Served, make_group: Callable[..., Group]) -> None:
+def test_record_false_records_nothing(served: Served, make_group: Callable[..., Group]) -> None:
     with served() as endpoint:
         body = wire.request_json([make_group()], record=False)
         assert wire.from_json(httpx.post(f"{endpoint}/v1/score", content=body).content).recorded == 0
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"rollouts": []}, "groups.0.rollouts"),
         ({"rollouts": [{"thinking": "hm"}]}, "a response, or an answer"),
@@ -74,76 +74,76 @@ def test_what_is_not_to_be_remembered_is_not(served: Served, make_group: Callabl
         ({"rollouts": [{"response": "x" * (wire.MAX_TEXT + 1)}]}, "groups.0.rollouts.0.response"),
     ],
 )
-def test_what_is_wrong_is_named(served: Served, change: dict[str, Any], told: str) -> None:
+def test_invalid_field_is_named(served: Served, change: dict[str, Any], message: str) -> None:
     with served() as endpoint:
-        answer = httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION | change]})
-    assert answer.status_code == 422
-    assert told in answer.json()["error"]
-    assert "\n" not in answer.json()["error"]
+        response = httpx.post(f"{endpoint}/v1/score", json={"groups": [GROUP | change]})
+    assert response.status_code == 422
+    assert message in response.json()["error"]
+    assert "\n" not in response.json()["error"]
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b'{"groups": 3}', b"\xff\xfe", b'{"groups": "\\ud800"}', b"[" * 100_000, b"1e400", b"NaN"],
 )
-def test_what_is_no_request(served: Served, content: bytes) -> None:
+def test_body_that_is_no_request_is_rejected(served: Served, content: bytes) -> None:
     with served() as endpoint:
-        answer = httpx.post(f"{endpoint}/v1/score", content=content)
-        assert (answer.status_code, list(answer.json())) == (422, ["error"])
+        response = httpx.post(f"{endpoint}/v1/score", content=content)
+        assert (response.status_code, list(response.json())) == (422, ["error"])
         assert httpx.get(f"{endpoint}/health/ready").status_code == 200
 
 
-def test_a_group_that_cannot_be_scored_does_not_take_others_with_it(served: Served, scorer: Any) -> None:
+def test_unscorable_group_does_not_fail_other_requests(served: Served, scorer: Any) -> None:
     scorer.broken = "broken"
     with served() as endpoint:
-        broken = httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION | {"query": {"text": "broken"}}]})
-        good = httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION]})
+        broken = httpx.post(f"{endpoint}/v1/score", json={"groups": [GROUP | {"query": {"text": "broken"}}]})
+        good = httpx.post(f"{endpoint}/v1/score", json={"groups": [GROUP]})
     assert (broken.status_code, broken.json()) == (422, {"error": "the query 'broken' cannot be scored"})
     assert good.status_code == 200
 
 
-def test_a_body_that_is_too_long(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_body_over_the_limit_is_rejected(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_BODY", 2**20)
     with served() as endpoint:
-        answer = httpx.post(f"{endpoint}/v1/score", content=(b" " * 2**16 for _ in range(100)))
-    assert answer.status_code == 413
-    assert "1 MiB" in answer.json()["error"]
+        response = httpx.post(f"{endpoint}/v1/score", content=(b" " * 2**16 for _ in range(100)))
+    assert response.status_code == 413
+    assert "1 MiB" in response.json()["error"]
 
 
-def test_too_much_at_once_is_told_to_come_again(served: Served, scorer: Any) -> None:
+def test_overload_responds_503_with_retry_after(served: Served, scorer: Any) -> None:
     scorer.gate.clear()
     with served(max_batch=2, max_waiting=2) as endpoint, httpx.Client(timeout=200) as client:
         with ThreadPoolExecutor(12) as pool:
-            asked = [pool.submit(client.post, f"{endpoint}/v1/score", json={"groups": [QUESTION]}) for _ in range(12)]
-            next(one for one in as_completed(asked) if one.result().status_code == 503)
+            futures = [pool.submit(client.post, f"{endpoint}/v1/score", json={"groups": [GROUP]}) for _ in range(12)]
+            next(future for future in as_completed(futures) if future.result().status_code == 503)
             scorer.gate.set()
-        answers = [one.result() for one in asked]
-    refused = [answer for answer in answers if answer.status_code == 503]
-    assert refused
-    assert {answer.status_code for answer in answers} == {200, 503}
-    assert all(float(answer.headers["retry-after"]) > 0 for answer in refused)
+        responses = [future.result() for future in futures]
+    rejected = [response for response in responses if response.status_code == 503]
+    assert rejected
+    assert {response.status_code for response in responses} == {200, 503}
+    assert all(float(response.headers["retry-after"]) > 0 for response in rejected)
 
 
-def test_a_token_is_asked_for(served: Served) -> None:
+def test_token_is_required(served: Served) -> None:
     with served(token="secret-1") as endpoint:
         for given in ({}, {"Authorization": "Bearer secret-2"}, {"Authorization": "secret-1"}):
-            answer = httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION]}, headers=given)
-            assert answer.status_code == 401
-            assert "secret" not in answer.text
+            response = httpx.post(f"{endpoint}/v1/score", json={"groups": [GROUP]}, headers=given)
+            assert response.status_code == 401
+            assert "secret" not in response.text
         assert httpx.get(f"{endpoint}/metrics").status_code == 401
         assert [httpx.get(endpoint + route).status_code for route in OPEN_ROUTES] == [200, 200]
         good = {"Authorization": "Bearer secret-1"}
-        assert httpx.post(f"{endpoint}/v1/score", json={"groups": [QUESTION]}, headers=good).status_code == 200
+        assert httpx.post(f"{endpoint}/v1/score", json={"groups": [GROUP]}, headers=good).status_code == 200
         assert httpx.get(f"{endpoint}/v1/info", headers=good).json() == {"model": "m1"}
 
 
-def test_routes_that_there_are_not(served: Served) -> None:
+def test_unknown_route_and_method(served: Served) -> None:
     with served() as endpoint:
         assert "POST /v1/score" in httpx.get(f"{endpoint}/score").json()["error"]
         assert httpx.get(f"{endpoint}/v1/score").status_code == 405
 
 
-def test_the_document_describes_the_body(served: Served) -> None:
+def test_openapi_document_describes_the_body(served: Served) -> None:
     with served() as endpoint:
         document = httpx.get(f"{endpoint}/openapi.json").json()
     schema = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -185,17 +185,17 @@ def test_whatever_is_sent_the_answer_is_a_sentence_or_rewards(served: Served) ->
         @given(json_values | near_requests)
         @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
         def send(document: object) -> None:
-            answer = client.post(f"{endpoint}/v1/score", content=json.dumps(document))
-            assert answer.status_code in (200, 422)
-            assert list(answer.json()) == (["rewards", "recorded"] if answer.status_code == 200 else ["error"])
+            response = client.post(f"{endpoint}/v1/score", content=json.dumps(document))
+            assert response.status_code in (200, 422)
+            assert list(response.json()) == (["rewards", "recorded"] if response.status_code == 200 else ["error"])
 
         send()
         assert client.get(f"{endpoint}/health/live").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/score/", "/v1/scores"])
-def test_another_route_is_told_where_to_ask(served: Served, path: str) -> None:
+def test_unknown_route_names_the_right_one(served: Served, path: str) -> None:
     with served() as endpoint:
-        answer = httpx.post(endpoint + path, json={"groups": [QUESTION]})
-    assert (answer.status_code, answer.is_redirect) == (404, False)
-    assert "POST /v1/score" in answer.json()["error"]
+        response = httpx.post(endpoint + path, json={"groups": [GROUP]})
+    assert (response.status_code, response.is_redirect) == (404, False)
+    assert "POST /v1/score" in response.json()["error"]

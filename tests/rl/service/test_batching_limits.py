@@ -1,4 +1,4 @@
-"""Batches: what waits is scored together, what is too much is refused, a failure reaches who caused it."""
+"""Batcher: batches of waiting requests, limits of the queue, and failures."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable
 
 import pytest
 
-from memstore_rl.service.batching import Batcher, Full, Stopping
+from memstore_rl.service.batching import Batcher, QueueFull, ServiceStopping
 
 
-def go(body: Callable[[], object]) -> None:
+def run_async(body: Callable[[], object]) -> None:
     asyncio.run(asyncio.wait_for(body(), 200))  # type: ignore[arg-type]
 
 
-def doubled(items: list[int]) -> list[int]:
+def double(items: list[int]) -> list[int]:
     return [2 * item for item in items]
 
 
-async def until(happened: threading.Event) -> None:
-    """Return when another thread has said so; the event loop goes on meanwhile."""
-    assert await asyncio.to_thread(happened.wait, 200)
+async def wait_for(event: threading.Event) -> None:
+    """Wait for an event of another thread without blocking the event loop."""
+    assert await asyncio.to_thread(event.wait, 200)
 
 
 async def with_batcher(batcher: Batcher[int, int], body: Callable[[], object]) -> None:
@@ -34,7 +34,7 @@ async def with_batcher(batcher: Batcher[int, int], body: Callable[[], object]) -
         batcher.close()
 
 
-def test_what_waits_meanwhile_is_one_batch() -> None:
+def test_waiting_requests_form_one_batch() -> None:
     sizes: list[int] = []
     first = threading.Event()
 
@@ -42,7 +42,7 @@ def test_what_waits_meanwhile_is_one_batch() -> None:
         sizes.append(len(items))
         if len(sizes) == 1:
             first.wait(200)
-        return doubled(items)
+        return double(items)
 
     async def body() -> None:
         batcher = Batcher[int, int](work, max_batch=100, max_waiting=1000)
@@ -55,16 +55,16 @@ def test_what_waits_meanwhile_is_one_batch() -> None:
 
         await with_batcher(batcher, ask)
 
-    go(body)
+    run_async(body)
     assert sizes == [40] or sizes[0] + sizes[1] == 40
 
 
-def test_a_batch_has_its_limit_and_one_request_may_exceed_it_alone() -> None:
+def test_batch_limit_holds_except_for_a_single_larger_request() -> None:
     sizes: list[int] = []
 
     def work(items: list[int]) -> list[int]:
         sizes.append(len(items))
-        return doubled(items)
+        return double(items)
 
     async def body() -> None:
         batcher = Batcher[int, int](work, max_batch=4, max_waiting=1000)
@@ -74,43 +74,43 @@ def test_a_batch_has_its_limit_and_one_request_may_exceed_it_alone() -> None:
 
         await with_batcher(batcher, ask)
 
-    go(body)
+    run_async(body)
     assert sizes == [9, 3, 4, 2]
 
 
-def test_too_much_is_refused_and_says_when_to_come_again() -> None:
-    begun, gate = threading.Event(), threading.Event()
+def test_full_queue_rejects_with_retry_time() -> None:
+    started, release = threading.Event(), threading.Event()
 
     def work(items: list[int]) -> list[int]:
-        begun.set()
-        gate.wait(200)
-        return doubled(items)
+        started.set()
+        release.wait(200)
+        return double(items)
 
     async def body() -> None:
         batcher = Batcher[int, int](work, max_batch=1, max_waiting=3)
 
         async def ask() -> None:
-            under_way = asyncio.create_task(batcher.submit([1], 1))
-            await until(begun)
+            in_progress = asyncio.create_task(batcher.submit([1], 1))
+            await wait_for(started)
             waiting = [asyncio.create_task(batcher.submit([n], 1)) for n in range(3)]
             await asyncio.sleep(0)
-            with pytest.raises(Full, match=r"again in \d") as refused:
+            with pytest.raises(QueueFull, match=r"retry in \d") as rejected:
                 await batcher.submit([9], 1)
-            assert refused.value.retry_after_s > 0
-            gate.set()
-            assert await asyncio.gather(under_way, *waiting) == [[2], [0], [2], [4]]
-            assert await batcher.submit([5] * 50, 50) == [10] * 50  # nothing waits: any size goes
+            assert rejected.value.retry_after_s > 0
+            release.set()
+            assert await asyncio.gather(in_progress, *waiting) == [[2], [0], [2], [4]]
+            assert await batcher.submit([5] * 50, 50) == [10] * 50  # an empty queue accepts any size
 
         await with_batcher(batcher, ask)
 
-    go(body)
+    run_async(body)
 
 
-def test_a_failure_reaches_only_its_cause() -> None:
+def test_failure_reaches_only_the_request_at_fault() -> None:
     def work(items: list[int]) -> list[int]:
         if 13 in items:
             raise ValueError("thirteen")
-        return doubled(items)
+        return double(items)
 
     async def body() -> None:
         batcher = Batcher[int, int](work, max_batch=100, max_waiting=100)
@@ -123,87 +123,87 @@ def test_a_failure_reaches_only_its_cause() -> None:
 
         await with_batcher(batcher, ask)
 
-    go(body)
+    run_async(body)
 
 
-def test_stopping_answers_what_waits_and_takes_no_more() -> None:
+def test_stop_answers_waiting_requests_and_rejects_new_ones() -> None:
     async def body() -> None:
-        batcher = Batcher[int, int](doubled, max_batch=1, max_waiting=100)
+        batcher = Batcher[int, int](double, max_batch=1, max_waiting=100)
         running = asyncio.create_task(batcher.run())
         waiting = [asyncio.create_task(batcher.submit([n], 1)) for n in range(5)]
         await asyncio.sleep(0)
         batcher.stop()
-        with pytest.raises(Stopping):
+        with pytest.raises(ServiceStopping):
             await batcher.submit([1], 1)
         await running
         assert [await one for one in waiting] == [[0], [2], [4], [6], [8]]
         batcher.close()
 
-    go(body)
+    run_async(body)
 
 
-def test_who_went_away_is_not_scored() -> None:
+def test_cancelled_request_is_not_scored() -> None:
     seen: list[int] = []
-    begun, gate = threading.Event(), threading.Event()
+    started, release = threading.Event(), threading.Event()
 
     def work(items: list[int]) -> list[int]:
-        begun.set()
-        gate.wait(200)
+        started.set()
+        release.wait(200)
         seen.extend(items)
-        return doubled(items)
+        return double(items)
 
     async def body() -> None:
         batcher = Batcher[int, int](work, max_batch=1, max_waiting=100)
 
         async def ask() -> None:
             first = asyncio.create_task(batcher.submit([1], 1))
-            await until(begun)
+            await wait_for(started)
             second, third = (asyncio.create_task(batcher.submit([n], 1)) for n in (2, 3))
             await asyncio.sleep(0)
             second.cancel()
-            first.cancel()  # under way already: its result is thrown away
-            gate.set()
+            first.cancel()  # already in progress: its result is discarded
+            release.set()
             assert await third == [6]
             assert batcher.waiting == 0
 
         await with_batcher(batcher, ask)
 
-    go(body)
+    run_async(body)
     assert seen == [1, 3]
 
 
-def test_the_next_batch_is_worked_on_while_one_is_sealed() -> None:
+def test_next_batch_is_scored_during_a_commit() -> None:
     second = threading.Event()
 
     def work(items: list[int]) -> list[int]:
         if 2 in items:
             second.set()
-        return doubled(items)
+        return double(items)
 
-    def seal(results: list[int]) -> list[int]:
-        # The first batch is not let go before the second one was worked on.
+    def commit(results: list[int]) -> list[int]:
+        # Blocks the commit of the first batch until the second one is being scored.
         assert second.wait(200)
         return [-result for result in results]
 
     async def body() -> None:
-        batcher = Batcher[int, int](work, max_batch=1, max_waiting=100, seal=seal)
+        batcher = Batcher[int, int](work, max_batch=1, max_waiting=100, commit=commit)
 
         async def ask() -> None:
             assert await asyncio.gather(*(batcher.submit([n], 1) for n in (1, 2, 3))) == [[-2], [-4], [-6]]
 
         await with_batcher(batcher, ask)
 
-    go(body)
+    run_async(body)
 
 
-def test_what_cannot_be_sealed_is_not_given_out_and_a_stop_waits_for_it() -> None:
-    def seal(results: list[int]) -> list[int]:
+def test_failed_commit_returns_no_results_and_stop_waits_for_commits() -> None:
+    def commit(results: list[int]) -> list[int]:
         if 4 in results:
             raise OSError("the disk is gone")
         return results
 
     async def body() -> None:
-        batcher = Batcher[int, int](doubled, max_batch=1, max_waiting=100, seal=seal)
+        batcher = Batcher[int, int](double, max_batch=1, max_waiting=100, commit=commit)
         running = asyncio.create_task(batcher.run())
         waiting = [asyncio.create_task(batcher.submit([n], 1)) for n in (1, 2, 3)]
         await asyncio.sleep(0)
@@ -215,4 +215,4 @@ def test_what_cannot_be_sealed_is_not_given_out_and_a_stop_waits_for_it() -> Non
         assert outcomes[2] == [6]
         batcher.close()
 
-    go(body)
+    run_async(body)

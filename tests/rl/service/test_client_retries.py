@@ -1,4 +1,4 @@
-"""Clients go on by themselves while the service is away or busy, and give up loudly when the deadline has passed."""
+"""Clients retry while the service is down or busy, and raise at the deadline."""
 
 from __future__ import annotations
 
@@ -14,42 +14,44 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.testing.ports import free_port
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.client import AsyncRewardClient, RewardClient, ServiceError
 
 Served = Callable[..., AbstractContextManager[str]]
-Ask = Callable[..., list[list[Reward]]]
+Score = Callable[..., list[list[Reward]]]
 
 
-def ask_sync(endpoint: str, groups: list[Group], **options: Any) -> list[list[Reward]]:
+def score_sync(endpoint: str, groups: list[Group], **options: Any) -> list[list[Reward]]:
     with RewardClient(endpoint, **options) as client:
         return client.score_groups(groups)
 
 
-def ask_async(endpoint: str, groups: list[Group], **options: Any) -> list[list[Reward]]:
-    async def ask() -> list[list[Reward]]:
+def score_async(endpoint: str, groups: list[Group], **options: Any) -> list[list[Reward]]:
+    async def score() -> list[list[Reward]]:
         async with AsyncRewardClient(endpoint, **options) as client:
             return await client.score_groups(groups)
 
-    return asyncio.run(ask())
+    return asyncio.run(score())
 
 
-both = pytest.mark.parametrize("ask", [ask_sync, ask_async])
+both = pytest.mark.parametrize("score", [score_sync, score_async])
 
 
 @both
-def test_rewards_are_those_of_the_service(ask: Ask, served: Served, make_group: Callable[..., Group]) -> None:
+def test_client_returns_the_rewards(score: Score, served: Served, make_group: Callable[..., Group]) -> None:
     with served(token="t-1") as endpoint:
-        rewards = ask(endpoint + "/", [make_group("a?", (1, 2)), make_group("b?", (3,))], token="t-1")
+        rewards = score(endpoint + "/", [make_group("a?", (1, 2)), make_group("b?", (3,))], token="t-1")
     assert [[reward.value for reward in group] for group in rewards] == [[1.0, 2.0], [3.0]]
     assert rewards[0][0].probability == 0.5
 
 
 @both
-def test_a_service_that_comes_later_is_waited_for(ask: Ask, served: Served, make_group: Callable[..., Group]) -> None:
+def test_client_waits_for_a_service_that_starts_later(
+    score: Score, served: Served, make_group: Callable[..., Group]
+) -> None:
     port, found = free_port(), []
     thread = threading.Thread(
-        target=lambda: found.extend(ask(f"http://127.0.0.1:{port}", [make_group()], deadline_s=200))
+        target=lambda: found.extend(score(f"http://127.0.0.1:{port}", [make_group()], deadline_s=200))
     )
     thread.start()
     time.sleep(0.5)
@@ -59,31 +61,31 @@ def test_a_service_that_comes_later_is_waited_for(ask: Ask, served: Served, make
 
 
 @both
-def test_a_service_that_stays_away_is_one_sentence(ask: Ask, make_group: Callable[..., Group]) -> None:
+def test_service_that_stays_down_is_an_error_at_the_deadline(score: Score, make_group: Callable[..., Group]) -> None:
     endpoint, started = f"http://127.0.0.1:{free_port()}", time.monotonic()
     with pytest.raises(ServiceError, match=rf"{endpoint} did not answer within 1 s .*memstore serve") as error:
-        ask(endpoint, [make_group()], deadline_s=1)
-    assert time.monotonic() - started < 200  # it does not go on
+        score(endpoint, [make_group()], deadline_s=1)
+    assert time.monotonic() - started < 200
     assert "\n" not in str(error.value)
 
 
 @both
-def test_one_that_hangs_is_given_up_at_the_deadline(ask: Ask, make_group: Callable[..., Group]) -> None:
+def test_service_that_hangs_is_an_error_at_the_deadline(score: Score, make_group: Callable[..., Group]) -> None:
     with (
-        socket.create_server(("127.0.0.1", 0)) as silent,  # takes the connection and never answers
+        socket.create_server(("127.0.0.1", 0)) as silent,  # accepts the connection and never responds
         pytest.raises(ServiceError, match="did not answer within 1 s"),
     ):
-        ask(f"http://127.0.0.1:{silent.getsockname()[1]}", [make_group()], deadline_s=1)
+        score(f"http://127.0.0.1:{silent.getsockname()[1]}", [make_group()], deadline_s=1)
 
 
 @both
-def test_a_busy_service_is_asked_again(ask: Ask, served: Served, scorer: Any, make_group: Callable[..., Group]) -> None:
+def test_busy_service_is_retried(score: Score, served: Served, scorer: Any, make_group: Callable[..., Group]) -> None:
     scorer.pause_s = 0.1
     with served(max_batch=1, max_waiting=1) as endpoint:
         outcomes: list[float | None] = []
 
         def one(length: int) -> None:
-            [[reward]] = ask(endpoint, [make_group("a?", (length,))], deadline_s=200)
+            [[reward]] = score(endpoint, [make_group("a?", (length,))], deadline_s=200)
             outcomes.append(reward.value)
 
         threads = [threading.Thread(target=one, args=(length,)) for length in range(1, 9)]
@@ -95,56 +97,58 @@ def test_a_busy_service_is_asked_again(ask: Ask, served: Served, scorer: Any, ma
 
 
 @both
-def test_what_is_refused_for_good_is_not_asked_again(
-    ask: Ask, served: Served, scorer: Any, make_group: Callable[..., Group]
+def test_permanent_rejection_is_not_retried(
+    score: Score, served: Served, scorer: Any, make_group: Callable[..., Group]
 ) -> None:
     scorer.broken = "broken"
     with served(token="t-1") as endpoint:
         with pytest.raises(InputError, match="'broken' cannot be scored"):
-            ask(endpoint, [make_group("broken")], token="t-1")
+            score(endpoint, [make_group("broken")], token="t-1")
         assert scorer.batches == [1]
-        with pytest.raises(ServiceError, match="refused this client: the token is missing or wrong") as refused:
-            ask(endpoint, [make_group()], token="wrong-token")
-        assert "wrong-token" not in str(refused.value)
+        with pytest.raises(ServiceError, match="rejected this client: the token is missing or wrong") as rejected:
+            score(endpoint, [make_group()], token="wrong-token")
+        assert "wrong-token" not in str(rejected.value)
 
 
 @both
-def test_what_cannot_be_sent_is_told_before_it_is(ask: Ask) -> None:
-    good = Group(Query("?"), [Rollout(response="x")])
-    for groups, says in (
-        ([good, Group(Query("?"), [])], r"groups\.1\.rollouts is empty; send at least one$"),
+def test_invalid_groups_are_rejected_before_sending(score: Score) -> None:
+    good = Group(RewardQuery("?"), [Rollout(response="x")])
+    for groups, message in (
+        ([good, Group(RewardQuery("?"), [])], r"groups\.1\.rollouts is empty; send at least one$"),
         ([], "groups is empty; send at least one$"),
-        ([Group(Query(" "), good.rollouts)], r"groups\.0\.query\.text is blank; it must say something$"),
+        ([Group(RewardQuery(" "), good.rollouts)], r"groups\.0\.query\.text is blank; give a text$"),
         (
-            [Group(Query("?"), [Rollout(thinking="x")])],
+            [Group(RewardQuery("?"), [Rollout(thinking="x")])],
             r"groups\.0\.rollouts\.0: a rollout needs a response, or an answer$",
         ),
     ):
-        with pytest.raises(InputError, match=f"these groups cannot be sent to be scored: {says}"):
-            ask("http://127.0.0.1:9", groups)
+        with pytest.raises(InputError, match=f"these groups cannot be sent: {message}"):
+            score("http://127.0.0.1:9", groups)
 
 
 @both
 @pytest.mark.parametrize(
-    ("endpoint", "options", "says"),
+    ("endpoint", "options", "message"),
     [
-        ("127.0.0.1:9", {}, "'127.0.0.1:9' is no address of a reward service; it looks like http://"),
-        ("http://", {}, "'http://' is no address"),
-        ("http://127.0.0.1:port", {}, "is no address"),
-        (None, {}, "None is no address"),
-        ("http://127.0.0.1:9", {"token": "schlüssel"}, "the token holds a blank or a character that is not ASCII"),
-        ("http://127.0.0.1:9", {"token": "right\n"}, "the token holds a blank"),
+        ("127.0.0.1:9", {}, "'127.0.0.1:9' is not an address of a reward service; use one like http://"),
+        ("http://", {}, "'http://' is not an address"),
+        ("http://127.0.0.1:port", {}, "is not an address"),
+        (None, {}, "None is not an address"),
+        ("http://127.0.0.1:9", {"token": "schlüssel"}, "the token holds white space or a character that is not ASCII"),
+        ("http://127.0.0.1:9", {"token": "right\n"}, "the token holds white space"),
         ("http://127.0.0.1:9", {"token": ""}, "the token is empty"),
         ("http://127.0.0.1:9", {"deadline_s": 0}, "a deadline of 0 s leaves no time"),
     ],
 )
-def test_a_client_that_could_never_ask_is_not_made(ask: Ask, endpoint: Any, options: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError, match=says) as told:
-        ask(endpoint, [Group(Query("?"), [Rollout(response="x")])], **options)
-    assert "schlüssel" not in str(told.value)
+def test_invalid_client_settings_are_rejected(
+    score: Score, endpoint: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        score(endpoint, [Group(RewardQuery("?"), [Rollout(response="x")])], **options)
+    assert "schlüssel" not in str(error.value)
 
 
-def test_something_else_that_answers(make_group: Callable[..., Group]) -> None:
+def test_server_that_is_no_reward_service(make_group: Callable[..., Group]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def answer() -> None:
@@ -154,5 +158,5 @@ def test_something_else_that_answers(make_group: Callable[..., Group]) -> None:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
         threading.Thread(target=answer).start()
-        with pytest.raises(ServiceError, match="no reward service"):
-            ask_sync(f"http://127.0.0.1:{other.getsockname()[1]}", [make_group()])
+        with pytest.raises(ServiceError, match="is not a reward service"):
+            score_sync(f"http://127.0.0.1:{other.getsockname()[1]}", [make_group()])

@@ -1,4 +1,4 @@
-"""What the journal took is there after a kill; nothing is in it twice."""
+"""Journal: entries survive a kill, and each key is stored once."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def entry(key: str) -> Entry:
 
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=5), max_size=8))
 @settings(max_examples=30, deadline=None)
-def test_each_key_is_held_once_in_the_order_it_came(tmp_path_factory: pytest.TempPathFactory, calls: list) -> None:
+def test_each_key_is_stored_once_in_order_of_arrival(tmp_path_factory: pytest.TempPathFactory, calls: list) -> None:
     journal = Journal(tmp_path_factory.mktemp("journal") / "journal.sqlite")
     expected: list[str] = []
     for keys in calls:
         new = list(dict.fromkeys(key for key in keys if key not in expected))
         assert journal.append([entry(key) for key in keys]) == set(new)
         expected += new
-    assert [held.key for held in journal.oldest(100)] == expected
+    assert [stored.key for stored in journal.oldest(100)] == expected
     assert len(journal) == len(expected)
     journal.close()
 
 
-def test_what_is_removed_is_gone_and_the_rest_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_removed_entries_are_gone_after_a_restart_and_others_stay(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "journal.sqlite"
     journal = Journal(path)
     journal.append([entry(key) for key in "abcd"])
@@ -59,27 +59,27 @@ def test_what_is_removed_is_gone_and_the_rest_is_there_after_a_restart(tmp_path:
     again.close()
 
 
-def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+def test_kill_9_loses_no_acknowledged_entry(tmp_path: Path) -> None:
     path, chance, acknowledged = tmp_path / "journal.sqlite", random.Random(5), -1
     for _ in range(4):
         command = [sys.executable, "-c", WRITER, str(path), str(acknowledged + 1)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            process.stdout.readline()  # it has begun
+            process.stdout.readline()  # the writer has started
             time.sleep(chance.uniform(0.01, 0.2))
             os.kill(process.pid, signal.SIGKILL)
             lines = process.stdout.read().split()
         acknowledged = max([acknowledged + 1, *map(int, lines)])
         journal = Journal(path)
-        keys = {held.key for held in journal.oldest(10_000_000)}
+        keys = {stored.key for stored in journal.oldest(10_000_000)}
         journal.close()
         assert {f"k{number}-{part}" for number in range(acknowledged + 1) for part in range(8)} <= keys
-        assert len(keys) % 8 == 0  # a call is there whole or not at all
+        assert len(keys) % 8 == 0  # appends are atomic
 
 
-def test_a_file_that_is_none_and_one_that_is_closed(tmp_path: Path) -> None:
+def test_corrupt_file_and_closed_journal_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    path.write_bytes(b"not a database" * 100)
     with pytest.raises(CorruptStoreError, match=str(path)):
         Journal(path)
     path.unlink()
@@ -89,12 +89,12 @@ def test_a_file_that_is_none_and_one_that_is_closed(tmp_path: Path) -> None:
         journal.append([entry("a")])
 
 
-def test_no_space_takes_nothing(tmp_path: Path) -> None:
+def test_full_disk_stores_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
     journal.append([entry("a")])
     journal._connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(StoreFullError, match="no space"):
         journal.append([Entry(f"k{number}", "x" * 5000, None, None, None) for number in range(100)])
-    assert [held.key for held in journal.oldest(10)] == ["a"]
+    assert [stored.key for stored in journal.oldest(10)] == ["a"]
     assert len(journal) == 1
     journal.close()

@@ -1,4 +1,4 @@
-"""What was scored becomes part of the memory: once, with its label or score, whatever fails on the way."""
+"""Recorder: scored rollouts reach the memory once, with label or score, despite failures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from memstore.errors import StoreError
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service import recorder as module
 from memstore_rl.service.journal import Journal
-from memstore_rl.service.recorder import Pace, Recorder
+from memstore_rl.service.recorder import Recorder, RecorderSchedule
 from memstore_rl.service.service import entries_of
 from memstore_rl.service.texts import TextVectors
 
@@ -34,15 +34,15 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def scored(number: int, *, gold: str | None = None) -> tuple[Group, list[Reward]]:
-    """A group of two rollouts and what was said of them."""
-    query = Query(f"what is {number} + 1?", dataset="sums", key=str(number), domain="math", gold=gold)
-    rollouts = [Rollout(response=f"#### {number + place}", run="grpo", step=3, policy="p") for place in (1, 2)]
+    """Return a group of two rollouts and its rewards."""
+    query = RewardQuery(f"what is {number} + 1?", dataset="sums", key=str(number), domain="math", gold=gold)
+    rollouts = [Rollout(response=f"#### {number + offset}", run="grpo", step=3, policy="p") for offset in (1, 2)]
     values = (1.0, 0.0) if gold else (0.75, 0.25)
-    said = {"group_size": 2, "short": False, "known": False, "latency_s": 0.0}
+    shared = {"group_size": 2, "short": False, "known": False, "latency_s": 0.0}
     if gold:
-        rewards = [Reward(value, "ground_truth", None, model=None, **said) for value in values]
+        rewards = [Reward(value, "ground_truth", None, model=None, **shared) for value in values]
     else:
-        rewards = [Reward(value, "predicted", value, model="m1", **said) for value in values]
+        rewards = [Reward(value, "predicted", value, model="m1", **shared) for value in values]
     return Group(query, rollouts), rewards
 
 
@@ -61,7 +61,7 @@ LABELS = (
 
 
 def test_labels_and_scores_are_written_once(memory: Memory, journal: Journal) -> None:
-    recorder = Recorder(memory, journal, settle=TextVectors(memory.embedder, memory.cache).settle)
+    recorder = Recorder(memory, journal, flush=TextVectors(memory.embedder, memory.cache).flush)
     for _ in range(2):
         for number, gold in ((1, None), (2, "3")):
             journal.append(entries_of(*scored(number, gold=gold)))
@@ -76,10 +76,10 @@ def test_labels_and_scores_are_written_once(memory: Memory, journal: Journal) ->
     assert memory.verify().ok
 
 
-def test_killed_between_memory_and_journal_adds_nothing_twice(
+def test_kill_between_memory_and_journal_adds_no_duplicates(
     memory: Memory, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Recorder(memory, journal, settle=lambda: 0)
+    recorder = Recorder(memory, journal, flush=lambda: 0)
     journal.append(entries_of(*scored(1)))
     with monkeypatch.context() as patched:
         patched.setattr(Journal, "remove", lambda self, entries: (_ for _ in ()).throw(StoreError("killed here")))
@@ -92,7 +92,7 @@ def test_killed_between_memory_and_journal_adds_nothing_twice(
     assert len(journal) == 0
 
 
-def test_a_memory_that_fails_is_tried_again(
+def test_failed_write_is_retried(
     memory: Memory, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failures: list[None] = []
@@ -103,29 +103,29 @@ def test_a_memory_that_fails_is_tried_again(
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise StoreError("the server is away")
+            raise StoreError("the server is down")
         return ingest(*given, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(memory, "ingest", sometimes)
     recorder = Recorder(
         memory,
         journal,
-        settle=lambda: 0,
-        pace=Pace(gather_s=0.05, link_idle_s=0.0),
+        flush=lambda: 0,
+        schedule=RecorderSchedule(interval_s=0.05, link_idle_s=0.0),
         on_recorded=recorded.append,
         on_failure=lambda: failures.append(None),
     )
     journal.append(entries_of(*scored(1)))
     recorder.start()
     wait_until(lambda: recorded == [2])
-    wait_until(lambda: memory.verify().ok)  # it links when nothing comes any more
+    wait_until(lambda: memory.verify().ok)  # links once no rollouts arrive
     assert recorder.stop(200) == 0
     assert len(failures) == 1
-    assert "the server is away" in caplog.text
+    assert "the server is down" in caplog.text
 
 
-def test_a_stop_writes_what_waits(memory: Memory, journal: Journal) -> None:
-    recorder = Recorder(memory, journal, settle=lambda: 0, pace=Pace(gather_s=30))
+def test_stop_writes_the_remaining_entries(memory: Memory, journal: Journal) -> None:
+    recorder = Recorder(memory, journal, flush=lambda: 0, schedule=RecorderSchedule(interval_s=30))
     recorder.start()
     for number in range(5):
         journal.append(entries_of(*scored(number)))
@@ -133,30 +133,30 @@ def test_a_stop_writes_what_waits(memory: Memory, journal: Journal) -> None:
     assert len(rows(memory, SCORES)) == 10
 
 
-def test_the_scorer_reads_what_was_recorded(memory: Memory, journal: Journal) -> None:
+def test_scorer_is_refreshed_after_recording(memory: Memory, journal: Journal) -> None:
     seen: list[int] = []
     recorder = Recorder(
         memory,
         journal,
-        settle=lambda: 0,
+        flush=lambda: 0,
         refresh=lambda: seen.append(len(rows(memory, SCORES))),
-        pace=Pace(gather_s=0.05, refresh_s=0.2),
+        schedule=RecorderSchedule(interval_s=0.05, refresh_s=0.2),
     )
     recorder.start()
     journal.append(entries_of(*scored(1)))
     wait_until(lambda: seen == [2])
     recorder.stop(200)
-    assert seen == [2]  # not again when nothing came
+    assert seen == [2]  # no refresh without new rollouts
 
 
-def test_a_contradicting_label_is_in_the_rejects_and_not_in_the_way(
+def test_contradicting_label_goes_to_the_rejects(
     memory: Memory, journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     group, rewards = scored(2, gold="3")
     journal.append(entries_of(group, rewards))
-    recorder = Recorder(memory, journal, settle=lambda: 0)
+    recorder = Recorder(memory, journal, flush=lambda: 0)
     recorder.round()
-    journal.append(entries_of(group, rewards[::-1]))  # the verifier changed its mind
+    journal.append(entries_of(group, rewards[::-1]))  # contradicting labels
     journal.append(entries_of(*scored(1)))
     assert recorder.round() == 4
     assert len(journal) == 0
@@ -167,29 +167,31 @@ def test_a_contradicting_label_is_in_the_rejects_and_not_in_the_way(
 
 
 def test_texts_are_embedded_once(memory: Memory, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedder, asked = memory.embedder, []
+    embedder, embedded = memory.embedder, []
     embed = embedder.embed
-    monkeypatch.setattr(embedder, "embed", lambda texts, progress=None: asked.extend(texts) or embed(texts, progress))
+    monkeypatch.setattr(
+        embedder, "embed", lambda texts, progress=None: embedded.extend(texts) or embed(texts, progress)
+    )
     texts = TextVectors(embedder, memory.cache)
     wanted = ["what is 1 + 1?", "other", "what is 1 + 1?"]
     first = texts.embed(wanted)
     assert (texts.embed(wanted) == first).all()
-    assert sorted(asked) == sorted(set(wanted))
+    assert sorted(embedded) == sorted(set(wanted))
     journal.append(entries_of(*scored(1)))
-    Recorder(memory, journal, settle=texts.settle).round()
-    assert len(asked) == len(set(asked))
+    Recorder(memory, journal, flush=texts.flush).round()
+    assert len(embedded) == len(set(embedded))
     assert (texts.embed(wanted) == first).all()
-    assert texts.settle() == 0
+    assert texts.flush() == 0
 
 
-def test_vectors_that_wait_are_bounded(memory: Memory) -> None:
-    texts = TextVectors(memory.embedder, memory.cache, kept=3)
+def test_number_of_unflushed_vectors_is_bounded(memory: Memory) -> None:
+    texts = TextVectors(memory.embedder, memory.cache, max_unflushed=3)
     for number in range(10):
         texts.embed([f"text {number}"])
-    assert texts.settle() == 3
+    assert texts.flush() == 3
 
 
-def test_the_id_of_a_row_is_that_of_the_ingest(memory: Memory, tmp_path: Path) -> None:
+def test_rollout_id_matches_the_ingest(memory: Memory, tmp_path: Path) -> None:
     group, rewards = scored(1)
     entries = entries_of(group, rewards)
     file = tmp_path / "elsewhere.jsonl"
@@ -203,5 +205,5 @@ def test_the_id_of_a_row_is_that_of_the_ingest(memory: Memory, tmp_path: Path) -
 def wait_until(holds: Callable[[], bool], seconds: float = 200.0) -> None:
     until = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < until, "it did not come about"
+        assert time.monotonic() < until, "the condition did not become true in time"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The service as a process: kill -9 loses nothing that was acknowledged, a stop answers first, one memory has one."""
+"""The server process: kill -9 under load, graceful shutdown, one service per memory, addresses and tokens."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
 from memstore.testing.ports import free_port
-from memstore_rl.rewards.reward import Group, Query, Rollout
+from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 from memstore_rl.service.client import RewardClient
-from memstore_rl.service.serve import _listening, check_address
+from memstore_rl.service.serve import _listen, check_address
 
-# Ground truth alone, and vectors by hash: what is tested is the process, and it starts in a second or two.
+# Ground truth only and hashed vectors, so that the process starts within seconds.
 PROGRAM = """
 import sys
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
 from memstore_rl.service.logs import log_to_stderr
-from memstore_rl.service.recorder import Pace
+from memstore_rl.service.recorder import RecorderSchedule
 from memstore_rl.service.serve import ServeOptions, serve
 log_to_stderr()
 with Memory.open(sys.argv[1], create=True, embedder=HashEmbedder()) as memory:
-    options = ServeOptions(port=int(sys.argv[2]), mode="budget", pace=Pace(gather_s=0.2))
+    options = ServeOptions(port=int(sys.argv[2]), mode="budget", schedule=RecorderSchedule(interval_s=0.2))
     serve(memory, options, on_ready=lambda endpoint: print(endpoint, flush=True))
 """
 
 
 class Process:
-    """A service that can be killed and started again at its address."""
+    """A service that can be killed and restarted at its address."""
 
     def __init__(self, memory: Path, port: int) -> None:
         self.command = [sys.executable, "-c", PROGRAM, str(memory), str(port)]
@@ -72,12 +72,12 @@ def process(tmp_path: Path) -> Iterator[Process]:
 
 
 def group(number: int) -> Group:
-    query = Query(f"what is {number} + 1?", dataset="sums", domain="math", gold=str(number + 1))
-    rollouts = [Rollout(response=f"#### {number + place}", run="load", step=number, policy="p") for place in range(4)]
+    query = RewardQuery(f"what is {number} + 1?", dataset="sums", domain="math", gold=str(number + 1))
+    rollouts = [Rollout(response=f"#### {number + offset}", run="load", step=number, policy="p") for offset in range(4)]
     return Group(query, rollouts)
 
 
-def test_killed_under_load_nothing_acknowledged_is_lost(process: Process, tmp_path: Path) -> None:
+def test_kill_9_under_load_loses_no_acknowledged_rollout(process: Process, tmp_path: Path) -> None:
     acknowledged: list[int] = []
     wrong: list[object] = []
     numbers, stop = iter(range(1_000_000)), threading.Event()
@@ -118,14 +118,14 @@ def test_killed_under_load_nothing_acknowledged_is_lost(process: Process, tmp_pa
 
 
 def wait_for(acknowledged: list[int], count: int, wrong: list[object]) -> None:
-    """Return when so many are acknowledged, or one client has given up."""
+    """Wait until `count` groups are acknowledged or a client has failed."""
     until = time.monotonic() + 200
     while len(acknowledged) < count and not wrong:
-        assert time.monotonic() < until, "the clients get no answers"
+        assert time.monotonic() < until, "the clients get no responses"
         time.sleep(0.01)
 
 
-def test_a_stop_leaves_nothing_in_the_journal_and_no_traceback(process: Process) -> None:
+def test_stop_empties_the_journal_without_a_traceback(process: Process) -> None:
     with RewardClient(process.endpoint) as client:
         client.score_groups([group(number) for number in range(20)])
     code, log = process.stop()
@@ -135,7 +135,7 @@ def test_a_stop_leaves_nothing_in_the_journal_and_no_traceback(process: Process)
     assert all("traceback" not in line for line in lines)
 
 
-def test_a_second_service_on_one_memory_is_refused(process: Process, tmp_path: Path) -> None:
+def test_second_service_on_one_memory_is_rejected(process: Process, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "memory"), "0"]
     second = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert second.returncode != 0
@@ -144,7 +144,7 @@ def test_a_second_service_on_one_memory_is_refused(process: Process, tmp_path: P
     assert "memstore serve" in last
 
 
-def test_a_port_in_use(process: Process, tmp_path: Path) -> None:
+def test_port_in_use_is_an_error(process: Process, tmp_path: Path) -> None:
     port = process.endpoint.rsplit(":", 1)[1]
     second = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "other"), port], capture_output=True, text=True, timeout=200
@@ -153,11 +153,10 @@ def test_a_port_in_use(process: Process, tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr.strip().splitlines()[-1]
 
 
-def test_the_process_owns_no_more_than_its_memory(process: Process) -> None:
-    """It listens on loopback alone."""
+def test_service_listens_on_loopback_only(process: Process) -> None:
     inodes = set()
     for handle in Path(f"/proc/{process.process.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
             target = os.readlink(handle)
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
@@ -170,24 +169,24 @@ def test_the_process_owns_no_more_than_its_memory(process: Process) -> None:
     assert set(listening) == {"0100007F"}
 
 
-def test_an_answer_is_sent_at_once() -> None:
-    """Without TCP_NODELAY an answer waits 40 ms for the client's acknowledgement."""
-    with _listening("127.0.0.1", 0) as listener:
+def test_listener_enables_tcp_nodelay() -> None:
+    """Without TCP_NODELAY a response waits 40 ms for the client's acknowledgement."""
+    with _listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "somewhere.example"])
-def test_an_address_that_is_not_loopback_needs_a_token(host: str) -> None:
+def test_non_loopback_address_needs_a_token(host: str) -> None:
     with pytest.raises(InputError, match="MEMSTORE_SERVICE_TOKEN"):
         check_address(host, None)
     check_address(host, SecretStr("x"))
     with pytest.raises(InputError, match="empty"):
         check_address(host, SecretStr(" "))
-    with pytest.raises(InputError, match="not ASCII, and no header can carry it") as told:
+    with pytest.raises(InputError, match="not ASCII and cannot be sent in a header") as error:
         check_address(host, SecretStr("schlüssel"))
-    assert "schlüssel" not in str(told.value)
+    assert "schlüssel" not in str(error.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
-def test_loopback_needs_none(host: str) -> None:
+def test_loopback_needs_no_token(host: str) -> None:
     check_address(host, None)

@@ -1,4 +1,4 @@
-"""Ground truth of programs: as the data sets have it, and never a zero where nobody can say."""
+"""Verdicts on programs agree with the data sets, and unusable tests give no verdict instead of 0."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def verifier() -> Iterator[CodeVerifier]:
     made.close()
 
 
-def test_programs_are_not_run_unless_a_verifier_is_handed_in() -> None:
+def test_programs_are_not_run_without_a_code_verifier() -> None:
     verifiers = standard_verifiers()
     verdict = verifiers.check("code", [Attempt(QUERY, GOLD, "    return a + b\n")])[0]
     assert verdict.reward is None
@@ -43,7 +43,7 @@ def test_programs_are_not_run_unless_a_verifier_is_handed_in() -> None:
     verifiers.close()
 
 
-def test_handed_in_it_judges_code(verifier: CodeVerifier) -> None:
+def test_code_verifier_judges_programs(verifier: CodeVerifier) -> None:
     verifiers = standard_verifiers(code=verifier)
     answers = ["    return a + b\n", "    return a - b\n", "", "no program at all", "def add(a, b): return a + b"]
     verdicts = verifiers.check("code", [Attempt(QUERY, GOLD, answer) for answer in answers])
@@ -52,7 +52,7 @@ def test_handed_in_it_judges_code(verifier: CodeVerifier) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gold", "says"),
+    ("gold", "message"),
     [
         ("the usual", "cannot be read as tests"),
         ("def check(candidate):\n    pass\n", "the tests never call the program"),
@@ -60,26 +60,26 @@ def test_handed_in_it_judges_code(verifier: CodeVerifier) -> None:
         ("def check(candidate):\n    assert candidate(lambda: 1, 2) == 3\n", "pass an object of class function"),
     ],
 )
-def test_tests_that_cannot_be_used_are_no_zero(verifier: CodeVerifier, gold: str, says: str) -> None:
+def test_unusable_tests_give_no_verdict(verifier: CodeVerifier, gold: str, message: str) -> None:
     verdict = verifier.check([Attempt(QUERY, gold, "    return a + b\n")])[0]
     assert verdict.reward is None
     assert verdict.reason is not None
-    assert says in verdict.reason
+    assert message in verdict.reason
 
 
-def test_a_group_of_many_is_in_order(verifier: CodeVerifier) -> None:
+def test_verdicts_come_in_order(verifier: CodeVerifier) -> None:
     answers = [f"    return a + b + {n % 3}\n" for n in range(50)]
     verdicts = verifier.check([Attempt(QUERY, GOLD, answer) for answer in answers])
     assert [verdict.reward for verdict in verdicts] == [float(n % 3 == 0) for n in range(50)]
 
 
-def test_what_equals_everything_is_worth_nothing(verifier: CodeVerifier) -> None:
+def test_object_that_equals_everything_gets_zero(verifier: CodeVerifier) -> None:
     answer = "class E:\n    def __eq__(self, other): return True\ndef add(a, b): return E()\n"
     assert verifier.check([Attempt(QUERY, GOLD, answer)])[0].reward == 0.0
 
 
 def test_rewards_agree_with_the_data_sets(verifier: CodeVerifier, shared_data: Path) -> None:
-    """One rollout in four; docs/code_rewards.md has the figures of all."""
+    """Checks one rollout in four; docs/code_rewards.md has the figures for all of them."""
     rows = rollouts(shared_data / "raw" / "codet__humaneval.jsonl.gz")[::4]
     attempts = [Attempt(row["query"], row["gold"], split_response(row["response"], "code").answer) for row in rows]
     verdicts = verifier.check(attempts)

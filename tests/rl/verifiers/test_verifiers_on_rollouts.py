@@ -1,4 +1,4 @@
-"""On real responses, ground truth as the sources gave it; and what canonical values decide, math-verify decides too."""
+"""Verdicts on real responses agree with their sources, and canonical values decide as math-verify does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from memstore.text import extract_answer
 from memstore_rl.verifiers import Attempt, Verifiers, standard_verifiers
-from memstore_rl.verifiers.math import _by_value, _gold, _side
+from memstore_rl.verifiers.math import _compare_values, _gold_side, _side
 from memstore_rl.verifiers.math_worker import compare
 
 
@@ -43,13 +43,13 @@ def test_rewards_agree_with_the_source(
     assert agreed / len(rows) >= least
 
 
-def test_values_decide_as_math_verify_would(shared_data: Path) -> None:
+def test_canonical_values_decide_as_math_verify(shared_data: Path) -> None:
     rows = rows_of(shared_data / "rollouts" / "zeroeval__gsm8k.jsonl.gz", 40)
     decided = 0
     for gold, answer in {(row["gold"], row["answer"]) for row in rows}:
-        quick = _by_value(gold, answer)
+        quick = _compare_values(gold, answer)
         if quick is not None and _side(answer).formula:
             decided += 1
-            said = compare(_gold(gold).formula, _side(answer).formula)
-            assert said == f"{quick.reward:.0f}", (gold, answer)
+            letter = compare(_gold_side(gold).formula, _side(answer).formula)
+            assert letter == f"{quick.reward:.0f}", (gold, answer)
     assert decided > 100

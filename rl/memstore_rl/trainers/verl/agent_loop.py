@@ -22,7 +22,7 @@ import ray
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from memstore_rl.rewards.reward import Group, Reward, Rollout
-from memstore_rl.trainers.verl.group_barrier import Gate
+from memstore_rl.trainers.verl.group_barrier import GroupBarrier
 from memstore_rl.trainers.verl.reply import reply
 from memstore_rl.trainers.verl.rows import query_of
 from memstore_rl.trainers.verl.scorers import memory_actor, open_scorer
@@ -49,7 +49,7 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
         super().__init__(*args, **kwargs)
         settings = hook_settings(self.config)
         self._scorer = open_scorer(settings)
-        self._gate = Gate(self._scorer, wait_s=settings.group_wait_s)
+        self._barrier = GroupBarrier(self._scorer, wait_s=settings.group_wait_s)
         self._prompts: dict[str, _Prompt] = {}
         self._policy = str(self.config.actor_rollout_ref.model.path)
         self._run_name = run_name(self.config, settings)
@@ -81,7 +81,7 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
         finally:
             prompt = self._prompts[kwargs["uid"]]
             if not prompt.validate and int(kwargs["session_id"]) not in prompt.submitted:
-                self._gate.leave(str(kwargs["uid"]), prompt.sessions)
+                self._barrier.leave(str(kwargs["uid"]), prompt.sessions)
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
         final = outputs[-1]
@@ -105,7 +105,7 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
             group = Group(query, [rollout], mode="oracle")
             return (await self._scorer.score_group(group, record=False))[0]
         prompt.submitted.add(int(kwargs["session_id"]))
-        return await self._gate.submit(uid, prompt.sessions, query, rollout)
+        return await self._barrier.submit(uid, prompt.sessions, query, rollout)
 
     def _rollout(self, final: AgentLoopOutput, kwargs: dict[str, Any]) -> Rollout:
         logprobs = final.response_logprobs

@@ -18,9 +18,9 @@ from functools import cache
 from typing import Any
 
 from memstore.errors import InputError
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
-from memstore_rl.trainers.verl.reply import Extra, numbered, reply
+from memstore_rl.trainers.verl.reply import Extra, complete_rewards, reply
 from memstore_rl.trainers.verl.rows import is_training, query_of
 from memstore_rl.trainers.verl.settings import HookSettings, parse_settings
 from memstore_rl.trainers.verl.token import read_token
@@ -73,7 +73,7 @@ def compute_score_batch(
     replies: dict[int, Extra] = {}
     asked = _asked(groups, hook, record=is_training(extra_infos[0]))  # verl never mixes training and validation
     for rows, rewards in zip(places, asked, strict=True):
-        replies.update(zip(rows, map(reply, numbered(rewards, hook.unscored)), strict=True))
+        replies.update(zip(rows, map(reply, complete_rewards(rewards, hook.unscored)), strict=True))
     return [replies[row] for row in range(len(solution_strs))]
 
 
@@ -89,7 +89,7 @@ def _gathered(extra_infos: Sequence[Mapping[str, Any]], n: int) -> list[list[int
     return gathered
 
 
-def _group(query: Query, rollouts: Sequence[Rollout], *, training: bool, n: int, hook: HookSettings) -> Group:
+def _group(query: RewardQuery, rollouts: Sequence[Rollout], *, training: bool, n: int, hook: HookSettings) -> Group:
     if not training:
         return Group(query, rollouts, mode="oracle")
     if len(rollouts) != n:

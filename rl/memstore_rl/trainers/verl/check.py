@@ -177,7 +177,7 @@ def _room(config: DictConfig) -> str:
 
 def _metrics(config: DictConfig) -> str:
     sampler = config.trainer.v1.sampler.custom_sampler
-    ours = sampler.path == "pkg://memstore_rl.verl.sampler"
+    ours = sampler.path == "pkg://memstore_rl.trainers.verl.sampler"
     if not ours:
         return "shares of ground truth and prediction are not among verl's metrics"
     filtering = config.algorithm.get("filter_groups")

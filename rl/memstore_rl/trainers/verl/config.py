@@ -43,7 +43,7 @@ class Overrides(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class VerlTarget:
     """What verl is to be configured for. Paths and numbers that are None are left to the recipe."""
 
     version: str
@@ -65,7 +65,7 @@ class Wanted:
     """The v1 trainer runs in one of its asynchronous modes."""
 
 
-def overrides_for(wanted: Wanted) -> Overrides:
+def overrides_for(wanted: VerlTarget) -> Overrides:
     """The overrides for a version of verl.
 
     Raises:
@@ -103,7 +103,7 @@ def workers_needed(in_flight: int, calls: int = RAY_CALLS) -> int:
     return max(1, math.ceil(in_flight / (SAFE_SHARE * calls)))
 
 
-def _design(version: tuple[int, int, int], wanted: Wanted) -> Design:
+def _design(version: tuple[int, int, int], wanted: VerlTarget) -> Design:
     if version >= (0, 9, 0):
         possible: tuple[Design, ...] = ("agent_loop", "manager")
     else:
@@ -113,7 +113,7 @@ def _design(version: tuple[int, int, int], wanted: Wanted) -> Design:
     return wanted.design or possible[0]
 
 
-def _check_source(version: tuple[int, int, int], wanted: Wanted) -> None:
+def _check_source(version: tuple[int, int, int], wanted: VerlTarget) -> None:
     if wanted.memory and wanted.endpoint:
         raise InputError("a memory and a service are both named; give --memory or --endpoint")
     if version < (0, 9, 0) and not wanted.endpoint:
@@ -129,7 +129,7 @@ def _check_source(version: tuple[int, int, int], wanted: Wanted) -> None:
         raise InputError("a token is for a service; give --endpoint with --token-file")
 
 
-def _data(wanted: Wanted) -> list[str]:
+def _data(wanted: VerlTarget) -> list[str]:
     given = {
         "data.train_files": wanted.train,
         "data.val_files": wanted.validation,
@@ -139,7 +139,7 @@ def _data(wanted: Wanted) -> list[str]:
     return ["algorithm.adv_estimator=grpo", *_lines(given)]
 
 
-def _settings(wanted: Wanted) -> list[str]:
+def _settings(wanted: VerlTarget) -> list[str]:
     given = {
         "memory": wanted.memory,
         "endpoint": wanted.endpoint,
@@ -154,7 +154,7 @@ def _lines(values: dict[str, str | int | None]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
-def _agent_loop(version: tuple[int, int, int], wanted: Wanted) -> list[str]:
+def _agent_loop(version: tuple[int, int, int], wanted: VerlTarget) -> list[str]:
     return [
         "trainer.use_v1=True",
         "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=memstore_rl.trainers.verl.agent_loop.GroupAgentLoopManager",
@@ -163,17 +163,17 @@ def _agent_loop(version: tuple[int, int, int], wanted: Wanted) -> list[str]:
     ]
 
 
-def _sampler(wanted: Wanted) -> list[str]:
+def _sampler(wanted: VerlTarget) -> list[str]:
     return [
-        "trainer.v1.sampler.custom_sampler.path=pkg://memstore_rl.verl.sampler",
+        "trainer.v1.sampler.custom_sampler.path=pkg://memstore_rl.trainers.verl.sampler",
         f"trainer.v1.sampler.custom_sampler.name={'AsyncSampler' if wanted.asynchronous else 'SyncSampler'}",
     ]
 
 
-def _manager(version: tuple[int, int, int], wanted: Wanted) -> list[str]:
+def _manager(version: tuple[int, int, int], wanted: VerlTarget) -> list[str]:
     lines = [
         "reward.reward_manager.source=importlib",
-        "reward.reward_manager.module.path=pkg://memstore_rl.verl.manager",
+        "reward.reward_manager.module.path=pkg://memstore_rl.trainers.verl.manager",
         "reward.reward_manager.name=GroupRewardManager",
     ]
     if version >= (0, 9, 0):
@@ -187,13 +187,13 @@ def _manager(version: tuple[int, int, int], wanted: Wanted) -> list[str]:
     return [*lines, f"reward.num_workers={workers_needed(wanted.n * wanted.batch_size)}"]
 
 
-def _batch(version: tuple[int, int, int], wanted: Wanted) -> list[str]:
+def _batch(version: tuple[int, int, int], wanted: VerlTarget) -> list[str]:
     if wanted.n is None or wanted.train is None or wanted.validation is None:
         raise InputError(
             f"verl {wanted.version} tells a reward function no prompts and no groups; give --n, --train, --validation"
         )
     if version >= (0, 7, 0):
-        path, extra = "pkg://memstore_rl.verl.batch", ["reward_model.use_reward_loop=False"]
+        path, extra = "pkg://memstore_rl.trainers.verl.batch", ["reward_model.use_reward_loop=False"]
     else:
         path, extra = str(Path(__file__).with_name("batch.py")), ["actor_rollout_ref.rollout.mode=sync"]
     kwargs: dict[str, str | int | None] = {

@@ -29,9 +29,9 @@ import pyarrow.parquet as pq
 
 from memstore.errors import InputError
 from memstore.snapshots.whole_folder import new_folder
-from memstore_rl.rewards.budget import SPLITS, Identified, SplitName, cut, labelled
+from memstore_rl.benchmarks.budget import SPLITS, Identified, SplitName, cut, labelled
+from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.reward import MODES, Mode
-from memstore_rl.trainers.verl.source import SourceQuery
 
 SCHEMA = pa.schema(
     [

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 
 _REMEMBERED = 10_000
 """Groups closed short whose late rollouts are still told from a new group."""
@@ -41,7 +41,7 @@ class Scorer(Protocol):
 class _Gathering:
     """A group that is not complete."""
 
-    query: Query | None
+    query: RewardQuery | None
     wanted: int
     """Rollouts of a full group."""
     coming: int
@@ -51,7 +51,7 @@ class _Gathering:
     timer: asyncio.TimerHandle | None = None
 
 
-class Gate:
+class GroupBarrier:
     """Where groups gather. Belongs to the event loop that it is used from."""
 
     def __init__(self, scorer: Scorer, *, wait_s: float) -> None:
@@ -66,7 +66,7 @@ class Gate:
         """Rollouts whose group is not complete."""
         return sum(len(gathering.rollouts) for gathering in self._open.values())
 
-    async def submit(self, key: str, wanted: int, query: Query, rollout: Rollout) -> Reward:
+    async def submit(self, key: str, wanted: int, query: RewardQuery, rollout: Rollout) -> Reward:
         """Wait for the reward of one rollout.
 
         Args:

@@ -4,7 +4,7 @@ verl sends each finished rollout to a reward worker chosen at random, so sibling
 gate; a reward worker's call waits there until the group is complete. Loaded by
 
     reward.reward_manager.source=importlib
-    reward.reward_manager.module.path=pkg://memstore_rl.verl.manager
+    reward.reward_manager.module.path=pkg://memstore_rl.trainers.verl.manager
     reward.reward_manager.name=GroupRewardManager
 
 **It must not stall.** A reward worker is a Ray actor that takes 1,000 calls at a time, whatever is configured: when
@@ -29,12 +29,12 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopManager, RewardL
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from memstore.errors import InputError
-from memstore_rl.rewards.reward import Group, Query, Rollout
+from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 from memstore_rl.trainers.verl.config import workers_needed
-from memstore_rl.trainers.verl.group_barrier import Gate
+from memstore_rl.trainers.verl.group_barrier import GroupBarrier
 from memstore_rl.trainers.verl.reply import Extra, reply
 from memstore_rl.trainers.verl.rows import TRAINING_SPLIT, is_training, query_of
-from memstore_rl.trainers.verl.scorers import ANY_NUMBER, memory_actor, open_scorer, own_name, plain
+from memstore_rl.trainers.verl.scorers import ANY_NUMBER, actor_name, memory_actor, open_scorer, plain
 from memstore_rl.trainers.verl.settings import HookSettings, hook_settings, rollouts_in_flight, run_name
 from memstore_rl.trainers.verl.stop import stop_training
 
@@ -43,30 +43,30 @@ if TYPE_CHECKING:
     from verl import DataProto
 
 
-class GateActor:
+class GroupBarrierActor:
     """Where the rollouts of all reward workers meet."""
 
     def __init__(self, settings: HookSettings, batch: int) -> None:
         self._scorer = open_scorer(settings)
-        self._gate = Gate(self._scorer, wait_s=settings.group_wait_s)
+        self._barrier = GroupBarrier(self._scorer, wait_s=settings.group_wait_s)
         self._batch = batch
         self._counts: Counter[str] = Counter()
 
     async def ready(self) -> None:
         """Answers once the memory is open."""
 
-    async def submit(self, key: str, wanted: int, query: Query, rollout: Rollout) -> Extra:
+    async def submit(self, key: str, wanted: int, query: RewardQuery, rollout: Rollout) -> Extra:
         """The reward of a training rollout, when its group is complete."""
-        return self._counted(reply(await self._gate.submit(key, wanted, query, rollout)))
+        return self._counted(reply(await self._barrier.submit(key, wanted, query, rollout)))
 
-    async def validate(self, query: Query, rollout: Rollout) -> Extra:
+    async def validate(self, query: RewardQuery, rollout: Rollout) -> Extra:
         """The ground truth of a validation rollout."""
         group = Group(query, [rollout], mode="oracle")
         return reply((await self._scorer.score_group(group, record=False))[0])
 
     def waiting(self) -> int:
         """Rollouts whose group is not complete."""
-        return self._gate.waiting
+        return self._barrier.waiting
 
     def _counted(self, extra: Extra) -> Extra:
         self._counts[str(extra["source"])] += 1
@@ -97,7 +97,7 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
         self._run = run_name(config, settings)
         # Opened here, where what fails fails with its own sentence; and held, since Ray ends an actor nobody holds.
         self._memory = None if settings.endpoint is not None else memory_actor(settings)
-        self._gate = gate_actor(config, settings)
+        self._barrier = group_barrier_actor(config, settings)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """The reward of one rollout, as verl's reward worker asks for it.
@@ -125,9 +125,9 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
         rollout = await self.loop.run_in_executor(None, self._rollout, data)
         try:
             if training:
-                extra: Extra = await self._gate.submit.remote(str(row["uid"]), self._wanted, query, rollout)
+                extra: Extra = await self._barrier.submit.remote(str(row["uid"]), self._wanted, query, rollout)
             else:
-                extra = await self._gate.validate.remote(query, rollout)
+                extra = await self._barrier.validate.remote(query, rollout)
         except ray.exceptions.RayTaskError as error:
             raise plain(error) from error
         return extra
@@ -146,10 +146,10 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
         )
 
 
-def gate_actor(config: DictConfig, settings: HookSettings) -> Any:
+def group_barrier_actor(config: DictConfig, settings: HookSettings) -> Any:
     """The gate of this Ray job, made if there is none."""
-    actor = ray.remote(GateActor).options(
-        name=own_name("gate", settings), get_if_exists=True, max_concurrency=ANY_NUMBER, num_cpus=0
+    actor = ray.remote(GroupBarrierActor).options(
+        name=actor_name("group_barrier", settings), get_if_exists=True, max_concurrency=ANY_NUMBER, num_cpus=0
     )
     gate = actor.remote(settings, int(config.data.train_batch_size) * int(config.actor_rollout_ref.rollout.n))
     ray.get(gate.ready.remote())

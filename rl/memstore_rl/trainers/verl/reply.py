@@ -50,7 +50,7 @@ def reply(reward: Reward) -> Extra:
     }
 
 
-class Numbered:
+class CompleteScorer:
     """A scorer whose rewards all have a number, or which raises `Unscored`."""
 
     def __init__(self, scorer: Scorer, unscored: Literal["fail", "mean"]) -> None:
@@ -59,10 +59,10 @@ class Numbered:
 
     async def score_group(self, group: Group, *, record: bool = True) -> list[Reward]:
         """Rewards of the group's rollouts, in their order."""
-        return numbered(await self._scorer.score_group(group, record=record), self._unscored)
+        return complete_rewards(await self._scorer.score_group(group, record=record), self._unscored)
 
 
-def numbered(rewards: Sequence[Reward], unscored: Literal["fail", "mean"]) -> list[Reward]:
+def complete_rewards(rewards: Sequence[Reward], unscored: Literal["fail", "mean"]) -> list[Reward]:
     """A group's rewards with a number each; one that got the mean still says that it is unscored.
 
     Raises:

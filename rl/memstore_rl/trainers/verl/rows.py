@@ -1,4 +1,4 @@
-"""A verl row as `Query` and `Rollout`.
+"""A verl row as `RewardQuery` and `Rollout`.
 
 The row is what `memstore verl data` writes, after verl's dataset and agent loop have added to it:
 
@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from memstore.errors import InputError
 from memstore.types import Domain
-from memstore_rl.rewards.reward import Query
+from memstore_rl.rewards.reward import RewardQuery
 
 _DOMAINS = get_args(Domain)
 TRAINING_SPLIT = "train"
@@ -26,7 +26,7 @@ def query_of(
     data_source: str,
     reward_model: Mapping[str, Any],
     extra_info: Mapping[str, Any],
-) -> Query:
+) -> RewardQuery:
     """The query of a row; the gold answer goes with it exactly where the row has one.
 
     Raises:
@@ -38,7 +38,7 @@ def query_of(
         row = f"a row of {data_source}" if index is None else f"the row {index} of {data_source}"
         raise InputError(f"{row} has no text of a user in its prompt; write the data with `memstore verl data`")
     domain = extra_info.get("domain")
-    return Query(
+    return RewardQuery(
         text=text,
         dataset=data_source,
         key=_text(extra_info.get("key")),

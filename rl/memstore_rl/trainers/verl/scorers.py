@@ -17,7 +17,7 @@ from memstore_rl.rewards.reward import Group, Reward
 from memstore_rl.service.batching import Batcher
 from memstore_rl.service.client import AsyncRewardClient, ServiceGone
 from memstore_rl.trainers.verl.group_barrier import Scorer
-from memstore_rl.trainers.verl.reply import Numbered
+from memstore_rl.trainers.verl.reply import CompleteScorer
 from memstore_rl.trainers.verl.settings import HookSettings
 from memstore_rl.trainers.verl.token import read_token
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 def open_scorer(settings: HookSettings) -> Scorer:
     """The scorer that the settings name, in a process that Ray runs; every reward it gives has a number."""
     made = ServiceScorer(settings) if settings.endpoint is not None else ActorScorer(settings)
-    return Numbered(made, settings.unscored)
+    return CompleteScorer(made, settings.unscored)
 
 
 class ServiceScorer:
@@ -96,7 +96,7 @@ def plain(error: BaseException) -> BaseException:
     return cause if isinstance(cause, MemstoreError) else error
 
 
-class MemoryOwner:
+class MemoryActor:
     """The actor: a `GroupScorer` in a thread, groups batched in front of it."""
 
     def __init__(self, settings: HookSettings) -> None:
@@ -150,8 +150,8 @@ def memory_actor(settings: HookSettings) -> Any:
     import ray
     from ray.exceptions import RayTaskError
 
-    actor = ray.remote(MemoryOwner).options(
-        name=own_name("memory", settings),
+    actor = ray.remote(MemoryActor).options(
+        name=actor_name("memory", settings),
         get_if_exists=True,
         max_concurrency=ANY_NUMBER,
         num_cpus=0,
@@ -165,7 +165,7 @@ def memory_actor(settings: HookSettings) -> Any:
     return handle
 
 
-def own_name(what: str, settings: HookSettings) -> str:
+def actor_name(what: str, settings: HookSettings) -> str:
     """Name of an actor of ours; two jobs of one Ray namespace have one each, and so have two settings of one job."""
     import ray
 

@@ -11,13 +11,13 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.memory import Memory
-from memstore_rl.rewards.budget import SplitName
+from memstore_rl.benchmarks.budget import SplitName
+from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Group, Reward
 from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.trainers.trl import reward_function
 from memstore_rl.trainers.verl.data import DataPlan, write_data
-from memstore_rl.trainers.verl.source import SourceQuery
 
 GROUP = 4
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.trainers.verl.data import DataPlan, write_data
-from memstore_rl.trainers.verl.source import SourceQuery
 
 TRAINING, HELD_OUT = 8, 4
 """Rows of the data that the fixtures write: additions."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from memstore_rl.rewards.reward import Query
+from memstore_rl.benchmarks.queries import SourceQuery
+from memstore_rl.rewards.reward import RewardQuery
 from memstore_rl.trainers.verl.data import DataPlan, write_data
 from memstore_rl.trainers.verl.rows import is_training, query_of
-from memstore_rl.trainers.verl.source import SourceQuery
 
 MADE = {
     "train_oracle": (14, 14),
@@ -50,7 +50,7 @@ def test_verls_data_set_reads_it(name: str, data: Path, tiny_policy: Path, verl_
         assert [turn["content"] for turn in row["raw_prompt"]] == ["be short", f"what is {number} + 2 ?"]
         query = query_of(row["raw_prompt"], row["data_source"], row["reward_model"], row["extra_info"])
         gold = str(number + 2) if query.labelled else None
-        assert query == Query(f"what is {number} + 2 ?", "additions", f"q{number}", "math", gold)
+        assert query == RewardQuery(f"what is {number} + 2 ?", "additions", f"q{number}", "math", gold)
         assert row["extra_info"]["query_id"] == f"id-{number}"
         assert row["extra_info"]["labelled"] == query.labelled
         assert is_training(row["extra_info"]) == name.startswith("train")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
-from memstore_rl.trainers.verl.group_barrier import Gate
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
+from memstore_rl.trainers.verl.group_barrier import GroupBarrier
 
-QUERY = Query("what is 2 + 3 ?")
+QUERY = RewardQuery("what is 2 + 3 ?")
 
 
 class Recording:
@@ -40,7 +40,7 @@ def rollout(number: int) -> Rollout:
 
 def test_rollouts_get_their_own_reward_when_the_group_is_complete() -> None:
     async def run() -> list[Reward]:
-        gate = Gate(scorer, wait_s=60)
+        gate = GroupBarrier(scorer, wait_s=60)
         return await asyncio.gather(*(gate.submit("q", 3, QUERY, rollout(n)) for n in (7, 8, 9)))
 
     scorer = Recording()
@@ -50,7 +50,7 @@ def test_rollouts_get_their_own_reward_when_the_group_is_complete() -> None:
 
 def test_a_group_waits_until_the_last_one_is_there() -> None:
     async def run() -> None:
-        gate = Gate(scorer, wait_s=60)
+        gate = GroupBarrier(scorer, wait_s=60)
         first = asyncio.create_task(gate.submit("q", 2, QUERY, rollout(1)))
         await asyncio.sleep(0.01)
         assert not first.done()
@@ -66,7 +66,7 @@ def test_a_group_waits_until_the_last_one_is_there() -> None:
 @pytest.mark.parametrize("leaves_first", [True, False])
 def test_a_group_shrinks_at_once_when_a_rollout_will_not_come(leaves_first: bool) -> None:
     async def run() -> Reward:
-        gate = Gate(scorer, wait_s=60)
+        gate = GroupBarrier(scorer, wait_s=60)
         if leaves_first:
             gate.leave("q", 2)
         task = asyncio.create_task(gate.submit("q", 2, QUERY, rollout(1)))
@@ -83,7 +83,7 @@ def test_a_group_shrinks_at_once_when_a_rollout_will_not_come(leaves_first: bool
 
 def test_a_group_of_which_none_comes_is_never_scored() -> None:
     async def run() -> int:
-        gate = Gate(scorer, wait_s=60)
+        gate = GroupBarrier(scorer, wait_s=60)
         gate.leave("q", 2)
         gate.leave("q", 2)
         await asyncio.sleep(0)
@@ -96,7 +96,7 @@ def test_a_group_of_which_none_comes_is_never_scored() -> None:
 
 def test_a_group_that_nobody_joins_any_more_is_scored_short_and_late_ones_together() -> None:
     async def run() -> list[Reward]:
-        gate = Gate(scorer, wait_s=0.05)
+        gate = GroupBarrier(scorer, wait_s=0.05)
         early = asyncio.create_task(gate.submit("q", 3, QUERY, rollout(1)))
         assert (await early).short
         late = await asyncio.gather(*(gate.submit("q", 3, QUERY, rollout(n)) for n in (2, 3)))
@@ -109,7 +109,7 @@ def test_a_group_that_nobody_joins_any_more_is_scored_short_and_late_ones_togeth
 
 def test_each_rollout_of_a_group_that_cannot_be_scored_gets_the_reason() -> None:
     async def run() -> list[object]:
-        gate = Gate(Recording(ValueError("the service is gone")), wait_s=60)
+        gate = GroupBarrier(Recording(ValueError("the service is gone")), wait_s=60)
         asked = (gate.submit("q", 2, QUERY, rollout(n)) for n in range(2))
         return list(await asyncio.gather(*asked, return_exceptions=True))
 
@@ -118,7 +118,7 @@ def test_each_rollout_of_a_group_that_cannot_be_scored_gets_the_reason() -> None
 
 def test_one_that_gives_up_waiting_does_not_take_the_group_with_it() -> None:
     async def run() -> Reward:
-        gate = Gate(scorer, wait_s=60)
+        gate = GroupBarrier(scorer, wait_s=60)
         gone = asyncio.create_task(gate.submit("q", 2, QUERY, rollout(1)))
         await asyncio.sleep(0)
         gone.cancel()
@@ -132,7 +132,7 @@ def test_one_that_gives_up_waiting_does_not_take_the_group_with_it() -> None:
 @settings(max_examples=25, deadline=None)
 def test_in_any_order_every_group_is_full_and_every_rollout_gets_its_own(order: list[int]) -> None:
     async def run() -> list[Reward]:
-        gate = Gate(scorer, wait_s=60)
+        gate = GroupBarrier(scorer, wait_s=60)
         asked = (gate.submit(f"q{group}", 4, QUERY, rollout(place)) for place, group in enumerate(order))
         return await asyncio.gather(*asked)
 

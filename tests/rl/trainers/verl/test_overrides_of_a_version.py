@@ -11,7 +11,7 @@ from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore_cli.main import run
 from memstore_rl.trainers.verl.check import check
-from memstore_rl.trainers.verl.config import Wanted, overrides_for, parse_version, workers_needed
+from memstore_rl.trainers.verl.config import VerlTarget, overrides_for, parse_version, workers_needed
 
 SERVICE = "http://127.0.0.1:8731"
 RECIPE = (
@@ -34,7 +34,7 @@ def empty_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def overrides(verl_rows: Path, tiny_policy: Path, empty_memory: Path) -> list[str]:
     """A whole recipe for verl 0.9.1."""
     made = overrides_for(
-        Wanted(
+        VerlTarget(
             "0.9.1",
             memory=str(empty_memory),
             n=4,
@@ -63,7 +63,7 @@ def failures(overrides: list[str]) -> dict[str, str]:
     ],
 )
 def test_each_version_has_its_way_in(version: str, design: str, sureness: str, among_them: str) -> None:
-    made = overrides_for(Wanted(version, endpoint=SERVICE, n=8, batch_size=1024, train="t", validation="v"))
+    made = overrides_for(VerlTarget(version, endpoint=SERVICE, n=8, batch_size=1024, train="t", validation="v"))
     assert (made.design, made.sureness) == (design, sureness)
     assert among_them in made.overrides
 
@@ -71,21 +71,21 @@ def test_each_version_has_its_way_in(version: str, design: str, sureness: str, a
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (Wanted("0.9.1"), "mode memory needs a memory or a service"),
-        (Wanted("0.9.1", memory="m", endpoint=SERVICE), "give --memory or --endpoint"),
-        (Wanted("0.9.1", mode="hybrid", memory="m"), "there is no mode 'hybrid'"),  # type: ignore[arg-type]
-        (Wanted("0.8.0", memory="m"), "pins numpy below 2"),
-        (Wanted("0.7.1", endpoint=SERVICE), "give --n and --batch-size"),
-        (Wanted("0.7.1", endpoint=SERVICE, design="agent_loop"), "has no way in for agent_loop; it has manager"),
-        (Wanted("0.6.1", endpoint=SERVICE, n=8), "give --n, --train, --validation"),
-        (Wanted("0.10.0", memory="m"), "memstore has no way into verl 0.10.0"),
-        (Wanted("0.4.1", endpoint=SERVICE), "memstore has no way into verl 0.4.1"),
-        (Wanted("newest", memory="m"), "'newest' is no version of verl"),
-        (Wanted("0.9.1", endpoint=SERVICE, model="m1"), "a service has its own reward model"),
-        (Wanted("0.9.1", memory="m", token_file="t"), "a token is for a service"),
+        (VerlTarget("0.9.1"), "mode memory needs a memory or a service"),
+        (VerlTarget("0.9.1", memory="m", endpoint=SERVICE), "give --memory or --endpoint"),
+        (VerlTarget("0.9.1", mode="hybrid", memory="m"), "there is no mode 'hybrid'"),  # type: ignore[arg-type]
+        (VerlTarget("0.8.0", memory="m"), "pins numpy below 2"),
+        (VerlTarget("0.7.1", endpoint=SERVICE), "give --n and --batch-size"),
+        (VerlTarget("0.7.1", endpoint=SERVICE, design="agent_loop"), "has no way in for agent_loop; it has manager"),
+        (VerlTarget("0.6.1", endpoint=SERVICE, n=8), "give --n, --train, --validation"),
+        (VerlTarget("0.10.0", memory="m"), "memstore has no way into verl 0.10.0"),
+        (VerlTarget("0.4.1", endpoint=SERVICE), "memstore has no way into verl 0.4.1"),
+        (VerlTarget("newest", memory="m"), "'newest' is no version of verl"),
+        (VerlTarget("0.9.1", endpoint=SERVICE, model="m1"), "a service has its own reward model"),
+        (VerlTarget("0.9.1", memory="m", token_file="t"), "a token is for a service"),
     ],
 )
-def test_what_cannot_be_configured_is_said_in_one_sentence(wanted: Wanted, message: str) -> None:
+def test_what_cannot_be_configured_is_said_in_one_sentence(wanted: VerlTarget, message: str) -> None:
     with pytest.raises(InputError, match=message) as told:
         overrides_for(wanted)
     assert "\n" not in str(told.value)
@@ -103,7 +103,7 @@ def test_reward_workers_are_enough_for_a_batch_that_waits() -> None:
 @pytest.mark.parametrize("design", ["agent_loop", "manager"])
 def test_verl_itself_loads_what_is_printed(design: str, verl_rows: Path, tiny_policy: Path) -> None:
     made = overrides_for(
-        Wanted(
+        VerlTarget(
             "0.9.1",
             endpoint=SERVICE,
             n=4,

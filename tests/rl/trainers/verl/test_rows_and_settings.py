@@ -17,12 +17,12 @@ import uvicorn
 from memstore.errors import InputError
 from memstore.testing.ports import free_port
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import Group, Query, Reward, Rollout
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.app import make_app
 from memstore_rl.service.client import ServiceGone
 from memstore_rl.service.service import RewardService
 from memstore_rl.trainers.verl.batch import compute_score_batch
-from memstore_rl.trainers.verl.reply import EXTRA_KEYS, Unscored, numbered, reply
+from memstore_rl.trainers.verl.reply import EXTRA_KEYS, Unscored, complete_rewards, reply
 from memstore_rl.trainers.verl.rows import is_training, query_of
 from memstore_rl.trainers.verl.scorers import ServiceScorer
 from memstore_rl.trainers.verl.settings import hook_settings, parse_settings, rollouts_in_flight, run_name
@@ -40,9 +40,11 @@ def reward(value: float | None, **changes: Any) -> Reward:
 
 def test_a_row_is_a_query_with_its_gold_where_it_has_one() -> None:
     extra = {"split": "train", "key": "q1", "domain": "math"}
-    assert query_of(USER, "sums", {"ground_truth": "5"}, extra) == Query("what is 2 + 3 ?", "sums", "q1", "math", "5")
+    assert query_of(USER, "sums", {"ground_truth": "5"}, extra) == RewardQuery(
+        "what is 2 + 3 ?", "sums", "q1", "math", "5"
+    )
     blank = query_of(USER, "sums", {"ground_truth": ""}, {"split": "train", "key": "", "domain": "poetry"})
-    assert blank == Query("what is 2 + 3 ?", "sums", None, None, None)
+    assert blank == RewardQuery("what is 2 + 3 ?", "sums", None, None, None)
     assert not blank.labelled
 
 
@@ -68,12 +70,12 @@ def test_a_reward_keeps_its_keys_and_its_source() -> None:
 def test_an_unscored_rollout_fails_or_gets_the_mean_and_never_a_zero() -> None:
     rewards = [reward(0.5), reward(None), reward(1.0)]
     with pytest.raises(Unscored, match=r"1 of 3 rollouts .* \(the gold cannot be read\)"):
-        numbered(rewards, "fail")
-    filled = numbered(rewards, "mean")
+        complete_rewards(rewards, "fail")
+    filled = complete_rewards(rewards, "mean")
     assert [item.value for item in filled] == [0.5, 0.75, 1.0]
     assert filled[1].source == "unscored"
     with pytest.raises(Unscored, match="2 of 2"):
-        numbered([reward(None)] * 2, "mean")
+        complete_rewards([reward(None)] * 2, "mean")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def service() -> Iterator[str]:
         yield endpoint
 
 
-GROUP = Group(Query("what is 2 + 3 ?", domain="math", gold="5"), [Rollout(response="5"), Rollout(response="6")])
+GROUP = Group(RewardQuery("what is 2 + 3 ?", domain="math", gold="5"), [Rollout(response="5"), Rollout(response="6")])
 
 
 def scorer_of(endpoint: str, **settings: Any) -> ServiceScorer:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore.records import ids
+from memstore_rl.benchmarks.queries import SourceQuery, queries_of_files, queries_of_memory
 from memstore_rl.trainers.verl.data import SCHEMA, DataPlan, write_data
-from memstore_rl.trainers.verl.source import SourceQuery, queries_of_files, queries_of_memory
 
 PLAN = DataPlan(budgets=(0.2, 0.3), validation=0.1, test=0.2)
 SETS = ("openai_gsm__gsm8k", "thoughtsource__csqa", "icescore__humaneval")

@@ -24,7 +24,7 @@ from verl import DataProto
 from verl.experimental.reward_loop import RewardLoopManager
 
 from memstore_rl.trainers.verl.reply import EXTRA_KEYS
-from memstore_rl.trainers.verl.scorers import own_name
+from memstore_rl.trainers.verl.scorers import actor_name
 from memstore_rl.trainers.verl.settings import hook_settings
 
 pytestmark = [
@@ -37,7 +37,7 @@ pytestmark = [
 GROUP = 4
 MANAGER = (
     "reward.reward_manager.source=importlib",
-    "reward.reward_manager.module.path=pkg://memstore_rl.verl.manager",
+    "reward.reward_manager.module.path=pkg://memstore_rl.trainers.verl.manager",
     "reward.reward_manager.name=GroupRewardManager",
     f"actor_rollout_ref.rollout.n={GROUP}",
 )
@@ -92,7 +92,7 @@ def sent(loop: RewardLoopManager, rollouts: list[DataProto]) -> list[Any]:
 
 def gate_of(loop: RewardLoopManager, deadline: float) -> Any:
     """The gate of these workers: made by whichever of them is called first, so it may not be there at once."""
-    name = own_name("gate", hook_settings(loop.config))
+    name = actor_name("group_barrier", hook_settings(loop.config))
     while True:
         try:
             return ray.get_actor(name)

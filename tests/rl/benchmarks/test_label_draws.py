@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore_gnn.data.splits import label_budget
-from memstore_rl.rewards.budget import SPLITS, Identified, cut, labelled
+from memstore_rl.benchmarks.budget import SPLITS, Identified, cut, labelled
 
 QUERIES = [Identified(f"q-{number}", "abc"[number % 3 if number < 60 else 0]) for number in range(100)]
 SHARES = st.integers(0, 100).map(lambda percent: percent / 100)

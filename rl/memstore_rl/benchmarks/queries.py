@@ -13,7 +13,7 @@ from memstore.records.readers import open_source
 from memstore.records.record import RecordDefaults, parse_record
 from memstore.text import infer_domain
 from memstore.types import Domain
-from memstore_rl.rewards.budget import SPLITS, SplitName
+from memstore_rl.benchmarks.budget import SPLITS, SplitName
 from memstore_schema.columns import NodeLabel
 
 QUERY_COLUMNS = (("query",), ("input", "output"), ("prompt", "completion"))

@@ -1,0 +1,100 @@
+"""Worker processes: deadlines, restarts, memory limit, and the death of the parent."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from memstore.runtime.processes import Worker, WorkerError, WorkerPool
+
+CHILD = """
+import os, sys, time
+from memstore.runtime.processes import serve
+
+def handle(line):
+    word = line.strip()
+    if word == "hang":
+        while True:
+            pass
+    if word == "die":
+        os._exit(1)
+    if word == "grow":
+        try:
+            bytearray(1 << 31)
+        except MemoryError:
+            return "no memory"
+    return f"{os.getpid()} {word}"
+
+serve(handle, memory_bytes=1 << 30)
+"""
+COMMAND = [sys.executable, "-c", CHILD]
+TIMEOUT_S = 60.0
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker(COMMAND)
+    yield made
+    made.kill()
+
+
+def test_worker_answers_several_requests_in_one_process(worker: Worker) -> None:
+    responses = [worker.request(word, TIMEOUT_S) for word in (b"a", b"b")]
+    assert responses == [f"{worker.pid} {word}".encode() for word in "ab"]
+
+
+@pytest.mark.parametrize(("request_line", "timeout_s"), [(b"hang", 0.2), (b"die", TIMEOUT_S)])
+def test_worker_that_hangs_or_dies_is_replaced(worker: Worker, request_line: bytes, timeout_s: float) -> None:
+    worker.request(b"a", TIMEOUT_S)
+    first = worker.pid
+    assert worker.request(request_line, timeout_s) is None
+    assert worker.pid is None
+    assert worker.request(b"b", TIMEOUT_S) == f"{worker.pid} b".encode()
+    assert worker.pid != first
+
+
+def test_memory_limit_holds(worker: Worker) -> None:
+    assert worker.request(b"grow", TIMEOUT_S) == b"no memory"
+
+
+def test_worker_that_does_not_start_is_an_error() -> None:
+    with pytest.raises(WorkerError, match="no such luck"):
+        Worker([sys.executable, "-c", "raise SystemExit('no such luck')"]).request(b"1", 1.0)
+
+
+def test_pool_answers_in_order_and_close_kills_its_workers() -> None:
+    pool = WorkerPool(COMMAND, 2)
+    responses = pool.request_all([str(n).encode() for n in range(20)], TIMEOUT_S)
+    assert [response.split()[1] for response in responses if response] == [str(n).encode() for n in range(20)]
+    pids = [worker.pid for worker in pool.workers if worker.pid]
+    pool.close()
+    pool.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of a parent")
+def test_busy_worker_ends_when_its_parent_is_killed() -> None:
+    script = f"""
+import threading
+from memstore.runtime.processes import Worker
+worker = Worker({COMMAND!r})
+worker.request(b"a", 60.0)
+print(worker.pid, flush=True)
+worker.request(b"hang", 600.0)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        try:
+            os.kill(parent.pid, signal.SIGKILL)
+            assert select.select([child], [], [], TIMEOUT_S)[0]
+        finally:
+            os.close(child)
