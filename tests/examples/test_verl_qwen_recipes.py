@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from memstore.memory import Memory
+from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.trainers.verl.data import DataPlan, write_data
-from memstore_rl.trainers.verl.source import SourceQuery
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "verl_qwen"
 
