@@ -50,7 +50,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Rewards": (
         "memstore_rl.rewards.group.GroupScorer",
-        "memstore_rl.rewards.reward.Query",
+        "memstore_rl.rewards.reward.RewardQuery",
         "memstore_rl.rewards.reward.Rollout",
         "memstore_rl.rewards.reward.Group",
         "memstore_rl.rewards.reward.Reward",

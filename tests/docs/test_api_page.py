@@ -27,7 +27,7 @@ from memstore.memory import Memory
 from memstore.sample import sample_path
 from memstore_gnn.verbs import train_memory
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import Group, Query, Rollout
+from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.service import RewardService
@@ -95,13 +95,14 @@ def names(rows: list[dict[str, Any]], small_memory: Path, tmp_path: Path) -> Ite
     shutil.copytree(small_memory / "my-memory", tmp_path / "open-memory")
     text = rows[0]["query"]
     rollouts = [Rollout(response=row["response"], policy="new") for row in rows[:ROLLOUTS]]
-    query = Query(text, dataset="arithmetic", domain="math", gold=None)
+    query = RewardQuery(text, dataset="arithmetic", domain="math", gold=None)
     group = Group(query, rollouts)
     with Memory.open(tmp_path / "open-memory") as memory, GroupScorer(None, mode="budget") as scorer:
         yield {
             "memory": memory, "snapshot": memory.snapshot(), "scorer": scorer, "group": group, "groups": [group],
-            "query": query, "text": text, "rollouts": rollouts, "Query": Query, "Rollout": Rollout, "Group": Group,
-            "Memory": Memory, "GroupScorer": GroupScorer,
+            "query": query, "text": text, "rollouts": rollouts,
+            "RewardQuery": RewardQuery, "Rollout": Rollout, "Group": Group, "Memory": Memory,
+            "GroupScorer": GroupScorer,
         }  # fmt: skip
 
 
