@@ -25,7 +25,7 @@ from memstore_gnn.evaluation.attention import Attention
 from memstore_gnn.explain.families import family_of
 from memstore_gnn.features import assemble
 from memstore_gnn.features.behaviour.votes import Behaviour
-from memstore_gnn.features.reliability import SkillModel
+from memstore_gnn.features.reliability import ReliabilityModel
 from memstore_gnn.models import inputs
 from memstore_gnn.models.network import Gather, Recall
 
@@ -88,7 +88,7 @@ def _features(wanted: Callable[[str], bool]) -> Iterable[Patch]:
     """Columns of the table that say nothing."""
     compute = assemble._compute
 
-    def blind(snapshot: Snapshot) -> assemble.Read:
+    def blind(snapshot: Snapshot) -> assemble.GroupFeatures:
         read = compute(snapshot)
         keep = np.array([not wanted(name) for name in read.table.names])
         return replace(read, table=FeatureTable(read.table.names, read.table.values * keep))
@@ -114,16 +114,16 @@ def _agreement() -> Iterable[Patch]:
 
 def _skill() -> Iterable[Patch]:
     """How a rollout is written says nothing about how far to trust it."""
-    fit_skill = assemble.fit_skill
+    fit_reliability = assemble.fit_reliability
 
     def unskilled(*arguments: Any) -> Any:
-        return _zeros(fit_skill(*arguments))
+        return _zeros(fit_reliability(*arguments))
 
-    yield patch.object(assemble, "fit_skill", unskilled)
-    for name in ("skill", "read"):
-        method = getattr(SkillModel, name, None)
+    yield patch.object(assemble, "fit_reliability", unskilled)
+    for name in ("predict",):
+        method = getattr(ReliabilityModel, name, None)
         if method is not None:
-            yield patch.object(SkillModel, name, lambda *given, method=method: _zeros(method(*given)))
+            yield patch.object(ReliabilityModel, name, lambda *given, method=method: _zeros(method(*given)))
 
 
 def _zeros(made: Any) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
+from memstore_gnn.data.groups import groups_of
 from memstore_gnn.features.labels import label_features
 
 
@@ -17,5 +18,5 @@ class NearestNeighbours:
     def fit_predict(
         self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
     ) -> FloatVector:
-        near = label_features(snapshot, reward).select(["near_query_label", "near_thinking_label"])
+        near = label_features(snapshot, reward, groups_of(snapshot)).select(["near_query_label", "near_thinking_label"])
         return np.clip(near.values.mean(axis=1), 0.0, 1.0).astype(np.float64)

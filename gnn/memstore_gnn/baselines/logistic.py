@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.baselines.constant import Constant
+from memstore_gnn.data.groups import groups_of
 from memstore_gnn.data.predictor import labelled_rollouts
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.labels import label_features
@@ -31,7 +32,8 @@ class OnStructure:
     def fit_predict(
         self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
     ) -> FloatVector:
-        table = structure_features(snapshot).concat(label_features(snapshot, reward))
+        groups = groups_of(snapshot)
+        table = structure_features(snapshot, groups).concat(label_features(snapshot, reward, groups))
         known = labelled_rollouts(snapshot, reward, train | select)
         if len(np.unique(reward[known] > 0.5)) < 2:
             return Constant().fit_predict(snapshot, reward, train, select, seed)

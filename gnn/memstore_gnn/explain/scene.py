@@ -22,7 +22,7 @@ from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
 from memstore_gnn.explain.families import blind
-from memstore_gnn.features.assemble import read_groups
+from memstore_gnn.features.assemble import group_features
 from memstore_gnn.features.labels import NEIGHBOURS
 from memstore_gnn.models.inputs import read_target
 from memstore_gnn.models.reward_model import Recollection, RewardModel
@@ -120,7 +120,7 @@ def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinki
     labelled[query[known]] = True
     memory, inside = subgraph(snapshot, ids[labelled].tolist()), reward[labelled[query]]
     # Read once here: every recall of the memory takes its rows from it.
-    read_groups(memory)
+    group_features(memory)
     group = subgraph(snapshot, [ids[query[thinking]]])
     row = int(np.flatnonzero(np.flatnonzero(query == query[thinking]) == thinking)[0])
     recollection = model.recall(memory, inside)
@@ -130,7 +130,7 @@ def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinki
         return whole
     kept = near[whole.query_of]
     part = subgraph(memory, memory.queries["id"].to_numpy()[near].tolist())
-    read_groups(part)
+    group_features(part)
     cut = replace(whole, memory=part, reward=inside[kept], recollection=model.recall(part, inside[kept]))
     return cut if abs(cut.probability() - whole.probability()) < SAME else whole
 

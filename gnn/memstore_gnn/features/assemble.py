@@ -1,10 +1,11 @@
-"""All label-free features of a snapshot; the costly part of them is computed once.
+"""Assemble all label-free features of a snapshot.
 
-Consensus is taken where it shows: in the code domain programs that do the same agree, elsewhere equal answers do.
-Everything group-relative is relative to that consensus.
+In the code domain, rollouts whose programs have the same outcomes count as agreeing; elsewhere, rollouts with equal
+answers do. All group-relative features use this consensus.
 
-Invariant: given a skill model, the features of a group are a function of that group alone. A rollout's skill is
-always read by the model of its query's fold, be the query of the memory or new, so it has the same features in both.
+Invariant: given a reliability model, the features of a group are a function of that group alone. The model of the
+query's fold predicts a rollout's reliability, whether the query is in the memory or new, so that both get the same
+features.
 """
 
 from __future__ import annotations
@@ -21,103 +22,109 @@ from memstore_gnn.data.groups import Groups, Partition, groups_of, less_group, o
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.behaviour.votes import behaviour_of
 from memstore_gnn.features.evidence import evidence_features
-from memstore_gnn.features.reliability import SkillModel, fit_skill, folds_of, skill_table, texts_of
+from memstore_gnn.features.reliability import (
+    ReliabilityModel,
+    fit_reliability,
+    folds_of,
+    reliability_table,
+    texts_of,
+)
 from memstore_gnn.features.structure import structure_features
 
 
 @dataclass(frozen=True)
-class Read:
-    """What is read off texts, answers and vectors, before any skill.
+class GroupFeatures:
+    """Features of texts, answers and vectors, without reliability.
 
     Attributes:
-        groups: the consensus: `answer` is by behaviour in the code domain.
-        table: structure, evidence and behaviour, float32 [T, about 160].
+        groups: the consensus; `answer` is by program outcome in the code domain.
+        table: votes, geometry, text evidence and program outcomes, float32 [T, about 160].
     """
 
     groups: Groups
     table: FeatureTable
 
-    def take(self, rows: IntVector) -> Read:
-        """Some rollouts: `rows`, ascending, are all of some queries."""
-        return Read(_take(self.groups, rows), self.table.rows(rows))
+    def take(self, rows: IntVector) -> GroupFeatures:
+        """The features of some rollouts: `rows`, ascending, all rollouts of some queries."""
+        return GroupFeatures(_take(self.groups, rows), self.table.rows(rows))
 
 
 @dataclass(frozen=True)
 class LabelFree:
-    """What can be said of rollouts without any label.
+    """Label-free features of a snapshot.
 
     Attributes:
-        groups: as `Read.groups`.
-        table: `Read.table` and skill, float32 [T, about 170].
-        skill: what the skill was read by; reads that of a new group, too.
-        hands: float64 [T, K], whose hand each rollout is, see `features.styles`.
+        groups: as `GroupFeatures.groups`.
+        table: `GroupFeatures.table` and reliability, float32 [T, about 170].
+        reliability: the model that predicted the reliability; it predicts that of new groups, too.
+        membership: float64 [T, K], author cluster membership, see `memstore_gnn.features.author_clusters`.
         fold: int64 [T], the fold of the rollout's query.
     """
 
     groups: Groups
     table: FeatureTable
-    skill: SkillModel
-    hands: NDArray[np.float64]
+    reliability: ReliabilityModel
+    membership: NDArray[np.float64]
     fold: IntVector
 
 
-_read: dict[int, tuple[weakref.ref[Snapshot], Read]] = {}
-_made: dict[int, tuple[weakref.ref[Snapshot], LabelFree]] = {}
+_group_features: dict[int, tuple[weakref.ref[Snapshot], GroupFeatures]] = {}
+_label_free: dict[int, tuple[weakref.ref[Snapshot], LabelFree]] = {}
 
 
 def label_free(snapshot: Snapshot) -> LabelFree:
-    """Features of a memory, skill fitted to it; the same object again as long as the snapshot lives."""
-    known = _made.get(id(snapshot))
+    """Compute the features of a memory, with a reliability model fitted to it; cached while the snapshot lives."""
+    known = _label_free.get(id(snapshot))
     if known is not None and known[0]() is snapshot:
         return known[1]
-    read = read_groups(snapshot)
-    fold = folds_of(snapshot)[read.groups.query_of]
-    fitted = fit_skill(texts_of(snapshot), read.table, read.groups, fold)
-    table = read.table.concat(skill_table(read.groups, fitted.skill))
-    made = LabelFree(read.groups, table, fitted.model, fitted.hands, fold)
+    features = group_features(snapshot)
+    fold = folds_of(snapshot)[features.groups.query_of]
+    fitted = fit_reliability(texts_of(snapshot), features.table, features.groups, fold)
+    table = features.table.concat(reliability_table(features.groups, fitted.reliability))
+    made = LabelFree(features.groups, table, fitted.model, fitted.membership, fold)
     key = id(snapshot)
-    _made[key] = (weakref.ref(snapshot, lambda _: _made.pop(key, None)), made)
+    _label_free[key] = (weakref.ref(snapshot, lambda _: _label_free.pop(key, None)), made)
     return made
 
 
-def with_skill(snapshot: Snapshot, skill: SkillModel, read: Read | None = None) -> LabelFree:
-    """Features of any groups, skill as a model that is there already reads it.
+def with_reliability(snapshot: Snapshot, model: ReliabilityModel, features: GroupFeatures | None = None) -> LabelFree:
+    """Compute the features of any groups, with the reliability that a fitted model predicts.
 
     Args:
-        read: `read_groups(snapshot)`, where it is at hand.
+        features: `group_features(snapshot)`, if the caller has it.
     """
-    read = read_groups(snapshot) if read is None else read
-    fold = folds_of(snapshot)[read.groups.query_of]
-    hand = skill.read(texts_of(snapshot), read.table, read.groups, fold)
-    table = read.table.concat(skill_table(read.groups, hand.skill))
-    return LabelFree(read.groups, table, skill, hand.hands, fold)
+    features = group_features(snapshot) if features is None else features
+    fold = folds_of(snapshot)[features.groups.query_of]
+    predicted = model.predict(texts_of(snapshot), features.table, features.groups, fold)
+    table = features.table.concat(reliability_table(features.groups, predicted.reliability))
+    return LabelFree(features.groups, table, model, predicted.membership, fold)
 
 
-def read_groups(snapshot: Snapshot) -> Read:
-    """Features before skill; the same object again as long as the snapshot lives."""
-    known = already_read(snapshot)
+def group_features(snapshot: Snapshot) -> GroupFeatures:
+    """Compute the features without reliability; cached while the snapshot lives."""
+    known = cached_group_features(snapshot)
     if known is not None:
         return known
     made = _compute(snapshot)
     key = id(snapshot)
-    _read[key] = (weakref.ref(snapshot, lambda _: _read.pop(key, None)), made)
+    _group_features[key] = (weakref.ref(snapshot, lambda _: _group_features.pop(key, None)), made)
     return made
 
 
-def already_read(snapshot: Snapshot) -> Read | None:
-    """What `read_groups` gave for this snapshot, if it was called."""
-    known = _read.get(id(snapshot))
+def cached_group_features(snapshot: Snapshot) -> GroupFeatures | None:
+    """The cached result of `group_features`; None if it was not called for this snapshot."""
+    known = _group_features.get(id(snapshot))
     return known[1] if known is not None and known[0]() is snapshot else None
 
 
-def _compute(snapshot: Snapshot) -> Read:
+def _compute(snapshot: Snapshot) -> GroupFeatures:
     behaviour = behaviour_of(snapshot, groups_of(snapshot))
     groups = behaviour.groups
-    done = FeatureTable.from_columns(behaviour.columns, snapshot.thinkings.num_rows)
+    outcomes = FeatureTable.from_columns(behaviour.columns, snapshot.thinkings.num_rows)
     table = structure_features(snapshot, groups).concat(
-        evidence_features(snapshot, groups), done, less_group(done, groups), over_answer(done, groups)
+        evidence_features(snapshot, groups), outcomes, less_group(outcomes, groups), over_answer(outcomes, groups)
     )
-    return Read(groups, table)
+    return GroupFeatures(groups, table)
 
 
 def _take(groups: Groups, rows: IntVector) -> Groups:

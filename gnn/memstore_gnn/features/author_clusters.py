@@ -1,17 +1,24 @@
-"""Hands: which of a few styles a rollout is written in, and how much the votes of each are worth.
+"""Author clusters: which writing style a rollout has, and how much weight the votes of each style get.
 
-Where the rollouts of a query come from different policies, each of them was written by another one. That is enough
-to tell hands apart without a name or a label: styles (words, marks and numbers about the text, less the query's
-mean) are clustered so that rollouts of one query which different policies wrote lie in different clusters, and a
-regression on style learns to recognise the clusters. A vote then weighs what its hand's votes are worth: first by how
-often they agree with others, then, label by label, by how often they are right. A dozen numbers have to be learned for
-that, where words would need thousands.
+If the rollouts of a query come from different policies, each policy wrote a different rollout. This constraint is
+enough to cluster writing styles without names or labels (constrained k-means):
 
-Where queries are sampled from one policy there are no hands, and votes weigh alike. A policy's name is never
-looked at, only whether two rollouts of a query have the same.
+1. A rollout's style is its words, punctuation and binned text features, less the mean of its query, projected on the
+   principal directions of the memory.
+2. Styles are clustered so that rollouts of one query by different policies are in different clusters (an assignment
+   problem per query).
+3. A ridge regression learns to predict the cluster from the style. Its softmax is the cluster membership of any
+   rollout, including those of new queries.
 
-Invariant: what a rollout's hand is, and what its vote is worth, come from models that no rollout and no label of its
-query's fold has had a part in, except for the directions and centres of the clusters, which no label reaches.
+The weight of a cluster's votes is a ridge regression on the memberships: first to how often its votes agree with
+others, then, as labels arrive, to how often they are correct. That takes about a dozen coefficients where a
+regression on words would take thousands.
+
+Queries that were sampled from one policy have no clusters, and all votes weigh the same. The policy's name is not
+read; only whether two rollouts of a query have the same policy.
+
+Invariant: the membership of a rollout and the weight of its vote come from models fitted without the rollouts and
+labels of its query's fold. The projection and the cluster centres are shared by all folds; they use no label.
 """
 
 from __future__ import annotations
@@ -29,36 +36,45 @@ from memstore_gnn.data.groups import Groups, Partition
 
 Matrix = NDArray[np.float64]
 
-FEWEST, MOST_HANDS = 3, 16
-"""Hands that are told apart; with fewer policies to a query there are none."""
-WORDS = 4096
-"""Buckets that words are folded into."""
-SKETCH, WIDTH = 256, 32
-"""Random directions that texts are first seen along, and principal ones of those that are kept."""
+MIN_POLICIES = 3
+"""Policies that the median query must have; with fewer there are no clusters."""
+MAX_CLUSTERS = 16
+"""Upper limit of the number of clusters, K."""
+WORD_BUCKETS = 4096
+"""Hash buckets of words in the style input."""
+SKETCH_DIRECTIONS = 256
+"""Random sign projections of the style input, from which the principal directions are computed."""
+STYLE_DIMENSIONS = 32
+"""Principal directions of style that are kept."""
 WHITENING = 0.25
-MOST = 20_000
-"""Rollouts that are clustered, at most."""
-ROUNDS, REFINEMENTS = 15, 5
-"""Of the clustering by centres, and of the regression that takes it over."""
-RIDGE = 1.0
-SURENESS = 6.0
-"""Sharpness of the softmax from scores to hands."""
-LABEL = 4.0
-"""Votes that a label counts for."""
+"""Exponent of the variance that a direction is divided by: 0 leaves the variances as they are, 0.5 makes them equal."""
+MAX_ROLLOUTS = 20_000
+"""Rollouts that the clustering is fitted to; a larger memory is sampled by query."""
+KMEANS_ITERATIONS = 15
+"""Iterations of the constrained k-means."""
+REGRESSION_ITERATIONS = 5
+"""Alternations of regression and assignment that follow the k-means."""
+RIDGE_PENALTY = 1.0
+"""L2 penalty of the regression from style to cluster."""
+INVERSE_TEMPERATURE = 6.0
+"""Inverse temperature of the softmax from regression scores to memberships."""
+LABEL_WEIGHT = 4.0
+"""Weight of one label against one unlabelled vote in the regression of the vote weights."""
 SHRINKAGE = 100.0
-"""Of what hands are worth, to nothing; 3 overfits where there are few rollouts of a hand."""
-STRENGTH = 1.5
-"""How much of what a hand is worth goes into the weight of its vote."""
+"""L2 penalty of the vote weights. A value of 3 overfits where a cluster has few rollouts."""
+VOTE_WEIGHT_SCALE = 1.5
+"""Factor on a cluster's vote weight before it enters the exponent of the weighted vote."""
 
 
 @dataclass(frozen=True)
-class StyleModel:
-    """What recognises hands.
+class AuthorClusterModel:
+    """Assigns rollouts to author clusters and weighs the votes of each cluster.
 
     Attributes:
-        project: float32 [WORDS + bins, WIDTH], directions of style.
-        scores: float32 [folds, WIDTH, K], fitted without each fold.
-        gram, votes: float64 [folds, K, K] and [folds, K]: what the votes outside each fold say of hands.
+        project: float32 [WORD_BUCKETS + bins, STYLE_DIMENSIONS], the principal directions of style.
+        scores: float32 [folds, STYLE_DIMENSIONS, K], regression weights fitted without each fold.
+        gram: float64 [folds, K, K], Gram matrix of the memberships outside each fold.
+        votes: float64 [folds, K], memberships outside each fold times their agreement with other rollouts.
     """
 
     project: NDArray[np.float32]
@@ -67,168 +83,176 @@ class StyleModel:
     votes: Matrix
 
     @property
-    def hands(self) -> int:
-        """K; 0 where no hands are told apart."""
+    def count(self) -> int:
+        """Number of clusters, K; 0 if the memory has none."""
         return self.scores.shape[2]
 
-    def along(self, inputs: csr_matrix, words: int) -> Matrix:
-        """Where texts lie along the directions of style, float64 [T, WIDTH].
+    def style(self, inputs: csr_matrix, words: int) -> Matrix:
+        """Project texts on the directions of style, float64 [T, STYLE_DIMENSIONS].
 
         Args:
             inputs: sparse [T, words + bins].
+            words: number of word buckets in `inputs`.
         """
-        return _along(_folded(inputs, words), self.project) if self.hands else np.zeros((inputs.shape[0], 0))
+        return _projected(_folded(inputs, words), self.project) if self.count else np.zeros((inputs.shape[0], 0))
 
-    def read(self, along: Matrix, groups: Groups, fold: IntVector) -> Matrix:
-        """Hands of rollouts, float64 [T, K]: a probability for each, less 1 / K."""
-        if not self.hands:
-            return np.zeros((len(along), 0))
-        style = along - groups.query.mean(along)
-        score = np.empty((len(style), self.hands))
-        for model in np.unique(fold):
-            rows = fold == model
-            # A sum in a fixed order: a matrix product rounds differently with another number of rows.
-            score[rows] = np.einsum("td,dk->tk", style[rows], self.scores[model].astype(np.float64))
-        return _softmax(score) - 1.0 / self.hands
-
-    def worth(self, hands: Matrix, target: FloatVector, fold: IntVector) -> Matrix:
-        """What each hand's votes are worth, float64 [folds, K], by the votes and by labels outside each fold.
+    def membership(self, style: Matrix, groups: Groups, fold: IntVector) -> Matrix:
+        """Cluster membership of rollouts, float64 [T, K]: a probability for each cluster, less 1 / K.
 
         Args:
-            hands: float64 [N, K], of labelled rollouts.
-            target: float64 [N], their labels less the group's mean.
+            style: float64 [T, STYLE_DIMENSIONS], from `style`.
+            fold: int64 [T], the fold of each rollout's query.
+        """
+        if not self.count:
+            return np.zeros((len(style), 0))
+        relative = style - groups.query.mean(style)
+        score = np.empty((len(relative), self.count))
+        for model in np.unique(fold):
+            rows = fold == model
+            # einsum sums in a fixed order. A matrix product rounds differently for another number of rows.
+            score[rows] = np.einsum("td,dk->tk", relative[rows], self.scores[model].astype(np.float64))
+        return _softmax(score) - 1.0 / self.count
+
+    def vote_weights(self, membership: Matrix, target: FloatVector, fold: IntVector) -> Matrix:
+        """Fit the weight of each cluster's votes to agreement and labels outside each fold, float64 [folds, K].
+
+        Args:
+            membership: float64 [N, K], of the labelled rollouts.
+            target: float64 [N], their labels less the query's mean.
             fold: int64 [N].
         """
-        out = np.zeros((len(self.gram), self.hands))
+        out = np.zeros((len(self.gram), self.count))
         for model in range(len(out)):
             rows = fold != model
-            known = hands[rows]
-            gram = self.gram[model] + LABEL * known.T @ known + SHRINKAGE * np.eye(self.hands)
-            out[model] = np.linalg.solve(gram, self.votes[model] + LABEL * known.T @ target[rows])
+            known = membership[rows]
+            gram = self.gram[model] + LABEL_WEIGHT * known.T @ known + SHRINKAGE * np.eye(self.count)
+            out[model] = np.linalg.solve(gram, self.votes[model] + LABEL_WEIGHT * known.T @ target[rows])
         return out
 
 
-class FittedStyle(NamedTuple):
-    """A model, and the hands float64 [T, K] of the rollouts it was fitted to."""
+class FittedAuthorClusters(NamedTuple):
+    """A model, and the membership float64 [T, K] of the rollouts that it was fitted to."""
 
-    model: StyleModel
-    hands: Matrix
+    model: AuthorClusterModel
+    membership: Matrix
 
 
-def fit_style(
+def fit_author_clusters(
     inputs: csr_matrix, words: int, groups: Groups, fold: IntVector, folds: int, target: FloatVector
-) -> FittedStyle:
-    """Tell hands apart in a memory.
+) -> FittedAuthorClusters:
+    """Cluster the rollouts of a memory by author.
 
     Args:
         inputs: sparse [T, words + bins].
-        fold: int64 [T], below `folds`.
-        target: float64 [T]: share of the siblings that agree, less the group's mean.
+        words: number of word buckets in `inputs`.
+        fold: int64 [T], less than `folds`.
+        target: float64 [T], share of the other rollouts of the group that agree, less the group's mean.
     """
-    count = _hands(groups)
+    count = _cluster_count(groups)
     gram, votes = np.zeros((folds, count, count)), np.zeros((folds, count))
     if not count:
-        bare = StyleModel(np.zeros((0, 0), np.float32), np.zeros((folds, 0, 0), np.float32), gram, votes)
-        return FittedStyle(bare, np.zeros((len(fold), 0)))
+        empty = AuthorClusterModel(np.zeros((0, 0), np.float32), np.zeros((folds, 0, 0), np.float32), gram, votes)
+        return FittedAuthorClusters(empty, np.zeros((len(fold), 0)))
     folded, rows = _folded(inputs, words), _sample(groups)
     query = Partition.of(groups.query.cell[rows])
-    project = _directions(folded[rows], query)
-    along = _along(folded, project)
-    style = along[rows] - query.mean(along[rows])
-    scores = _recognise(style, query, groups.own.size[rows] == 1, fold[rows], gram)
-    hands = StyleModel(project, scores, gram, votes).read(along, groups, fold)
+    project = _principal_directions(folded[rows], query)
+    style = _projected(folded, project)
+    relative = style[rows] - query.mean(style[rows])
+    scores = _fit_scores(relative, query, groups.own.size[rows] == 1, fold[rows], gram)
+    membership = AuthorClusterModel(project, scores, gram, votes).membership(style, groups, fold)
     for model in range(folds):
         others = fold != model
-        gram[model] = hands[others].T @ hands[others]
-        votes[model] = hands[others].T @ target[others]
-    return FittedStyle(StyleModel(project, scores, gram, votes), hands)
+        gram[model] = membership[others].T @ membership[others]
+        votes[model] = membership[others].T @ target[others]
+    return FittedAuthorClusters(AuthorClusterModel(project, scores, gram, votes), membership)
 
 
-def _recognise(
+def _fit_scores(
     style: Matrix, query: Partition, alone: BoolVector, fold: IntVector, like: Matrix
 ) -> NDArray[np.float32]:
-    """Scores of hands without each fold, float32 [folds, WIDTH, K]; `like` has the shape [folds, K, K]."""
+    """Fit the weights without each fold, float32 [folds, STYLE_DIMENSIONS, K]; `like` has the shape [folds, K, K]."""
     folds, count = like.shape[:2]
-    hand = _clusters(style, query, alone, count)
+    cluster = _constrained_kmeans(style, query, alone, count)
     scores = np.zeros((folds, style.shape[1], count), np.float32)
-    for _ in range(REFINEMENTS):
-        wanted = np.eye(count)[hand] - 1.0 / count
+    for _ in range(REGRESSION_ITERATIONS):
+        wanted = np.eye(count)[cluster] - 1.0 / count
         score = np.zeros((len(style), count))
         for model in range(folds):
             others = fold != model
-            gram = style[others].T @ style[others] + RIDGE * np.eye(style.shape[1])
+            gram = style[others].T @ style[others] + RIDGE_PENALTY * np.eye(style.shape[1])
             scores[model] = np.linalg.solve(gram, style[others].T @ wanted[others])
             score[~others] = style[~others] @ scores[model]
-        hand = _assign(score, query, alone)
+        cluster = _assign(score, query, alone)
     return scores
 
 
-def _hands(groups: Groups) -> int:
-    """As many as the policies of the queries that have most; 0 where most queries have fewer than `FEWEST`."""
+def _cluster_count(groups: Groups) -> int:
+    """Number of policies of the query that has most; 0 if the median query has fewer than `MIN_POLICIES`."""
     if not len(groups.query.cell):
         return 0
     owner = np.unique(np.stack((groups.query.cell, groups.own.cell)), axis=1)[0]
     policies = np.bincount(owner)
-    return min(int(policies.max()), MOST_HANDS) if np.median(policies) >= FEWEST else 0
+    return min(int(policies.max()), MAX_CLUSTERS) if np.median(policies) >= MIN_POLICIES else 0
 
 
 def _sample(groups: Groups) -> IntVector:
-    """Rollouts of whole groups, about `MOST` at most."""
-    if len(groups.query.cell) <= MOST:
+    """Rows of whole groups, about `MAX_ROLLOUTS` at most."""
+    if len(groups.query.cell) <= MAX_ROLLOUTS:
         return np.arange(len(groups.query.cell))
-    kept = np.random.default_rng(0).random(len(groups.query.count)) < MOST / len(groups.query.cell)
+    kept = np.random.default_rng(0).random(len(groups.query.count)) < MAX_ROLLOUTS / len(groups.query.cell)
     return np.flatnonzero(kept[groups.query.cell])
 
 
 def _folded(inputs: csr_matrix, words: int) -> csr_matrix:
-    """Words folded into `WORDS` buckets, bins as they are."""
+    """Fold the word buckets into `WORD_BUCKETS`; keep the bins."""
     part = inputs[:, :words].tocoo()
-    folded = csr_matrix((part.data, (part.row, part.col % WORDS)), shape=(inputs.shape[0], WORDS))
+    folded = csr_matrix((part.data, (part.row, part.col % WORD_BUCKETS)), shape=(inputs.shape[0], WORD_BUCKETS))
     return hstack([folded, inputs[:, words:]]).tocsr()
 
 
-def _along(folded: csr_matrix, project: NDArray[np.float32]) -> Matrix:
+def _projected(folded: csr_matrix, project: NDArray[np.float32]) -> Matrix:
     return np.asarray(folded @ project.astype(np.float64))
 
 
-def _directions(folded: csr_matrix, query: Partition) -> NDArray[np.float32]:
-    """Principal directions of style within queries, drawn towards equal variance."""
-    sketch = np.random.default_rng(0).choice([-1.0, 1.0], (folded.shape[1], SKETCH)) / np.sqrt(SKETCH)
-    seen = np.asarray(folded @ sketch)
-    seen = seen - query.mean(seen)
-    variance, direction = np.linalg.eigh(seen.T @ seen / len(seen))
-    variance = np.maximum(variance[::-1][:WIDTH], 1e-12)
-    made = sketch @ (direction[:, ::-1][:, :WIDTH] / variance**WHITENING)
+def _principal_directions(folded: csr_matrix, query: Partition) -> NDArray[np.float32]:
+    """Principal directions of style within queries, partly whitened."""
+    sketch = np.random.default_rng(0).choice([-1.0, 1.0], (folded.shape[1], SKETCH_DIRECTIONS))
+    sketch /= np.sqrt(SKETCH_DIRECTIONS)
+    sketched = np.asarray(folded @ sketch)
+    sketched = sketched - query.mean(sketched)
+    variance, direction = np.linalg.eigh(sketched.T @ sketched / len(sketched))
+    variance = np.maximum(variance[::-1][:STYLE_DIMENSIONS], 1e-12)
+    directions = sketch @ (direction[:, ::-1][:, :STYLE_DIMENSIONS] / variance**WHITENING)
     scale = np.sqrt(float((variance ** (1.0 - 2.0 * WHITENING)).sum()))
-    return np.asarray(made / scale, np.float32)
+    return np.asarray(directions / scale, np.float32)
 
 
-def _clusters(style: Matrix, query: Partition, alone: BoolVector, count: int) -> IntVector:
-    """Clusters by centres, rollouts of one query in different ones; begun from one of the largest queries."""
+def _constrained_kmeans(style: Matrix, query: Partition, alone: BoolVector, count: int) -> IntVector:
+    """Cluster of each rollout, int64 [T]; starts from the rollouts of one of the largest queries."""
     largest = np.flatnonzero(query.size == query.count.max())
-    begin = np.flatnonzero(query.cell == query.cell[np.random.default_rng(0).choice(largest)])[:count]
-    centres = style[np.resize(begin, count)]
-    hand = np.zeros(len(style), np.int64)
-    for _ in range(ROUNDS):
-        hand = _assign(2.0 * style @ centres.T - (centres**2).sum(axis=1), query, alone)
+    start = np.flatnonzero(query.cell == query.cell[np.random.default_rng(0).choice(largest)])[:count]
+    centres = style[np.resize(start, count)]
+    cluster = np.zeros(len(style), np.int64)
+    for _ in range(KMEANS_ITERATIONS):
+        cluster = _assign(2.0 * style @ centres.T - (centres**2).sum(axis=1), query, alone)
         sums = np.zeros_like(centres)
-        np.add.at(sums, hand, style)
-        size = np.bincount(hand, minlength=count)[:, None]
+        np.add.at(sums, cluster, style)
+        size = np.bincount(cluster, minlength=count)[:, None]
         centres = np.where(size > 0, sums / np.maximum(size, 1), centres)
-    return hand
+    return cluster
 
 
 def _assign(score: Matrix, query: Partition, alone: BoolVector) -> IntVector:
-    """The best hand of each rollout; those of one query that different policies wrote get different ones."""
-    hand = np.asarray(score.argmax(axis=1), np.int64)
+    """Cluster with the highest score; rollouts of one query by different policies get different clusters."""
+    cluster = np.asarray(score.argmax(axis=1), np.int64)
     order = np.argsort(query.cell, kind="stable")
     for members in np.split(order, np.cumsum(query.count)[:-1]):
         apart = members[alone[members]]
         chosen, column = linear_sum_assignment(score[apart], maximize=True)
-        hand[apart[chosen]] = column
-    return hand
+        cluster[apart[chosen]] = column
+    return cluster
 
 
 def _softmax(score: Matrix) -> Matrix:
-    raised = np.exp(SURENESS * (score - score.max(axis=1, keepdims=True)))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+    exponential = np.exp(INVERSE_TEMPERATURE * (score - score.max(axis=1, keepdims=True)))
+    return np.asarray(exponential / exponential.sum(axis=1, keepdims=True))

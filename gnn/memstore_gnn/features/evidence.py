@@ -11,7 +11,7 @@ import numpy as np
 
 from memstore.errors import InputError
 from memstore.snapshots.snapshot import Snapshot
-from memstore_gnn.data.groups import Array, Groups, groups_of, less_group, over_answer
+from memstore_gnn.data.groups import Array, Groups, less_group, over_answer
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features import shared_items as siblings
 from memstore_gnn.features import syntax
@@ -23,7 +23,7 @@ LIMIT = 6000
 MOST_NUMBERS = 64
 
 
-def evidence_features(snapshot: Snapshot, groups: Groups | None = None) -> FeatureTable:
+def evidence_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
     """Evidence for every rollout.
 
     Raises:
@@ -31,7 +31,6 @@ def evidence_features(snapshot: Snapshot, groups: Groups | None = None) -> Featu
     """
     if "text" not in snapshot.thinkings.column_names:
         raise InputError("This snapshot holds no texts, so there is no evidence in them; take it with texts=True.")
-    groups = groups_of(snapshot) if groups is None else groups
     thinkings: list[str] = snapshot.thinkings["text"].fill_null("").to_pylist()
     values: list[str] = answer_values(snapshot).to_pylist()
     queries: list[str] = snapshot.queries["text"].fill_null("").to_pylist()

@@ -13,7 +13,7 @@ import numpy as np
 from memstore.errors import InputError
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
-from memstore_gnn.data.groups import Groups, groups_of, over_answer
+from memstore_gnn.data.groups import Groups, over_answer
 from memstore_gnn.data.neighbours import TEMPERATURE, Labelled, Rows, nearest_labelled
 from memstore_gnn.data.table import FeatureTable
 
@@ -56,7 +56,7 @@ def labelled_thinkings(snapshot: Snapshot, reward: FloatVector, groups: Groups) 
     return Labelled(snapshot.thinking_x[which], reward[which], groups.query_of[which], which)
 
 
-def label_features(snapshot: Snapshot, reward: FloatVector, groups: Groups | None = None) -> FeatureTable:
+def label_features(snapshot: Snapshot, reward: FloatVector, groups: Groups) -> FeatureTable:
     """Labels near each rollout, own query left out: float32 [T, 6].
 
     Args:
@@ -67,7 +67,6 @@ def label_features(snapshot: Snapshot, reward: FloatVector, groups: Groups | Non
     """
     if len(reward) != snapshot.thinkings.num_rows:
         raise InputError(f"{len(reward)} rewards do not fit a snapshot of {snapshot.thinkings.num_rows} rollouts.")
-    groups = groups_of(snapshot) if groups is None else groups
     queries = labelled_queries(snapshot, reward, groups)
     thinkings = labelled_thinkings(snapshot, reward, groups)
     near = nearest_labelled(

@@ -11,7 +11,7 @@ import numpy as np
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatMatrix, FloatVector
-from memstore_gnn.data.groups import Array, Groups, groups_of, over_answer, share_logit
+from memstore_gnn.data.groups import Array, Groups, over_answer, share_logit
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.outline import outline_columns
 
@@ -26,9 +26,8 @@ AVERAGED = (
 """Columns that are also averaged over the rollouts that share the answer."""
 
 
-def structure_features(snapshot: Snapshot, groups: Groups | None = None) -> FeatureTable:
+def structure_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
     """Votes, geometry and outline of every rollout: float32 [T, about 45]."""
-    groups = groups_of(snapshot) if groups is None else groups
     rows = snapshot.thinkings.num_rows
     columns = vote_columns(groups)
     columns |= geometry_columns(snapshot, groups)

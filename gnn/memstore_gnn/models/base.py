@@ -31,7 +31,7 @@ from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import Groups
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.assemble import LabelFree
-from memstore_gnn.features.reliability import HAND_VOTES, SkillModel
+from memstore_gnn.features.reliability import CLUSTER_VOTES, ReliabilityModel
 from memstore_gnn.models.calibration import Calibration
 from memstore_gnn.models.design import LEAST_DEVIATION, SKILLED, Matrix, Scale, penalties, query_weights, votes
 from memstore_gnn.models.newton import log_loss, solve
@@ -50,8 +50,8 @@ FOLDS = 5
 FEWEST_QUERIES = 5
 """A domain or dataset with fewer labelled queries is read as the level above."""
 HANDED = 0.5
-"""Share of `HAND_VOTES` that the regression is shrunk to. All of it pays where policies differ much and their writing
-tells, and costs a little where not."""
+"""Coefficient of `CLUSTER_VOTES` that the regression is shrunk to. A value of 1 is better where policies differ
+much and their writing shows it, and slightly worse elsewhere."""
 HAND_PENALTY = 0.1
 """Beside 1 of other features: how much of it there should be is soon learned."""
 INTERCEPT, FEATURES = 2, 3
@@ -66,14 +66,14 @@ class Base:
     """Logit of a rollout from its features.
 
     Attributes:
-        skill: reads a group's skill, from which the skilled votes come.
+        reliability: predicts the reliability of rollouts, which weighs the votes.
         scale: of the label-free features. near: of those made of labels.
         places: what each row of `weights` is for: "" (all), a domain, or `domain/dataset`.
         weights: float64 [P, 3 + F]: plain votes, skilled votes, intercept, features.
         order: float64 [P]: how far what features say is trusted inside a group, beside 1 for the group as a whole.
     """
 
-    skill: SkillModel
+    reliability: ReliabilityModel
     scale: Scale
     near: Scale
     places: tuple[str, ...]
@@ -145,9 +145,9 @@ def fit_base(
     if not len(rows):
         sharpness = {"": 1.0} | ({} if prior is None else dict(prior.sharpness))
         weights = np.outer(list(sharpness.values()), centre)
-        base = Base(free.skill, scale, near_scale, tuple(sharpness), weights, np.ones(len(weights)))
+        base = Base(free.reliability, scale, near_scale, tuple(sharpness), weights, np.ones(len(weights)))
         return FittedBase(base, np.zeros(0))
-    near_penalties = np.where(np.array(near.names) == HAND_VOTES, HAND_PENALTY, penalties(near.names))
+    near_penalties = np.where(np.array(near.names) == CLUSTER_VOTES, HAND_PENALTY, penalties(near.names))
     votes_penalty = [VOTE_SHRINKAGE, VOTE_SHRINKAGE, INTERCEPT_SHRINKAGE]
     penalty = np.concatenate([votes_penalty, penalties(scale.names), near_penalties])
     data = _labelled(inputs(scale, near_scale, free, near), free.groups, reward, rows, seed)
@@ -161,13 +161,13 @@ def fit_base(
         levels[place] = _fit(own, [levels[above], root], penalty)
         held_out[inside] = levels[place].held_out(own)
     weights, order = (np.stack([getattr(level, name) for level in levels.values()]) for name in ("all", "order"))
-    return FittedBase(Base(free.skill, scale, near_scale, tuple(levels), weights, order), held_out)
+    return FittedBase(Base(free.reliability, scale, near_scale, tuple(levels), weights, order), held_out)
 
 
 def _hand_votes(near: Scale, width: int) -> FloatVector:
-    """Coefficients that add the feature `HAND_VOTES` as it is, float64 [width]; zero where there are no hands."""
+    """Coefficients that add the feature `CLUSTER_VOTES` as it is, float64 [width]; zero where there are no hands."""
     weights = np.zeros(width)
-    at = near.names.index(HAND_VOTES)
+    at = near.names.index(CLUSTER_VOTES)
     if near.mean[at] or near.deviation[at] > LEAST_DEVIATION:
         weights[INTERCEPT] = near.mean[at]
         weights[width - len(near.names) + at] = near.deviation[at]

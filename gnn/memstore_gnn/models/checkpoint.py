@@ -26,8 +26,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from memstore.errors import ModelError
-from memstore_gnn.features.author_clusters import StyleModel
-from memstore_gnn.features.reliability import SkillModel
+from memstore_gnn.features.author_clusters import AuthorClusterModel
+from memstore_gnn.features.reliability import ReliabilityModel
 from memstore_gnn.models.base import Base
 from memstore_gnn.models.calibration import Calibration
 from memstore_gnn.models.design import Scale
@@ -54,7 +54,7 @@ def save_model(model: RewardModel, folder: Path, origin: Origin | None = None) -
         "origin": None if trained_on is None else _digest(trained_on),
         "features": list(model.base.scale.names),
         "near_features": list(model.base.near.names),
-        "skill_features": list(model.base.skill.names),
+        "skill_features": list(model.base.reliability.names),
         "places": list(model.base.places),
         "networks": len(model.networks),
         "widths": list(model.networks[0].widths) if model.networks else [],
@@ -136,12 +136,12 @@ def _tensors(model: RewardModel) -> dict[str, Tensor]:
         "base.deviation": model.base.scale.deviation,
         "near.mean": model.base.near.mean,
         "near.deviation": model.base.near.deviation,
-        "skill.edges": model.base.skill.edges,
-        "skill.weights": model.base.skill.weights,
-        "style.project": model.base.skill.style.project,
-        "style.scores": model.base.skill.style.scores,
-        "style.gram": model.base.skill.style.gram,
-        "style.votes": model.base.skill.style.votes,
+        "skill.edges": model.base.reliability.edges,
+        "skill.weights": model.base.reliability.weights,
+        "style.project": model.base.reliability.clusters.project,
+        "style.scores": model.base.reliability.clusters.scores,
+        "style.gram": model.base.reliability.clusters.gram,
+        "style.votes": model.base.reliability.clusters.votes,
         "projection.mean": model.projection.mean,
         "projection.basis": model.projection.basis,
     }
@@ -172,8 +172,10 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
 
 def _base(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Base:
     array = {name: tensor.numpy() for name, tensor in tensors.items()}
-    style = StyleModel(*(array["style." + name] for name in ("project", "scores", "gram", "votes")))
-    skill = SkillModel(tuple(described["skill_features"]), array["skill.edges"], array["skill.weights"], style)
+    clusters = AuthorClusterModel(*(array["style." + name] for name in ("project", "scores", "gram", "votes")))
+    reliability = ReliabilityModel(
+        tuple(described["skill_features"]), array["skill.edges"], array["skill.weights"], clusters
+    )
     scale = Scale(tuple(described["features"]), array["base.mean"], array["base.deviation"])
     near = Scale(tuple(described["near_features"]), array["near.mean"], array["near.deviation"])
-    return Base(skill, scale, near, tuple(described["places"]), array["base.weights"], array["base.order"])
+    return Base(reliability, scale, near, tuple(described["places"]), array["base.weights"], array["base.order"])

@@ -22,7 +22,7 @@ from memstore_gnn.data.groups import Groups, Partition, query_of_thinkings
 from memstore_gnn.data.hetero import subgraph
 from memstore_gnn.data.neighbours import Labelled, Nearest, nearest_labelled
 from memstore_gnn.data.table import FeatureTable
-from memstore_gnn.features.assemble import LabelFree, already_read, read_groups, with_skill
+from memstore_gnn.features.assemble import LabelFree, cached_group_features, group_features, with_reliability
 from memstore_gnn.features.labels import (
     NEIGHBOURS,
     LabelsNear,
@@ -31,7 +31,7 @@ from memstore_gnn.features.labels import (
     labelled_thinkings,
     rows_of,
 )
-from memstore_gnn.features.reliability import SkillModel, hand_table
+from memstore_gnn.features.reliability import ReliabilityModel, cluster_votes_table
 from memstore_gnn.models.design import Scale
 from memstore_gnn.models.network import GroupTensors, Neighbours
 
@@ -49,7 +49,7 @@ class LabelledPart:
         reward: float64 [T], NaN for a rollout without a label.
         free: its label-free features.
         queries, thinkings: the labelled nodes that have a vector.
-        hands: float64 [folds, K], what the votes of each hand are worth, see `features.styles`.
+        cluster_weights: float64 [folds, K], the vote weight of each author cluster, see `features.author_clusters`.
     """
 
     snapshot: Snapshot
@@ -57,7 +57,7 @@ class LabelledPart:
     free: LabelFree
     queries: Labelled
     thinkings: Labelled
-    hands: NDArray[np.float64]
+    cluster_weights: NDArray[np.float64]
 
     @property
     def groups(self) -> Groups:
@@ -70,12 +70,12 @@ class LabelledPart:
         return np.flatnonzero(np.isfinite(self.reward))
 
 
-def labelled_part(snapshot: Snapshot, reward: FloatVector, skill: SkillModel) -> LabelledPart:
+def labelled_part(snapshot: Snapshot, reward: FloatVector, reliability: ReliabilityModel) -> LabelledPart:
     """Cut the labelled part out of a memory.
 
     Args:
         reward: float64 [T], NaN where there is no label or it is hidden.
-        skill: reads the skill of its rollouts.
+        reliability: predicts the reliability of its rollouts.
 
     Raises:
         ModelError: as many rewards as rollouts were not given, or one lies outside 0..1.
@@ -87,18 +87,18 @@ def labelled_part(snapshot: Snapshot, reward: FloatVector, skill: SkillModel) ->
     keep[query[known]] = True
     part = subgraph(snapshot, snapshot.queries["id"].to_numpy()[keep].tolist())
     check_vectors(part)
-    whole, rows = already_read(snapshot), np.flatnonzero(keep[query])
-    free = with_skill(part, skill, read_groups(part) if whole is None else whole.take(rows))
+    whole, rows = cached_group_features(snapshot), np.flatnonzero(keep[query])
+    free = with_reliability(part, reliability, group_features(part) if whole is None else whole.take(rows))
     inside = reward[rows]
     queries, thinkings = (find(part, inside, free.groups) for find in (labelled_queries, labelled_thinkings))
-    return LabelledPart(part, inside, free, queries, thinkings, _worth_of_hands(free, inside))
+    return LabelledPart(part, inside, free, queries, thinkings, _cluster_weights(free, inside))
 
 
-def _worth_of_hands(free: LabelFree, reward: FloatVector) -> NDArray[np.float64]:
+def _cluster_weights(free: LabelFree, reward: FloatVector) -> NDArray[np.float64]:
     """By labels less the mean of their query's, float64 [folds, K]."""
     rows = np.flatnonzero(np.isfinite(reward))
     target = reward[rows] - Partition.of(free.groups.query_of[rows]).mean(reward[rows])
-    return free.skill.style.worth(free.hands[rows], target, free.fold[rows])
+    return free.reliability.clusters.vote_weights(free.membership[rows], target, free.fold[rows])
 
 
 def check_rewards(snapshot: Snapshot, reward: FloatVector) -> None:
@@ -134,7 +134,7 @@ class Target(NamedTuple):
 def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
     """Features of a snapshot's rollouts against the labelled part of a memory; own queries are left out by id."""
     check_vectors(snapshot)
-    free = part.free if snapshot is part.snapshot else with_skill(snapshot, part.free.skill)
+    free = part.free if snapshot is part.snapshot else with_reliability(snapshot, part.free.reliability)
     groups = free.groups
     owner = pc.index_in(snapshot.queries["id"], value_set=part.snapshot.queries["id"].combine_chunks())
     query = owner.fill_null(-1).to_numpy().astype(np.int64)
@@ -146,8 +146,8 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
         LabelsNear(*part.queries.mean_label(near_query)),
         LabelsNear(*part.thinkings.mean_label(near_thinking)),
     )
-    worth = np.einsum("tk,tk->t", free.hands, part.hands[free.fold])
-    labels = labels.concat(hand_table(groups, worth))
+    weight = np.einsum("tk,tk->t", free.membership, part.cluster_weights[free.fold])
+    labels = labels.concat(cluster_votes_table(groups, weight))
     return Target(snapshot, free, labels, places_of(snapshot, groups), near_query, near_thinking)
 
 

@@ -44,7 +44,7 @@ class Shrunken:
     def fit(self, snapshot: Snapshot, reward: FloatVector, seed: int) -> Fitted:
         """Fit to the labels in `reward` (float64 [T], NaN elsewhere)."""
         free = label_free(snapshot)
-        part = labelled_part(snapshot, reward, free.skill)
+        part = labelled_part(snapshot, reward, free.reliability)
         own = read_target(part.snapshot, part)
         scale = Scale.of([free.table])
         base, own_held_out = fit_base(scale, own.free, own.near, own.places, part.reward, seed, self.prior)

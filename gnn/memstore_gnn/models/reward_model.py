@@ -90,7 +90,7 @@ class RewardModel:
             ModelError: the memory has another embedder or splitter, or a vector that is not finite.
         """
         self.check(snapshot)
-        part = labelled_part(snapshot, reward, self.base.skill)
+        part = labelled_part(snapshot, reward, self.base.reliability)
         groups = self._tensors(read_target(part.snapshot, part))
         with torch.inference_mode():
             memories = tuple(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.data.groups import Groups, Partition
-from memstore_gnn.features.assemble import read_groups
+from memstore_gnn.features.assemble import group_features
 
 DRAWN = 4
 MUCH = 0.25
@@ -60,7 +60,7 @@ class Move:
 
 def observed(snapshot: Snapshot) -> Matrix:
     """What each query shows, float64 [Q, WIDTH]; NaN where it has fewer than `DRAWN` rollouts."""
-    groups, queries = read_groups(snapshot).groups, snapshot.queries.num_rows
+    groups, queries = group_features(snapshot).groups, snapshot.queries.num_rows
     together = _of_queries(groups, groups.own, groups.own_answer, queries)
     if np.isfinite(together).all():
         return together

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatMatrix, FloatVector
 from memstore_gnn.data.table import FeatureTable
-from memstore_gnn.features.assemble import read_groups
+from memstore_gnn.features.assemble import group_features
 from memstore_gnn.monitoring.agreement import WIDTH, Move, moves, observed, sample
 
 FAR = 0.5
@@ -225,7 +225,7 @@ def _least_far(drift: DatasetDrift) -> float:
 
 def _observe(snapshot: Snapshot, centre: NDArray[np.float32], directions: FloatMatrix) -> FeatureTable:
     """One row a query: means of its rollouts' features, and where its vector lies."""
-    read = read_groups(snapshot)
+    read = group_features(snapshot)
     kept = read.table.select([name for name in read.table.names if not name.endswith(RELATIVE)])
     query = read.groups.query
     values = np.zeros((snapshot.queries.num_rows, len(kept.names)), np.float32)

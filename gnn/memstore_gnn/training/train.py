@@ -123,7 +123,7 @@ def fit_prior(
     settings = settings or TrainSettings()
     check_vectors(snapshot)
     free = label_free(snapshot)
-    part = labelled_part(snapshot, np.full(snapshot.thinkings.num_rows, np.nan), free.skill)
+    part = labelled_part(snapshot, np.full(snapshot.thinkings.num_rows, np.nan), free.reliability)
     target = read_target(part.snapshot, part)
     base = fit_base(prior.scale, part.free, target.near, target.places, part.reward, seed, prior).base
     card = replace(
@@ -158,7 +158,7 @@ def fit(
     check_vectors(snapshot)
     where = pick_device(device)
     free = label_free(snapshot)
-    part = labelled_part(snapshot, reward, free.skill)
+    part = labelled_part(snapshot, reward, free.reliability)
     rows = part.labelled
     label, query = part.reward[rows], part.groups.query_of[rows]
     fold = _folds(query, settings.members, seed)

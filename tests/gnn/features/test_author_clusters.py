@@ -12,8 +12,8 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import subgraph
 from memstore_gnn.data.labels import rewards_of
-from memstore_gnn.features.assemble import LabelFree, label_free, with_skill
-from memstore_gnn.features.reliability import HAND_VOTES, hand_table
+from memstore_gnn.features.assemble import LabelFree, label_free, with_reliability
+from memstore_gnn.features.reliability import CLUSTER_VOTES, cluster_votes_table
 from memstore_gnn.models.inputs import labelled_part, read_target
 
 WAYS = {
@@ -56,26 +56,24 @@ def free(memory: Snapshot) -> LabelFree:
 
 
 def test_each_policy_is_a_hand(memory: Snapshot, free: LabelFree) -> None:
-    policy, hand = np.array(memory.thinkings["policy"].to_pylist()), free.hands.argmax(axis=1)
-    assert free.hands.shape == (160, 4)
-    np.testing.assert_allclose(free.hands.sum(axis=1), 0, atol=1e-9)
+    policy, hand = np.array(memory.thinkings["policy"].to_pylist()), free.membership.argmax(axis=1)
+    assert free.membership.shape == (160, 4)
+    np.testing.assert_allclose(free.membership.sum(axis=1), 0, atol=1e-9)
     assert [len(set(hand[policy == name])) for name in WAYS] == [1] * 4
     assert len({hand[policy == name][0] for name in WAYS}) == 4
 
 
 def test_one_policy_has_no_hands(build_snapshot: Callable[..., Snapshot]) -> None:
     free = label_free(build_snapshot(rows_of(10, policies=False)))
-    assert free.hands.shape == (40, 0)
-    np.testing.assert_array_equal(hand_table(free.groups, np.zeros(40)).column(HAND_VOTES), 0)
+    assert free.membership.shape == (40, 0)
+    np.testing.assert_array_equal(cluster_votes_table(free.groups, np.zeros(40)).column(CLUSTER_VOTES), 0)
 
 
 def test_labels_say_whose_vote_counts(memory: Snapshot, free: LabelFree) -> None:
     reward = np.where(query_of_thinkings(memory) < 30, rewards_of(memory), np.nan)
     policy = np.array(memory.thinkings["policy"].to_pylist())
-    before, after = (
-        np.einsum("tk,tk->t", free.hands, labelled_part(memory, labels, free.skill).hands[free.fold])
-        for labels in (np.full(160, np.nan), reward)
-    )
+    parts = (labelled_part(memory, labels, free.reliability) for labels in (np.full(160, np.nan), reward))
+    before, after = (np.einsum("tk,tk->t", free.membership, part.cluster_weights[free.fold]) for part in parts)
     assert before[policy == "careful"].mean() < before[policy == "terse"].mean()
     assert after[policy == "careful"].mean() > after[policy == "terse"].mean() + 0.05
 
@@ -85,7 +83,7 @@ def test_own_labels_do_not_reach_a_rollout(memory: Snapshot, free: LabelFree) ->
     one = query_of_thinkings(memory) == 5
     turned = np.where(one, 1.0 - reward, reward)
     moved = [
-        read_target(memory, labelled_part(memory, labels, free.skill)).near.column(HAND_VOTES)
+        read_target(memory, labelled_part(memory, labels, free.reliability)).near.column(CLUSTER_VOTES)
         for labels in (reward, turned)
     ]
     np.testing.assert_array_equal(moved[0][one], moved[1][one])
@@ -94,5 +92,5 @@ def test_own_labels_do_not_reach_a_rollout(memory: Snapshot, free: LabelFree) ->
 
 def test_a_group_alone_has_the_same_hands(memory: Snapshot, free: LabelFree) -> None:
     one = memory.queries["id"].to_pylist()[7]
-    alone = with_skill(subgraph(memory, [one]), free.skill)
-    np.testing.assert_allclose(alone.hands, free.hands[query_of_thinkings(memory) == 7], atol=1e-12)
+    alone = with_reliability(subgraph(memory, [one]), free.reliability)
+    np.testing.assert_allclose(alone.membership, free.membership[query_of_thinkings(memory) == 7], atol=1e-12)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from memstore.errors import InputError
 from memstore.snapshots.snapshot import Snapshot
-from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.features.labels import label_features
 
 
@@ -36,7 +36,7 @@ def test_own_labels_never_reach_own_rollouts(
     mine = query == data.draw(st.integers(0, queries - 1))
     changed = reward.copy()
     changed[mine] = np.where(np.isfinite(reward[mine]), 1 - reward[mine], np.nan)
-    before, after = label_features(snapshot, reward), label_features(snapshot, changed)
+    before, after = (label_features(snapshot, labels, groups_of(snapshot)) for labels in (reward, changed))
     np.testing.assert_array_equal(before.values[mine], after.values[mine])
 
 
@@ -46,7 +46,7 @@ def test_the_nearest_labels_count_most(build_snapshot: Callable[..., Snapshot]) 
     snapshot = build_snapshot(rows, at, [at[row["query"]] for row in rows])
     texts = np.array(snapshot.queries["text"].to_pylist())[query_of_thinkings(snapshot)]
     reward = np.select([texts == "near", texts == "far"], [1.0, 0.0], np.nan)
-    table = label_features(snapshot, reward)
+    table = label_features(snapshot, reward, groups_of(snapshot))
     expected = 1 / (1 + np.exp(-1 / 0.1))
     assert table.column("near_query_label")[texts == "new"][0] == pytest.approx(expected)
     assert table.column("near_thinking_label")[texts == "new"][0] == pytest.approx(expected)
@@ -56,11 +56,12 @@ def test_the_nearest_labels_count_most(build_snapshot: Callable[..., Snapshot]) 
 
 def test_without_labels_nothing_is_said(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = _cloud(build_snapshot, 3, 2, 0)
-    table = label_features(snapshot, np.full(6, np.nan))
+    table = label_features(snapshot, np.full(6, np.nan), groups_of(snapshot))
     assert (table.column("near_query_label") == 0.5).all()
     assert (table.column("near_thinking_cosine") == 0.0).all()
 
 
 def test_rewards_must_fit(build_snapshot: Callable[..., Snapshot]) -> None:
+    snapshot = _cloud(build_snapshot, 3, 2, 0)
     with pytest.raises(InputError, match="3 rewards do not fit a snapshot of 6"):
-        label_features(_cloud(build_snapshot, 3, 2, 0), np.zeros(3))
+        label_features(snapshot, np.zeros(3), groups_of(snapshot))

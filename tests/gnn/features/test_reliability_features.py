@@ -11,7 +11,7 @@ import pytest
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import Partition, groups_of, query_of_thinkings
 from memstore_gnn.features.assemble import label_free
-from memstore_gnn.features.reliability import fit_skill, folds_of, skill_table, texts_of, weighted_votes
+from memstore_gnn.features.reliability import fit_reliability, folds_of, reliability_table, texts_of, weighted_votes
 from memstore_gnn.metrics import auc
 
 
@@ -43,11 +43,11 @@ def test_a_query_has_no_part_in_its_own_skill(memory: Snapshot) -> None:
     groups = groups_of(memory)
     fold = folds_of(memory)[groups.query_of]
     numbers = label_free(memory).table
-    before = fit_skill(texts_of(memory), numbers, groups, fold).skill
+    before = fit_reliability(texts_of(memory), numbers, groups, fold).reliability
     mine = query_of_thinkings(memory) == 0
     answer = groups.answer.cell.copy()
     answer[mine] = answer[mine].min()
-    changed = fit_skill(texts_of(memory), numbers, replace(groups, answer=Partition.of(answer)), fold).skill
+    changed = fit_reliability(texts_of(memory), numbers, replace(groups, answer=Partition.of(answer)), fold).reliability
     ratio = changed / before
     np.testing.assert_allclose(ratio[mine], ratio[mine][0], rtol=1e-5)
     assert np.ptp(ratio[~mine]) > 1e-3
@@ -73,7 +73,7 @@ def test_votes_weighted_alike_are_votes(memory: Snapshot) -> None:
 
 def test_a_group_of_one_has_no_others(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = build_snapshot([{"query": "q", "value": "1"}, {"query": "r", "value": ""}])
-    table = skill_table(groups_of(snapshot), np.array([0.3, -0.2]))
+    table = reliability_table(groups_of(snapshot), np.array([0.3, -0.2]))
     np.testing.assert_array_equal(table.column("skilled_others"), [0, 0])
     assert sorted(table.column("skilled_share").tolist()) == [0, 1]
 

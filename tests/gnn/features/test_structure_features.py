@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import Partition, groups_of
+from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.structure import structure_features
+
+
+def _features(snapshot: Snapshot) -> FeatureTable:
+    return structure_features(snapshot, groups_of(snapshot))
 
 
 def _by_sample(snapshot: Snapshot, values: np.ndarray) -> list[float]:
@@ -46,13 +51,13 @@ def votes(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
     ],
 )
 def test_votes(votes: Snapshot, name: str, expected: list[float]) -> None:
-    assert _by_sample(votes, structure_features(votes).column(name)) == expected
+    assert _by_sample(votes, _features(votes).column(name)) == expected
 
 
 def test_an_answer_among_answers_is_near_its_own(build_snapshot: Callable[..., Snapshot]) -> None:
     rows = [{"query": "q", "value": v} for v in ("1", "1", "2", "2")]
     x = [[1, 0], [1, 0], [0, 1], [0, 1]]
-    table = structure_features(build_snapshot(rows, {"q": [1, 0]}, x))
+    table = _features(build_snapshot(rows, {"q": [1, 0]}, x))
     np.testing.assert_allclose(table.column("cosine_same_less_other"), 1.0)
     np.testing.assert_allclose(table.column("cosine_centre"), 1 / 3, rtol=1e-6)
     assert sorted(table.column("cosine_query").tolist()) == [0, 0, 1, 1]
@@ -62,14 +67,14 @@ def test_the_policy_is_no_feature(build_snapshot: Callable[..., Snapshot]) -> No
     rows = [
         {"query": f"q{i // 4}", "value": str(i % 3), "sample_index": i % 4, "policy": "abcd"[i % 4]} for i in range(40)
     ]
-    named = structure_features(build_snapshot(rows))
+    named = _features(build_snapshot(rows))
     other = [row | {"policy": "wxyz"[i % 4]} for i, row in enumerate(rows)]
-    renamed = structure_features(build_snapshot(other))
+    renamed = _features(build_snapshot(other))
     assert sorted(map(tuple, named.values.tolist())) == sorted(map(tuple, renamed.values.tolist()))
 
 
 def test_a_snapshot_without_rollouts_has_an_empty_table(build_snapshot: Callable[..., Snapshot]) -> None:
-    table = structure_features(build_snapshot([]))
+    table = _features(build_snapshot([]))
     assert table.values.shape == (0, len(table.names))
 
 
@@ -82,7 +87,7 @@ def test_any_groups_have_finite_features_and_counted_votes(
     build_snapshot: Callable[..., Snapshot], rollouts: list[tuple[int, str]]
 ) -> None:
     snapshot = build_snapshot([{"query": f"q{q}", "value": v} for q, v in rollouts])
-    table = structure_features(snapshot)
+    table = _features(snapshot)
     assert np.isfinite(table.values).all()
     expected = [
         sum(r == (q, v) for r in rollouts) / sum(r[0] == q for r in rollouts) if v else 0.0 for q, v in rollouts

@@ -73,7 +73,8 @@ def test_no_text_takes_long(build_snapshot: Callable[..., Snapshot], text: str) 
     ]
     snapshot = build_snapshot(rows)
     start = time.process_time()
-    tables = structure_features(snapshot), evidence_features(snapshot)
+    groups = groups_of(snapshot)
+    tables = structure_features(snapshot, groups), evidence_features(snapshot, groups)
     assert time.process_time() - start < 10.0
     assert all(np.isfinite(table.values).all() for table in tables)
 
@@ -140,4 +141,4 @@ def test_evidence_needs_texts(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = build_snapshot([{"query": "q", "value": "1"}])
     bare = replace(snapshot, thinkings=snapshot.thinkings.drop_columns(["text"]))
     with pytest.raises(InputError, match="texts=True"):
-        evidence_features(bare)
+        evidence_features(bare, groups_of(bare))

@@ -105,7 +105,8 @@ def test_all_networks_at_once_say_what_each_says(trained: Any) -> None:
 def _target(trained: Any) -> Any:
     from memstore_gnn.models.inputs import labelled_part, read_target
 
-    return read_target(trained.snapshot, labelled_part(trained.snapshot, trained.reward, trained.model.base.skill))
+    part = labelled_part(trained.snapshot, trained.reward, trained.model.base.reliability)
+    return read_target(trained.snapshot, part)
 
 
 @pytest.mark.parametrize("query", [0, 7, 23])
