@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.protocol import Embedder, Fingerprint
-from memstore.errors import InputError
+from memstore.errors import InputError, MemstoreError
 from memstore.graph.protocol import CypherResult, GraphStore, ScoreBatch
+from memstore.html_table import html_table
 from memstore.locations.location import FolderLocation, Location, ServerLocation, resolve_location
 from memstore.locations.settings import Settings
 from memstore.locations.stores import Stores
@@ -33,6 +34,14 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.snapshots.take import take_snapshot
 from memstore.vectors.knn import LinkSettings
 from memstore.vectors.protocol import VectorStore
+
+COUNT_SECONDS = 2.0
+"""Time limit of each count that a notebook shows, in seconds."""
+_COUNTS = {
+    "queries": "MATCH (q:Query) RETURN count(q)",
+    "rollouts": "MATCH (t:Thinking) RETURN count(t)",
+    "labelled": "MATCH (t:Thinking) WHERE t.reward IS NOT NULL RETURN count(t)",
+}
 
 
 class Memory:
@@ -89,6 +98,35 @@ class Memory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        # A memory on servers is not counted here: its repr must not wait for a network.
+        embedded = isinstance(self.location, FolderLocation)
+        parts = [f"{number:,} {name}" for name, number in self._counts().items()] if embedded else []
+        state = "closed" if self.stores.closed else "open"
+        return f"<Memory {self.location}: {', '.join([*parts, f'namespace {self.namespace}', state])}>"
+
+    def _repr_html_(self) -> str:
+        embedder = self.stores.fingerprint
+        rows: list[tuple[str, object]] = [
+            ("namespace", self.namespace),
+            ("state", "closed" if self.stores.closed else "open"),
+            ("embedder", str(embedder) if embedder else "none yet"),
+            *self._counts().items(),
+        ]
+        return html_table(["memory", str(self.location)], rows)
+
+    def _counts(self) -> dict[str, int]:
+        """Numbers of queries, rollouts and labels, counted by the graph; empty if it cannot be queried."""
+        if self.stores.closed or not self.graph.speaks_cypher:
+            return {}
+        try:
+            return {
+                name: int(next(self.graph.cypher(query, timeout_s=COUNT_SECONDS).rows)[0])
+                for name, query in _COUNTS.items()
+            }
+        except MemstoreError:
+            return {}
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -252,4 +290,4 @@ class Memory:
             >>> memory.cypher("MATCH (q:Query) RETURN q.dataset, count(*)").to_pandas()
         """
         result = self.graph.cypher(query, parameters, write=write, timeout_s=timeout_s)
-        return CypherResult(result.columns, iter(list(result.rows))) if write else result
+        return CypherResult(result.columns, list(result.rows)) if write else result

@@ -14,16 +14,27 @@ Columns are declared once, in `memstore_schema.columns`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
+from memstore.html_table import html_table
 from memstore.types import IntVector
 from memstore_schema.columns import EdgeType, NodeLabel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN_ROWS = 20
+"""Rows of a Cypher result that a notebook shows."""
+COUNTED_ROWS = 1_000
+"""Rows of a Cypher result that a notebook reads to say how many more there are."""
 
 
 class WriteCounts(NamedTuple):
@@ -68,12 +79,62 @@ class EdgeTable:
     def __len__(self) -> int:
         return len(self.source)
 
+    def __repr__(self) -> str:
+        return f"EdgeTable(edges={len(self)}, properties={self.properties.column_names})"
 
-class CypherResult(NamedTuple):
-    """Rows of a Cypher query, streamed: `rows` may be iterated once, while the store is open."""
+
+class CypherResult:
+    """Columns and rows of a Cypher query.
+
+    The rows are streamed: iterate over `rows` once, while the memory is open. `to_pandas` reads all remaining rows.
+    In a notebook the first rows are shown; showing them does not consume them.
+
+    Args:
+        columns: names of the columns.
+        rows: one tuple a row, in the order of `columns`.
+    """
 
     columns: list[str]
     rows: Iterator[tuple[Any, ...]]
+
+    def __init__(self, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+        self.columns = list(columns)
+        self.rows = self._stream = _RowStream(rows)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The remaining rows as a pandas data frame."""
+        import pandas as pd
+
+        return pd.DataFrame.from_records(list(self.rows), columns=self.columns)
+
+    def __repr__(self) -> str:
+        # Without the rows: reading them queries the store.
+        return f"CypherResult(columns={self.columns})"
+
+    def _repr_html_(self) -> str:
+        rows = self._stream.peek(COUNTED_ROWS + 1)
+        more = len(rows) - SHOWN_ROWS
+        if len(rows) > COUNTED_ROWS:
+            note = f"and more than {more - 1:,} more rows"
+        else:
+            note = f"and {more:,} more rows" if more > 0 else f"{len(rows)} rows"
+        return html_table(self.columns, rows[:SHOWN_ROWS], note=note)
+
+
+class _RowStream(Iterator[tuple[Any, ...]]):
+    """An iterator whose next rows can be looked at before they are consumed."""
+
+    def __init__(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._rows = iter(rows)
+        self._buffer: deque[tuple[Any, ...]] = deque()
+
+    def __next__(self) -> tuple[Any, ...]:
+        return self._buffer.popleft() if self._buffer else next(self._rows)
+
+    def peek(self, count: int) -> list[tuple[Any, ...]]:
+        """The next rows, at most `count`."""
+        self._buffer.extend(islice(self._rows, max(0, count - len(self._buffer))))
+        return list(islice(self._buffer, count))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ class Frames(NamedTuple):
     nodes: dict[str, pd.DataFrame]
     edges: dict[str, pd.DataFrame]
 
+    def __repr__(self) -> str:
+        sizes = [", ".join(f"{name} [{len(f)} x {len(f.columns)}]" for name, f in part.items()) for part in self]
+        return f"Frames(nodes: {sizes[0]}; edges: {sizes[1]})"
+
 
 def to_pandas(snapshot: Snapshot) -> Frames:
     """Data frames of a snapshot.

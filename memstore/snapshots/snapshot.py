@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from memstore.graph.protocol import EdgeTable
+from memstore.html_table import html_table
 from memstore.types import BoolVector, FloatMatrix
 
 
@@ -60,3 +61,28 @@ class Snapshot:
     """float32 [T, D]; the vector of the thinking's text, of the answer's where the thinking is blank."""
     query_has_x: BoolVector
     thinking_has_x: BoolVector
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}={number}" for name, number in self._counts().items())
+        return f"Snapshot(id={self.manifest.id!r}, {counts}, embedder={self.manifest.embedder!r})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [
+            *self._counts().items(),
+            *((f"{name} edges", len(edges)) for name, edges in self.edges.items()),
+            ("embedder", self.manifest.embedder),
+            ("links", self.manifest.links),
+            ("namespace", self.manifest.namespace),
+            ("created", self.manifest.created_at),
+        ]
+        return html_table(["snapshot", self.manifest.id], rows)
+
+    def _counts(self) -> dict[str, int]:
+        labelled = self.thinkings["reward"]
+        return {
+            "queries": len(self.queries),
+            "thinkings": len(self.thinkings),
+            "labelled": len(labelled) - labelled.null_count,
+            "answers": len(self.answers),
+            "reward_models": len(self.reward_models),
+        }
