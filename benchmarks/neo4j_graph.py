@@ -42,7 +42,7 @@ STORES = ("neo4j", "ladybug", "peer")
 
 def blocks(path: Path) -> list[Any]:
     """A file of rollouts as an ingest collates it: blocks to write, and the texts to embed."""
-    from memstore.records.columns import KnownQuery, Occurrences, collate, place, settle
+    from memstore.records.columns import KnownQuery, Occurrences, assign_ids, merge_query, to_columns
     from memstore.records.record import RecordDefaults, parse_record
     from memstore.types import QueryId
 
@@ -52,11 +52,11 @@ def blocks(path: Path) -> list[Any]:
     rows = [json.loads(line) for line in path.open()]
     for start in range(0, len(rows), BLOCK_ROWS):
         chunk = rows[start : start + BLOCK_ROWS]
-        placed = [place(parse_record(row, RecordDefaults()), path.stem, seen) for row in chunk]
+        placed = [assign_ids(parse_record(row, RecordDefaults()), path.stem, seen) for row in chunk]
         for item in placed:
-            known[item.query_id] = settle(item.record, known.get(item.query_id))
+            known[item.query_id] = merge_query(item.record, known.get(item.query_id))
         batch = {"id": f"b-{start}", "source": path.name, "state": "done", "rows": len(chunk), "created_at": now}
-        made.append(collate(placed, known, batch=batch, created_at=now))
+        made.append(to_columns(placed, known, batch=batch, created_at=now))
     return made
 
 

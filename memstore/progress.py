@@ -23,7 +23,7 @@ class Progress(Protocol):
         ...
 
 
-class Telling(Progress, Protocol):
+class AnnotatedProgress(Progress, Protocol):
     """A progress that also shows a word beside the current stage: how fast it goes, say."""
 
     def note(self, text: str) -> None:

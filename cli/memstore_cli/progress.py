@@ -1,6 +1,6 @@
 """How long work shows: bars on a terminal, now and then a line in a log, nothing where nobody reads.
 
-Everything goes to stderr. All three are a `memstore.progress.Telling`.
+Everything goes to stderr. All three are a `memstore.progress.AnnotatedProgress`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from memstore.progress import Silent, Telling
+from memstore.progress import AnnotatedProgress, Silent
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -22,7 +22,7 @@ LINE_EVERY = 10.0
 
 
 @contextmanager
-def watched(as_json: bool = False) -> Iterator[Telling]:
+def watched(as_json: bool = False) -> Iterator[AnnotatedProgress]:
     """Show the progress of what runs inside; with JSON wanted, only to a person at a terminal."""
     if sys.stderr.isatty():
         with _bars() as bars:

@@ -117,7 +117,7 @@ class CypherResult:
         if len(rows) > COUNTED_ROWS:
             note = f"and more than {more - 1:,} more rows"
         else:
-            note = f"and {more:,} more rows" if more > 0 else f"{len(rows)} rows"
+            note = f"and {more:,} more rows" if more > 0 else f"{len(rows)} {'row' if len(rows) == 1 else 'rows'}"
         return html_table(self.columns, rows[:SHOWN_ROWS], note=note)
 
 

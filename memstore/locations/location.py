@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 from memstore.checks import check_name
 from memstore.errors import InputError, LocationError
-from memstore.locations.profiles import ENVIRONMENT, Profile, Written, read_profiles, user_folder
+from memstore.locations.profiles import ENVIRONMENT, Profile, ProfileEntry, read_profiles, user_folder
 from memstore.locations.settings import Settings
 
 _MISSPELT = 0.66
@@ -106,13 +106,13 @@ def _refuse_misspelt(name: str, profiles: Iterable[str]) -> None:
         )
 
 
-def location_of(written: Written) -> Location:
+def location_of(written: ProfileEntry) -> Location:
     """The location that a profile describes.
 
     Raises:
         LocationError: it describes none, or not all of it.
     """
-    return _Described(written.name, str(written), written.parsed(), written.file.parent).location()
+    return _ProfileResolver(written.name, str(written), written.parsed(), written.file.parent).location()
 
 
 def environment_location(settings: Settings) -> ServerLocation | None:
@@ -124,7 +124,7 @@ def environment_location(settings: Settings) -> ServerLocation | None:
     if settings.neo4j_uri is None:
         return None
     given = settings.model_dump(include=set(Profile.model_fields) - {"memory"})
-    found = _Described(ENVIRONMENT, "the environment", Profile(**given), Path.cwd()).location()
+    found = _ProfileResolver(ENVIRONMENT, "the environment", Profile(**given), Path.cwd()).location()
     assert isinstance(found, ServerLocation)
     return found
 
@@ -148,7 +148,7 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-class _Described:
+class _ProfileResolver:
     """A profile on its way to a location: what it lacks, in the words of the place where it was written."""
 
     def __init__(self, name: str, where: str, profile: Profile, base: Path) -> None:

@@ -24,7 +24,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Reach:
+class ProfileStatus:
     """A memory that has a name."""
 
     name: str
@@ -45,7 +45,7 @@ class Reach:
         return {"name": self.name, "reachable": self.reachable, **asdict(self)}
 
 
-def list_memories(settings: Settings) -> list[Reach]:
+def list_memories(settings: Settings) -> list[ProfileStatus]:
     """All profiles, and `env` where the environment names servers, in the order of their names.
 
     Raises:
@@ -61,17 +61,17 @@ def list_memories(settings: Settings) -> list[Reach]:
         return sorted(found, key=lambda reach: reach.name)
 
 
-def _reach(name: str, source: str, locate: Callable[[], Location | None]) -> Reach:
+def _reach(name: str, source: str, locate: Callable[[], Location | None]) -> ProfileStatus:
     try:
         location = locate()
     except MemstoreError as error:
-        return Reach(name, "", source, str(error))
+        return ProfileStatus(name, "", source, str(error))
     assert location is not None
     try:
         probe(location)
     except MemstoreError as error:
-        return Reach(name, _where(location), source, str(error))
-    return Reach(name, _where(location), source, None)
+        return ProfileStatus(name, _where(location), source, str(error))
+    return ProfileStatus(name, _where(location), source, None)
 
 
 def _where(location: Location) -> str:

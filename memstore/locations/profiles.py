@@ -53,7 +53,7 @@ class Profile(BaseModel):
     cache_folder: Path | None = None
 
 
-class Written(NamedTuple):
+class ProfileEntry(NamedTuple):
     """A profile as it stands in a file; `parsed` says whether it is one."""
 
     name: str
@@ -92,16 +92,16 @@ def profile_files(start: Path | None = None) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def read_profiles(start: Path | None = None) -> dict[str, Written]:
+def read_profiles(start: Path | None = None) -> dict[str, ProfileEntry]:
     """All profiles by name.
 
     Raises:
         LocationError: a file cannot be read.
     """
-    found: dict[str, Written] = {}
+    found: dict[str, ProfileEntry] = {}
     for file in profile_files(start):
         for name, table in _tables(file).items():
-            found.setdefault(name, Written(name, table, file))
+            found.setdefault(name, ProfileEntry(name, table, file))
     return found
 
 

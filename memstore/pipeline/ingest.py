@@ -1,15 +1,17 @@
-"""Ingest: files of rollouts into the memory, resumable at any instant.
+"""Ingest: add files of rollouts to a memory. A killed ingest is resumed by running it again.
 
-read -> validate -> split -> canonical answer -> embed -> graph -> vectors -> links, a block of rows at a time.
-Three rules make a killed ingest harmless:
+Blocks of rows pass through these stages: read, validate, split, canonical answer, embed, graph, vectors, links. Three
+rules make an interruption harmless:
 
-1. A block's vectors are durable in the content cache before its nodes are in the graph, so a node in the graph can
-   always be given the very vector it would have had.
-2. A block enters the graph in one transaction together with its Batch node in state `open`. The vector store comes
-   after; the Batch becomes `done` when everything of it is there. The next ingest finishes the batches left open.
-3. Ids come from content. What is there already is counted as unchanged and costs neither embedding nor writing.
+1. The vectors of a block are durable in the content cache before its nodes enter the graph. A node in the graph can
+   therefore always be given the same vector.
+2. A block enters the graph in one transaction, together with its Batch node in state `open`. The vector store is
+   written afterwards; the Batch becomes `done` when all its vectors are stored. The next ingest finishes batches that
+   are still open.
+3. Ids are hashes of the content. A rollout that the memory already holds counts as unchanged and is neither embedded
+   nor written.
 
-A row that cannot go in is written to the rejects file with its line and reason; the rest goes in.
+Rows that cannot be ingested go to the rejects file with their line number and the reason; the other rows are ingested.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,15 @@ from memstore.pipeline.link import link_memory
 from memstore.pipeline.vectors import fill_vectors, write_vectors
 from memstore.progress import Progress, Silent
 from memstore.records import ids
-from memstore.records.columns import KnownQuery, Occurrences, PlacedRecord, collate, contradiction, place, settle
+from memstore.records.columns import (
+    IdentifiedRecord,
+    KnownQuery,
+    Occurrences,
+    assign_ids,
+    merge_query,
+    query_conflict,
+    to_columns,
+)
 from memstore.records.readers import RowSource, open_source
 from memstore.records.record import RecordDefaults, Row, parse_record
 from memstore.records.rejects import Rejects
@@ -44,13 +54,13 @@ from memstore.types import QueryId, VectorKind
 from memstore_schema.columns import NodeLabel
 
 BLOCK_ROWS = 8192
-"""Rows that are read, embedded and written together: a kill loses at most the embedding of one slice of these."""
+"""Rows of a block: they are read, embedded and written together. It bounds the memory that an ingest needs."""
 _STAGES = ("read", "embed", "graph", "vectors", "link", "total")
 
 
 @dataclass
 class IngestSummary:
-    """What an ingest did; `as_json` has the keys that the command promises."""
+    """Counts and times of an ingest."""
 
     rows: int = 0
     added: int = 0
@@ -61,15 +71,21 @@ class IngestSummary:
     rejects_file: str | None = None
     reject_examples: list[str] = field(default_factory=list)
     finished_batches: int = 0
-    """Batches that an earlier ingest had left open and this one finished."""
+    """Batches that an interrupted ingest had left open and this one finished."""
     other_keys: set[str] = field(default_factory=set)
-    """Keys that are not the record's own; they joined `metadata`."""
+    """Keys that memstore does not define; their values are stored in `metadata`."""
     links: dict[str, int] = field(default_factory=lambda: {"query": 0, "thinking": 0})
-    """Similarity edges in the memory after this ingest."""
+    """Similarity edges in the memory after this ingest, by kind of node."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
+    """Seconds that each stage took, and in total."""
+
+    def __repr__(self) -> str:
+        shown = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "seconds"}
+        shown["seconds"] = round(self.seconds["total"], 1)
+        return f"IngestSummary({', '.join(f'{name}={value!r}' for name, value in shown.items() if value)})"
 
     def as_json(self) -> dict[str, Any]:
-        """The promised document."""
+        """The document that the command prints with `--json`."""
         return {
             "rows": self.rows,
             "rollouts": {"added": self.added, "unchanged": self.unchanged, "changed": self.changed},
@@ -85,13 +101,16 @@ class IngestSummary:
 
 @dataclass(frozen=True)
 class IngestOptions:
-    """What the caller says about the rows of an ingest."""
+    """Options of an ingest."""
 
     defaults: RecordDefaults = field(default_factory=RecordDefaults)
+    """Values of the fields that a row leaves out."""
     replace: bool = False
-    """Overwrite a reward that differs from the known one instead of rejecting the row."""
+    """Overwrite a stored reward that differs, instead of rejecting the row."""
     link: bool = True
+    """Link the new nodes afterwards."""
     block_rows: int = BLOCK_ROWS
+    """Rows that are read, embedded and written together."""
 
 
 def ingest(
@@ -105,12 +124,12 @@ def ingest(
     """Add the rollouts of these files to the memory.
 
     Args:
-        sources: files, or "-" for standard input.
-        rejects_file: where rejected rows go; beside the memory's other files unless said.
+        sources: JSON lines, gzipped JSON lines or Parquet files; "-" reads standard input.
+        rejects_file: file for rejected rows; None writes it to the memory's rejects folder.
 
     Raises:
-        InputError: a source that cannot be read at all.
-        StoreFullError: no space left; what was written before stays and the same command goes on from there.
+        InputError: a source cannot be read at all.
+        StoreFullError: the disk is full. Completed blocks are kept; the same call resumes after them.
     """
     options = options or IngestOptions()
     opened = [open_source(source) for source in sources]
@@ -134,16 +153,16 @@ def ingest(
 
 
 def rejects_name(sources: Sequence[str | Path]) -> str:
-    """The rejects file of these sources: files of one name in two folders have one each, a repeated ingest the same."""
+    """Name of the rejects file of these sources, derived from their full paths: a second ingest uses the same file."""
     if not sources:
         return "ingest.rejects.jsonl"
-    places = "\n".join(source if source == "-" else str(Path(source).resolve()) for source in map(str, sources))
-    digest = hashlib.blake2b(places.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    paths = "\n".join(source if source == "-" else str(Path(source).resolve()) for source in map(str, sources))
+    digest = hashlib.blake2b(paths.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
     return f"{open_source(sources[0]).stem}-{digest}.rejects.jsonl"
 
 
 class _Ingest:
-    """State of one ingest call."""
+    """State of one call of `ingest`."""
 
     def __init__(self, stores: Stores, options: IngestOptions, rejects: Rejects, progress: Progress) -> None:
         self.stores = stores
@@ -155,6 +174,7 @@ class _Ingest:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
+        """Add the time spent in the context to the seconds of a stage."""
         start = time.perf_counter()
         try:
             yield
@@ -162,20 +182,20 @@ class _Ingest:
             self.summary.seconds[stage] += time.perf_counter() - start
 
     def finish_open_batches(self) -> None:
-        """Give the vectors to nodes whose ingest ended between graph and vector store."""
+        """Write the missing vectors of batches that an interrupted ingest left open."""
         graph = self.stores.graph
         batches = graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist()
         open_ids = [batch["id"] for batch in batches if batch["state"] != "done"]
         if not open_ids:
             return
-        self.progress.stage("finish what an earlier ingest began")
+        self.progress.stage("finish an interrupted ingest")
         fill_vectors(self.stores, batches=open_ids, progress=self.progress)
         for batch in open_ids:
             graph.write_batch({"id": batch, "state": "done"})
         self.summary.finished_batches = len(open_ids)
 
     def add(self, source: RowSource) -> None:
-        """Read one source to its end."""
+        """Ingest one source, block by block."""
         seen = Occurrences()
         batch: dict[str, object] | None = None
         name = f"ingest {source.name}"
@@ -184,23 +204,23 @@ class _Ingest:
             self.progress.stage(name, source.size)
             with self.timed("read"):
                 chunk = list(islice(rows, self.options.block_rows))
-                placed = self._place(source, chunk, seen)
+                records = self._parse(source, chunk, seen)
             if not chunk:
                 break
             if batch is None:
-                identity = ids.vector_key("\n".join(item.id for item in placed))
+                identity = ids.vector_key("\n".join(item.id for item in records))
                 batch = {"id": f"b-{identity[:24]}", "source": source.name, "state": "open", "created_at": self.now}
             self.summary.rows += len(chunk)
             batch["rows"] = self.summary.rows - rows_before
             batch["rejected"] = self.rejects.count - rejected_before
-            self._write(source.name, placed, batch)
+            self._write(source.name, records, batch)
             self.progress.stage(name, source.size)
             self.progress.advance(source.position() - position)
             position = source.position()
         if batch is not None and self._is_open(str(batch["id"])):
             with self.timed("vectors"):
                 if isinstance(self.stores.location, ServerLocation):
-                    # Another process may ingest the same file, and have died between a block's nodes and its vectors.
+                    # Another process may have ingested the same file and died after writing a block's nodes.
                     fill_vectors(self.stores, batches=[str(batch["id"])])
                 self.stores.vectors.flush()
             self.stores.graph.write_batch({"id": batch["id"], "state": "done"})
@@ -209,8 +229,9 @@ class _Ingest:
         found = self.stores.graph.nodes(NodeLabel.BATCH, ["id", "state"], ids=[batch]).to_pylist()
         return any(row["state"] != "done" for row in found)
 
-    def _place(self, source: RowSource, chunk: list[Row], seen: Occurrences) -> list[_Placed]:
-        placed = []
+    def _parse(self, source: RowSource, chunk: list[Row], seen: Occurrences) -> list[_ParsedRow]:
+        """Validate rows and assign ids; invalid rows go to the rejects file."""
+        parsed = []
         for row in chunk:
             if row.values is None:
                 self.rejects.add(source.name, row.number, row.reason or "unreadable", row.raw)
@@ -222,30 +243,30 @@ class _Ingest:
                 continue
             if record.metadata is not None:
                 self.summary.other_keys |= json.loads(record.metadata).keys() & row.values.keys()
-            placed.append(_Placed(place(record, source.stem, seen), row))
-        return placed
+            parsed.append(_ParsedRow(assign_ids(record, source.stem, seen), row))
+        return parsed
 
-    def _write(self, source: str, rows: list[_Placed], batch: dict[str, object]) -> None:
-        """Sort a block's rows into new, changed, unchanged and contradicting, and write the first two."""
+    def _write(self, source: str, rows: list[_ParsedRow], batch: dict[str, object]) -> None:
+        """Classify the rows of a block as new, changed, unchanged or conflicting; write the new and changed ones."""
         graph = self.stores.graph
         with self.timed("graph"):
-            known = self._known_queries({row.placed.query_id for row in rows})
+            known = self._known_queries({row.record.query_id for row in rows})
             stored_queries = set(known)
             stored = graph.nodes(NodeLabel.THINKING, ["id", "reward"], ids=[row.id for row in rows])
             rewards: dict[str, float | None] = dict(
                 zip(stored["id"].to_pylist(), stored["reward"].to_pylist(), strict=True)
             )
             stored_rollouts = set(rewards)
-            write: dict[str, PlacedRecord] = {}
+            write: dict[str, IdentifiedRecord] = {}
             for row in rows:
-                self._sort_in(source, row, known, rewards, stored_rollouts, write)
+                self._classify(source, row, known, rewards, stored_rollouts, write)
         if not write:
             return
         with self.timed("read"):
-            collated = collate(write.values(), known, batch=batch, created_at=self.now)
-        block = collated.block
+            columns = to_columns(write.values(), known, batch=batch, created_at=self.now)
+        block = columns.block
         with self.timed("embed"):
-            self._embed(collated.texts)
+            self._embed(columns.texts)
         with self.timed("graph"):
             counts = graph.write_block(block, replace=self.options.replace)
         self.summary.queries_added += counts.queries_added
@@ -257,40 +278,41 @@ class _Ingest:
         found = self.stores.graph.nodes(NodeLabel.QUERY, ["id", "domain", "gold"], ids=sorted(wanted))
         return {QueryId(row["id"]): KnownQuery(row["domain"], row["gold"]) for row in found.to_pylist()}
 
-    def _sort_in(
+    def _classify(
         self,
         source: str,
-        row: _Placed,
+        row: _ParsedRow,
         known: dict[QueryId, KnownQuery],
         rewards: dict[str, float | None],
         stored: set[str],
-        write: dict[str, PlacedRecord],
+        write: dict[str, IdentifiedRecord],
     ) -> None:
-        record, query = row.placed.record, row.placed.query_id
+        """Count a row; add it to `write` if it changes the memory, or to the rejects if it conflicts with it."""
+        record, query = row.record.record, row.record.query_id
         before = known.get(query)
-        if before is not None and (refused := contradiction(record, before)):
-            self.rejects.add(source, row.source.number, refused, dict(row.source.values or {}))
+        if before is not None and (conflict := query_conflict(record, before)):
+            self.rejects.add(source, row.source.number, conflict, dict(row.source.values or {}))
             return
-        after = settle(record, before)
+        after = merge_query(record, before)
         gains_gold = before is not None and after.gold != before.gold
         if row.id not in rewards:
             self.summary.added += 1
-            write[row.id] = row.placed
+            write[row.id] = row.record
             rewards[row.id] = record.reward
         else:
             reward = rewards[row.id]
             if record.reward is None or reward == record.reward:
                 self.summary.unchanged += 1
                 if gains_gold:
-                    write.setdefault(row.id, row.placed)
+                    write.setdefault(row.id, row.record)
             elif reward is None or self.options.replace:
                 self.summary.changed += 1
-                write[row.id] = row.placed
+                write[row.id] = row.record
                 rewards[row.id] = record.reward
             else:
                 reason = (
                     f"its reward {record.reward:g} contradicts {reward:g}, which the memory holds for the same rollout "
-                    f"({row.id}); correct the row, or pass --replace to overwrite the known one"
+                    f"({row.id}); correct the row, or overwrite the stored reward with --replace"
                 )
                 self.rejects.add(source, row.source.number, reason, dict(row.source.values or {}))
                 return
@@ -311,23 +333,24 @@ class _Ingest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
-    placed: PlacedRecord
+class _ParsedRow:
+    record: IdentifiedRecord
     source: Row
 
     @property
     def id(self) -> str:
-        return self.placed.id
+        return self.record.id
 
 
 @contextmanager
 def _space_errors(stores: Stores) -> Iterator[None]:
+    """Raise `StoreFullError` in place of a file system error that means that no space is left."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise StoreFullError(
-            f"no space left while writing to {stores.location}; free some and run the same command again: "
-            "it goes on where this one stopped"
+            f"no space left while writing to {stores.location}; free some space and run the same command again: "
+            "it resumes where this one stopped"
         ) from error

@@ -1,11 +1,13 @@
-"""Links in the store: read the neighbour lists that are there, let `memstore.vectors.knn` bring them up to date, write
-back what changed.
+"""Link: bring the SIMILAR_TO edges of a memory up to date with its nodes.
 
-A node whose `linked` is not the memory's link mark is new here; so nodes of a killed ingest, and a whole memory whose
-settings or embedder were changed, are linked by the same call. One process links a memory at a time.
+Reads the stored neighbour lists, lets `memstore.vectors.knn` update them, and writes back the lists that changed.
 
-Where the vectors lie decides who searches: a Milvus server by its index, with the recall measured on a sample; for an
-embedded memory the arrays are compared, which is exact.
+A node is new if its `linked` column differs from the memory's link mark. The same call therefore links the nodes of an
+interrupted ingest, and relinks the whole memory after its link settings or its embedder changed. One process links a
+memory at a time.
+
+For a memory on servers, the Milvus index searches for the neighbours, and the recall is measured on a sample. For an
+embedded memory, all vectors are compared, which is exact.
 """
 
 from __future__ import annotations
@@ -30,28 +32,28 @@ if TYPE_CHECKING:
 
 
 _ROUNDING = 1e-5
-"""How much a quick float32 product may differ from the exact score of a link."""
+"""Cosine by which a float32 product may differ from the exact score of a link, rounding included."""
 
 
 @dataclass
 class LinkSummary:
-    """What `link_memory` did."""
+    """Counts of a `link_memory` call."""
 
     edges: dict[str, int] = field(default_factory=dict)
-    """Similarity edges now in the memory, by kind."""
+    """Similarity edges in the memory after the call, by kind of node."""
     nodes: dict[str, int] = field(default_factory=dict)
-    """Nodes that were linked by this call, by kind."""
+    """Nodes that this call linked, by kind."""
     recall: dict[str, float] = field(default_factory=dict)
-    """Share of a sample's true neighbours that the lists hold, by kind; only where a server did the searching."""
+    """Share of the true neighbours of a sample that the lists contain, by kind; only for a server's search."""
 
 
 def link_memory(
     stores: Stores, settings: LinkSettings | None = None, *, progress: Progress | None = None
 ) -> LinkSummary:
-    """Link every node that is not linked yet; old nodes gain new neighbours that belong in their top k.
+    """Link the nodes that are not linked yet, and add them to the lists of older nodes whose top k they enter.
 
     Args:
-        settings: None keeps the memory's own. Others relink all of it and are recorded.
+        settings: None keeps the memory's own. Settings that differ are recorded, and all nodes are linked again.
     """
     progress = progress or Silent()
     if settings is not None and settings != stores.link_settings:
@@ -105,42 +107,43 @@ def _link_label(stores: Stores, kind: VectorKind, label: NodeLabel, summary: Lin
 
 
 def _nearest(stores: Stores, kind: VectorKind, ids: pa.ChunkedArray) -> Nearest:
-    """Searches the vector store; what it holds and the graph does not is left out."""
-    place = {node: position for position, node in enumerate(ids.to_pylist())}
+    """A search of the vector store that returns positions in `ids`, -1 for a vector whose node is not in the graph."""
+    position_of = {node: position for position, node in enumerate(ids.to_pylist())}
 
     def nearest(vectors: FloatMatrix, hits: int, width: int) -> IntVector:
         found = stores.vectors.search(kind, vectors, hits, width=width).ids
-        return np.array([place.get(node, -1) for node in found.ravel().tolist()], np.int64).reshape(found.shape)
+        return np.array([position_of.get(node, -1) for node in found.ravel().tolist()], np.int64).reshape(found.shape)
 
     return nearest
 
 
 def nodes_short_of_links(stores: Stores, kind: VectorKind) -> list[str]:
-    """Nodes that were linked and have fewer links than there are neighbours above the floor, up to k."""
+    """Ids of linked nodes that have fewer than k links although more neighbours lie above the floor."""
     label, settings = LABEL_OF[kind], stores.link_settings
     nodes = stores.graph.nodes(label, ["id", "vector_key", "linked"])
     edges = stores.graph.edges(EdgeType.SIMILAR_TO, label, label)
-    held = np.bincount(edges.source, minlength=len(nodes))
+    degree = np.bincount(edges.source, minlength=len(nodes))
     linked = _mask(pc.fill_null(pc.equal(nodes["linked"], stores.link_mark), False))
     has_vector = _mask(pc.is_valid(nodes["vector_key"]))
-    short = np.flatnonzero(has_vector & linked & (held < settings.k))
+    short = np.flatnonzero(has_vector & linked & (degree < settings.k))
     if not len(short):
         return []
     position = np.flatnonzero(has_vector)
     ids = nodes["id"].to_pylist()
     keys = nodes["vector_key"].take(pa.array(position)).to_pylist()
-    vectors = stores.vectors_of(kind, [ids[place] for place in position], keys)
+    vectors = stores.vectors_of(kind, [ids[row] for row in position], keys)
     group = _query_of_thinking(stores) if kind == "thinking" else np.arange(len(nodes))
     lacking: list[str] = []
     for node in short:
         score = vectors[np.searchsorted(position, node)] @ vectors.T
         near = (score >= settings.floor + _ROUNDING) & (group[position] != group[node])
-        if held[node] < min(settings.k, int(near.sum())):
+        if degree[node] < min(settings.k, int(near.sum())):
             lacking.append(ids[node])
     return lacking
 
 
 def _query_of_thinking(stores: Stores) -> IntVector:
+    """Position of each thinking's query, int64 [T]."""
     edges = stores.graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
     query = np.empty(len(edges), dtype=np.int64)
     query[edges.target] = edges.source
@@ -148,7 +151,7 @@ def _query_of_thinking(stores: Stores) -> IntVector:
 
 
 def _neighbour_lists(source: IntVector, target: IntVector, score: np.ndarray, keep: BoolVector, k: int) -> Neighbours:
-    """Stored edges as neighbour lists, for the nodes in `keep`."""
+    """Convert stored edges to neighbour lists, for the nodes in `keep`."""
     chosen = keep[source]
     source, target, score = source[chosen], target[chosen], score[chosen]
     order = np.lexsort((target, -score, source))
@@ -163,6 +166,7 @@ def _neighbour_lists(source: IntVector, target: IntVector, score: np.ndarray, ke
 
 
 def _edge_table(ids: pa.ChunkedArray, found: Neighbours, changed: BoolVector) -> pa.Table:
+    """The neighbour lists of the changed nodes as rows of source, target and score."""
     row, column = np.nonzero((found.index >= 0) & changed[:, None])
     return pa.table(
         {

@@ -1,14 +1,14 @@
-"""Reembed: move a memory to another embedder, without a moment at which it does not work.
+"""Reembed: convert a memory to another embedder. The memory stays usable throughout.
 
-1. The new vectors are made beside the old ones: in a cache and a collection of their own. The memory keeps its old
-   embedder meanwhile; what a killed run embedded is not embedded again by the next.
-2. One write to the graph makes the new embedder the memory's. From then on every link counts as not made, since a
-   link's mark names the embedder; and the embedder that was replaced is noted.
-3. The links are made anew, and only then are the old vectors removed and the note with them.
+1. The new vectors are written to a cache and a collection of their own, while the memory keeps its old embedder. A run
+   that is killed here keeps what it embedded.
+2. One write to the graph makes the new embedder the memory's and records which embedder it replaced. All links count
+   as outdated from then on, because the link mark contains the embedder.
+3. The links are made again. Then the old vectors are deleted, and the record of the replaced embedder with them.
 
-A run that was killed before 2 has changed nothing; one killed after it is finished by the next, also where that is
-told to move to the embedder that the memory has by then. The old cache stays: moving back costs no embedding.
-Reward models are not touched: one that was trained on the old vectors refuses the memory, which names both.
+A run that is killed before step 2 has changed nothing. One that is killed later is finished by the next run, even if
+that run asks for the embedder that the memory already has. The old cache is kept, so converting back needs no
+embedding. Reward models are not converted: a model that was trained on the old vectors refuses the new ones.
 """
 
 from __future__ import annotations
@@ -30,41 +30,42 @@ from memstore.types import VECTOR_KINDS, VectorKind
 from memstore.vectors.labels import LABEL_OF
 
 BLOCK_NODES = 8192
+"""Nodes whose texts are read, embedded and written together."""
 
 
 @dataclass
 class ReembedSummary:
-    """What `reembed_memory` did."""
+    """Counts of a `reembed_memory` call."""
 
     before: str
-    """Fingerprint of the embedder that the memory had."""
+    """Fingerprint of the embedder before the call."""
     after: str
+    """Fingerprint of the embedder after the call."""
     vectors: dict[str, int] = field(default_factory=dict)
-    """Vectors that were written by this call, by kind."""
+    """Vectors that this call wrote, by kind of node."""
     links: dict[str, int] = field(default_factory=dict)
+    """Similarity edges in the memory after the call, by kind of node."""
 
     def as_json(self) -> dict[str, Any]:
-        """The document that the command prints."""
+        """The document that the command prints with `--json`."""
         return asdict(self)
 
 
 def reembed_memory(stores: Stores, embedder: Embedder, *, progress: Progress | None = None) -> ReembedSummary:
-    """Move a memory to `embedder`; finish a move to it that was interrupted.
+    """Convert a memory to `embedder`, or finish an interrupted conversion to it.
 
     Raises:
         InputError: the memory has no vectors yet.
     """
     progress = progress or Silent()
     if stores.fingerprint is None:
-        raise InputError(
-            f"the memory {stores.location} has no vectors yet; its first ingest uses the embedder it is given"
-        )
+        raise InputError(f"the memory {stores.location} has no vectors to convert yet; ingest with the new embedder")
     summary = ReembedSummary(str(stores.fingerprint), str(embedder.fingerprint))
     if stores.fingerprint != embedder.fingerprint:
         with stores.embedding_with(embedder):
             _fill(stores, summary, progress)
         stores.replace_embedder(embedder)
-    # Rollouts that another process added to a memory on servers after they were counted above.
+    # Another process may have added rollouts to a memory on servers while the vectors were made.
     _fill(stores, summary, progress)
     summary.links = link_memory(stores, progress=progress).edges
     replaced = stores.replaced_embedder
@@ -76,7 +77,7 @@ def reembed_memory(stores: Stores, embedder: Embedder, *, progress: Progress | N
 
 
 def _fill(stores: Stores, summary: ReembedSummary, progress: Progress) -> None:
-    """Give every node a vector of the embedder that the memory uses now."""
+    """Write the vectors that nodes lack for the embedder in use."""
     for kind in VECTOR_KINDS:
         nodes = stores.graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
         nodes = nodes.filter(pc.is_valid(nodes["vector_key"]))

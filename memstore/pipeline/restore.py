@@ -1,9 +1,10 @@
-"""Restore a snapshot into a memory: nodes, labels, links, predictions and vectors, as they were.
+"""Restore: write a snapshot into a memory, with its nodes, labels, links, predictions and vectors.
 
-Goes through the same writes as ingest, so it is idempotent: a restore that was killed is simply run again.
+A restore uses the same writes as an ingest and is idempotent: run it again after an interruption.
 
-Links are written as they were where the memory holds nothing but the snapshot, looked at in a turn of its own (nobody
-else links meanwhile); where something was there before, or others came in, all is linked as after an ingest.
+The snapshot's links are written unchanged if the memory holds only nodes of the snapshot. This is checked and written
+under the link lease, so that no other process links in between. If the memory holds other nodes too, all nodes are
+linked as after an ingest.
 """
 
 from __future__ import annotations
@@ -24,24 +25,27 @@ from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import NODE_COLUMNS, NodeLabel, node_schema
 
 BATCH = "b-restored"
+"""Id of the Batch node of restored rollouts."""
 BLOCK_ROWS = 8192
+"""Rollouts that are written to the graph in one transaction."""
 VECTOR_ROWS = 5000
+"""Vectors that are written to the vector store in one request."""
 
 
 def restore_snapshot(
     stores: Stores, snapshot: Snapshot, *, merge: bool = False, progress: Progress | None = None
 ) -> int:
-    """Write a snapshot into a memory; return how many rollouts were added.
+    """Write a snapshot into a memory and return how many rollouts were added.
 
     Args:
-        merge: allow a memory that has content. Its links are then brought up to date with what came in.
+        merge: allow a memory that is not empty. Its links are updated for the restored nodes.
 
     Raises:
-        InputError: the memory has content and `merge` is False, or the snapshot was taken without texts.
-        EmbedderError: the snapshot's vectors are of another embedder than the memory's.
+        InputError: the memory is not empty and `merge` is False, or the snapshot was taken without texts.
+        EmbedderError: another embedder than the memory's made the snapshot's vectors.
     """
     progress = progress or Silent()
-    begun = _check(stores, snapshot, merge)
+    resumed = _check(stores, snapshot, merge)
     settings = LinkSettings.parse(snapshot.manifest.links)
     empty = len(stores.graph.nodes(NodeLabel.THINKING, ["id"])) == 0
     if empty:
@@ -49,7 +53,7 @@ def restore_snapshot(
     added = _write_nodes(stores, snapshot, progress)
     _write_vectors(stores, "query", snapshot.queries, snapshot.query_x, snapshot.query_has_x, progress)
     _write_vectors(stores, "thinking", snapshot.thinkings, snapshot.thinking_x, snapshot.thinking_has_x, progress)
-    linked = (empty or begun) and stores.link_settings == settings and _write_links(stores, snapshot)
+    linked = (empty or resumed) and stores.link_settings == settings and _write_links(stores, snapshot)
     _write_scores(stores, snapshot)
     stores.graph.write_batch({"id": BATCH, "state": "done"})
     if not linked:
@@ -59,25 +63,26 @@ def restore_snapshot(
 
 
 def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> bool:
-    """Refuse what cannot be restored; whether a restore was begun here and not finished."""
+    """Check that the snapshot can be restored; return whether this resumes an unfinished restore."""
     if "text" not in snapshot.queries.column_names:
-        raise InputError("this snapshot was taken without texts and cannot be restored; take a whole one")
+        raise InputError("this snapshot was taken without texts and cannot be restored; take one with texts")
     fingerprint = stores.settled_fingerprint()
     if str(fingerprint) != snapshot.manifest.embedder:
         raise EmbedderError(
-            f"the snapshot's vectors are of {snapshot.manifest.embedder}, and the memory {stores.location} has "
-            f"{fingerprint}; restore it with its own embedder (MEMSTORE_EMBEDDER), or ingest the files again"
+            f"the snapshot's vectors were made by {snapshot.manifest.embedder}, but the memory {stores.location} uses "
+            f"{fingerprint}; open it with the snapshot's embedder (MEMSTORE_EMBEDDER), or ingest the files again"
         )
     batches = stores.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist()
-    begun = any(batch["id"] == BATCH and batch["state"] != "done" for batch in batches)
-    if not merge and not begun and len(stores.graph.nodes(NodeLabel.QUERY, ["id"])):
+    resumed = any(batch["id"] == BATCH and batch["state"] != "done" for batch in batches)
+    if not merge and not resumed and len(stores.graph.nodes(NodeLabel.QUERY, ["id"])):
         raise InputError(
-            f"the memory {stores.location} has content; restore into a new one, or pass --merge to add to it"
+            f"the memory {stores.location} is not empty; restore into a new memory, or add to this one with --merge"
         )
-    return begun
+    return resumed
 
 
 def _write_nodes(stores: Stores, snapshot: Snapshot, progress: Progress) -> int:
+    """Write nodes and their structural edges in blocks; return how many rollouts were added."""
     total = len(snapshot.thinkings)
     query_of = np.empty(total, dtype=np.int64)
     query_of[snapshot.edges["generates"].target] = snapshot.edges["generates"].source
@@ -91,7 +96,7 @@ def _write_nodes(stores: Stores, snapshot: Snapshot, progress: Progress) -> int:
     thinkings = thinkings.append_column("answer_id", _pick(snapshot.answers["id"], answer_of))
     thinkings = thinkings.append_column("answer_text", _pick(leads.properties["text"], written))
     queries = _complete(snapshot.queries, NodeLabel.QUERY)
-    # Rollouts of one query together, so that a block needs few queries.
+    # Rollouts of one query stand together, so that a block contains few queries.
     order = np.argsort(query_of, kind="stable")
     progress.stage("restore rollouts", total)
     added = 0
@@ -112,7 +117,7 @@ def _write_nodes(stores: Stores, snapshot: Snapshot, progress: Progress) -> int:
 
 
 def _complete(nodes: pa.Table, label: NodeLabel) -> pa.Table:
-    """A snapshot's node table with the bookkeeping columns of a block."""
+    """Add the bookkeeping columns of a block to a snapshot's node table."""
     schema = node_schema(label)
     for name in NODE_COLUMNS[label]:
         if name not in nodes.column_names:
@@ -122,13 +127,14 @@ def _complete(nodes: pa.Table, label: NodeLabel) -> pa.Table:
 
 
 def _pick(values: pa.ChunkedArray, positions: np.ndarray) -> pa.ChunkedArray:
-    """Values at these positions, null at -1."""
+    """Values at these positions, null where the position is -1."""
     return values.take(pa.array(positions, mask=positions < 0))
 
 
 def _write_vectors(
     stores: Stores, kind: VectorKind, nodes: pa.Table, x: FloatMatrix, has: BoolVector, progress: Progress
 ) -> None:
+    """Write the snapshot's vectors to the cache and the vector store."""
     chosen = np.flatnonzero(has)
     ids = nodes["id"].take(pa.array(chosen)).to_pylist()
     keys = nodes["vector_key"].take(pa.array(chosen)).to_pylist()
@@ -145,22 +151,22 @@ def _write_vectors(
 
 
 def _write_links(stores: Stores, snapshot: Snapshot) -> bool:
-    """Write the neighbour lists as they were; False, and nothing written, where the memory holds other nodes too."""
+    """Write the snapshot's neighbour lists; write nothing and return False if the memory holds other nodes too."""
     lists = (
         (NodeLabel.QUERY, snapshot.queries["id"], snapshot.edges["query_similar"]),
         (NodeLabel.THINKING, snapshot.thinkings["id"], snapshot.edges["thinking_similar"]),
     )
     with stores.graph.linking():
         for label, ids, _ in lists:
-            there = stores.graph.nodes(label, ["id"])["id"]
-            if pc.any(pc.invert(pc.is_in(there, value_set=ids))).as_py():
+            stored = stores.graph.nodes(label, ["id"])["id"]
+            if pc.any(pc.invert(pc.is_in(stored, value_set=ids))).as_py():
                 return False
         for label, ids, edges in lists:
-            _replace(stores, label, ids, edges)
+            _replace_links(stores, label, ids, edges)
     return True
 
 
-def _replace(stores: Stores, label: NodeLabel, ids: pa.ChunkedArray, edges: EdgeTable) -> None:
+def _replace_links(stores: Stores, label: NodeLabel, ids: pa.ChunkedArray, edges: EdgeTable) -> None:
     table = pa.table(
         {
             "source": ids.take(pa.array(edges.source)),

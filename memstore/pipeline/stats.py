@@ -1,4 +1,4 @@
-"""What a memory holds, counted from its columns."""
+"""Stats: count the nodes, edges and labels of a memory, in total and by dataset."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from memstore.snapshots.take import EDGE_NAMES
 from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
 
 POSITIVE = 0.5
-"""A rollout whose ground truth is above this counts as right."""
+"""A rollout is positive if its ground truth exceeds this reward (0..1)."""
 
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """One dataset of the memory."""
+    """Counts of one dataset."""
 
     dataset: str
     queries: int
@@ -27,12 +27,12 @@ class DatasetStats:
     labelled: int
     """Rollouts with a ground truth."""
     positive: int
-    """Of these, the right ones."""
+    """Rollouts whose ground truth exceeds `POSITIVE`."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """The memory at a glance; `as_json` has the keys that the command promises."""
+    """Counts of a memory."""
 
     queries: int
     thinkings: int
@@ -40,23 +40,26 @@ class Stats:
     runs: int
     policies: int
     labelled_queries: int
-    """Queries of which at least one rollout has a ground truth."""
+    """Queries with at least one rollout that has a ground truth."""
     labelled_thinkings: int
+    """Rollouts with a ground truth."""
     predicted_thinkings: int
     """Rollouts that at least one reward model has scored."""
     edges: dict[str, int]
+    """Edges by type."""
     datasets: list[DatasetStats]
     namespace: str
     embedder: str | None
+    """Fingerprint of the embedder; None before the first ingest."""
     schema_version: int
 
     def as_json(self) -> dict[str, Any]:
-        """The promised document."""
+        """The document that the command prints with `--json`."""
         return asdict(self)
 
 
 def memory_stats(stores: Stores) -> Stats:
-    """Count an open memory."""
+    """Count the content of an open memory."""
     graph = stores.graph
     queries = graph.nodes(NodeLabel.QUERY, ["id", "dataset"])
     thinkings = graph.nodes(NodeLabel.THINKING, ["id", "policy", "reward"])

@@ -1,15 +1,16 @@
-"""Does everything fit together? The graph is the truth; what is derived from it is compared with it and mended.
+"""Verify: check that graph, vectors and links are consistent, and repair them.
 
-Kinds of problem, each with what mends it:
+The graph is authoritative. What is derived from it is compared with it. Kinds of problem and their repair:
 
-    open_batch        an ingest ended between graph and vectors       the missing vectors are written
-    missing_vector    a node whose vector is not in the vector store  from the cache, else embedded again
-    changed_vector    a stored vector that is not the text's          from the cache, which was there first
-    orphan_vector     a vector whose node is not in the graph         deleted
-    other_embedder    vectors of an embedder that is not the memory's deleted; a `reembed` that was killed leaves them
-    unlinked_node     a node that was not linked under the settings   linked
-    missing_link      a node with fewer links than it has neighbours  linked again
-    stray_thinking    a rollout without its query                     a new memory from the same files
+    open_batch        an ingest stopped between graph and vectors     write the missing vectors
+    missing_vector    a node whose vector is not in the vector store  copy it from the cache, or embed the text again
+    changed_vector    a stored vector that differs from the cache's   copy it from the cache
+    orphan_vector     a vector whose node is not in the graph         delete it
+    other_embedder    vectors of another embedder, left by a          delete them
+                      `reembed` that was killed
+    unlinked_node     a node that is not linked under the settings    link it
+    missing_link      a node with fewer links than neighbours         link it again
+    stray_thinking    a rollout without its query                     ingest the same files into a new memory
 """
 
 from __future__ import annotations
@@ -32,47 +33,51 @@ from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import EdgeType, NodeLabel
 
 _BLOCK = 5_000
-_REPAIR = "memstore verify --repair"
+"""Vectors that are compared at a time."""
+_REPAIR_COMMAND = "memstore verify --repair"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that does not fit."""
+    """An inconsistency of one kind."""
 
     kind: str
+    """One of the kinds that the module lists."""
     count: int
+    """Nodes, vectors or batches that are affected."""
     example: str
+    """Id of one of them."""
     repair: str
-    """What mends it, or what was done."""
+    """Command or action that repairs it."""
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found; with repair, what is left afterwards and what was mended."""
+    """Result of `verify_memory`: the problems that remain, and those that were repaired."""
 
     problems: list[Problem]
     repaired: list[Problem]
 
     @property
     def ok(self) -> bool:
-        """Nothing is wrong (any more)."""
+        """Whether no problem remains."""
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
-        """The promised document."""
+        """The document that the command prints with `--json`."""
         return {"ok": self.ok, **asdict(self)}
 
 
 def verify_memory(stores: Stores, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
-    """Compare graph, vectors and links; with `repair`, mend what can be mended and compare again."""
+    """Compare graph, vectors and links. With `repair`, fix what can be fixed and compare again."""
     progress = progress or Silent()
     found = list(_find(stores, progress))
     if not repair or not found:
         return VerifyReport(found, [])
-    _mend(stores, {problem.kind for problem in found}, progress)
-    left = list(_find(stores, progress))
-    still = {problem.kind for problem in left}
-    return VerifyReport(left, [problem for problem in found if problem.kind not in still])
+    _repair(stores, {problem.kind for problem in found}, progress)
+    remaining = list(_find(stores, progress))
+    remaining_kinds = {problem.kind for problem in remaining}
+    return VerifyReport(remaining, [problem for problem in found if problem.kind not in remaining_kinds])
 
 
 def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
@@ -93,18 +98,19 @@ def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
     yield from _problem("other_embedder", others)
 
 
-def _problem(kind: str, examples: list[str], repair: str = _REPAIR) -> Iterator[Problem]:
+def _problem(kind: str, examples: list[str], repair: str = _REPAIR_COMMAND) -> Iterator[Problem]:
     if examples:
         yield Problem(kind, len(examples), examples[0], repair)
 
 
 def _embedded(stores: Stores, kind: VectorKind) -> pa.Table:
-    """Nodes of a kind that have a vector: `id` and `vector_key`."""
+    """`id` and `vector_key` of the nodes of a kind that have a vector."""
     nodes = stores.graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
     return nodes.filter(pc.is_valid(nodes["vector_key"]))
 
 
 def _stray_thinkings(stores: Stores) -> list[str]:
+    """Ids of thinkings that no query generates."""
     ids = stores.graph.nodes(NodeLabel.THINKING, ["id"])["id"]
     edges = stores.graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
     stray = np.setdiff1d(np.arange(len(ids)), edges.target)
@@ -112,7 +118,7 @@ def _stray_thinkings(stores: Stores) -> list[str]:
 
 
 def _changed(stores: Stores, nodes: pa.Table) -> list[str]:
-    """Nodes whose stored vector is not the one that the cache holds for their text."""
+    """Ids of nodes whose stored vector differs from the cached one."""
     changed: list[str] = []
     for start in range(0, len(nodes), _BLOCK):
         block = nodes.slice(start, _BLOCK)
@@ -120,24 +126,27 @@ def _changed(stores: Stores, nodes: pa.Table) -> list[str]:
         rows = stores.cache.lookup(block["vector_key"].to_pylist())
         stored = stores.vectors.fetch(names)
         known = np.flatnonzero((rows >= 0) & stored.found)
-        unlike = (stores.cache.vectors(rows[known]) != stored.vectors[known]).any(axis=1)
-        changed += [names[position] for position in known[unlike]]
+        differs = (stores.cache.vectors(rows[known]) != stored.vectors[known]).any(axis=1)
+        changed += [names[position] for position in known[differs]]
     return changed
 
 
 def _orphans(stores: Stores, kind: VectorKind) -> list[str]:
+    """Ids of stored vectors whose node is not in the graph."""
     known = set(_embedded(stores, kind)["id"].to_pylist())
     return [node for block in stores.vectors.ids(kind) for node in block if node not in known]
 
 
 def _unlinked(stores: Stores, kind: VectorKind) -> list[str]:
+    """Ids of nodes whose links are missing or outdated."""
     nodes = stores.graph.nodes(LABEL_OF[kind], ["id", "linked"])
     linked = pc.fill_null(pc.equal(nodes["linked"], stores.link_mark), False)
     unlinked: list[str] = nodes.filter(pc.invert(linked))["id"].to_pylist()
     return unlinked
 
 
-def _mend(stores: Stores, kinds: set[str], progress: Progress) -> None:
+def _repair(stores: Stores, kinds: set[str], progress: Progress) -> None:
+    """Repair the problems of these kinds."""
     if "other_embedder" in kinds:
         for fingerprint in stores.vectors.collections():
             if fingerprint != stores.vectors.fingerprint:
@@ -150,7 +159,7 @@ def _mend(stores: Stores, kinds: set[str], progress: Progress) -> None:
             nodes = nodes.filter(pc.is_in(nodes["id"], value_set=pa.array(_changed(stores, nodes), pa.string())))
             write_vectors(stores, kind, nodes["id"].to_pylist(), nodes["vector_key"].to_pylist())
         if "missing_link" in kinds:
-            with stores.graph.linking():  # lists that another process has computed are written before, or not at all
+            with stores.graph.linking():  # keeps lists that another process computed earlier from overwriting the mark
                 _mark_unlinked(stores, kind, nodes_short_of_links(stores, kind))
     if kinds & {"missing_vector", "open_batch"}:
         fill_vectors(stores, progress=progress)
@@ -162,6 +171,7 @@ def _mend(stores: Stores, kinds: set[str], progress: Progress) -> None:
 
 
 def _mark_unlinked(stores: Stores, kind: VectorKind, nodes: list[str]) -> None:
+    """Mark nodes as not linked, so that the next link call links them again."""
     none = {"source": pa.string(), "target": pa.string(), "score": pa.float32()}
     edges = pa.table({name: pa.array([], column) for name, column in none.items()})
     stores.graph.replace_links(LinkUpdate(LABEL_OF[kind], [], edges, nodes, fingerprint=""))

@@ -17,7 +17,7 @@ from typing import Any
 from memstore.errors import RecordError
 from memstore.text.chat import conversation, decoded_prompt, plain_output
 
-OWN_KEYS = frozenset(
+RECORD_KEYS = frozenset(
     [
         "query", "answer", "thinking", "response", "query_id", "dataset", "domain", "gold", "policy", "run", "step",
         "sample_index", "reward", "reward_source", "mean_logprob", "finish_reason", "metadata",
@@ -25,7 +25,7 @@ OWN_KEYS = frozenset(
 )  # fmt: skip
 _VERL_KEYS = frozenset(["input", "output", "gts", "score"])
 _TRL_KEYS = frozenset(["prompt", "completion"])
-KNOWN_KEYS = OWN_KEYS | _VERL_KEYS | _TRL_KEYS
+KNOWN_KEYS = RECORD_KEYS | _VERL_KEYS | _TRL_KEYS
 """Keys that are read, in whichever shape; every other one joins the metadata."""
 
 _CONTENT_KEYS = frozenset(["query", "answer", "thinking", "response", "gold", "reward"])
@@ -34,11 +34,11 @@ _TRL_NUMBERS = frozenset(["advantage", "step"])
 _SOURCE_KEYS = ("source", "src")
 _NO_GROUND_TRUTH = frozenset(["predicted", "gnn", "unscored"])
 
-NEEDED_COLUMNS = (("query", "answer"), ("query", "response"), ("input", "output"), ("prompt", "completion"))
+REQUIRED_COLUMNS = (("query", "answer"), ("query", "response"), ("input", "output"), ("prompt", "completion"))
 """A table of rollouts has the columns of one of these pairs."""
 
 
-def to_own_keys(values: Mapping[str, Any], reward_column: str | None) -> Mapping[str, Any]:
+def adapt_row(values: Mapping[str, Any], reward_column: str | None) -> Mapping[str, Any]:
     """`values` under memstore's own keys.
 
     Args:
@@ -108,7 +108,7 @@ def _shared(
     for key, value in values.items():
         if key in shape or key == reward_column:
             continue
-        (extra if key not in OWN_KEYS or key in _CONTENT_KEYS else own)[key] = value
+        (extra if key not in RECORD_KEYS or key in _CONTENT_KEYS else own)[key] = value
     if reward_column is not None:
         reward = values.get(reward_column)
         if any(_said(values.get(key)) in _NO_GROUND_TRUTH for key in _SOURCE_KEYS):

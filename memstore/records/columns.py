@@ -42,7 +42,7 @@ class Occurrences:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedRecord:
+class IdentifiedRecord:
     """A record with its ids: what identifies it in the memory."""
 
     record: Record
@@ -52,7 +52,7 @@ class PlacedRecord:
     sample_index: int
 
 
-def place(record: Record, source_stem: str, seen: Occurrences) -> PlacedRecord:
+def assign_ids(record: Record, source_stem: str, seen: Occurrences) -> IdentifiedRecord:
     """Give a record its ids; call once a row, in the order of the input."""
     query = ids.query_id(record.dataset, record.key, record.query)
     occurrence, index = 0, record.sample_index
@@ -73,20 +73,20 @@ def place(record: Record, source_stem: str, seen: Occurrences) -> PlacedRecord:
         thinking=record.thinking,
         answer=record.answer,
     )
-    return PlacedRecord(record, query, rollout, record.run or source_stem, index)
+    return IdentifiedRecord(record, query, rollout, record.run or source_stem, index)
 
 
-def contradiction(record: Record, known: KnownQuery) -> str | None:
+def query_conflict(record: Record, known: KnownQuery) -> str | None:
     """Why a record cannot be of its query as the memory knows that; None where it can."""
     if None not in (known.gold, record.gold) and known.gold != record.gold:
         return (
             f"its gold answer {record.gold!r:.80} contradicts {known.gold!r:.80}, which the memory holds for "
             "this query; correct one of them, or give this query a key of its own"
         )
-    return other_domain(record.domain, known.domain)
+    return domain_conflict(record.domain, known.domain)
 
 
-def other_domain(said: Domain | None, known: Domain) -> str | None:
+def domain_conflict(said: Domain | None, known: Domain) -> str | None:
     """Why a row cannot be of a query of the domain `known`; None where it says that one, or says nothing.
 
     A domain decides how an answer is read and what it is compared by, so two of one query would have two values for
@@ -100,7 +100,7 @@ def other_domain(said: Domain | None, known: Domain) -> str | None:
     )
 
 
-def settle(record: Record, known: KnownQuery | None) -> KnownQuery:
+def merge_query(record: Record, known: KnownQuery | None) -> KnownQuery:
     """What is known of a record's query with this record: the first word on its domain stays, a gold is filled in."""
     if known is None:
         return KnownQuery(record.domain or infer_domain(record.query, record.gold), record.gold)
@@ -110,7 +110,7 @@ def settle(record: Record, known: KnownQuery | None) -> KnownQuery:
 
 
 @dataclass(frozen=True)
-class Collated:
+class Columns:
     """A block ready to be written, and what is to be embedded for it."""
 
     block: GraphBlock
@@ -118,13 +118,13 @@ class Collated:
     """Vector key -> text, each once, in the order of the input."""
 
 
-def collate(
-    placed: Iterable[PlacedRecord],
+def to_columns(
+    placed: Iterable[IdentifiedRecord],
     known: dict[QueryId, KnownQuery],
     *,
     batch: dict[str, object],
     created_at: dt.datetime,
-) -> Collated:
+) -> Columns:
     """Columns of these rollouts; of rows with one id the first counts.
 
     Args:
@@ -199,7 +199,7 @@ def collate(
         runs=_table(runs, node_schema(NodeLabel.RUN)),
         batch=batch,
     )
-    return Collated(block, texts)
+    return Columns(block, texts)
 
 
 def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, get_args
 
 from memstore.errors import RecordError
-from memstore.records.adapters import KNOWN_KEYS, OWN_KEYS, to_own_keys
+from memstore.records.adapters import KNOWN_KEYS, RECORD_KEYS, adapt_row
 from memstore.text.domain import infer_domain
 from memstore.text.split import split_response
 from memstore.types import DOMAINS, Domain, RewardSource
@@ -94,7 +94,7 @@ def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
     Raises:
         RecordError: the row is no rollout; the message says why in one sentence.
     """
-    values = to_own_keys(values, defaults.reward_column)
+    values = adapt_row(values, defaults.reward_column)
     query = values.get("query")
     if query is None:
         raise RecordError("query is missing")
@@ -273,9 +273,9 @@ def _integer(values: Mapping[str, Any], name: str) -> int | None:
 def _metadata(values: Mapping[str, Any]) -> str | None:
     """The given metadata and every key that nobody knows, as a JSON object."""
     given = values.get("metadata")
-    if given is None and values.keys() <= OWN_KEYS and "response" not in values:
+    if given is None and values.keys() <= RECORD_KEYS and "response" not in values:
         return None
-    extra = {key: value for key, value in values.items() if key not in OWN_KEYS and value is not None}
+    extra = {key: value for key, value in values.items() if key not in RECORD_KEYS and value is not None}
     if values.get("answer") is not None and values.get("response") is not None:
         extra["response"] = values["response"]
     if isinstance(given, str):

@@ -1,10 +1,10 @@
-"""Sample data that comes with memstore: rollouts that a tiny policy really wrote, graded exactly.
+"""Sample data: rollouts of a tiny policy on arithmetic word problems, graded exactly.
 
     arithmetic       400 word problems with eight rollouts each from an early and from a late checkpoint
     arithmetic_new   40 other problems with eight rollouts each from the late checkpoint
 
-Both are JSON lines, gzipped, as `memstore ingest` reads them. Every rollout carries its true reward; who wants to
-learn from a share of the labels hides the others. examples/sample_rollouts made them and makes them again.
+Both files are gzipped JSON lines, as `memstore ingest` reads them. Every rollout carries its true reward. To learn from
+a part of the labels, train with a label budget. examples/sample_rollouts generates the files.
 """
 
 from __future__ import annotations
@@ -16,5 +16,5 @@ Sample: TypeAlias = Literal["arithmetic", "arithmetic_new"]
 
 
 def sample_path(name: Sample = "arithmetic") -> Path:
-    """The file of a sample, as installed."""
+    """Path of an installed sample file."""
     return Path(__file__).parent / f"{name}.jsonl.gz"

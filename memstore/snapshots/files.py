@@ -1,6 +1,6 @@
-"""A snapshot as a folder: Arrow IPC for tables, safetensors for vectors and edge ends, JSON for the manifest.
+"""Save and load snapshots: Arrow IPC for tables, safetensors for vectors and edge ends, JSON for the manifest.
 
-The folder appears whole or not at all (`memstore.snapshots.whole_folder`). Nothing in it can run code.
+A snapshot's folder is written atomically (`memstore.snapshots.atomic_folder`). Loading one executes no code.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 from memstore.errors import InputError
 from memstore.graph.protocol import EdgeTable
+from memstore.snapshots.atomic_folder import atomic_folder
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.snapshots.take import EDGE_NAMES
-from memstore.snapshots.whole_folder import new_folder
 
 FORMAT = 1
+"""Version of the folder's format; a newer one is refused."""
 _TABLES = ("queries", "thinkings", "answers", "runs", "reward_models")
 _ARRAYS = ("query_x", "thinking_x", "query_has_x", "thinking_has_x")
 
@@ -31,7 +32,7 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> None:
     Raises:
         InputError: the folder exists and is not empty.
     """
-    with new_folder(folder, "snapshot") as building:
+    with atomic_folder(folder, "snapshot") as building:
         for name in _TABLES:
             _write_table(getattr(snapshot, name), building / f"{name}.arrow")
         arrays = {name: np.ascontiguousarray(getattr(snapshot, name)) for name in _ARRAYS}
@@ -44,15 +45,15 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> None:
 
 
 def load_snapshot(folder: Path) -> Snapshot:
-    """Read a snapshot; tables are memory-mapped.
+    """Read a snapshot from a folder. Its tables are memory-mapped.
 
     Raises:
-        InputError: no snapshot there, a damaged one, or one of a newer format.
+        InputError: the folder holds no snapshot, a damaged one, or one of a newer format.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest.pop("format") > FORMAT:
-            raise InputError(f"the snapshot {folder} is of a newer format; install a newer memstore")
+            raise InputError(f"the snapshot {folder} has a newer format; install a newer memstore")
         arrays = load_file(folder / "arrays.safetensors")
         edges = {
             name: EdgeTable(
@@ -65,7 +66,7 @@ def load_snapshot(folder: Path) -> Snapshot:
             manifest=Manifest(**manifest), edges=edges, **tables, **{name: arrays[name] for name in _ARRAYS}
         )
     except FileNotFoundError as error:
-        raise InputError(f"{folder} is no snapshot; take one with: memstore snapshot FOLDER") from error
+        raise InputError(f"{folder} is not a snapshot; take one with: memstore snapshot FOLDER") from error
     except (ValueError, KeyError, TypeError, pa.ArrowInvalid, SafetensorError) as error:
         raise InputError(f"the snapshot {folder} is damaged ({error}); take it again from its memory") from error
 

@@ -1,4 +1,4 @@
-"""A snapshot's nodes and edges as pandas data frames, for notebooks."""
+"""Convert a snapshot to pandas data frames, for notebooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Frames(NamedTuple):
-    """`nodes` by label (`Query`, `Thinking`, ...), `edges` by a snapshot's edge name (`generates`, ...)."""
+    """Data frames of a snapshot: `nodes` by label (`Query`, ...), `edges` by edge name (`generates`, ...)."""
 
     nodes: dict[str, pd.DataFrame]
     edges: dict[str, pd.DataFrame]
@@ -24,10 +24,10 @@ class Frames(NamedTuple):
 
 
 def to_pandas(snapshot: Snapshot) -> Frames:
-    """Data frames of a snapshot.
+    """Convert a snapshot to data frames.
 
-    Node frames are indexed by `id`; a thinking also has `query_id` and `answer_id` (missing where it has no
-    answer). Edge frames have `source` and `target` (ids) and the relation's properties.
+    Node frames are indexed by `id`. Thinkings also have `query_id` and `answer_id`, which is missing if the rollout has
+    no answer. Edge frames have `source` and `target` (ids) and the properties of the relation.
     """
     tables = {
         NodeLabel.QUERY: snapshot.queries,

@@ -1,6 +1,6 @@
-"""A file's rollouts as a snapshot of their own, without adding them to the memory: what scoring a file reads.
+"""Read files of rollouts as a snapshot without storing them. This is how a file is scored.
 
-The same reader, ids, answers and vectors as ingest, so a rollout that is scored from a file and later ingested is
+Reading, ids, answers and vectors are those of an ingest, so a rollout that is scored from a file and ingested later is
 the same node.
 """
 
@@ -19,7 +19,15 @@ from memstore.errors import InputError, RecordError
 from memstore.graph.protocol import EdgeTable, GraphBlock
 from memstore.locations.stores import Stores
 from memstore.progress import Progress, Silent
-from memstore.records.columns import KnownQuery, Occurrences, PlacedRecord, collate, other_domain, place, settle
+from memstore.records.columns import (
+    IdentifiedRecord,
+    KnownQuery,
+    Occurrences,
+    assign_ids,
+    domain_conflict,
+    merge_query,
+    to_columns,
+)
 from memstore.records.readers import open_source
 from memstore.records.record import RecordDefaults, parse_record
 from memstore.snapshots.snapshot import Manifest, Snapshot
@@ -35,16 +43,16 @@ def read_rollouts(
     *,
     progress: Progress | None = None,
 ) -> Snapshot:
-    """The rollouts of these files as a snapshot, with vectors of the memory's embedder; nothing is stored.
+    """Read the rollouts of these files as a snapshot, with vectors of the memory's embedder; the graph is not changed.
 
-    The `leads_to` edges carry the answers as written; the similarity edges are empty.
+    The `leads_to` edges carry the answers as written. There are no similarity edges.
 
     Raises:
-        InputError: a source that cannot be read, or a row (named by its line) that is no rollout or contradicts the
-            domain of its query: a score that is missing from the output would go unnoticed.
+        InputError: a source cannot be read, or a row is not a rollout or contradicts the domain of its query. One
+            invalid row fails the whole call, because a score that is missing from the output would go unnoticed.
     """
     progress = progress or Silent()
-    placed: list[tuple[str, PlacedRecord]] = []
+    located: list[tuple[str, IdentifiedRecord]] = []
     for path in sources:
         source, seen = open_source(path), Occurrences()
         progress.stage(f"read {source.name}", source.size)
@@ -52,44 +60,46 @@ def read_rollouts(
             if row.values is None:
                 raise InputError(f"{source.name}:{row.number}: {row.reason}")
             try:
-                item = place(parse_record(row.values, defaults or RecordDefaults()), source.stem, seen)
+                item = assign_ids(parse_record(row.values, defaults or RecordDefaults()), source.stem, seen)
             except RecordError as error:
                 raise InputError(f"{source.name}:{row.number}: {error}") from error
-            placed.append((f"{source.name}:{row.number}", item))
-    known = _settled(stores, placed)
-    rollouts = [item for _, item in placed]
-    collated = collate(rollouts, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
-    progress.stage("embed", len(collated.texts))
-    keys = list(collated.texts)
-    vectors = embed_cached(stores.embedder, stores.cache, list(collated.texts.values()), progress.advance)
-    return block_snapshot(manifest_of(stores, ""), collated.block, keys, vectors)
+            located.append((f"{source.name}:{row.number}", item))
+    known = _known_queries(stores, located)
+    rollouts = [item for _, item in located]
+    columns = to_columns(rollouts, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
+    progress.stage("embed", len(columns.texts))
+    keys = list(columns.texts)
+    vectors = embed_cached(stores.embedder, stores.cache, list(columns.texts.values()), progress.advance)
+    return block_snapshot(manifest_of(stores, ""), columns.block, keys, vectors)
 
 
-def _settled(stores: Stores, placed: Sequence[tuple[str, PlacedRecord]]) -> dict[QueryId, KnownQuery]:
-    """What is known of the queries of these rollouts, each with where it stands.
+def _known_queries(stores: Stores, located: Sequence[tuple[str, IdentifiedRecord]]) -> dict[QueryId, KnownQuery]:
+    """The domains of the queries of these rollouts.
 
-    A query that the memory knows has the domain it has there, so that its answers are read the same way; golds are
-    not looked at.
+    A query that the memory holds keeps its domain, so that answers are read the same way. Gold answers are not read.
+
+    Args:
+        located: each rollout with its position in the input, `FILE:LINE`.
 
     Raises:
-        InputError: a row says another domain.
+        InputError: a row has another domain than its query.
     """
-    stored = stores.graph.nodes(NodeLabel.QUERY, ["id", "domain"], ids=sorted({item.query_id for _, item in placed}))
+    stored = stores.graph.nodes(NodeLabel.QUERY, ["id", "domain"], ids=sorted({item.query_id for _, item in located}))
     known = {QueryId(row["id"]): KnownQuery(row["domain"], None) for row in stored.to_pylist()}
-    for where, item in placed:
-        settled = known[item.query_id] = settle(item.record, known.get(item.query_id))
-        if refused := other_domain(item.record.domain, settled.domain):
-            raise InputError(f"{where}: {refused}")
+    for where, item in located:
+        query = known[item.query_id] = merge_query(item.record, known.get(item.query_id))
+        if conflict := domain_conflict(item.record.domain, query.domain):
+            raise InputError(f"{where}: {conflict}")
     return known
 
 
 def block_snapshot(manifest: Manifest, block: GraphBlock, keys: list[str], vectors: FloatMatrix) -> Snapshot:
-    """A block that is not stored, as a snapshot.
+    """Convert a block that is not stored to a snapshot.
 
     Args:
-        manifest: with the embedder and splitter that made the block.
+        manifest: embedder and splitter that made the block.
         keys: vector keys of the block's texts.
-        vectors: float32 [len(keys), D], their vectors.
+        vectors: float32 [len(keys), D], one row a key.
     """
     queries = _ordered(block.queries)
     thinkings = _ordered(block.thinkings)
@@ -99,8 +109,8 @@ def block_snapshot(manifest: Manifest, block: GraphBlock, keys: list[str], vecto
     answer_of = _positions(thinkings["answer_id"], answers["id"])
     run_of = _positions(thinkings["run"], runs["name"])
     row = {key: position for position, key in enumerate(keys)}
-    query_x, query_has_x = _gather(queries["vector_key"], row, vectors)
-    thinking_x, thinking_has_x = _gather(thinkings["vector_key"], row, vectors)
+    query_x, query_has_x = _vector_rows(queries["vector_key"], row, vectors)
+    thinking_x, thinking_has_x = _vector_rows(thinkings["vector_key"], row, vectors)
     answered = np.flatnonzero(answer_of >= 0)
     everything = np.arange(len(thinkings))
     written = pa.table({"text": thinkings["answer_text"].take(pa.array(answered))})
@@ -128,6 +138,7 @@ def block_snapshot(manifest: Manifest, block: GraphBlock, keys: list[str], vecto
 
 
 def _kept(label: NodeLabel) -> list[str]:
+    """Columns of a label's node table in a snapshot."""
     return [name for name in NODE_COLUMNS[label] if name not in BOOKKEEPING]
 
 
@@ -136,12 +147,14 @@ def _ordered(table: pa.Table) -> pa.Table:
 
 
 def _positions(values: pa.ChunkedArray, of: pa.ChunkedArray) -> IntVector:
+    """Position of each value in `of`, int64 [N]; -1 if it is not there."""
     found = pc.fill_null(pc.index_in(values, value_set=of.combine_chunks()), -1)
     positions: IntVector = found.to_numpy(zero_copy_only=False).astype(np.int64)
     return positions
 
 
-def _gather(keys: pa.ChunkedArray, row: dict[str, int], vectors: FloatMatrix) -> tuple[FloatMatrix, BoolVector]:
+def _vector_rows(keys: pa.ChunkedArray, row: dict[str, int], vectors: FloatMatrix) -> tuple[FloatMatrix, BoolVector]:
+    """Vectors float32 [N, D] by key, zero where the key is null, and bool [N]."""
     position = np.array([-1 if key is None else row[key] for key in keys.to_pylist()], dtype=np.int64)
     has = position >= 0
     x = np.zeros((len(position), vectors.shape[1]), dtype=np.float32)

@@ -1,8 +1,7 @@
-"""A snapshot: a frozen, columnar, read-only copy of a memory. What training reads and what one backs up.
+"""`Snapshot`: a frozen, columnar copy of a memory, for training, analysis and backup.
 
-In memory it is Arrow tables, COO edges and float32 matrices; in a folder the same as Arrow IPC and safetensors
-with a manifest. Node order is by id, so a position is stable as long as the nodes are the same, and every edge
-endpoint is such a position.
+It holds Arrow tables, COO edges and float32 matrices. Nodes are ordered by id, so positions are stable as long as the
+nodes are the same. The ends of edges are such positions.
 """
 
 from __future__ import annotations
@@ -19,30 +18,32 @@ from memstore.types import BoolVector, FloatMatrix
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a snapshot is of. `id` is a digest of the content below: equal memories have equal snapshots."""
+    """Origin of a snapshot."""
 
     id: str
+    """Digest of the content; equal memories have equal ids."""
     schema_version: int
     embedder: str
     """`str(Fingerprint)` of the memory's embedder."""
     splitter: str
+    """Version of the splitter that separated answers from reasoning."""
     links: str
-    """The link settings as recorded in the memory, e.g. `k=5 floor=0.0`."""
+    """The memory's link settings, such as `k=5 floor=0.0`."""
     namespace: str
     created_at: str
-    """ISO 8601, UTC; not part of `id`."""
+    """Time of the snapshot, ISO 8601 in UTC; not part of `id`."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A memory, frozen.
+    """A frozen copy of a memory.
 
-    Node tables have the columns of `memstore_schema.columns` (without `linked` and `batch`), ordered by id; the
-    `text`, `gold` and `metadata` columns are absent where the snapshot was taken with `texts=False`.
+    Node tables have the columns of `memstore_schema.columns` without `linked` and `batch`, ordered by id. A snapshot
+    that was taken with `texts=False` lacks the columns `text`, `gold` and `metadata`.
 
     Edges (source -> target, positions in the node tables):
-        generates: query -> thinking, one a thinking, ordered by (source, target)
-        leads_to: thinking -> answer, with `text` (absent without texts); none for a rollout without an answer
+        generates: query -> thinking, one per thinking, ordered by (source, target)
+        leads_to: thinking -> answer, with `text` (absent without texts); a rollout without an answer has none
         query_similar, thinking_similar: node -> its nearest neighbours, with `score`
         produced: run -> thinking
         scored_by: thinking -> reward model, with `probability`, `reward`, `scored_at`
@@ -56,11 +57,13 @@ class Snapshot:
     reward_models: pa.Table
     edges: Mapping[str, EdgeTable]
     query_x: FloatMatrix
-    """float32 [Q, D]; zero rows where `query_has_x` is False (a blank text)."""
+    """float32 [Q, D]; zero where `query_has_x` is False, which means that the text is blank."""
     thinking_x: FloatMatrix
-    """float32 [T, D]; the vector of the thinking's text, of the answer's where the thinking is blank."""
+    """float32 [T, D]; vector of the thinking's text, or of the answer's if the thinking is blank."""
     query_has_x: BoolVector
+    """bool [Q]"""
     thinking_has_x: BoolVector
+    """bool [T]"""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}={number}" for name, number in self._counts().items())

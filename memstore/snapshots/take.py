@@ -1,4 +1,4 @@
-"""Take a snapshot of an open memory: bulk columnar reads, no object per row, nothing written."""
+"""Take a snapshot of an open memory, with bulk columnar reads. The memory is not changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from memstore.types import BoolVector, FloatMatrix, VectorKind
 from memstore_schema.columns import NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel
 
 TEXT_COLUMNS = frozenset({"text", "gold", "metadata"})
+"""Columns that a snapshot without texts lacks."""
 BOOKKEEPING = frozenset({"linked", "batch"})
+"""Columns that no snapshot has."""
 
 EDGE_NAMES: dict[str, tuple[EdgeType, NodeLabel, NodeLabel]] = {
     "generates": (EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING),
@@ -27,11 +29,11 @@ EDGE_NAMES: dict[str, tuple[EdgeType, NodeLabel, NodeLabel]] = {
     "thinking_similar": (EdgeType.SIMILAR_TO, NodeLabel.THINKING, NodeLabel.THINKING),
     "scored_by": (EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL),
 }
-"""A snapshot's edge tables and what they are in the graph."""
+"""Edge type, source label and target label of each edge table of a snapshot."""
 
 
 def manifest_of(stores: Stores, digest: str) -> Manifest:
-    """What a memory's content is made with, as a snapshot says it; `digest` is that of the content."""
+    """The manifest of a memory's content; `digest` becomes its id."""
     fingerprint = stores.fingerprint
     return Manifest(
         id=digest,
@@ -45,11 +47,10 @@ def manifest_of(stores: Stores, digest: str) -> Manifest:
 
 
 def take_snapshot(stores: Stores, *, texts: bool = True) -> Snapshot:
-    """Copy a memory's nodes, edges and vectors; see `Snapshot` for what is in it.
+    """Copy a memory's nodes, edges and vectors into a snapshot.
 
     Args:
-        texts: False leaves `text`, `gold`, `metadata` and the answers as written out: training on structure that
-            is already computed, and exports, do not need them.
+        texts: False leaves out `text`, `gold`, `metadata` and the answers as written.
     """
     tables = {
         label: stores.graph.nodes(label, _columns(label, texts))
@@ -79,10 +80,10 @@ def take_snapshot(stores: Stores, *, texts: bool = True) -> Snapshot:
 
 
 def content_digest(tables: Mapping[NodeLabel, pa.Table], edges: Mapping[str, EdgeTable]) -> str:
-    """Digest of what a snapshot holds: node ids and labels, edges and their scores.
+    """Digest of a snapshot's node ids, rewards, edges and link scores.
 
-    Texts and vectors are covered by the ids, which are hashes of them. Predictions are not part of it: a model's
-    word about a memory does not make it another memory.
+    The ids cover texts and vectors, because they are hashes of them. Predictions are not part of the digest: scoring a
+    memory does not change its identity.
     """
     digest = hashlib.blake2b(digest_size=12)
     for label in (NodeLabel.QUERY, NodeLabel.THINKING, NodeLabel.ANSWER):
@@ -100,7 +101,7 @@ def content_digest(tables: Mapping[NodeLabel, pa.Table], edges: Mapping[str, Edg
 
 
 def _buffers(column: pa.ChunkedArray) -> list[bytes]:
-    # Joined, so that the digest does not depend on how Arrow happened to chunk the column.
+    # Joined, so that the digest does not depend on how Arrow chunked the column.
     return [pc.binary_join(pa.array([column.to_pylist()]), "\n")[0].as_py().encode()] if len(column) else []
 
 
@@ -110,7 +111,7 @@ def _columns(label: NodeLabel, texts: bool) -> list[str]:
 
 
 def _vectors(stores: Stores, kind: VectorKind, nodes: pa.Table) -> tuple[FloatMatrix, BoolVector]:
-    """float32 [N, D] in the nodes' order, zero where a node has none, and bool [N]."""
+    """Vectors float32 [N, D] in the order of the nodes, zero where a node has none, and bool [N]."""
     has: BoolVector = pc.is_valid(nodes["vector_key"]).to_numpy(zero_copy_only=False).astype(bool)
     fingerprint = stores.fingerprint
     if fingerprint is None:

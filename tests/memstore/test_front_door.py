@@ -121,7 +121,7 @@ def test_showing_a_cypher_result_does_not_consume_its_rows(memory: Memory) -> No
 @pytest.mark.parametrize(
     ("count", "note"),
     [
-        (1, "1 rows"),
+        (1, "1 row"),
         (SHOWN_ROWS, f"{SHOWN_ROWS} rows"),
         (SHOWN_ROWS + 7, "and 7 more rows"),
         (COUNTED_ROWS + 500, f"and more than {COUNTED_ROWS - SHOWN_ROWS:,} more rows"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memstore.errors import InputError
-from memstore.records.adapters import NEEDED_COLUMNS
+from memstore.records.adapters import REQUIRED_COLUMNS
 from memstore.records.readers.lines import LineSource
 from memstore.records.readers.parquet import ParquetSource
 from memstore.records.readers.source import RowSource, stem_of
@@ -16,7 +16,7 @@ from memstore.records.readers.source import RowSource, stem_of
 _PARQUET_MAGIC = b"PAR1"
 
 
-def open_source(path: str | Path, columns: Sequence[Sequence[str]] = NEEDED_COLUMNS) -> RowSource:
+def open_source(path: str | Path, columns: Sequence[Sequence[str]] = REQUIRED_COLUMNS) -> RowSource:
     """The rows of a file, or of standard input where `path` is "-".
 
     Reads JSON lines, gzip of JSON lines, and Parquet, whatever the name says; standard input holds lines.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memstore.errors import InputError
-from memstore.records.adapters import NEEDED_COLUMNS
+from memstore.records.adapters import REQUIRED_COLUMNS
 from memstore.records.readers.source import stem_of
 from memstore.records.record import Row
 
@@ -25,7 +25,7 @@ class ParquetSource:
         InputError: it is no readable Parquet file, it holds no row, or it lacks the columns of a rollout.
     """
 
-    def __init__(self, path: Path, *, size: int, columns: Sequence[Sequence[str]] = NEEDED_COLUMNS) -> None:
+    def __init__(self, path: Path, *, size: int, columns: Sequence[Sequence[str]] = REQUIRED_COLUMNS) -> None:
         self.name = path.name
         self.stem = stem_of(path)
         self.size: int | None = size

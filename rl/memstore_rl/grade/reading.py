@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from memstore.errors import RecordError
 from memstore.progress import Progress
-from memstore.records.columns import Occurrences, place
+from memstore.records.columns import Occurrences, assign_ids
 from memstore.records.readers import RowSource, open_source
 from memstore.records.record import Record, RecordDefaults, Row, parse_record
 from memstore.text import infer_domain
@@ -86,7 +86,7 @@ class Reading:
             if len(self.reject_examples) < _EXAMPLES:
                 self.reject_examples.append(f"{source.name}:{row.number}: {error}")
             return
-        placed = place(record, source.stem, seen)
+        placed = assign_ids(record, source.stem, seen)
         if placed.id in self._seen:
             self.repeated += 1
         elif wanted(record):

@@ -31,7 +31,7 @@ from memstore.embedding.protocol import Embedder
 from memstore.errors import EmbedderError
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.records.columns import KnownQuery, Occurrences, PlacedRecord, collate, place
+from memstore.records.columns import IdentifiedRecord, KnownQuery, Occurrences, assign_ids, to_columns
 from memstore.records.record import Record
 from memstore.snapshots.files import load_snapshot
 from memstore.snapshots.from_rollouts import block_snapshot
@@ -160,7 +160,7 @@ class MemoryModel:
             results.update(zip(wave, self._predict_wave(state, [placed[index] for index in wave]), strict=True))
         return [results[index] for index in range(len(groups))]
 
-    def _predict_wave(self, state: _State, groups: list[list[PlacedRecord]]) -> list[Predicted]:
+    def _predict_wave(self, state: _State, groups: list[list[IdentifiedRecord]]) -> list[Predicted]:
         new = self._read(state, [item for group in groups for item in group])
         with one_core():
             probability = self.model.predict(new, state.recollection)
@@ -171,13 +171,13 @@ class MemoryModel:
         rows = [np.array([row[item.id] for item in group]) for group in groups]
         return [Predicted(probability[of_group], answers[of_group]) for of_group in rows]
 
-    def _read(self, state: _State, placed: list[PlacedRecord]) -> Snapshot:
+    def _read(self, state: _State, placed: list[IdentifiedRecord]) -> Snapshot:
         """The rollouts as a snapshot of their own."""
         known: dict[QueryId, KnownQuery] = {}
         for item in placed:
             stored, record = state.domains.get(item.query_id), item.record
             known[item.query_id] = KnownQuery(stored or record.domain or infer_domain(record.query, None), None)
-        collated = collate(placed, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
+        collated = to_columns(placed, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
         vectors = self._embed(list(collated.texts.values()))
         manifest = replace(state.snapshot.manifest, id="")
         return block_snapshot(manifest, collated.block, list(collated.texts), vectors)
@@ -197,9 +197,9 @@ def _answers(new: Snapshot) -> IntVector:
     return answer
 
 
-def _placed(group: Sequence[Record]) -> list[PlacedRecord]:
+def _placed(group: Sequence[Record]) -> list[IdentifiedRecord]:
     seen = Occurrences()
-    return [place(record, "", seen) for record in group]
+    return [assign_ids(record, "", seen) for record in group]
 
 
 def _waves(queries: Sequence[QueryId]) -> list[list[int]]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from memstore.errors import InputError
 from memstore.memory import Memory
-from memstore.progress import Silent, Telling
+from memstore.progress import AnnotatedProgress, Silent
 from memstore_rl.benchmarks.question import Question
 from memstore_rl.benchmarks.sample import labelled_ids
 from memstore_rl.rollout.ending import run_to_an_end
@@ -74,7 +74,7 @@ def rollout(
     *,
     verifiers: Verifiers | None = None,
     memory: Memory | None = None,
-    progress: Telling | None = None,
+    progress: AnnotatedProgress | None = None,
 ) -> RolloutSummary:
     """Ask for the rollouts of these questions that the file lacks, and add them to it.
 
@@ -114,7 +114,7 @@ class _Run:
         drawn: Drawn,
         verifiers: Verifiers | None,
         feed: MemoryFeed | None,
-        progress: Telling,
+        progress: AnnotatedProgress,
     ) -> None:
         self.questions = questions
         self.engine = engine

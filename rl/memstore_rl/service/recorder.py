@@ -24,7 +24,7 @@ from memstore.errors import MemstoreError
 from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
 from memstore.pipeline.ingest import IngestOptions
-from memstore.records.columns import Occurrences, place
+from memstore.records.columns import Occurrences, assign_ids
 from memstore.records.record import RecordDefaults, parse_record
 from memstore_rl.service.journal import Entry, Journal
 from memstore_schema.columns import NodeLabel
@@ -185,4 +185,4 @@ class Recorder:
 
 def rollout_id(row: str) -> str:
     """Return the id that an ingest assigns to a row that has a run and a sample index."""
-    return place(parse_record(json.loads(row), RecordDefaults()), STEM, Occurrences()).id
+    return assign_ids(parse_record(json.loads(row), RecordDefaults()), STEM, Occurrences()).id

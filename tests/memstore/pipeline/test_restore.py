@@ -111,7 +111,7 @@ def test_links_are_only_written_as_they_were_under_the_settings_they_were_made_w
 
 def test_another_embedder_and_a_snapshot_without_texts_are_refused(memory: Memory, tmp_path: Path) -> None:
     with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder(dimension=8)) as other:
-        with pytest.raises(EmbedderError, match="vectors are of"):
+        with pytest.raises(EmbedderError, match="vectors were made by"):
             other.restore(memory.snapshot())
         with pytest.raises(InputError, match="without texts"):
             other.restore(memory.snapshot(texts=False))

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memstore.errors import InputError
-from memstore.snapshots.whole_folder import new_folder
+from memstore.snapshots.atomic_folder import atomic_folder
 from memstore_rl.benchmarks.budget import SPLITS, Identified, SplitName, cut, labelled
 from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.reward import MODES, Mode
@@ -94,7 +94,7 @@ def write_data(queries: Sequence[SourceQuery], folder: Path, plan: DataPlan) -> 
             or a budget labels no query at all where only labelled ones are trained on.
     """
     tables = _tables(queries, plan)
-    with new_folder(folder, "data") as building:
+    with atomic_folder(folder, "data") as building:
         for name, table in tables.items():
             pq.write_table(table, building / name)
         written = [_summary(name, table) for name, table in tables.items()]

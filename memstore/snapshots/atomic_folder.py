@@ -1,4 +1,4 @@
-"""A folder of files that appears whole or not at all: it is written beside its place and renamed."""
+"""Write a folder of files atomically: it is built under a temporary name beside its destination and renamed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from memstore.errors import InputError
 
 
 @contextmanager
-def new_folder(folder: Path, content: str) -> Iterator[Path]:
-    """A folder to write into; it becomes `folder` when the block ends, and is gone when the block fails.
+def atomic_folder(folder: Path, content: str) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when the context ends, and is deleted if the context fails.
 
     Args:
-        content: what comes into it, for the error.
+        content: noun for the content, used in the error message.
 
     Raises:
         InputError: the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists; name a new folder for the {content}")
+        raise InputError(f"{folder} exists and is not empty; name a new folder for the {content}")
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     building.mkdir(parents=True)
     try:
