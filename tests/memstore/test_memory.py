@@ -149,7 +149,7 @@ def test_snapshot_survives_the_disk(memory: Memory, tmp_path: Path) -> None:
     (tmp_path / "snap" / "arrays.safetensors").write_bytes(b"torn")
     with pytest.raises(InputError, match="damaged"):
         load_snapshot(tmp_path / "snap")
-    with pytest.raises(InputError, match="no snapshot"):
+    with pytest.raises(InputError, match="is not a snapshot"):
         load_snapshot(tmp_path / "nowhere")
 
 
