@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
-from memstore.vectors.knn.exact import search_exactly
+from memstore.vectors.knn.blocked import link_exactly
 from memstore.vectors.knn.task import LinkTask
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -60,7 +60,7 @@ def measure(rows: int, repeat: int) -> Iterator[Line]:
 
     everyone, cells = np.arange(rows), LinkSettings(exact_up_to=0)
     yield line("memstore, exact", lambda: link_all(x, group, HOW).index)
-    yield line("memstore, exact, float32 tiles", lambda: _at_float32(x, group))
+    yield line("memstore, exact, float32 products", lambda: _at_float32(x, group))
     yield line("memstore, inverted file", lambda: link_all(x, group, cells).index)
     yield _addition(x, group, truth, share, repeat)
     _, *seconds = _best(lambda: link_all(queries, None, HOW), repeat)
@@ -84,7 +84,7 @@ def _addition(x: np.ndarray, group: np.ndarray, truth: np.ndarray, share: np.nda
 def _at_float32(x: np.ndarray, group: np.ndarray) -> np.ndarray:
     nothing, everyone = Neighbours.none(len(x), HOW.k), np.ones(len(x), dtype=np.bool_)
     task = LinkTask.plan(x, group, everyone, nothing, HOW, lambda share: None)
-    search_exactly(task, torch.float32)
+    link_exactly(task, torch.float32)
     return task.finished().index
 
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from memstore.testing.milvus_server import available
 from memstore.types import BoolVector, FloatMatrix, IntVector
-from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new, served
-from memstore.vectors.knn.served import Nearest, measured_recall
+from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new, store_search
+from memstore.vectors.knn.store_search import StoreSearch, measured_recall
 from memstore.vectors.milvus import MilvusVectors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -47,13 +47,13 @@ def measure(uri: str, rows: int, new: int) -> None:
         print(f"{rows:,} rows: upsert {written - started:.1f} s, flush and index {flushed - written:.1f} s", flush=True)
         nearest = searching(store, names)
         started = time.perf_counter()
-        whole = link_all(vectors, group, HOW, nearest=nearest)
+        whole = link_all(vectors, group, HOW, store=nearest)
         took = time.perf_counter() - started
         print(f"  link all by the server {took:.1f} s, recall {measured_recall(vectors, group, whole, HOW):.4f}")
         started = time.perf_counter()
         exact = link_all(vectors, group, HOW)
         print(f"  link all on the arrays {time.perf_counter() - started:.1f} s, exact", flush=True)
-        for width in served.WIDTHS:
+        for width in store_search.WIDTHS:
             started = time.perf_counter()
             found = nearest(vectors[:2000], HOW.k + 10, width)
             took = time.perf_counter() - started
@@ -63,7 +63,7 @@ def measure(uri: str, rows: int, new: int) -> None:
         incremental(vectors, group, is_new, exact, nearest)
 
 
-def searching(store: MilvusVectors, names: list[str]) -> Nearest:
+def searching(store: MilvusVectors, names: list[str]) -> StoreSearch:
     """The store as linking sees it."""
     place = {name: position for position, name in enumerate(names)}
 
@@ -83,7 +83,7 @@ def recall_of(found: IntVector, vectors: FloatMatrix) -> float:
 
 
 def incremental(
-    vectors: FloatMatrix, group: IntVector, is_new: BoolVector, exact: Neighbours, nearest: Nearest
+    vectors: FloatMatrix, group: IntVector, is_new: BoolVector, exact: Neighbours, nearest: StoreSearch
 ) -> None:
     """Link the new rows into the exact lists of the old ones."""
     place = np.flatnonzero(~is_new)
@@ -93,9 +93,9 @@ def incremental(
     old.score[~is_new] = among_old.score
     gains = is_new[exact.index] & (exact.index >= 0) & ~is_new[:, None]
     for reach in REACHES:
-        served.FARTHEST = reach
+        store_search.FARTHEST = reach
         started = time.perf_counter()
-        lists, _ = link_new(vectors, group, is_new, old, HOW, nearest=nearest)
+        lists, _ = link_new(vectors, group, is_new, old, HOW, store=nearest)
         took = time.perf_counter() - started
         node, rank = np.nonzero(gains)
         came = (lists.index[node] == exact.index[node, rank][:, None]).any(axis=1)

@@ -28,7 +28,7 @@ from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import EdgeType, NodeLabel
 
 if TYPE_CHECKING:
-    from memstore.vectors.knn.served import Nearest
+    from memstore.vectors.knn.store_search import StoreSearch
 
 
 _ROUNDING = 1e-5
@@ -79,17 +79,17 @@ def _link_label(stores: Stores, kind: VectorKind, label: NodeLabel, summary: Lin
     vectors = stores.vectors_of(kind, ids.to_pylist(), nodes["vector_key"].take(pa.array(position)).to_pylist())
     group = _query_of_thinking(stores)[position] if kind == "thinking" else None
     is_new = ~linked[position]
-    nearest = _nearest(stores, kind, ids) if stores.vectors.searches_fast else None
+    search = _store_search(stores, kind, ids) if stores.vectors.searches_fast else None
     progress.stage(f"link {label}", int(is_new.sum()))
     if is_new.all():
-        found = link_all(vectors, group, settings, nearest=nearest, progress=progress.advance)
+        found = link_all(vectors, group, settings, store=search, progress=progress.advance)
         changed = np.ones(len(position), dtype=bool)
     else:
         compact = np.full(len(nodes), -1, dtype=np.int64)
         compact[position] = np.arange(len(position))
         scores = before.properties["score"].to_numpy(zero_copy_only=False)
         old = _neighbour_lists(compact[before.source], compact[before.target], scores, ~is_new, settings.k)
-        found, changed = link_new(vectors, group, is_new, old, settings, nearest=nearest, progress=progress.advance)
+        found, changed = link_new(vectors, group, is_new, old, settings, store=search, progress=progress.advance)
         changed |= is_new
     update = LinkUpdate(
         label=label,
@@ -100,21 +100,21 @@ def _link_label(stores: Stores, kind: VectorKind, label: NodeLabel, summary: Lin
     )
     graph.replace_links(update)
     summary.edges[kind] = int((found.index >= 0).sum())
-    if nearest is not None:
-        from memstore.vectors.knn.served import measured_recall
+    if search is not None:
+        from memstore.vectors.knn.store_search import measured_recall
 
         summary.recall[kind] = measured_recall(vectors, group, found, settings)
 
 
-def _nearest(stores: Stores, kind: VectorKind, ids: pa.ChunkedArray) -> Nearest:
+def _store_search(stores: Stores, kind: VectorKind, ids: pa.ChunkedArray) -> StoreSearch:
     """A search of the vector store that returns positions in `ids`, -1 for a vector whose node is not in the graph."""
     position_of = {node: position for position, node in enumerate(ids.to_pylist())}
 
-    def nearest(vectors: FloatMatrix, hits: int, width: int) -> IntVector:
+    def search(vectors: FloatMatrix, hits: int, width: int) -> IntVector:
         found = stores.vectors.search(kind, vectors, hits, width=width).ids
         return np.array([position_of.get(node, -1) for node in found.ravel().tolist()], np.int64).reshape(found.shape)
 
-    return nearest
+    return search
 
 
 def nodes_short_of_links(stores: Stores, kind: VectorKind) -> list[str]:

@@ -1,12 +1,13 @@
-"""Nodes with the very same vector, which would otherwise cost as much as they are many.
+"""Nodes with equal vectors, which would otherwise make exact linking quadratic in their number.
 
-Thousands of short texts may be equal ("4", a refusal), and then each scores the same against everything, and all
-tie. Two facts keep them cheap, and neither changes a result:
-- Two nodes of one group and one vector have the same list, so one of them is searched for and the others copy.
-- Of a class of equal vectors a list needs its k first by position outside the node's own group. Keep at most the
-  k first of each group, and of those the 2 k first: at most k of them are in any one group, so k are left.
+Thousands of short texts may be equal ("4", a refusal); each scores the same against everything, and all tie. Two
+facts keep them cheap without changing a result:
 
-Classes are found by a hash and confirmed byte by byte. A collision could only split a class: slower, never wrong.
+- Two nodes of one group with one vector have the same list, so one is searched for and the others copy its list.
+- Of a class of equal vectors a list takes its first k by position outside the node's own group. Keeping at most the
+  first k of each group, and of those the first 2 k, is enough: at most k of them are in any one group, so k are left.
+
+Classes are found by a hash and confirmed byte by byte. A collision could only split a class, which costs time.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from memstore.vectors.knn.neighbours import rank_in_run
 _ROWS_AT_ONCE = 4096
 
 
-class Twins(NamedTuple):
-    """Who searches for whom, and who can stand in a list."""
+class Duplicates(NamedTuple):
+    """Which node copies which list, and which nodes can be in a list."""
 
     first: IntVector
-    """int64 [N]: the first position with the same vector and group; the list of that node is the node's own."""
+    """int64 [N]: the first position with the same vector and group; the node copies that list."""
     offers: BoolVector
-    """bool [N]: whether the node can be in anybody's list."""
+    """bool [N]: whether the node can be in a list."""
 
 
-def find_twins(vectors: FloatMatrix, group: IntVector, k: int) -> Twins:
-    """Find equal vectors; see the module's text for what follows from them."""
+def find_duplicates(vectors: FloatMatrix, group: IntVector, k: int) -> Duplicates:
+    """Find equal vectors (float32 [N, D]) for lists of k; the module docstring has the rules."""
     by_class, class_of = _classes(vectors)
 
     order = by_class[np.lexsort((by_class, group[by_class], class_of))]
@@ -47,7 +48,7 @@ def find_twins(vectors: FloatMatrix, group: IntVector, k: int) -> Twins:
     early = early[np.lexsort((early, same_class[early]))]
     offers = np.zeros(len(order), dtype=np.bool_)
     offers[early[rank_in_run(same_class[early]) < 2 * k]] = True
-    return Twins(first, offers)
+    return Duplicates(first, offers)
 
 
 def _classes(vectors: FloatMatrix) -> tuple[IntVector, IntVector]:

@@ -1,28 +1,27 @@
-"""Candidates for what is too large to compare in full: a faiss inverted file with exact rescoring.
+"""Approximate neighbour lists for memories too large to compare all pairs: a faiss inverted file with exact scores.
 
-The vectors offered are divided among about 4 sqrt(n) cells, and a node is compared with those of its nearest cells
-only. What it finds has exact scores and the right order; what it misses is what no searched cell holds.
+The vectors are divided into about 4 sqrt(n) cells, and a node is compared with those of its nearest cells only. The
+lists have exact scores in the right order, but miss neighbours in the cells that were not searched.
 """
 
 from __future__ import annotations
 
 import faiss
 import numpy as np
-import torch
 
 from memstore.types import FloatMatrix, IntVector
 from memstore.vectors.knn.score import pair_scores
 from memstore.vectors.knn.task import LinkTask
-from memstore.vectors.knn.threads import one_core_threads
 
 _CELLS_SEARCHED = 16
 _TRAINING_ROWS_A_CELL = 64
 _ROWS_AT_ONCE = 4096
-_SIBLINGS_AT_MOST = 64
+_GROUP_AT_MOST = 64
+"""Extra hits that are asked for at most, since members of the node's own group are dropped."""
 
 
-def search_cells(task: LinkTask) -> None:
-    """Complete the lists of `task` as far as the cells show."""
+def link_approximately(task: LinkTask) -> None:
+    """Complete the lists of `task` from an inverted file."""
     new, old = (np.flatnonzero(task.searching & side) for side in (task.is_new, ~task.is_new))
     _search(task, new, np.flatnonzero(task.offers))
     if len(old):
@@ -32,10 +31,11 @@ def search_cells(task: LinkTask) -> None:
 
 def _search(task: LinkTask, nodes: IntVector, others: IntVector) -> None:
     """Offer each of `nodes` its nearest among `others`."""
+    if not len(nodes) or not len(others):
+        return
     index = _build(task.vectors[others])
-    siblings = int(np.bincount(task.group[others]).max())
-    wanted = min(task.settings.k + min(siblings, _SIBLINGS_AT_MOST), len(others))
-    vectors = torch.from_numpy(task.vectors)
+    group_size = int(np.bincount(task.group[others]).max())
+    wanted = min(task.settings.k + min(group_size, _GROUP_AT_MOST), len(others))
     for start in range(0, len(nodes), _ROWS_AT_ONCE):
         part = nodes[start : start + _ROWS_AT_ONCE]
         found = index.search(task.vectors[part], wanted)[1]
@@ -43,8 +43,7 @@ def _search(task: LinkTask, nodes: IntVector, others: IntVector) -> None:
         node, other = part[row], others[found[row, column]]
         apart = task.group[node] != task.group[other]
         node, other = node[apart], other[apart]
-        with one_core_threads() as threads:
-            score = pair_scores(vectors, torch.from_numpy(node), torch.from_numpy(other), threads).numpy()
+        score = pair_scores(task.vectors, node, other)
         valid = score >= np.float32(task.settings.floor)
         task.lists.offer(node[valid], other[valid], score[valid])
 

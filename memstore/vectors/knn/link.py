@@ -1,8 +1,7 @@
-"""Linking: all nodes at once, or new ones into lists that exist. On arrays both give the same lists, bit for bit.
+"""Linking: neighbour lists of all nodes at once, or of new nodes added to existing lists.
 
-`link_all` is `link_new` where every node is new. Three kinds of pairs are visited, and no other: new with new, new
-with old for the new ones' lists, and old with new for the old ones', which may have to let a new neighbour in. So a
-small addition costs new times all.
+`link_all` is `link_new` with every node new. Only pairs with a new node are compared, so a small addition costs
+new x all. Without a store both give the same lists bit for bit, up to `LinkSettings.exact_up_to` rows.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from memstore.vectors.knn.settings import LinkSettings
 from memstore.vectors.knn.task import LinkTask
 
 if TYPE_CHECKING:
-    from memstore.vectors.knn.served import Nearest
+    from memstore.vectors.knn.store_search import StoreSearch
 
 Progress = Callable[[int], None]
 
@@ -29,7 +28,7 @@ def link_all(
     group: IntVector | None,
     settings: LinkSettings,
     *,
-    nearest: Nearest | None = None,
+    store: StoreSearch | None = None,
     progress: Progress | None = None,
 ) -> Neighbours:
     """The neighbour lists of all nodes.
@@ -37,15 +36,15 @@ def link_all(
     Args:
         vectors: float32 [N, D] in the order of ids; of unit length if scores are to be cosines.
         group: int64 [N]; nodes of one group are never linked to each other. None: only a node itself is left out.
-        nearest: a store that searches; None compares the arrays, which is exact.
-        progress: told how many more rows are done, time and again, N in all.
+        store: searches the index of a vector store; None compares the arrays.
+        progress: called with the number of rows done since the last call, N in all.
 
     Raises:
-        InputError: A vector is not finite, or the arrays do not fit each other.
+        InputError: a vector is not finite, or the shapes do not match.
     """
     nothing = Neighbours.none(len(vectors), settings.k)
     everyone = np.ones(len(vectors), dtype=np.bool_)
-    return link_new(vectors, group, everyone, nothing, settings, nearest=nearest, progress=progress)[0]
+    return link_new(vectors, group, everyone, nothing, settings, store=store, progress=progress)[0]
 
 
 def link_new(
@@ -55,24 +54,24 @@ def link_new(
     old: Neighbours,
     settings: LinkSettings,
     *,
-    nearest: Nearest | None = None,
+    store: StoreSearch | None = None,
     progress: Progress | None = None,
 ) -> tuple[Neighbours, BoolVector]:
-    """The neighbour lists of all nodes after new ones came, from those before.
+    """The neighbour lists of all nodes after new ones were added, from the lists before.
 
     Args:
         vectors: float32 [N, D], old and new nodes together in the order of ids.
         group: int64 [N] or None, as for `link_all`.
         is_new: bool [N].
-        old: the lists of the old nodes among themselves, in the positions of now; rows of new nodes are empty.
-        nearest: as for `link_all`.
-        progress: told how many more of the new rows are done, time and again, all of them in all.
+        old: the lists of the old nodes among themselves, in the present positions; rows of new nodes are empty.
+        store: as for `link_all`.
+        progress: called with the number of new rows done since the last call.
 
     Returns:
-        The lists, and bool [N]: which of them are not as in `old`.
+        The lists, and bool [N]: which of them differ from `old`.
 
     Raises:
-        InputError: A vector is not finite, or the arrays do not fit each other.
+        InputError: a vector is not finite, or the shapes do not match.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     _check(vectors, group, is_new, old, settings.k)
@@ -81,33 +80,33 @@ def link_new(
         return old, np.zeros(len(vectors), dtype=np.bool_)
 
     task = LinkTask.plan(vectors, group, is_new, old, settings, _in_rows(progress, count))
-    # The searches import torch and faiss, which takes seconds: a command that links nothing need not wait for it.
-    if nearest is not None:
-        from memstore.vectors.knn.served import search_store
+    # The searches import torch and faiss, which takes seconds; a command that links nothing does not wait for it.
+    if store is not None:
+        from memstore.vectors.knn.store_search import link_by_store
 
-        search_store(task, nearest)
+        link_by_store(task, store)
     elif count * len(vectors) <= settings.exact_up_to**2:
-        from memstore.vectors.knn.exact import search_exactly
+        from memstore.vectors.knn.blocked import link_exactly
 
-        search_exactly(task)
+        link_exactly(task)
     else:
-        from memstore.vectors.knn.inverted import search_cells
+        from memstore.vectors.knn.inverted import link_approximately
 
-        search_cells(task)
+        link_approximately(task)
     lists = task.finished()
     return lists, lists.differs(old)
 
 
 def _in_rows(progress: Progress | None, count: int) -> Callable[[float], None]:
-    """What takes the share that is done and tells `progress` the rows that this makes more."""
-    told = 0
+    """A callback that takes the share of the work that is done and reports the rows since its last call."""
+    reported = 0
 
     def done(share: float) -> None:
-        nonlocal told
+        nonlocal reported
         rows = int(share * count)
-        if progress is not None and rows > told:
-            progress(rows - told)
-            told = rows
+        if progress is not None and rows > reported:
+            progress(rows - reported)
+            reported = rows
 
     return done
 
@@ -117,10 +116,10 @@ def _check(vectors: FloatMatrix, group: IntVector | None, is_new: BoolVector, ol
     groups = rows if group is None else len(group)
     if (groups, len(is_new), old.index.shape, old.score.shape) != (rows, rows, (rows, k), (rows, k)):
         raise InputError(
-            f"Linking {rows} vectors with k = {k} needs as many groups, marks and lists of k, "
-            f"and got {groups}, {len(is_new)} and lists of {old.index.shape}; pass arrays that fit."
+            f"linking {rows} vectors with k = {k} needs {rows} groups, {rows} new-node flags and lists [{rows}, {k}], "
+            f"got {groups}, {len(is_new)} and {old.index.shape}; pass arrays of matching shapes"
         )
     finite = np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
     if not finite.all():
         position = int(np.argmin(finite))
-        raise InputError(f"The vector at position {position} has no finite length; embed its text again.")
+        raise InputError(f"the vector at position {position} has no finite length; embed its text again")

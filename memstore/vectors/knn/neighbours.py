@@ -1,8 +1,7 @@
-"""Neighbour lists, and the one rule of what belongs in them.
+"""Neighbour lists and the rule for what they hold.
 
-A list holds the k best by the total order (score descending, position ascending), never below the floor. The rule
-looks at sets only: offering the same pairs in any order and in any portions gives the same lists, which is why
-linking does not depend on how the nodes arrived.
+A list holds the k best pairs by (score descending, position ascending), none below the floor. Offering the same pairs
+in any order and in any portions gives the same lists, so linking does not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ class Neighbours:
     """The neighbour lists of N nodes; each row ordered by (score descending, position ascending)."""
 
     index: NDArray[np.int64]
-    """int64 [N, k]: position of the neighbour, -1 where there are fewer."""
+    """int64 [N, k]: position of the neighbour, -1 where fewer than k exist."""
     score: NDArray[np.float32]
-    """float32 [N, k]: cosine, -inf where there is none."""
+    """float32 [N, k]: cosine, -inf where fewer than k exist."""
 
     @classmethod
     def none(cls, nodes: int, k: int) -> Self:
@@ -31,19 +30,19 @@ class Neighbours:
         return cls(np.full((nodes, k), -1, dtype=np.int64), np.full((nodes, k), -np.inf, dtype=np.float32))
 
     def copy(self) -> Neighbours:
-        """The same lists in arrays of their own."""
+        """A copy with its own arrays."""
         return Neighbours(self.index.copy(), self.score.copy())
 
     def differs(self, other: Neighbours) -> BoolVector:
-        """bool [N]: the rows that are not the same in both."""
+        """bool [N]: rows that differ between the two."""
         unlike: BoolVector = ((self.index != other.index) | (self.score != other.score)).any(axis=1)
         return unlike
 
     def offer(self, node: IntVector, other: IntVector, score: NDArray[np.float32]) -> None:
-        """Let each `other` into the list of its `node` if it belongs there, in place.
+        """Insert each `other` into the list of its `node` if it is among the k best, in place.
 
         Args:
-            node, other, score: [P] pairs; a pair that a list already holds, or that comes twice, counts once.
+            node, other, score: [P] pairs; repeated pairs count once.
         """
         k = self.index.shape[1]
         touched = np.unique(node)
@@ -65,7 +64,7 @@ class Neighbours:
 
 
 def rank_in_run(values: IntVector) -> IntVector:
-    """How many equal values stand directly before each: [7, 7, 2, 7] -> [0, 1, 0, 0]."""
+    """Rank of each value within its run of equal values: [7, 7, 2, 7] -> [0, 1, 0, 0]."""
     if len(values) == 0:
         return np.empty(0, dtype=np.int64)
     start = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))

@@ -7,7 +7,7 @@ import numpy as np
 from memstore.testing.vector_conformance import names
 from memstore.types import FloatMatrix, IntVector
 from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
-from memstore.vectors.knn.served import measured_recall
+from memstore.vectors.knn.store_search import measured_recall
 from memstore.vectors.milvus import MilvusVectors
 
 ROWS, DIMENSION = 3000, 32
@@ -37,7 +37,7 @@ def test_links_by_the_index_hold_nearly_all_true_neighbours(milvus_uri: str) -> 
             found = store.search("thinking", asked, hits, width=width).ids
             return np.array([place[name] if name else -1 for name in found.ravel().tolist()]).reshape(found.shape)
 
-        exact, whole = link_all(vectors, group, HOW), link_all(vectors, group, HOW, nearest=nearest)
+        exact, whole = link_all(vectors, group, HOW), link_all(vectors, group, HOW, store=nearest)
         assert measured_recall(vectors, group, whole, HOW) >= 0.99
         same = whole.index == exact.index
         assert same.mean() > 0.99
@@ -50,7 +50,7 @@ def test_links_by_the_index_hold_nearly_all_true_neighbours(milvus_uri: str) -> 
         before = Neighbours.none(ROWS, HOW.k)
         before.index[old] = np.where(among.index >= 0, old[among.index], -1)
         before.score[old] = among.score
-        after, _ = link_new(vectors, group, is_new, before, HOW, nearest=nearest)
+        after, _ = link_new(vectors, group, is_new, before, HOW, store=nearest)
         node, rank = np.nonzero(is_new[exact.index] & ~is_new[:, None])
         gained = (after.index[node] == exact.index[node, rank][:, None]).any(axis=1)
         assert len(gained) > 300

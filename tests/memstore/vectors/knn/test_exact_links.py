@@ -1,4 +1,4 @@
-"""The lists equal a brute force over all pairs, however the nodes are cut up and in whatever order they come."""
+"""Exact lists equal a brute force over all pairs, for any block size and order of arrival."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memstore.types import FloatMatrix, IntVector
-from memstore.vectors.knn import LinkSettings, Neighbours, exact, link_all, link_new, sweep, tiles
+from memstore.vectors.knn import LinkSettings, Neighbours, blocked, link_all, link_new
 from memstore.vectors.knn.task import LinkTask
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_pieces():
-    """Small tiles and short queues, so that a few nodes already cross every boundary."""
+def small_blocks():
+    """Blocks of 32 rows, so that a few nodes already cross the boundaries."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "SIDE", 32)
-        patch.setattr(sweep, "_WAITING", 64)
+        patch.setattr(blocked, "_BLOCK_SCORES", 32)
         yield
 
 
@@ -102,27 +101,27 @@ def test_lists_do_not_depend_on_order_or_portions_and_equal_the_definition(case:
 
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.sampled_from([torch.bfloat16, torch.float32]))
-def test_the_precision_of_the_tiles_changes_nothing(case: Case, dtype: torch.dtype) -> None:
+def test_the_precision_of_the_fast_products_does_not_change_the_lists(case: Case, dtype: torch.dtype) -> None:
     new = np.ones(len(case.vectors), dtype=np.bool_)
     nothing = Neighbours.none(len(new), case.how.k)
     task = LinkTask.plan(case.vectors, case.group, new, nothing, case.how, lambda share: None)
-    exact.search_exactly(task, dtype)
+    blocked.link_exactly(task, dtype)
     assert_same(task.finished(), definition(case.vectors, case.group, case.how))
 
 
-def test_nodes_too_alike_for_bf16_are_settled_at_float32() -> None:
-    """400 nodes within 1e-3 of each other: bf16 cannot tell whom to leave out, and says so."""
+def test_nodes_too_similar_for_bf16_are_searched_again_at_float32() -> None:
+    """400 nodes within 1e-3 of each other: bf16 leaves too many candidates, so they are searched again."""
     rng = np.random.default_rng(0)
     vectors = (rng.standard_normal(64) + 1e-3 * rng.standard_normal((400, 64))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     how, new = LinkSettings(), np.ones(400, dtype=np.bool_)
     task = LinkTask.plan(vectors, None, new, Neighbours.none(400, how.k), how, lambda share: None)
-    assert exact.search_exactly(task, torch.bfloat16) > 300
+    assert blocked.link_exactly(task, torch.bfloat16) > 300
     assert_same(task.finished(), definition(vectors, None, how))
 
 
 def test_a_neighbour_that_rounding_hides_at_its_worst_is_found() -> None:
-    """The asker's true best is 0.41 and looks like 0.02 in bf16, while a 0.39 looks like 0.78: both bounds are needed.
+    """The true best is 0.41 and scores 0.02 in bf16, while a 0.39 scores 0.78: both error terms are needed.
 
     100 coordinates of one just round up and 100 of the other just round down; the last one cancels what is common.
     """
@@ -134,7 +133,7 @@ def test_a_neighbour_that_rounding_hides_at_its_worst_is_found() -> None:
     how = LinkSettings(k=1)
     nothing = Neighbours.none(3, 1)
     task = LinkTask.plan(vectors, np.array([0, 1, 1]), np.ones(3, np.bool_), nothing, how, lambda share: None)
-    exact.search_exactly(task, torch.bfloat16)
+    blocked.link_exactly(task, torch.bfloat16)
     assert task.lists.index[0, 0] == 2
     assert task.lists.score[0, 0] == pytest.approx(0.41, abs=0.01)
 
@@ -142,7 +141,7 @@ def test_a_neighbour_that_rounding_hides_at_its_worst_is_found() -> None:
 @pytest.mark.parametrize("limit", [200_000, 0])
 def test_progress_adds_up_to_the_rows(limit: int) -> None:
     vectors = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
-    told: list[int] = []
-    link_all(vectors, None, LinkSettings(exact_up_to=limit), progress=told.append)
-    assert min(told) > 0
-    assert sum(told) == 100
+    reported: list[int] = []
+    link_all(vectors, None, LinkSettings(exact_up_to=limit), progress=reported.append)
+    assert min(reported) > 0
+    assert sum(reported) == 100

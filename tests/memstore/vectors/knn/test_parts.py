@@ -1,4 +1,4 @@
-"""What the search for links stands on: the score, the bound, twins, lists, and what is refused."""
+"""Parts of the link search: exact score, error bound, duplicates, lists and input checks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from memstore.errors import InputError
 from memstore.types import FloatMatrix
-from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
-from memstore.vectors.knn.coarse import coarsen, fast_dtype, multiply
-from memstore.vectors.knn.duplicates import find_twins
+from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new, nearest
+from memstore.vectors.knn.blocked import FastVectors, fast_dtype
+from memstore.vectors.knn.duplicates import find_duplicates
 from memstore.vectors.knn.score import pair_scores
-from memstore.vectors.knn.threads import one_core_threads
 
 
 def unit(count: int, dim: int, seed: int = 0) -> FloatMatrix:
@@ -37,10 +36,8 @@ def test_three_nodes_by_hand() -> None:
 
 def test_a_score_is_one_rounding_away_from_the_true_product_and_symmetric() -> None:
     vectors = unit(200, 384)
-    left, right = (torch.from_numpy(p) for p in np.random.default_rng(1).integers(200, size=(2, 5000)))
-    with one_core_threads() as threads:
-        there = pair_scores(torch.from_numpy(vectors), left, right, threads).numpy()
-        back = pair_scores(torch.from_numpy(vectors), right, left, threads).numpy()
+    left, right = np.random.default_rng(1).integers(200, size=(2, 5000))
+    there, back = pair_scores(vectors, left, right), pair_scores(vectors, right, left)
     true = np.array([np.dot(vectors[a].astype(np.longdouble), vectors[b]) for a, b in zip(left, right, strict=True)])
     np.testing.assert_array_equal(there, back)
     np.testing.assert_array_equal(there, true.astype(np.float32))
@@ -53,43 +50,53 @@ def test_a_score_is_one_rounding_away_from_the_true_product_and_symmetric() -> N
     spread=st.sampled_from([0.0, 1.0, 6.0]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_no_product_is_further_off_than_its_slack(dtype: torch.dtype, dim: int, spread: float, seed: int) -> None:
+def test_the_error_bound_of_fast_scores_holds(dtype: torch.dtype, dim: int, spread: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    values = rng.standard_normal((96, dim)) * np.exp(spread * rng.standard_normal((96, dim)))
-    rows = torch.from_numpy(values.astype(np.float32))
-    with one_core_threads() as threads:
-        coarse = coarsen(rows, dtype, threads)
-    out = torch.empty(96, 96, dtype=dtype)
-    multiply(coarse.x, coarse.x, out)
-    true = rows.double() @ rows.double().T
-    rounding = out.double().abs() * (2.0**-8 if dtype == torch.bfloat16 else 0)
-    assert bool(((out.double() - true).abs() <= coarse.slack[:, None].double() + rounding).all())
+    rows = (rng.standard_normal((96, dim)) * np.exp(spread * rng.standard_normal((96, dim)))).astype(np.float32)
+    fast = FastVectors(rows, dtype)
+    true = torch.from_numpy(rows).double() @ torch.from_numpy(rows).double().T
+    error = (fast.scores(np.arange(96), fast.x).double() - true).abs()
+    assert bool((error <= fast.error[:, None].double()).all())
 
 
-def test_float32_tiles_stay_float32_where_torch_was_told_to_be_less_exact() -> None:
-    """`set_float32_matmul_precision("medium")` lets torch multiply float32 as bf16, and the bound would not hold."""
-    rows = torch.from_numpy(unit(256, 384))
-    out = torch.empty(256, 256)
+def test_float32_products_ignore_the_reduced_precision_switch_of_torch() -> None:
+    """`set_float32_matmul_precision("medium")` lets torch multiply float32 as bf16, which breaks the error bound."""
+    rows = unit(256, 384)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        multiply(rows, rows, out)
+        fast = FastVectors(rows, torch.float32)
+        scores = fast.scores(np.arange(256), fast.x)
     finally:
         torch.set_float32_matmul_precision(before)
-    assert float((out.double() - rows.double() @ rows.double().T).abs().max()) < 1e-6
+    true = torch.from_numpy(rows).double() @ torch.from_numpy(rows).double().T
+    assert float((scores.double() - true).abs().max()) < 1e-6
 
 
-def test_the_probe_answers_and_leaves_the_threads_of_torch_alone() -> None:
-    before = torch.get_num_threads()
+def test_the_fast_precision_is_one_of_two() -> None:
     assert fast_dtype(384) in (torch.bfloat16, torch.float32)
-    assert torch.get_num_threads() == before
 
 
-def test_twins_search_once_and_few_of_them_are_offered() -> None:
+def test_the_nearest_of_a_query_skip_its_own_group_and_end_where_there_are_no_more() -> None:
+    """Three candidates, two of them of the query's group: one neighbour, then none."""
+    found = nearest(unit(1, 8), unit(3, 8), 2, query_group=np.array([7]), candidate_group=np.array([7, 1, 7]))
+    assert found.present.sum() == 1
+    assert found.position[found.present].tolist() == [1]
+    np.testing.assert_allclose(found.score[found.present], unit(3, 8)[1] @ unit(1, 8)[0], rtol=1e-5)
+
+
+def test_the_scores_of_a_query_do_not_depend_on_the_queries_beside_it() -> None:
+    queries, candidates = unit(100, 48), unit(500, 48, seed=1)
+    together, alone = nearest(queries, candidates, 5), nearest(queries[:1], candidates, 5)
+    np.testing.assert_array_equal(together.score[0], alone.score[0])
+    assert set(together.position[0]) == set(np.argsort(-(candidates @ queries[0]))[:5])
+
+
+def test_duplicates_are_searched_for_once_and_few_are_offered() -> None:
     """Node 9 differs; of 0 to 8, which are equal, two a group are kept at k=2, and of those the four first."""
     vectors = np.tile(np.float32([0.6, 0.8]), (10, 1))
     vectors[9] = [1, 0]
-    first, offers = find_twins(vectors, np.array([0, 0, 0, 1, 1, 2, 2, 3, 0, 0]), k=2)
+    first, offers = find_duplicates(vectors, np.array([0, 0, 0, 1, 1, 2, 2, 3, 0, 0]), k=2)
     assert first.tolist() == [0, 0, 0, 3, 3, 5, 5, 7, 0, 9]
     assert np.flatnonzero(offers).tolist() == [0, 1, 3, 4, 9]
 
@@ -103,7 +110,7 @@ def test_thousands_of_equal_vectors_tie_by_position_and_cost_little() -> None:
     lists = link_all(vectors, None, LinkSettings())
     assert (lists.index[same[5:]] == same[:5]).all()
     assert lists.index[same[0]].tolist() == same[1:6].tolist()
-    offered = find_twins(vectors, np.arange(6000), 5).offers
+    offered = find_duplicates(vectors, np.arange(6000), 5).offers
     assert offered.sum() == 1010
 
 
@@ -156,14 +163,14 @@ def test_no_nodes_and_a_lone_node_have_no_neighbours() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"k": 0}, "k of at least 1"), ({"floor": 1.5}, "between -1 and 1"), ({"exact_up_to": -1}, "from 0 on")],
+    [({"k": 0}, "k of at least 1"), ({"floor": 1.5}, "between -1 and 1"), ({"exact_up_to": -1}, "0 or more")],
 )
-def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float], says: str) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, float], says: str) -> None:
     with pytest.raises(InputError, match=says):
         LinkSettings(**wrong)  # type: ignore[arg-type]
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_arrays_that_do_not_match_are_refused() -> None:
     vectors = unit(4, 8)
     with pytest.raises(InputError, match="got 3, 4"):
         link_all(vectors, np.arange(3), LinkSettings())
@@ -172,6 +179,6 @@ def test_what_does_not_fit_is_refused() -> None:
         link_all(vectors, None, LinkSettings())
 
 
-def test_importing_links_imports_no_torch() -> None:
+def test_importing_knn_imports_no_torch() -> None:
     code = "import sys, memstore.vectors.knn; sys.exit('torch' in sys.modules or 'faiss' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
