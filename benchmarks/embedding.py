@@ -1,10 +1,10 @@
-"""How fast texts of real rollouts are embedded, and how near to fp32, beside sentence-transformers itself.
+"""Compare speed and precision of embedding with sentence-transformers, on texts of real rollouts.
 
     python benchmarks/embedding.py [--texts 2000] [--threads N] [FILE.jsonl[.gz] ...]
 
-All peers run in one process on the same texts, a slice at a time in turn, so that what else the machine does falls on
-all of them alike. Loading is left out. Without files, those of `$MEMSTORE_TEST_DATA/rollouts` or of
-`../shared/data/rollouts` are read.
+All peers run in one process on the same texts and take turns slice by slice, so that other load on the machine affects
+all of them alike. Loading is not timed. Without files, the script reads those of `$MEMSTORE_TEST_DATA/rollouts` or of
+`../shared/data/rollouts`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from memstore.embedding.model_files import find_model
 from memstore.embedding.precision import fp32_execution
 
 SLICES = 8
-REFERENCE = "sentence-transformers, fp32, as it comes"
+REFERENCE = "sentence-transformers, fp32, default settings"
 
 
 class Measured(NamedTuple):
-    """One peer's seconds over all slices, and its vectors."""
+    """Seconds of one peer over all slices, and its vectors."""
 
     wall: float
     cpu: float
@@ -56,7 +56,7 @@ def rollout_texts(files: Sequence[Path], count: int) -> list[str]:
 
 
 def peers() -> dict[str, Callable[[list[str]], np.ndarray]]:
-    """What is compared, by name."""
+    """The embedding functions to compare, by name."""
     from sentence_transformers import SentenceTransformer
 
     reference = SentenceTransformer(str(find_model("all-MiniLM-L6-v2")), device="cpu")
@@ -75,12 +75,12 @@ def peers() -> dict[str, Callable[[list[str]], np.ndarray]]:
         REFERENCE: lambda texts: encode(texts, 32),
         "sentence-transformers, fp32, batches of 8": lambda texts: encode(texts, 8),
         "memstore, fp32": plain.embed,
-        f"memstore, as it comes here ({precision})": ours.embed,
+        f"memstore, default settings here ({precision})": ours.embed,
     }
 
 
 def measure(texts: list[str], slices: int) -> dict[str, Measured]:
-    """Every peer over every slice."""
+    """Run every peer over every slice."""
     compared = peers()
     total: dict[str, Measured] = {}
     for name, embed in compared.items():
@@ -100,7 +100,7 @@ def measure(texts: list[str], slices: int) -> dict[str, Measured]:
 
 
 def within_window(texts: list[str]) -> np.ndarray:
-    """bool [N]: texts that one pass of the model reads whole."""
+    """bool [N]: texts that fit into the model's window."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(find_model("all-MiniLM-L6-v2")))
@@ -111,7 +111,7 @@ def within_window(texts: list[str]) -> np.ndarray:
 
 
 def table(texts: list[str], measured: dict[str, Measured]) -> None:
-    """Print what was measured."""
+    """Print the table."""
     whole = within_window(texts)
     reference = measured[REFERENCE]
     print(f"{'':46} {'texts/s':>8} {'per cpu-s':>10} {'times faster':>13} {'by cpu':>7} {'lowest cosine':>14}")
@@ -123,8 +123,8 @@ def table(texts: list[str], measured: dict[str, Measured]) -> None:
         )
 
 
-def company(texts: list[str], rounds: int = 30) -> None:
-    """Embed random companies of the same texts and count the vectors whose bits changed."""
+def batch_invariance(texts: list[str], rounds: int = 30) -> None:
+    """Embed random batches of the same texts and count the vectors whose bits depend on the batch."""
     embedder = load_embedder(device="cpu")
     some, rng = texts[:300], np.random.default_rng(1)
     alone = np.concatenate([embedder.embed([text]) for text in some])
@@ -135,7 +135,7 @@ def company(texts: list[str], rounds: int = 30) -> None:
         changed += int((vectors != alone[chosen]).any(axis=1).sum())
         seen += len(chosen)
     seconds = min(_timed(lambda: embedder.embed(texts[:8])) for _ in range(5))
-    print(f"in {rounds} random companies, {changed} of {seen} vectors differ in any bit from the text's vector alone")
+    print(f"in {rounds} random batches, {changed} of {seen} vectors differ in any bit from the text's own vector")
     print(f"a call for 8 texts takes {seconds * 1000:.0f} ms")
 
 
@@ -159,13 +159,13 @@ def main() -> None:
     options = parser.parse_args()
     files = options.files or _default_files()
     if not files:
-        sys.exit("no rollouts found; name files, or set MEMSTORE_TEST_DATA to a folder that holds rollouts/*.jsonl.gz")
+        sys.exit("no rollouts found; name files, or set MEMSTORE_TEST_DATA to a folder with rollouts/*.jsonl.gz")
     if options.threads:
         torch.set_num_threads(options.threads)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     texts = rollout_texts(files, options.texts)
     table(texts, measure(texts, SLICES))
-    company(texts)
+    batch_invariance(texts)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How long the embedded memory takes, embedding left out (vectors are given), beside what one would do without it.
+"""Time an embedded memory without embedding (vectors are given), and the same work done without memstore.
 
     python benchmarks/ingest.py [--queries 1000 10000] [--folder DIR]
 
-Each size runs in a process of its own, so that its peak memory is its own. Peers run in the same process on a share
-of the rows and are scaled to all of them; the table says so.
+Each size runs in its own process, so that peak memory is measured for each. Peers run in the same process on a part of
+the rows; their times are extrapolated to all rows, which the table marks as "scaled".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PEER_SHARE = 2_000
 
 
 def measure(queries: int, folder: Path) -> dict[str, float]:
-    """All figures for one size, in seconds unless the name says otherwise."""
+    """All figures for one size, in seconds unless the name has another unit."""
     from memstore.memory import Memory
     from memstore.testing.embedder import GivenEmbedder
     from memstore_gnn.data.hetero import to_hetero
@@ -57,7 +57,7 @@ def measure(queries: int, folder: Path) -> dict[str, float]:
 
 
 def _recall(memory: Any, sample: int = 1000) -> float:
-    """Share of the true top k (fp32, all pairs) that the stored links hold, on a sample of thinkings."""
+    """Recall of the stored links against the exact top k (fp32, all pairs), on a sample of thinkings."""
     snapshot = memory.snapshot(texts=False)
     x, edges = snapshot.thinking_x, snapshot.edges["thinking_similar"]
     query = np.empty(len(x), dtype=np.int64)
@@ -76,7 +76,7 @@ def _recall(memory: Any, sample: int = 1000) -> float:
 
 
 def _peers(data: Synthetic, folder: Path, location: Path) -> dict[str, float]:
-    """What the same work costs done the plain way."""
+    """Time the same work with a MERGE for each row, LadybugDB's PyG bridge and plain pymilvus."""
     import ladybug
     from pymilvus import MilvusClient
 
@@ -123,7 +123,7 @@ def _own_bridge(location: Path, limit: int) -> Any:
     graph = ladybug.Connection(ladybug.Database(str(location / "graph" / "graph.lbdb"), read_only=True))
     text = f"MATCH (q:Query)-[g:GENERATES]->(t:Thinking) WITH q, g, t LIMIT {limit} RETURN q, g, t"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it names every column that it leaves out
+        warnings.simplefilter("ignore")  # one warning for each column that the bridge leaves out
         return graph.execute(text, {}).get_as_torch_geometric()
 
 
@@ -153,10 +153,10 @@ def _best(action: Callable[[], Any], runs: int = 3) -> float:
 
 
 def main() -> None:
-    """Print one table: a row a figure, a column a size, and the growth from the first to the last."""
+    """Print a table with one row for each figure, one column for each size, and the growth from first to last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, nargs="+", default=[1_000, 10_000])
-    parser.add_argument("--folder", type=Path, help="work here instead of a temporary folder")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

@@ -1,10 +1,10 @@
-"""kill -9 an ingest at random instants, run it again, and compare the memory with one that was left in peace.
+"""Kill an ingest (SIGKILL) at random instants, run it again, and compare the memory with an undisturbed one.
 
     python benchmarks/kills.py [--kills 25] [--queries 1000] [--embedder hash|minilm]
 
-An instant is a random share of the time that the undisturbed ingest took; one that comes after the end is drawn
-again. Prints a line a kill; ends with 1 if any memory differed. What a memory on servers has to stand beside this is in
-`server_faults.py`, whose ingesting process is the one here.
+An instant is a random share of the time of the undisturbed ingest. It is drawn again if the ingest ends earlier. Prints
+one line for each kill and exits with 1 if any memory differs. `server_faults.py` tests the faults of servers, with the
+ingesting process of this script.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from synthetic import make
 
 BEGUN = "begun"
 REFUSED = 3
-"""Exit status of an ingest that ended with a sentence of ours."""
+"""Exit status of an ingest that failed with a MemstoreError."""
 
 
 def command(files: list[Path], location: str, embedder: str, block_rows: int) -> list[str]:
@@ -34,7 +34,7 @@ def command(files: list[Path], location: str, embedder: str, block_rows: int) ->
 
 
 def ingest(files: list[str], location: str, embedder: str, block_rows: int) -> None:
-    """What it does; it says when it begins."""
+    """Ingest the files; print `BEGUN` before the memory is opened."""
     from memstore.errors import MemstoreError
     from memstore.memory import Memory
     from memstore.pipeline.ingest import IngestOptions
@@ -51,7 +51,7 @@ def ingest(files: list[str], location: str, embedder: str, block_rows: int) -> N
 
 
 def digest(location: str, embedder: str) -> dict[str, str]:
-    """What the memory holds, by part; and nothing may be left to verify."""
+    """Digests of the memory by part, and what `verify` finds."""
     from memstore.memory import Memory
     from memstore.testing.digest import memory_digest
     from memstore.testing.embedder import HashEmbedder
@@ -62,7 +62,7 @@ def digest(location: str, embedder: str) -> dict[str, str]:
 
 
 def kill_and_compare(folder: Path, queries: int, kills: int, embedder: str, rng: random.Random) -> int:
-    """Kill so many ingests into memories in `folder`; how many memories differ from the undisturbed one."""
+    """Kill `kills` ingests into memories in `folder`; return how many memories differ from the undisturbed one."""
     files = [make(folder, queries).path]
     start = time.monotonic()
     subprocess.run(command(files, f"{folder}/whole", embedder, 1024), check=True, stdout=subprocess.DEVNULL)

@@ -1,10 +1,10 @@
-"""How well splitting and extraction agree with rollouts that their sources split, and what reading costs.
+"""Measure agreement of splitting and extraction with the sources' own, and the time of reading.
 
     python benchmarks/splitting.py [--data ../shared/data] [--misses N]
 
-`raw/` and `rollouts/` hold the same rollouts before and after. Agreement: of those whose source could read an
-answer, the share whose canonical value is the same both ways. Then: seconds to read a file of 80,000 rows of about
-1.2 kB, to make records of them, and to bring their answers into canonical form: processor time of one core.
+`raw/` and `rollouts/` hold the same rollouts before and after the source split them. Agreement is the share of equal
+canonical values among the rollouts whose source read an answer. Time is the processor time of one core to read a file
+of 80,000 rows of about 1.2 kB, to parse them into records, and to canonicalise their answers.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def kind_of_miss(raw: dict[str, Any], ours: str) -> str:
-    """Why two readings of one response may differ, told from the response."""
+    """Classify why two readings of one response differ."""
     if raw["domain"] == "code":
-        return "the source's cut keeps what follows the function, and does not parse"
+        return "the source keeps text after the function, which does not parse"
     stated = _STATED.findall(raw["response"])
     if len(ours) > 1:
-        return "several options are named at once; the source takes the first, we none"
+        return "several options are named at once; the source takes the first, memstore none"
     if len(set(stated)) > 1:
-        return "several answers are stated one after the other; the source takes the first, we the last"
+        return "several answers are stated in turn; the source takes the first, memstore the last"
     return "other"
 
 
 def agreement(data: Path, name: str, shown: int) -> None:
-    """Print one file's figures."""
+    """Print the figures of one file."""
     pairs = zip(*(rows_of(data / kind / f"{name}.jsonl.gz") for kind in ("raw", "rollouts")), strict=True)
     counts: Counter[str] = Counter()
     misses: Counter[str] = Counter()
@@ -70,7 +70,7 @@ def agreement(data: Path, name: str, shown: int) -> None:
     print(
         f"{name}: {counts['agreed']} of {answered} answers agree ({counts['agreed'] / answered:.2%}); "
         f"thinking alike in {counts['thinking'] / counts['rows']:.2%}; "
-        f"of {counts['unread']} without an answer we read {counts['unread'] - counts['unread by us']}"
+        f"of {counts['unread']} without an answer memstore reads {counts['unread'] - counts['unread by us']}"
     )
     for kind, number in misses.most_common():
         print(f"    {number:4d}  {kind}")
@@ -107,7 +107,7 @@ def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    parser.add_argument("--misses", type=int, default=0, help="print so many misses of each file")
+    parser.add_argument("--misses", type=int, default=0, help="number of misses to print for each file")
     options = parser.parse_args()
     for name in ("openai_gsm__gsm8k", "mmlupro__mmlu_pro_ori", "codet__humaneval"):
         agreement(options.data, name, options.misses)

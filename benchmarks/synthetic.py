@@ -1,7 +1,7 @@
-"""Synthetic rollouts for the speed benchmarks: the sizes and shapes of real ones, with vectors given.
+"""Synthetic rollouts with vectors for the speed benchmarks, with sizes and shapes of real ones.
 
-Texts are random words (what a store sees of a text is its length); vectors are unit vectors around cluster
-centres, so that neighbour search has the work it has on real embeddings.
+Texts are random words, since only their length matters to a store. Vectors are unit vectors around cluster centres, so
+that neighbour search has as much work as on real embeddings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DIMENSION = 384
 
 
 class Synthetic(NamedTuple):
-    """A file of rollouts and the vector of each text in it."""
+    """A file of rollouts, its texts, and their vectors."""
 
     path: Path
     texts: list[str]

@@ -1,7 +1,7 @@
-"""A synthetic memory as a snapshot, without a store: what a reward model reads, at sizes that nobody has texts for.
+"""A synthetic memory as a snapshot, without a store, to time reward models at sizes beyond the real data.
 
-Queries of 8 rollouts; each thinking is six sentences with words and sums in them, about 500 characters.
-Right answers agree and wrong ones scatter. Ids are positions; vectors are unit vectors around cluster centres.
+A query has 8 rollouts. A thinking is six sentences with words and sums, about 500 characters. Right answers agree and
+wrong ones scatter. Ids are positions; vectors are unit vectors around cluster centres.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUERIES_A_CLUSTER = 50
 
 
 def memory_of(queries: int, seed: int = 0, first: int = 0) -> Snapshot:
-    """A memory of `queries` x 8 rollouts, every one with a reward; ids begin at `first`."""
+    """A memory of `queries` x 8 rollouts, all with a reward; ids start at `first`."""
     rng = np.random.default_rng(seed)
     rollouts = queries * ROLLOUTS_A_QUERY
     pool = np.array(_sentences(np.random.default_rng(0)), dtype=object)
@@ -89,7 +89,7 @@ def _ids(kind: str, count: int, first: int) -> pa.Array:
 
 
 def _sentences(rng: np.random.Generator) -> list[str]:
-    """Sentences of random words, every second one with a sum that holds, or nearly."""
+    """Sentences of random words, every second one with a sum."""
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     words = ["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(3000)]
     made = []

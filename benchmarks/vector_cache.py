@@ -1,4 +1,4 @@
-"""How long the vector cache takes to write, open, look up and gather.
+"""Time writing, opening, look-ups and reads of the vector cache.
 
 python benchmarks/vector_cache.py [--rows 80000] [--dimension 384]
 """
@@ -20,7 +20,7 @@ from memstore.records.ids import vector_key
 
 
 def quickest(call: Callable[[], Any], repeat: int = 5) -> float:
-    """Seconds of the quickest of a few calls."""
+    """Seconds of the fastest of `repeat` calls."""
     seconds = []
     for _ in range(repeat):
         began = time.perf_counter()
@@ -30,11 +30,11 @@ def quickest(call: Callable[[], Any], repeat: int = 5) -> float:
 
 
 def measure(folder: Path, rows: int, dimension: int) -> dict[str, float]:
-    """Seconds by what was done."""
+    """Seconds by operation."""
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((rows, dimension)).astype(np.float32)
     keys = [vector_key(str(row)) for row in range(rows)]
-    mixed = [keys[row] for row in rng.permutation(rows)]
+    shuffled = [keys[row] for row in rng.permutation(rows)]
     cache = VectorCache.open(folder, dimension)
     began = time.perf_counter()
     for start in range(0, rows, SLICE):
@@ -46,10 +46,10 @@ def measure(folder: Path, rows: int, dimension: int) -> dict[str, float]:
     figures["open, merging the blocks"] = time.perf_counter() - began
     figures["open again"] = quickest(lambda: VectorCache.open(folder, dimension).close())
     figures["look up all keys"] = quickest(lambda: cache.lookup(keys))
-    figures["look up all keys, mixed"] = quickest(lambda: cache.lookup(mixed))
-    at, at_random = cache.lookup(keys), cache.lookup(mixed)
-    figures["gather all vectors"] = quickest(lambda: cache.vectors(at))
-    figures["gather all vectors, mixed"] = quickest(lambda: cache.vectors(at_random))
+    figures["look up all keys, shuffled"] = quickest(lambda: cache.lookup(shuffled))
+    at, at_random = cache.lookup(keys), cache.lookup(shuffled)
+    figures["read all vectors"] = quickest(lambda: cache.vectors(at))
+    figures["read all vectors, shuffled"] = quickest(lambda: cache.vectors(at_random))
     assert np.array_equal(cache.vectors(at), vectors)
     return figures
 

@@ -4,7 +4,7 @@
 
 `--output` gets `--queries` problems with eight rollouts from each checkpoint, `--new` other problems with eight
 rollouts from the last one. Everything is drawn from `--seed`; the same command on the same machine writes the same
-bytes. What is written was sampled from the policy at temperature 1 and never touched since.
+bytes. Rollouts are sampled from the policy at temperature 1 and are not edited.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POLICY = "tiny-arithmetic"
 SAMPLES = 8
 BATCH = 16
 POOL = 64
-"""Batches drawn at once, so that each holds demonstrations of about one length."""
+"""Number of batches drawn at once, so that a batch holds demonstrations of similar length."""
 RATE = 2e-3
 WARM_UP = 100
 SAMPLED_TOGETHER = 32
@@ -41,13 +41,13 @@ Pair = tuple[list[int], list[int]]
 
 
 def make_tokenizer() -> Tokenizer:
-    """The tokenizer of every problem and every response."""
+    """A tokenizer whose vocabulary covers all problems and responses."""
     shown = [f"{words} {sign}" for words, sign in SHOWN.values()]
     return Tokenizer([*texts(), *shown, "all, so: = .\n####"])
 
 
 def demonstrations(tokenizer: Tokenizer, teacher: Teacher, rng: random.Random) -> Iterator[list[Pair]]:
-    """Endless batches of fresh problems as the teacher works them."""
+    """Yield batches of new problems with the teacher's solutions, without end."""
     while True:
         problems = [draw_problem(rng) for _ in range(POOL * BATCH)]
         pairs = [(tokenizer.encode(p.text), tokenizer.encode(teacher.demonstrate(p, rng))) for p in problems]
@@ -58,7 +58,7 @@ def demonstrations(tokenizer: Tokenizer, teacher: Teacher, rng: random.Random) -
 
 
 def train(policy: Policy, batches: Iterable[list[Pair]], early: int, late: int) -> Policy:
-    """Train for `late` steps, in place; returns the policy as it stood after `early` of them."""
+    """Train in place for `late` steps; return a copy of the policy after `early` steps."""
     optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.01, betas=(0.9, 0.98))
     checkpoint = policy
     started, worked = time.monotonic(), time.process_time()
@@ -71,7 +71,7 @@ def train(policy: Policy, batches: Iterable[list[Pair]], early: int, late: int) 
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         if step % 500 == 0 or step == late:
-            spent = f"{time.monotonic() - started:.0f} s, {time.process_time() - worked:.0f} s of them at work"
+            spent = f"{time.monotonic() - started:.0f} s, {time.process_time() - worked:.0f} s of processor time"
             print(f"step {step} of {late}: loss {loss.item():.3f}, {spent}", flush=True)
         if step == early:
             checkpoint = copy.deepcopy(policy)
@@ -79,16 +79,16 @@ def train(policy: Policy, batches: Iterable[list[Pair]], early: int, late: int) 
 
 
 def sample_all(policy: Policy, tokenizer: Tokenizer, problems: list[Problem], seed: int) -> list[list[Sample]]:
-    """SAMPLES responses to each problem. Problems with prompts of one length are sampled together."""
+    """Sample SAMPLES responses to each problem. Problems with prompts of equal length are sampled together."""
     generator = torch.Generator().manual_seed(seed)
-    alike = defaultdict(list)
+    by_length = defaultdict(list)
     for index, problem in enumerate(problems):
         prompt = tokenizer.encode(problem.text)
-        alike[len(prompt)].append((index, prompt))
+        by_length[len(prompt)].append((index, prompt))
     groups: list[list[Sample]] = [[] for _ in problems]
-    for length in sorted(alike):
-        for first in range(0, len(alike[length]), SAMPLED_TOGETHER):
-            part = alike[length][first : first + SAMPLED_TOGETHER]
+    for length in sorted(by_length):
+        for first in range(0, len(by_length[length]), SAMPLED_TOGETHER):
+            part = by_length[length][first : first + SAMPLED_TOGETHER]
             samples = policy.sample([prompt for _, prompt in part], SAMPLES, generator)
             for position, (index, _) in enumerate(part):
                 groups[index] = samples[position * SAMPLES : (position + 1) * SAMPLES]
@@ -98,7 +98,7 @@ def sample_all(policy: Policy, tokenizer: Tokenizer, problems: list[Problem], se
 def roll_out(
     policy: Policy, tokenizer: Tokenizer, problems: list[Problem], first_id: int, run: str, step: int, seed: int
 ) -> Iterator[Rollout]:
-    """Graded rollouts of the problems, which are numbered from `first_id` on."""
+    """Yield graded rollouts of the problems, whose ids start at `first_id`."""
     for number, (problem, samples) in enumerate(
         zip(problems, sample_all(policy, tokenizer, problems, seed), strict=True), first_id
     ):
@@ -122,13 +122,13 @@ def roll_out(
 
 
 def write(path: Path, rollouts: Iterable[Rollout]) -> None:
-    """One JSON object a line, gzipped without name and time, so that equal rollouts are equal bytes."""
+    """Write JSON lines, gzipped without name and time, so that equal rollouts give equal bytes."""
     text = "".join(json.dumps(rollout) + "\n" for rollout in rollouts)
     path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The options; the defaults are those of the shipped files."""
+    """The options. The defaults make the shipped files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="file for the rollouts of both checkpoints")
     parser.add_argument("--new", type=Path, help="file for rollouts of fresh problems by the last checkpoint")

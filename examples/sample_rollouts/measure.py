@@ -1,11 +1,15 @@
-"""What is in a file of sampled rollouts, and what a memory of them could know that a vote does not.
+"""Describe a file of sampled rollouts, and measure what labels add to the votes.
 
     python measure.py ROLLOUTS.jsonl.gz [--report README.md]
 
-Prints Markdown tables, and puts them between the marks of the report: how often each checkpoint is right and how often
-its majority is; whether queries that read alike (MiniLM, cosine) need the same skills and share their fate; and, on
-unlabelled queries, the AUC of vote share alone beside logistic regressions that also see the labels of the nearest
-labelled queries, or how a response read each verb. This checks the data; it is not the reward model of memstore.
+Prints Markdown tables and, with --report, writes them between the marks of that file:
+
+- how often each checkpoint and its majority vote are right;
+- whether queries with similar texts (MiniLM, cosine) need the same skills and have similar rewards;
+- on unlabelled queries, the AUC of the vote share, and of logistic regressions that also use the labels of the nearest
+  labelled queries or the operation that a response chose for each verb.
+
+This checks the data. It is not the reward model of memstore.
 """
 
 from __future__ import annotations
@@ -52,7 +56,7 @@ class Corpus(NamedTuple):
 
 
 def read(path: Path) -> list[Rollout]:
-    """The rollouts of a file, in its order."""
+    """The rollouts of a file, in order."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
@@ -60,7 +64,7 @@ def read(path: Path) -> list[Rollout]:
 def corpus_of(rollouts: list[Rollout]) -> Corpus:
     """The rollouts as arrays."""
     texts = list(dict.fromkeys(r["query"] for r in rollouts))
-    place = {text: i for i, text in enumerate(texts)}
+    position = {text: i for i, text in enumerate(texts)}
     answers = [final_answer(r["response"]) for r in rollouts]
     votes = Counter((r["query"], r["step"], a) for r, a in zip(rollouts, answers, strict=True))
     sizes = Counter((r["query"], r["step"]) for r in rollouts)
@@ -70,7 +74,7 @@ def corpus_of(rollouts: list[Rollout]) -> Corpus:
     ]
     return Corpus(
         texts,
-        np.array([place[r["query"]] for r in rollouts]),
+        np.array([position[r["query"]] for r in rollouts]),
         np.array([r["step"] for r in rollouts]),
         np.array([r["reward"] for r in rollouts]),
         np.array(share),
@@ -79,7 +83,7 @@ def corpus_of(rollouts: list[Rollout]) -> Corpus:
 
 
 def checkpoint_rows(rollouts: list[Rollout]) -> list[tuple[str, ...]]:
-    """One row a checkpoint: how right, how mixed, and what voting makes of it."""
+    """One row for each checkpoint: accuracy, mixed groups, majority vote, best of the group."""
     rows = []
     for step in sorted({r["step"] for r in rollouts}):
         groups: dict[str, list[Rollout]] = defaultdict(list)
@@ -101,7 +105,7 @@ def checkpoint_rows(rollouts: list[Rollout]) -> list[tuple[str, ...]]:
 
 
 def neighbour_rows(corpus: Corpus, vectors: Floats) -> list[tuple[str, str]]:
-    """Do the nearest queries need the same skills, and are they solved as often?"""
+    """Overlap of skills and correlation of success between nearest queries."""
     verbs = {skill.verb for skill in skills()}
     needed = [verbs & set(text.replace(".", " ").split()) for text in corpus.texts]
     nearest = _nearest(vectors)
@@ -121,7 +125,7 @@ def neighbour_rows(corpus: Corpus, vectors: Floats) -> list[tuple[str, str]]:
 
 
 def auc_rows(corpus: Corpus, vectors: Floats) -> list[tuple[str, str]]:
-    """AUC on the unlabelled queries' rollouts, mean over label draws: votes alone, and with what labels teach."""
+    """AUC on the rollouts of unlabelled queries, mean over label draws: votes alone, and with labels."""
     readings = _readings(corpus.responses)
     scores: dict[str, list[float]] = defaultdict(list)
     for seed in range(SEEDS):
@@ -155,21 +159,21 @@ def report(rollouts: list[Rollout]) -> str:
 
 
 def _majority_right(group: list[Rollout]) -> bool:
-    """Is the commonest answer right? The first of equals counts."""
+    """Whether the most common answer is right; the first one wins a tie."""
     answers = [final_answer(r["response"]) for r in group]
     winner = Counter(a for a in answers if a is not None).most_common(1)
     return bool(winner) and any(r["reward"] == 1 for r, a in zip(group, answers, strict=True) if a == winner[0][0])
 
 
 def _nearest(vectors: Floats) -> NDArray[np.int64]:
-    """Positions of the NEIGHBOURS nearest rows of each row but itself, [Q, NEIGHBOURS]."""
+    """Positions of the NEIGHBOURS nearest other rows of each row, [Q, NEIGHBOURS]."""
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -np.inf)
     return np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBOURS]
 
 
 def _neighbours_reward(vectors: Floats, corpus: Corpus, labelled: NDArray[np.bool_]) -> Floats:
-    """For each rollout the mean reward of its query's nearest labelled queries, its own left out, [N]."""
+    """The mean reward of the nearest labelled queries of each rollout's query, without itself, [N]."""
     known = np.unique(corpus.query[labelled])
     rate = np.array([corpus.reward[corpus.query == q].mean() for q in known])
     similarity = vectors @ vectors[known].T
@@ -180,15 +184,15 @@ def _neighbours_reward(vectors: Floats, corpus: Corpus, labelled: NDArray[np.boo
 
 
 def _readings(responses: list[str]) -> Floats:
-    """Which (verb, operation) pairs each response holds, as it wrote them, 0 or 1, [N, pairs]."""
+    """Which (verb, operation) pairs each response contains, 0 or 1, [N, pairs]."""
     found = [
         {(verb, word, term == amount) for verb, amount, word, term in READING.findall(response)}
         for response in responses
     ]
-    place = {pair: i for i, pair in enumerate(sorted(set().union(*found)))}
-    table = np.zeros((len(responses), len(place)))
+    column = {pair: i for i, pair in enumerate(sorted(set().union(*found)))}
+    table = np.zeros((len(responses), len(column)))
     for row, pairs in zip(table, found, strict=True):
-        row[[place[pair] for pair in pairs]] = 1
+        row[[column[pair] for pair in pairs]] = 1
     return table
 
 
@@ -198,16 +202,16 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]] | list[tuple[str
 
 
 def put_between_marks(path: Path, tables: str) -> None:
-    """Replace what stands between the marks of a Markdown file."""
+    """Replace the text between the marks of a Markdown file."""
     before, mark, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not (mark and end):
-        raise SystemExit(f"{path} has no place for the tables: put the lines {MARKS[0]} and {MARKS[1]} into it")
+        raise SystemExit(f"{path} lacks the marks for the tables; add the lines {MARKS[0]} and {MARKS[1]}")
     path.write_text(f"{before}{mark}\n{tables}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
-    """Print the tables for one file, and report them."""
+    """Print the tables of one file, and write them to the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rollouts", type=Path, help="a file that make.py wrote")
     parser.add_argument("--report", type=Path, help="Markdown file whose measured part is rewritten")

@@ -1,9 +1,9 @@
-"""A transformer small enough to train in minutes on a processor, with its tokenizer and its sampler.
+"""A transformer small enough to train in minutes on a CPU, with its tokenizer and sampler.
 
-Tokens are words, single digits and signs. A sequence is the problem, then the response. Positions are counted so that
-every response starts at PROMPT_LENGTH, however long its problem is. Nothing is padded on the left: training rows are
-padded behind their end, where causal attention never looks, and a batch of samples has prompts of one length, so that
-its rows share a key-value cache.
+Tokens are words, single digits and signs. A sequence is the problem, then the response. Positions are numbered so that
+every response starts at PROMPT_LENGTH, whatever the length of its problem. Training rows are padded on the right, where
+causal attention does not reach. A batch of samples has prompts of equal length, so that its rows share a key-value
+cache.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Cache = tuple[Tensor, Tensor]
 
 
 class Tokenizer:
-    """Text to ids and back, over the closed vocabulary of the texts it is made from."""
+    """Convert text to ids and back, with the closed vocabulary of the given texts."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         pieces = {piece for text in texts for piece in PIECE.findall(text)} | set("0123456789")
@@ -34,11 +34,15 @@ class Tokenizer:
         self.ids = {piece: i for i, piece in enumerate(self.pieces)}
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text's pieces; a piece outside the vocabulary is a KeyError."""
+        """Ids of the pieces of a text.
+
+        Raises:
+            KeyError: a piece outside the vocabulary.
+        """
         return [self.ids[piece] for piece in PIECE.findall(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text as a person writes it: digits joined, points and commas attached, no blanks around line ends."""
+        """The text of the ids, with digits joined and no blanks before punctuation or around line ends."""
         text = " ".join(self.pieces[i] for i in ids)
         text = re.sub(r"(?<=\d) (?=\d)", "", text)
         text = re.sub(r" (?=[.,:?])", "", text)
@@ -57,7 +61,7 @@ class Sample(NamedTuple):
 
 
 class Block(nn.Module):
-    """Causal attention and a feed-forward layer, normalised before."""
+    """Causal attention and a feed-forward layer with pre-normalisation."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -67,7 +71,7 @@ class Block(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, cache: Cache | None, start: int) -> Tensor:
-        """x: float32 [B, T, width], from the cache's `start` on; fills and reads the cache when there is one."""
+        """Apply the block to x, float32 [B, T, width], at position `start` of the cache, if there is one."""
         batch, length, width = x.shape
         q, k, v = self.qkv(self.before_attention(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if cache is not None:
@@ -80,7 +84,7 @@ class Block(nn.Module):
 
 
 class Policy(nn.Module):
-    """Token and position embeddings, blocks, a head."""
+    """A decoder: token and position embeddings, blocks, and a head."""
 
     def __init__(self, vocabulary: int, width: int = 96, depth: int = 2, heads: int = 4) -> None:
         super().__init__()
@@ -103,19 +107,19 @@ class Policy(nn.Module):
         return normed
 
     def loss(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Tensor:
-        """Mean cross-entropy of the responses' tokens and ends, over pairs of a prompt's and a response's ids."""
+        """Mean cross-entropy of the response tokens (end included) over pairs of prompt ids and response ids."""
         rows = [[*prompt, *response, END] for prompt, response in pairs]
         length = max(map(len, rows))
         ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
         starts = torch.tensor([len(prompt) for prompt, _ in pairs])[:, None]
-        place = torch.arange(length - 1)
-        asked = (place >= starts - 1) & (ids[:, 1:] != PAD)
-        hidden = self(ids[:, :-1], (place - starts + PROMPT_LENGTH).clamp(max=len(self.positions.weight) - 1))
-        return functional.cross_entropy(self.head(hidden[asked]), ids[:, 1:][asked])
+        position = torch.arange(length - 1)
+        scored = (position >= starts - 1) & (ids[:, 1:] != PAD)
+        hidden = self(ids[:, :-1], (position - starts + PROMPT_LENGTH).clamp(max=len(self.positions.weight) - 1))
+        return functional.cross_entropy(self.head(hidden[scored]), ids[:, 1:][scored])
 
     @torch.inference_mode()
     def sample(self, prompts: Sequence[list[int]], count: int, generator: torch.Generator) -> list[Sample]:
-        """`count` samples a prompt at temperature 1, those of one prompt in a row; all prompts are equally long."""
+        """Draw `count` samples for each prompt at temperature 1, in the order of prompts of equal length."""
         ids, logprobs = self._draw(torch.tensor(prompts), count, generator)
         samples = []
         for row, values in zip(ids.tolist(), logprobs.tolist(), strict=True):
@@ -126,7 +130,7 @@ class Policy(nn.Module):
         return samples
 
     def _draw(self, prompts: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Sampled ids and their log-probabilities, [B * count, at most RESPONSE_LENGTH]; the prompt is read once."""
+        """Sampled ids and their log probabilities, [B * count, at most RESPONSE_LENGTH]."""
         batch, start = prompts.shape
         shape = (batch, self.heads, start + RESPONSE_LENGTH, self.width // self.heads)
         caches = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.blocks]

@@ -1,9 +1,9 @@
 """Arithmetic word problems in plain English, and the exact grader.
 
-A problem names a place, a number of things there and two to four steps ("She lends 6 to a school."). Each phrase
-stands for one of five operations (settings.toml), which the text never names: knowing it is the skill. Problems of
-the same place share phrases, so that problems that read alike need the same skills. Every number along the true
-way stays between 1 and LARGEST. All draws come from the `random.Random` that is passed in.
+A problem has a setting, a number of things and two to four steps ("She lends 6 to a school."). Each phrase stands for
+one of five operations (settings.toml) that the text does not name: knowing the operation is the skill. Problems of one
+setting share phrases, so that problems with similar texts need the same skills. Every intermediate result of the right
+solution lies between 1 and LARGEST. All draws come from the given `random.Random`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FINAL = re.compile(r"(?:^|\n)#### (\d+)\s*\Z")
 
 
 class Operation(Enum):
-    """What a phrase with the amount k does to the number of things."""
+    """The effect of a phrase on the number of things."""
 
     ADD = "add"
     SUBTRACT = "subtract"
@@ -39,7 +39,7 @@ class Operation(Enum):
     DOUBLE = "double"
 
     def term(self, amount: int) -> int:
-        """The number that is added, taken away or multiplied by."""
+        """The number to add, subtract or multiply by."""
         return 2 * amount if self in (Operation.ADD_TWICE, Operation.SUBTRACT_TWICE) else amount
 
     def apply(self, number: int, amount: int) -> int:
@@ -52,20 +52,20 @@ class Operation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """One phrase and the operation it truly stands for."""
+    """A phrase and the operation that it stands for."""
 
     phrase: str
     operation: Operation
 
     @property
     def verb(self) -> str:
-        """The first word, which no other skill has."""
+        """The first word, unique to the skill."""
         return self.phrase.split()[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A place: how a problem there opens, what is counted and what people do."""
+    """A setting: the opening of its problems, the things counted, and its skills."""
 
     opening: str
     nouns: tuple[str, ...]
@@ -82,7 +82,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A word problem; `text` is all that the policy sees of it."""
+    """A word problem. The policy sees `text` only."""
 
     name: str
     start: int
@@ -100,7 +100,7 @@ class Problem:
 
 @cache
 def settings() -> tuple[Setting, ...]:
-    """All places with their skills, from settings.toml."""
+    """All settings with their skills, from settings.toml."""
     with (Path(__file__).parent / "settings.toml").open("rb") as file:
         tables = tomllib.load(file)["setting"]
     return tuple(
@@ -114,12 +114,12 @@ def settings() -> tuple[Setting, ...]:
 
 
 def skills() -> list[Skill]:
-    """Every skill of every place, in the order of settings.toml."""
+    """The skills of all settings, in the order of settings.toml."""
     return [skill for setting in settings() for skill in setting.skills]
 
 
 def draw_problem(rng: random.Random) -> Problem:
-    """A random problem whose true way stays within 1 and LARGEST."""
+    """Draw a problem whose intermediate results lie between 1 and LARGEST."""
     while True:
         setting = rng.choice(settings())
         chosen = rng.sample(setting.skills, rng.choice(STEPS))
@@ -127,11 +127,11 @@ def draw_problem(rng: random.Random) -> Problem:
         start = rng.choice(STARTS)
         if stays_in_range(start, ((step.skill.operation, step.amount) for step in steps)):
             name = rng.choice(list(PEOPLE))
-            return Problem(name, start, steps, _tell(rng, name, start, setting, steps))
+            return Problem(name, start, steps, _text(rng, name, start, setting, steps))
 
 
 def stays_in_range(number: int, changes: Iterable[tuple[Operation, int]]) -> bool:
-    """Is every number on the way between 1 and LARGEST?"""
+    """Whether every intermediate result lies between 1 and LARGEST."""
     for operation, amount in changes:
         number = operation.apply(number, amount)
         if not 1 <= number <= LARGEST:
@@ -140,7 +140,7 @@ def stays_in_range(number: int, changes: Iterable[tuple[Operation, int]]) -> boo
 
 
 def draw_problems(rng: random.Random, count: int, known: set[str]) -> list[Problem]:
-    """`count` problems with texts that differ from each other and from `known`, which grows by them."""
+    """Draw `count` problems with new texts, which are added to `known`."""
     problems: list[Problem] = []
     while len(problems) < count:
         problem = draw_problem(rng)
@@ -151,7 +151,7 @@ def draw_problems(rng: random.Random, count: int, known: set[str]) -> list[Probl
 
 
 def final_answer(response: str) -> int | None:
-    """The number after "#### " if that is the whole last line (blank ones aside), else None."""
+    """The number of a last line `#### NUMBER` (blank lines aside), or None."""
     match = FINAL.search(response)
     return int(match.group(1)) if match else None
 
@@ -162,15 +162,15 @@ def grade(response: str, gold: int) -> float:
 
 
 def texts() -> Iterator[str]:
-    """Text that holds every word a problem can contain."""
+    """Texts that contain every word of every problem."""
     yield from (*PEOPLE, *PEOPLE.values(), *(p.lower() for p in PEOPLE.values()))
     yield from (re.sub(r"\{\w+\}", "", template) for template in (*OPENINGS, *LINKS, *QUESTIONS))
     for setting in settings():
         yield from (setting.opening, *setting.nouns, *(skill.phrase.replace("#", "") for skill in setting.skills))
 
 
-def _tell(rng: random.Random, name: str, start: int, setting: Setting, steps: tuple[Step, ...]) -> str:
-    """The problem in English."""
+def _text(rng: random.Random, name: str, start: int, setting: Setting, steps: tuple[Step, ...]) -> str:
+    """The text of a problem."""
     words = {"name": name, "pronoun": PEOPLE[name], "low": PEOPLE[name].lower(), "noun": rng.choice(setting.nouns)}
     sentences = [rng.choice(OPENINGS).format(**words, opening=setting.opening, start=start)]
     for position, step in enumerate(steps):

@@ -1,10 +1,10 @@
-"""A teacher who shows how problems are worked, and reads some phrases wrongly.
+"""A teacher that demonstrates solutions and misreads some phrases.
 
-Each skill has a reliability, the chance that a demonstration reads it rightly, and a habit, the wrong operation it
-is mostly taken for. In some places the teacher hardly errs, in others about half of the phrases are weak spots. A
-policy that learns from the demonstrations therefore errs by skill: it agrees with itself on wrong answers, and
-problems that need the same skills share their fate. The arithmetic of a demonstration is always right, and readings
-that would lead out of 1..LARGEST are drawn again.
+Each skill has a reliability, the probability that a demonstration reads it correctly, and a habit, the wrong operation
+that replaces it most often. In some settings the teacher hardly errs, in others about half of the phrases are weak. A
+policy that learns from the demonstrations therefore errs by skill: it agrees with itself on wrong answers, and problems
+with the same skills succeed or fail together. The arithmetic of a demonstration is always right. Readings that would
+leave 1..LARGEST are drawn again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import random
 from task import PEOPLE, Operation, Problem, Skill, settings, stays_in_range
 
 WEAK_SHARES = (0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4)
-"""How many of a place's skills are weak spots, one entry a place, dealt out by the seed."""
+"""Number of weak skills of each setting; the seed assigns the entries to settings."""
 STRONG = (0.93, 0.99)
 WEAK = (0.05, 0.35)
 HABITUAL = 0.9
-"""Of the wrong readings, the share that follows the habit; the others are any other operation."""
+"""Share of the wrong readings that follow the habit; the others are any other wrong operation."""
 SHOWN = {
     Operation.ADD: ("add", "+"),
     Operation.SUBTRACT: ("subtract", "-"),
@@ -29,7 +29,7 @@ SHOWN = {
 
 
 class Teacher:
-    """Reliability and habit of every skill, drawn once from a seed."""
+    """Demonstrates solutions, with a reliability and a habit for every skill that are drawn from a seed."""
 
     def __init__(self, seed: int) -> None:
         rng = random.Random(seed)
@@ -43,28 +43,28 @@ class Teacher:
                 self.habit[skill.verb] = rng.choice(_wrong_readings(skill))
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
-        """Worked steps and the answer they lead to, right or not, as a response of the policy should look."""
+        """A response with worked steps and their answer, right or not."""
         while True:
             readings = [self._read(step.skill, rng) for step in problem.steps]
             if stays_in_range(problem.start, zip(readings, (step.amount for step in problem.steps), strict=True)):
                 return _work_out(problem, readings)
 
     def _read(self, skill: Skill, rng: random.Random) -> Operation:
-        """The operation that this demonstration takes the phrase for."""
+        """Draw the operation that a demonstration assigns to a phrase."""
         if rng.random() < self.reliability[skill.verb]:
             return skill.operation
         return self.habit[skill.verb] if rng.random() < HABITUAL else rng.choice(_wrong_readings(skill))
 
 
 def _work_out(problem: Problem, readings: list[Operation]) -> str:
-    """The response that follows from the readings, its arithmetic right."""
+    """The response that follows from the readings, with correct arithmetic."""
     number, lines = problem.start, []
     for step, operation in zip(problem.steps, readings, strict=True):
         words, sign = SHOWN[operation]
         term, before = operation.term(step.amount), number
         number = operation.apply(number, step.amount)
-        said = str(step.amount) if "#" in step.skill.phrase else "all"
-        subject = f"{PEOPLE[problem.name]} {step.skill.verb} {said}"
+        amount = str(step.amount) if "#" in step.skill.phrase else "all"
+        subject = f"{PEOPLE[problem.name]} {step.skill.verb} {amount}"
         lines.append(f"{subject}, so {words} {term}: {before} {sign} {term} = {number}.")
     return "\n".join([*lines, f"#### {number}"])
 

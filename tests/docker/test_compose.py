@@ -1,4 +1,4 @@
-"""docker/ as far as it can be tried without an engine: what compose reads, and the image's command as a process."""
+"""Tests of docker/ that need no engine: the resolved compose file, and the image's command as a process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG_RUNNING = ("neo4j", "etcd", "minio", "milvus")
 
 
 def config(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `docker-compose config` with this environment and no other."""
+    """Run `docker-compose config` with exactly this environment."""
     program = shutil.which("docker-compose")
     if program is None:
         pytest.skip(
@@ -45,26 +45,26 @@ def config(**environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    """The services as compose resolves them."""
+    """The services of the resolved compose file."""
     done = config(**PASSWORDS, **TOKEN)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
     return found
 
 
-def test_compose_reads_the_file_and_finds_the_services(services: dict[str, Any]) -> None:
+def test_compose_file_has_the_services(services: dict[str, Any]) -> None:
     assert set(services) == {*LONG_RUNNING, "memstore", "rewards"}
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
-def test_without_a_password_compose_stops_and_names_it(password: str) -> None:
+def test_compose_fails_without_a_password_and_names_it(password: str) -> None:
     for given in ({}, {password: ""}):
         done = config(**{key: value for key, value in PASSWORDS.items() if key != password} | given)
         assert done.returncode != 0
         assert password in done.stderr
 
 
-def test_every_secret_of_a_container_is_one_that_was_given(services: dict[str, Any]) -> None:
+def test_secrets_of_containers_come_from_the_environment(services: dict[str, Any]) -> None:
     secrets = re.compile("password|secret|auth$|token", re.IGNORECASE)
     found = {
         f"{name}.{key}": str(value)
@@ -98,13 +98,13 @@ def test_tags_are_pinned(services: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
-def test_a_server_has_a_health_check_and_keeps_its_data_in_a_volume(services: dict[str, Any], name: str) -> None:
+def test_server_has_a_health_check_and_a_volume(services: dict[str, Any], name: str) -> None:
     assert services[name]["healthcheck"]["test"]
     assert all(re.match(r"[a-z0-9-]+-(data|logs):/", str(volume)) for volume in services[name]["volumes"])
     assert services[name]["volumes"]
 
 
-def test_who_needs_a_server_waits_until_it_is_healthy(services: dict[str, Any]) -> None:
+def test_services_wait_until_their_servers_are_healthy(services: dict[str, Any]) -> None:
     needs = {name: set(service.get("depends_on", {})) for name, service in services.items()}
     assert needs["milvus"] == {"etcd", "minio"}
     assert needs["memstore"] == needs["rewards"] == {"neo4j", "milvus"}
@@ -113,7 +113,7 @@ def test_who_needs_a_server_waits_until_it_is_healthy(services: dict[str, Any]) 
             assert wanted["condition"] == "service_healthy"
 
 
-def test_the_commands_environment_is_a_memory_on_these_servers(
+def test_environment_of_the_command_locates_the_servers(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key, value in services["memstore"]["environment"].items():
@@ -138,7 +138,7 @@ def entry(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_images_default_command_shows_the_help() -> None:
+def test_default_command_of_the_image_prints_help() -> None:
     found = re.search(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
     assert found
     done = entry(*json.loads(found[1]))
@@ -146,7 +146,7 @@ def test_the_images_default_command_shows_the_help() -> None:
     assert "ingest" in done.stdout
 
 
-def test_the_images_memory_is_in_its_volume() -> None:
+def test_memory_of_the_image_is_in_its_volume() -> None:
     memory = re.search(r"^ENV MEMSTORE_MEMORY=(\S+)$", DOCKERFILE, re.MULTILINE)
     volume = re.search(r"^VOLUME (\S+)$", DOCKERFILE, re.MULTILINE)
     assert memory
@@ -157,9 +157,7 @@ def test_the_images_memory_is_in_its_volume() -> None:
     assert done.stderr.startswith(f"error: there is no memory at {memory[1]}")
 
 
-def test_the_reward_service_without_a_token_refuses_to_be_reached_from_outside(
-    services: dict[str, Any], tmp_path: Path
-) -> None:
+def test_reward_service_without_a_token_refuses_a_public_address(services: dict[str, Any], tmp_path: Path) -> None:
     served = services["rewards"]
     command = served["command"] if isinstance(served["command"], list) else served["command"].split()
     memory = str(tmp_path / "memory")
@@ -170,7 +168,7 @@ def test_the_reward_service_without_a_token_refuses_to_be_reached_from_outside(
     assert "a token is needed" in done.stderr
 
 
-def test_the_command_with_composes_environment_says_which_server_is_not_there(services: dict[str, Any]) -> None:
+def test_command_names_the_unreachable_server(services: dict[str, Any]) -> None:
     given = services["memstore"]["environment"] | {"MEMSTORE_NEO4J_URI": "bolt://127.0.0.1:1"}
     done = entry("stats", **given)
     assert done.returncode == 1

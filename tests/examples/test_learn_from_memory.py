@@ -1,4 +1,4 @@
-"""The example in which a policy learns from memory, run small: its policy, what it remembers, the command itself."""
+"""The example in which a policy learns from memory, on a small scale: its policy, its memory and its command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The examples' modules are importable, and forgotten afterwards: their names are common words."""
+    """Make the modules of the examples importable during a test only, since their names are common words."""
     for folder in ("sample_rollouts", "learn_from_memory"):
         monkeypatch.syspath_prepend(str(EXAMPLES / folder))
     for name in ("task", "teacher", "policy", "make", "words", "watch", "remember"):
@@ -32,7 +32,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_the_tokenizer_gives_back_what_the_teacher_wrote() -> None:
+def test_tokenizer_round_trips_demonstrations() -> None:
     from task import draw_problem
     from teacher import Teacher
     from words import word_tokenizer
@@ -48,7 +48,7 @@ def test_the_tokenizer_gives_back_what_the_teacher_wrote() -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_a_policy_that_was_taught_responds_in_the_task_s_words() -> None:
+def test_taught_policy_responds_in_the_format_of_the_task() -> None:
     from task import draw_problem
     from words import respond, taught_policy, word_tokenizer
 
@@ -59,7 +59,7 @@ def test_a_policy_that_was_taught_responds_in_the_task_s_words() -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_predictions_are_held_against_the_truth_by_steps_and_beside_the_votes() -> None:
+def test_ledger_compares_predictions_with_truth_and_votes_by_step() -> None:
     from watch import Ledger
 
     ledger = Ledger(2, {"a": 5, "b": 7})
@@ -76,7 +76,7 @@ def test_predictions_are_held_against_the_truth_by_steps_and_beside_the_votes() 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("example")
-def test_what_a_policy_writes_while_it_learns_is_in_the_memory_with_its_step_and_source(tmp_path: Path) -> None:
+def test_rollouts_of_a_training_are_in_the_memory_with_step_and_source(tmp_path: Path) -> None:
     from remember import Service, remember, train_again
 
     with gzip.open(sample_path(), "rt", encoding="utf-8") as lines:
@@ -102,7 +102,7 @@ def test_what_a_policy_writes_while_it_learns_is_in_the_memory_with_its_step_and
 
 
 def called(groups: list[list[dict[str, Any]]]) -> dict[str, list[Any]]:
-    """The columns that TRL hands over for these groups, the first of them labelled."""
+    """The columns that TRL passes for these groups; the first group is labelled."""
     rows = [(row, row["gold"] if group is groups[0] else "") for group in groups for row in group]
     extra = {"split": "train", "domain": "math"}
     return {
@@ -115,7 +115,7 @@ def called(groups: list[list[dict[str, Any]]]) -> dict[str, list[Any]]:
 
 
 @pytest.mark.slow
-def test_the_command_trains_and_keeps_the_curve(tmp_path: Path) -> None:
+def test_command_trains_and_writes_the_curve(tmp_path: Path) -> None:
     small = "--problems 12 --held-out 8 --lessons 40 --steps 2 --every 1 --queries-a-step 2 --mode budget --budget 0.5"
     command = [sys.executable, str(EXAMPLES / "learn_from_memory" / "learn.py"), "--folder", str(tmp_path / "learnt")]
     ran = subprocess.run([*command, *small.split()], capture_output=True, text=True, timeout=280)

@@ -1,4 +1,4 @@
-"""The example that makes the sample data, run small: the command as one types it, its problems, teacher and policy."""
+"""The example that makes the sample data, on a small scale: its command, problems, teacher and policy."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample_rollouts"
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example's modules are importable, and forgotten afterwards: their names are common words."""
+    """Make the modules of the example importable during a test only, since their names are common words."""
     monkeypatch.syspath_prepend(str(EXAMPLE))
     for name in ("task", "teacher", "policy", "make"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def make(folder: Path, *options: str) -> tuple[bytes, bytes]:
-    """Run the command with few steps; the bytes of its two files."""
+    """Run the command with few steps and return the bytes of its two files."""
     output, new = folder / "rollouts.jsonl.gz", folder / "new.jsonl.gz"
     small = ("--early", "3", "--late", "6", "--queries", "5", "--new-queries", "2")
     command = [sys.executable, str(EXAMPLE / "make.py"), "--output", str(output), "--new", str(new), *small, *options]
@@ -38,7 +38,7 @@ def rollouts_in(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in gzip.decompress(data).decode().splitlines()]
 
 
-def test_the_command_writes_the_same_bytes_twice_and_others_for_another_seed(tmp_path: Path) -> None:
+def test_command_is_reproducible_for_a_seed(tmp_path: Path) -> None:
     first = make(tmp_path)
     assert make(tmp_path) == first
     assert make(tmp_path, "--seed", "1")[0] != first[0]
@@ -52,7 +52,7 @@ def test_the_command_writes_the_same_bytes_twice_and_others_for_another_seed(tmp
 
 
 @pytest.mark.usefixtures("example")
-def test_the_grader_takes_only_a_last_line_with_the_gold() -> None:
+def test_grader_accepts_only_a_last_line_with_the_gold_answer() -> None:
     from task import grade
 
     worked = "She nets 3, so add 3: 21 + 3 = 24.\n"
@@ -62,7 +62,7 @@ def test_the_grader_takes_only_a_last_line_with_the_gold() -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_every_skill_has_a_verb_of_its_own_and_fits_the_words() -> None:
+def test_skills_have_unique_verbs_and_texts_fit_the_tokenizer() -> None:
     from make import make_tokenizer
     from policy import PROMPT_LENGTH, RESPONSE_LENGTH
     from task import draw_problem, skills
@@ -81,7 +81,7 @@ def test_every_skill_has_a_verb_of_its_own_and_fits_the_words() -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_the_teacher_reckons_rightly_and_misreads_as_often_as_it_says() -> None:
+def test_teacher_has_correct_arithmetic_and_errs_at_its_reliability() -> None:
     from task import draw_problem, grade
     from teacher import Teacher
 
@@ -107,7 +107,7 @@ def test_the_teacher_reckons_rightly_and_misreads_as_often_as_it_says() -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_cached_sampling_reports_the_log_probabilities_of_the_whole_sequence() -> None:
+def test_cached_sampling_reports_log_probabilities_of_the_whole_sequence() -> None:
     from policy import END, PROMPT_LENGTH, Policy
 
     torch.manual_seed(0)
@@ -126,7 +126,7 @@ def test_cached_sampling_reports_the_log_probabilities_of_the_whole_sequence() -
 
 
 @pytest.mark.usefixtures("example")
-def test_the_loss_is_the_mean_over_response_tokens_however_rows_are_padded() -> None:
+def test_loss_is_the_mean_over_response_tokens_with_any_padding() -> None:
     from policy import Policy
 
     torch.manual_seed(0)

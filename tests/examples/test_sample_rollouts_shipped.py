@@ -1,4 +1,4 @@
-"""The rollouts that are shipped: their form, and rewards that a grader of the test's own and our splitter confirm."""
+"""The shipped sample rollouts: their fields, and rewards checked by an independent grader and by the splitter."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def read(name: Sample) -> list[Rollout]:
 
 
 def meanings() -> dict[str, str]:
-    """What each phrase, its amount as "#", does to the number of things."""
+    """The operation of each phrase, with "#" in place of its amount."""
     tables = tomllib.loads((EXAMPLE / "settings.toml").read_text())["setting"]
     return {phrase: change for table in tables for change in CHANGES for phrase in table.get(change, ())}
 
 
 def solved(query: str, known: dict[str, str]) -> int:
-    """The answer of a problem, read from its text alone."""
+    """The answer of a problem, computed from its text."""
     opening, *steps, _ = re.split(r"(?<=\.) ", query)
     number = int(re.findall(r"\d+", opening)[0])
     for step in steps:
@@ -59,7 +59,7 @@ def rollouts(request: pytest.FixtureRequest) -> list[Rollout]:
     return read(request.param)
 
 
-def test_every_rollout_has_the_documented_fields_and_no_other(rollouts: list[Rollout]) -> None:
+def test_rollouts_have_exactly_the_documented_fields(rollouts: list[Rollout]) -> None:
     for rollout in rollouts:
         assert list(rollout) == FIELDS
         assert (rollout["dataset"], rollout["domain"], rollout["policy"]) == ("arithmetic", "math", "tiny-arithmetic")
@@ -74,7 +74,7 @@ def test_gold_is_the_answer_of_the_text(rollouts: list[Rollout]) -> None:
         assert solved(query, known) == int(gold), query
 
 
-def test_a_reward_says_that_the_last_line_is_the_gold(rollouts: list[Rollout]) -> None:
+def test_reward_is_one_iff_the_last_line_is_the_gold_answer(rollouts: list[Rollout]) -> None:
     for rollout in rollouts:
         last = rollout["response"].rstrip().split("\n")[-1]
         number = last.removeprefix("#### ")
@@ -82,7 +82,7 @@ def test_a_reward_says_that_the_last_line_is_the_gold(rollouts: list[Rollout]) -
         assert rollout["reward"] == float(right), rollout["response"]
 
 
-def test_a_right_rollout_and_its_gold_are_one_answer_in_the_memory(rollouts: list[Rollout]) -> None:
+def test_right_rollout_and_gold_have_one_canonical_answer(rollouts: list[Rollout]) -> None:
     disagree = []
     for rollout in rollouts:
         query, gold = rollout["query"], rollout["gold"]
@@ -94,7 +94,7 @@ def test_a_right_rollout_and_its_gold_are_one_answer_in_the_memory(rollouts: lis
     assert disagree == []
 
 
-def test_groups_are_whole_and_queries_distinct() -> None:
+def test_groups_are_complete_and_queries_distinct() -> None:
     both, new = read("arithmetic"), read("arithmetic_new")
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
     for rollout in both + new:
@@ -108,7 +108,7 @@ def test_groups_are_whole_and_queries_distinct() -> None:
     assert len(texts) == len(set(texts.values())) == 440
 
 
-def test_there_is_something_to_learn() -> None:
+def test_accuracy_rises_and_groups_are_mixed() -> None:
     early, late = sorted({rollout["step"] for rollout in read("arithmetic")})
     rewards: dict[int, dict[str, list[float]]] = {early: defaultdict(list), late: defaultdict(list)}
     for rollout in read("arithmetic"):

@@ -1,4 +1,4 @@
-"""The recipes compose with verl's own configuration, and verl with them would call memstore."""
+"""The recipes compose with verl's configuration, and make verl call memstore."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def recipe(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the script up to where verl would start, and have verl's command line printed."""
+    """Run the script with `echo` in place of verl, so that it prints verl's command line."""
     environment = {**os.environ, "VERL": "echo", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [str(RECIPES / "train.sh"), *words]
     return subprocess.run(command, env={**environment, **variables}, capture_output=True, text=True, timeout=200)
 
 
 @pytest.mark.parametrize(("size", "model"), [("1.5b", "Qwen2.5-1.5B-Instruct"), ("3b", "Qwen2.5-3B-Instruct")])
-def test_a_recipe_is_checked_by_verl_itself_and_started(size: str, model: str, data: Path, memory: str) -> None:
+def test_recipe_passes_the_check_and_starts_verl(size: str, model: str, data: Path, memory: str) -> None:
     ran = recipe(size, memory, str(data), "trainer.total_epochs=1")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     checked, command = ran.stdout.strip().rsplit("\n", 1)
@@ -53,14 +53,14 @@ def test_a_recipe_is_checked_by_verl_itself_and_started(size: str, model: str, d
     assert command.endswith("trainer.total_epochs=1")
 
 
-def test_the_three_modes_name_their_own_data(data: Path) -> None:
+def test_mode_selects_the_training_data(data: Path) -> None:
     ran = recipe("1.5b", "http://127.0.0.1:8731", str(data), MODE="oracle")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert f"data.train_files={data}/train_oracle.parquet" in ran.stdout
     assert "+memstore.endpoint=http://127.0.0.1:8731" in ran.stdout
 
 
-def test_what_verl_would_not_do_right_is_not_started(data: Path, memory: str) -> None:
+def test_recipe_that_fails_the_check_is_not_started(data: Path, memory: str) -> None:
     ran = recipe("1.5b", memory, str(data), "reward.reward_model.enable=True")
     assert ran.returncode == 1
     assert "NOT OK  rewards" in ran.stdout
