@@ -15,10 +15,10 @@ def profiles(as_json: JsonOption = False) -> None:
 
     found = list_memories(read_settings())
     if as_json:
-        print_json([reach.as_json() for reach in found])
+        print_json([status.as_json() for status in found])
         return
-    width = max((len(reach.name) for reach in found), default=0)
-    for reach in found:
-        print(f"{reach.name:<{width}}  {reach.where if reach.reachable else f'not reachable: {reach.reason}'}")
-    reachable = sum(reach.reachable for reach in found)
+    width = max((len(status.name) for status in found), default=0)
+    for status in found:
+        print(f"{status.name:<{width}}  {status.where if status.reachable else f'not reachable: {status.reason}'}")
+    reachable = sum(status.reachable for status in found)
     print(f"{counted(len(found), 'profile')}, {reachable} reachable" if found else "no profiles; see docs/settings.md")

@@ -1,1 +1,1 @@
-"""Locations: where a memory is stored, its settings, and how its stores are opened."""
+"""Locations: where a memory is stored, its settings, and its open stores."""

@@ -1,14 +1,14 @@
-"""Where a memory is: a folder, or a Neo4j and a Milvus server with a namespace; and how a name becomes that.
+"""Locations: where a memory is stored, and how a name is resolved to that place.
 
-A name is, in this order,
+A memory is either in a folder, or on a Neo4j and a Milvus server under a namespace. A name is resolved in this order:
 
-    nothing                what MEMSTORE_MEMORY names, else as `env`
-    env                    the servers of MEMSTORE_NEO4J_URI and its like; without them, what MEMSTORE_MEMORY names
-    a profile's name       what `memstore.toml` says of it (`memstore.locations.profiles`)
-    anything else          a folder
+    none               the memory that MEMSTORE_MEMORY names; without it, as `env`
+    env                the servers of MEMSTORE_NEO4J_URI and related variables; without them, MEMSTORE_MEMORY
+    name of a profile  what `memstore.toml` describes (`memstore.locations.profiles`)
+    anything else      a folder
 
-A name that could be a profile or a folder that is there is refused: `./NAME` is the folder. Nothing is opened here.
-No message holds a password or a token, and no user or password has a default.
+A name that fits both a profile and an existing folder is refused; write `./NAME` for the folder. Resolving a name opens
+nothing. No message contains a password or a token, and neither user nor password has a default.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from memstore.errors import InputError, LocationError
 from memstore.locations.profiles import ENVIRONMENT, Profile, ProfileEntry, read_profiles, user_folder
 from memstore.locations.settings import Settings
 
-_MISSPELT = 0.66
-"""Names at least so alike (difflib's ratio) are taken for one misspelt: `lba` and `lab` are, `lab-copy` is not."""
+_SIMILAR_NAMES = 0.66
+"""Ratio of difflib (0..1) above which a name counts as a misspelt profile: `lba` for `lab`, but not `lab-copy`."""
 
 
 @dataclass(frozen=True)
 class FolderLocation:
-    """An embedded memory: all of it lies in this folder, and one process owns it."""
+    """Location of an embedded memory: one folder, which one process owns at a time."""
 
     folder: Path
     name: str
-    """As it was given, for messages: what `--memory` takes."""
+    """The name as given, for messages; `--memory` accepts it."""
 
     def __str__(self) -> str:
         return self.name
@@ -46,7 +46,7 @@ class FolderLocation:
 
 @dataclass(frozen=True)
 class ServerLocation:
-    """A memory on servers: graph and vectors there, what is derived or a file in a folder here."""
+    """Location of a memory on servers: graph and vectors are there, caches and files in a local folder."""
 
     name: str
     neo4j_uri: str
@@ -57,7 +57,7 @@ class ServerLocation:
     milvus_token: SecretStr | None
     namespace: str
     folder: Path
-    """The local folder: cached vectors, reward models, rejected rows."""
+    """Local folder of cached vectors, reward models and rejected rows."""
 
     def __str__(self) -> str:
         return self.name
@@ -67,10 +67,10 @@ Location: TypeAlias = FolderLocation | ServerLocation
 
 
 def resolve_location(name: str | Path | None, settings: Settings) -> Location:
-    """The location that a name means; a `Path` is always a folder.
+    """Resolve a name to a location. A `Path` is always a folder.
 
     Raises:
-        LocationError: it means nothing, or two things, or something that is described incompletely.
+        LocationError: the name is ambiguous, an address or a misspelt profile, or its description is incomplete.
     """
     if isinstance(name, Path):
         return FolderLocation(name.expanduser(), str(name))
@@ -78,48 +78,46 @@ def resolve_location(name: str | Path | None, settings: Settings) -> Location:
         return _from_environment(name, settings)
     if "://" in name:
         raise LocationError(
-            "a memory is not named by an address; write a profile into memstore.toml, or set MEMSTORE_NEO4J_URI and "
-            f"its like and name the memory {ENVIRONMENT}"
+            "a memory cannot be named by an address; describe the servers in a profile of memstore.toml, or with "
+            f"MEMSTORE_NEO4J_URI and related variables, and name the memory {ENVIRONMENT}"
         )
     folder = FolderLocation(Path(name).expanduser(), name)
     profiles = read_profiles() if "/" not in name else {}
-    written = profiles.get(name)
-    if written is None:
+    entry = profiles.get(name)
+    if entry is None:
         if not folder.folder.exists():
             _refuse_misspelt(name, profiles)
         return folder
-    found = location_of(written)
+    found = location_of(entry)
     if folder.folder.exists() and not (isinstance(found, FolderLocation) and _same(found.folder, folder.folder)):
-        raise LocationError(
-            f"{name} is {written}, and there is a {folder.folder} too; name the folder ./{name}, or rename the profile"
-        )
+        raise LocationError(f"{name} is both {entry} and a folder; name the folder ./{name}, or rename the profile")
     return found
 
 
 def _refuse_misspelt(name: str, profiles: Iterable[str]) -> None:
-    """Refuse a name that is nearly a profile's: an ingest would otherwise make a folder of that name."""
-    meant = difflib.get_close_matches(name, profiles, n=1, cutoff=_MISSPELT)
-    if meant:
+    """Refuse a name that resembles a profile's, because an ingest would make a folder of that name."""
+    similar = difflib.get_close_matches(name, profiles, n=1, cutoff=_SIMILAR_NAMES)
+    if similar:
         raise LocationError(
-            f"there is no profile and no folder {name}; did you mean the profile {meant[0]}? A new folder of that name "
-            f"is ./{name}"
+            f"there is no profile or folder {name}; did you mean the profile {similar[0]}? To make a new folder, write "
+            f"./{name}"
         )
 
 
-def location_of(written: ProfileEntry) -> Location:
+def location_of(entry: ProfileEntry) -> Location:
     """The location that a profile describes.
 
     Raises:
-        LocationError: it describes none, or not all of it.
+        LocationError: the description is invalid or incomplete.
     """
-    return _ProfileResolver(written.name, str(written), written.parsed(), written.file.parent).location()
+    return _ProfileResolver(entry.name, str(entry), entry.parsed(), entry.file.parent).location()
 
 
 def environment_location(settings: Settings) -> ServerLocation | None:
-    """The servers that the environment describes; None where it names no Neo4j server.
+    """The servers that the environment describes; None if it names no Neo4j server.
 
     Raises:
-        LocationError: it describes them incompletely.
+        LocationError: the description is incomplete.
     """
     if settings.neo4j_uri is None:
         return None
@@ -140,7 +138,7 @@ def _from_environment(name: str | None, settings: Settings) -> Location:
         return resolve_location(named, settings)
     raise LocationError(
         "the environment names no memory; set MEMSTORE_MEMORY to a folder or a profile, or MEMSTORE_NEO4J_URI and "
-        "what belongs to it (docs/settings.md)"
+        "related variables (docs/settings.md)"
     )
 
 
@@ -149,11 +147,11 @@ def _same(one: Path, other: Path) -> bool:
 
 
 class _ProfileResolver:
-    """A profile on its way to a location: what it lacks, in the words of the place where it was written."""
+    """Converts a profile to a location. Errors name the profile's source and the keys as they are spelled there."""
 
-    def __init__(self, name: str, where: str, profile: Profile, base: Path) -> None:
+    def __init__(self, name: str, source: str, profile: Profile, base: Path) -> None:
         self._name = name
-        self._where = where
+        self._source = source
         self._profile = profile
         self._base = base
 
@@ -164,14 +162,14 @@ class _ProfileResolver:
             return FolderLocation(self._path(profile.memory), self._name)
         if profile.neo4j_uri is None:
             raise LocationError(
-                f"{self._where} names no memory; give it {self._key('memory')}, or {self._key('neo4j_uri')}"
+                f"{self._source} names no memory; add {self._key('memory')} or {self._key('neo4j_uri')}"
             )
         neo4j_uri, milvus_uri = self._address("neo4j_uri"), self._address("milvus_uri")
-        database, namespace = self._needed("neo4j_database"), self._namespace()
+        database, namespace = self._required("neo4j_database"), self._namespace()
         return ServerLocation(
             name=self._name,
             neo4j_uri=neo4j_uri,
-            neo4j_user=self._needed("neo4j_user"),
+            neo4j_user=self._required("neo4j_user"),
             neo4j_password=self._password(),
             neo4j_database=database,
             milvus_uri=milvus_uri,
@@ -181,10 +179,10 @@ class _ProfileResolver:
         )
 
     def _check_only_a_folder(self) -> None:
-        beside = sorted(self._profile.model_fields_set - {"memory"})
-        if beside:
+        extra = sorted(self._profile.model_fields_set - {"memory"})
+        if extra:
             raise LocationError(
-                f"{self._where} has memory and {beside[0]}; a folder needs nothing else, servers no folder"
+                f"{self._source} has memory and {extra[0]}; keep memory for a folder, or remove it for servers"
             )
 
     def _local(self, uri: str, database: str, namespace: str) -> Path:
@@ -197,18 +195,18 @@ class _ProfileResolver:
         try:
             check_name("namespace", self._profile.namespace)
         except InputError as error:
-            raise LocationError(f"{self._where}: {error}") from error
+            raise LocationError(f"{self._source}: {error}") from error
         return self._profile.namespace
 
-    def _needed(self, field: str) -> str:
+    def _required(self, field: str) -> str:
         value = getattr(self._profile, field)
         if not value:
-            raise LocationError(f"{self._where} names a Neo4j server and no {self._key(field)}; add it")
+            raise LocationError(f"{self._source} names a Neo4j server but no {self._key(field)}; add it")
         return str(value)
 
     def _address(self, field: str) -> str:
-        """An address `SCHEME://HOST...` that holds no user or password; one that does is not repeated."""
-        uri = self._needed(field)
+        """An address `SCHEME://HOST...`. One that contains a user or password is refused and not quoted."""
+        uri = self._required(field)
         try:
             parts = urlsplit(uri)
             host, secret, _ = parts.hostname, "@" in parts.netloc, parts.port
@@ -216,34 +214,35 @@ class _ProfileResolver:
             host, secret = None, "@" in uri
         if secret:
             raise LocationError(
-                f"{self._where} has a user or password inside {self._key(field)}; give them by themselves"
+                f"{self._source} has a user or password inside {self._key(field)}; move them to keys of their own"
             )
         if not host or not parts.scheme:
-            raise LocationError(f"{self._where} has the {self._key(field)} {uri!r}; write SCHEME://HOST:PORT")
+            raise LocationError(f"{self._source} has the invalid {self._key(field)} {uri!r}; write SCHEME://HOST:PORT")
         return uri
 
     def _password(self) -> SecretStr:
         password = self._secret("neo4j_password")
         if password is None:
             raise LocationError(
-                f"{self._where} names a Neo4j server and no password; add {self._key('neo4j_password_file')}, or "
+                f"{self._source} names a Neo4j server but no password; add {self._key('neo4j_password_file')} or "
                 f"{self._key('neo4j_password')}"
             )
         return password
 
     def _secret(self, field: str) -> SecretStr | None:
-        """A secret that is given outright, in a file or in a variable; None where it is not given.
+        """A secret that is given directly, in a file or in a variable; None if it is not given.
 
         Raises:
-            LocationError: it is given twice, or is not where it is said to be.
+            LocationError: it is given twice, or its file or variable is missing or empty.
         """
-        ways = [way for way in ("", "_file", "_env") if getattr(self._profile, f"{field}{way}", None) is not None]
-        if len(ways) > 1:
-            first, second = (self._key(field + way) for way in ways[:2])
-            raise LocationError(f"{self._where} has both {first} and {second}; keep one of them")
-        if not ways:
+        ways = ("", "_file", "_env")
+        suffixes = [way for way in ways if getattr(self._profile, field + way, None) is not None]
+        if len(suffixes) > 1:
+            first, second = (self._key(field + suffix) for suffix in suffixes[:2])
+            raise LocationError(f"{self._source} has both {first} and {second}; keep one of them")
+        if not suffixes:
             return None
-        source = getattr(self._profile, field + ways[0])
+        source = getattr(self._profile, field + suffixes[0])
         if isinstance(source, SecretStr):
             value, origin = source.get_secret_value(), self._key(field)
         elif isinstance(source, Path):
@@ -253,7 +252,7 @@ class _ProfileResolver:
             origin = f"the variable {source}"
             value = os.environ.get(source, "")
         if not value:
-            raise LocationError(f"{self._where} takes its {field} from {origin}, which is empty or not set; fill it")
+            raise LocationError(f"{self._source} takes its {field} from {origin}, which is empty or not set; set it")
         return SecretStr(value)
 
     def _read(self, file: Path) -> str:
@@ -261,10 +260,10 @@ class _ProfileResolver:
             return file.read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
             raise LocationError(
-                f"{self._where} names the file {file}, which cannot be read: {error.strerror}"
+                f"{self._source} names the file {file}, which cannot be read: {error.strerror}"
             ) from error
         except ValueError:
-            raise LocationError(f"{self._where} names the file {file}, which is not UTF-8 text") from None
+            raise LocationError(f"{self._source} names the file {file}, which is not UTF-8 text") from None
 
     def _path(self, path: Path) -> Path:
         return self._base / path.expanduser()

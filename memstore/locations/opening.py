@@ -1,15 +1,15 @@
-"""Opening the parts of a memory where they lie.
+"""Open the parts of a memory at its location.
 
     part          in a folder, which one process owns             on servers
     graph         graph/       LadybugDB                          Neo4j, in a namespace
     vectors       vectors/     Milvus Lite                        Milvus, in the same namespace
-    cache         embeddings/  vectors by content hash, derived   the same, in the local folder
-    models        models/      reward models                      the same
-    rejects       rejects/     rows that could not go in          the same
-    mark          memstore.json                                   the namespace's own node in the graph
+    cache         embeddings/  vectors by content hash            the same, in the local folder
+    models        models/      reward models                      the same, in the local folder
+    rejects       rejects/     rows that could not be ingested    the same, in the local folder
+    marker        memstore.json                                   the namespace's own node in the graph
 
-Several processes may open one memory on servers, and a cache has one owner: each process takes the first cache of the
-local folder that nobody holds.
+Several processes may open one memory on servers, but a cache has one owner. Each process takes the first cache of the
+local folder that is free.
 """
 
 from __future__ import annotations
@@ -31,23 +31,25 @@ from memstore.locations.settings import Settings
 from memstore.vectors.protocol import VectorStore
 
 MARKER = "memstore.json"
+"""File that marks a folder as a memory."""
 LAYOUT = 1
+"""Version of the folder's layout; a newer one is refused."""
 
 
 class OpenedGraph(NamedTuple):
-    """A graph, and the namespace that its memory has."""
+    """An open graph and the namespace of its memory."""
 
     graph: GraphStore
     namespace: str
 
 
 def open_graph(location: Location, settings: Settings, *, create: bool) -> OpenedGraph:
-    """Open the graph of a memory; with `create`, make the memory where there is none.
+    """Open the graph of a memory; with `create`, make the memory if there is none.
 
     Raises:
-        LocationError: no memory there, or a folder or database that holds something else.
+        LocationError: there is no memory, or the folder or database holds something else.
         LockedError: another process owns the folder.
-        SchemaError, StoreError: it cannot be used; the message says what mends it.
+        SchemaError, StoreError: the graph cannot be used; the message says what to do.
     """
     if isinstance(location, ServerLocation):
         return OpenedGraph(open_server_graph(location, create=create), location.namespace)
@@ -62,7 +64,7 @@ def open_graph(location: Location, settings: Settings, *, create: bool) -> Opene
 
 
 def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float | None = None) -> GraphStore:
-    """Open the graph of a memory on servers; `retry_s` as in `Neo4jGraph.open`, None as there."""
+    """Open the graph of a memory on servers; `retry_s` in seconds as in `Neo4jGraph.open`, None uses its default."""
     from memstore.graph.neo4j import Neo4jGraph
     from memstore.graph.neo4j.store import RETRY_SECONDS
 
@@ -79,7 +81,7 @@ def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float 
 
 @contextmanager
 def opened_vectors(location: Location, fingerprint: Fingerprint, namespace: str) -> Iterator[VectorStore]:
-    """The vectors of one embedder; the collection is made where it is missing."""
+    """Open the vectors of one embedder; a missing collection is created."""
     from memstore.vectors.milvus import MilvusVectors
 
     uri: str | Path = location.folder / "vectors"
@@ -95,7 +97,7 @@ def opened_vectors(location: Location, fingerprint: Fingerprint, namespace: str)
 
 @contextmanager
 def opened_cache(location: Location, fingerprint: Fingerprint) -> Iterator[VectorCache]:
-    """The vectors of one embedder by content, for this process alone."""
+    """Open the cache of one embedder's vectors by content, owned by this process."""
     folder = location.folder / "embeddings" / str(fingerprint)
     if isinstance(location, FolderLocation):
         with closing(VectorCache.open(folder, fingerprint.dimension)) as cache:
@@ -110,7 +112,7 @@ def opened_cache(location: Location, fingerprint: Fingerprint) -> Iterator[Vecto
 
 
 def _first_free(folder: Path) -> tuple[OwnerLock, Path]:
-    """Own the first of the numbered folders in `folder` that nobody owns."""
+    """Lock the first of the numbered folders in `folder` that no process owns."""
     for number in itertools.count():
         slot = folder / str(number)
         try:
@@ -120,22 +122,22 @@ def _first_free(folder: Path) -> tuple[OwnerLock, Path]:
             continue
         except OSError as error:
             raise StoreError(
-                f"the local folder {slot} cannot be made: {error.strerror}; name another: MEMSTORE_CACHE_FOLDER, or "
-                "cache_folder in the profile"
+                f"cannot create the local folder {slot}: {error.strerror}; choose another with "
+                "MEMSTORE_CACHE_FOLDER, or cache_folder in the profile"
             ) from error
     raise AssertionError("itertools.count ended")
 
 
 def prepare_folder(location: FolderLocation, create: bool) -> str:
-    """Check that the folder is a memory, or make it one; return its namespace."""
+    """Check that the folder is a memory, or make it one if `create`; return its namespace."""
     folder = location.folder
     marker = folder / MARKER
     if marker.is_file():
         return _read_marker(marker)
     if folder.exists() and not folder.is_dir():
-        raise LocationError(f"{folder} is a file; name the folder of a memory")
+        raise LocationError(f"{folder} is a file, not the folder of a memory; name a folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise LocationError(f"{folder} holds something else, no memory; name another folder, or an empty one")
+        raise LocationError(f"{folder} is not empty and holds no memory; name the folder of a memory, or an empty one")
     if not create:
         raise LocationError(f"there is no memory at {folder}; make one with: memstore ingest FILE --memory {location}")
     try:
@@ -144,9 +146,7 @@ def prepare_folder(location: FolderLocation, create: bool) -> str:
         temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": "default"}) + "\n", encoding="utf-8")
         temporary.rename(marker)
     except PermissionError as error:
-        raise LocationError(
-            f"{folder} cannot be written to; choose a folder of your own, or change its rights"
-        ) from error
+        raise LocationError(f"cannot write to {folder}; choose another folder, or change its permissions") from error
     return "default"
 
 
@@ -155,12 +155,10 @@ def _read_marker(marker: Path) -> str:
         content = json.loads(marker.read_text(encoding="utf-8"))
         layout, namespace = int(content["memstore"]), str(content["namespace"])
     except (ValueError, KeyError, TypeError) as error:
-        raise LocationError(
-            f"{marker} is no marker of a memory; restore it from a copy, or name another folder"
-        ) from error
+        raise LocationError(f"{marker} is damaged; restore it from a backup, or name another folder") from error
     if layout > LAYOUT:
         raise SchemaError(
-            f"the memory {marker.parent} has layout {layout}, newer than this memstore knows ({LAYOUT}); "
+            f"the memory {marker.parent} has layout {layout}, but this memstore supports layouts up to {LAYOUT}; "
             "install a newer one: pip install -U memstore"
         )
     return namespace

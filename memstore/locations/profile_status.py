@@ -1,7 +1,7 @@
-"""Which memories there are by name, and whether each can be opened; nothing is made, loaded or locked.
+"""List the named memories and check whether each can be opened. Nothing is created, loaded or locked.
 
-A folder can be opened when it is a memory; whether somebody owns it just now is not asked. Servers can be opened when
-both answer this user and the graph has the namespace.
+A folder is reachable if it is a memory, whether or not another process owns it. Servers are reachable if both accept
+the profile's credentials and the graph has the namespace.
 """
 
 from __future__ import annotations
@@ -19,34 +19,37 @@ from memstore.locations.profiles import ENVIRONMENT, read_profiles
 from memstore.locations.settings import Settings
 
 RETRY_SECONDS = 2.0
+"""Time after which an unreachable Neo4j server is given up, in seconds."""
 MILVUS_SECONDS = 5.0
+"""Time limit of a request to a Milvus server, in seconds."""
 AT_ONCE = 8
+"""Profiles that are checked concurrently."""
 
 
 @dataclass(frozen=True)
 class ProfileStatus:
-    """A memory that has a name."""
+    """A named memory and whether it can be opened."""
 
     name: str
     where: str
-    """Folder or addresses; empty where the description is not one. No secret."""
+    """Folder or addresses, without secrets; empty if the description is invalid."""
     source: str
     """The file that describes it, or `environment`."""
     reason: str | None
-    """Why it cannot be opened; None where it can."""
+    """Why the memory cannot be opened; None if it can."""
 
     @property
     def reachable(self) -> bool:
-        """It can be opened."""
+        """Whether the memory can be opened."""
         return self.reason is None
 
     def as_json(self) -> dict[str, Any]:
-        """The promised document."""
+        """The document that the command prints with `--json`."""
         return {"name": self.name, "reachable": self.reachable, **asdict(self)}
 
 
 def list_memories(settings: Settings) -> list[ProfileStatus]:
-    """All profiles, and `env` where the environment names servers, in the order of their names.
+    """All profiles, and `env` if the environment names servers, ordered by name.
 
     Raises:
         LocationError: a `memstore.toml` cannot be read.
@@ -57,11 +60,11 @@ def list_memories(settings: Settings) -> list[ProfileStatus]:
     if settings.neo4j_uri is not None:
         tasks.append((ENVIRONMENT, "environment", partial(environment_location, settings)))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda task: _reach(*task), tasks)
-        return sorted(found, key=lambda reach: reach.name)
+        found = pool.map(lambda task: _status(*task), tasks)
+        return sorted(found, key=lambda status: status.name)
 
 
-def _reach(name: str, source: str, locate: Callable[[], Location | None]) -> ProfileStatus:
+def _status(name: str, source: str, locate: Callable[[], Location | None]) -> ProfileStatus:
     try:
         location = locate()
     except MemstoreError as error:
@@ -70,21 +73,21 @@ def _reach(name: str, source: str, locate: Callable[[], Location | None]) -> Pro
     try:
         probe(location)
     except MemstoreError as error:
-        return ProfileStatus(name, _where(location), source, str(error))
-    return ProfileStatus(name, _where(location), source, None)
+        return ProfileStatus(name, _address(location), source, str(error))
+    return ProfileStatus(name, _address(location), source, None)
 
 
-def _where(location: Location) -> str:
+def _address(location: Location) -> str:
     if isinstance(location, FolderLocation):
         return str(location.folder)
     return f"{location.neo4j_uri} ({location.neo4j_database}), {location.milvus_uri}, namespace {location.namespace}"
 
 
 def probe(location: Location) -> None:
-    """Return where a memory can be opened.
+    """Check that a memory can be opened.
 
     Raises:
-        MemstoreError: it cannot be; the message says why.
+        MemstoreError: it cannot be opened; the message says why.
     """
     if isinstance(location, FolderLocation):
         prepare_folder(location, create=False)
@@ -109,7 +112,7 @@ def _probe_milvus(location: ServerLocation) -> None:
         finally:
             client.close()
     except (MilvusException, grpc.RpcError) as error:
-        said = str(getattr(error, "message", None) or error).splitlines()[0].rstrip(". ")
+        reason = str(getattr(error, "message", None) or error).splitlines()[0].rstrip(". ")
         raise StoreError(
-            f"no Milvus answers at {location.milvus_uri} ({said}); start it, or correct the address or the token"
+            f"no Milvus server answers at {location.milvus_uri} ({reason}); start it, or correct its address or token"
         ) from error

@@ -1,4 +1,4 @@
-"""`memstore.toml`: memories by name, so that addresses and passwords are written down once.
+"""Profiles: named memories in `memstore.toml`, so that addresses and passwords are written down once.
 
     [profiles.lab]
     neo4j_uri = "bolt://graph.lab:7687"
@@ -11,10 +11,10 @@
     [profiles.small]
     memory = "memories/small"                         # a folder
 
-Looked for in the working folder, in every folder above it, and last in the user's configuration folder; of two
-profiles with one name the nearer one counts. Relative paths begin at the file's own folder.
+The file is searched for in the working folder, in every folder above it, and in the user's configuration folder. If two
+files define a profile of the same name, the nearest file wins. Relative paths are relative to the file's folder.
 
-No message of this module quotes a value from the file: it may be a secret.
+No message of this module quotes a value from the file, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from memstore.errors import LocationError
 
 FILE = "memstore.toml"
 ENVIRONMENT = "env"
-"""The name of the memory that the environment describes; no profile may take it."""
+"""Name of the memory that the environment describes; a profile cannot have it."""
 
 
 class Profile(BaseModel):
-    """What a profile may say: a folder, or two servers."""
+    """The keys of a profile. They describe a folder (`memory`), or a Neo4j and a Milvus server."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,7 +54,7 @@ class Profile(BaseModel):
 
 
 class ProfileEntry(NamedTuple):
-    """A profile as it stands in a file; `parsed` says whether it is one."""
+    """A profile as written in a file, not yet validated."""
 
     name: str
     table: Any
@@ -64,15 +64,15 @@ class ProfileEntry(NamedTuple):
         return f"the profile {self.name} of {self.file}"
 
     def parsed(self) -> Profile:
-        """What it says.
+        """Validate the profile.
 
         Raises:
-            LocationError: it says what no profile may say.
+            LocationError: the name, a key or a value is invalid.
         """
         if self.name == ENVIRONMENT or "/" in self.name or not self.name.strip():
-            raise LocationError(f"{self} has a name that means something else; choose one without slashes")
+            raise LocationError(f"{self} has a reserved or invalid name; choose another one, without slashes")
         if not isinstance(self.table, dict):
-            raise LocationError(f"{self} is no table; write [profiles.{self.name}] above its keys")
+            raise LocationError(f"{self} is not a table; write [profiles.{self.name}] above its keys")
         try:
             return Profile.model_validate(self.table)
         except ValidationError as error:
@@ -80,12 +80,12 @@ class ProfileEntry(NamedTuple):
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
                 known = ", ".join(Profile.model_fields)
-                raise LocationError(f"{self} has the key {key}; a profile knows {known}") from None
-            raise LocationError(f"{self} has a wrong {key}: {first['msg']}") from None
+                raise LocationError(f"{self} has the unknown key {key}; the keys of a profile are {known}") from None
+            raise LocationError(f"{self} has an invalid {key}: {first['msg']}") from None
 
 
 def profile_files(start: Path | None = None) -> list[Path]:
-    """The `memstore.toml` files that count from a folder (unset: the working folder), the nearest first."""
+    """The `memstore.toml` files that apply in a folder (None: the working folder), nearest first."""
     start = (start or Path.cwd()).resolve()
     folders = [start, *start.parents, user_folder("XDG_CONFIG_HOME", ".config")]
     files = dict.fromkeys(folder / FILE for folder in folders)
@@ -93,7 +93,7 @@ def profile_files(start: Path | None = None) -> list[Path]:
 
 
 def read_profiles(start: Path | None = None) -> dict[str, ProfileEntry]:
-    """All profiles by name.
+    """Read all profiles, by name.
 
     Raises:
         LocationError: a file cannot be read.
@@ -105,29 +105,33 @@ def read_profiles(start: Path | None = None) -> dict[str, ProfileEntry]:
     return found
 
 
-def user_folder(variable: str, beside: str) -> Path:
-    """memstore's folder among the user's configuration or cache, as the XDG base directories say."""
+def user_folder(variable: str, default: str) -> Path:
+    """memstore's folder in the user's configuration or cache folder, by the XDG base directory specification."""
     given = os.environ.get(variable, "")
-    # The standard has relative paths ignored.
-    base = Path(given) if Path(given).is_absolute() else Path.home() / beside
+    # The specification requires relative paths to be ignored.
+    base = Path(given) if Path(given).is_absolute() else Path.home() / default
     return base / "memstore"
 
 
 def _tables(file: Path) -> dict[str, Any]:
+    """The profiles of a file, not yet validated."""
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LocationError(f"{file} cannot be read: {error.strerror}; mend that, or remove it") from error
+        raise LocationError(f"cannot read {file}: {error.strerror}; make it readable, or remove it") from error
     except ValueError as error:
-        raise LocationError(f"{file} is not valid TOML ({_place(error)}); correct it") from error
+        raise LocationError(f"{file} is not valid TOML ({_error_position(error)}); correct it") from error
     unknown = sorted(set(content) - {"profiles"})
     tables = content.get("profiles", {})
     if unknown or not isinstance(tables, dict):
-        raise LocationError(f"{file} has {unknown[0] if unknown else 'profiles'} where only [profiles.NAME] may stand")
+        key = unknown[0] if unknown else "profiles"
+        raise LocationError(f"{file} has the unexpected key {key}; write only [profiles.NAME] tables")
     return tables
 
 
-def _place(error: ValueError) -> str:
-    """Where the text is wrong; the parser's own words may quote a value."""
-    _, _, place = str(error).rpartition("(at ")
-    return f"at {place.rstrip(')')}" if isinstance(error, tomllib.TOMLDecodeError) and place else "it is not UTF-8 text"
+def _error_position(error: ValueError) -> str:
+    """Position of a syntax error, without the rest of the parser's message, which may quote a value."""
+    _, _, position = str(error).rpartition("(at ")
+    if isinstance(error, tomllib.TOMLDecodeError) and position:
+        return f"at {position.rstrip(')')}"
+    return "it is not UTF-8 text"

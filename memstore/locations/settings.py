@@ -1,9 +1,8 @@
-"""Settings, typed: what the environment (`MEMSTORE_*`) and the caller may choose.
+"""Settings: values that the environment (`MEMSTORE_*`) or the caller may choose. docs/settings.md lists them.
 
-Read where a command starts, never at import. docs/settings.md is made from this class.
+They are read when a command starts, never at import.
 
-What data depend on (embedder, link settings) is recorded in the memory when it is made and wins from then on:
-a memory under other settings would be another memory.
+The embedder and the link settings are recorded in a memory when it is made, and the recorded values win from then on.
 """
 
 from __future__ import annotations
@@ -18,48 +17,49 @@ from memstore.vectors.knn import LinkSettings
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, each as `MEMSTORE_<NAME>`."""
+    """The settings; each is also an environment variable `MEMSTORE_<NAME>`."""
 
     model_config = SettingsConfigDict(
         env_prefix="MEMSTORE_", env_ignore_empty=True, extra="ignore", frozen=True, use_attribute_docstrings=True
     )
 
     memory: str | None = None
-    """Where the memory is: a folder, a profile of `memstore.toml`, or `env` for the servers named here. `--memory`
-    wins over it."""
+    """Location of the memory: a folder, a profile of `memstore.toml`, or `env` for the servers that the settings below
+    describe. `--memory` overrides it."""
     neo4j_uri: str | None = None
     """Address of the Neo4j server of the memory `env`: `bolt://HOST:7687` or `neo4j://HOST:7687`, with `+s` for TLS."""
     neo4j_user: str | None = None
-    """User of that server; needed with it."""
+    """User of the Neo4j server; required with its address."""
     neo4j_password: SecretStr | None = None
-    """Password of that user; needed with it, or the next."""
+    """Password of that user; this or `MEMSTORE_NEO4J_PASSWORD_FILE` is required with the address."""
     neo4j_password_file: Path | None = None
-    """A file that holds the password and nothing else."""
+    """File that contains the password and nothing else."""
     neo4j_database: str | None = None
-    """Database of that server; needed with it. Neo4j's first one is called `neo4j`."""
+    """Database on the Neo4j server; required with its address. Neo4j's default database is `neo4j`."""
     milvus_uri: str | None = None
-    """Address of the Milvus server of the memory `env`: `http://HOST:19530`, or `https://`; needed with Neo4j's."""
+    """Address of the Milvus server of the memory `env`: `http://HOST:19530` or `https://HOST:19530`; required with
+    Neo4j's."""
     milvus_token: SecretStr | None = None
-    """What that server knows one by, an API key or `USER:PASSWORD`; only where it asks for one."""
+    """Credential of the Milvus server, an API key or `USER:PASSWORD`; only if the server requires one."""
     milvus_token_file: Path | None = None
-    """A file that holds the token and nothing else."""
+    """File that contains the token and nothing else."""
     namespace: str = "default"
-    """Which project's memory on these servers; projects of other namespaces are not seen. A folder has one only."""
+    """Namespace of the memory on these servers; it separates projects. A folder has only the namespace `default`."""
     cache_folder: Path | None = None
-    """Where a memory on servers keeps what is local (cached vectors, reward models, rejected rows); unset: a folder
-    by server, database and namespace in the user's cache directory."""
+    """Local folder of a memory on servers, for cached vectors, reward models and rejected rows. Default: a folder named
+    by server, database and namespace in the user's cache folder."""
     embedder: str = "all-MiniLM-L6-v2"
-    """sentence-transformers model that a new memory is built with."""
+    """sentence-transformers model that embeds the texts of a new memory."""
     long_text: LongText = "mean"
-    """What becomes of a text longer than the embedder's window, in a new memory."""
+    """How a new memory embeds a text that is longer than the embedder's window."""
     device: str | None = None
-    """Where embedding and training run: `cpu`, `cuda`, `cuda:1`; unset: a GPU when there is one."""
+    """Device for embedding and training: `cpu`, `cuda`, `cuda:1`. Default: a GPU if there is one."""
     link_k: int = Field(default=5, ge=1, le=100)
-    """Neighbours a node is linked to, in a new memory."""
+    """Number of neighbours that each node of a new memory is linked to."""
     link_floor: float = Field(default=0.0, ge=-1.0, le=1.0)
-    """No similarity edge below this cosine, in a new memory."""
+    """Lowest cosine of a link in a new memory."""
     graph_buffer_mb: int = Field(default=2048, ge=64)
-    """Megabytes of page cache that an embedded graph may use."""
+    """Page cache of an embedded graph, in megabytes."""
 
     def link_settings(self) -> LinkSettings:
         """The link settings of a new memory."""

@@ -1,1 +1,1 @@
-"""Pipeline: the verbs that read or change a whole memory."""
+"""Pipeline: functions that read or change a whole memory."""

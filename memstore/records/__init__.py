@@ -1,1 +1,1 @@
-"""Records: a row of a file becomes a validated rollout with ids."""
+"""Records: rows of rollout files, validated and converted to columns."""

@@ -71,7 +71,7 @@ def no_cypher(memory: Path) -> tuple[Any, ...]:
 
 BAD_INPUT = [
     (no_memory, "there is no memory at {folder}/none; make one with: memstore ingest"),
-    (something_else, "holds something else"),
+    (something_else, "holds no memory"),
     (no_file, "none.jsonl"),
 ]
 

@@ -1,4 +1,4 @@
-"""What a name means: a folder, a profile, the environment; what is refused, and that no secret is ever told."""
+"""Resolving a name to a folder, a profile or the environment; the errors, and that no message contains a secret."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ cache_folder = "local"
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, a home of its own, no settings in the environment."""
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, an empty home folder, and no settings in the environment."""
     for key in list(os.environ):
         if key.startswith(("MEMSTORE_", "XDG_")):
             monkeypatch.delenv(key)
@@ -61,7 +61,7 @@ def folder(name: str | Path | None, settings: Settings | None = None) -> FolderL
 
 
 def from_lab(**changes: str | None) -> str:
-    """The profile with some keys changed; None takes one away."""
+    """The profile with some keys changed; None removes a key."""
     lines = dict(line.split(" = ", 1) for line in LAB.strip().splitlines()[1:])
     lines.update({key: f'"{value}"' for key, value in changes.items() if value is not None})
     kept = [f"{key} = {value}" for key, value in lines.items() if changes.get(key, "") is not None]
@@ -79,14 +79,14 @@ def refusal(text: str, name: str = "lab") -> str:
     return message
 
 
-def test_a_name_without_a_profile_and_every_path_is_a_folder(alone: Path) -> None:
+def test_a_path_or_a_name_without_a_profile_is_a_folder(isolated: Path) -> None:
     assert folder("memory") == FolderLocation(Path("memory"), "memory")
     assert folder(Path("env")).folder == Path("env")
-    assert folder("~/memory").folder == alone.parent / "home" / "memory"
+    assert folder("~/memory").folder == isolated.parent / "home" / "memory"
 
 
-def test_a_profile_of_servers(alone: Path) -> None:
-    write(alone, LAB)
+def test_a_profile_describes_servers(isolated: Path) -> None:
+    write(isolated, LAB)
     found = servers("lab")
     assert found == ServerLocation(
         name="lab",
@@ -97,54 +97,54 @@ def test_a_profile_of_servers(alone: Path) -> None:
         milvus_uri="http://vectors.lab:19530",
         milvus_token=SecretStr(TOKEN),
         namespace="sums",
-        folder=alone / "local" / "graph.lab_7688" / "rollouts" / "sums",
+        folder=isolated / "local" / "graph.lab_7688" / "rollouts" / "sums",
     )
     assert str(found) == "lab"
     assert PASSWORD not in repr(found)
     assert TOKEN not in repr(found)
 
 
-def test_the_nearest_file_counts_and_the_users_own_comes_last(
-    alone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_nearest_profile_file_wins_and_the_users_own_comes_last(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write(tmp_path / "home" / ".config" / "memstore", '[profiles.a]\nmemory = "x"\n[profiles.b]\nmemory = "/far"\n')
-    write(alone, '[profiles.a]\nmemory = "../y"\n')
-    below = alone / "deep" / "er"
+    write(isolated, '[profiles.a]\nmemory = "../y"\n')
+    below = isolated / "deep" / "er"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
-    assert folder("a").folder == alone / ".." / "y"
+    assert folder("a").folder == isolated / ".." / "y"
     assert folder("b").folder == Path("/far")
     write(tmp_path / "config" / "memstore", '[profiles.b]\nmemory = "/near"\n')
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert folder("b").folder == Path("/near")
 
 
-def test_a_name_that_means_a_profile_and_a_folder_is_refused(alone: Path) -> None:
-    write(alone, '[profiles.mine]\nmemory = "mine"\n[profiles.other]\nmemory = "elsewhere"\n')
-    (alone / "mine").mkdir()
-    (alone / "other").mkdir()
-    assert folder("mine").folder.resolve() == alone / "mine"
+def test_a_name_of_both_a_profile_and_a_folder_is_refused(isolated: Path) -> None:
+    write(isolated, '[profiles.mine]\nmemory = "mine"\n[profiles.other]\nmemory = "elsewhere"\n')
+    (isolated / "mine").mkdir()
+    (isolated / "other").mkdir()
+    assert folder("mine").folder.resolve() == isolated / "mine"
     assert folder("./other").folder == Path("other")
     with pytest.raises(LocationError, match=r"\./other"):
         resolve_location("other", Settings())
 
 
-def test_a_misspelt_profile_is_no_new_folder(alone: Path) -> None:
-    write(alone, '[profiles.lab]\nmemory = "x"\n[profiles.arithmetic]\nmemory = "y"\n')
+def test_a_misspelt_profile_does_not_make_a_folder(isolated: Path) -> None:
+    write(isolated, '[profiles.lab]\nmemory = "x"\n[profiles.arithmetic]\nmemory = "y"\n')
     for name, meant in (("lba", "lab"), ("arithmetc", "arithmetic")):
         with pytest.raises(LocationError, match=rf"did you mean the profile {meant}\? .* \./{name}$"):
             resolve_location(name, Settings())
         assert folder(f"./{name}").folder == Path(name)
     assert folder("lab-copy").folder == Path("lab-copy")
-    (alone / "lba").mkdir()
+    (isolated / "lba").mkdir()
     assert folder("lba").folder == Path("lba")
 
 
-def test_the_password_may_be_in_a_file_or_a_variable(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (alone / "secret").write_text(f"{PASSWORD}\n")
-    write(alone, from_lab(neo4j_password=None, neo4j_password_file="secret"))
+def test_the_password_may_be_in_a_file_or_a_variable(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (isolated / "secret").write_text(f"{PASSWORD}\n")
+    write(isolated, from_lab(neo4j_password=None, neo4j_password_file="secret"))
     assert servers("lab").neo4j_password.get_secret_value() == PASSWORD
-    write(alone, from_lab(neo4j_password=None, neo4j_password_env="LAB_SECRET"))
+    write(isolated, from_lab(neo4j_password=None, neo4j_password_env="LAB_SECRET"))
     with pytest.raises(LocationError, match="LAB_SECRET, which is empty or not set"):
         servers("lab")
     monkeypatch.setenv("LAB_SECRET", PASSWORD)
@@ -152,7 +152,7 @@ def test_the_password_may_be_in_a_file_or_a_variable(alone: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"neo4j_user": None}, "no neo4j_user; add it"),
         ({"neo4j_password": None}, "no password"),  # never a default one
@@ -169,35 +169,35 @@ def test_the_password_may_be_in_a_file_or_a_variable(alone: Path, monkeypatch: p
         ({"neo4j_uri": "bolt://host:port"}, "SCHEME://HOST:PORT"),
         ({"namespace": "a b"}, "namespace 'a b' cannot be used"),
         ({"namespace": '\\" or 1 == 1'}, "cannot be used"),
-        ({"neo4j_pasword": PASSWORD}, "has the key neo4j_pasword"),
+        ({"neo4j_pasword": PASSWORD}, "has the unknown key neo4j_pasword"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value,
 )
-def test_an_incomplete_or_wrong_profile_says_what_to_mend(changes: dict[str, str | None], said: str) -> None:
+def test_an_invalid_profile_is_refused_with_the_remedy(changes: dict[str, str | None], expected: str) -> None:
     message = refusal(from_lab(**changes))
-    assert said in message
+    assert expected in message
     assert "the profile lab of" in message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (f'[profiles.lab]\nneo4j_password = "{PASSWORD}', "is not valid TOML (at end of document)"),
-        ("[memories.lab]", "memories where only"),
-        ("profiles = 3", "profiles where only"),
-        ("[profiles]\nlab = 3", "is no table"),
-        (f"[profiles.lab]\nneo4j_password = ['{PASSWORD}']", "wrong neo4j_password"),
+        ("[memories.lab]", "unexpected key memories"),
+        ("profiles = 3", "unexpected key profiles"),
+        ("[profiles]\nlab = 3", "is not a table"),
+        (f"[profiles.lab]\nneo4j_password = ['{PASSWORD}']", "invalid neo4j_password"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(text: str, said: str) -> None:
-    assert said in refusal(text)
+def test_an_invalid_profile_file_is_refused(text: str, expected: str) -> None:
+    assert expected in refusal(text)
 
 
-def test_the_environment_names_a_folder_a_profile_or_servers(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_a_folder_a_profile_or_servers(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (None, "", "env"):
         with pytest.raises(LocationError, match="names no memory"):
             resolve_location(name, Settings())
-    write(alone, LAB)
+    write(isolated, LAB)
     monkeypatch.setenv("MEMSTORE_MEMORY", "lab")
     assert servers(None).name == servers("env").name == "lab"
     for key, value in {
@@ -214,41 +214,41 @@ def test_the_environment_names_a_folder_a_profile_or_servers(alone: Path, monkey
     monkeypatch.setenv("MEMSTORE_NEO4J_PASSWORD", PASSWORD)
     found = servers("env")
     assert (found.neo4j_user, found.milvus_token, found.namespace) == ("bob", None, "tests")
-    assert found.folder == alone.parent / "home" / ".cache" / "memstore" / "::1_7687" / "neo4j" / "tests"
+    assert found.folder == isolated.parent / "home" / ".cache" / "memstore" / "::1_7687" / "neo4j" / "tests"
     assert PASSWORD not in repr(Settings())
     monkeypatch.setenv("MEMSTORE_MEMORY", "env")
     assert servers(None).name == servers("env").name == "env"
 
 
-def test_an_address_is_no_location_and_makes_no_folder(alone: Path) -> None:
+def test_an_address_is_refused_and_makes_no_folder(isolated: Path) -> None:
     with pytest.raises(LocationError) as raised:
         Memory.open(f"bolt://neo4j:{PASSWORD}@localhost:7687", create=True)
     assert PASSWORD not in str(raised.value)
-    assert not list(alone.iterdir())
+    assert not list(isolated.iterdir())
 
 
-def test_a_missing_folder_is_named_as_it_was_given() -> None:
+def test_the_error_for_a_missing_folder_names_it_as_given() -> None:
     with pytest.raises(LocationError, match=re.escape("memstore ingest FILE --memory nowhere")):
         Memory.open("nowhere")
 
 
-def test_the_list_says_of_each_why_it_cannot_be_opened(alone: Path) -> None:
+def test_list_memories_gives_the_reason_why_each_cannot_be_opened(isolated: Path) -> None:
     broken = from_lab(neo4j_user=None).replace("profiles.lab", "profiles.broken")
     away = from_lab(neo4j_uri="bolt://127.0.0.1:1", milvus_uri="http://127.0.0.1:1").replace("lab]", "away]")
-    write(alone, f'{broken}\n{away}\n[profiles.small]\nmemory = "small"\n[profiles.lost]\nmemory = "lost"\n')
-    Memory.open(alone / "small", create=True).close()
-    found = {reach.name: reach for reach in list_memories(Settings())}
+    write(isolated, f'{broken}\n{away}\n[profiles.small]\nmemory = "small"\n[profiles.lost]\nmemory = "lost"\n')
+    Memory.open(isolated / "small", create=True).close()
+    found = {status.name: status for status in list_memories(Settings())}
     assert list(found) == ["away", "broken", "lost", "small"]
     assert found["small"].as_json() == {
         "name": "small",
         "reachable": True,
-        "where": str(alone / "small"),
-        "source": str(alone / "memstore.toml"),
+        "where": str(isolated / "small"),
+        "source": str(isolated / "memstore.toml"),
         "reason": None,
     }
-    reasons = {name: reach.reason or "" for name, reach in found.items()}
-    assert "no Milvus answers at http://127.0.0.1:1" in reasons["away"]
+    reasons = {name: status.reason or "" for name, status in found.items()}
+    assert "no Milvus server answers at http://127.0.0.1:1" in reasons["away"]
     assert "no neo4j_user" in reasons["broken"]
     assert "there is no memory at" in reasons["lost"]
-    assert not (alone / "lost").exists()
+    assert not (isolated / "lost").exists()
     assert PASSWORD not in str(found)

@@ -267,7 +267,7 @@ def test_any_cut_and_order_of_files_gives_the_same_graph(tmp_path: Path) -> None
 def test_a_folder_that_is_no_memory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("dear")
-    with pytest.raises(LocationError, match="holds something else"):
+    with pytest.raises(LocationError, match="holds no memory"):
         Memory.open(tmp_path / "letters", create=True)
     with pytest.raises(LocationError, match="no memory at"):
         Memory.open(tmp_path / "nothing")
