@@ -31,6 +31,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Memory": (
         "memstore.memory.Memory",
         "memstore.pipeline.ingest.IngestOptions",
+        "memstore.pipeline.ingest.IngestSummary",
+        "memstore.records.record.RecordDefaults",
+        "memstore.vectors.knn.settings.LinkSettings",
         "memstore.graph.protocol.CypherResult",
     ),
     "Snapshots and data frames": (
@@ -70,6 +73,7 @@ their message is one sentence that says what to do.
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 Definition: TypeAlias = ast.ClassDef | Function
+Documented: TypeAlias = Definition | ast.Module
 HEADING = re.compile(r"^(Args|Returns|Yields|Raises|Attributes|Example|Examples|Shapes|Note|Notes|Edges[^:]*):(.*)$")
 
 
@@ -104,12 +108,13 @@ def front_door() -> Iterator[str]:
     exported = front_door_names()
     if not exported:
         return
-    yield f"## {FRONT_DOOR}\n\n`import memstore` loads no torch. It exports:\n\n| name | defined in | |\n|---|---|---|"
+    yield f"## {FRONT_DOOR}\n\n{body(tree(ROOT / 'memstore' / '__init__.py'))}\n| name | defined in | |\n|---|---|---|"
     for name, module in exported.items():
         yield f"| `memstore.{name}` | `{module}` | {summary(f'{module}.{name}')} |"
     yield ""
 
 
+@cache
 def front_door_names() -> dict[str, str]:
     """The module of each name in `memstore.__all__`."""
     import memstore
@@ -127,14 +132,18 @@ def examples() -> list[Example]:
     """Every example in the docstrings of this page, front door included."""
     named = {name for names in SECTIONS.values() for name in names}
     named |= {f"{module}.{name}" for name, module in front_door_names().items()}
-    found = []
+    found = [Example("memstore", "memstore", code) for code in code_of(tree(ROOT / "memstore" / "__init__.py"))]
     for name in sorted(named):
         definition = find(name)
         members = methods(definition) if isinstance(definition, ast.ClassDef) else []
         for owner, node in [(name, definition), *((f"{name}.{method.name}", method) for method in members)]:
-            codes = re.findall(r"^```python\n(.*?)^```", body(node), re.M | re.S)
-            found += [Example(name.rpartition(".")[0], owner, code) for code in codes]
+            found += [Example(name.rpartition(".")[0], owner, code) for code in code_of(node)]
     return found
+
+
+def code_of(node: Documented) -> list[str]:
+    """The code of the examples in a docstring."""
+    return re.findall(r"^```python\n(.*?)^```", body(node), re.M | re.S)
 
 
 @cache
@@ -167,7 +176,8 @@ def methods(node: ast.ClassDef) -> list[Function]:
 def render(name: str, node: Definition) -> Iterator[str]:
     """The section of one class or function."""
     module, _, own = name.rpartition(".")
-    yield f"### {own}\n\n`from {module} import {own}`\n"
+    door = "memstore" if front_door_names().get(own) == module else module
+    yield f"### {own}\n\n`from {door} import {own}`\n"
     if isinstance(node, ast.ClassDef):
         yield body(node)
         yield from fields(node)
@@ -233,12 +243,12 @@ def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
     return f"{argument.arg}{annotation}" + (f" = {ast.unparse(default)}" if default else "")
 
 
-def docstring(node: Definition) -> str:
+def docstring(node: Documented) -> str:
     """The docstring without its indentation; "" where there is none."""
     return inspect.cleandoc(ast.get_docstring(node, clean=False) or "")
 
 
-def body(node: Definition) -> str:
+def body(node: Documented) -> str:
     """A docstring as Markdown: its prose, then a list for each of Google's sections, and code for examples."""
     prose: list[str] = []
     sections: list[tuple[str, list[str]]] = []

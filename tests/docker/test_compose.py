@@ -165,7 +165,7 @@ def test_reward_service_without_a_token_refuses_a_public_address(services: dict[
     assert entry("ingest", str(tmp_path / "rollouts.jsonl"), MEMSTORE_MEMORY=memory).returncode == 0
     done = entry(*command, MEMSTORE_MEMORY=memory, MEMSTORE_SERVICE_TOKEN="")
     assert done.returncode == 1
-    assert "a token is needed" in done.stderr
+    assert "needs a token" in done.stderr
 
 
 def test_command_names_the_unreachable_server(services: dict[str, Any]) -> None:
