@@ -24,7 +24,7 @@ from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.evaluation.attention import Attention
 from memstore_gnn.explain.families import family_of
 from memstore_gnn.features import assemble
-from memstore_gnn.features.behaviour.votes import Behaviour
+from memstore_gnn.features.program_votes import Behaviour
 from memstore_gnn.features.reliability import ReliabilityModel
 from memstore_gnn.models import inputs
 from memstore_gnn.models.network import Gather, Recall

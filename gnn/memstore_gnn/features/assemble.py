@@ -20,8 +20,8 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.types import IntVector
 from memstore_gnn.data.groups import Groups, Partition, groups_of, less_group, over_answer
 from memstore_gnn.data.table import FeatureTable
-from memstore_gnn.features.behaviour.votes import behaviour_of
 from memstore_gnn.features.evidence import evidence_features
+from memstore_gnn.features.program_votes import behaviour_of
 from memstore_gnn.features.reliability import (
     ReliabilityModel,
     fit_reliability,

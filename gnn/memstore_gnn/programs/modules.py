@@ -1,4 +1,4 @@
-"""Modules that an interpreted program may import: fixed sets of pure functions on plain values."""
+"""Modules that an interpreted program can import: fixed sets of pure functions of plain values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from memstore_gnn.features.behaviour.library import Namespace, plain_iterator
-from memstore_gnn.features.behaviour.limits import ITEMS, Fuel, TooMuch, checked
+from memstore_gnn.programs.library import Namespace, plain_iterator
+from memstore_gnn.programs.limits import ITEMS, Fuel, TooMuch, checked
 
 _MATH = (
     "ceil floor sqrt log log2 log10 exp sin cos tan asin acos atan atan2 hypot gcd lcm fabs fmod isclose isnan isinf "
@@ -35,7 +35,7 @@ _STRING = "ascii_letters ascii_lowercase ascii_uppercase digits punctuation whit
 
 
 def modules(fuel: Fuel) -> dict[str, Namespace]:
-    """Modules by name."""
+    """The modules by name."""
     known = {
         "math": _taken(math, _MATH) | _arithmetic(fuel),
         "itertools": {name: _listed(getattr(itertools, name), fuel) for name in _ITERTOOLS.split()} | _grouping(fuel),
@@ -56,7 +56,7 @@ def _taken(module: ModuleType, names: str) -> dict[str, Any]:
 
 
 def _listed(function: Callable[..., Any], fuel: Fuel) -> Callable[..., list[Any]]:
-    """An iterator's items as a list, no more than a program may hold."""
+    """Return the items of an iterator as a list, within the limit of items."""
 
     def call(*values: Any, **options: Any) -> list[Any]:
         made = list(itertools.islice(function(*values, **options), ITEMS + 1))
@@ -98,7 +98,7 @@ def _functions(fuel: Fuel) -> dict[str, Any]:
     def reduced(function: Callable[..., Any], values: Any, *start: Any) -> Any:
         return functools.reduce(lambda a, b: checked(function(a, b)), list(plain_iterator(values, fuel)), *start)
 
-    # Decorators are not applied, so a cache only has to have a name.
+    # Decorators are not applied, so the caches only need a name.
     return {"reduce": reduced, "cmp_to_key": functools.cmp_to_key, "lru_cache": None, "cache": None}
 
 

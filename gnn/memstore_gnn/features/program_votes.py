@@ -1,7 +1,7 @@
-"""Votes over behaviour: programs that give the same results on the same calls agree, however they are written.
+"""Votes over program behaviour: programs with the same outcomes on the same calls agree, however they are written.
 
-For the code domain this is what equal answers are elsewhere. The calls are those that the query shows and
-variations of them; where the query says what a call gives, passing is a feature of its own. Labels and reference
+In the code domain this takes the place of equal answers. The calls are those shown in the query's text and
+variations of them. If the text shows the result of a call, passing it is a feature as well. Labels and reference
 tests are not used.
 """
 
@@ -14,24 +14,25 @@ import numpy as np
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import Array, Groups, Partition
-from memstore_gnn.features import shared_items as siblings
-from memstore_gnn.features.behaviour.examples import entry_point, examples_of, inputs_of
-from memstore_gnn.features.behaviour.worker import UNKNOWN, Task, canonical, outcomes
+from memstore_gnn.features import shared_items as shared
+from memstore_gnn.features.call_examples import entry_point, examples_of, inputs_of
 from memstore_gnn.features.outline import answer_texts
 from memstore_gnn.features.syntax import read_program
+from memstore_gnn.programs.outcomes import UNKNOWN, Task, canonical
+from memstore_gnn.programs.worker import outcomes
 
 NOTHING = "None"
-"""What a function without a body gives; programs that give nothing else agree on nothing."""
+"""Outcome of a function without a return value. Programs that return nothing else do not agree with each other."""
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What the programs of a snapshot do.
+    """Agreement of the programs of a snapshot.
 
     Attributes:
-        groups: as given, with `answer` replaced by behaviour in the code domain: programs with the same results
-            share a cell; one that never returned a value other than None, or could not be interpreted, is as one
-            without an answer.
+        groups: as given, but in the code domain `answer` is by outcomes: programs with the same outcomes share a
+            cell. A program that only returned None, or that could not be interpreted, counts as a rollout without
+            an answer.
         columns: see `behaviour_of`.
     """
 
@@ -44,24 +45,30 @@ class _Calls:
     name: str
     arguments: tuple[str, ...]
     expected: tuple[str, ...]
-    """Canonical results of the first calls; "" where the query does not say."""
+    """Canonical result of each call; "" if the query's text does not show it."""
 
 
 def behaviour_of(snapshot: Snapshot, groups: Groups) -> Behaviour:
-    """Interpret the programs of the code domain and compare what they give.
+    """Interpret the programs of the code domain and compare their outcomes.
 
-    Columns, all 0 outside the code domain: `interpreted` (share of calls with a known outcome), `raises` (share that
-    raised), `shown` (log of the calls whose result the query says), `passed` (share of those that the program
-    gives; the group's mean where nothing is known), `passed_all`, `failed_any`, `outcome_share` (mean share of the
-    siblings with the same outcome, over calls), `outcome_least`.
+    The columns are 0 outside the code domain:
+
+        interpreted     share of the calls with a known outcome
+        raises          share of these that raised an exception
+        shown           log(1 + number of calls whose result the query shows)
+        passed          share of the shown results that the program returns; 0 without any
+        passed_all      it returns all of them, and there is at least one
+        failed_any      it fails at least one
+        outcome_share   mean over calls of the share of the other rollouts with the same outcome
+        outcome_least   minimum over calls of that share
     """
     rows = snapshot.thinkings.num_rows
     calls = _calls(snapshot)
-    given = _outcomes(snapshot, groups, calls)
+    found = _outcomes(snapshot, groups, calls)
     known, raised, passed, failed, shown = (np.zeros(rows) for _ in range(5))
     signature: list[str] = [""] * rows
     items: list[list[str]] = [[] for _ in range(rows)]
-    for i, results in given.items():
+    for i, results in found.items():
         expected = calls[int(groups.query_of[i])].expected
         usable = [r for r in results if r != UNKNOWN]
         returned = [r for r in usable if not r.startswith("!")]
@@ -73,7 +80,7 @@ def behaviour_of(snapshot: Snapshot, groups: Groups) -> Behaviour:
         passed[i], failed[i] = sum(checks), len(checks) - sum(checks)
         signature[i] = "\x1f".join(results) if values else ""
         items[i] = [f"{n}:{r}" for n, r in enumerate(results) if values and r in returned]
-    shared = siblings.shared_items(groups, items)
+    same = shared.shared_items(groups, items)
     columns = {
         "interpreted": known,
         "raises": raised,
@@ -81,14 +88,14 @@ def behaviour_of(snapshot: Snapshot, groups: Groups) -> Behaviour:
         "passed": passed / np.maximum(shown, 1),
         "passed_all": (shown > 0) & (failed == 0),
         "failed_any": failed > 0,
-        "outcome_share": shared.mean,
-        "outcome_least": shared.least,
+        "outcome_share": same.mean,
+        "outcome_least": same.least,
     }
     return Behaviour(_regrouped(snapshot, groups, signature), columns)
 
 
 def _calls(snapshot: Snapshot) -> dict[int, _Calls]:
-    """The calls to make for each query of the code domain that names a function."""
+    """Calls to make for each query of the code domain that names a function, by the query's position."""
     out = {}
     domains = snapshot.queries["domain"].to_pylist()
     for position, (domain, text) in enumerate(zip(domains, snapshot.queries["text"].to_pylist(), strict=True)):
@@ -98,26 +105,35 @@ def _calls(snapshot: Snapshot) -> dict[int, _Calls]:
         examples = examples_of(text, name)
         inputs = inputs_of(examples, text, name)
         results = {repr(e.arguments): canonical(e.expected[0]) for e in examples if e.expected}
-        spelt = tuple(repr(arguments) for arguments in inputs)
-        out[position] = _Calls(name, spelt, tuple(results.get(arguments, "") for arguments in spelt))
+        literals = tuple(repr(arguments) for arguments in inputs)
+        out[position] = _Calls(name, literals, tuple(results.get(arguments, "") for arguments in literals))
     return out
 
 
 def _outcomes(snapshot: Snapshot, groups: Groups, calls: dict[int, _Calls]) -> dict[int, list[str]]:
-    """Outcomes of each rollout's calls; rollouts whose answer is no program have none. Equal programs run once."""
+    """Outcomes of each rollout's calls, without the rollouts whose answer is not a program. Equal programs run once."""
     texts, answers = snapshot.queries["text"].to_pylist(), answer_texts(snapshot).to_pylist()
     tasks: dict[Task, list[int]] = {}
     for i, query in enumerate(groups.query_of.tolist()):
         if query in calls:
-            program = read_program(texts[query], answers[i])
-            if program.tree is not None:
-                task = Task(ast.unparse(program.tree), calls[query].name, calls[query].arguments)
+            source = _normal_source(read_program(texts[query], answers[i]).tree)
+            if source is not None:
+                task = Task(source, calls[query].name, calls[query].arguments)
                 tasks.setdefault(task, []).append(i)
     found = outcomes(list(tasks))
     return {i: results for results, rollouts in zip(found, tasks.values(), strict=True) for i in rollouts}
 
 
+def _normal_source(tree: ast.Module | None) -> str | None:
+    """Source without comments and layout; None for an answer that is not a program or is nested too deeply."""
+    try:
+        return None if tree is None else ast.unparse(tree)
+    except (RecursionError, ValueError):
+        return None
+
+
 def _regrouped(snapshot: Snapshot, groups: Groups, signature: list[str]) -> Groups:
+    """The groups with `answer` by signature in the code domain; a blank signature counts as no answer."""
     code = np.array([domain == "code" for domain in snapshot.queries["domain"].to_pylist()], bool)[groups.query_of]
     if not code.any():
         return groups
@@ -125,11 +141,13 @@ def _regrouped(snapshot: Snapshot, groups: Groups, signature: list[str]) -> Grou
     ran = np.array([bool(s) for s in signature], bool)
     numbers: dict[str, int] = {}
     by_signature = np.array([numbers.setdefault(s, len(numbers)) for s in signature], np.int64)
+    # Three disjoint ranges of keys: answers, signatures within a query, and rollouts that agree with no other.
     key = groups.answer.cell.copy()
-    behind = len(groups.answer.count)
-    key[code & ran] = behind + (groups.query.cell * max(len(numbers), 1) + by_signature)[code & ran]
-    alone = behind + (int(groups.query.cell.max(initial=0)) + 1) * max(len(numbers), 1)
-    key[code & ~ran] = alone + np.arange(rows)[code & ~ran]
+    first_signature = len(groups.answer.count)
+    signatures = max(len(numbers), 1)
+    key[code & ran] = first_signature + (groups.query.cell * signatures + by_signature)[code & ran]
+    first_alone = first_signature + (int(groups.query.cell.max(initial=0)) + 1) * signatures
+    key[code & ~ran] = first_alone + np.arange(rows)[code & ~ran]
     answer = Partition.of(key)
     own = Partition.of(groups.own.cell * max(len(answer.count), 1) + answer.cell)
     return replace(groups, answer=answer, own_answer=own, answered=np.where(code, ran, groups.answered))

@@ -10,10 +10,11 @@ import pytest
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import groups_of
-from memstore_gnn.features.behaviour.examples import entry_point, examples_of, inputs_of
-from memstore_gnn.features.behaviour.limits import TooMuch
-from memstore_gnn.features.behaviour.votes import behaviour_of
-from memstore_gnn.features.behaviour.worker import UNKNOWN, Task, canonical, outcomes
+from memstore_gnn.features.call_examples import entry_point, examples_of, inputs_of
+from memstore_gnn.features.program_votes import behaviour_of
+from memstore_gnn.programs.limits import TooMuch
+from memstore_gnn.programs.outcomes import UNKNOWN, Task, canonical
+from memstore_gnn.programs.worker import outcomes
 
 QUERY = '''def largest(xs, least=0):
     """The largest.
@@ -75,7 +76,7 @@ def test_outcomes_are_values_errors_or_unknown() -> None:
 @pytest.mark.parametrize("tie_up", ["return str(x)", "return x == y", "return {(x,): 1}", "return sorted([x, y])"])
 def test_a_program_that_ties_up_its_process_costs_itself_only(monkeypatch: pytest.MonkeyPatch, tie_up: str) -> None:
     """A pair that holds itself twice, forty times over, is small until somebody writes it out or compares it."""
-    monkeypatch.setattr("memstore_gnn.features.behaviour.worker.STALLED", 3.0)
+    monkeypatch.setattr("memstore_gnn.programs.worker.RESPONSE_SECONDS", 3.0)
     tangled = f"def f(x):\n    y = x\n    for _ in range(40):\n        x, y = (x, x), (y, y)\n    {tie_up}"
     good = "def f(x):\n    return x + 1"
     tasks = [Task(source, "f", ("(1,)",)) for source in (good, tangled, good)]

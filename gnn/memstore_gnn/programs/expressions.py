@@ -1,6 +1,6 @@
-"""Expressions, assignment targets and function objects of the interpreter, compiled to closures.
+"""Compile expressions, assignment targets and function objects to closures.
 
-Every value is plain; every operation that could make a large one is checked before or after (see `limits`).
+All values are plain. Operations that could make a large value check the limits before or after.
 """
 
 from __future__ import annotations
@@ -11,15 +11,24 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from memstore_gnn.features.behaviour.library import Namespace, format_value, method, plain_iterator
-from memstore_gnn.features.behaviour.limits import Unsupported, check_power, check_product, check_shift, checked
-from memstore_gnn.features.behaviour.scope import Eval, Returned, Run, Scope, entered
+from memstore_gnn.programs.library import Namespace, format_value, method, plain_iterator
+from memstore_gnn.programs.limits import (
+    Unsupported,
+    check_power,
+    check_product,
+    check_shift,
+    checked,
+    checked_order,
+    checked_text,
+)
+from memstore_gnn.programs.scope import Eval, Returned, Run, Scope, entered
 
 
 def _modulo(a: Any, b: Any) -> Any:
     if isinstance(a, str) and re.search(r"\d{3}|\*", a):
         raise Unsupported("format")
-    return a % b
+    result = a % b
+    return checked_text(result) if isinstance(result, str) else result
 
 
 def _multiply(a: Any, b: Any) -> Any:
@@ -37,10 +46,16 @@ def _shift_left(a: Any, b: Any) -> Any:
     return a << b
 
 
+def _ordered(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """An operation that also makes sets."""
+    return lambda a, b: checked_order(operate(a, b))
+
+
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: lambda a, b: checked(a + b), ast.Sub: operator.sub, ast.Mult: _multiply, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: _modulo, ast.Pow: _power, ast.LShift: _shift_left,
-    ast.RShift: operator.rshift, ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.BitXor: operator.xor,
+    ast.Add: lambda a, b: checked(a + b), ast.Sub: _ordered(operator.sub), ast.Mult: _multiply,
+    ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: _modulo, ast.Pow: _power,
+    ast.LShift: _shift_left, ast.RShift: operator.rshift, ast.BitAnd: _ordered(operator.and_),
+    ast.BitOr: _ordered(operator.or_), ast.BitXor: _ordered(operator.xor),
 }  # fmt: skip
 _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
@@ -55,7 +70,7 @@ _CONSTANTS = (int, float, str, bool, type(None), type(...))
 
 
 class Expressions:
-    """Turns expression nodes into closures; one method a node type, found by name."""
+    """Compiles expression nodes to closures; one method per node type, found by name."""
 
     def expression(self, node: ast.expr) -> Eval:
         build = getattr(self, "e_" + type(node).__name__, None)
@@ -190,7 +205,7 @@ class Expressions:
 
     def e_Set(self, node: ast.Set) -> Eval:
         items = self._items(node.elts)
-        return lambda s: set(items(s))
+        return lambda s: checked_order(set(items(s)))
 
     def e_Dict(self, node: ast.Dict) -> Eval:
         pairs = [
@@ -233,7 +248,7 @@ class Expressions:
             for g in generators
         ]
 
-        def turn(s: Scope, made: Any, depth: int) -> None:
+        def iterate(s: Scope, made: Any, depth: int) -> None:
             if depth == len(loops):
                 collect(s, made)
                 return
@@ -241,10 +256,10 @@ class Expressions:
             for item in plain_iterator(values(s), s.fuel):
                 store(s, item)
                 if all(test(s) for test in tests):
-                    turn(s, made, depth + 1)
+                    iterate(s, made, depth + 1)
 
         def run(s: Scope, made: Any) -> Any:
-            turn(Scope(s, s.fuel), made, 0)
+            iterate(Scope(s, s.fuel), made, 0)
             return made
 
         return run  # type: ignore[return-value]
@@ -259,7 +274,7 @@ class Expressions:
     def e_SetComp(self, node: ast.SetComp) -> Eval:
         element = self.expression(node.elt)
         loop: Any = self._comprehension(node.generators, lambda s, made: made.add(element(s)))
-        return lambda s: loop(s, set())
+        return lambda s: checked_order(loop(s, set()))
 
     def e_DictComp(self, node: ast.DictComp) -> Eval:
         key, value = self.expression(node.key), self.expression(node.value)
@@ -282,7 +297,7 @@ class Expressions:
         return run
 
     def function(self, args: ast.arguments, body: Run) -> Eval:
-        """The closure that makes a function of `body`."""
+        """Compile a function definition to a closure that creates the function."""
         names = [a.arg for a in (*args.posonlyargs, *args.args)]
         only = [a.arg for a in args.kwonlyargs]
         if args.kwarg is not None:

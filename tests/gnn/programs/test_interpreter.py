@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memstore_gnn.features.behaviour.interpreter import Interpreter
-from memstore_gnn.features.behaviour.limits import Stop, TooMuch, Unsupported
+from memstore_gnn.programs.interpreter import Interpreter
+from memstore_gnn.programs.limits import Stop, TooMuch, Unsupported
 
 PROGRAMS = {
     "loops": """

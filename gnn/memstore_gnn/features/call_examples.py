@@ -1,7 +1,7 @@
-"""Calls that a query's text shows (`>>> f(1, 2)` and `3`, `f([1]) == [1]`, `f("a") => "b"`), and inputs made from them.
+"""Read example calls from a query's text (`>>> f(1, 2)` and `3`, `f([1]) == [1]`, `f("a") => "b"`) and vary them.
 
-A call is read only if its arguments are literals. What it should give is read where the text says it; without that,
-the call is an input on which siblings can be compared.
+Only calls with literal arguments are read. If the text shows the result, it is read as well. A call without a result
+is still an input on which the programs of a group can be compared.
 """
 
 from __future__ import annotations
@@ -11,28 +11,31 @@ import re
 from typing import Any, NamedTuple
 
 TEXT_LIMIT = 6000
+"""Characters read, from the start of the query's text."""
 CALL_LIMIT = 400
-MOST = 12
-"""Calls that are taken from a text."""
-MOST_INPUTS = 20
+"""Characters of one call, of its result and of a signature."""
+MAX_EXAMPLES = 12
+"""Example calls of one query."""
+MAX_INPUTS = 20
+"""Calls on which the programs of one query are compared."""
 
-_GIVES = re.compile(
+_SHOWS_RESULT = re.compile(
     r"[ \t]*+(?:(?:#|//)[ \t]*+)?"
     r"(?:===?|=>|->|➞|→|=|returns?\b|should (?:be|return)\b|gives\b|is\b|:|,? the (?:output|result) (?:is|will be))?"
     r"[ \t]*+"
 )
-_FIRST_LINE = re.compile(r"[ \t]*+\n[ \t]*+")
+_NEXT_LINE = re.compile(r"[ \t]*+\n[ \t]*+")
 
 
 class Example(NamedTuple):
-    """A call; `expected` is a tuple of one value, or () where the text does not say."""
+    """An example call; `expected` is a tuple of one value, or () if the text does not show the result."""
 
     arguments: tuple[Any, ...]
     expected: tuple[Any, ...]
 
 
 def entry_point(query: str) -> str | None:
-    """The function a query asks for: the last one that it begins, or the one its assertions call."""
+    """Name of the function to write: the last one that the text defines, or the one that its assertions call."""
     names = re.findall(r"(?:^|\n)[ \t]{0,8}(?:async )?def ([A-Za-z_]\w{0,80})", query[:TEXT_LIMIT])
     if names:
         return str(names[-1])
@@ -41,7 +44,7 @@ def entry_point(query: str) -> str | None:
 
 
 def examples_of(query: str, name: str) -> list[Example]:
-    """Calls of `name` in a query's text, each set of arguments once, in order."""
+    """Calls of `name` in a query's text, in order and without duplicates."""
     text = query[:TEXT_LIMIT]
     found: dict[str, Example] = {}
     for match in re.finditer(rf"(?<![\w.]){re.escape(name)}\(", text):
@@ -56,13 +59,13 @@ def examples_of(query: str, name: str) -> list[Example]:
         known = found.get(repr(arguments))
         if known is None or (example.expected and not known.expected):
             found[repr(arguments)] = example
-        if len(found) == MOST:
+        if len(found) == MAX_EXAMPLES:
             break
     return list(found.values())
 
 
 def _closing(text: str, start: int) -> int | None:
-    """Position of the bracket that closes a call, not looking inside strings."""
+    """Position of the bracket that closes a call; brackets inside strings do not count."""
     depth, quote = 1, ""
     for at in range(start, min(len(text), start + CALL_LIMIT)):
         character = text[at]
@@ -83,16 +86,16 @@ def _closing(text: str, start: int) -> int | None:
 def _expected(after: str, prompted: bool) -> tuple[Any, ...]:
     after = after[:CALL_LIMIT]
     if prompted:
-        gap = _FIRST_LINE.match(after)
+        gap = _NEXT_LINE.match(after)
         return _first_literal(after[gap.end() :]) if gap else ()
-    sign = _GIVES.match(after)
+    sign = _SHOWS_RESULT.match(after)
     if sign is None or not sign.group().strip():
         return ()
     return _first_literal(after[sign.end() :])
 
 
 def _first_literal(text: str) -> tuple[Any, ...]:
-    """The longest literal that the line begins with."""
+    """The longest literal at the start of the line."""
     line = text.split("\n", 1)[0].strip()
     opened = line[:1] in "([{"
     candidates = [line, line.split("#")[0], line.rstrip(".;, "), line.split(" # ")[0]]
@@ -111,30 +114,30 @@ def _first_literal(text: str) -> tuple[Any, ...]:
 
 
 def _literal(text: str) -> Any:
-    """The value of a literal; None for anything else."""
-    spelt = {"true": "True", "false": "False", "null": "None"}.get(text, text)
+    """Value of a Python literal, or of `true`, `false` and `null`; None for any other text."""
+    literal = {"true": "True", "false": "False", "null": "None"}.get(text, text)
     try:
-        return ast.literal_eval(spelt)
+        return ast.literal_eval(literal)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 
 
 def inputs_of(examples: list[Example], query: str, name: str) -> list[tuple[Any, ...]]:
-    """Arguments to compare siblings on: those of the examples and variations of them.
+    """Arguments of the calls to compare: those of the examples and variations of them.
 
-    Without examples they are made from the signature: its annotations, else what the parameters' names suggest.
+    Without examples, arguments are chosen by the annotations of the signature, or else by the parameters' names.
     """
     base = [example.arguments for example in examples] or _from_signature(query, name)
     made: dict[str, tuple[Any, ...]] = {repr(arguments): arguments for arguments in base}
     for arguments in base:
-        for place, value in enumerate(arguments):
+        for position, value in enumerate(arguments):
             for other in _variations(value):
-                varied = (*arguments[:place], other, *arguments[place + 1 :])
+                varied = (*arguments[:position], other, *arguments[position + 1 :])
                 made.setdefault(repr(varied), varied)
     chosen = list(made.values())
-    # An even choice of the variations, so that the first example's do not take all the places.
-    step = max(1, -(-(len(chosen) - len(base)) // max(MOST_INPUTS - len(base), 1)))
-    return (chosen[: len(base)] + chosen[len(base) :: step])[:MOST_INPUTS]
+    # Variations are taken at even steps, so that those of the first example do not fill the list.
+    step = max(1, -(-(len(chosen) - len(base)) // max(MAX_INPUTS - len(base), 1)))
+    return (chosen[: len(base)] + chosen[len(base) :: step])[:MAX_INPUTS]
 
 
 def _variations(value: Any) -> list[Any]:
@@ -184,27 +187,28 @@ _BY_NAME: tuple[tuple[str, str], ...] = (
 
 
 def _from_signature(query: str, name: str) -> list[tuple[Any, ...]]:
-    """A few arguments for the last definition of `name` in a query; [] without one."""
+    """Sample arguments for the last definition of `name` in a query; [] without one."""
     starts = [match.start() for match in re.finditer(rf"def {re.escape(name)}\(", query[:TEXT_LIMIT])]
     if not starts:
         return []
     head = query[starts[-1] : starts[-1] + CALL_LIMIT].split("\n", 1)[0].rstrip()
     try:
         definition = ast.parse(head + (" pass" if head.endswith(":") else "")).body[0]
-    except (SyntaxError, ValueError):
+        if not isinstance(definition, ast.FunctionDef):
+            return []
+        pools = [_SAMPLES[_kind(argument)] for argument in definition.args.args]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    if not isinstance(definition, ast.FunctionDef):
-        return []
-    pools = [_SAMPLES[_kind(argument)] for argument in definition.args.args]
     if not pools:
         return [()]
-    return [tuple(pool[(turn + place) % len(pool)] for place, pool in enumerate(pools)) for turn in range(4)]
+    return [tuple(pool[(row + column) % len(pool)] for column, pool in enumerate(pools)) for row in range(4)]
 
 
 def _kind(argument: ast.arg) -> str:
+    """Key of `_SAMPLES` for a parameter."""
     if argument.annotation is not None:
-        spelt = ast.unparse(argument.annotation).lower().replace("typing.", "")
-        for kind in (spelt, spelt.split("[")[0] + "[int]", spelt.split("[")[0]):
+        annotation = ast.unparse(argument.annotation).lower().replace("typing.", "")
+        for kind in (annotation, annotation.split("[")[0] + "[int]", annotation.split("[")[0]):
             if kind in _SAMPLES:
                 return kind
     for names, kind in _BY_NAME:

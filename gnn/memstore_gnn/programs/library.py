@@ -1,7 +1,7 @@
-"""The names an interpreted program can reach: values, never capabilities.
+"""Builtin functions and methods that an interpreted program can reach.
 
-Everything here is a pure function of plain values (numbers, strings, lists, tuples, dicts, sets). No file, module,
-class, frame, attribute with underscores, type constructor that runs code, or pattern engine can be reached.
+All of them are pure functions of plain values: numbers, strings, lists, tuples, dicts and sets. Files, modules,
+classes, frames, names with underscores, constructors that run code and regular expressions cannot be reached.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from memstore_gnn.features.behaviour.limits import ITEMS, Fuel, TooMuch, Unsupported, check_power, checked
+from memstore_gnn.programs.limits import (
+    ITEMS,
+    Fuel,
+    TooMuch,
+    Unsupported,
+    check_power,
+    checked,
+    checked_hash,
+    checked_order,
+    checked_text,
+)
 
 EXCEPTIONS: dict[str, type[Exception]] = {
     kind.__name__: kind
@@ -54,12 +64,14 @@ METHODS: dict[type, frozenset[str]] = {
     )
 }
 
+_ADDS_ITEMS = frozenset(("add", "update", "union", "symmetric_difference", "symmetric_difference_update"))
+"""Methods of a set that can bring in new items."""
 _WIDE = re.compile(r"\d{3}|[.\[!]|\{[^{}]*+\{")
-"""What a format text may not hold: widths of three digits, attributes, subscripts, nested fields."""
+"""Not allowed in a format string: widths of three digits, attributes, subscripts, nested fields."""
 
 
 class Namespace:
-    """A module as a program sees it: a fixed set of names."""
+    """A module of the program: a fixed set of names."""
 
     __slots__ = ("members",)
 
@@ -68,7 +80,11 @@ class Namespace:
 
 
 def plain_iterator(value: Any, fuel: Fuel) -> Iterable[Any]:
-    """Iterate a plain value, one step a turn; refuse anything else."""
+    """Iterate over a plain value; each item uses up one step.
+
+    Raises:
+        TypeError: the value is a function or a module.
+    """
     if isinstance(value, Namespace) or (callable(value) and not isinstance(value, type)):
         raise TypeError("object is not iterable")
     for item in value:
@@ -77,10 +93,10 @@ def plain_iterator(value: Any, fuel: Fuel) -> Iterable[Any]:
 
 
 def method(value: Any, name: str, fuel: Fuel) -> Callable[..., Any]:
-    """A method of a plain value.
+    """Look up a method of a plain value.
 
     Raises:
-        Unsupported: the value or the method is not on the list.
+        Unsupported: the type or the method is not in `METHODS`.
     """
     kind = type(value)
     if name not in METHODS.get(kind, ()):
@@ -88,15 +104,32 @@ def method(value: Any, name: str, fuel: Fuel) -> Callable[..., Any]:
             raise Unsupported(f"{kind.__name__}.{name}")
         raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
     bound = getattr(value, name)
-    if kind is str and name in ("ljust", "rjust", "center", "zfill"):
-        return functools.partial(_padded, bound)
-    if kind is str and name == "format":
-        _check_format(value)
-    if kind is str and name == "replace":
-        return functools.partial(_replaced, value)
-    if kind is str and name == "join":
-        return lambda parts: _joined(value, list(plain_iterator(parts, fuel)))
+    if kind is str:
+        return _string_method(value, name, bound, fuel)
+    if kind in (set, frozenset) and name in _ADDS_ITEMS:
+        return functools.partial(_ordered_after, value, bound, name == "add")
     return bound
+
+
+def _string_method(text: str, name: str, bound: Callable[..., Any], fuel: Fuel) -> Callable[..., Any]:
+    """The method, or a replacement that checks the length of its result."""
+    if name in ("ljust", "rjust", "center", "zfill"):
+        return functools.partial(_padded, bound)
+    if name == "format":
+        _check_format(text)
+        return lambda *values, **named: checked_text(bound(*values, **named))
+    if name == "replace":
+        return functools.partial(_replaced, text)
+    if name == "join":
+        return lambda parts: _joined(text, list(plain_iterator(parts, fuel)))
+    return bound
+
+
+def _ordered_after(owner: Any, bound: Callable[..., Any], one_item: bool, *values: Any) -> Any:
+    """Call a method of a set, then check that the set or the result still has a stable order."""
+    result = bound(*values)
+    checked_order(frozenset(values) if one_item else owner)
+    return checked_order(result)
 
 
 def _padded(bound: Callable[..., str], width: int, *fill: str) -> str:
@@ -122,32 +155,66 @@ def _check_format(text: str) -> None:
 
 
 def format_value(value: Any, spec: str) -> str:
-    """`format(value, spec)` of a plain value with a short specification."""
+    """`format(value, spec)` of a plain value, for specifications without widths of three digits."""
     if re.search(r"\d{3}", spec):
         raise Unsupported("format")
-    return format(value, spec)
+    return checked_text(format(value, spec))
 
 
 def builtins(fuel: Fuel) -> dict[str, Any]:
     """The builtin names of a program."""
+    plain = (abs, bin, bool, chr, complex, divmod, float, hex, int, len, oct, ord, range, round, slice)
+    names: dict[str, Any] = {function.__name__: function for function in plain}
+    names |= _collecting(fuel) | _looping(fuel) | EXCEPTIONS
+    names |= {"callable": callable, "isinstance": _is_instance, "pow": _power, "hash": checked_hash}
+    names |= {"str": _standing_for(str, lambda *values, **named: checked_text(str(*values, **named)))}
+    names |= {"repr": lambda value: checked_text(repr(value)), "print": lambda *values, **named: None}
+    names["format"] = lambda value, spec="": format_value(value, spec)
+    by_type = {getattr(member, "stands_for", member): member for member in names.values() if _is_kind(member)}
 
-    def listed(values: Any = ()) -> list[Any]:
-        return list(plain_iterator(values, fuel))
+    def type_of(value: Any) -> Any:
+        if type(value) not in by_type:
+            raise Unsupported("type")
+        return by_type[type(value)]
+
+    return names | {"type": type_of}
+
+
+def _standing_for(kind: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function as the program's name for a builtin, which `type` and `isinstance` compare with."""
+    function.stands_for = kind  # type: ignore[attr-defined]
+    return function
+
+
+def _collecting(fuel: Fuel) -> dict[str, Any]:
+    """Builtins that turn an iterable into one value."""
 
     def over(function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of an iterable that may also be called with its items."""
-
         def call(*values: Any, **options: Any) -> Any:
-            return checked(function(listed(values[0]), *values[1:], **options) if values else function())
+            if not values:
+                return function()
+            return checked_order(checked(function(list(plain_iterator(values[0], fuel)), *values[1:], **options)))
 
-        call.stands_for = function  # type: ignore[attr-defined]
-        return call
+        return _standing_for(function, call)
 
     def extreme(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*values: Any, **options: Any) -> Any:
-            return function(listed(values[0]) if len(values) == 1 else values, **options)
+            return function(list(plain_iterator(values[0], fuel)) if len(values) == 1 else values, **options)
 
         return call
+
+    collected = {function.__name__: over(function) for function in (list, tuple, set, frozenset, sum, sorted, any, all)}
+    return collected | {
+        "min": extreme(min),
+        "max": extreme(max),
+        "enumerate": over(lambda values, start=0: list(enumerate(values, start))),
+        "reversed": over(lambda values: values[::-1]),
+        "dict": _standing_for(dict, lambda *values, **named: checked(dict(*values, **named))),
+    }
+
+
+def _looping(fuel: Fuel) -> dict[str, Any]:
+    """Builtins that are iterators in Python; here they return lists."""
 
     def zipped(*values: Any, strict: bool = False) -> list[Any]:
         return list(zip(*(plain_iterator(v, fuel) for v in values), strict=strict))
@@ -158,71 +225,24 @@ def builtins(fuel: Fuel) -> dict[str, Any]:
     def filtered(function: Callable[..., Any] | None, values: Any) -> list[Any]:
         return [v for v in plain_iterator(values, fuel) if (v if function is None else function(v))]
 
-    def power(base: Any, exponent: Any, modulus: Any = None) -> Any:
-        if modulus is None:
-            check_power(base, exponent)
-        return pow(base, exponent, modulus)
+    def listed(values: Any = ()) -> list[Any]:
+        return list(plain_iterator(values, fuel))
 
-    def dicted(*values: Any, **named: Any) -> Any:
-        return checked(dict(*values, **named))
-
-    dicted.stands_for = dict  # type: ignore[attr-defined]
-
-    def silent(*values: Any, **named: Any) -> None:
-        return None
-
-    def nexted(values: Any, *default: Any) -> Any:
-        # Generators are made as lists: `next` of one is its first item.
+    def first(values: Any, *default: Any) -> Any:
+        # Generators are lists here, so `next` returns the first item.
         for item in plain_iterator(values, fuel):
             return item
         if default:
             return default[0]
         raise StopIteration
 
-    names: dict[str, Any] = {
-        f.__name__: f
-        for f in (
-            abs,
-            bin,
-            bool,
-            chr,
-            complex,
-            divmod,
-            float,
-            hash,
-            hex,
-            int,
-            len,
-            oct,
-            ord,
-            range,
-            repr,
-            round,
-            str,
-            slice,
-        )
-    }
-    names |= {
-        "list": over(list),
-        "tuple": over(tuple),
-        "set": over(set),
-        "frozenset": over(frozenset),
-        "sum": over(sum),
-    }
-    names |= {"sorted": over(sorted), "any": over(any), "all": over(all), "min": extreme(min), "max": extreme(max)}
-    names |= {"enumerate": over(lambda v, start=0: list(enumerate(v, start))), "reversed": over(lambda v: v[::-1])}
-    names |= {"zip": zipped, "map": mapped, "filter": filtered, "pow": power, "iter": listed, "next": nexted}
-    names |= {"dict": dicted, "print": silent}
-    names["format"] = lambda value, spec="": format_value(value, spec)
-    names |= {"callable": callable, "isinstance": _is_instance} | EXCEPTIONS
-    by_type = {getattr(member, "stands_for", member): member for member in names.values() if _is_kind(member)}
+    return {"zip": zipped, "map": mapped, "filter": filtered, "iter": listed, "next": first}
 
-    def type_of(value: Any) -> Any:
-        if type(value) not in by_type:
-            raise Unsupported("type")
-        return by_type[type(value)]
 
-    return names | {"type": type_of}
+def _power(base: Any, exponent: Any, modulus: Any = None) -> Any:
+    if modulus is None:
+        check_power(base, exponent)
+    return pow(base, exponent, modulus)
 
 
 def _is_kind(member: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Statements of the interpreter, compiled to closures that return a signal where a block ends early."""
+"""Compile statements to closures, which return a signal if the block ends early."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
-from memstore_gnn.features.behaviour.expressions import Expressions
-from memstore_gnn.features.behaviour.library import plain_iterator
-from memstore_gnn.features.behaviour.limits import Stop, Unsupported, checked
-from memstore_gnn.features.behaviour.scope import Returned, Run, Scope
+from memstore_gnn.programs.expressions import Expressions
+from memstore_gnn.programs.library import plain_iterator
+from memstore_gnn.programs.limits import Stop, Unsupported, checked
+from memstore_gnn.programs.scope import Returned, Run, Scope
 
 _BREAK, _CONTINUE = object(), object()
 
 
 class Statements(Expressions):
-    """Turns statement nodes into closures; one method a node type, found by name."""
+    """Compiles statement nodes to closures; one method per node type, found by name."""
 
     def block(self, nodes: Sequence[ast.stmt]) -> Run:
         runs = [self.statement(node) for node in nodes]

@@ -1,15 +1,15 @@
-"""Names of an interpreted program while it runs, and how its functions are entered and left."""
+"""Scopes of a running program, and the calls of its functions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from memstore_gnn.features.behaviour.limits import DEPTH, Fuel, TooMuch
+from memstore_gnn.programs.limits import DEPTH, Fuel, TooMuch
 
 
 class Returned:
-    """What a `return` statement hands to its function."""
+    """Signal of a `return` statement, with its value."""
 
     __slots__ = ("value",)
 
@@ -18,7 +18,7 @@ class Returned:
 
 
 class Scope:
-    """Names of one call, inside those around it."""
+    """Names of one call, with the enclosing scopes as parents."""
 
     __slots__ = ("fuel", "outer", "parent", "values")
 
@@ -43,11 +43,11 @@ class Scope:
 Eval = Callable[[Scope], Any]
 """A compiled expression."""
 Run = Callable[[Scope], Any]
-"""A compiled statement: None, or a signal that ends the block (`Returned`, a break, a continue)."""
+"""A compiled statement. Returns None, or a signal that ends the block (`Returned`, break or continue)."""
 
 
 def entered(s: Scope, body: Run) -> Any:
-    """Run a function's body in its own scope."""
+    """Run a function's body in its scope and return its value."""
     s.fuel.burn()
     s.fuel.depth += 1
     if s.fuel.depth > DEPTH:
