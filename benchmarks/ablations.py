@@ -27,7 +27,7 @@ from memstore_gnn.features import assemble
 from memstore_gnn.features.program_votes import Behaviour
 from memstore_gnn.features.reliability import ReliabilityModel
 from memstore_gnn.models import inputs
-from memstore_gnn.models.network import Gather, Recall
+from memstore_gnn.models.network import AttentionPooling, CrossAttention
 
 Patch = AbstractContextManager[Any]
 SIBLINGS = ("numbers_shared", "numbers_least_shared", "numbers_covered", "value_among_siblings", "same_tree",
@@ -65,16 +65,16 @@ def _similarity() -> Iterable[Patch]:
 
 def _labels() -> Iterable[Patch]:
     """Neighbours are seen, their labels are not."""
-    mean_label, hold = Labelled.mean_label, Recall.hold
+    mean_label, project = Labelled.mean_label, CrossAttention.keys_and_values
 
     def silent(self: Labelled, near: Nearest) -> tuple[FloatVector, FloatVector]:
         return np.full(len(near.position), 0.5), mean_label(self, near)[1]
 
-    def unlabelled(self: Recall, memory: Any, label: Any) -> Any:
-        return hold(self, memory, label.new_full(label.shape, 0.5))
+    def unlabelled(self: CrossAttention, memory: Any, label: Any) -> Any:
+        return project(self, memory, label.new_full(label.shape, 0.5))
 
     yield patch.object(Labelled, "mean_label", silent)
-    yield patch.object(Recall, "hold", unlabelled)
+    yield patch.object(CrossAttention, "keys_and_values", unlabelled)
 
 
 def _no_vectors(snapshot: Snapshot) -> Snapshot:
@@ -150,7 +150,9 @@ def _group() -> Iterable[Patch]:
     yield from _agreement()
     yield from _skill()
     yield from _features(lambda name: "-group" in name or name.startswith(SIBLINGS) or family_of(name) == "votes")
-    yield patch.object(Gather, "forward", lambda self, members, cell, cells: members.new_zeros(cells, members.shape[1]))
+    yield patch.object(
+        AttentionPooling, "forward", lambda self, members, cell, cells: members.new_zeros(cells, members.shape[1])
+    )
 
 
 def _made(part: str, patches: Callable[[], Iterable[Patch]], **options: Any) -> tuple[str, Callable[[], Predictor]]:

@@ -33,7 +33,7 @@ from memstore_gnn.evaluation.evaluate import hide_labels
 from memstore_gnn.monitoring.agreement import observed
 from memstore_gnn.monitoring.drift import DatasetDrift, reference_of
 from memstore_gnn.scoring.abstain import band_for
-from memstore_gnn.training.train import fit
+from memstore_gnn.training.fit import fit
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reward_quality import read_set, set_files, set_name
@@ -107,7 +107,7 @@ def measure_risk(name: str, snapshot: Snapshot, seeds: Sequence[int]) -> None:
         visible = visible_rewards(snapshot, split.labelled)
         hidden = hide_labels(snapshot)
         model = fit(hidden, visible, seed=seed, device="cpu")
-        probability = model.predict(hidden, model.recall(hidden, visible))
+        probability = model.predict(hidden, model.label_context(hidden, visible))
         rest = split.report[query] & np.isfinite(label)
         sure = np.abs(probability[rest] - 0.5)
         wrong = (probability[rest] > 0.5) != (label[rest] > 0.5)

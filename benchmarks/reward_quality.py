@@ -47,7 +47,7 @@ from memstore_gnn.data.splits import label_budget
 from memstore_gnn.evaluation.attention import Attention
 from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate, summary
 from memstore_gnn.metrics import measure
-from memstore_gnn.models.map_logistic import Shrunken
+from memstore_gnn.models.map_logistic import MapLogistic
 from memstore_gnn.models.prior import LabelledSet, SharedPrior, train_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -131,8 +131,8 @@ def predictor_named(name: str, target: Set, plan: Plan) -> Predictor:
         "boosting": Boosting,
         "paper": lambda: Paper(embed=target.embed),
         "paper_reversed": lambda: Paper("new_to_memory", embed=target.embed),
-        "shrunken": Shrunken,
-        "shrunken_prior": lambda: Shrunken(prior_for(target, plan), "shrunken_prior"),
+        "shrunken": MapLogistic,
+        "shrunken_prior": lambda: MapLogistic(prior_for(target, plan), "shrunken_prior"),
         "attention": lambda: Attention(device="cpu"),
         **ABLATIONS,
     }

@@ -35,17 +35,17 @@ def score(queries: int, repeat: int) -> dict[str, Any]:
     from synthetic_memory import memory_of
 
     from memstore_gnn.models.settings import TrainSettings
-    from memstore_gnn.training.train import fit
+    from memstore_gnn.training.fit import fit
 
     small = memory_of(SMALL, seed=1)
     model = fit(small, _labels(small), settings=TrainSettings(epochs=20), device="cpu")
     memory = memory_of(queries)
     started = time.perf_counter()
-    recollection = model.recall(memory, _labels(memory))
+    context = model.label_context(memory, _labels(memory))
     recalled = time.perf_counter() - started
     batches = [memory_of(GROUPS, seed=100 + i, first=10**8 + i * GROUPS) for i in range(repeat + 1)]
-    model.predict(batches.pop(), recollection)
-    times = _times([lambda batch=batch: model.predict(batch, recollection) for batch in batches])
+    model.predict(batches.pop(), context)
+    times = _times([lambda batch=batch: model.predict(batch, context) for batch in batches])
     return {"recall": recalled, **times}
 
 
@@ -67,7 +67,7 @@ def train(rollouts: int, repeat: int) -> dict[str, Any]:
     """A model of the usual settings, features included; measured once."""
     from synthetic_memory import memory_of
 
-    from memstore_gnn.training.train import fit
+    from memstore_gnn.training.fit import fit
 
     memory = memory_of(rollouts // ROLLOUTS_A_GROUP)
     return _times([lambda: fit(memory, _labels(memory), device="cpu")])

@@ -28,7 +28,7 @@ from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.metrics import advantage_soft, auc, brier
-from memstore_gnn.training.train import train
+from memstore_gnn.verbs import train
 
 EARLIER, LATER = 2400, 6000
 KEPT = 4
@@ -48,7 +48,7 @@ def compared(snapshot: Snapshot, scored: BoolVector, budget: float, seed: int) -
     """The scored rollouts (bool [T]) alone, and with the others of their query."""
     stored = some_rollouts(snapshot, ~scored)
     result = train(stored, budget=budget, seed=seed, device="cpu")
-    recollection = result.model.recall(stored, visible_rewards(stored, result.splits.labelled))
+    context = result.model.label_context(stored, visible_rewards(stored, result.splits.labelled))
     labelled = set(stored.queries["id"].to_numpy()[result.splits.labelled].tolist())
     query, ids = query_of_thinkings(snapshot), snapshot.queries["id"].to_pylist()
     asked = np.array([ids[position] not in labelled for position in query])
@@ -56,7 +56,7 @@ def compared(snapshot: Snapshot, scored: BoolVector, budget: float, seed: int) -
     def figures(read: BoolVector) -> Figures:
         groups = some_rollouts(snapshot, read)
         wanted = scored[read]
-        told = result.model.predict(groups, recollection)[wanted]
+        told = result.model.predict(groups, context)[wanted]
         truth, group = rewards_of(groups)[wanted], query_of_thinkings(groups)[wanted]
         return Figures(auc(told, truth), advantage_soft(told, truth, group), brier(told, truth))
 

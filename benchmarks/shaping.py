@@ -28,7 +28,7 @@ from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import groups_of
 from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.scoring.score import score_memory
-from memstore_gnn.training.train import train
+from memstore_gnn.verbs import train
 from memstore_rl.rewards.shaping import DECIMALS, SHAPINGS, Shaping, shape
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -103,7 +103,7 @@ def unseen(one: Set, others: Sequence[Set], sharp: bool = True) -> FloatVector:
         queries = half == part
         learned = [other.without(one.key[queries], one.text[queries]) for other in others]
         prior = train_prior([each for each in learned if np.isfinite(each.reward).any()])
-        prior = prior if sharp else replace(prior, sharpness={})
+        prior = prior if sharp else replace(prior, inverse_temperature={})
         rows = queries[one.learned.free.groups.query_of]
         logit[rows] = prior.logit(one.learned.free, one.learned.domain)[rows]
     return logit

@@ -1,1 +1,1 @@
-"""The reward model over a snapshot: loader, features, predictors, training, calibration."""
+"""Reward model over a memory snapshot: data, features, models, training, scoring and evaluation."""

@@ -71,7 +71,7 @@ def test_promote_reports_and_says_what_is_in_use(trained: Path, command: Callabl
     refused = command("promote", older["model"], "--least", 99, "--memory", trained)
     assert refused.code == 1
     assert refused.err.startswith("error: ")
-    assert "too few to tell the models apart, and is not promoted" in refused.err.splitlines()[-1]
+    assert "too few to compare the models, and is not promoted" in refused.err.splitlines()[-1]
     report = command("promote", older["model"], "--force", "--memory", trained, "--json").document
     assert {"candidate", "current", "fresh_queries", "fresh_rollouts", "after_training"} <= set(report)
     assert {"comparison", "verdict", "promoted"} <= set(report)

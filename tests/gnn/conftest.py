@@ -1,7 +1,7 @@
-"""Fixtures of the reward model's tests: snapshots from plain rows, and a small made-up world.
+"""Fixtures of the reward model's tests: snapshots from plain rows, and a small synthetic memory.
 
-Every query has a topic, and right thinkings of a topic lean towards one direction, wrong ones towards another. So
-votes, the group, and labelled neighbours of the same topic all tell something, and none of them everything.
+Every query has a topic. The vectors of a topic's right thinkings point in one direction and those of wrong ones in
+another, so that votes, the group and labelled neighbours of the same topic are each informative and none is sufficient.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.models.settings import TrainSettings
-from memstore_gnn.training.train import fit
+from memstore_gnn.training.fit import fit
 
 DIMENSION = 16
 LABELLED = 24
@@ -31,7 +31,7 @@ QUICK = TrainSettings(members=3, epochs=30)
 
 @pytest.fixture(scope="session")
 def snapshots() -> ModuleType:
-    """The module beside this file, which builds snapshots from plain rows."""
+    """The module `snapshots.py`, which builds snapshots from plain rows."""
     path = Path(__file__).parent / "snapshots.py"
     spec = importlib.util.spec_from_file_location("gnn_test_snapshots", path)
     assert spec is not None
@@ -47,7 +47,7 @@ def build_snapshot(snapshots: ModuleType) -> Callable[..., Snapshot]:
 
 
 def world(build_snapshot: Callable[..., Snapshot], queries: int = 30, group: int = 6, seed: int = 0) -> Snapshot:
-    """Labelled throughout; hide what is not to be seen."""
+    """A memory in which every rollout has a label."""
     rng = np.random.default_rng(seed)
     topics = rng.normal(size=(3, DIMENSION))
     lean = rng.normal(size=(3, DIMENSION))
@@ -72,27 +72,27 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 
 def hidden_after(snapshot: Snapshot, queries: int) -> FloatVector:
-    """Rewards float64 [T] of the first so many queries, NaN for the rest."""
+    """Rewards float64 [T] of the first `queries` queries, NaN for the rest."""
     return np.where(query_of_thinkings(snapshot) < queries, rewards_of(snapshot), np.nan)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A memory of 30 queries, of which the first `LABELLED` show their labels, and a model of it."""
+    """A memory of 30 queries with visible labels of the first `LABELLED`, and a model trained on it."""
 
     snapshot: Snapshot
     reward: FloatVector
     model: RewardModel
 
     def probability(self, snapshot: Snapshot | None = None, reward: FloatVector | None = None) -> FloatVector:
-        """Scores of all rollouts, given this memory or a changed one."""
+        """Probabilities of all rollouts, by default with the labels of this memory."""
         memory = self.snapshot if snapshot is None else snapshot
         labels = self.reward if reward is None else reward
-        return self.model.predict(memory, self.model.recall(memory, labels))
+        return self.model.predict(memory, self.model.label_context(memory, labels))
 
     @property
     def new(self) -> np.ndarray:
-        """bool [T]: rollouts of the queries without a visible label."""
+        """Rollouts of the queries without a visible label, bool [T]."""
         return np.asarray(query_of_thinkings(self.snapshot) >= LABELLED)
 
 

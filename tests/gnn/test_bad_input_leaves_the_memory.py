@@ -1,4 +1,4 @@
-"""What cannot be trained on, scored or explained is one sentence, and the memory is as it was."""
+"""Bad input to training, scoring and explanations raises a one-line error and leaves the memory unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUERIES, LABELLED, ROLLOUTS = 12, 8, 3
 
 
 def rollouts(reward: Callable[[int, int], float | None]) -> list[dict[str, Any]]:
-    """Sums; `reward` of query and sample."""
+    """Sums with the reward `reward(query, sample)`."""
     rows = []
     for number in range(QUERIES):
         for sample in range(ROLLOUTS):
@@ -47,7 +47,7 @@ def filled(folder: Path, reward: Callable[[int, int], float | None]) -> Memory:
 
 
 def refused(memory: Memory, work: Callable[[], object], message: str) -> None:
-    """The work fails with one sentence, and graph and models are as they were."""
+    """Assert that `work` raises a one-line error and leaves graph and models unchanged."""
     before, files = dump(memory.graph), sorted(memory.folder.rglob("models/**/*"))
     with pytest.raises(MemstoreError, match=message) as error:
         work()
@@ -59,20 +59,20 @@ def refused(memory: Memory, work: Callable[[], object], message: str) -> None:
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda query, sample: 1.0, "labels say right: there is nothing to tell apart"),
-        (lambda query, sample: 0.0, "labels say wrong: there is nothing to tell apart"),
+        (lambda query, sample: 1.0, "visible labels are right, and training needs both classes"),
+        (lambda query, sample: 0.0, "visible labels are wrong, and training needs both classes"),
         (lambda query, sample: float(sample > 0) if query == 3 else None, "only one query is labelled"),
     ],
     ids=["all right", "all wrong", "one query"],
 )
-def test_labels_that_teach_nothing(tmp_path: Path, reward: Callable[[int, int], float | None], message: str) -> None:
+def test_labels_of_one_class_or_query(tmp_path: Path, reward: Callable[[int, int], float | None], message: str) -> None:
     with filled(tmp_path, reward) as memory:
         refused(memory, lambda: train_memory(memory, device="cpu"), message)
 
 
 @pytest.fixture(scope="module")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memory]:
-    """Two thirds of the queries are labelled, and there is a model."""
+    """A memory with labels for two thirds of its queries, and a model."""
     folder = tmp_path_factory.mktemp("filled")
     with filled(folder, lambda q, s: float(not (s == 0 and q % 2)) if q < LABELLED else None) as memory:
         train_memory(memory, epochs=1, device="cpu")
@@ -91,14 +91,14 @@ def first_rollout(memory: Memory) -> str:
     return str(memory.snapshot().thinkings["id"][0].as_py())
 
 
-def test_every_verb_works_on_the_memory_as_it_is(memory: Memory) -> None:
+def test_every_verb_works_on_the_unchanged_memory(memory: Memory) -> None:
     assert score_file(memory, memory.folder.parent / "rows.jsonl").scored == QUERIES * ROLLOUTS
     explained = explain_rollout(memory, first_rollout(memory))
     assert (explained.written, explained.group) == (None, ROLLOUTS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_vector_that_is_not_finite(memory: Memory, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vector_that_is_not_finite(memory: Memory, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Memory.snapshot
 
     def broken(self: Memory, *, texts: bool = True) -> Snapshot:
@@ -113,7 +113,7 @@ def test_a_vector_that_is_not_finite(memory: Memory, verb: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("verb", [name for name in VERBS if name != "train"])
 @pytest.mark.parametrize("kind", ["weights", "truncated", "description", "origin", "no weights", "no origin"])
-def test_a_corrupt_model(memory: Memory, verb: str, kind: str) -> None:
+def test_corrupt_model(memory: Memory, verb: str, kind: str) -> None:
     folder = model_folder(memory)
     file = folder / {
         "description": "model.json",
@@ -137,7 +137,7 @@ def test_a_corrupt_model(memory: Memory, verb: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("verb", [name for name in VERBS if name != "train"])
-def test_a_model_of_another_embedder(memory: Memory, verb: str) -> None:
+def test_model_of_another_embedder(memory: Memory, verb: str) -> None:
     file = model_folder(memory) / "model.json"
     content = file.read_text()
     described = json.loads(content)
@@ -150,7 +150,7 @@ def test_a_model_of_another_embedder(memory: Memory, verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_gpu_that_is_full(memory: Memory, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_gpu(memory: Memory, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
@@ -159,26 +159,28 @@ def test_a_gpu_that_is_full(memory: Memory, verb: str, monkeypatch: pytest.Monke
     refused(memory, lambda: VERBS[verb](memory), "the GPU ran out of memory while .*--device cpu")
 
 
-def test_a_model_that_is_not_there(memory: Memory, tmp_path: Path) -> None:
+def test_missing_model(memory: Memory, tmp_path: Path) -> None:
     refused(memory, lambda: score_memory_rollouts(memory, model="m-none"), "has no reward model 'm-none'; it has m-")
     refused(memory, lambda: promote_model(memory, "m-none"), "has no reward model 'm-none'; it has m-")
-    with filled(tmp_path, lambda query, sample: float(sample % 2)) as untrained:  # without labels the prior would do
+    with filled(
+        tmp_path, lambda query, sample: float(sample % 2)
+    ) as untrained:  # without labels the prior would be used
         refused(
             untrained, lambda: score_memory_rollouts(untrained), "no reward model yet; train one with: memstore train"
         )
         refused(untrained, lambda: promote_model(untrained), "no reward model yet; train one with: memstore train")
 
 
-def test_a_device_that_is_not_there(memory: Memory) -> None:
+def test_unknown_device(memory: Memory) -> None:
     for verb in (train_memory, score_memory_rollouts):
         refused(memory, lambda verb=verb: verb(memory, device="cuda:99"), "torch has no device 'cuda:99' here; use cpu")
 
 
-def test_what_train_was_doing_when_it_failed_is_not_kept(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the model's files could not be written."""
+def test_failed_training_leaves_no_trace(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the model's files cannot be written."""
 
     def full(*_: Any) -> None:
         raise ModelError("no space")
 
-    monkeypatch.setattr("memstore_gnn.verbs.save_model", full)
+    monkeypatch.setattr("memstore_gnn.verbs.train.save_model", full)
     refused(memory, lambda: train_memory(memory, seed=1, epochs=1, device="cpu"), "no space")

@@ -1,4 +1,4 @@
-"""Reward models on an open memory: versions, which labels they may look at, and how scores are written out."""
+"""Reward models of an open memory: versions, visible labels and score files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUERIES, ROLLOUTS = 12, 3
 
 
 def rollouts(queries: int = QUERIES, first: int = 0, **other: Any) -> list[dict[str, Any]]:
-    """Sums; of every other query one rollout is wrong."""
+    """Sums; one rollout of every other query is wrong."""
     rows = []
     for number in range(first, first + queries):
         for sample in range(ROLLOUTS):
@@ -50,7 +50,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Memory, TrainSummary, TrainSummary]]:
-    """A memory, half of whose queries are labelled, with a model of half of the labels and then one of all."""
+    """A half-labelled memory with two models: of half of its labels, and then of all."""
     folder = tmp_path_factory.mktemp("trained")
     rows = rollouts() + rollouts(QUERIES, QUERIES, reward=None)
     with Memory.open(folder / "memory", create=True, embedder=HashEmbedder()) as memory:
@@ -59,7 +59,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Memory, 
         yield memory, half, train_memory(memory, epochs=2, device="cpu")
 
 
-def test_models_have_versions_and_the_newest_is_taken(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+def test_models_have_versions_and_the_newest_is_used(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
     memory, half, whole = trained
     assert [(entry.model, entry.version) for entry in list_models(memory)] == [(whole.model, 2), (half.model, 1)]
     assert open_model(memory).card.id == whole.model
@@ -68,13 +68,13 @@ def test_models_have_versions_and_the_newest_is_taken(trained: tuple[Memory, Tra
         open_model(memory, "m-none")
 
 
-def test_training_again_is_the_same_model(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+def test_training_again_gives_the_same_model(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
     memory, half, _ = trained
     assert train_memory(memory, budget=0.5, epochs=2, device="cpu").model == half.model
     assert len(list_models(memory)) == 2
 
 
-def test_a_budget_hides_labels_from_scoring_too(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+def test_budget_hides_labels_from_scoring(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
     memory, half, whole = trained
     snapshot = memory.snapshot()
     assert np.isfinite(visible_to(open_model(memory, half.model), snapshot)).sum() == QUERIES // 2 * ROLLOUTS
@@ -84,7 +84,7 @@ def test_a_budget_hides_labels_from_scoring_too(trained: tuple[Memory, TrainSumm
     assert {entry.version: entry.scored for entry in list_models(memory)} == {1: 54, 2: 36}
 
 
-def test_a_file_is_scored_in_order_and_not_added(
+def test_file_is_scored_in_order_and_not_added(
     trained: tuple[Memory, TrainSummary, TrainSummary], tmp_path: Path
 ) -> None:
     memory, _, whole = trained
@@ -110,10 +110,10 @@ def test_a_file_is_scored_in_order_and_not_added(
     assert memory.stats() == before
 
 
-def test_scores_are_refused_a_place_before_the_work(
+def test_output_path_is_checked_before_scoring(
     trained: tuple[Memory, TrainSummary, TrainSummary], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="the folder .* does not exist"):
         score_memory_rollouts(trained[0], output=tmp_path / "none" / "scores.jsonl")
     with pytest.raises(InputError, match="is a folder"):
         score_memory_rollouts(trained[0], output=tmp_path)
@@ -123,7 +123,7 @@ def row(rollouts: int, auc: float) -> EvaluationRow:
     return EvaluationRow("d", "attention", 0.2, 0, 1, rollouts, auc, 0.5, 0.5, 0.5, 0.5, 0.1, 0.2, 0.3)
 
 
-def test_figures_of_several_datasets_are_weighted_by_their_rollouts() -> None:
+def test_metrics_of_several_data_sets_are_weighted_by_rollouts() -> None:
     figures = overall([row(10, 0.9), row(30, 0.5), row(7, float("nan"))])
     assert figures["auc"] is not None
     assert math.isclose(figures["auc"], 0.6)
@@ -131,8 +131,8 @@ def test_figures_of_several_datasets_are_weighted_by_their_rollouts() -> None:
     assert overall([])["brier"] is None
 
 
-def test_a_model_of_the_old_embedder_refuses_a_memory_that_was_moved_to_another(tmp_path: Path) -> None:
-    """One sentence that names the model and both embedders and says what to do; a new model then scores."""
+def test_model_of_the_old_embedder_raises_after_reembedding(tmp_path: Path) -> None:
+    """The one-line error names the model, both embedders and the command; a new model then scores."""
     old, new = HashEmbedder(), HashEmbedder(dimension=16)
     with Memory.open(tmp_path / "memory", create=True, embedder=old) as memory:
         memory.ingest([write(tmp_path / "rows.jsonl", rollouts() + rollouts(2, QUERIES, reward=None))])
@@ -142,23 +142,23 @@ def test_a_model_of_the_old_embedder_refuses_a_memory_that_was_moved_to_another(
         for which in (None, model):
             with pytest.raises(ModelError) as refused:
                 score_memory_rollouts(memory, model=which)
-            said = str(refused.value)
-            assert model in said
-            assert repr(str(old.fingerprint)) in said
-            assert repr(str(new.fingerprint)) in said
-            assert said.endswith("train a model on this memory with `memstore train`")
-            assert "\n" not in said
+            message = str(refused.value)
+            assert model in message
+            assert repr(str(old.fingerprint)) in message
+            assert repr(str(new.fingerprint)) in message
+            assert message.endswith("train a model on this memory with `memstore train`")
+            assert "\n" not in message
         again = train_memory(memory, epochs=2, device="cpu")
         assert again.model != model
         assert score_memory_rollouts(memory).scored == 2 * ROLLOUTS
 
 
-def test_every_predictor_has_its_name(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+def test_every_predictor_can_be_selected_by_name(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
     names = (*PREDICTORS, *ON_REQUEST)
     assert [predictor_named(name, trained[0]).name for name in names] == list(names)
 
 
-def test_the_papers_model_embeds_answers_with_the_memorys_embedder(
+def test_paper_model_embeds_answers_with_the_embedder_of_the_memory(
     trained: tuple[Memory, TrainSummary, TrainSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -169,7 +169,7 @@ def test_the_papers_model_embeds_answers_with_the_memorys_embedder(
     assert asked
 
 
-def test_evaluate_leaves_the_memory_as_it_was(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+def test_evaluate_leaves_the_memory_unchanged(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
     memory, _, _ = trained
     before = memory.stats()
     rows = evaluate_memory(memory, predictors=["constant", "knn"], budgets=[0.5], seeds=[0, 1])

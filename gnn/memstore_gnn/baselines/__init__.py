@@ -1,1 +1,1 @@
-"""Ways to predict a reward, one a file, all behind `memstore_gnn.data.predictor.Predictor`."""
+"""Baseline predictors, one a file, that implement `memstore_gnn.data.predictor.Predictor`."""

@@ -1,4 +1,4 @@
-"""The mean label, for everyone: what a predictor must beat to be one."""
+"""Constant baseline: the mean label for every rollout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from memstore.types import BoolVector, FloatVector
 
 
 class Constant:
-    """The mean of the visible labels; 0.5 without any."""
+    """Predicts the mean of the visible labels, or 0.5 without labels."""
 
     name = "constant"
 

@@ -1,4 +1,4 @@
-"""The labels of similar thinkings and of similar queries, and nothing else."""
+"""Nearest-neighbour baseline: the labels of similar thinkings and of similar queries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from memstore_gnn.features.labels import label_features
 
 
 class NearestNeighbours:
-    """Mean of two weighted means: the 16 most similar labelled thinkings and the 16 most similar labelled queries."""
+    r"""Predicts the mean of two softmax-weighted label means over the 16 nearest labelled nodes of other queries.
+
+    .. math::
+        p = \tfrac{1}{2} \sum_{j \in N(\mathrm{query})} a_j y_j + \tfrac{1}{2} \sum_{j \in N(\mathrm{thinking})} a_j
+        y_j, \qquad a = \mathrm{softmax}(\cos / 0.1)
+    """
 
     name = "knn"
 

@@ -1,4 +1,4 @@
-"""Logistic regression and gradient boosting on structure and labels: the rules that a reward model has to beat."""
+"""Baselines on structure and label features: logistic regression and gradient boosting."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from memstore_gnn.features.structure import structure_features
 
 
 class OnStructure:
-    """A scikit-learn classifier on `structure_features` and `label_features`, fitted on train and select alike."""
+    """Predicts with a scikit-learn classifier on structure and label features, fitted to train and select."""
 
     name: ClassVar[str]
 
     def classifier(self, seed: int) -> Any:
-        """An unfitted scikit-learn classifier."""
+        """Create an unfitted scikit-learn classifier."""
         raise NotImplementedError
 
     def fit_predict(
@@ -46,7 +46,7 @@ class OnStructure:
 
 
 class Logistic(OnStructure):
-    """Standardised, C = 0.1."""
+    """Logistic regression on standardised features, with the regularisation C = 0.1."""
 
     name = "logistic"
 
@@ -55,7 +55,7 @@ class Logistic(OnStructure):
 
 
 class Boosting(OnStructure):
-    """Histogram gradient boosting, kept small: few labelled queries are few independent examples."""
+    """Histogram gradient boosting with few, small trees, because labelled queries are few independent examples."""
 
     name = "boosting"
 

@@ -1,17 +1,18 @@
-"""The paper's reward model (MemReward, arXiv 2603.19310), built from its description, as a predictor.
+r"""Reward model of the paper (MemReward, arXiv 2603.19310), implemented from its description, as a predictor.
 
-Two layers of GATv2 (arXiv 2105.14491), one convolution a relation and the mean over relations, 512 wide with 4 heads;
-a rollout's logit is the scaled dot product of its query and its response:
+Two layers of GATv2 (arXiv 2105.14491), with one convolution a relation and the mean over relations, width 512 and 4
+heads. A rollout's logit is the scaled dot product of its query and its response:
 
-    <W_q q, W_r [thinking, answer]> / sqrt(512) + b
+.. math::
+    \mathrm{logit} = \frac{\langle W_q q, W_r [\mathrm{thinking}, \mathrm{answer}] \rangle}{\sqrt{512}} + b
 
-Binary cross-entropy on the labelled rollouts; the epoch with the best F1 on the selection queries is kept (a copy of
-its weights). It learns on the memory alone; new rollouts attach to it afterwards, see `paper_graph`. What the
-description leaves open is chosen here: self-loops where both ends are of one kind, dropout, rate, patience. Its labels
-are targets only, never inputs: that is the paper's, too.
+The loss is binary cross-entropy on the labelled rollouts, and the weights of the epoch with the best F1 on the
+selection queries are kept. The network is trained on the memory alone; new rollouts are attached afterwards (see
+`paper_graph`). The description leaves open the self-loops (added if both ends have the same type), the dropout, the
+learning rate and the patience. Labels are targets and never inputs, as in the paper.
 
-Cost: an epoch is about a dozen matrix products of all remembered nodes, so minutes where a regression takes
-milliseconds; docs/evaluate.md has the times.
+An epoch computes about a dozen matrix products over all nodes of the memory, so training takes minutes where a
+regression takes milliseconds; docs/evaluate.md has the times.
 """
 
 from __future__ import annotations
@@ -49,20 +50,34 @@ Embed = Callable[[Sequence[str]], FloatMatrix]
 
 @dataclass(frozen=True)
 class PaperSettings:
-    """Width, heads and layers are the paper's."""
+    """Size and training of the paper's network."""
 
     hidden: int = 512
+    """Width, from the paper."""
     heads: int = 4
+    """Attention heads, from the paper."""
     dropout: float = 0.2
+    """Share of the hidden units dropped in training; not given in the paper."""
     learning_rate: float = 1e-3
+    """Step size of AdamW; not given in the paper."""
     weight_decay: float = 1e-4
+    """Weight decay of AdamW; not given in the paper."""
     epochs: int = 100
+    """Largest number of epochs."""
     patience: int = 30
-    """Epochs without a better F1 on the selection queries before training stops."""
+    """Epochs without a better F1 on the selection queries after which training stops."""
 
 
 class PaperNetwork(nn.Module):
-    """See the module's docstring; `dimension` is that of the vectors."""
+    """Network of the paper; the module's docstring has the equation.
+
+    Args:
+        dimension: D, of the vectors.
+
+    Shapes:
+        - **input:** `PaperGraph` with Q queries and T rollouts
+        - **output:** :math:`(T)`
+    """
 
     def __init__(self, dimension: int, settings: PaperSettings) -> None:
         super().__init__()
@@ -95,11 +110,12 @@ def _layer(width: dict[str, int], settings: PaperSettings) -> HeteroConv:
 
 
 class Paper:
-    """The predictor.
+    """Predictor `paper`, or `paper_reversed` with the edge direction of the released code.
 
     Args:
-        direction: of the similarity edges; `new_to_memory` is the ablation, the direction of the released code.
-        embed: vectors of non-blank answers; without it an answer node has its three features and no content.
+        direction: of the similarity edges; `new_to_memory` is that of the released code.
+        embed: embeds non-blank answers; without it an answer node has only its three features.
+        settings: size and training of the network.
         device: a torch device.
     """
 
@@ -129,23 +145,23 @@ class Paper:
     def fit(
         self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
     ) -> PaperNetwork:
-        """A network that has learned the memory: the queries of `train` and `select`."""
+        """Train a network on the memory, that is, on the queries of `train` and `select`."""
         memory = train | select
         part = subgraph(snapshot, snapshot.queries["id"].to_numpy()[memory].tolist())
         rows = memory[query_of_thinkings(snapshot)]
         every = np.ones(part.queries.num_rows, np.bool_)
         graph = paper_graph(part, self._answer_x(snapshot)[rows], every, self._direction).to(self._device)
-        learns = train[memory][query_of_thinkings(part)]
-        return _fit(graph, reward[rows], learns, self._settings, seed, self._device)
+        trained = train[memory][query_of_thinkings(part)]
+        return _fit(graph, reward[rows], trained, self._settings, seed, self._device)
 
     def predict(self, network: PaperNetwork, snapshot: Snapshot, memory: BoolVector) -> FloatVector:
-        """Probabilities float64 [T], every query attached to the memory (bool [Q])."""
+        """Predict probabilities, float64 [T], with every query attached to the queries of the memory (bool [Q])."""
         graph = paper_graph(snapshot, self._answer_x(snapshot), memory, self._direction).to(self._device)
         with torch.inference_mode():
             return np.asarray(torch.sigmoid(network.eval()(graph)).double().cpu().numpy())
 
     def _answer_x(self, snapshot: Snapshot) -> FloatMatrix:
-        """float32 [T, D], embedded once for a snapshot; zero for a blank answer."""
+        """Vectors of the answers, float32 [T, D], computed once for a snapshot; zero for a blank answer."""
         if self._last is None or self._last.snapshot() is not snapshot:
             self._last = _AnswerVectors(weakref.ref(snapshot), _embed_answers(snapshot, self._embed))
         return self._last.x
@@ -173,16 +189,16 @@ def _embed_answers(snapshot: Snapshot, embed: Embed | None) -> FloatMatrix:
 def _fit(
     graph: PaperGraph,
     reward: FloatVector,
-    learns: BoolVector,
+    trained: BoolVector,
     settings: PaperSettings,
     seed: int,
     device: torch.device,
 ) -> PaperNetwork:
-    """Train until F1 on the rollouts that are not learned from gets no better; the best weights are kept."""
+    """Train until the F1 on the selection rollouts stops rising, and keep the best weights."""
     known = np.isfinite(reward)
     label = torch.from_numpy(np.nan_to_num(reward)).float().to(device)
-    learn = torch.from_numpy(known & learns).to(device)
-    held_back = torch.from_numpy(known & ~learns).to(device)
+    learn = torch.from_numpy(known & trained).to(device)
+    held_back = torch.from_numpy(known & ~trained).to(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = PaperNetwork(graph.x["query"].shape[1], settings).to(device)
@@ -209,6 +225,6 @@ def _fit(
 
 @torch.inference_mode()
 def _f1(network: PaperNetwork, graph: PaperGraph, label: Tensor, rows: Tensor) -> float:
-    said, right = network.eval()(graph)[rows] > 0, label[rows] > 0.5
-    both = float((said & right).sum())
-    return 2 * both / max(float(said.sum() + right.sum()), 1.0)
+    predicted, right = network.eval()(graph)[rows] > 0, label[rows] > 0.5
+    both = float((predicted & right).sum())
+    return 2 * both / max(float(predicted.sum() + right.sum()), 1.0)

@@ -1,13 +1,13 @@
-"""The graph of the paper's reward model (MemReward, arXiv 2603.19310), as tensors.
+"""Graph of the paper's reward model (MemReward, arXiv 2603.19310) as tensors.
 
-A rollout is two nodes of its own here, a thinking and an answer; nothing is shared between rollouts. The memory is
-the labelled queries. Every query, remembered or new, has the `NEIGHBOURS` most similar *other* queries of the memory
-beside it; new queries are no neighbours of anybody. Edges, source -> target, messages flow that way:
+Each rollout has a thinking node and an answer node of its own; rollouts share no node. The memory consists of the
+labelled queries. Every query, in the memory or new, is connected to the `NEIGHBOURS` most similar *other* queries of
+the memory; new queries are never neighbours. Edges, source -> target, in the direction of the messages:
 
     query -> thinking, query -> answer, thinking -> answer, and the reverse of each
     thinking -> every other thinking of the query
-    neighbour -> query, which is what the paper says (`memory_to_new`), or query -> neighbour, which is what the
-        released code does (`new_to_memory`): then nothing flows from the memory to a new rollout
+    neighbour -> query, as in the paper (`memory_to_new`), or query -> neighbour, as in the released code
+        (`new_to_memory`), where no message flows from the memory to a new rollout
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Direction: TypeAlias = Literal["memory_to_new", "new_to_memory"]
 EdgeKind: TypeAlias = tuple[str, str, str]
 
 NEIGHBOURS = 7
+"""Similar queries of each query, as in the paper."""
 SIMILAR: EdgeKind = ("query", "similar_to", "query")
 COMPETES: EdgeKind = ("thinking", "competes_with", "thinking")
 BETWEEN: tuple[EdgeKind, ...] = (
@@ -39,29 +40,36 @@ BETWEEN: tuple[EdgeKind, ...] = (
     ("answer", "rev_leads_to", "thinking"),
 )
 ANSWER_FEATURES = 3
-"""Value, validity, consensus."""
+"""Numeric value, whether there is an answer, and whether it is the majority's."""
 
 
 class PaperGraph(NamedTuple):
-    """Nodes float32 [Q, D], [T, D] and [T, D + 3]; edges int64 [2, E] by kind; `query` int64 [T], of each rollout."""
+    """Tensors of the graph.
+
+    Attributes:
+        x: node features by type: query float32 [Q, D], thinking float32 [T, D], answer float32 [T, D + 3].
+        edges: int64 [2, E] by kind, source and target.
+        query: int64 [T], query of each rollout.
+    """
 
     x: dict[str, Tensor]
     edges: dict[EdgeKind, Tensor]
     query: Tensor
 
     def to(self, device: torch.device) -> PaperGraph:
-        """The graph on a device."""
+        """Move the graph to a device."""
         x = {name: part.to(device) for name, part in self.x.items()}
         edges = {kind: part.to(device) for kind, part in self.edges.items()}
         return PaperGraph(x, edges, self.query.to(device))
 
 
 def paper_graph(snapshot: Snapshot, answer_x: FloatMatrix, memory: BoolVector, direction: Direction) -> PaperGraph:
-    """The graph of a snapshot's rollouts.
+    """Build the graph of a snapshot's rollouts.
 
     Args:
-        answer_x: float32 [T, D], the vector of each rollout's answer.
-        memory: bool [Q], the queries that others may attach to.
+        answer_x: float32 [T, D], vector of each rollout's answer.
+        memory: bool [Q], queries that can be neighbours.
+        direction: of the similarity edges.
     """
     query = query_of_thinkings(snapshot)
     rollouts = np.arange(len(query))
@@ -95,7 +103,7 @@ def _pairs_in_groups(query: IntVector) -> tuple[IntVector, IntVector]:
 
 
 def _neighbours(snapshot: Snapshot, memory: BoolVector) -> tuple[IntVector, IntVector]:
-    """Pairs of a neighbour in the memory and the query that it is a neighbour of."""
+    """Pairs of a neighbour in the memory and the query it belongs to, int64 [E] both."""
     rows = np.flatnonzero(memory & snapshot.query_has_x)
     candidates = Labelled(snapshot.query_x[rows], np.zeros(len(rows)), rows, rows)
     every = np.arange(snapshot.queries.num_rows)
@@ -105,7 +113,7 @@ def _neighbours(snapshot: Snapshot, memory: BoolVector) -> tuple[IntVector, IntV
 
 
 def _answer_features(snapshot: Snapshot) -> Array:
-    """float64 [T, 3]: the number it is (damped; 0 for none), is there an answer at all, is it the majority's."""
+    """Features of each answer, float64 [T, 3]: damped numeric value (0 for none), answered, majority."""
     groups = groups_of(snapshot)
     values: list[str] = answer_values(snapshot).to_pylist()
     number = np.array([_number(value) for value in values])

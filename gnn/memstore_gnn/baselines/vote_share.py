@@ -1,4 +1,4 @@
-"""The share of the query's rollouts that gave the same answer; learns nothing and needs no label."""
+"""Vote share (self-consistency): the share of a query's rollouts with the same answer; needs no label."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from memstore_gnn.data.groups import groups_of
 
 
 class VoteShare:
-    """Votes over the group's size; 0 for a rollout without an answer."""
+    """Predicts votes divided by group size; 0 for a rollout without an answer."""
 
     name = "vote_share"
 

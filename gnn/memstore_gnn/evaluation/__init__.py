@@ -1,1 +1,1 @@
-"""Evaluation: measure and compare predictors on hidden labels."""
+"""Compare predictors on hidden labels."""

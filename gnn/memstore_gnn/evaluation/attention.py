@@ -1,4 +1,4 @@
-"""Ours: the regression shrunk to skilled votes, corrected by attention over the group and the labelled memory."""
+"""Predictor `attention`: the reward model of this package, fitted to the visible labels."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import torch
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.data.groups import query_of_thinkings
-from memstore_gnn.models.map_logistic import Shrunken
+from memstore_gnn.models.map_logistic import MapLogistic
 from memstore_gnn.models.prior import SharedPrior
 from memstore_gnn.models.settings import TrainSettings
-from memstore_gnn.training.train import fit
+from memstore_gnn.training.fit import fit
 
 
 class Attention:
-    """A reward model as `memstore_gnn.training.train` makes it.
+    """A reward model as `memstore_gnn.training.fit` makes it.
 
-    Where the visible labels are of one class or of one query, training refuses; in a table of budgets such a cell
-    is the model's base, which needs no label, from `prior` if there is one. A prior that was learned on the rollouts
-    that are measured would be no honest one, so the package's own is not taken unasked.
+    Training raises if the visible labels have one class or belong to one query. In a table of budgets such a cell is
+    filled by the model's base, which needs no label. The shipped prior is not used by default, because it was fitted to
+    rollouts that an evaluation may measure.
+
+    Args:
+        settings: settings of the training.
+        device: `cpu`, `cuda` or a torch device; None takes a GPU if there is one.
+        prior: prior of the base if training is not possible; None shrinks it to the votes.
     """
 
     name = "attention"
@@ -40,6 +45,6 @@ class Attention:
         known = np.isfinite(reward)
         queries = np.unique(query_of_thinkings(snapshot)[known])
         if len(queries) < 2 or len(np.unique(reward[known] > 0.5)) < 2:
-            return Shrunken(self._prior).fit_predict(snapshot, reward, train, select, seed)
+            return MapLogistic(self._prior).fit_predict(snapshot, reward, train, select, seed)
         model = fit(snapshot, reward, seed=seed, settings=self._settings, device=self._device)
-        return model.predict(snapshot, model.recall(snapshot, reward))
+        return model.predict(snapshot, model.label_context(snapshot, reward))

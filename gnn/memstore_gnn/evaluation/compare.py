@@ -1,6 +1,6 @@
-"""Predictors compared on a memory's own labels: what `memstore evaluate` does.
+"""Compare predictors on the labels of an open memory: `memstore evaluate` as a library function.
 
-The rules and models by their names in tables, and the protocol of `memstore_gnn.evaluation.evaluate` on an open memory.
+The protocol is that of `memstore_gnn.evaluation.evaluate`. Predictors are selected by their names in tables.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.evaluation.attention import Attention
 from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate
-from memstore_gnn.models.map_logistic import Shrunken
-from memstore_gnn.training.train import pick_device
+from memstore_gnn.models.device import pick_device
+from memstore_gnn.models.map_logistic import MapLogistic
 
 PREDICTORS = ("constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "shrunken", "attention")
-"""Those that are compared unless named otherwise; `attention` is what `memstore train` makes, `shrunken` its base."""
+"""Predictors compared by default; `attention` is the model of `memstore train`, and `shrunken` its base."""
 ON_REQUEST = ("paper", "paper_reversed")
-"""Those that take minutes where the others take seconds."""
+"""Predictors that take minutes where the others take seconds; compared only if named."""
 
 
 def evaluate_memory(
@@ -39,15 +39,18 @@ def evaluate_memory(
     progress: Progress | None = None,
     keep: Callable[[Prediction], None] | None = None,
 ) -> list[EvaluationRow]:
-    """Compare predictors on labels that are hidden from them; the memory is only read.
+    """Compare predictors on labels that are hidden from them, without changing the memory.
 
     Args:
-        predictors: some of `PREDICTORS` and `ON_REQUEST`; None takes all of the former.
-        datasets: report these only.
-        keep: called with the predictions behind each row, the material of `memstore_gnn.evaluation.plots`.
+        predictors: names from `PREDICTORS` and `ON_REQUEST`; None takes all of `PREDICTORS`.
+        budgets: shares of each data set's labelled queries whose labels are visible, 0..1.
+        seeds: seeds of the splits and of the predictors.
+        datasets: data sets to report; None reports all.
+        device: `cpu` or `cuda`; None takes a GPU if there is one.
+        keep: called with the predictions behind each row, which `memstore_gnn.evaluation.plots` draws.
 
     Raises:
-        InputError: a predictor or dataset that there is not, a budget that is no share, no ground truth.
+        InputError: a predictor or data set does not exist, a budget is outside 0..1, or there is no ground truth.
     """
     progress = progress or Silent()
     chosen = [predictor_named(name, memory, device) for name in predictors or PREDICTORS]
@@ -58,10 +61,10 @@ def evaluate_memory(
 
 
 def predictor_named(name: str, memory: Memory, device: str | None = None) -> Predictor:
-    """A predictor by its name in tables.
+    """Create a predictor by its name in tables.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is no predictor of this name.
     """
     known: dict[str, Callable[[], Predictor]] = {
         "constant": Constant,
@@ -70,7 +73,7 @@ def predictor_named(name: str, memory: Memory, device: str | None = None) -> Pre
         "label_propagation": LabelPropagation,
         "logistic": Logistic,
         "boosting": Boosting,
-        "shrunken": Shrunken,
+        "shrunken": MapLogistic,
         "attention": lambda: Attention(device=device),
         "paper": lambda: Paper(embed=memory.embedder.embed, device=pick_device(device)),
         "paper_reversed": lambda: Paper("new_to_memory", embed=memory.embedder.embed, device=pick_device(device)),

@@ -1,10 +1,9 @@
-"""The protocol: hide labels, let predictors guess them, and measure, over budgets and seeds.
+"""Evaluation protocol: hide labels, predict them and measure the predictions, over label budgets and seeds.
 
-Labels are hidden here and nowhere else (`hide_labels`): a predictor is handed a snapshot from which *every* reward
-and all that tells of one was removed; the labels of the budget come beside it, as a vector with NaN for all others.
-There is nothing to cheat with.
+`hide_labels` is the only place that hides labels. A predictor receives a snapshot without any reward and without
+anything that reveals one, and the labels of the budget as a separate vector with NaN for all other rollouts.
 
-One predictor covers all datasets of a memory at once; figures are given for each dataset.
+A predictor covers all data sets of a memory at once; metrics are reported for each data set.
 """
 
 from __future__ import annotations
@@ -28,29 +27,36 @@ from memstore_gnn.data.splits import Split, label_budget
 from memstore_gnn.metrics import Metrics, measure
 
 BUDGETS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+"""Default label budgets: shares of each data set's labelled queries."""
 SEEDS = (0, 1, 2)
+"""Default seeds of the splits."""
 
-TELLING = ("reward", "reward_source", "metadata", "run", "step", "sample_index", "created_at")
-"""Columns of rollouts that are hidden: labels, and what may name the policy or the order of a file."""
-SAMPLED_TOGETHER = ("run", "policy", "step")
-STRUCTURE = ("generates", "leads_to", "query_similar", "thinking_similar")
-"""Edges that are not hidden."""
+HIDDEN_COLUMNS = ("reward", "reward_source", "metadata", "run", "step", "sample_index", "created_at")
+"""Columns of rollouts that are hidden: labels, and columns that can reveal the policy or the order of a file."""
+GROUP_COLUMNS = ("run", "policy", "step")
+"""Columns that are equal for the rollouts of a query that were sampled together."""
+VISIBLE_EDGES = ("generates", "leads_to", "query_similar", "thinking_similar")
+"""Edge types that are not hidden."""
 
 Progress = Callable[[str], None]
-"""Called with a line about what was just measured."""
+"""Callback with a line about the predictor, budget and seed that were evaluated."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationRow:
-    """A predictor on the report queries of one dataset, at one budget, under one seed."""
+    """Metrics of a predictor on the report queries of one data set, for one label budget and seed."""
 
     dataset: str
     predictor: str
     budget: float
+    """Share of the data set's labelled queries whose labels the predictor saw."""
     seed: int
     queries: int
+    """Number of report queries."""
     rollouts: int
+    """Number of their labelled rollouts."""
     auc: float
+    """The metrics are those of `memstore_gnn.metrics`; NaN if a metric is undefined."""
     accuracy: float
     pair_accuracy: float
     advantage_hard: float
@@ -60,12 +66,18 @@ class EvaluationRow:
     aurc: float
 
     def to_json(self) -> dict[str, Any]:
-        """The row as JSON knows it: a figure that cannot be had is null."""
+        """The row as a JSON object; an undefined metric is null."""
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+
+    def __repr__(self) -> str:
+        size = f"{self.queries:,} queries, {self.rollouts:,} rollouts"
+        metrics = ", ".join(f"{name}={getattr(self, name):.3f}" for name in ("auc", "advantage_soft", "ece"))
+        cell = f"{self.predictor!r} on {self.dataset!r}, budget={self.budget:.0%}, seed={self.seed}"
+        return f"EvaluationRow({cell}: {metrics}; {size})"
 
 
 class SummaryRow(NamedTuple):
-    """Mean and standard error of one metric over seeds; the error is NaN for a single seed."""
+    """Mean and standard error of a metric over seeds; the error is NaN for a single seed."""
 
     dataset: str
     predictor: str
@@ -77,7 +89,13 @@ class SummaryRow(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A row and what it was made of: float64 [rollouts] each, and the query of each of them, int64 [rollouts]."""
+    """A row and the predictions behind it.
+
+    Attributes:
+        row: metrics of the predictions.
+        probability, reward: float64 [rollouts].
+        query: int64 [rollouts], query of each rollout.
+    """
 
     row: EvaluationRow
     probability: FloatVector
@@ -95,16 +113,19 @@ def evaluate(
     keep: Callable[[Prediction], None] | None = None,
     skip: Callable[[str, float, int], bool] | None = None,
 ) -> list[EvaluationRow]:
-    """Measure predictors on queries whose labels they do not see.
+    """Evaluate predictors on queries whose labels they do not see.
 
     Args:
-        datasets: report these only; every predictor still sees the whole memory.
-        keep: called with the predictions behind each row, as soon as there is one.
-        skip: leave out a (predictor, budget, seed), because its rows are known already.
+        budgets: shares of each data set's labelled queries whose labels are visible, 0..1.
+        seeds: seeds of the splits and of the predictors.
+        datasets: data sets to report; None reports all. Every predictor sees the whole memory in either case.
+        progress: called after each predictor, budget and seed.
+        keep: called with the predictions behind each row as soon as the row exists.
+        skip: called with predictor, budget and seed; True leaves this combination out.
 
     Raises:
-        InputError: a dataset that the snapshot does not have, a budget that is no share, no ground truth.
-        ModelError: a predictor returned something else than a probability for every rollout.
+        InputError: the snapshot lacks a data set or has no ground truth, or a budget is outside 0..1.
+        ModelError: a predictor did not return a probability for every rollout.
     """
     reward = rewards_of(snapshot)
     of_query = np.array(snapshot.queries["dataset"].fill_null("").to_pylist(), dtype=object)
@@ -155,20 +176,20 @@ def _by_dataset(
 
 
 def hide_labels(snapshot: Snapshot) -> Snapshot:
-    """The snapshot without anything that tells which rollout is right or who wrote it.
+    """Remove everything from a snapshot that reveals which rollouts are right or which policy wrote them.
 
-    Gone are rewards, reference answers, metadata, runs and the models' word; ids of rollouts, which are digests of who
-    wrote them among other things, are replaced by their place. Which rollouts of a query were sampled together is
-    still to be seen.
+    Rewards, reference answers, metadata, runs and the predictions of models are removed. Ids of rollouts are replaced
+    by their position, because they are digests that include the policy. Which rollouts of a query were sampled together
+    remains visible.
     """
     thinkings = snapshot.thinkings
-    for name in TELLING:
+    for name in HIDDEN_COLUMNS:
         thinkings = _set(thinkings, name, pa.nulls(thinkings.num_rows, thinkings.schema.field(name).type))
-    places = [f"t-{place:010d}" for place in range(thinkings.num_rows)]
-    for name, values in (("policy", _anonymous_policies(snapshot)), ("id", places)):
+    ids = [f"t-{position:010d}" for position in range(thinkings.num_rows)]
+    for name, values in (("policy", _anonymous_policies(snapshot)), ("id", ids)):
         thinkings = _set(thinkings, name, pa.array(values, pa.string()))
     queries = _set(snapshot.queries, "gold", pa.nulls(snapshot.queries.num_rows, pa.string()))
-    edges = {name: table if name in STRUCTURE else _no_edges(table) for name, table in snapshot.edges.items()}
+    edges = {name: table if name in VISIBLE_EDGES else _no_edges(table) for name, table in snapshot.edges.items()}
     return replace(
         snapshot,
         thinkings=thinkings,
@@ -184,21 +205,21 @@ def _no_edges(table: EdgeTable) -> EdgeTable:
 
 
 def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    """Replace a column; a snapshot without texts does not have every one."""
+    """Replace a column if the table has it; a snapshot without texts lacks some columns."""
     if name not in table.column_names:
         return table
     return table.set_column(table.column_names.index(name), name, values)
 
 
 def _anonymous_policies(snapshot: Snapshot) -> list[str]:
-    """The same name for rollouts of one query that were sampled together, another one in every other query.
+    """Policy names that are equal for rollouts of a query that were sampled together and differ between queries.
 
-    Numbered in the order of a group's rollouts: a name that could be computed from the true one could be guessed.
+    They are numbered in the order of the rollouts. A name computed from the real one would allow guesses.
     """
     query = query_of_thinkings(snapshot).tolist()
-    who = zip(query, *(snapshot.thinkings[name].to_pylist() for name in SAMPLED_TOGETHER), strict=True)
+    groups = zip(query, *(snapshot.thinkings[name].to_pylist() for name in GROUP_COLUMNS), strict=True)
     known: dict[tuple[Any, ...], int] = {}
-    return [f"policy-{known.setdefault(key, len(known))}" for key in who]
+    return [f"policy-{known.setdefault(key, len(known))}" for key in groups]
 
 
 def _datasets(of_query: np.ndarray, wanted: Sequence[str] | None) -> list[str]:
@@ -207,7 +228,7 @@ def _datasets(of_query: np.ndarray, wanted: Sequence[str] | None) -> list[str]:
         return known
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise InputError(f"The memory has no dataset {', '.join(unknown)}; it has {', '.join(known)}.")
+        raise InputError(f"The memory has no data set {', '.join(unknown)}; it has {', '.join(known)}.")
     return list(wanted)
 
 
@@ -225,7 +246,7 @@ def _check(predictor: Predictor, probability: FloatVector, rollouts: int) -> Non
 
 
 def summary(rows: Iterable[EvaluationRow]) -> list[SummaryRow]:
-    """Mean and standard error over seeds of every metric, in the rows' order; NaN figures are left out."""
+    """Average every metric over seeds, in the rows' order, without the seeds for which it is undefined."""
     cells: dict[tuple[str, str, float, str], list[float]] = {}
     for row in rows:
         for metric in Metrics._fields:

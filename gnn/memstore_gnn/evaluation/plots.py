@@ -1,11 +1,11 @@
-"""What an evaluation found, as pictures: label budgets, calibration, risk against coverage.
+"""Plots of an evaluation: metrics over label budgets, calibration, and risk over coverage.
 
-Three files in a folder, each with one small picture a dataset: `budgets.png` (AUC and soft advantage over the share
-of labels, mean over seeds with the standard error), `calibration.png` (how often the rollouts of a probability are
-right) and `risk_coverage.png` (how many are wrong among those a predictor is surest of). The latter two are at one
-budget, all seeds together. The same curves are beside them as `curves.json`.
+Each file has one panel a data set. `budgets.png` shows AUC and soft advantage over the share of labels, as mean over
+seeds with the standard error. `calibration.png` shows the share of right rollouts over the predicted probability.
+`risk_coverage.png` shows the share of errors among the most confident predictions. The latter two are at one budget,
+over the rollouts of all seeds. `curves.json` has the data of all curves.
 
-matplotlib draws them; it comes with the extra `plots` and nothing else needs it.
+The plots need matplotlib, which the extra `plots` installs.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from memstore.errors import InputError
 from memstore.types import FloatVector
 from memstore_gnn.evaluation.evaluate import Prediction, SummaryRow, summary
 from memstore_gnn.metrics import calibration_curve, risk_coverage
-from memstore_gnn.scoring.targets import need_matplotlib
+from memstore_gnn.scoring.output_file import need_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN_BUDGET = 0.2
-"""The budget of the calibration and risk pictures, or the one nearest to it."""
+"""Budget of the calibration and risk plots; the nearest one is used if it was not evaluated."""
 BINS = 10
+"""Bins of the calibration plot."""
 WIDTH, HEIGHT = 4.2, 3.4
-"""Inches of one small picture."""
+"""Size of one panel in inches."""
 NAMES = {"auc": "AUC", "advantage_soft": "soft advantage"}
 
 
 def check_plots(folder: Path) -> None:
-    """Fail before the work rather than after it.
+    """Check before an evaluation that its plots can be written.
 
     Raises:
-        InputError: matplotlib is not installed, or something else than a folder is in the way.
+        InputError: matplotlib is not installed, or `folder` is a file.
     """
     need_matplotlib()
     if folder.exists() and not folder.is_dir():
@@ -47,14 +48,17 @@ def check_plots(folder: Path) -> None:
 
 
 def draw_plots(predictions: Sequence[Prediction], folder: Path) -> list[Path]:
-    """Draw what was kept of an evaluation; the files, in the order of the module's docstring.
+    """Draw the predictions of an evaluation.
+
+    Returns:
+        The files, in the order of the module's docstring.
 
     Raises:
-        InputError: nothing was kept, or as `check_plots`.
+        InputError: there are no predictions, or as in `check_plots`.
     """
     check_plots(folder)
     if not predictions:
-        raise InputError("there is nothing to draw: the evaluation measured no predictor")
+        raise InputError("there are no predictions to plot; evaluate at least one predictor")
     folder.mkdir(parents=True, exist_ok=True)
     shown = _at_one_budget(predictions)
     budget = shown[0].row.budget
@@ -75,7 +79,7 @@ def draw_plots(predictions: Sequence[Prediction], folder: Path) -> list[Path]:
 
 
 Curves = dict[str, dict[str, Any]]
-"""By dataset, then by predictor."""
+"""Points of each curve, by data set and predictor."""
 
 
 def _at_one_budget(predictions: Sequence[Prediction]) -> list[Prediction]:
@@ -88,7 +92,7 @@ def _bins(probability: FloatVector, reward: FloatVector) -> list[Any]:
 
 
 def _curves(predictions: Sequence[Prediction], curve: Callable[[FloatVector, FloatVector], list[Any]]) -> Curves:
-    """A curve for each dataset and predictor, from the rollouts of all seeds."""
+    """Compute a curve for each data set and predictor from the rollouts of all seeds."""
     parts: dict[tuple[str, str], list[Prediction]] = {}
     for made in predictions:
         parts.setdefault((made.row.dataset, made.row.predictor), []).append(made)
@@ -100,7 +104,7 @@ def _curves(predictions: Sequence[Prediction], curve: Callable[[FloatVector, Flo
 
 
 def _budget_curves(predictions: Sequence[Prediction]) -> Curves:
-    """For each metric of `NAMES` rows of budget, mean and standard error (null for one seed)."""
+    """Points (budget, mean, standard error) of each metric in `NAMES`; the error is null for one seed."""
     out: Curves = {}
     for cell in summary(p.row for p in predictions):
         if cell.metric in NAMES:
@@ -114,7 +118,7 @@ def _point(cell: SummaryRow) -> list[float | None]:
 
 
 def _figure(datasets: Sequence[str], rows: int = 1) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with a column a dataset."""
+    """Create a figure with one column a data set."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH * len(datasets), HEIGHT * rows), layout="constrained")
@@ -146,7 +150,7 @@ def _draw_calibration(curves: Curves, budget: float) -> Figure:
         for predictor, points in predictors.items():
             axis.plot([p[0] for p in points], [p[1] for p in points], label=predictor, marker="o")
         axis.set_xlabel(f"probability ({budget:.0%} labelled)")
-        axis.set_ylabel("share that is right")
+        axis.set_ylabel("share of right rollouts")
     axes[0][0].legend(fontsize="small")
     return figure
 
@@ -156,8 +160,8 @@ def _draw_risk(curves: Curves, budget: float) -> Figure:
     for axis, predictors in zip(axes[0], curves.values(), strict=True):
         for predictor, points in predictors.items():
             axis.plot([p[0] for p in points], [p[1] for p in points], label=predictor)
-        axis.set_xlabel(f"coverage, surest first ({budget:.0%} labelled)")
-        axis.set_ylabel("share that is wrong")
+        axis.set_xlabel(f"coverage, most confident first ({budget:.0%} labelled)")
+        axis.set_ylabel("share of errors")
         axis.set_ylim(bottom=0)
     axes[0][0].legend(fontsize="small")
     return figure

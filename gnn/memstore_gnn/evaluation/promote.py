@@ -1,13 +1,13 @@
-"""Promotion: a model is put in use after a comparison with the one in use, on labels that neither has learnt from.
+"""Promotion: compare a model with the one in use on labels that neither was trained on, and put it in use.
 
-Fresh queries are those with ground truth now of which neither model has seen a label: the labels that came after the
-training of both, and those that both trainings kept for their reports. For the comparison these labels are hidden, so
-each model scores as it would have before they were known. Figures are paired: both on the same rollouts, and the
-standard error of a difference from drawing queries with replacement.
+Fresh queries have ground truth that neither model has seen: labels that were added after both trainings, and labels
+that both trainings kept for their reports. The comparison hides these labels, so that each model scores as it would
+have before they were known. Both models are measured on the same rollouts, and the standard error of a difference is
+bootstrapped over queries.
 
-A model is not promoted where it is worse (AUC, advantage, or a calibration error beyond `CALIBRATED`, each by more
-than two standard errors) or where there are too few fresh queries to tell, unless that is forced. Nothing but the
-name of the model in use is written.
+A model is not promoted if it is worse (in AUC, advantage, or a calibration error above `CALIBRATED`, by more than two
+standard errors) or if there are too few fresh queries, unless the promotion is forced. Only the name of the model in
+use is written.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.splits import labelled_queries
 from memstore_gnn.metrics import advantage_soft, auc, ece
 from memstore_gnn.models.checkpoint import load_origin
+from memstore_gnn.models.device import device_memory
 from memstore_gnn.models.origin import Origin, digests
 from memstore_gnn.models.registry import (
     list_models,
@@ -38,17 +39,17 @@ from memstore_gnn.models.registry import (
     record_promotion,
 )
 from memstore_gnn.models.reward_model import RewardModel
+from memstore_gnn.models.stored_model import open_model, visible_to
 from memstore_gnn.scoring.score import memory_target
-from memstore_gnn.training.device_memory import device_memory
-from memstore_gnn.verbs import open_model, visible_to
 
 LEAST = 20
-"""Fresh queries without which nothing can be said."""
+"""Fresh queries that a comparison needs."""
 CALIBRATED = 0.05
-"""A calibration error up to here is no reason against a model."""
+"""Calibration error (ECE) up to which a model is not rejected for its calibration."""
 DRAWS = 200
+"""Bootstrap samples of the queries."""
 ERRORS = 2.0
-"""Standard errors that a difference must have to count."""
+"""Standard errors beyond which a difference counts."""
 
 METRICS: Mapping[str, Callable[[FloatVector, FloatVector, IntVector], float]] = {
     "auc": lambda probability, label, query: auc(probability, label),
@@ -60,48 +61,48 @@ BETTER, EQUAL, WORSE, TOO_FEW, ALONE = "better", "equal", "worse", "too few", "a
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of both models on the fresh rollouts; None where it cannot be had."""
+    """A metric of both models on the fresh rollouts; None if it is undefined."""
 
     metric: str
     candidate: float | None
     current: float | None
     difference: float | None
-    """Candidate less current."""
+    """Candidate minus current."""
     error: float | None
     """Standard error of the difference."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """The report on a candidate, and what came of it."""
+    """Comparison of a candidate with the model in use, and whether it was promoted."""
 
     candidate: str
     current: str | None
-    """The model it was compared with; None where there is no other."""
+    """The model it was compared with; None if there is no other model."""
     fresh_queries: int
     fresh_rollouts: int
     after_training: int
-    """Fresh queries whose labels came after both models were trained."""
+    """Fresh queries whose labels were added after both models were trained."""
     comparison: tuple[Comparison, ...]
     verdict: str
-    """`better`, `equal` (no difference beyond noise), `worse`, `too few` fresh queries, `alone` (no other model)."""
+    """`better`, `equal` (no significant difference), `worse`, `too few` fresh queries, or `alone` (no other model)."""
     promoted: bool
 
     def as_json(self) -> dict[str, Any]:
-        """The document that the command prints."""
+        """The result as the JSON that `memstore promote` prints."""
         return asdict(self)
 
     def reason(self) -> str:
-        """The verdict as a sentence's beginning."""
+        """The verdict as the beginning of a sentence."""
         if self.verdict == ALONE:
-            return f"{self.candidate} has no other model to be compared with"
+            return f"{self.candidate} has no other model to compare it with"
         if self.verdict == TOO_FEW:
             return (
-                f"{self.fresh_queries} labelled queries are known to be new to both {self.candidate} and "
-                f"{self.current}, too few to tell the models apart"
+                f"only {self.fresh_queries} labelled queries are known to be new to both {self.candidate} and "
+                f"{self.current}, too few to compare the models"
             )
-        said = {BETTER: "is better than", EQUAL: "is no worse than", WORSE: "is worse than"}[self.verdict]
-        return f"{self.candidate} {said} {self.current} on {self.fresh_queries} fresh queries"
+        relation = {BETTER: "is better than", EQUAL: "is no worse than", WORSE: "is worse than"}[self.verdict]
+        return f"{self.candidate} {relation} {self.current} on {self.fresh_queries} fresh queries"
 
 
 def promote_model(
@@ -117,11 +118,12 @@ def promote_model(
 
     Args:
         model: id of one of the memory's models; None takes the newest.
-        force: put it in use whatever the comparison says.
-        least: fresh queries that are enough to tell.
+        force: put it in use regardless of the comparison.
+        least: fresh queries that the comparison needs.
+        device: `cpu` or `cuda`; None takes a GPU if there is one.
 
     Raises:
-        ModelError: no such model, or one whose files cannot be read or do not fit this memory.
+        ModelError: the memory has no such model, or its files cannot be read or do not fit this memory.
     """
     progress = progress or Silent()
     if model is None:
@@ -140,7 +142,7 @@ def promote_model(
 
 
 def _other(memory: Memory, model: str) -> str | None:
-    """The model in use; where that is the candidate, the newest other one. Only one that has its files here."""
+    """The model in use, or the newest other one if the candidate is in use; only models with files on this machine."""
     others = [node for node in model_nodes(memory) if node["id"] != model and (memory.folder / node["path"]).is_dir()]
     return model_in_use(memory, others)
 
@@ -148,7 +150,7 @@ def _other(memory: Memory, model: str) -> str | None:
 def compare(
     memory: Memory, candidate: RewardModel, current: RewardModel, *, least: int = LEAST, progress: Progress
 ) -> Promotion:
-    """The report; nothing is promoted."""
+    """Compare two models without promoting one."""
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     origins = [load_origin(model_folder(memory, each.card.id)) for each in (candidate, current)]
@@ -170,14 +172,17 @@ def compare(
 
 
 class Fresh(NamedTuple):
-    """bool [Q] both: queries of which no model has seen a label, and those that had none when they were trained."""
+    """Labelled queries that are new to some models, bool [Q].
+
+    queries: no model has seen a label. after: without a label when the models were trained.
+    """
 
     queries: BoolVector
     after: BoolVector
 
 
 def fresh_queries(snapshot: Snapshot, origins: list[Origin]) -> Fresh:
-    """The labelled queries that are new to all of these models."""
+    """Find the labelled queries that are new to all of these models."""
     own = digests(snapshot.queries["id"].to_pylist())
     labelled = labelled_queries(snapshot)
     learnt, known = np.zeros(len(own), np.bool_), np.zeros(len(own), np.bool_)
@@ -188,21 +193,21 @@ def fresh_queries(snapshot: Snapshot, origins: list[Origin]) -> Fresh:
 
 
 def _probability(model: RewardModel, snapshot: Snapshot, rows: BoolVector) -> FloatVector:
-    """What a model says of these rollouts with their queries' labels hidden, float64 [rows]."""
+    """Probabilities of these rollouts with the labels of their queries hidden, float64 [rows]."""
     query = query_of_thinkings(snapshot)
     hidden = np.isin(query, query[rows])
     reward = np.where(hidden, np.nan, visible_to(model, snapshot))
     target = memory_target(snapshot, rows)
-    recollection = model.recall(snapshot, reward)
-    place = {name: position for position, name in enumerate(target.thinkings["id"].to_pylist())}
-    probability = model.predict(target, recollection)
-    return probability[[place[name] for name in snapshot.thinkings["id"].to_numpy()[rows].tolist()]]
+    context = model.label_context(snapshot, reward)
+    row = {name: position for position, name in enumerate(target.thinkings["id"].to_pylist())}
+    probability = model.predict(target, context)
+    return probability[[row[name] for name in snapshot.thinkings["id"].to_numpy()[rows].tolist()]]
 
 
 def _compare(
     candidate: FloatVector, current: FloatVector, label: FloatVector, query: IntVector
 ) -> tuple[Comparison, ...]:
-    """All metrics on all rollouts, and the errors of their differences over draws of queries."""
+    """Metrics on all rollouts, and the bootstrapped standard errors of their differences."""
     whole = np.arange(len(label))
     draws = _draws(query)
     found = []
@@ -216,7 +221,7 @@ def _compare(
 
 
 def _draws(query: IntVector) -> list[IntVector]:
-    """Rows of as many queries as there are, drawn with replacement, `DRAWS` times."""
+    """Bootstrap samples: rows of as many queries as there are, drawn with replacement."""
     order = np.argsort(query, kind="stable")
     _, starts = np.unique(query[order], return_index=True)
     members = np.split(order, starts[1:])
@@ -230,7 +235,7 @@ def _known(value: float) -> float | None:
 
 
 def verdict_of(comparison: tuple[Comparison, ...]) -> str:
-    """`better`, `worse` or `equal`, by the rule of the module."""
+    """Verdict `better`, `worse` or `equal` by the rule in the module's docstring."""
     better = worse = False
     for one in comparison:
         if one.difference is None or one.error is None or one.candidate is None:

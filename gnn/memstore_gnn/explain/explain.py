@@ -15,9 +15,9 @@ from memstore.progress import Progress, Silent
 from memstore_gnn.explain.find import ANYBODY, Who, find_rollout
 from memstore_gnn.explain.influences import LABELLED, QUERY, ROLLOUT, Influence, answers_of, candidates
 from memstore_gnn.explain.scene import Scene, scene_of
+from memstore_gnn.models.device import device_memory
+from memstore_gnn.models.stored_model import open_model, visible_to
 from memstore_gnn.scoring.score import GROUND_TRUTH, PREDICTED
-from memstore_gnn.training.device_memory import device_memory
-from memstore_gnn.verbs import open_model, visible_to
 from memstore_schema.columns import NodeLabel
 
 TARGETS = {ROLLOUT: NodeLabel.THINKING, LABELLED: NodeLabel.THINKING, QUERY: NodeLabel.QUERY}

@@ -25,7 +25,7 @@ from memstore_gnn.explain.families import blind
 from memstore_gnn.features.assemble import group_features
 from memstore_gnn.features.labels import NEIGHBOURS
 from memstore_gnn.models.inputs import read_target
-from memstore_gnn.models.reward_model import Recollection, RewardModel
+from memstore_gnn.models.reward_model import LabelContext, RewardModel
 
 SAME = 1e-6
 """Two scores that differ by less are one, rounded."""
@@ -54,7 +54,7 @@ class Scene:
     memory: Snapshot
     reward: FloatVector
     labels: FloatVector
-    recollection: Recollection
+    context: LabelContext
     group: Snapshot
     row: int
 
@@ -65,24 +65,24 @@ class Scene:
 
     def probability(self) -> float:
         """What the model says of the rollout."""
-        return _predicted(self.model, self.group, self.recollection, self.id)
+        return _predicted(self.model, self.group, self.context, self.id)
 
     def without_rollouts(self, gone: BoolVector) -> float:
         """The probability if these rollouts of the group (bool [G]) were not there."""
-        return _predicted(self.model, some_rollouts(self.group, ~gone), self.recollection, self.id)
+        return _predicted(self.model, some_rollouts(self.group, ~gone), self.context, self.id)
 
     def without_labels(self, gone: BoolVector) -> float:
         """The probability if these labels (bool [T of memory]) were not known."""
-        recollection = self.model.recall(self.memory, np.where(gone, np.nan, self.reward))
-        return _predicted(self.model, self.group, recollection, self.id)
+        context = self.model.label_context(self.memory, np.where(gone, np.nan, self.reward))
+        return _predicted(self.model, self.group, context, self.id)
 
     def without_family(self, family: str) -> float:
         """The probability if these features of the group were all as in the mean; see `families`."""
-        return _predicted(blind(self.model, family), self.group, self.recollection, self.id)
+        return _predicted(blind(self.model, family), self.group, self.context, self.id)
 
     def near(self) -> tuple[list[Neighbour], list[Neighbour]]:
         """The labelled queries near the rollout's query and the labelled rollouts near itself, nearest first."""
-        part = self.recollection.part
+        part = self.context.part
         target = read_target(self.group, part)
         found = []
         for near, row, labelled in (
@@ -123,21 +123,21 @@ def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinki
     group_features(memory)
     group = subgraph(snapshot, [ids[query[thinking]]])
     row = int(np.flatnonzero(np.flatnonzero(query == query[thinking]) == thinking)[0])
-    recollection = model.recall(memory, inside)
-    whole = Scene(model, memory, inside, reward[known], recollection, group, row)
-    near = _could_be_near(recollection, group)
+    context = model.label_context(memory, inside)
+    whole = Scene(model, memory, inside, reward[known], context, group, row)
+    near = _could_be_near(context, group)
     if near.all():
         return whole
     kept = near[whole.query_of]
     part = subgraph(memory, memory.queries["id"].to_numpy()[near].tolist())
     group_features(part)
-    cut = replace(whole, memory=part, reward=inside[kept], recollection=model.recall(part, inside[kept]))
+    cut = replace(whole, memory=part, reward=inside[kept], context=model.label_context(part, inside[kept]))
     return cut if abs(cut.probability() - whole.probability()) < SAME else whole
 
 
-def _could_be_near(recollection: Recollection, group: Snapshot) -> BoolVector:
+def _could_be_near(context: LabelContext, group: Snapshot) -> BoolVector:
     """bool [Q of memory]: whose labels a group is scored by, or would be with any one of these queries gone."""
-    part = recollection.part
+    part = context.part
     ids = part.snapshot.queries["id"].combine_chunks()
     own = pc.index_in(group.queries["id"], value_set=ids).fill_null(-1).to_numpy().astype(np.int64)
     near = np.zeros(part.snapshot.queries.num_rows, np.bool_)
@@ -150,6 +150,6 @@ def _could_be_near(recollection: Recollection, group: Snapshot) -> BoolVector:
     return near
 
 
-def _predicted(model: RewardModel, group: Snapshot, recollection: Recollection, rollout: str) -> float:
+def _predicted(model: RewardModel, group: Snapshot, context: LabelContext, rollout: str) -> float:
     row = group.thinkings["id"].to_pylist().index(rollout)
-    return float(model.predict(group, recollection)[row])
+    return float(model.predict(group, context)[row])

@@ -1,1 +1,1 @@
-"""The reward model: a calibrated prior on structure, and attention over the graph as a correction of it."""
+"""Reward model: a calibrated logistic regression, corrected by a heterogeneous attention network."""

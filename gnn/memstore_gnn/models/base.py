@@ -1,21 +1,26 @@
-"""The base: a regression on everything that is known of a group, shrunk to what the votes say by themselves.
+r"""Hierarchical logistic regression on votes and features: the base logit of a reward model.
 
-Without a label the prediction is the log odds of the skilled votes (if there is a prior of other sets: moved by it,
-and in each domain as sharp as it says); with labels, votes are also weighed by whose hand they are
-(`features.styles`). Labels move the coefficients away from that as far as held-out queries bear it out, on three
-levels: what all rollouts share, then each domain, then each dataset, every one shrunk to the level above or, where
-that fits better, to the votes. Several strengths are cross-validated over queries and their coefficients averaged
-with weights exp(-loss). With few labelled queries weak shrinkage is not even tried: a cross-validation over eight
-queries can say anything. The votes' own coefficients are shrunk softly, so that no feature has to stand in for a
-scale that is wrong.
+.. math::
+    \mathrm{logit} = w_v^\top v + w_0 + \mu + m \, (x^\top w - \mu), \qquad
+    \mu = \mathrm{mean}_{\mathrm{query}}(x^\top w)
 
-What features say has two parts, and a small loss vouches for one of them only: how hard a query is, the same for all
-its rollouts, and which of its rollouts is better than the votes say. The second is all that policy optimisation feels,
-and where it is noise the votes alone are better. So each level has one more number, how far to trust it, from pairs
-of a right and a wrong rollout of one held-out query (`model.order`).
+with the log odds :math:`v` of plain and of reliability-weighted votes, the features :math:`x` and the weight :math:`m`
+of the features within a group. Without labels, the prediction is the log odds of the votes; a prior of other data sets,
+if there is one, adds its coefficients and scales the log odds of each domain by its inverse temperature.
 
-Invariant: everything in a `Base` is frozen, and a logit is a function of the rollout's own group and of the labels
-near it.
+Labels move the coefficients away from that start as far as cross-validation over queries supports. There are three
+levels: all rollouts, each domain, each data set. A level is shrunk to the level above or, if that fits better, to the
+votes. Several penalties are cross-validated over queries, and their coefficients are averaged with weights exp(-loss).
+With few labelled queries weak penalties are not tried, because a cross-validation over eight queries is too noisy to
+choose between them. The votes' coefficients have a small penalty of their own, so that no feature has to correct the
+scale of the votes.
+
+The features' logit has two parts: the difficulty of the query, which is equal for all of its rollouts, and the
+differences within the group. A low loss supports only the first, while policy optimisation uses only the second; where
+that is noise, the votes alone are better. Each level therefore has the weight :math:`m`, estimated from pairs of a
+right and a wrong rollout of one held-out query (`memstore_gnn.models.pairwise`).
+
+A `Base` is immutable, and a logit is a function of the rollout's own group and of the labels near it.
 """
 
 from __future__ import annotations
@@ -33,91 +38,80 @@ from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.assemble import LabelFree
 from memstore_gnn.features.reliability import CLUSTER_VOTES, ReliabilityModel
 from memstore_gnn.models.calibration import Calibration
-from memstore_gnn.models.design import LEAST_DEVIATION, SKILLED, Matrix, Scale, penalties, query_weights, votes
+from memstore_gnn.models.design import DESIGN, Matrix, Scale, penalties, query_weights, vote_coefficients, votes
 from memstore_gnn.models.newton import log_loss, solve
-from memstore_gnn.models.order import Pairs, trust_in_order
+from memstore_gnn.models.pairwise import Pairs, within_group_weight
 from memstore_gnn.models.prior import SharedPrior
+from memstore_gnn.models.settings import BaseSettings
 
-STRENGTHS = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
-LEAST = 600.0
-"""Times one over the number of labelled queries: the weakest shrinkage that is tried."""
-QUERY_WEIGHT = 2.0
-"""Independent examples that the rollouts of a query count for."""
-INTERCEPT_SHRINKAGE = 3.0
-VOTE_SHRINKAGE = 10.0
-"""Of the coefficients of plain and of skilled votes, whatever the strength."""
-FOLDS = 5
-FEWEST_QUERIES = 5
-"""A domain or dataset with fewer labelled queries is read as the level above."""
-HANDED = 0.5
-"""Coefficient of `CLUSTER_VOTES` that the regression is shrunk to. A value of 1 is better where policies differ
-much and their writing shows it, and slightly worse elsewhere."""
-HAND_PENALTY = 0.1
-"""Beside 1 of other features: how much of it there should be is soon learned."""
+BASE = BaseSettings()
 INTERCEPT, FEATURES = 2, 3
 """Columns of the weights: the intercept, and the first feature."""
 
-Places = Sequence[str]
-"""Where each rollout belongs: `domain/dataset`."""
+Strata = Sequence[str]
+"""Stratum of each rollout, `domain/dataset`."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """Logit of a rollout from its features.
+    """Fitted hierarchical regression; the module's docstring has the equation.
 
     Attributes:
-        reliability: predicts the reliability of rollouts, which weighs the votes.
-        scale: of the label-free features. near: of those made of labels.
-        places: what each row of `weights` is for: "" (all), a domain, or `domain/dataset`.
-        weights: float64 [P, 3 + F]: plain votes, skilled votes, intercept, features.
-        order: float64 [P]: how far what features say is trusted inside a group, beside 1 for the group as a whole.
+        reliability: model of the reliability of rollouts, which weights the votes.
+        scale: standardisation of the label-free features.
+        near: standardisation of the features made from labels.
+        strata: stratum of each row of `weights`: "" (all), a domain, or `domain/dataset`; P of them.
+        weights: float64 [P, 3 + F]: plain votes, reliability-weighted votes, intercept, features.
+        feature_weight: float64 [P], weight of the features within a group, relative to 1 for the votes.
     """
 
     reliability: ReliabilityModel
     scale: Scale
     near: Scale
-    places: tuple[str, ...]
+    strata: tuple[str, ...]
     weights: Matrix
-    order: FloatVector
+    feature_weight: FloatVector
 
-    def logit(self, free: LabelFree, near: FeatureTable, places: Places) -> FloatVector:
-        """float64 [T]; each rollout is read by the most particular weights there are for its place."""
-        row = {place: position for position, place in enumerate(self.places)}
-        at = [row[place] for place in self.readers(places)]
+    def logit(self, free: LabelFree, near: FeatureTable, strata: Strata) -> FloatVector:
+        """Logit of each rollout, float64 [T], by the weights of the most specific stratum that it belongs to."""
+        row = {stratum: position for position, stratum in enumerate(self.strata)}
+        at = [row[stratum] for stratum in self.matching_strata(strata)]
         x, weights = inputs(self.scale, self.near, free, near), self.weights[at]
-        said = np.einsum("tf,tf->t", x[:, FEATURES:], weights[:, FEATURES:])
-        inside = said - free.groups.query.mean(said)
-        return np.asarray(np.einsum("tf,tf->t", x, weights) + (self.order[at] - 1.0) * inside)
+        features = np.einsum("tf,tf->t", x[:, FEATURES:], weights[:, FEATURES:])
+        inside = features - free.groups.query.mean(features)
+        return np.asarray(np.einsum("tf,tf->t", x, weights) + (self.feature_weight[at] - 1.0) * inside)
 
-    def readers(self, places: Places) -> list[str]:
-        """For each place the most particular one of `self.places` that it is read by."""
-        known = set(self.places)
-        reader = {p: next(name for name in (p, p.partition("/")[0], "") if name in known) for p in set(places)}
-        return [reader[place] for place in places]
+    def matching_strata(self, strata: Strata) -> list[str]:
+        """The most specific fitted stratum for each `domain/dataset`: itself, its domain, or ""."""
+        known = set(self.strata)
+        match = {s: next(name for name in (s, s.partition("/")[0], "") if name in known) for s in set(strata)}
+        return [match[stratum] for stratum in strata]
 
     def calibrated(self, general: Calibration, own: Mapping[str, Calibration]) -> Base:
-        """What `general` makes of the result is, in each of these places, what its own calibration makes of this base.
+        """Fold the calibrations of strata into the weights.
+
+        The result, calibrated by `general`, equals this base, calibrated by the stratum's own calibration.
 
         Args:
-            own: by name of `self.places`; same trust as `general`.
+            own: calibration by stratum, with the mixing weight of `general`.
         """
         weights = self.weights.copy()
-        for place, calibration in own.items():
-            row = self.places.index(place)
+        for stratum, calibration in own.items():
+            row = self.strata.index(stratum)
             weights[row] *= calibration.slope / general.slope
             weights[row, INTERCEPT] += (calibration.shift - general.shift) / general.slope
         return replace(self, weights=weights)
 
 
 class FittedBase(NamedTuple):
-    """A base, and its logits of the labelled rollouts (float64 [N]) when fitted without their query's fold."""
+    """A base, and its out-of-fold logits of the labelled rollouts, float64 [N]."""
 
     base: Base
     held_out: FloatVector
 
 
 def inputs(scale: Scale, near_scale: Scale, free: LabelFree, near: FeatureTable) -> Matrix:
-    """float64 [T, 3 + F]."""
+    """Columns plain votes, reliability-weighted votes, one and features: float64 [T, 3 + F]."""
     x, x_near = scale.apply(free.table, free.groups), near_scale.apply(near, free.groups)
     return np.column_stack([votes(free), np.ones(len(x)), x, x_near])
 
@@ -126,7 +120,7 @@ def fit_base(
     scale: Scale,
     free: LabelFree,
     near: FeatureTable,
-    places: Places,
+    strata: Strata,
     reward: FloatVector,
     seed: int,
     prior: SharedPrior | None = None,
@@ -134,51 +128,61 @@ def fit_base(
     """Fit to the labelled part of a memory.
 
     Args:
-        scale: of the label-free features, over the whole memory; not used where there is a prior, which has its own.
-        free, near, places, reward: of the labelled part's rollouts; `reward` is NaN where one has no label.
+        scale: standardisation of the label-free features over the whole memory; a prior brings its own instead.
+        free: label-free features of the labelled part's rollouts.
+        near: features made from labels, of the same rollouts.
+        strata: stratum of each rollout.
+        reward: float64 [T], NaN for a rollout without a label.
+        seed: of the folds.
+        prior: coefficients that the regression is shrunk to; None shrinks it to the votes.
     """
     scale = scale if prior is None else prior.scale
     near_scale = Scale.of([near])
     learned = np.zeros(1 + len(scale.names)) if prior is None else prior.weights
-    centre = np.concatenate([[1.0 - SKILLED, SKILLED], learned, np.zeros(len(near.names))])
+    centre = np.concatenate([vote_coefficients(), learned, np.zeros(len(near.names))])
     rows = np.flatnonzero(np.isfinite(reward))
     if not len(rows):
-        sharpness = {"": 1.0} | ({} if prior is None else dict(prior.sharpness))
-        weights = np.outer(list(sharpness.values()), centre)
-        base = Base(free.reliability, scale, near_scale, tuple(sharpness), weights, np.ones(len(weights)))
-        return FittedBase(base, np.zeros(0))
-    near_penalties = np.where(np.array(near.names) == CLUSTER_VOTES, HAND_PENALTY, penalties(near.names))
-    votes_penalty = [VOTE_SHRINKAGE, VOTE_SHRINKAGE, INTERCEPT_SHRINKAGE]
-    penalty = np.concatenate([votes_penalty, penalties(scale.names), near_penalties])
+        return _without_labels(Base(free.reliability, scale, near_scale, (), centre[None], np.ones(1)), prior)
     data = _labelled(inputs(scale, near_scale, free, near), free.groups, reward, rows, seed)
-    centre = centre + HANDED * _hand_votes(near_scale, len(centre))
-    root = _Level(centre, np.tile(centre, (FOLDS, 1)), 1.0)
-    levels = {"": _fit(data, [root], penalty)}
-    held_out = levels[""].held_out(data)
-    for place, inside in _own_places([places[row] for row in rows.tolist()], data.query):
-        own = data.rows(inside)
-        above = place.partition("/")[0] if place.partition("/")[0] in levels else ""
-        levels[place] = _fit(own, [levels[above], root], penalty)
-        held_out[inside] = levels[place].held_out(own)
-    weights, order = (np.stack([getattr(level, name) for level in levels.values()]) for name in ("all", "order"))
-    return FittedBase(Base(free.reliability, scale, near_scale, tuple(levels), weights, order), held_out)
+    centre = centre + BASE.cluster_vote_share * _cluster_votes(near_scale, len(centre))
+    levels, held_out = _fit_levels(data, [strata[row] for row in rows.tolist()], centre, _penalty(scale, near_scale))
+    weights, feature_weight = (
+        np.stack([getattr(level, name) for level in levels.values()]) for name in ("all", "feature_weight")
+    )
+    return FittedBase(Base(free.reliability, scale, near_scale, tuple(levels), weights, feature_weight), held_out)
 
 
-def _hand_votes(near: Scale, width: int) -> FloatVector:
-    """Coefficients that add the feature `CLUSTER_VOTES` as it is, float64 [width]; zero where there are no hands."""
+def _without_labels(base: Base, prior: SharedPrior | None) -> FittedBase:
+    """Scale the only row of weights by the inverse temperature of each domain."""
+    factors = {"": 1.0} | ({} if prior is None else dict(prior.inverse_temperature))
+    weights = np.outer(list(factors.values()), base.weights[0])
+    return FittedBase(
+        replace(base, strata=tuple(factors), weights=weights, feature_weight=np.ones(len(weights))), np.zeros(0)
+    )
+
+
+def _penalty(scale: Scale, near: Scale) -> FloatVector:
+    """Penalty of each coefficient at strength 1, float64 [3 + F]."""
+    near_penalties = np.where(np.array(near.names) == CLUSTER_VOTES, BASE.cluster_vote_penalty, penalties(near.names))
+    first = [BASE.vote_penalty, BASE.vote_penalty, BASE.intercept_penalty]
+    return np.concatenate([first, penalties(scale.names), near_penalties])
+
+
+def _cluster_votes(near: Scale, width: int) -> FloatVector:
+    """Coefficients that add the unscaled author-cluster votes, float64 [width]; zero if these votes are constant."""
     weights = np.zeros(width)
     at = near.names.index(CLUSTER_VOTES)
-    if near.mean[at] or near.deviation[at] > LEAST_DEVIATION:
+    if near.mean[at] or near.deviation[at] > DESIGN.min_deviation:
         weights[INTERCEPT] = near.mean[at]
         weights[width - len(near.names) + at] = near.deviation[at]
     return weights
 
 
 class _Labelled(NamedTuple):
-    """Labelled rollouts of one place.
+    """Labelled rollouts of one stratum.
 
-    x float64 [N, 3 + F]; inside float64 [N, F], the features less the mean of the whole group; label, weight, query and
-    fold [N].
+    x: float64 [N, 3 + F]. inside: float64 [N, F], features less their mean over the whole group. label, weight: float64
+    [N]. query, fold: int64 [N].
     """
 
     x: Matrix
@@ -197,39 +201,58 @@ class _Labelled(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """Coefficients fitted to everything [3 + F], and without each fold [FOLDS, 3 + F]; `order` as in `Base`."""
+    """Coefficients of one stratum.
+
+    all: float64 [3 + F], fitted to all queries. without: float64 [folds, 3 + F], fitted without each fold.
+    feature_weight: as in `Base`.
+    """
 
     all: FloatVector
     without: Matrix
-    order: float
+    feature_weight: float
 
     def held_out(self, data: _Labelled) -> FloatVector:
+        """Out-of-fold logits, float64 [N]."""
         logit = np.einsum("nf,nf->n", data.x, self.without[data.fold])
-        return np.asarray(logit + (self.order - 1.0) * self.said_inside(data))
+        return np.asarray(logit + (self.feature_weight - 1.0) * self.features_inside(data))
 
-    def said_inside(self, data: _Labelled) -> FloatVector:
-        """What features say of held-out rollouts beside what they say of the group."""
+    def features_inside(self, data: _Labelled) -> FloatVector:
+        """Out-of-fold logit of the features less its mean over the group, float64 [N]."""
         return np.asarray(np.einsum("nf,nf->n", data.inside, self.without[data.fold][:, FEATURES:]))
 
     def votes(self, data: _Labelled) -> FloatVector:
-        """What the votes say of held-out rollouts."""
+        """Out-of-fold logit of the votes, float64 [N]."""
         return np.asarray(np.einsum("nf,nf->n", data.x[:, :INTERCEPT], self.without[data.fold][:, :INTERCEPT]))
 
 
 def _labelled(x: Matrix, groups: Groups, reward: FloatVector, rows: IntVector, seed: int) -> _Labelled:
     query = groups.query_of[rows]
     known, cell = np.unique(query, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(known)) % FOLDS
+    order = np.random.default_rng(seed).permutation(len(known)) % BASE.folds
     inside = x[:, FEATURES:] - groups.query.mean(x[:, FEATURES:])
-    return _Labelled(
-        x[rows], inside[rows], reward[rows], QUERY_WEIGHT * query_weights(groups)[rows], query, order[cell]
-    )
+    weight = BASE.query_weight * query_weights(groups.query_of)[rows]
+    return _Labelled(x[rows], inside[rows], reward[rows], weight, query, order[cell])
+
+
+def _fit_levels(
+    data: _Labelled, strata: Strata, centre: FloatVector, penalty: FloatVector
+) -> tuple[dict[str, _Level], FloatVector]:
+    """Levels by stratum, from general to specific, and the out-of-fold logits float64 [N]."""
+    root = _Level(centre, np.tile(centre, (BASE.folds, 1)), 1.0)
+    levels = {"": _fit(data, [root], penalty)}
+    held_out = levels[""].held_out(data)
+    for stratum, inside in _own_strata(strata, data.query):
+        own = data.rows(inside)
+        above = stratum.partition("/")[0] if stratum.partition("/")[0] in levels else ""
+        levels[stratum] = _fit(own, [levels[above], root], penalty)
+        held_out[inside] = levels[stratum].held_out(own)
+    return levels, held_out
 
 
 def _fit(data: _Labelled, centres: Sequence[_Level], penalty: FloatVector) -> _Level:
-    """Coefficients around each of the centres, averaged; where there are several, they are candidates themselves."""
-    tried = [centre._replace(order=1.0) for centre in centres] if len(centres) > 1 else []
-    strengths = [s for s in STRENGTHS if s >= LEAST / data.queries] or [STRENGTHS[0]]
+    """Average the fits around each centre with each strength; several centres are candidates themselves."""
+    tried = [centre._replace(feature_weight=1.0) for centre in centres] if len(centres) > 1 else []
+    strengths = [s for s in BASE.strengths if s >= BASE.weakest_times_queries / data.queries] or [BASE.strengths[0]]
     for centre, strength in product(centres, strengths):
         scaled = np.concatenate([penalty[:FEATURES], penalty[FEATURES:] * strength])
         without = centre.without.copy()
@@ -240,8 +263,10 @@ def _fit(data: _Labelled, centres: Sequence[_Level], penalty: FloatVector) -> _L
     losses = np.array([log_loss(level.held_out(data), data.label, data.weight) for level in tried]) * data.queries
     share = np.exp(-(losses - losses.min()))
     level = _mean(tried, share / share.sum())
-    pairs = Pairs.of(data.label, data.query)
-    return level._replace(order=trust_in_order(pairs, level.votes(data), level.said_inside(data), centres[0].order))
+    weight = within_group_weight(
+        Pairs.of(data.label, data.query), level.votes(data), level.features_inside(data), centres[0].feature_weight
+    )
+    return level._replace(feature_weight=weight)
 
 
 def _mean(levels: Sequence[_Level], share: FloatVector) -> _Level:
@@ -252,16 +277,19 @@ def _mean(levels: Sequence[_Level], share: FloatVector) -> _Level:
     )
 
 
-def _own_places(places: Places, query: IntVector) -> list[tuple[str, BoolVector]]:
-    """Domains, then datasets, that are not all there is on the level above, with the rows that belong to them."""
+def _own_strata(strata: Strata, query: IntVector) -> list[tuple[str, BoolVector]]:
+    """Domains, then data sets, that get coefficients of their own, with the rows that belong to them.
+
+    A stratum needs `BaseSettings.min_queries` labelled queries and at least one other stratum under the same parent.
+    """
     found = []
-    above = [""] * len(places)
-    for level in ([place.partition("/")[0] for place in places], list(places)):
+    above = [""] * len(strata)
+    for level in ([stratum.partition("/")[0] for stratum in strata], list(strata)):
         pairs = sorted(set(zip(above, level, strict=True)))
-        for parent, place in pairs:
-            inside = np.array([name == place for name in level], dtype=np.bool_)
-            siblings = sum(other == parent for other, _ in pairs)
-            if siblings > 1 and len(np.unique(query[inside])) >= FEWEST_QUERIES:
-                found.append((place, inside))
+        for parent, stratum in pairs:
+            inside = np.array([name == stratum for name in level], dtype=np.bool_)
+            children = sum(other == parent for other, _ in pairs)
+            if children > 1 and len(np.unique(query[inside])) >= BASE.min_queries:
+                found.append((stratum, inside))
         above = level
     return found

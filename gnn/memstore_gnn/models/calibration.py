@@ -1,14 +1,16 @@
-"""From two opinions to one probability: how far to trust the network's correction, and how far the scale.
+r"""Calibration: combine the base's logit and the networks' correction into one calibrated logit.
 
-    logit = slope * base + trust * correction + shift
+.. math::
+    \mathrm{logit} = a \cdot \mathrm{base} + m \cdot \mathrm{correction} + b
 
-Fitted on predictions for queries that neither opinion was fitted to, and shrunk: to the base as it is, with a share
-of the correction that grows with the number of labelled queries to a half. With few queries it stays there; a
-correction that does not help is faded out, and one that does not order the held-out rollouts better (AUC and
-advantage, beyond its standard error over the folds) is not used at all: a smaller loss is no better advantage.
+with slope :math:`a`, mixing weight :math:`m` and shift :math:`b`. They are fitted to out-of-fold predictions of
+labelled rollouts and shrunk to slope 1, shift 0 and a mixing weight that grows with the number of labelled queries
+towards `CalibrationSettings.mixing_weight`. The correction is used only if it orders the held-out rollouts better, in
+AUC plus
+advantage and by more than its standard error over the folds: a lower loss does not imply a better advantage.
 
-Domains and datasets of one memory are off by different amounts, so each has a slope and a shift of its own, shrunk
-to those of all.
+The domains and data sets of a memory are miscalibrated by different amounts. Each such stratum has a slope and a shift
+of its own, shrunk to the general ones.
 """
 
 from __future__ import annotations
@@ -19,122 +21,118 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memstore.types import FloatVector, IntVector
-from memstore_gnn.data.groups import Partition
 from memstore_gnn.metrics import advantage_soft, auc
+from memstore_gnn.models.design import query_weights
 from memstore_gnn.models.newton import FIXED, solve
+from memstore_gnn.models.settings import CalibrationSettings
 
-QUERY_WEIGHT = 0.7
-"""Independent examples that the rollouts of a query count for in the network's loss."""
-SCALE_WEIGHT = 2.0
-"""The same, for slope and shift."""
-TRUST = 0.5
-HALF_TRUST_AT = 50
-"""Labelled queries at which half of `TRUST` is expected."""
-PENALTY = (32.0, 16.0, 8.0)
-"""One over the variance that slope, trust and shift are expected to have."""
-FEWEST_QUERIES = 5
-"""A place with fewer labelled queries has the slope and shift of all."""
-LEAST_SLOPE = 0.1
+CALIBRATION = CalibrationSettings()
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """See the module's docstring; `slope` is over 0 and `trust` in 0..1."""
+    """Parameters of the calibration; see the module's docstring.
+
+    Attributes:
+        slope: factor of the base's logit, positive.
+        mixing_weight: factor of the networks' correction, 0..1.
+        shift: added logit.
+    """
 
     slope: float = 1.0
-    trust: float = TRUST
+    mixing_weight: float = CALIBRATION.mixing_weight
     shift: float = 0.0
 
     def logit(self, base: FloatVector, correction: FloatVector) -> FloatVector:
-        """float64 [T]."""
-        return self.slope * base + self.trust * correction + self.shift
+        """Calibrated logit, float64 [T]."""
+        return self.slope * base + self.mixing_weight * correction + self.shift
 
 
 def fit_calibration(
     base: FloatVector, correction: FloatVector, label: FloatVector, query: IntVector, fold: IntVector
 ) -> Calibration:
-    """Fit to labelled rollouts, one entry each.
+    """Fit to out-of-fold predictions of labelled rollouts.
 
     Args:
-        base, correction: float64 [N], of rollouts that they were not fitted to.
-        query: int64 [N]; each query has the same weight.
-        fold: int64 [N], over which the correction has to show that it orders rollouts better.
+        base: float64 [N], logits of the base.
+        correction: float64 [N], corrections of the networks.
+        label: float64 [N], in 0..1.
+        query: int64 [N]; every query has the same weight.
+        fold: int64 [N]; the correction has to order the rollouts better over these folds.
     """
     fitted = _fit(base, correction, label, query)
     gain = _gains(base, fitted.logit(base, correction), label, query, fold)
     if len(gain) > 1 and gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
         return fitted
-    return replace(_fit(base, np.zeros(len(base)), label, query), trust=0.0)
+    return replace(_fit(base, np.zeros(len(base)), label, query), mixing_weight=0.0)
 
 
 def _fit(base: FloatVector, correction: FloatVector, label: FloatVector, query: IntVector) -> Calibration:
     columns = np.stack((base, correction, np.ones(len(base))), axis=1)
     queries = len(np.unique(query))
-    centre = np.array([1.0, TRUST * queries / (queries + HALF_TRUST_AT), 0.0])
-    weight = query_weights(query, SCALE_WEIGHT)
-    slope, trust, shift = solve(columns, label, weight, np.array(PENALTY), centre)
-    return Calibration(max(float(slope), LEAST_SLOPE), float(np.clip(trust, 0.0, 1.0)), float(shift))
+    expected = CALIBRATION.mixing_weight * queries / (queries + CALIBRATION.half_mixing_queries)
+    penalty = np.array([CALIBRATION.slope_penalty, CALIBRATION.mixing_penalty, CALIBRATION.shift_penalty])
+    weight = query_weights(query, CALIBRATION.query_weight)
+    slope, mixing_weight, shift = solve(columns, label, weight, penalty, np.array([1.0, expected, 0.0]))
+    return Calibration(max(float(slope), CALIBRATION.min_slope), float(np.clip(mixing_weight, 0.0, 1.0)), float(shift))
 
 
-def calibrate_places(
+def fit_stratum_calibrations(
     general: Calibration,
     base: FloatVector,
     correction: FloatVector,
     label: FloatVector,
     query: IntVector,
-    place: Sequence[str],
+    stratum: Sequence[str],
 ) -> dict[str, Calibration]:
-    """The calibration of each place that has labelled queries enough: its slope and shift, and the general trust.
+    """Fit slope and shift of each stratum that has enough labelled queries; the mixing weight stays the general one.
 
     Args:
         base, correction, label, query: as in `fit_calibration`.
-        place: [N], where each rollout belongs.
+        stratum: [N], stratum of each rollout.
     """
-    names = np.array(place, dtype=object)
+    names = np.array(stratum, dtype=object)
+    penalty = np.array([CALIBRATION.slope_penalty, FIXED, CALIBRATION.shift_penalty])
+    centre = np.array([general.slope, general.mixing_weight, general.shift])
     found = {}
-    for name in dict.fromkeys(place):
+    for name in dict.fromkeys(stratum):
         inside = names == name
-        if len(np.unique(query[inside])) >= FEWEST_QUERIES:
+        if len(np.unique(query[inside])) >= CALIBRATION.min_queries:
             columns = np.stack((base[inside], correction[inside], np.ones(int(inside.sum()))), axis=1)
-            centre = np.array([general.slope, general.trust, general.shift])
-            penalty = np.array([PENALTY[0], FIXED, PENALTY[2]])
-            weight = query_weights(query[inside], SCALE_WEIGHT)
+            weight = query_weights(query[inside], CALIBRATION.query_weight)
             slope, _, shift = solve(columns, label[inside], weight, penalty, centre)
-            found[name] = replace(general, slope=max(float(slope), LEAST_SLOPE), shift=float(shift))
+            found[name] = replace(general, slope=max(float(slope), CALIBRATION.min_slope), shift=float(shift))
     return found
 
 
-def logit_by_place(
+def stratum_logit(
     general: Calibration,
     own: Mapping[str, Calibration],
     base: FloatVector,
     correction: FloatVector,
-    place: Sequence[str],
+    stratum: Sequence[str],
 ) -> FloatVector:
-    """float64 [N]: each rollout by the calibration of its place, or the general one."""
-    used = [own.get(name, general) for name in place]
-    slope, trust, shift = (np.array([getattr(one, name) for one in used]) for name in ("slope", "trust", "shift"))
-    return np.asarray(slope * base + trust * correction + shift)
+    """Logit of each rollout by the calibration of its stratum, or by the general one; float64 [N]."""
+    used = [own.get(name, general) for name in stratum]
+    slope, mixing_weight, shift = (
+        np.array([getattr(one, name) for one in used]) for name in ("slope", "mixing_weight", "shift")
+    )
+    return np.asarray(slope * base + mixing_weight * correction + shift)
 
 
 def _gains(
     base: FloatVector, corrected: FloatVector, label: FloatVector, query: IntVector, fold: IntVector
 ) -> FloatVector:
-    """How much more `corrected` is worth than `base` in each fold that can tell, float64 [folds]."""
+    """Utility of `corrected` less that of `base` in each fold where both are defined, float64 [folds]."""
     parts = [fold == part for part in np.unique(fold)]
-    gain = [worth(corrected[p], label[p], query[p]) - worth(base[p], label[p], query[p]) for p in parts]
+    gain = [utility(corrected[p], label[p], query[p]) - utility(base[p], label[p], query[p]) for p in parts]
     return np.array([value for value in gain if np.isfinite(value)])
 
 
-def worth(logit: FloatVector, label: FloatVector, query: IntVector) -> float:
-    """AUC plus advantage: how well an order serves policy optimisation; NaN where the labels cannot tell."""
+def utility(logit: FloatVector, label: FloatVector, query: IntVector) -> float:
+    """AUC plus soft advantage: the value of an order for policy optimisation; NaN if either is undefined."""
     probability = sigmoid(logit)
     return auc(probability, label) + advantage_soft(probability, label, query)
-
-
-def query_weights(query: IntVector, weight: float = QUERY_WEIGHT) -> FloatVector:
-    """float64 [N]: `weight` over the number of rows of the row's query."""
-    return np.asarray(weight / Partition.of(query).size)
 
 
 def sigmoid(logit: FloatVector) -> FloatVector:

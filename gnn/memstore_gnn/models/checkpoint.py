@@ -1,12 +1,12 @@
-"""A reward model in a folder: weights as safetensors, everything else as JSON, nothing pickled.
+"""Checkpoints of reward models: weights as safetensors and everything else as JSON, without pickle.
 
-    model.safetensors    base, skill, projection and networks, bit for bit
-    origin.safetensors   what it was trained on (`memstore_gnn.models.origin`), where that was recorded
-    model.json           the card (settings, embedder, splitter, snapshot, metrics, versions), feature names,
-                         calibration, and digests of the files above; written last: a folder without it is no model
+    model.safetensors    base, reliability model, projection and networks, bit for bit
+    origin.safetensors   training data of the model (`memstore_gnn.models.origin`), if recorded
+    model.json           card (settings, embedder, splitter, snapshot, metrics, versions), feature names, calibration,
+                         and digests of the files above; written last, so that a partly written folder is no model
 
-A folder that was written by another format version, that lost a tensor, or whose files do not have their digests is
-refused in one sentence.
+Loading refuses another format version, a missing tensor, and a file whose digest differs. Names in the files keep the
+spelling of the first release (`places`, `trust`, `recall_thinking`), so that old checkpoints stay readable.
 """
 
 from __future__ import annotations
@@ -40,10 +40,16 @@ from memstore_gnn.models.settings import NetworkSettings, TrainSettings
 FORMAT = "memstore-reward-model"
 VERSION = 4
 WEIGHTS, ORIGIN, DESCRIPTION = "model.safetensors", "origin.safetensors", "model.json"
+STORED_PARAMETERS = {
+    "thinking_attention.": "recall_thinking.",
+    "query_attention.": "recall_query.",
+    ".inverse_temperature": ".sharpness",
+}
+"""Parts of a network's parameter names, and how the files spell them."""
 
 
 def save_model(model: RewardModel, folder: Path, origin: Origin | None = None) -> None:
-    """Write a model; a model that is there already is replaced."""
+    """Write a model to a folder, replacing the one that is there."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = save_tensors(_tensors(model))
     trained_on = None if origin is None else origin_bytes(origin)
@@ -55,10 +61,10 @@ def save_model(model: RewardModel, folder: Path, origin: Origin | None = None) -
         "features": list(model.base.scale.names),
         "near_features": list(model.base.near.names),
         "skill_features": list(model.base.reliability.names),
-        "places": list(model.base.places),
+        "places": list(model.base.strata),
         "networks": len(model.networks),
         "widths": list(model.networks[0].widths) if model.networks else [],
-        "calibration": asdict(model.calibration),
+        "calibration": _stored_calibration(model.calibration),
         "card": asdict(model.card),
     }
     (folder / DESCRIPTION).unlink(missing_ok=True)
@@ -71,28 +77,28 @@ def save_model(model: RewardModel, folder: Path, origin: Origin | None = None) -
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> RewardModel:
-    """Read a model back.
+    """Load a model from a folder.
 
     Raises:
-        ModelError: no model there, one of another format, or one that is damaged.
+        ModelError: the folder has no model, or its model is damaged or has another format version.
     """
     described = _describe(folder)
     try:
         weights = (folder / WEIGHTS).read_bytes()
         if _digest(weights) != described["weights"]:
-            raise ModelError(f"the weights in {folder} are not those the model was saved with; train or copy it anew")
+            raise ModelError(f"the weights in {folder} are not those that were saved; train or copy the model again")
         return _rebuild(described, load_tensors(weights), torch.device(device))
     except torch.OutOfMemoryError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it anew") from error
+        raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it again") from error
 
 
 def load_origin(folder: Path) -> Origin | None:
-    """What the model in a folder was trained on; None where that was not recorded with it.
+    """Load the training data of the model in a folder; None if it was not recorded.
 
     Raises:
-        ModelError: no model there, or one that is damaged.
+        ModelError: the folder has no model, or its model is damaged.
     """
     recorded = _describe(folder).get("origin")
     if recorded is None:
@@ -100,9 +106,9 @@ def load_origin(folder: Path) -> Origin | None:
     try:
         content = (folder / ORIGIN).read_bytes()
     except OSError as error:
-        raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it anew") from error
+        raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it again") from error
     if _digest(content) != recorded:
-        raise ModelError(f"{folder / ORIGIN} is not what the model was saved with; train or copy it anew")
+        raise ModelError(f"{folder / ORIGIN} differs from the file that was saved; train or copy the model again")
     return read_origin(content)
 
 
@@ -117,13 +123,13 @@ def _describe(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ModelError(f"there is no reward model in {folder}; train one with `memstore train`") from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({error}); train or copy the model anew") from error
+        raise ModelError(f"{path} cannot be read as JSON ({error}); train or copy the model again") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise ModelError(f"{path} does not describe a memstore reward model; point to the folder of one")
+        raise ModelError(f"{path} does not describe a memstore reward model; name the folder of a model")
     if described.get("version") != VERSION:
         raise ModelError(
             f"the model in {folder} has format version {described.get('version')} and this memstore reads {VERSION}; "
-            "train it anew"
+            "train it again"
         )
     return described
 
@@ -131,7 +137,7 @@ def _describe(folder: Path) -> dict[str, Any]:
 def _tensors(model: RewardModel) -> dict[str, Tensor]:
     arrays = {
         "base.weights": model.base.weights,
-        "base.order": model.base.order,
+        "base.order": model.base.feature_weight,
         "base.mean": model.base.scale.mean,
         "base.deviation": model.base.scale.deviation,
         "near.mean": model.base.near.mean,
@@ -148,7 +154,7 @@ def _tensors(model: RewardModel) -> dict[str, Tensor]:
     tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
     for position, network in enumerate(model.networks):
         for name, value in network.state_dict().items():
-            tensors[f"network.{position}.{name}"] = value.detach().cpu().contiguous()
+            tensors[f"network.{position}.{_stored_name(name)}"] = value.detach().cpu().contiguous()
     return tensors
 
 
@@ -164,10 +170,26 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
         network = RewardNetwork(features, near_labels, projected, card["settings"].network)
         prefix = f"network.{position}."
         state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        network.load_state_dict(state)
+        names = {_stored_name(name): name for name in network.state_dict()}
+        network.load_state_dict({names.get(stored, stored): value for stored, value in state.items()})
         networks.append(network.to(device).eval())
-    calibration = Calibration(**described["calibration"])
+    calibration = _read_calibration(described["calibration"])
     return RewardModel(ModelCard(**card), _base(described, tensors), projection, tuple(networks), calibration, device)
+
+
+def _stored_name(parameter: str) -> str:
+    """Name of a network's parameter in the files."""
+    for name, stored in STORED_PARAMETERS.items():
+        parameter = parameter.replace(name, stored)
+    return parameter
+
+
+def _stored_calibration(calibration: Calibration) -> dict[str, float]:
+    return {"slope": calibration.slope, "trust": calibration.mixing_weight, "shift": calibration.shift}
+
+
+def _read_calibration(stored: Mapping[str, float]) -> Calibration:
+    return Calibration(slope=stored["slope"], mixing_weight=stored["trust"], shift=stored["shift"])
 
 
 def _base(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Base:

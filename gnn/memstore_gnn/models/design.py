@@ -1,7 +1,7 @@
-"""The inputs of a regression on label-free features: consensus as an offset, the rest standardised and averaged.
+"""Inputs of the logistic regressions: votes as an offset, and standardised features averaged over equal answers.
 
-Rollouts that share an answer (in code: that do the same) are right or wrong together, so every column is averaged
-over them. A difference between two of them would be noise, and policy optimisation turns noise into gradient.
+Rollouts that share an answer (in the code domain: that behave alike) are right or wrong together, so every column is
+averaged over them. A difference between two of them would be noise, and policy optimisation would follow it.
 """
 
 from __future__ import annotations
@@ -12,27 +12,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memstore.types import FloatVector
-from memstore_gnn.data.groups import Groups
+from memstore.types import FloatVector, IntVector
+from memstore_gnn.data.groups import Groups, Partition
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.assemble import LabelFree
+from memstore_gnn.models.settings import DesignSettings
 
-CLIP = 4.0
-"""Standard deviations beyond which a feature counts no further."""
-LEAST_DEVIATION = 1e-3
-"""What a feature that is the same everywhere is divided by."""
-SKILLED = 0.75
-"""Weight of the skilled votes' log odds in the offset; the rest is that of the plain votes."""
-FAR = ("cosine", "near_", "numbers", "value_among", "doubt", "conclusion", "markup", "option", "ends", "repetition",
-       "words_per", "first_person", "query_words", "equation", "any_equation", "same_tree")  # fmt: skip
-"""Families of features whose worth differs from set to set: they are shrunk twice as hard."""
+DESIGN = DesignSettings()
+VARIABLE = ("cosine", "near_", "numbers", "value_among", "doubt", "conclusion", "markup", "option", "ends",
+            "repetition", "words_per", "first_person", "query_words", "equation", "any_equation",
+            "same_tree")  # fmt: skip
+"""Name prefixes of the feature families whose usefulness differs between data sets; they have a larger penalty."""
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What standardises features.
+    r"""Standardisation of features: :math:`(x - \mu) / \sigma`, clipped at `DesignSettings.clip`.
 
     Attributes:
         names: [F].
@@ -45,39 +42,53 @@ class Scale:
 
     @classmethod
     def of(cls, tables: Sequence[FeatureTable]) -> Scale:
-        """Pooled over memories, each with the same weight; a table without rows leaves values as they are."""
+        """Fit to several memories, each with the same weight; without any row, values are left as they are."""
         if not any(len(table) for table in tables):
             return cls(tables[0].names, np.zeros(len(tables[0].names)), np.ones(len(tables[0].names)))
         means = [table.values.mean(axis=0, dtype=np.float64) for table in tables]
         mean = np.mean(means, axis=0)
         spread = [((table.values - mean) ** 2).mean(axis=0) for table in tables]
-        return cls(tables[0].names, mean, np.maximum(np.sqrt(np.mean(spread, axis=0)), LEAST_DEVIATION))
+        return cls(tables[0].names, mean, np.maximum(np.sqrt(np.mean(spread, axis=0)), DESIGN.min_deviation))
 
     def standardise(self, table: FeatureTable) -> Matrix:
-        """float64 [T, F]: standardised and clipped."""
-        return np.asarray(np.clip((table.select(self.names).values - self.mean) / self.deviation, -CLIP, CLIP))
+        """Standardise and clip, float64 [T, F]."""
+        scaled = (table.select(self.names).values - self.mean) / self.deviation
+        return np.asarray(np.clip(scaled, -DESIGN.clip, DESIGN.clip))
 
     def apply(self, table: FeatureTable, groups: Groups) -> Matrix:
-        """float64 [T, F]: standardised, clipped, and averaged over the rollouts that agree."""
+        """Standardise, clip and average over the rollouts that share an answer, float64 [T, F]."""
         return np.asarray(groups.answer.mean(self.standardise(table)))
 
 
 def votes(free: LabelFree) -> Matrix:
-    """float64 [T, 2]: log odds of being right by the plain votes, and by the skilled ones."""
+    """Log odds of being right by plain votes and by reliability-weighted votes, float64 [T, 2]."""
     columns = [free.table.column(name).astype(np.float64) for name in ("share_logit", "skilled_logit")]
     return np.column_stack([free.groups.answer.mean(column) for column in columns])
 
 
+def vote_coefficients() -> FloatVector:
+    """Coefficients of the two columns of `votes` in the offset, float64 [2]; they sum to 1."""
+    return np.array([1.0 - DESIGN.weighted_vote_share, DESIGN.weighted_vote_share])
+
+
 def offset(free: LabelFree) -> FloatVector:
-    """float64 [T]: log odds of being right that the votes give by themselves; the prediction without any label."""
-    return np.asarray(votes(free) @ np.array([1.0 - SKILLED, SKILLED]))
+    """Log odds of being right by the votes alone, float64 [T]: the prediction without any label."""
+    return np.asarray(votes(free) @ vote_coefficients())
 
 
 def penalties(names: Sequence[str]) -> FloatVector:
-    """float64 [F]: how hard each feature is shrunk, relative to the others."""
-    return np.array([2.0 if name.startswith(FAR) else 1.0 for name in names])
+    """Relative penalty of each feature, float64 [F]."""
+    return np.array([DESIGN.variable_penalty if name.startswith(VARIABLE) else 1.0 for name in names])
 
 
-def query_weights(groups: Groups) -> FloatVector:
-    """float64 [T]: one over the size of the group; rollouts of one query are no independent examples."""
-    return 1.0 / groups.query.size
+def query_weights(query: IntVector, weight: float = 1.0) -> FloatVector:
+    """Weight of each row so that every query weighs the same, because its rollouts are not independent examples.
+
+    Args:
+        query: int64 [N], query of each row.
+        weight: sum of the weights of a query's rows.
+
+    Returns:
+        `weight` divided by the number of rows of the row's query, float64 [N].
+    """
+    return np.asarray(weight / Partition.of(query).size)

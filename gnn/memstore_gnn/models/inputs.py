@@ -1,8 +1,8 @@
-"""From a snapshot to what the model reads: features, projected vectors, and who is near in the labelled memory.
+"""Inputs of the model: features, projected vectors and labelled neighbours, computed from a snapshot.
 
-Two sides. `LabelledPart` is the memory's labelled queries with all their rollouts: the only place where labels come
-from. A target is any snapshot whose groups are to be read, be it that same part (training), the rest of the memory,
-or rollouts that are not in it. The target's own labels are never looked at.
+`LabelledPart` is the memory's labelled queries with all of their rollouts, and the only source of labels. A `Target` is
+any snapshot whose groups are to be predicted: the labelled part itself (in training), the rest of the memory, or
+rollouts that are not in the memory. The target's own labels are never read.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from memstore_gnn.features.labels import (
 )
 from memstore_gnn.features.reliability import ReliabilityModel, cluster_votes_table
 from memstore_gnn.models.design import Scale
-from memstore_gnn.models.network import GroupTensors, Neighbours
+from memstore_gnn.models.network import GroupTensors, NeighbourTensors
+from memstore_gnn.models.settings import ProjectionSettings
 
-PROJECTED_SCALE = 0.5
-"""Root mean square of a projected vector's components."""
-PROJECTION_ROWS = 20_000
-"""Vectors that the principal directions are computed from, at most."""
+PROJECTION = ProjectionSettings()
 
 
 @dataclass(frozen=True)
 class LabelledPart:
-    """The queries of a memory that have a label, with all their rollouts.
+    """Labelled queries of a memory with all of their rollouts.
 
     Attributes:
+        snapshot: these queries and rollouts only.
         reward: float64 [T], NaN for a rollout without a label.
-        free: its label-free features.
+        free: label-free features of the rollouts.
         queries, thinkings: the labelled nodes that have a vector.
-        cluster_weights: float64 [folds, K], the vote weight of each author cluster, see `features.author_clusters`.
+        cluster_weights: float64 [folds, K], weight of each author cluster's votes
+            (`memstore_gnn.features.author_clusters`).
     """
 
     snapshot: Snapshot
@@ -61,24 +61,25 @@ class LabelledPart:
 
     @property
     def groups(self) -> Groups:
-        """Who shares a query and who an answer."""
+        """Partitions of the rollouts by query and by answer."""
         return self.free.groups
 
     @property
     def labelled(self) -> IntVector:
-        """int64 [L]: rows of the labelled rollouts."""
+        """Rows of the labelled rollouts, int64 [L]."""
         return np.flatnonzero(np.isfinite(self.reward))
 
 
 def labelled_part(snapshot: Snapshot, reward: FloatVector, reliability: ReliabilityModel) -> LabelledPart:
-    """Cut the labelled part out of a memory.
+    """Select the labelled part of a memory.
 
     Args:
-        reward: float64 [T], NaN where there is no label or it is hidden.
-        reliability: predicts the reliability of its rollouts.
+        reward: float64 [T], NaN for a rollout whose label is missing or hidden.
+        reliability: model of the rollouts' reliability.
 
     Raises:
-        ModelError: as many rewards as rollouts were not given, or one lies outside 0..1.
+        ModelError: `reward` has another length than the snapshot has rollouts, or a label outside 0..1; or a vector is
+            not finite.
     """
     check_rewards(snapshot, reward)
     known = np.isfinite(reward)
@@ -95,44 +96,51 @@ def labelled_part(snapshot: Snapshot, reward: FloatVector, reliability: Reliabil
 
 
 def _cluster_weights(free: LabelFree, reward: FloatVector) -> NDArray[np.float64]:
-    """By labels less the mean of their query's, float64 [folds, K]."""
+    """Weights of the author clusters' votes, float64 [folds, K], fitted to labels less their query's mean."""
     rows = np.flatnonzero(np.isfinite(reward))
     target = reward[rows] - Partition.of(free.groups.query_of[rows]).mean(reward[rows])
     return free.reliability.clusters.vote_weights(free.membership[rows], target, free.fold[rows])
 
 
 def check_rewards(snapshot: Snapshot, reward: FloatVector) -> None:
-    """Raise ModelError where labels do not fit a snapshot: as many as it has rollouts, in 0..1 or NaN."""
+    """Raise ModelError unless there is one label for each rollout of a snapshot, in 0..1 or NaN."""
     if reward.shape != (snapshot.thinkings.num_rows,):
         raise ModelError(f"{reward.size} rewards do not fit a snapshot of {snapshot.thinkings.num_rows} rollouts")
     known = reward[np.isfinite(reward)]
     if len(known) and (known.min() < 0.0 or known.max() > 1.0):
-        raise ModelError("a label lies outside 0..1; correct it in the memory with `memstore label`")
+        raise ModelError("a label is outside 0..1; correct it in the memory with `memstore label`")
 
 
 def check_vectors(snapshot: Snapshot) -> None:
-    """Raise ModelError where a vector holds a NaN or an infinity, naming its node."""
+    """Raise ModelError, with the id of the node, if a vector contains a NaN or an infinity."""
     for table, x in ((snapshot.queries, snapshot.query_x), (snapshot.thinkings, snapshot.thinking_x)):
-        # A sum is finite only if every component is: one pass, no mask of the matrix's size.
+        # A sum is finite only if every component is. This needs one pass and no mask of the matrix's size.
         broken = ~np.isfinite(x.sum(axis=1))
         if broken.any():
             node = table["id"][int(broken.argmax())].as_py()
-            raise ModelError(f"the vector of {node} is not finite; run `memstore verify --repair` to embed it anew")
+            raise ModelError(f"the vector of {node} is not finite; run `memstore verify --repair` to embed it again")
 
 
 class Target(NamedTuple):
-    """Groups to be read: `free` is a function of each group alone, `near` is made of the labels near it."""
+    """Groups to be predicted.
+
+    Attributes:
+        free: label-free features, a function of each group alone.
+        near: features made from the labels near each rollout.
+        strata: `domain/dataset` of each rollout, [T].
+        near_query, near_thinking: labelled neighbours of the queries and of the thinkings.
+    """
 
     snapshot: Snapshot
     free: LabelFree
     near: FeatureTable
-    places: list[str]
+    strata: list[str]
     near_query: Nearest
     near_thinking: Nearest
 
 
 def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
-    """Features of a snapshot's rollouts against the labelled part of a memory; own queries are left out by id."""
+    """Compute the features of a snapshot's rollouts; labels of a rollout's own query, matched by id, are left out."""
     check_vectors(snapshot)
     free = part.free if snapshot is part.snapshot else with_reliability(snapshot, part.free.reliability)
     groups = free.groups
@@ -146,57 +154,62 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
         LabelsNear(*part.queries.mean_label(near_query)),
         LabelsNear(*part.thinkings.mean_label(near_thinking)),
     )
-    weight = np.einsum("tk,tk->t", free.membership, part.cluster_weights[free.fold])
-    labels = labels.concat(cluster_votes_table(groups, weight))
-    return Target(snapshot, free, labels, places_of(snapshot, groups), near_query, near_thinking)
+    cluster_votes = np.einsum("tk,tk->t", free.membership, part.cluster_weights[free.fold])
+    labels = labels.concat(cluster_votes_table(groups, cluster_votes))
+    return Target(snapshot, free, labels, strata_of(snapshot, groups), near_query, near_thinking)
 
 
-def places_of(snapshot: Snapshot, groups: Groups) -> list[str]:
-    """`domain/dataset` of each rollout; a query without a domain is `other`."""
+def strata_of(snapshot: Snapshot, groups: Groups) -> list[str]:
+    """Stratum `domain/dataset` of each rollout; a query without a domain counts as `other`."""
     domain = snapshot.queries["domain"].fill_null("other").to_pylist()
     dataset = snapshot.queries["dataset"].fill_null("").to_pylist()
-    place = [f"{d}/{s}" for d, s in zip(domain, dataset, strict=True)]
-    return [place[query] for query in groups.query_of.tolist()]
+    stratum = [f"{d}/{s}" for d, s in zip(domain, dataset, strict=True)]
+    return [stratum[query] for query in groups.query_of.tolist()]
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal directions of a memory's vectors: mean float32 [D], basis float32 [D, P]."""
+    r"""Projection of vectors on the principal directions of a memory: :math:`(x - \mu) B`.
+
+    Attributes:
+        mean: float32 [D].
+        basis: float32 [D, P], scaled so that projected components have the root mean square of `ProjectionSettings`.
+    """
 
     mean: NDArray[np.float32]
     basis: FloatMatrix
 
     def apply(self, x: FloatMatrix, known: BoolVector) -> FloatMatrix:
-        """float32 [N, P]; zero for a node without a vector."""
+        """Project vectors float32 [N, D] to float32 [N, P]; zero for a node without a vector (`known` is bool [N])."""
         return np.where(known[:, None], (x - self.mean) @ self.basis, 0.0).astype(np.float32)
 
 
 def fit_projection(part: LabelledPart, width: int) -> Projection:
-    """Directions of the labelled part's thinkings and queries; no label is read."""
+    """Fit to the vectors of the labelled part's thinkings and queries, without reading a label."""
     snapshot = part.snapshot
     x = np.concatenate((snapshot.query_x[snapshot.query_has_x], snapshot.thinking_x[snapshot.thinking_has_x]))
-    x = x[:: max(1, len(x) // PROJECTION_ROWS)].astype(np.float64)
+    x = x[:: max(1, len(x) // PROJECTION.max_vectors)].astype(np.float64)
     dimension = snapshot.thinking_x.shape[1]
     if not len(x):
         return Projection(np.zeros(dimension, np.float32), np.zeros((dimension, min(width, dimension)), np.float32))
     mean = x.mean(axis=0)
     variance, direction = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
     kept = slice(max(0, dimension - width), dimension)
-    scale = PROJECTED_SCALE / np.sqrt(max(float(variance[kept].mean()), 1e-12))
+    scale = PROJECTION.component_rms / np.sqrt(max(float(variance[kept].mean()), 1e-12))
     return Projection(mean.astype(np.float32), np.ascontiguousarray(direction[:, kept] * scale, np.float32))
 
 
 def group_tensors(
     target: Target, scale: Scale, near_scale: Scale, projection: Projection, device: torch.device
 ) -> GroupTensors:
-    """A target as the network reads it, on a device."""
+    """Convert a target to tensors on a device."""
     snapshot, groups = target.snapshot, target.free.groups
 
     def put(array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    def near(found: Nearest) -> Neighbours:
-        return Neighbours(put(found.position), put(found.cosine), put(found.present))
+    def near(found: Nearest) -> NeighbourTensors:
+        return NeighbourTensors(put(found.position), put(found.cosine), put(found.present))
 
     return GroupTensors(
         features=put(scale.standardise(target.free.table).astype(np.float32)),

@@ -1,12 +1,16 @@
-"""How sharp the votes of a domain are: what a prior's log odds are multiplied by there.
+r"""Inverse temperature of each domain: the factor that a prior's log odds are multiplied by.
 
-Wrong answers scatter where any number may be the answer, so agreement says more than its log odds; where the same
-mistake is made again and again, as by programs, it says less. No set without labels can tell, other sets of its
-domain can: each would have its log odds multiplied by some slope, and a domain's sharpness is the geometric mean of
-its sets' slopes, drawn to one by the weight of one more set. How often rollouts are right is a matter of the set and
-is not carried over.
+Where any number can be the answer, wrong answers scatter, and agreement is stronger evidence than its log odds. Where
+the same mistake is made again and again, as by programs, it is weaker evidence. A data set without labels cannot show
+which of the two it is, but other data sets of its domain can. With :math:`s_i` the slope that fits the log odds of data
+set :math:`i`, the inverse temperature of a domain with n data sets is
 
-Invariant: a domain that is not known has sharpness one; the order of a domain's rollouts never changes.
+.. math::
+    \beta = \exp\Big( \frac{1}{n + 1} \sum_{i=1}^{n} \log s_i \Big)
+
+that is, the geometric mean of the slopes and of one more data set with slope 1. A domain without data sets has an
+inverse temperature of 1. The share of right rollouts differs between data sets and is not carried over: each slope is
+fitted with a shift that is discarded. The order of a domain's rollouts never changes.
 """
 
 from __future__ import annotations
@@ -19,19 +23,19 @@ from numpy.typing import NDArray
 
 from memstore.types import FloatVector
 from memstore_gnn.models.newton import solve
+from memstore_gnn.models.settings import PriorSettings
 
-LEAST, MOST = 0.25, 4.0
-"""No single set's slope counts for more than this."""
-PENALTY = 1.0
-"""Of a set's slope to one and of its shift to none, beside examples that sum to the set's weight."""
+PRIOR = PriorSettings()
 
 
-class Said(NamedTuple):
-    """What a prior says of one set, and the truth; float64 [N] each.
+class SetPredictions(NamedTuple):
+    """A prior's predictions for one data set.
 
     Attributes:
-        weight: of each rollout; sums to what the set counts for.
-        domain: str [N], of each rollout.
+        logit: float64 [N], predicted log odds.
+        label: float64 [N], ground truth in 0..1.
+        weight: float64 [N]; sums to the weight of the data set.
+        domain: str [N], domain of each rollout.
     """
 
     logit: FloatVector
@@ -40,8 +44,8 @@ class Said(NamedTuple):
     domain: NDArray[np.object_]
 
 
-def sharpness_of(sets: Iterable[Said]) -> dict[str, float]:
-    """By domain, in the domains' order."""
+def inverse_temperatures(sets: Iterable[SetPredictions]) -> dict[str, float]:
+    """Inverse temperature of each domain, ordered by domain."""
     found: dict[str, list[float]] = {}
     for one in sets:
         for name in sorted(set(one.domain)):
@@ -51,7 +55,7 @@ def sharpness_of(sets: Iterable[Said]) -> dict[str, float]:
 
 
 def _slope(logit: FloatVector, label: FloatVector, weight: FloatVector) -> float:
-    """What multiplies log odds best, some shift beside it."""
+    """Slope of a logistic regression of the label on the logit, with an intercept."""
     x = np.column_stack([logit, np.ones(len(logit))])
-    slope, _ = solve(x, label, weight, np.full(2, PENALTY), np.array([1.0, 0.0]))
-    return float(np.clip(slope, LEAST, MOST))
+    slope, _ = solve(x, label, weight, np.full(2, PRIOR.slope_penalty), np.array([1.0, 0.0]))
+    return float(np.clip(slope, PRIOR.min_inverse_temperature, PRIOR.max_inverse_temperature))

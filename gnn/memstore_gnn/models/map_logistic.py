@@ -1,6 +1,6 @@
-"""The base of a reward model by itself: a regression shrunk to skilled votes, see `memstore_gnn.models.base`.
+"""MAP logistic regression: the base of a reward model (`memstore_gnn.models.base`) as a predictor of its own.
 
-Unlike a reward model it also speaks without any label, and may start from a prior of other sets.
+Unlike a reward model it also predicts without any label, and it can start from a prior of other data sets.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ from memstore_gnn.models.prior import SharedPrior
 
 
 class Fitted(NamedTuple):
-    """Logits float64 [T] of all rollouts, and of the labelled ones when fitted without their query; NaN elsewhere."""
+    """Logits of all rollouts, and out-of-fold logits of the labelled ones (NaN elsewhere); float64 [T] both."""
 
     logit: FloatVector
     held_out: FloatVector
 
 
 @dataclass(frozen=True)
-class Shrunken:
-    """The predictor. `prior` None: shrink to the votes alone."""
+class MapLogistic:
+    """Predictor that fits the base to the visible labels.
+
+    Attributes:
+        prior: prior of other data sets; None shrinks to the votes alone.
+        name: name of the predictor in tables.
+    """
 
     prior: SharedPrior | None = None
     name: str = "shrunken"
@@ -38,6 +43,7 @@ class Shrunken:
     def fit_predict(
         self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
     ) -> FloatVector:
+        """See `memstore_gnn.data.predictor.Predictor`; train and select are both fitted to."""
         known = labelled_rollouts(snapshot, reward, train | select)
         return sigmoid(self.fit(snapshot, np.where(known, reward, np.nan), seed).logit)
 
@@ -47,8 +53,8 @@ class Shrunken:
         part = labelled_part(snapshot, reward, free.reliability)
         own = read_target(part.snapshot, part)
         scale = Scale.of([free.table])
-        base, own_held_out = fit_base(scale, own.free, own.near, own.places, part.reward, seed, self.prior)
+        base, own_held_out = fit_base(scale, own.free, own.near, own.strata, part.reward, seed, self.prior)
         target = read_target(snapshot, part)
         held_out = np.full(len(reward), np.nan)
         held_out[np.isfinite(reward)] = own_held_out
-        return Fitted(base.logit(target.free, target.near, target.places), held_out)
+        return Fitted(base.logit(target.free, target.near, target.strata), held_out)

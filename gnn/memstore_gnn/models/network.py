@@ -1,18 +1,24 @@
-"""Heterogeneous attention over a query's group and the labelled memory: a correction of the prior's logit.
+r"""Heterogeneous attention network that corrects the logit of the logistic base.
 
-Two rounds of messages, source -> target:
+Messages flow from source to target in two rounds:
 
-1. inside a query, without any label: thinking -> answer, thinking -> query, and from both back to the thinking;
-2. from the memory: labelled thinking -> thinking and labelled query -> query -> thinking, between different
-   queries only, the neighbour's label being part of the message.
+1. within a query, without labels: thinking -> answer, thinking -> query, and from both back to the thinking;
+2. from the memory: labelled thinking -> thinking and labelled query -> query -> thinking, between different queries
+   only, with the neighbour's label as part of the message.
 
-Labels enter in the last round, as do features made of labels, and nothing passes between queries after it, so a
-query's own labels cannot reach its own rollouts by any path (leave-own-query-out by construction): all labelled
-queries are trained on at once, each seeing the labels of all others. Attention is that of GATv2 (arXiv 2105.14491)
-with the cosine as edge feature.
+Attention is that of GATv2 (arXiv 2105.14491) with the cosine similarity as edge feature. With node states :math:`h`, a
+labelled neighbour :math:`j` of node :math:`i`, its label :math:`y_j` and cosine :math:`c_{ij}`:
 
-The correction is one number an answer: rollouts of a query that reach the same answer are right or wrong
-together. It is zero before training. No value depends on which groups are in the batch.
+.. math::
+    e_{ij} = a^\top \mathrm{LeakyReLU}(W_t h_i + W_s h_j + w_e c_{ij}) + \beta c_{ij}, \qquad
+    m_i = \sum_j \mathrm{softmax}_j(e_{ij}) \, (W_v h_j + w_y (2 y_j - 1))
+
+Labels, and features made from labels, enter in the last round only, and no message passes between queries afterwards. A
+query's own labels therefore cannot reach its own rollouts, and all labelled queries can be trained on at once, each
+with the labels of all others as input.
+
+The correction is averaged over the rollouts of a query that share an answer, because they are right or wrong together.
+It is zero before training, and it does not depend on the other groups of a batch.
 """
 
 from __future__ import annotations
@@ -27,9 +33,15 @@ from torch_geometric.utils import scatter, softmax
 
 from memstore_gnn.models.settings import NetworkSettings
 
+NEGATIVE_SLOPE = 0.2
+"""Slope of LeakyReLU below zero, as in GATv2."""
 
-class Neighbours(NamedTuple):
-    """Labelled neighbours of N nodes: rows of a `Memory` int64 [N, k], cosine float32 [N, k], present bool [N, k]."""
+
+class NeighbourTensors(NamedTuple):
+    """Labelled neighbours of N nodes.
+
+    position: int64 [N, k], rows of a `LabelledStates`. cosine: float32 [N, k]. present: bool [N, k].
+    """
 
     position: Tensor
     cosine: Tensor
@@ -38,17 +50,18 @@ class Neighbours(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupTensors:
-    """Whole groups as tensors: T rollouts of Q queries that reach A answers (a missing answer is one of its own).
+    """Whole groups as tensors: T rollouts of Q queries with A answers (a missing answer is an answer of its own).
 
     Attributes:
-        features: float32 [T, F], standardised, label-free: part of the states that others read.
-        near_labels: float32 [T, N], standardised features of neighbours' labels: read by the rollout itself only.
+        features: float32 [T, F], standardised, label-free; part of the states that other nodes read.
+        near_labels: float32 [T, N], standardised features of neighbours' labels; read by the rollout itself only.
         thinking_x: float32 [T, P], projected vectors.
-        query_x: float32 [Q, P].
-        query: int64 [T], the query of each rollout, 0..Q-1.
-        answer: int64 [T], its answer, 0..A-1.
+        query_x: float32 [Q, P], projected vectors.
+        query: int64 [T], query of each rollout, 0..Q-1.
+        answer: int64 [T], answer of each rollout, 0..A-1.
         answers: A.
-        near_thinking: [T, k]. near_query: [Q, k].
+        near_thinking: labelled neighbours of the thinkings, [T, k].
+        near_query: labelled neighbours of the queries, [Q, k].
     """
 
     features: Tensor
@@ -58,16 +71,16 @@ class GroupTensors:
     query: Tensor
     answer: Tensor
     answers: int
-    near_thinking: Neighbours
-    near_query: Neighbours
+    near_thinking: NeighbourTensors
+    near_query: NeighbourTensors
 
     @property
     def widths(self) -> tuple[int, int, int]:
-        """F, N and P: what a network for these groups is made with."""
+        """F, N and P: the input widths of a network for these groups."""
         return self.features.shape[1], self.near_labels.shape[1], self.query_x.shape[1]
 
     def take(self, rows: Tensor) -> GroupTensors:
-        """Some groups: `rows` (int64) are all rollouts of some queries."""
+        """Select groups; `rows` (int64) are all rollouts of some queries."""
         queries, query = torch.unique(self.query[rows], return_inverse=True)
         answers, answer = torch.unique(self.answer[rows], return_inverse=True)
         return GroupTensors(
@@ -78,13 +91,20 @@ class GroupTensors:
             query=query,
             answer=answer,
             answers=len(answers),
-            near_thinking=Neighbours(*(part[rows] for part in self.near_thinking)),
-            near_query=Neighbours(*(part[queries] for part in self.near_query)),
+            near_thinking=NeighbourTensors(*(part[rows] for part in self.near_thinking)),
+            near_query=NeighbourTensors(*(part[queries] for part in self.near_query)),
         )
 
 
 def whole_queries(query: Tensor, rollouts: int) -> list[Tensor]:
-    """Rows int64 of whole queries, in blocks of about so many rollouts; `query` is int64 [T]."""
+    """Cut rollouts into blocks of whole queries with about `rollouts` rows each.
+
+    Args:
+        query: int64 [T], query of each rollout.
+
+    Returns:
+        Rows of each block, int64.
+    """
     order = torch.argsort(query, stable=True)
     ends = torch.cumsum(torch.bincount(query), dim=0)
     blocks, start = [], 0
@@ -98,20 +118,22 @@ def whole_queries(query: Tensor, rollouts: int) -> list[Tensor]:
     return blocks
 
 
-class States(NamedTuple):
-    """What round one made of some groups, label-free: thinking float32 [T, H], query float32 [Q, H]."""
+class NodeStates(NamedTuple):
+    """Label-free node states after round one: thinking float32 [T, H], query float32 [Q, H]."""
 
     thinking: Tensor
     query: Tensor
 
 
 @dataclass(frozen=True)
-class Memory:
-    """The labelled nodes as the network reads them.
+class LabelledStates:
+    """States and labels of the labelled nodes of a memory.
 
     Attributes:
-        thinking, query: float32 [L, H] and [M, H], their states.
-        thinking_label, query_label: float32 [L] and [M], in 0..1.
+        thinking: float32 [L, H], states of the labelled thinkings.
+        thinking_label: float32 [L], in 0..1.
+        query: float32 [M, H], states of the labelled queries.
+        query_label: float32 [M], in 0..1.
     """
 
     thinking: Tensor
@@ -120,31 +142,41 @@ class Memory:
     query_label: Tensor
 
 
-class Held(NamedTuple):
-    """What one `Recall` reads of L labelled nodes, the same for whoever asks: source and value float32 [L, H].
+class KeyValues(NamedTuple):
+    """Keys and values of L labelled nodes for one `CrossAttention`.
 
-    label: float32 [L], in 0..1.
+    key: float32 [L, H]. value: float32 [L, H]. label: float32 [L], in 0..1.
     """
 
-    source: Tensor
+    key: Tensor
     value: Tensor
     label: Tensor
 
 
-class HeldMemory(NamedTuple):
-    """A memory as a network's two recalls read it: made once, so that a batch costs nothing of the memory's size."""
+class LabelledKeyValues(NamedTuple):
+    """Keys and values of both kinds of labelled nodes, computed once so that a batch does not pay for the memory."""
 
-    thinking: Held
-    query: Held
+    thinking: KeyValues
+    query: KeyValues
 
 
-class Gather(nn.Module):
-    """Messages of members to the node they share, weighed by attention: float32 [N, H] -> [cells, H]."""
+class AttentionPooling(nn.Module):
+    r"""Attention-weighted sum of the members of each cell.
+
+    .. math::
+        p_c = \sum_{i \in c} \mathrm{softmax}_{i \in c}(\mathrm{MLP}(h_i)) \, W_v h_i
+
+    Shapes:
+        - **input:** members :math:`(N, H)`, cell of each member :math:`(N)`, number of cells :math:`C`
+        - **output:** :math:`(C, H)`
+    """
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.attention = nn.Sequential(nn.Linear(hidden, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, heads))
+        self.attention = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Linear(hidden, heads)
+        )
         self.value = nn.Linear(hidden, hidden)
 
     def forward(self, members: Tensor, cell: Tensor, cells: int) -> Tensor:
@@ -153,10 +185,15 @@ class Gather(nn.Module):
         return scatter((weight[..., None] * value).flatten(1), cell, dim=0, dim_size=cells, reduce="sum")
 
 
-class Recall(nn.Module):
-    """Messages of labelled neighbours, labels included: float32 [N, H] and the memory's `Held` [L, H] -> [N, H].
+class CrossAttention(nn.Module):
+    r"""Attention of nodes over their labelled neighbours, with the labels in the values.
 
-    A node without neighbours receives zero.
+    The equation is :math:`m_i` in the module's docstring. A node without neighbours receives zero.
+
+    Shapes:
+        - **input:** nodes :math:`(N, H)`, neighbours :math:`(N, k)`, keys and values of the labelled nodes
+          :math:`(L, H)`
+        - **output:** :math:`(N, H)`
     """
 
     def __init__(self, hidden: int, heads: int, label_dropout: float) -> None:
@@ -167,31 +204,42 @@ class Recall(nn.Module):
         self.edge = nn.Linear(1, hidden, bias=False)
         self.attention = nn.Parameter(torch.empty(heads, hidden // heads))
         nn.init.normal_(self.attention, std=0.1)
-        self.sharpness = nn.Parameter(torch.tensor(5.0))
+        self.inverse_temperature = nn.Parameter(torch.tensor(5.0))
         self.value = nn.Linear(hidden, hidden)
         self.label = nn.Linear(1, hidden, bias=False)
 
-    def hold(self, memory: Tensor, label: Tensor) -> Held:
-        """`memory` float32 [L, H] and `label` float32 [L] as `forward` reads them."""
-        return Held(self.source(memory), self.value(memory), label)
+    def keys_and_values(self, states: Tensor, label: Tensor) -> KeyValues:
+        """Project labelled nodes (states float32 [L, H], labels float32 [L]) to keys and values."""
+        return KeyValues(self.source(states), self.value(states), label)
 
-    def forward(self, nodes: Tensor, near: Neighbours, held: Held) -> Tensor:
+    def forward(self, nodes: Tensor, near: NeighbourTensors, labelled: KeyValues) -> Tensor:
         shape = (*near.position.shape, self.heads, self.attention.shape[1])
         cosine = near.cosine[..., None]
-        if not len(held.label):
+        if not len(labelled.label):
             return torch.zeros_like(nodes)
-        mixed = self.target(nodes)[:, None] + held.source[near.position] + self.edge(cosine)
-        logit = (functional.leaky_relu(mixed, 0.2).view(shape) * self.attention).sum(-1) + self.sharpness * cosine
+        mixed = self.target(nodes)[:, None] + labelled.key[near.position] + self.edge(cosine)
+        logit = (functional.leaky_relu(mixed, NEGATIVE_SLOPE).view(shape) * self.attention).sum(-1)
+        logit = logit + self.inverse_temperature * cosine
         present = near.present
         if self.training:
             present = present & (torch.rand(present.shape, device=present.device) >= self.label_dropout)
         weight = logit.masked_fill(~present[..., None], -1e9).softmax(dim=1) * present.any(dim=1)[:, None, None]
-        value = held.value[near.position] + self.label(2.0 * held.label[near.position][..., None] - 1.0)
+        value = labelled.value[near.position] + self.label(2.0 * labelled.label[near.position][..., None] - 1.0)
         return (weight[..., None] * value.view(shape)).sum(dim=1).flatten(1)
 
 
 class RewardNetwork(nn.Module):
-    """See the module's docstring; `features`, `near_labels` and `projection` are the widths F, N and P of its input."""
+    """Correction of each rollout's logit; the module's docstring has the equations.
+
+    Args:
+        features: width F of the label-free features.
+        near_labels: width N of the features of neighbours' labels.
+        projection: width P of the projected vectors.
+
+    Shapes:
+        - **input:** `GroupTensors` of T rollouts and Q queries, `LabelledStates` of L thinkings and M queries
+        - **output:** :math:`(T)`
+    """
 
     def __init__(self, features: int, near_labels: int, projection: int, settings: NetworkSettings) -> None:
         super().__init__()
@@ -199,38 +247,38 @@ class RewardNetwork(nn.Module):
         self.widths = (features, near_labels, projection)
         self.dropout = nn.Dropout(settings.dropout)
         self.read = nn.Linear(features + 3 * projection, hidden)
-        self.to_answer = Gather(hidden, heads)
-        self.to_query = Gather(hidden, heads)
+        self.to_answer = AttentionPooling(hidden, heads)
+        self.to_query = AttentionPooling(hidden, heads)
         self.norm = nn.LayerNorm(hidden)
-        self.recall_thinking = Recall(hidden, heads, settings.label_dropout)
-        self.recall_query = Recall(hidden, heads, settings.label_dropout)
+        self.thinking_attention = CrossAttention(hidden, heads, settings.label_dropout)
+        self.query_attention = CrossAttention(hidden, heads, settings.label_dropout)
         self.mix = nn.Linear(4 * hidden + near_labels, hidden)
         self.head = nn.Linear(hidden, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def encode(self, groups: GroupTensors) -> States:
-        """Round one: label-free states of a group's thinkings and of its query."""
+    def encode(self, groups: GroupTensors) -> NodeStates:
+        """Run round one: label-free states of the groups' thinkings and queries."""
         query_x = groups.query_x[groups.query]
         product = groups.thinking_x * query_x
         x = torch.cat((groups.features, groups.thinking_x, query_x, product), dim=1)
         own = self.dropout(functional.gelu(self.read(self.dropout(x))))
         answer = self.to_answer(own, groups.answer, groups.answers)
         query = self.to_query(own, groups.query, len(groups.query_x))
-        return States(self.norm(own + answer[groups.answer] + query[groups.query]), query)
+        return NodeStates(self.norm(own + answer[groups.answer] + query[groups.query]), query)
 
-    def hold(self, memory: Memory) -> HeldMemory:
-        """What `correct` reads of a memory; as long as the weights stay, it does too."""
-        return HeldMemory(
-            self.recall_thinking.hold(memory.thinking, memory.thinking_label),
-            self.recall_query.hold(memory.query, memory.query_label),
+    def keys_and_values(self, labelled: LabelledStates) -> LabelledKeyValues:
+        """Project the labelled nodes for `correct`; valid as long as the weights do not change."""
+        return LabelledKeyValues(
+            self.thinking_attention.keys_and_values(labelled.thinking, labelled.thinking_label),
+            self.query_attention.keys_and_values(labelled.query, labelled.query_label),
         )
 
-    def correct(self, groups: GroupTensors, states: States, memory: Memory | HeldMemory) -> Tensor:
-        """Round two: the correction of each rollout's logit, float32 [T]."""
-        held = self.hold(memory) if isinstance(memory, Memory) else memory
-        thinking = self.recall_thinking(states.thinking, groups.near_thinking, held.thinking)
-        query = self.recall_query(states.query, groups.near_query, held.query)
+    def correct(self, groups: GroupTensors, states: NodeStates, labelled: LabelledStates | LabelledKeyValues) -> Tensor:
+        """Run round two: the correction of each rollout's logit, float32 [T]."""
+        memory = self.keys_and_values(labelled) if isinstance(labelled, LabelledStates) else labelled
+        thinking = self.thinking_attention(states.thinking, groups.near_thinking, memory.thinking)
+        query = self.query_attention(states.query, groups.near_query, memory.query)
         parts = (states.thinking, states.query[groups.query], thinking, query[groups.query], groups.near_labels)
         mixed = self.dropout(functional.gelu(self.mix(torch.cat(parts, dim=1))))
         single = self.head(mixed).squeeze(1)

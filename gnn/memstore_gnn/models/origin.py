@@ -1,8 +1,8 @@
-"""What a model was trained on, kept beside it, so that later labels and rollouts can be held against it.
+"""Training data of a model, stored beside it for promotion and drift detection.
 
-Two things: which labelled queries there were and which of them it learnt from (promotion compares models on others),
-and how the rollouts that it learnt from were distributed (drift). Ids are kept as 8 bytes of a hash; no text, vector
-or label of the memory is.
+Stored are the ids of the labelled queries and of those the model was trained on (promotion compares models on other
+queries), and the feature distribution of the rollouts it was trained on (drift detection). Ids are stored as 8 bytes of
+a hash. No text, vector or label of the memory is stored.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Digests = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Origin:
-    """See the module's docstring.
+    """Training data of a model.
 
     Attributes:
-        learnt: uint64 [N], sorted; queries whose labels training, selection or calibration could see.
-        labelled: uint64 [M], sorted; all queries that had a label then.
-        reference: how the rollouts of the `learnt` queries were distributed.
+        learnt: uint64 [N], sorted digests of the queries whose labels training, selection or calibration could see.
+        labelled: uint64 [M], sorted digests of all queries that had a label at the time.
+        reference: feature distribution of the rollouts of the `learnt` queries.
     """
 
     learnt: Digests
@@ -42,9 +42,10 @@ class Origin:
 
 
 def origin_of(snapshot: Snapshot, learnt: BoolVector) -> Origin:
-    """The origin of a model that was trained on a snapshot.
+    """Describe the training data of a model.
 
     Args:
+        snapshot: the snapshot it was trained on.
         learnt: bool [Q], the queries whose labels it could see.
     """
     ids = snapshot.queries["id"].to_numpy()
@@ -56,13 +57,13 @@ def origin_of(snapshot: Snapshot, learnt: BoolVector) -> Origin:
 
 
 def digests(ids: Iterable[str]) -> Digests:
-    """8 bytes of a hash of each id, uint64 [N]."""
+    """Hash each id to 8 bytes, uint64 [N]."""
     raw = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ids)
     return np.frombuffer(raw, np.dtype("<u8")).astype(np.uint64)
 
 
 def origin_bytes(origin: Origin) -> bytes:
-    """The origin as the content of a safetensors file."""
+    """Serialise an origin as the content of a safetensors file."""
     reference = origin.reference
     described = json.dumps({"features": list(reference.names), "datasets": list(reference.datasets)})
     arrays = {"learnt": origin.learnt, "labelled": origin.labelled, **reference.arrays()}
@@ -70,7 +71,7 @@ def origin_bytes(origin: Origin) -> bytes:
 
 
 def read_origin(content: bytes) -> Origin:
-    """What `origin_bytes` was given.
+    """Read an origin that `origin_bytes` serialised.
 
     Raises:
         ModelError: the content is something else.
@@ -81,4 +82,4 @@ def read_origin(content: bytes) -> Origin:
         reference = Reference.of_arrays(tuple(described["features"]), tuple(described["datasets"]), arrays)
         return Origin(arrays["learnt"], arrays["labelled"], reference)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"what the model was trained on cannot be read ({error}); train it anew") from error
+        raise ModelError(f"the training data of the model cannot be read ({error}); train the model again") from error

@@ -1,8 +1,8 @@
-"""The reward models that a memory lists: RewardModel nodes, each with the folder that the model lies in.
+"""Registry of a memory's reward models: RewardModel nodes of the graph, each with the folder of the model's files.
 
-The one in use is the promoted one, which the graph's settings name, else the newest. Files lie on the machine that
-trained them, under the memory's folder there; the graph may be a server that others read too, and a memory that was
-restored has nodes of models whose files it does not have. Only the list: nothing here loads a model, or torch.
+The model in use is the promoted one, named in the graph's settings, or otherwise the newest. The files are stored under
+the memory's folder on the machine that trained the model. Other machines can read the same graph, and a restored memory
+can have nodes of models without their files. This module loads neither a model nor torch.
 """
 
 from __future__ import annotations
@@ -21,35 +21,40 @@ from memstore.memory import Memory
 from memstore_schema.columns import EdgeType, NodeLabel
 
 PROMOTED = "promoted_model"
-"""The setting of the graph that names the promoted model."""
+"""Key of the graph's setting that names the promoted model."""
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A reward model of a memory."""
+    """A reward model in the registry of a memory."""
 
     model: str
+    """Its id."""
     version: int
+    """1 for the first model of the memory, counting up."""
     snapshot: str
+    """Id of the snapshot it was trained on."""
     created_at: str
+    """ISO 8601, UTC."""
     metrics: dict[str, Any]
     scored: int
-    """Rollouts of the memory that it has scored."""
+    """Number of the memory's rollouts that it has scored."""
     path: str
-    """Its folder, relative to the memory's."""
+    """Its folder, relative to the memory's folder."""
     in_use: bool
-    """What `score` takes unless told otherwise."""
+    """Whether `score` uses it by default."""
     promoted: bool
+    """Whether it was promoted."""
     here: bool
-    """Its files are on this machine."""
+    """Whether its files are on this machine."""
 
     def as_json(self) -> dict[str, Any]:
-        """The entry as the command prints it."""
+        """The entry as the JSON that `memstore models` prints."""
         return asdict(self)
 
 
 def list_models(memory: Memory) -> list[ModelEntry]:
-    """The memory's reward models, the newest first."""
+    """List the memory's reward models, newest first."""
     edges = memory.graph.edges(EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL)
     nodes = model_nodes(memory)
     used, promoted = model_in_use(memory, nodes), promoted_model(memory)
@@ -74,7 +79,7 @@ def list_models(memory: Memory) -> list[ModelEntry]:
 
 
 def model_in_use(memory: Memory, nodes: Sequence[Mapping[str, Any]]) -> str | None:
-    """The id of the model that `score` takes: the promoted one, else the newest of `nodes`; None without any."""
+    """Id of the model that `score` uses: the promoted one, or the newest of `nodes`; None if there is none."""
     known = {str(node["id"]): int(node["version"]) for node in nodes}
     promoted = promoted_model(memory)
     if promoted in known:
@@ -83,20 +88,20 @@ def model_in_use(memory: Memory, nodes: Sequence[Mapping[str, Any]]) -> str | No
 
 
 def promoted_model(memory: Memory) -> str | None:
-    """The id of the model that was promoted; None if none was."""
+    """Id of the promoted model; None if no model was promoted."""
     return memory.graph.read_meta().get(PROMOTED)
 
 
 def record_promotion(memory: Memory, model: str) -> None:
-    """Make this the model in use."""
+    """Record a model as the promoted one."""
     memory.graph.write_meta({PROMOTED: model})
 
 
 def model_folder(memory: Memory, model: str | None = None) -> Path:
-    """The folder of one of the memory's models, the one in use if none is named.
+    """Folder of one of the memory's models, by default the one in use.
 
     Raises:
-        ModelError: there is none, or none of this name, or its files are elsewhere.
+        ModelError: the memory has no model or no model of this name, or the model's files are not on this machine.
     """
     nodes = sorted(model_nodes(memory), key=lambda node: node["version"])
     chosen = model_in_use(memory, nodes) if model is None else model
@@ -111,8 +116,8 @@ def model_folder(memory: Memory, model: str | None = None) -> Path:
     folder = memory.folder / str(paths[chosen])
     if not folder.is_dir():
         raise ModelError(
-            f"the memory {memory.location} lists the reward model {chosen}, and its files are not here; copy its "
-            f"folder from where it was trained to {folder}, or train one here with `memstore train`"
+            f"the memory {memory.location} lists the reward model {chosen}, but its files are not here; copy its "
+            f"folder from the machine that trained it to {folder}, or train a model here with `memstore train`"
         )
     return folder
 
@@ -120,7 +125,7 @@ def model_folder(memory: Memory, model: str | None = None) -> Path:
 def model_node(
     memory: Memory, model: str, snapshot: str, created_at: str, metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Properties of a new model's RewardModel node; its version is the next one."""
+    """Properties of the RewardModel node of a new model, with the next version number."""
     versions = [node["version"] for node in model_nodes(memory)]
     return {
         "id": model,
@@ -133,7 +138,7 @@ def model_node(
 
 
 def model_nodes(memory: Memory) -> list[dict[str, Any]]:
-    """The properties of all RewardModel nodes, ordered by id."""
+    """Properties of all RewardModel nodes, ordered by id."""
     columns = ["id", "version", "snapshot", "metrics", "path", "created_at"]
     nodes: list[dict[str, Any]] = memory.graph.nodes(NodeLabel.REWARD_MODEL, columns).to_pylist()
     return nodes

@@ -1,10 +1,11 @@
-"""A reward model: base, correction by an ensemble of networks, calibration, and the card that says what it is.
+r"""Reward model: a logistic base, an ensemble of correction networks, a calibration and a card.
 
-    probability = sigmoid(slope * base + trust * mean of corrections + shift)
+.. math::
+    p = \sigma\Big( a \cdot \mathrm{base} + m \cdot \frac{1}{K} \sum_{k=1}^{K} \mathrm{correction}_k + b \Big)
 
-One number an answer: rollouts of a query that reach the same answer have the same probability. A model holds no
-part of any memory: labels and vectors come from the snapshot it is asked to read (`recall`), so a memory that has
-grown is used as it is.
+with the slope :math:`a`, mixing weight :math:`m` and shift :math:`b` of the calibration. Rollouts of a query with the
+same answer have the same probability. A model contains no part of any memory: labels and vectors come from a snapshot
+(`RewardModel.label_context`), so a memory that has grown is used in its current state.
 """
 
 from __future__ import annotations
@@ -30,48 +31,61 @@ from memstore_gnn.models.inputs import (
     labelled_part,
     read_target,
 )
-from memstore_gnn.models.network import GroupTensors, HeldMemory, Memory, RewardNetwork, States, whole_queries
+from memstore_gnn.models.network import (
+    GroupTensors,
+    LabelledKeyValues,
+    LabelledStates,
+    NodeStates,
+    RewardNetwork,
+    whole_queries,
+)
 from memstore_gnn.models.settings import TrainSettings
 
 BLOCK_ROLLOUTS = 8192
-"""Rollouts that pass through the networks at once."""
+"""Rollouts in one forward pass of the networks; bounds the memory of a large snapshot."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model was made of and with; `metrics` are those of `memstore_gnn.training.train`."""
+    """Origin, settings and figures of a model, saved with it."""
 
     id: str
     snapshot: str
+    """Id of the snapshot it was trained on."""
     embedder: str
+    """Fingerprint of the embedder that made the snapshot's vectors."""
     splitter: str
+    """Version of the splitter that made the snapshot's texts."""
     settings: TrainSettings
     budget: float | None
+    """Share of the labelled queries whose labels it may see; None: all labels of the memory."""
     seed: int
     created_at: str
     """ISO 8601, UTC."""
     code_version: str
     torch_version: str
     queries: dict[str, int] = field(default_factory=dict)
-    """How many queries were for train, select and report."""
+    """Number of queries for train, select and report."""
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    """`memstore_gnn.evaluation.evaluate.EvaluationRow`s on the report queries, as JSON."""
     risks: list[dict[str, float]] = field(default_factory=list)
     """`memstore_gnn.scoring.abstain.RiskBand`s on held-out labelled queries, by falling coverage."""
 
 
 @dataclass(frozen=True)
-class Recollection:
-    """The labelled part of a memory as a model's networks read it: made once, read by every batch."""
+class LabelContext:
+    """Labels of a memory as a model reads them, computed once and shared by all batches."""
 
     part: LabelledPart
-    memories: tuple[HeldMemory, ...]
+    labelled: tuple[LabelledKeyValues, ...]
+    """Keys and values of the labelled nodes, for each network."""
     ensemble: Ensemble | None
-    """None where the model has no networks."""
+    """None if the model has no networks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RewardModel:
-    """See the module's docstring."""
+    """Predicts the probability that a rollout is right; the module's docstring has the equation."""
 
     card: ModelCard
     base: Base
@@ -80,11 +94,19 @@ class RewardModel:
     calibration: Calibration
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def recall(self, snapshot: Snapshot, reward: FloatVector) -> Recollection:
+    def __repr__(self) -> str:
+        budget = "all labels" if self.card.budget is None else f"{self.card.budget:.0%} of the labelled queries"
+        return (
+            f"RewardModel({self.card.id!r}, snapshot={self.card.snapshot!r}, labels={budget!r}, "
+            f"networks={len(self.networks)}, mixing_weight={self.calibration.mixing_weight:.2f}, "
+            f"device={str(self.device)!r})"
+        )
+
+    def label_context(self, snapshot: Snapshot, reward: FloatVector) -> LabelContext:
         """Read the labels of a memory.
 
         Args:
-            reward: float64 [T], NaN where there is no label or it is hidden.
+            reward: float64 [T], NaN for a rollout whose label is missing or hidden.
 
         Raises:
             ModelError: the memory has another embedder or splitter, or a vector that is not finite.
@@ -93,26 +115,27 @@ class RewardModel:
         part = labelled_part(snapshot, reward, self.base.reliability)
         groups = self._tensors(read_target(part.snapshot, part))
         with torch.inference_mode():
-            memories = tuple(
-                network.eval().hold(memory_of(part, network.encode(groups), self.device)) for network in self.networks
+            labelled = tuple(
+                network.eval().keys_and_values(labelled_states(part, network.encode(groups), self.device))
+                for network in self.networks
             )
-            ensemble = Ensemble(self.networks, memories) if memories else None
-        return Recollection(part, memories, ensemble)
+            ensemble = Ensemble(self.networks, labelled) if labelled else None
+        return LabelContext(part, labelled, ensemble)
 
-    def predict(self, snapshot: Snapshot, recollection: Recollection) -> FloatVector:
-        """Probability that each rollout is right, float64 [T]; the rollouts' own labels are not looked at.
+    def predict(self, snapshot: Snapshot, context: LabelContext) -> FloatVector:
+        """Predict the probability that each rollout is right, float64 [T], without reading the rollouts' own labels.
 
-        Every group is read by itself: a probability does not depend on what else the snapshot holds.
+        Every group is read by itself: a probability does not depend on the other groups of the snapshot.
 
         Raises:
-            ModelError: another embedder or splitter, a vector that is not finite, a snapshot without texts.
+            ModelError: the snapshot has another embedder or splitter, a vector that is not finite, or no texts.
         """
         self.check(snapshot)
-        target = read_target(snapshot, recollection.part)
-        base = over_answers(self.base.logit(target.free, target.near, target.places), target.free.groups)
+        target = read_target(snapshot, context.part)
+        base = answer_mean(self.base.logit(target.free, target.near, target.strata), target.free.groups)
         correction = np.zeros(len(base))
-        if self.calibration.trust > 0.0 and recollection.ensemble is not None:
-            correction = self._correction(self._tensors(target), recollection.ensemble)
+        if self.calibration.mixing_weight > 0.0 and context.ensemble is not None:
+            correction = self._correction(self._tensors(target), context.ensemble)
         return sigmoid(self.calibration.logit(base, correction))
 
     def _correction(self, groups: GroupTensors, ensemble: Ensemble) -> FloatVector:
@@ -124,7 +147,7 @@ class RewardModel:
         return np.asarray(mean.cpu().numpy())
 
     def check(self, snapshot: Snapshot) -> None:
-        """Raise ModelError where this model does not fit a snapshot."""
+        """Raise ModelError if the model was trained with another embedder or splitter, or the snapshot has no texts."""
         for name in ("embedder", "splitter"):
             own, other = getattr(self.card, name), getattr(snapshot.manifest, name)
             if own != other:
@@ -139,14 +162,14 @@ class RewardModel:
         return group_tensors(target, self.base.scale, self.base.near, self.projection, self.device)
 
 
-def memory_of(part: LabelledPart, states: States, device: torch.device) -> Memory:
-    """The labelled nodes of a part, given the states of all its nodes."""
+def labelled_states(part: LabelledPart, states: NodeStates, device: torch.device) -> LabelledStates:
+    """Select the labelled nodes of a part, given the states of all its nodes."""
 
     def put(labels: FloatVector) -> torch.Tensor:
         return torch.from_numpy(labels.astype(np.float32)).to(device)
 
     thinkings, queries = part.thinkings, part.queries
-    return Memory(
+    return LabelledStates(
         thinking=states.thinking[torch.from_numpy(thinkings.row).to(device)],
         thinking_label=put(thinkings.label),
         query=states.query[torch.from_numpy(queries.row).to(device)],
@@ -154,6 +177,6 @@ def memory_of(part: LabelledPart, states: States, device: torch.device) -> Memor
     )
 
 
-def over_answers(logit: FloatVector, groups: Groups) -> FloatVector:
-    """The mean over the rollouts that share an answer, float64 [T]."""
+def answer_mean(logit: FloatVector, groups: Groups) -> FloatVector:
+    """Mean over the rollouts that share an answer, float64 [T]."""
     return np.asarray(groups.answer.mean(logit))

@@ -1,4 +1,10 @@
-"""What a reward model is made of and how it is trained; saved with every model."""
+"""Settings of the reward model's parts.
+
+`NetworkSettings` and `TrainSettings` are saved on the model card and are part of the model's id. The other classes hold
+values that were chosen on the data sets of docs/reward_quality.md, which lists the alternatives and their figures. A
+penalty is the inverse variance of a coefficient's Gaussian prior, in the
+units of the coefficient: a penalty of 100 lets it move by about 0.1.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +13,160 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The size of the correction network: small, since a few dozen labelled queries have to shape it."""
+    """Size of the correction network; small, because a few dozen labelled queries have to determine it."""
 
     hidden: int = 32
+    """Width of every node state."""
     heads: int = 4
+    """Attention heads; divides `hidden`."""
     projection: int = 32
     """Principal directions of the memory's vectors that the network reads."""
     dropout: float = 0.3
+    """Share of the input and hidden units that a training step drops."""
     label_dropout: float = 0.3
-    """Share of the labelled neighbours that a training step does not see."""
+    """Share of the labelled neighbours that a training step drops."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a reward model is trained."""
+    """Training of a reward model."""
 
     network: NetworkSettings = NetworkSettings()
+    """Size of each network."""
     members: int = 5
-    """Networks in the ensemble; each holds back another part of the labelled queries to stop early on."""
+    """Networks in the ensemble, and folds of the labelled queries."""
     epochs: int = 150
+    """Largest number of epochs of a member whose labelled rollouts fit in one batch."""
     patience: int = 25
-    """Epochs without a better loss on the part that was held back before a member stops."""
+    """Epochs without a lower early-stopping loss after which a member stops."""
     learning_rate: float = 3e-3
+    """Step size of AdamW."""
     weight_decay: float = 0.05
+    """Weight decay of AdamW."""
     batch_rollouts: int = 4096
-    """Up to this many labelled rollouts are one batch; more are cut into batches of whole queries."""
+    """Rollouts in a batch at most; a larger labelled part is cut into batches of whole queries."""
     report_share: float = 0.2
-    """Share of the labelled queries that is kept for the report where no label budget is given."""
+    """Share of the labelled queries kept for the report if no label budget is given."""
+
+
+@dataclass(frozen=True)
+class StoppingSettings:
+    """Early stopping of a member."""
+
+    check_every: int = 3
+    """Epochs between two evaluations of the early-stopping loss."""
+    min_gain: float = 1e-4
+    """Decrease of the loss, in nats, that counts as an improvement."""
+    min_epochs: int = 8
+    """Epochs that are trained at least, however many batches an epoch has."""
+    query_weight: float = 0.7
+    """Independent examples that the rollouts of one query count for in the loss."""
+
+
+@dataclass(frozen=True)
+class DesignSettings:
+    """Inputs of the logistic regressions."""
+
+    clip: float = 4.0
+    """Standard deviations at which a standardised feature is clipped."""
+    min_deviation: float = 1e-3
+    """Smallest divisor of a feature, in the feature's units; reached by a feature that is constant."""
+    weighted_vote_share: float = 0.75
+    """Share of the reliability-weighted votes' log odds in the offset; plain votes have the rest. Half and half is
+    within .005."""
+    variable_penalty: float = 2.0
+    """Penalty of the feature families whose usefulness differs between data sets, relative to 1 for the others."""
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """Hierarchical logistic regression of `memstore_gnn.models.base`."""
+
+    strengths: tuple[float, ...] = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
+    """Penalties of the features that are cross-validated and averaged, from strong to weak."""
+    weakest_times_queries: float = 600.0
+    """The weakest penalty that is tried is this divided by the number of labelled queries: cross-validation over eight
+    queries chooses a weak penalty by chance (csqa at 5 %: .850 without this floor, .887 with it)."""
+    query_weight: float = 2.0
+    """Independent examples that the rollouts of one query count for; 1 and 3 are within .005."""
+    intercept_penalty: float = 3.0
+    """Penalty of the intercept; 0.3 is within .005."""
+    vote_penalty: float = 10.0
+    """Penalty of the coefficients of plain and of reliability-weighted votes, at every strength."""
+    folds: int = 5
+    """Folds of the cross-validation, over queries."""
+    min_queries: int = 5
+    """Labelled queries that a domain or data set needs for coefficients of its own."""
+    cluster_vote_share: float = 0.5
+    """Coefficient of the author-cluster votes that the regression is shrunk to. The full 1 is better where policies
+    differ strongly in style and correctness, and slightly worse elsewhere."""
+    cluster_vote_penalty: float = 0.1
+    """Penalty of that coefficient, relative to 1 for the other features; few labels determine it."""
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """Weight of the features within a group, `memstore_gnn.models.pairwise`."""
+
+    query_weight: float = 2.0
+    """Independent examples that the pairs of one query count for."""
+    vote_penalty: float = 10.0
+    """Penalty of the votes' coefficient around 1."""
+    feature_penalty: float = 0.3
+    """Penalty of the features' coefficient around its expected value; 1 and 3 are within .001 in AUC."""
+    min_vote_coefficient: float = 0.1
+    """Smallest coefficient of the votes that the features' coefficient is divided by."""
+    max_weight: float = 1.5
+    """Upper bound of the weight."""
+    max_pairs: int = 10_000
+    """Pairs of one query at most; of more, this many are drawn."""
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """Calibration of `memstore_gnn.models.calibration`."""
+
+    query_weight: float = 2.0
+    """Independent examples that the rollouts of one query count for."""
+    mixing_weight: float = 0.5
+    """Mixing weight of the networks' correction that is expected with many labelled queries."""
+    half_mixing_queries: int = 50
+    """Labelled queries at which half of `mixing_weight` is expected."""
+    slope_penalty: float = 32.0
+    """Penalty of the slope around 1."""
+    mixing_penalty: float = 16.0
+    """Penalty of the mixing weight around its expected value."""
+    shift_penalty: float = 8.0
+    """Penalty of the shift around 0."""
+    min_queries: int = 5
+    """Labelled queries that a stratum needs for a slope and shift of its own."""
+    min_slope: float = 0.1
+    """Lower bound of the slope: calibration never reverses the order of rollouts."""
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """Prior of other data sets, `memstore_gnn.models.prior`."""
+
+    feature_penalty: float = 1000.0
+    """Penalty of the features' coefficients around 0."""
+    intercept_penalty: float = 1.0
+    """Penalty of the intercept around 0."""
+    set_weight: float = 200.0
+    """Examples that a data set counts for, whatever its size."""
+    min_inverse_temperature: float = 0.25
+    """Lower bound of the slope of a single data set."""
+    max_inverse_temperature: float = 4.0
+    """Upper bound of the slope of a single data set."""
+    slope_penalty: float = 1.0
+    """Penalty of a data set's slope around 1 and of its shift around 0; its examples weigh `set_weight` together."""
+
+
+@dataclass(frozen=True)
+class ProjectionSettings:
+    """Projection of the memory's vectors, `memstore_gnn.models.inputs`."""
+
+    component_rms: float = 0.5
+    """Root mean square of a projected vector's components."""
+    max_vectors: int = 20_000
+    """Vectors that the principal directions are computed from at most."""

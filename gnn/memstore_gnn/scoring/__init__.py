@@ -1,1 +1,1 @@
-"""Scoring: predict the reward of rollouts."""
+"""Predict the rewards of rollouts with a trained model."""

@@ -1,12 +1,13 @@
-"""Where a model is not sure, its reward is withheld, or shrunk to the mean of its group.
+"""Abstention: withhold uncertain rewards, or shrink them to the mean of their group.
 
-Sure is far from 0.5. The band around 0.5 in which a model says "not sure" is chosen for a risk: the share of the
-remaining rewards that may lie on the wrong side of 0.5. Training keeps, for falling coverage, the band and the risk
-that it left on labelled queries which the model's parts had not been fitted to; so no label of a report is used up.
-A risk counts with its standard error: with few labelled queries the model abstains more.
+A prediction is uncertain if its probability lies within a band around 0.5. The band is chosen for a risk: the share of
+the remaining rewards that may be on the wrong side of 0.5. Training stores bands and risks for falling coverage,
+measured on out-of-fold predictions of labelled queries, so that no label of the report is needed. A risk counts with
+its standard
+error: with few labelled queries the model abstains more often.
 
-A ground truth is never abstained from, and the probability stays what the model said. Shrinking to the group's mean
-leaves group-relative policy optimisation without an advantage for that rollout, and the others with theirs.
+Ground-truth rewards are kept, and so is the predicted probability. A reward that is shrunk to the group's mean has no
+advantage in group-relative policy optimisation; the other rollouts of the group keep theirs.
 """
 
 from __future__ import annotations
@@ -23,40 +24,47 @@ from memstore_gnn.scoring.score import PREDICTED, Scores
 
 ABSTAINED, SHRUNK = "abstained", "shrunk"
 COVERAGES = tuple(round(1.0 - 0.05 * step, 2) for step in range(19))
-"""1.0 down to 0.1: the coverages that training keeps a band for."""
+"""Coverages for which training stores a band: 1.0 down to 0.1."""
 RISK = 0.1
-"""The risk that a band is chosen for unless told otherwise."""
+"""Default risk: share of the remaining rewards that may be on the wrong side of 0.5."""
 
 
 class Mode(StrEnum):
-    """What becomes of a reward that the model is not sure of."""
+    """Treatment of an uncertain reward."""
 
     WITHHOLD = "withhold"
     SHRINK = "shrink"
 
 
 class RiskBand(NamedTuple):
-    """With this band, the model speaks of `coverage` of the rollouts and is wrong about `risk` of those."""
+    """Coverage and risk of a band on labelled queries: the share of rollouts outside it, and the share of errors
+    there."""
 
     coverage: float
     band: float
-    """Half its width, 0..0.5: not sure where the probability is nearer to 0.5."""
+    """Half the width of the band around 0.5, 0..0.5."""
     risk: float
     error: float
-    """Standard error of the risk; rollouts of one query are no independent examples."""
+    """Standard error of the risk, with queries as independent examples."""
 
 
 def risk_bands(probability: FloatVector, reward: FloatVector, query: IntVector) -> list[RiskBand]:
-    """The band and risk of falling coverages, on rollouts whose truth is known (float64 [N]; query int64 [N])."""
+    """Compute band and risk for falling coverages.
+
+    Args:
+        probability: float64 [N], out-of-fold predictions.
+        reward: float64 [N], ground truth.
+        query: int64 [N], query of each rollout.
+    """
     if not len(reward):
         return []
-    sureness = np.sort(np.abs(probability - 0.5))[::-1]
+    confidence = np.sort(np.abs(probability - 0.5))[::-1]
     wrong = (probability > 0.5) != (reward > 0.5)
     found = []
     for coverage in COVERAGES:
-        band = 0.0 if coverage == 1.0 else float(sureness[max(int(np.ceil(coverage * len(reward))), 1) - 1])
+        band = 0.0 if coverage == 1.0 else float(confidence[max(int(np.ceil(coverage * len(reward))), 1) - 1])
         taken = np.abs(probability - 0.5) >= band
-        # Half a mistake more: no mistake among a few is no proof of a risk of zero.
+        # Half an error is added, because a few rollouts without error do not prove a risk of zero.
         cautious = (wrong[taken].sum() + 0.5) / (taken.sum() + 1.0)
         error = float(np.sqrt(cautious * (1.0 - cautious) / len(np.unique(query[taken]))))
         found.append(RiskBand(float(taken.mean()), band, float(wrong[taken].mean()), error))
@@ -64,28 +72,31 @@ def risk_bands(probability: FloatVector, reward: FloatVector, query: IntVector) 
 
 
 def band_for(risks: Iterable[Mapping[str, float]], risk: float, model: str) -> float:
-    """The band that keeps the most rewards at this risk.
+    """Choose the band with the largest coverage whose risk, plus its standard error, is at most `risk`.
 
     Args:
-        risks: `RiskBand`s by falling coverage, as a model's card has them.
-        risk: share of the kept rewards that may be on the wrong side, 0..1.
-        model: its id, for the message.
+        risks: `RiskBand`s by falling coverage, as on a model's card.
+        risk: share of the remaining rewards that may be on the wrong side of 0.5, 0..1.
+        model: id of the model, for the message.
 
     Raises:
-        ModelError: none of the bands keeps to the risk.
+        InputError: `risk` is outside 0..1.
+        ModelError: no band has this risk.
     """
     if not 0.0 <= risk <= 1.0:
-        raise InputError(f"a risk is a share between 0 and 1; this one is {risk:g}")
+        raise InputError(f"a risk must be between 0 and 1; this one is {risk:g}")
     known = [RiskBand(**one) for one in risks]
     for one in known:
         if one.risk + one.error <= risk:
             return one.band
     if not known:
-        raise ModelError(f"model {model} has no held-out risks to choose a band by; name the band, or train anew")
+        raise ModelError(
+            f"model {model} has no held-out risks to choose a band by; name a band or train the model again"
+        )
     least = min(known, key=lambda one: one.risk + one.error)
     raise ModelError(
-        f"no band of model {model} keeps the risk at {risk:g}: the least is {least.risk:.3f} ± {least.error:.3f}, at a "
-        f"coverage of {least.coverage:.0%}; ask for a higher one, or name a band"
+        f"no band of model {model} has a risk of {risk:g}: the lowest is {least.risk:.3f} ± {least.error:.3f}, at a "
+        f"coverage of {least.coverage:.0%}; choose a higher risk or name a band"
     )
 
 
@@ -93,21 +104,24 @@ def abstain(scores: Scores, group: IntVector, band: float, mode: Mode) -> Scores
     """Withhold or shrink the predicted rewards inside the band.
 
     Args:
-        group: int64 [N], the query of each scored rollout.
-        band: half its width, 0..0.5.
+        group: int64 [N], group of each scored rollout.
+        band: half the width of the band around 0.5, 0..0.5.
 
     Returns:
-        The scores with `reward` NaN and the source `abstained`, or with the mean probability of the scored rollouts
-        of the group and the source `shrunk`, where the model is not sure.
+        The scores, in which an uncertain rollout has the reward NaN and the source `abstained`, or the mean reward of
+        the scored rollouts of its group and the source `shrunk`.
+
+    Raises:
+        InputError: `band` is outside 0..0.5.
     """
     if not 0.0 <= band <= 0.5:
-        raise InputError(f"a band is half a width between 0 and 0.5; this one is {band:g}")
-    unsure = (np.abs(scores.probability - 0.5) < band) & (scores.source == PREDICTED)
+        raise InputError(f"a band (half the width around 0.5) must be between 0 and 0.5; this one is {band:g}")
+    uncertain = (np.abs(scores.probability - 0.5) < band) & (scores.source == PREDICTED)
     if mode is Mode.WITHHOLD:
-        instead, source = np.full(len(unsure), np.nan), ABSTAINED
+        instead, source = np.full(len(uncertain), np.nan), ABSTAINED
     else:
         _, cell = np.unique(group, return_inverse=True)
         instead = (np.bincount(cell, scores.reward) / np.maximum(np.bincount(cell), 1))[cell]
         source = SHRUNK
-    sources = np.where(unsure, source, scores.source).astype(np.object_)
-    return scores._replace(reward=np.where(unsure, instead, scores.reward), source=sources)
+    sources = np.where(uncertain, source, scores.source).astype(np.object_)
+    return scores._replace(reward=np.where(uncertain, instead, scores.reward), source=sources)

@@ -1,13 +1,14 @@
-"""Scores: what a reward model says of rollouts, in the memory or not.
+"""Score rollouts with a reward model, in the memory or outside of it.
 
-Labels and neighbours come from the memory. A rollout from outside is read in its group: the rollouts that one policy
-made of a query together, in one run and at one step. Groups do not see each other, and what the memory holds of the
-same query does not vote, as in the reward service (docs/rewards.md says why). `as_ingested` asks for what the memory
-would say after an ingest instead: there a group is all that it holds of a query.
+Labels and neighbours come from the memory. A rollout outside the memory is predicted together with its group: the
+rollouts of a query that one policy sampled together, in one run and at one step. Groups do not affect each other, and
+the memory's own rollouts of the same query do not vote, as in the reward service (docs/rewards.md has the reasons).
+With `as_ingested`, a group is instead everything that the memory would hold of the query after an ingest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,25 +21,39 @@ from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.overlay import overlay
-from memstore_gnn.models.reward_model import Recollection, RewardModel
+from memstore_gnn.models.reward_model import LabelContext, RewardModel
+from memstore_gnn.scoring.html_table import html_table
 
 PREDICTED, GROUND_TRUTH = "predicted", "ground_truth"
+SHOWN_ROWS = 20
+"""Rollouts in the HTML table of `Scores` at most."""
 
 
 class Scores(NamedTuple):
-    """One row a rollout.
+    """Scores of N rollouts.
 
-    id: rollout ids, str [N].
-    probability: that the rollout is right, as the model says it, calibrated; float64 [N].
-    reward: what policy optimisation should use: the label where the memory has one, else the probability.
-    source: where `reward` comes from, `predicted` or `ground_truth`, str [N]; `memstore_gnn.scoring.abstain` has
-    others.
+    Attributes:
+        id: str [N], rollout ids.
+        probability: float64 [N], calibrated probability that the rollout is right.
+        reward: float64 [N], reward for policy optimisation: the label if the memory has one, otherwise the probability.
+        source: str [N], source of `reward`: `predicted` or `ground_truth`; `memstore_gnn.scoring.abstain` adds others.
     """
 
     id: NDArray[np.object_]
     probability: FloatVector
     reward: FloatVector
     source: NDArray[np.object_]
+
+    def __repr__(self) -> str:
+        names, counts = np.unique(self.source.astype(str), return_counts=True)
+        sources = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+        mean = f", mean probability {self.probability.mean():.3f}" if len(self.id) else ""
+        return f"Scores({len(self.id):,} rollouts{': ' if sources else ''}{sources}{mean})"
+
+    def _repr_html_(self) -> str:
+        rows = list(zip(*(column[:SHOWN_ROWS].tolist() for column in self), strict=True))
+        caption = f"{len(self.id):,} rollouts" + (f", the first {SHOWN_ROWS}" if len(self.id) > SHOWN_ROWS else "")
+        return html_table(self._fields, rows, caption)
 
 
 def score_memory(
@@ -47,29 +62,29 @@ def score_memory(
     only_unlabelled: bool = True,
     *,
     reward: FloatVector | None = None,
-    recollection: Recollection | None = None,
+    context: LabelContext | None = None,
     target: Snapshot | None = None,
 ) -> Scores:
     """Score the rollouts of a memory, in the order of its thinkings.
 
     Args:
-        only_unlabelled: False also scores labelled rollouts; their own query's labels do not count for that.
-        reward: float64 [T], the labels that may be used, NaN elsewhere; the memory's ground truth if absent.
-        recollection: `model.recall` of this memory, where it is at hand.
-        target: `memory_target` of this memory, where it is at hand.
+        only_unlabelled: False also scores labelled rollouts, without the labels of their own query.
+        reward: float64 [T], labels that the model may use, NaN elsewhere; None uses the memory's ground truth.
+        context: `model.label_context` of this memory, if already computed.
+        target: `memory_target` of this memory, if already computed.
 
     Raises:
         ModelError: the model does not fit the memory.
     """
     labels = rewards_of(snapshot) if reward is None else reward
-    recollection = recollection or model.recall(snapshot, labels)
+    context = context or model.label_context(snapshot, labels)
     wanted = ~np.isfinite(labels) if only_unlabelled else np.ones(len(labels), np.bool_)
     target = target or memory_target(snapshot, wanted)
-    return _scores(model, recollection, target, snapshot.thinkings["id"].to_numpy()[wanted], labels[wanted])
+    return _scores(model, context, target, snapshot.thinkings["id"].to_numpy()[wanted], labels[wanted])
 
 
 def memory_target(snapshot: Snapshot, wanted: BoolVector) -> Snapshot:
-    """The groups that are read when these rollouts (bool [T]) of a memory are scored."""
+    """Select the groups of these rollouts (bool [T]) of a memory."""
     queries = np.unique(query_of_thinkings(snapshot)[wanted])
     return subgraph(snapshot, snapshot.queries["id"].to_numpy()[queries].tolist())
 
@@ -81,56 +96,77 @@ def score_rollouts(
     *,
     as_ingested: bool = False,
     reward: FloatVector | None = None,
-    recollection: Recollection | None = None,
+    context: LabelContext | None = None,
     target: Snapshot | None = None,
 ) -> Scores:
-    """Score rollouts that need not be in the memory, in the order of `new.thinkings`; nothing is added to it.
+    """Score rollouts that need not be in the memory, in the order of `new.thinkings`, without adding them.
 
     Args:
-        new: the rollouts as a snapshot of their own, see `memstore.snapshots.from_rollouts.read_rollouts`; its
-        rewards are not read.
-        as_ingested: read each query's rollouts together with those that the memory holds of it, whoever made them; a
-            rollout that the memory holds with a label has that as its reward.
-        reward, recollection: as in `score_memory`.
-        target: with `as_ingested`, `overlay(snapshot, new)` where it is at hand, so that it is read once.
+        new: the rollouts as a snapshot of their own, see `memstore.memory.Memory.read_rollouts`; its rewards are not
+            read.
+        as_ingested: predict each query's rollouts together with all that the memory holds of the query. A rollout that
+            the memory holds with a label has this label as its reward.
+        reward, context: as in `score_memory`.
+        target: with `as_ingested`, `overlay(snapshot, new)`, if already computed.
 
     Raises:
-        ModelError: the model does not fit the memory, or not the new rollouts.
+        ModelError: the model does not fit the memory or the new rollouts.
     """
     labels = rewards_of(snapshot) if reward is None else reward
-    recollection = recollection or model.recall(snapshot, labels)
+    context = context or model.label_context(snapshot, labels)
     model.check(new)
     ids = new.thinkings["id"]
     if as_ingested:
         known = pc.index_in(ids, value_set=snapshot.thinkings["id"].combine_chunks()).fill_null(-1).to_numpy()
         own = np.where(known >= 0, labels[known], np.nan) if len(labels) else np.full(len(ids), np.nan)
-        return _scores(model, recollection, target or overlay(snapshot, new), ids.to_numpy(), own)
+        return _scores(model, context, target or overlay(snapshot, new), ids.to_numpy(), own)
     probability = np.zeros(len(ids))
-    for wave in _waves(new):
-        part = new if wave.all() else some_rollouts(new, wave)  # the same object, so that it is read once
-        probability[wave] = model.predict(part, recollection)
+    for rows in _group_batches(new):
+        part = new if rows.all() else some_rollouts(new, rows)  # features are cached by snapshot object
+        probability[rows] = model.predict(part, context)
     return Scores(ids.to_numpy(), probability, probability, np.full(len(ids), PREDICTED, np.object_))
 
 
-def _waves(snapshot: Snapshot) -> list[BoolVector]:
-    """The rollouts (bool [T]) of the first group of each query, of the second, and so on."""
+def batches_of_distinct_queries(queries: Sequence[Hashable]) -> list[list[int]]:
+    """Cut groups into batches that hold at most one group of each query, so that groups of a query cannot interact.
+
+    Args:
+        queries: query of each group.
+
+    Returns:
+        Positions of the groups in each batch: the first group of every query, then the second, and so on.
+
+    Example:
+        >>> batches_of_distinct_queries(["a", "a", "b"])
+        [[0, 2], [1]]
+    """
+    batches: list[list[int]] = []
+    count: dict[Hashable, int] = {}
+    for position, query in enumerate(queries):
+        batch = count.get(query, 0)
+        count[query] = batch + 1
+        if batch == len(batches):
+            batches.append([])
+        batches[batch].append(position)
+    return batches
+
+
+def _group_batches(snapshot: Snapshot) -> list[BoolVector]:
+    """Rollouts (bool [T]) of each batch of `batches_of_distinct_queries`."""
     groups = groups_of(snapshot)
-    own, query = groups.own.cell, groups.query_of
-    # Cells are numbered by query, so a query's groups follow each other.
-    first = np.full(snapshot.queries.num_rows, len(own), np.int64)
-    np.minimum.at(first, query, own)
-    place = own - first[query]
-    return [place == number for number in range(place.max(initial=-1) + 1)]
+    query_of_group = np.zeros(len(groups.own.count), np.int64)
+    query_of_group[groups.own.cell] = groups.query_of
+    return [np.isin(groups.own.cell, batch) for batch in batches_of_distinct_queries(query_of_group.tolist())]
 
 
 def _scores(
-    model: RewardModel, recollection: Recollection, target: Snapshot, ids: NDArray[np.object_], label: FloatVector
+    model: RewardModel, context: LabelContext, target: Snapshot, ids: NDArray[np.object_], label: FloatVector
 ) -> Scores:
-    """Scores of some rollouts of `target`; `label` float64 [N], NaN where there is none."""
+    """Score some rollouts of `target`; `label` is float64 [N], NaN for a rollout without a label."""
     if not len(ids):
         return Scores(ids, np.zeros(0), np.zeros(0), np.zeros(0, np.object_))
     row = {name: position for position, name in enumerate(target.thinkings["id"].to_pylist())}
-    probability = model.predict(target, recollection)[[row[name] for name in ids]]
+    probability = model.predict(target, context)[[row[name] for name in ids]]
     labelled = np.isfinite(label)
     source = np.where(labelled, GROUND_TRUTH, PREDICTED).astype(np.object_)
     return Scores(ids, probability, np.where(labelled, label, probability), source)

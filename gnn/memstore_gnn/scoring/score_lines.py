@@ -1,4 +1,4 @@
-"""Scores as JSON lines, one a rollout, each with what finds the rollout again in the file it came from."""
+"""Write scores as JSON lines, one a rollout, with the columns that identify the rollout in its source file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.scoring.score import Scores
 
 COLUMNS = ("policy", "run", "step", "sample_index")
+"""Columns that identify a rollout of a query."""
 
 
 def write_scores(path: Path, snapshot: Snapshot, scores: Scores, model: str) -> None:
-    """Write one line a score, ordered by query, policy, run, step and sample.
+    """Write one line a score, ordered by query, policy, run, step and sample index.
 
-    `query_id` is the source's own key of the query, its id in the memory where the source gave none. A reward that
-    was withheld is null.
+    `query_id` is the query's key in its source, or its id in the memory if the source has no key. A withheld reward is
+    null.
 
     Args:
-        snapshot: holds the rollouts that were scored.
+        snapshot: contains the scored rollouts.
+        model: id of the model.
     """
     keys, ids = snapshot.queries["key"].to_pylist(), snapshot.queries["id"].to_pylist()
     query = query_of_thinkings(snapshot)

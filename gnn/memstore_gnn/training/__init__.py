@@ -1,1 +1,1 @@
-"""Training: fit a reward model to labels."""
+"""Fit a reward model to the labels of a memory."""

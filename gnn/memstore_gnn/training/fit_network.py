@@ -1,8 +1,9 @@
-"""One member of the ensemble: a network that learns what the base leaves over, and stops before it learns noise.
+"""Train one member of the ensemble: a network that corrects the base's logits, with early stopping.
 
-The best weights so far are kept as a copy; the untrained network, which corrects nothing, is the first of them, so
-a member that finds nothing stays silent. A small labelled part is one batch whose states carry gradients to the
-neighbours as well; a larger one is cut into batches of whole queries that read neighbours from the epoch's start.
+The best weights so far are kept as a copy. The untrained network, whose correction is zero, is the first candidate, so
+a member that finds no improvement corrects nothing. A small labelled part is one batch, and gradients also flow through
+the states of the labelled neighbours. A larger part is cut into batches of whole queries, which read the neighbours'
+states from the beginning of the epoch without gradients.
 """
 
 from __future__ import annotations
@@ -17,29 +18,25 @@ from torch.nn import functional
 
 from memstore.progress import Progress
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.models.calibration import query_weights
+from memstore_gnn.models.design import query_weights
 from memstore_gnn.models.inputs import LabelledPart
-from memstore_gnn.models.network import GroupTensors, Memory, RewardNetwork, States, whole_queries
-from memstore_gnn.models.reward_model import memory_of
-from memstore_gnn.models.settings import TrainSettings
+from memstore_gnn.models.network import GroupTensors, LabelledStates, NodeStates, RewardNetwork, whole_queries
+from memstore_gnn.models.reward_model import labelled_states
+from memstore_gnn.models.settings import StoppingSettings, TrainSettings
 
-CHECK_EVERY = 3
-"""Epochs between two looks at the held-back queries."""
-GAIN = 1e-4
-"""By how much the held-back loss must fall to count as better."""
-LEAST_EPOCHS = 8
+STOPPING = StoppingSettings()
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a member learns from: all groups of the labelled part, and its N labelled rollouts.
+class TrainingFold:
+    """Input of one member: all groups of the labelled part, and the roles of its N labelled rollouts.
 
     Attributes:
-        rows: int64 [N], the labelled rollouts among all of `groups`.
-        label: float64 [N].
-        base: float64 [N], held-out logits that the network corrects.
-        learn, stop: bool [N], rollouts to learn from, and those that only tell when to stop; the rest is not looked
-            at, so that the member's opinion of it is an honest one.
+        rows: int64 [N], rows of the labelled rollouts in `groups`.
+        label: float64 [N], in 0..1.
+        base: float64 [N], out-of-fold logits of the base.
+        train: bool [N], rollouts that contribute to the training loss.
+        stop: bool [N], rollouts that contribute to the early-stopping loss. Rollouts in neither are held out.
     """
 
     groups: GroupTensors
@@ -47,16 +44,16 @@ class Lesson:
     rows: IntVector
     label: FloatVector
     base: FloatVector
-    learn: BoolVector
+    train: BoolVector
     stop: BoolVector
 
 
 class _Targets(NamedTuple):
-    """Per rollout of the part, float32 [T]: label, base logit, weight in training and in stopping (0 elsewhere)."""
+    """Label, base logit and loss weights of each rollout, float32 [T]; weights are 0 outside the fold's roles."""
 
     label: Tensor
     base: Tensor
-    learn: Tensor
+    train: Tensor
     stop: Tensor
 
     def loss(self, correction: Tensor, weight: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -66,86 +63,83 @@ class _Targets(NamedTuple):
 
 
 def fit_network(
-    lesson: Lesson, settings: TrainSettings, *, seed: int, device: torch.device, progress: Progress
+    fold: TrainingFold, settings: TrainSettings, *, seed: int, device: torch.device, progress: Progress
 ) -> tuple[RewardNetwork, FloatVector]:
-    """Train a member; return it with its correction of each labelled rollout, float64 [N]."""
-    targets = _targets(lesson, device)
-    blocks = whole_queries(lesson.groups.query, settings.batch_rollouts)
+    """Train a member and return it with its correction of each labelled rollout, float64 [N]."""
+    targets = _targets(fold, device)
+    blocks = whole_queries(fold.groups.query, settings.batch_rollouts)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        network = RewardNetwork(*lesson.groups.widths, settings.network).to(device)
+        network = RewardNetwork(*fold.groups.widths, settings.network).to(device)
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        correction = _run(network, optimiser, lesson, targets, blocks, settings, progress)
-    return network.eval(), correction[torch.from_numpy(lesson.rows)].double().numpy()
+        correction = _run(network, optimiser, fold, targets, blocks, settings, progress)
+    return network.eval(), correction[torch.from_numpy(fold.rows)].double().numpy()
 
 
 def _run(
     network: RewardNetwork,
     optimiser: torch.optim.Optimizer,
-    lesson: Lesson,
+    fold: TrainingFold,
     targets: _Targets,
     blocks: list[Tensor],
     settings: TrainSettings,
     progress: Progress,
 ) -> Tensor:
-    """Epochs until nothing gets better; leaves the best weights in the network and returns its corrections [T]."""
-    epochs = max(LEAST_EPOCHS, settings.epochs // len(blocks))
+    """Train until the early-stopping loss stops falling; load the best weights and return their corrections [T]."""
+    epochs = max(STOPPING.min_epochs, settings.epochs // len(blocks))
     correction = torch.zeros_like(targets.label)
     best, best_epoch = float(targets.loss(correction, targets.stop)), 0
     weights = {name: value.clone() for name, value in network.state_dict().items()}
-    told = 0
+    reported = 0
     for epoch in range(1, epochs + 1):
-        _epoch(network, optimiser, lesson, targets, blocks)
-        if epoch % CHECK_EVERY == 0 or epoch == epochs:
-            now = _corrections(network, lesson, blocks)
+        _epoch(network, optimiser, fold, targets, blocks)
+        if epoch % STOPPING.check_every == 0 or epoch == epochs:
+            now = _corrections(network, fold, blocks)
             loss = float(targets.loss(now, targets.stop))
-            if loss < best - GAIN:
+            if loss < best - STOPPING.min_gain:
                 best, best_epoch, correction = loss, epoch, now
                 weights = {name: value.clone() for name, value in network.state_dict().items()}
             elif epoch - best_epoch > settings.patience:
                 break
-        told = _tell(progress, told, epoch * settings.epochs // epochs)
+        done = epoch * settings.epochs // epochs
+        progress.advance(done - reported)
+        reported = done
     network.load_state_dict(weights)
-    _tell(progress, told, settings.epochs)
+    progress.advance(settings.epochs - reported)
     return correction.cpu()
-
-
-def _tell(progress: Progress, told: int, done: int) -> int:
-    progress.advance(done - told)
-    return done
 
 
 def _epoch(
     network: RewardNetwork,
     optimiser: torch.optim.Optimizer,
-    lesson: Lesson,
+    fold: TrainingFold,
     targets: _Targets,
     blocks: list[Tensor],
 ) -> None:
-    """One pass over all blocks, in random order."""
-    frozen = _memory(network, lesson, blocks) if len(blocks) > 1 else None
+    """Train on all blocks once, in random order."""
+    frozen = _labelled(network, fold, blocks) if len(blocks) > 1 else None
     network.train()
     for position in torch.randperm(len(blocks)).tolist():
         rows = blocks[position]
         if frozen is None:
-            states = network.encode(lesson.groups)
-            memory = memory_of(lesson.part, states, states.thinking.device)
-            loss = targets.loss(network.correct(lesson.groups, states, memory), targets.learn)
+            states = network.encode(fold.groups)
+            labelled = labelled_states(fold.part, states, states.thinking.device)
+            loss = targets.loss(network.correct(fold.groups, states, labelled), targets.train)
         else:
-            block = lesson.groups.take(rows)
-            loss = targets.loss(network.correct(block, network.encode(block), frozen), targets.learn[rows], rows)
+            block = fold.groups.take(rows)
+            loss = targets.loss(network.correct(block, network.encode(block), frozen), targets.train[rows], rows)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
 
 
 @torch.no_grad()
-def _memory(network: RewardNetwork, lesson: Lesson, blocks: list[Tensor]) -> Memory:
-    """The labelled nodes as the network reads them now, without gradients."""
+def _labelled(network: RewardNetwork, fold: TrainingFold, blocks: list[Tensor]) -> LabelledStates:
+    """States of the labelled nodes under the current weights, without gradients."""
     network.eval()
-    groups = lesson.groups
+    groups = fold.groups
     thinking = query = groups.features.new_zeros(0)
     for rows in blocks:
         states = network.encode(groups.take(rows))
@@ -154,26 +148,26 @@ def _memory(network: RewardNetwork, lesson: Lesson, blocks: list[Tensor]) -> Mem
             query = states.query.new_zeros(len(groups.query_x), states.query.shape[1])
         thinking[rows] = states.thinking
         query[torch.unique(groups.query[rows])] = states.query
-    return memory_of(lesson.part, States(thinking, query), thinking.device)
+    return labelled_states(fold.part, NodeStates(thinking, query), thinking.device)
 
 
 @torch.no_grad()
-def _corrections(network: RewardNetwork, lesson: Lesson, blocks: list[Tensor]) -> Tensor:
-    """float32 [T], as in scoring: no dropout, every neighbour seen."""
-    memory = _memory(network, lesson, blocks)
-    out = torch.zeros(len(lesson.groups.features), device=lesson.groups.features.device)
+def _corrections(network: RewardNetwork, fold: TrainingFold, blocks: list[Tensor]) -> Tensor:
+    """Corrections as in scoring, float32 [T]: without dropout, with every neighbour."""
+    labelled = _labelled(network, fold, blocks)
+    out = torch.zeros(len(fold.groups.features), device=fold.groups.features.device)
     for rows in blocks:
-        block = lesson.groups.take(rows)
-        out[rows] = network.correct(block, network.encode(block), memory)
+        block = fold.groups.take(rows)
+        out[rows] = network.correct(block, network.encode(block), labelled)
     return out
 
 
-def _targets(lesson: Lesson, device: torch.device) -> _Targets:
-    def spread(values: np.ndarray) -> Tensor:
-        full = torch.zeros(len(lesson.groups.features), dtype=torch.float32)
-        full[torch.from_numpy(lesson.rows)] = torch.from_numpy(values.astype(np.float32))
+def _targets(fold: TrainingFold, device: torch.device) -> _Targets:
+    def scattered(values: np.ndarray) -> Tensor:
+        full = torch.zeros(len(fold.groups.features), dtype=torch.float32)
+        full[torch.from_numpy(fold.rows)] = torch.from_numpy(values.astype(np.float32))
         return full.to(device)
 
-    weight = query_weights(lesson.part.groups.query_of[lesson.rows])
-    learn, stop = spread(weight * lesson.learn), spread(weight * lesson.stop)
-    return _Targets(spread(lesson.label), spread(lesson.base), learn, stop)
+    weight = query_weights(fold.part.groups.query_of[fold.rows], STOPPING.query_weight)
+    train, stop = scattered(weight * fold.train), scattered(weight * fold.stop)
+    return _Targets(scattered(fold.label), scattered(fold.base), train, stop)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from memstore.errors import InputError
 from memstore.progress import Progress, Silent
 from memstore.records.record import Record, RecordDefaults
-from memstore_gnn.scoring.targets import check_target
+from memstore_gnn.scoring.output_file import check_output
 from memstore_rl.grade.compare import difference, paired
 from memstore_rl.grade.counts import Count, DatasetTally, Subject, Tallies
 from memstore_rl.grade.figures import stratum_of
@@ -66,7 +66,7 @@ def grade_files(
             the two have no query in common; or `samples` cannot be written.
     """
     options = options or GradeOptions()
-    check_target(samples, "samples", [*files, *against])
+    check_output(samples, "samples", [*files, *against])
     if verifiers is None:
         with closing(standard_verifiers()) as standard:
             return _graded(_Job(options, standard, progress or Silent()), files, against, samples)

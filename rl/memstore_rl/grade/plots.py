@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memstore.errors import InputError
-from memstore_gnn.scoring.targets import check_target, need_matplotlib
+from memstore_gnn.scoring.output_file import check_output, need_matplotlib
 from memstore_rl.grade.report import Figure, Line, PolicyGrade, Report
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def check_plot(path: Path | None) -> None:
     need_matplotlib()
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path} is no name for a picture; let it end in {', '.join(ENDINGS)}")
-    check_target(path, "picture")
+    check_output(path, "picture")
 
 
 def draw(report: Report, path: Path) -> None:

@@ -39,12 +39,12 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.text import infer_domain
 from memstore.types import Domain, FloatMatrix, FloatVector, IntVector, QueryId
 from memstore_gnn.models.checkpoint import load_model, load_origin
+from memstore_gnn.models.device import one_core, pick_device
 from memstore_gnn.models.origin import Origin
 from memstore_gnn.models.registry import model_folder
-from memstore_gnn.models.reward_model import Recollection, RewardModel
-from memstore_gnn.training.threads import one_core
-from memstore_gnn.training.train import pick_device
-from memstore_gnn.verbs import open_model, visible_to
+from memstore_gnn.models.reward_model import LabelContext, RewardModel
+from memstore_gnn.models.stored_model import open_model, visible_to
+from memstore_gnn.scoring.score import batches_of_distinct_queries
 from memstore_rl.rewards.vote_drift import VoteDrift
 
 Embed: TypeAlias = Callable[[Sequence[str]], FloatMatrix]
@@ -65,7 +65,7 @@ class _State:
     """All that changes with `refresh`, so that a call sees the old or the new whole."""
 
     snapshot: Snapshot
-    recollection: Recollection
+    context: LabelContext
     domains: dict[str, Domain]
 
 
@@ -156,14 +156,14 @@ class MemoryModel:
         state = self._state
         placed = [_placed(group) for group in groups]
         results: dict[int, Predicted] = {}
-        for wave in _waves([group[0].query_id for group in placed]):
-            results.update(zip(wave, self._predict_wave(state, [placed[index] for index in wave]), strict=True))
+        for batch in batches_of_distinct_queries([group[0].query_id for group in placed]):
+            results.update(zip(batch, self._predict_batch(state, [placed[index] for index in batch]), strict=True))
         return [results[index] for index in range(len(groups))]
 
-    def _predict_wave(self, state: _State, groups: list[list[IdentifiedRecord]]) -> list[Predicted]:
+    def _predict_batch(self, state: _State, groups: list[list[IdentifiedRecord]]) -> list[Predicted]:
         new = self._read(state, [item for group in groups for item in group])
         with one_core():
-            probability = self.model.predict(new, state.recollection)
+            probability = self.model.predict(new, state.context)
             if self.vote_drift is not None:
                 self.vote_drift.see(new)
         row = {rollout: position for position, rollout in enumerate(new.thinkings["id"].to_pylist())}
@@ -186,7 +186,7 @@ class MemoryModel:
 def _recall(model: RewardModel, snapshot: Snapshot) -> _State:
     reward = visible_to(model, snapshot)
     ids, domains = snapshot.queries["id"].to_pylist(), snapshot.queries["domain"].to_pylist()
-    return _State(snapshot, model.recall(snapshot, reward), dict(zip(ids, domains, strict=True)))
+    return _State(snapshot, model.label_context(snapshot, reward), dict(zip(ids, domains, strict=True)))
 
 
 def _answers(new: Snapshot) -> IntVector:
@@ -200,16 +200,3 @@ def _answers(new: Snapshot) -> IntVector:
 def _placed(group: Sequence[Record]) -> list[IdentifiedRecord]:
     seen = Occurrences()
     return [assign_ids(record, "", seen) for record in group]
-
-
-def _waves(queries: Sequence[QueryId]) -> list[list[int]]:
-    """Positions of groups, so that no two of one query stand in the same wave."""
-    waves: list[list[int]] = []
-    count: dict[QueryId, int] = {}
-    for index, query in enumerate(queries):
-        wave = count.get(query, 0)
-        count[query] = wave + 1
-        if wave == len(waves):
-            waves.append([])
-        waves[wave].append(index)
-    return waves

@@ -1,4 +1,4 @@
-"""The paper's model learns what is planted, and the direction of its similarity edges decides what it can use."""
+"""Paper model: it learns a planted signal, and the direction of its similarity edges matters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL = PaperSettings(hidden=32, epochs=40, learning_rate=5e-3)
 
 @pytest.fixture(scope="module")
 def memory(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
-    """Right thinkings lean one way, wrong ones the other; no answer is given twice."""
+    """Vectors of right and of wrong thinkings point in opposite directions; no answer occurs twice."""
     rng = np.random.default_rng(0)
     lean = rng.normal(size=DIMENSION)
     rows, vectors, query_x = [], [], {}
@@ -40,12 +40,12 @@ def memory(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
 
 
 def parts() -> tuple[np.ndarray, np.ndarray]:
-    """Queries to learn from and to select on: 20 and 4 of 40."""
+    """Queries for training and for selection: 20 and 4 of 40."""
     at = np.arange(QUERIES)
     return at < 20, (at >= 20) & (at < 24)
 
 
-def test_it_learns_what_is_planted(memory: Snapshot) -> None:
+def test_model_learns_a_planted_signal(memory: Snapshot) -> None:
     train, select = parts()
     rollout = query_of_thinkings(memory)
     visible = np.where((train | select)[rollout], rewards_of(memory), np.nan)
@@ -57,7 +57,7 @@ def test_it_learns_what_is_planted(memory: Snapshot) -> None:
 
 
 @pytest.mark.parametrize(("direction", "reaches"), [("memory_to_new", True), ("new_to_memory", False)])
-def test_only_with_the_papers_direction_does_the_memory_reach_a_new_rollout(
+def test_memory_reaches_new_rollouts_only_in_the_direction_of_the_paper(
     memory: Snapshot, direction: Direction, reaches: bool
 ) -> None:
     torch.manual_seed(0)
@@ -72,7 +72,7 @@ def test_only_with_the_papers_direction_does_the_memory_reach_a_new_rollout(
 
 
 @pytest.mark.parametrize("direction", ["memory_to_new", "new_to_memory"])
-def test_the_edges_are_those_that_are_promised(memory: Snapshot, direction: Direction) -> None:
+def test_graph_has_the_documented_edges(memory: Snapshot, direction: Direction) -> None:
     remembered = np.arange(QUERIES) < 24
     graph = paper_graph(memory, np.zeros((QUERIES * GROUP, DIMENSION), np.float32), remembered, direction)
     source, target = graph.edges[SIMILAR].numpy()
@@ -87,7 +87,7 @@ def test_the_edges_are_those_that_are_promised(memory: Snapshot, direction: Dire
     assert (one != other).all()
 
 
-def test_answers_are_embedded_once(memory: Snapshot) -> None:
+def test_answers_of_a_snapshot_are_embedded_once(memory: Snapshot) -> None:
     asked: list[str] = []
 
     def embed(texts: Sequence[str]) -> FloatMatrix:

@@ -1,4 +1,4 @@
-"""Every predictor on a memory where agreement is right, on one label, on labels of one class, and on none."""
+"""Predictors on a memory with an informative majority, with one label, with one class, and without labels."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.evaluation.evaluate import hide_labels
 from memstore_gnn.metrics import auc
-from memstore_gnn.models.map_logistic import Shrunken
+from memstore_gnn.models.map_logistic import MapLogistic
 from memstore_gnn.models.newton import solve
 from memstore_gnn.models.prior import LabelledSet, SharedPrior, train_prior
 
-PREDICTORS = [Constant(), VoteShare(), NearestNeighbours(), LabelPropagation(), Logistic(), Boosting(), Shrunken()]
+PREDICTORS = [Constant(), VoteShare(), NearestNeighbours(), LabelPropagation(), Logistic(), Boosting(), MapLogistic()]
 
 
 @pytest.fixture(scope="module")
 def memory(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
-    """60 queries, groups of 1 to 8; wrong answers scatter, and lie elsewhere in the vectors; some have no answer."""
+    """60 queries in groups of 1 to 8; wrong answers scatter and have other vectors; some rollouts have no answer."""
     rng = np.random.default_rng(1)
     rows, vectors = [], []
     for i in range(60):
@@ -48,7 +48,7 @@ def memory(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
 
 
 def _predict(predictor: Predictor, memory: Snapshot, shown: np.ndarray) -> FloatVector:
-    """Probabilities when the queries in `shown` (bool [Q]) are labelled."""
+    """Probabilities with visible labels of the queries in `shown` (bool [Q])."""
     reward = np.where(shown[query_of_thinkings(memory)], rewards_of(memory), np.nan)
     select = shown & (np.arange(len(shown)) % 5 == 0)
     return predictor.fit_predict(hide_labels(memory), reward, shown & ~select, select, 0)
@@ -56,7 +56,7 @@ def _predict(predictor: Predictor, memory: Snapshot, shown: np.ndarray) -> Float
 
 @pytest.mark.parametrize("predictor", PREDICTORS, ids=lambda p: p.name)
 @pytest.mark.parametrize("count", [0, 1, 2, 30, 60])
-def test_a_probability_for_every_rollout(memory: Snapshot, predictor: Predictor, count: int) -> None:
+def test_every_rollout_has_a_probability(memory: Snapshot, predictor: Predictor, count: int) -> None:
     shown = np.arange(memory.queries.num_rows) < count
     probability = _predict(predictor, memory, shown)
     assert probability.shape == (memory.thinkings.num_rows,)
@@ -68,7 +68,7 @@ def test_a_probability_for_every_rollout(memory: Snapshot, predictor: Predictor,
 
 @pytest.mark.parametrize("predictor", PREDICTORS, ids=lambda p: p.name)
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_labels_of_one_class_are_no_error(memory: Snapshot, predictor: Predictor, label: float) -> None:
+def test_labels_of_one_class_are_accepted(memory: Snapshot, predictor: Predictor, label: float) -> None:
     query = query_of_thinkings(memory)
     shown = np.arange(memory.queries.num_rows) < 20
     reward = np.where(shown[query], label, np.nan)
@@ -78,24 +78,30 @@ def test_labels_of_one_class_are_no_error(memory: Snapshot, predictor: Predictor
 
 @pytest.mark.parametrize(
     ("predictor", "least"),
-    [(VoteShare(), 0.7), (NearestNeighbours(), 0.8), (LabelPropagation(), 0.8), (Logistic(), 0.9), (Shrunken(), 0.9)],
+    [
+        (VoteShare(), 0.7),
+        (NearestNeighbours(), 0.8),
+        (LabelPropagation(), 0.8),
+        (Logistic(), 0.9),
+        (MapLogistic(), 0.9),
+    ],
     ids=lambda p: getattr(p, "name", p),
 )
-def test_it_finds_what_there_is_to_find(memory: Snapshot, predictor: Predictor, least: float) -> None:
+def test_predictors_reach_a_minimal_auc(memory: Snapshot, predictor: Predictor, least: float) -> None:
     shown = np.arange(memory.queries.num_rows) % 2 == 0
     report = ~shown[query_of_thinkings(memory)]
     assert auc(_predict(predictor, memory, shown)[report], rewards_of(memory)[report]) > least
 
 
-def test_without_labels_the_shrunken_regression_is_the_votes(memory: Snapshot) -> None:
+def test_map_logistic_without_labels_equals_the_votes(memory: Snapshot) -> None:
     shown = np.zeros(memory.queries.num_rows, bool)
-    assert auc(_predict(Shrunken(), memory, shown), rewards_of(memory)) > 0.7
+    assert auc(_predict(MapLogistic(), memory, shown), rewards_of(memory)) > 0.7
 
 
-def test_held_out_logits_are_of_labelled_rollouts_only(memory: Snapshot) -> None:
+def test_held_out_logits_exist_for_labelled_rollouts_only(memory: Snapshot) -> None:
     shown = np.arange(memory.queries.num_rows) < 30
     reward = np.where(shown[query_of_thinkings(memory)], rewards_of(memory), np.nan)
-    fitted = Shrunken().fit(memory, reward, 0)
+    fitted = MapLogistic().fit(memory, reward, 0)
     np.testing.assert_array_equal(np.isfinite(fitted.held_out), np.isfinite(reward))
     assert np.isfinite(fitted.logit).all()
 
@@ -112,20 +118,20 @@ def test_newton_finds_the_penalised_optimum() -> None:
     assert found[2] == pytest.approx(2.0, abs=1e-6)
 
 
-def test_a_prior_comes_back_as_it_was_saved(memory: Snapshot, tmp_path: Path) -> None:
+def test_prior_is_loaded_as_saved(memory: Snapshot, tmp_path: Path) -> None:
     learned = LabelledSet.of(memory, rewards_of(memory))
     prior = train_prior([learned], {"data": ["toy"]})
     prior.save(tmp_path / "prior.safetensors")
     loaded = SharedPrior.load(tmp_path / "prior.safetensors")
-    said = prior.logit(learned.free, learned.domain)
-    np.testing.assert_array_equal(loaded.logit(learned.free, learned.domain), said)
+    logit = prior.logit(learned.free, learned.domain)
+    np.testing.assert_array_equal(loaded.logit(learned.free, learned.domain), logit)
     assert loaded.card == {"data": ["toy"]}
-    assert loaded.sharpness == prior.sharpness
-    assert set(prior.sharpness) == set(learned.domain)
-    assert auc(said, rewards_of(memory)) > 0.8
+    assert loaded.inverse_temperature == prior.inverse_temperature
+    assert set(prior.inverse_temperature) == set(learned.domain)
+    assert auc(logit, rewards_of(memory)) > 0.8
 
 
-def test_a_damaged_prior_is_refused(memory: Snapshot, tmp_path: Path) -> None:
+def test_damaged_prior_raises(memory: Snapshot, tmp_path: Path) -> None:
     path = tmp_path / "prior.safetensors"
     with pytest.raises(ModelError, match="cannot be read"):
         SharedPrior.load(path)
@@ -135,16 +141,16 @@ def test_a_damaged_prior_is_refused(memory: Snapshot, tmp_path: Path) -> None:
         SharedPrior.load(path)
 
 
-def test_a_prior_needs_labels(memory: Snapshot) -> None:
+def test_prior_without_labels_raises(memory: Snapshot) -> None:
     with pytest.raises(ModelError, match="ground truth"):
         train_prior([LabelledSet.of(memory, np.full(memory.thinkings.num_rows, np.nan))])
 
 
-def test_a_prior_is_what_is_said_without_labels(memory: Snapshot) -> None:
+def test_prior_is_the_prediction_without_labels(memory: Snapshot) -> None:
     learned = LabelledSet.of(memory, rewards_of(memory))
-    prior = replace(train_prior([learned]), sharpness=dict.fromkeys(learned.domain, 2.0))
-    said = _predict(Shrunken(prior), memory, np.zeros(memory.queries.num_rows, bool))
+    prior = replace(train_prior([learned]), inverse_temperature=dict.fromkeys(learned.domain, 2.0))
+    probability = _predict(MapLogistic(prior), memory, np.zeros(memory.queries.num_rows, bool))
     logit = prior.logit(learned.free, learned.domain)
-    np.testing.assert_allclose(said, 1 / (1 + np.exp(-logit)), rtol=1e-6)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-logit)), rtol=1e-6)
     elsewhere = prior.logit(learned.free, np.full(len(logit), "a domain that no set had", dtype=object))
     np.testing.assert_allclose(logit, 2.0 * elsewhere)

@@ -1,4 +1,4 @@
-"""The evaluation hides labels by itself: whoever reads the snapshot for them finds nothing."""
+"""Evaluation protocol: labels are hidden from predictors, and rows and summaries are complete."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLICIES = ("right", "wrong", "odd")
 
 @pytest.fixture(scope="module")
 def snapshot(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
-    """Two datasets of 30 queries; policy `right` is right, `wrong` wrong, `odd` right on every other query."""
+    """Two data sets of 30 queries; policy `right` is right, `wrong` is wrong, `odd` is right on every other query."""
     rows = []
     for dataset in ("one", "two"):
         for i in range(30):
@@ -40,7 +40,7 @@ def snapshot(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
 
 
 class Cheat:
-    """Looks for labels everywhere that a snapshot may hold them; where it finds none, it guesses by who wrote it."""
+    """Predictor that searches a snapshot for labels, and otherwise guesses from the policy of a rollout."""
 
     name = "cheat"
 
@@ -67,7 +67,7 @@ class Cheat:
         return np.where(known, 0.5, np.where(np.isfinite(found), found, 0.5))
 
     def traits(self, snapshot: Snapshot) -> list[list[str | None]]:
-        """What may name the policy: columns, runs, the policies that a rollout's id is a digest of."""
+        """Values that can reveal the policy: columns, runs, and the policies whose digest is the rollout's id."""
         columns = [
             [None if value is None else str(value) for value in snapshot.thinkings[name].to_pylist()]
             for name in ("policy", "run", "step", "sample_index", "metadata")
@@ -79,7 +79,7 @@ class Cheat:
         return [*columns, made_by, [self.guess(snapshot, row) for row in range(snapshot.thinkings.num_rows)]]
 
     def guess(self, snapshot: Snapshot, row: int) -> str | None:
-        """The policy whose name makes the rollout's id."""
+        """The policy whose name gives the rollout's id."""
         leads = snapshot.edges["leads_to"]
         query = snapshot.queries["id"][int(query_of_thinkings(snapshot)[row])].as_py()
         answer = leads.properties["text"][int(np.flatnonzero(leads.source == row)[0])].as_py()
@@ -90,7 +90,7 @@ class Cheat:
         return None
 
 
-def test_a_predictor_that_cheats_finds_nothing(snapshot: Snapshot) -> None:
+def test_predictor_that_searches_for_labels_finds_none(snapshot: Snapshot) -> None:
     count = snapshot.thinkings.num_rows
     scores = {
         "probability": pa.array(rewards_of(snapshot)),
@@ -101,24 +101,24 @@ def test_a_predictor_that_cheats_finds_nothing(snapshot: Snapshot) -> None:
     models = pa.table({"id": ["m"], "version": [1], "snapshot": ["s"], "metrics": ["{}"], "path": [""]})
     telling = replace(snapshot, edges={**snapshot.edges, "scored_by": scored}, reward_models=models)
     honest = Cheat().fit_predict(telling, np.full(count, np.nan), np.zeros(60, bool), np.zeros(60, bool), 0)
-    np.testing.assert_array_equal(honest, rewards_of(snapshot))  # the cheat works where labels are not hidden
+    np.testing.assert_array_equal(honest, rewards_of(snapshot))  # the search succeeds if labels are not hidden
     for row in evaluate(telling, [Cheat()], budgets=[0.3], seeds=[0, 1]):
         assert row.auc == 0.5
         assert row.advantage_soft == 0.0
 
 
-@pytest.mark.parametrize("place", [0, 1, 2, 3, 5, 6])
-def test_each_way_of_knowing_the_policy_works_where_it_is_not_hidden(snapshot: Snapshot, place: int) -> None:
+@pytest.mark.parametrize("trait", [0, 1, 2, 3, 5, 6])
+def test_each_trait_reveals_the_policy_if_it_is_not_hidden(snapshot: Snapshot, trait: int) -> None:
     cheat, hidden = Cheat(), hide_labels(snapshot)
     policies = snapshot.thinkings["policy"].to_pylist()
-    told = cheat.traits(snapshot)[place]
-    assert len(set(zip(told, policies, strict=True))) == len(POLICIES)
-    after = cheat.traits(hidden)[place]
-    assert place == 0 or set(after) == {None}
-    assert place != 0 or len(set(after)) == snapshot.thinkings.num_rows
+    values = cheat.traits(snapshot)[trait]
+    assert len(set(zip(values, policies, strict=True))) == len(POLICIES)
+    after = cheat.traits(hidden)[trait]
+    assert trait == 0 or set(after) == {None}
+    assert trait != 0 or len(set(after)) == snapshot.thinkings.num_rows
 
 
-def test_hiding_keeps_who_was_sampled_together(snapshot: Snapshot) -> None:
+def test_hiding_keeps_groups_that_were_sampled_together(snapshot: Snapshot) -> None:
     hidden = hide_labels(snapshot)
     query = query_of_thinkings(snapshot)
     before = list(zip(query, snapshot.thinkings["policy"].to_pylist(), strict=True))
@@ -128,7 +128,7 @@ def test_hiding_keeps_who_was_sampled_together(snapshot: Snapshot) -> None:
     assert snapshot.thinkings["reward"].null_count == 0
 
 
-def test_a_row_a_dataset_predictor_budget_and_seed(snapshot: Snapshot) -> None:
+def test_one_row_for_each_data_set_predictor_budget_and_seed(snapshot: Snapshot) -> None:
     kept: list[Prediction] = []
     lines: list[str] = []
     rows = evaluate(
@@ -148,21 +148,21 @@ def test_a_row_a_dataset_predictor_budget_and_seed(snapshot: Snapshot) -> None:
     assert len(kept[0].probability) == len(kept[0].reward) == 72
 
 
-def test_what_is_known_already_is_not_measured_again(snapshot: Snapshot) -> None:
+def test_skipped_combinations_are_not_evaluated(snapshot: Snapshot) -> None:
     rows = evaluate(
         snapshot, [Constant(), VoteShare()], budgets=[0.2], seeds=[0, 1], skip=lambda name, _, seed: seed == 1
     )
     assert {(row.predictor, row.seed) for row in rows} == {("constant", 0), ("vote_share", 0)}
 
 
-def test_one_dataset_of_several(snapshot: Snapshot) -> None:
+def test_report_is_limited_to_the_named_data_sets(snapshot: Snapshot) -> None:
     rows = evaluate(snapshot, [VoteShare()], budgets=[0.2], seeds=[0], datasets=["two"])
     assert [row.dataset for row in rows] == ["two"]
-    with pytest.raises(InputError, match="no dataset three; it has one, two"):
+    with pytest.raises(InputError, match="no data set three; it has one, two"):
         evaluate(snapshot, [VoteShare()], datasets=["three"])
 
 
-def test_a_figure_that_cannot_be_had_is_null(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_undefined_metric_is_null_in_json(build_snapshot: Callable[..., Snapshot]) -> None:
     rows = [{"query": str(i), "value": "1", "reward": 1.0} for i in range(10)]
     row = evaluate(build_snapshot(rows), [VoteShare()], budgets=[0.2], seeds=[0])[0].to_json()
     assert row["auc"] is None
@@ -179,7 +179,7 @@ class Broken(Constant):
         return np.full(len(reward), np.nan)
 
 
-def test_a_prediction_that_is_no_probability_is_an_error(snapshot: Snapshot) -> None:
+def test_prediction_outside_0_to_1_raises(snapshot: Snapshot) -> None:
     with pytest.raises(ModelError, match="broken did not return a probability"):
         evaluate(snapshot, [Broken()], budgets=[0.2], seeds=[0])
 

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: the files, the curves behind them, and one sentence where they cannot be drawn."""
+"""Plots of an evaluation: files, curves and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = ["budgets.png", "calibration.png", "risk_coverage.png", "curves.json"]
 
 @pytest.fixture(scope="module")
 def kept(build_snapshot: Callable[..., Snapshot]) -> list[Prediction]:
-    """Two datasets of 30 queries with 5 rollouts, two predictors, two budgets, two seeds."""
+    """Predictions for two data sets of 30 queries with 5 rollouts, two predictors, two budgets and two seeds."""
     rng = np.random.default_rng(0)
     rows = []
     for dataset in ("one", "two"):
@@ -39,14 +39,14 @@ def kept(build_snapshot: Callable[..., Snapshot]) -> list[Prediction]:
     return made
 
 
-def test_what_is_kept_is_what_was_measured(kept: list[Prediction]) -> None:
+def test_kept_predictions_give_the_metrics_of_their_row(kept: list[Prediction]) -> None:
     for made in kept:
         assert len(made.probability) == len(made.reward) == len(made.query) == made.row.rollouts
         assert auc(made.probability, made.reward) == made.row.auc
         assert len(np.unique(made.query)) == made.row.queries
 
 
-def test_pictures_and_the_curves_behind_them(kept: list[Prediction], tmp_path: Path) -> None:
+def test_plots_and_curves_are_written(kept: list[Prediction], tmp_path: Path) -> None:
     files = draw_plots(kept, tmp_path / "plots")
     assert [path.name for path in files] == FILES
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[:3])
@@ -61,7 +61,7 @@ def test_pictures_and_the_curves_behind_them(kept: list[Prediction], tmp_path: P
     assert curves["risk_coverage"]["two"]["constant"][-1][0] == 1.0
 
 
-def test_one_seed_has_no_error_and_a_missing_figure_no_point(kept: list[Prediction], tmp_path: Path) -> None:
+def test_single_seed_has_no_error_and_undefined_metric_no_point(kept: list[Prediction], tmp_path: Path) -> None:
     first = kept[0]
     unknown = Prediction(EvaluationRow(**{**vars(first.row), "auc": float("nan")}), *first[1:])
     curves = json.loads(draw_plots([unknown], tmp_path)[3].read_text(encoding="utf-8"))
@@ -70,15 +70,15 @@ def test_one_seed_has_no_error_and_a_missing_figure_no_point(kept: list[Predicti
     assert own["advantage_soft"][0][2] is None
 
 
-def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_matplotlib_raises_with_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match=r"memstore\[plots\]"):
         check_plots(tmp_path)
 
 
-def test_a_file_in_the_way_and_nothing_to_draw_are_errors(tmp_path: Path) -> None:
+def test_file_at_the_folder_and_empty_predictions_raise(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
         check_plots(tmp_path / "file")
-    with pytest.raises(InputError, match="nothing to draw"):
+    with pytest.raises(InputError, match="no predictions to plot"):
         draw_plots([], tmp_path)

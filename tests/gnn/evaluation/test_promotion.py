@@ -1,4 +1,4 @@
-"""A model is put in use by labels that it has not seen, and not where these speak against it."""
+"""Promotion: comparison of models on labels that neither has seen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_SCORES = pa.schema([("id", pa.string()), ("probability", pa.float64()), ("rew
 
 
 class Kept(NamedTuple):
-    """A memory with two models: of half of its labels, and, after more labels came, one of all but a fifth."""
+    """A memory with two models: `old` of half of its labels, and `new` of four fifths after more labels were added."""
 
     memory: Memory
     old: str
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
 
 
 def rollouts() -> list[dict[str, Any]]:
-    """Sums; of two queries in three a rollout or all but one are wrong."""
+    """Sums; in two of three queries one rollout, or all but one, are wrong."""
     rows = []
     for number in range(QUERIES):
         for sample in range(ROLLOUTS):
@@ -49,14 +49,14 @@ def rollouts() -> list[dict[str, Any]]:
 
 
 def truth(memory: Memory) -> dict[str, float]:
-    """Labels of the rollouts that have none yet."""
+    """True labels of the rollouts without a label."""
     nodes = memory.graph.nodes(NodeLabel.THINKING, ["id", "reward", "text"]).to_pylist()
     return {node["id"]: float("guess" not in node["text"]) for node in nodes if node["reward"] is None}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """The folder of that memory, closed, and the names of its models."""
+    """Folder of the closed memory, and the ids of its models."""
     folder = tmp_path_factory.mktemp("kept")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rollouts()))
     with Memory.open(folder / "memory", create=True, embedder=HashEmbedder()) as memory:
@@ -79,7 +79,7 @@ def in_use(memory: Memory) -> str:
 
 
 def keep_contrary(memory: Memory, model: str) -> str:
-    """A model that says the opposite of `model`, kept in the memory under a name of its own."""
+    """Store a model that predicts the opposite of `model` in the memory, under its own id."""
     right = open_model(memory, model)
     base = replace(right.base, weights=-right.base.weights)
     card = replace(right.card, id="m-contrary")
@@ -90,7 +90,7 @@ def keep_contrary(memory: Memory, model: str) -> str:
     return card.id
 
 
-def test_fresh_are_the_queries_that_neither_has_learnt_from(kept: Kept) -> None:
+def test_fresh_queries_are_those_that_neither_model_was_trained_on(kept: Kept) -> None:
     snapshot = kept.memory.snapshot()
     origins = [load_origin(model_folder(kept.memory, name)) for name in (kept.old, kept.new)]
     assert all(origins)
@@ -103,7 +103,7 @@ def test_fresh_are_the_queries_that_neither_has_learnt_from(kept: Kept) -> None:
     assert found.after.sum() == 0
 
 
-def test_a_better_or_equal_model_is_put_in_use(kept: Kept) -> None:
+def test_better_or_equal_model_is_promoted(kept: Kept) -> None:
     assert in_use(kept.memory) == kept.new
     promote_model(kept.memory, kept.old, least=5, force=True)
     assert in_use(kept.memory) == kept.old
@@ -121,7 +121,7 @@ def test_a_better_or_equal_model_is_put_in_use(kept: Kept) -> None:
     assert score_memory_rollouts(kept.memory).model == kept.new
 
 
-def test_too_few_fresh_labels_promote_nothing_unless_forced(kept: Kept) -> None:
+def test_too_few_fresh_labels_need_force(kept: Kept) -> None:
     report = promote_model(kept.memory, kept.old, least=QUERIES)
     assert (report.verdict, report.promoted, report.comparison) == ("too few", False, ())
     assert "labelled queries are known to be new to both" in report.reason()
@@ -131,8 +131,8 @@ def test_too_few_fresh_labels_promote_nothing_unless_forced(kept: Kept) -> None:
     assert in_use(kept.memory) == kept.old
 
 
-def test_a_worse_model_is_not_put_in_use(kept: Kept) -> None:
-    promote_model(kept.memory, kept.new, force=True)  # until one is, the newest is in use
+def test_worse_model_is_not_promoted(kept: Kept) -> None:
+    promote_model(kept.memory, kept.new, force=True)  # before any promotion, the newest is in use
     contrary = keep_contrary(kept.memory, kept.new)
     stats = kept.memory.stats()
     report = promote_model(kept.memory, contrary, least=5)
@@ -144,16 +144,16 @@ def test_a_worse_model_is_not_put_in_use(kept: Kept) -> None:
     assert promote_model(kept.memory, kept.new, least=5).verdict == "better"
 
 
-def test_a_model_that_is_not_there_is_refused(kept: Kept) -> None:
+def test_unknown_model_raises(kept: Kept) -> None:
     with pytest.raises(ModelError, match="has no reward model 'm-none'"):
         promote_model(kept.memory, "m-none")
 
 
-def test_a_model_whose_files_are_elsewhere_is_listed_and_says_so(kept: Kept, tmp_path: Path) -> None:
+def test_model_without_files_is_listed_and_raises_on_use(kept: Kept, tmp_path: Path) -> None:
     folder = model_folder(kept.memory, kept.old)
     folder.rename(tmp_path / "elsewhere")
     assert {entry.model: entry.here for entry in list_models(kept.memory)}[kept.old] is False
-    with pytest.raises(ModelError, match=f"lists the reward model {kept.old}, and its files are not here; copy"):
+    with pytest.raises(ModelError, match=f"lists the reward model {kept.old}, but its files are not here; copy"):
         open_model(kept.memory, kept.old)
     assert open_model(kept.memory, kept.new).card.id == kept.new
 
@@ -174,11 +174,11 @@ def figures(metric: str, candidate: float, current: float, error: float) -> Comp
         ((Comparison("advantage_soft", None, None, None, None),), "equal"),
     ],
 )
-def test_the_verdict_is_beyond_two_errors(comparison: tuple[Comparison, ...], verdict: str) -> None:
+def test_verdict_needs_a_difference_of_two_standard_errors(comparison: tuple[Comparison, ...], verdict: str) -> None:
     assert verdict_of(comparison) == verdict
 
 
-def test_a_lone_model_is_promoted_without_a_comparison(tmp_path: Path) -> None:
+def test_only_model_is_promoted_without_a_comparison(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rollouts()[:48]))
     with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
         memory.ingest([tmp_path / "rows.jsonl"])

@@ -14,7 +14,7 @@ from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.models.settings import TrainSettings
-from memstore_gnn.training.train import fit
+from memstore_gnn.training.fit import fit
 
 DIMENSION, QUERIES, GROUP = 24, 24, 4
 

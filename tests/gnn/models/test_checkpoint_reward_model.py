@@ -1,4 +1,4 @@
-"""A model in a folder comes back as it was, or not at all."""
+"""Checkpoints: a saved model loads bit for bit, and a damaged one raises."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from memstore.errors import ModelError
 from memstore_gnn.models.checkpoint import load_model, save_model
@@ -21,15 +22,15 @@ def folder(trained: Any, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_a_model_comes_back_bit_for_bit(trained: Any, folder: Path) -> None:
+def test_model_is_loaded_bit_for_bit(trained: Any, folder: Path) -> None:
     loaded = load_model(folder)
     assert loaded.card == trained.model.card
-    assert loaded.base.places == trained.model.base.places
-    again = loaded.predict(trained.snapshot, loaded.recall(trained.snapshot, trained.reward))
+    assert loaded.base.strata == trained.model.base.strata
+    again = loaded.predict(trained.snapshot, loaded.label_context(trained.snapshot, trained.reward))
     assert np.array_equal(again, trained.probability())
 
 
-def test_a_model_is_safetensors_and_json_and_says_what_it_is(trained: Any, folder: Path) -> None:
+def test_checkpoint_is_safetensors_and_json_with_a_card(trained: Any, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
     described = json.loads((folder / "model.json").read_text())
     card = described["card"]
@@ -40,7 +41,24 @@ def test_a_model_is_safetensors_and_json_and_says_what_it_is(trained: Any, folde
     assert "share" in described["features"]
 
 
-def test_saving_again_replaces(trained: Any, folder: Path) -> None:
+def test_checkpoint_keeps_the_names_of_earlier_releases(folder: Path) -> None:
+    described = json.loads((folder / "model.json").read_text())
+    names = set(load_file(folder / "model.safetensors"))
+    assert {"places", "calibration", "card"} <= set(described)
+    assert set(described["calibration"]) == {"slope", "trust", "shift"}
+    assert {
+        "base.order",
+        "network.0.recall_thinking.sharpness",
+        "network.0.recall_query.source.weight",
+    } <= names
+
+
+def test_repr_of_a_model_is_one_line(trained: Any) -> None:
+    assert repr(trained.model).startswith(f"RewardModel('{trained.model.card.id}', snapshot=")
+    assert "\n" not in repr(trained.model)
+
+
+def test_saving_again_replaces_the_model(trained: Any, folder: Path) -> None:
     save_model(replace(trained.model, networks=trained.model.networks[:1]), folder)
     assert len(load_model(folder).networks) == 1
 
@@ -58,13 +76,13 @@ def _describe(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "nothing there": (lambda f: (f / "model.json").unlink(), "there is no reward model in"),
+    "no description": (lambda f: (f / "model.json").unlink(), "there is no reward model in"),
     "half a description": (lambda f: (f / "model.json").write_text('{"format": "mem'), "cannot be read as JSON"),
     "another kind of JSON": (lambda f: (f / "model.json").write_text("[1]"), "does not describe a memstore reward"),
-    "another program's": (lambda f: (f / "model.json").write_text('{"model": "bert"}'), "does not describe"),
-    "a later format": (lambda f: _describe(f, lambda d: d.update(version=99)), "format version 99"),
+    "another program": (lambda f: (f / "model.json").write_text('{"model": "bert"}'), "does not describe"),
+    "later format": (lambda f: _describe(f, lambda d: d.update(version=99)), "format version 99"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "is damaged"),
-    "a flipped bit": (_flip_a_bit, "are not those the model was saved with"),
+    "a flipped bit": (_flip_a_bit, "are not those that were saved"),
     "a missing key": (lambda f: _describe(f, lambda d: d.pop("calibration")), "is damaged"),
     "an unknown setting": (lambda f: _describe(f, lambda d: d["card"].update(colour="red")), "is damaged"),
     "a missing network": (lambda f: _describe(f, lambda d: d.update(networks=9)), "is damaged"),
@@ -72,7 +90,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_model_is_refused_in_one_sentence(folder: Path, kind: str) -> None:
+def test_damaged_model_raises(folder: Path, kind: str) -> None:
     damage, message = DAMAGE[kind]
     damage(folder)
     with pytest.raises(ModelError, match=message):
@@ -80,13 +98,13 @@ def test_a_damaged_model_is_refused_in_one_sentence(folder: Path, kind: str) -> 
 
 
 @pytest.mark.parametrize("name", ["embedder", "splitter"])
-def test_a_model_of_another_memory_is_refused(trained: Any, name: str) -> None:
+def test_memory_of_another_embedder_or_splitter_raises(trained: Any, name: str) -> None:
     other = replace(trained.snapshot, manifest=replace(trained.snapshot.manifest, **{name: "another"}))
     with pytest.raises(ModelError, match=f"{name} 'test' and this one has 'another'"):
-        trained.model.recall(other, trained.reward)
+        trained.model.label_context(other, trained.reward)
 
 
-def test_a_snapshot_without_texts_is_refused(trained: Any) -> None:
+def test_snapshot_without_texts_raises(trained: Any) -> None:
     bare = replace(trained.snapshot, thinkings=trained.snapshot.thinkings.drop_columns(["text"]))
     with pytest.raises(ModelError, match="texts=True"):
-        trained.model.recall(bare, trained.reward)
+        trained.model.label_context(bare, trained.reward)

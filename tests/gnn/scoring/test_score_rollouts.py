@@ -1,4 +1,4 @@
-"""A rollout has one score: from a file, in its group or the group's copy in the memory, alone or with others."""
+"""A rollout has the same score from a file and in the memory, alone and with other groups."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from memstore_gnn.metrics import auc
 from memstore_gnn.models.checkpoint import load_model, save_model
 from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.scoring.score import score_memory, score_rollouts
-from memstore_gnn.training.train import fit
+from memstore_gnn.training.fit import fit
 
 
 def without(trained: Any, rows: np.ndarray) -> tuple[Snapshot, Snapshot, np.ndarray]:
-    """The memory without some rollouts, those rollouts as a file would bring them, and the memory's labels."""
+    """The memory without some rollouts, these rollouts as a snapshot of their own, and the memory's labels."""
     thinkings = trained.snapshot.thinkings["id"].to_numpy()
     gone = set(thinkings[rows])
     kept = np.array([name not in gone for name in thinkings])
@@ -32,7 +32,7 @@ def without(trained: Any, rows: np.ndarray) -> tuple[Snapshot, Snapshot, np.ndar
 
 
 def _only(snapshot: Snapshot, keep: np.ndarray) -> Snapshot:
-    """The rollouts to keep, their queries and answers."""
+    """The rollouts to keep, with their queries and answers."""
     from memstore_gnn.data import hetero as loader
 
     def touched(sources: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def _only(snapshot: Snapshot, keep: np.ndarray) -> Snapshot:
     return loader._cut(snapshot, kept)
 
 
-def test_only_unlabelled_rollouts_are_scored_unless_asked(trained: Any) -> None:
+def test_labelled_rollouts_are_scored_only_on_request(trained: Any) -> None:
     scores = score_memory(trained.model, trained.snapshot, reward=trained.reward)
     ids = trained.snapshot.thinkings["id"].to_numpy()
     assert scores.id.tolist() == ids[trained.new].tolist()
@@ -66,11 +66,11 @@ def test_only_unlabelled_rollouts_are_scored_unless_asked(trained: Any) -> None:
     assert not np.array_equal(everything.probability[labelled], trained.reward[labelled])
 
 
-def test_a_fully_labelled_memory_has_nothing_to_score(trained: Any) -> None:
+def test_fully_labelled_memory_has_no_scores(trained: Any) -> None:
     assert not len(score_memory(trained.model, trained.snapshot).id)
 
 
-def test_new_queries_score_as_if_they_were_in_the_memory(trained: Any) -> None:
+def test_new_queries_have_the_same_scores_as_in_the_memory(trained: Any) -> None:
     inside = dict(zip(*score_memory(trained.model, trained.snapshot, reward=trained.reward)[:2], strict=True))
     memory, new, reward = without(trained, np.flatnonzero(trained.new))
     scores = score_rollouts(trained.model, memory, new, reward=reward)
@@ -79,22 +79,22 @@ def test_new_queries_score_as_if_they_were_in_the_memory(trained: Any) -> None:
         assert probability == pytest.approx(inside[rollout], abs=1e-4)
 
 
-def test_the_rollouts_that_the_memory_holds_of_a_query_do_not_vote(trained: Any) -> None:
-    """Two rollouts of an unlabelled query and two of a labelled one, with the memory's of the same and without."""
+def test_rollouts_of_the_memory_do_not_vote(trained: Any) -> None:
+    """Two rollouts of an unlabelled and two of a labelled query, with and without those of the memory."""
     query = query_of_thinkings(trained.snapshot)
     rows = np.concatenate((np.flatnonzero(query == 27)[:2], np.flatnonzero(query == 3)[:2]))
     memory, new, labels = without(trained, rows)
-    recollection = trained.model.recall(memory, labels)
-    scores = score_rollouts(trained.model, memory, new, reward=labels, recollection=recollection)
+    context = trained.model.label_context(memory, labels)
+    scores = score_rollouts(trained.model, memory, new, reward=labels, context=context)
     strangers = subgraph(memory, [name for name in memory.queries["id"].to_pylist() if name not in _ids(new)])
-    alone = score_rollouts(trained.model, strangers, new, recollection=recollection)
+    alone = score_rollouts(trained.model, strangers, new, context=context)
     assert np.array_equal(scores.probability, alone.probability)
-    laid = score_rollouts(trained.model, memory, new, as_ingested=True, reward=labels, recollection=recollection)
+    laid = score_rollouts(trained.model, memory, new, as_ingested=True, reward=labels, context=context)
     assert not np.allclose(laid.probability, scores.probability)
 
 
-def test_groups_of_one_query_do_not_see_each_other(trained: Any, build_snapshot: Callable[..., Snapshot]) -> None:
-    """Two steps, another policy and another run: each is what it is alone, and together they are another group."""
+def test_groups_of_one_query_do_not_affect_each_other(trained: Any, build_snapshot: Callable[..., Snapshot]) -> None:
+    """Groups of two steps, two policies and two runs have the same scores alone as together."""
     rows = []
     for number, who in enumerate(({"step": 1}, {"step": 2}, {"step": 2, "policy": "other"}, {"run": "other"})):
         for sample in range(3 + number):
@@ -102,18 +102,18 @@ def test_groups_of_one_query_do_not_see_each_other(trained: Any, build_snapshot:
             rows.append(row | {"thinking": f"It is {row['value']}, I think."} | who)
     rows.append({"query": "How much is 2 + 2?", "value": "4", "thinking": "It is 4."})
     new = build_snapshot(rows, dimension=16)
-    recollection = trained.model.recall(trained.snapshot, trained.reward)
-    scores = score_rollouts(trained.model, trained.snapshot, new, reward=trained.reward, recollection=recollection)
+    context = trained.model.label_context(trained.snapshot, trained.reward)
+    scores = score_rollouts(trained.model, trained.snapshot, new, reward=trained.reward, context=context)
     own = groups_of(new).own.cell
     assert len(set(own)) == 5
     for group in set(own):
-        expected = trained.model.predict(some_rollouts(new, own == group), recollection)
+        expected = trained.model.predict(some_rollouts(new, own == group), context)
         assert scores.probability[own == group] == pytest.approx(expected, abs=1e-6)
-    assert not np.allclose(trained.model.predict(new, recollection), scores.probability)
+    assert not np.allclose(trained.model.predict(new, context), scores.probability)
 
 
-def test_as_ingested_new_rollouts_of_a_known_query_are_read_with_the_memorys(trained: Any) -> None:
-    """Two rollouts of an unlabelled query and two of a labelled one come from a file."""
+def test_as_ingested_reads_new_rollouts_with_those_of_the_memory(trained: Any) -> None:
+    """Two rollouts of an unlabelled and two of a labelled query come from a file."""
     query = query_of_thinkings(trained.snapshot)
     rows = np.concatenate((np.flatnonzero(query == 27)[:2], np.flatnonzero(query == 3)[:2]))
     reward = trained.reward.copy()
@@ -131,20 +131,20 @@ def _ids(snapshot: Snapshot) -> set[str]:
     return set(snapshot.queries["id"].to_pylist())
 
 
-def test_one_group_or_all_at_once_is_the_same(trained: Any) -> None:
+def test_scores_of_one_group_equal_those_of_all_groups(trained: Any) -> None:
     memory, new, reward = without(trained, np.flatnonzero(trained.new))
-    recollection = trained.model.recall(memory, reward)
-    together = score_rollouts(trained.model, memory, new, reward=reward, recollection=recollection)
+    context = trained.model.label_context(memory, reward)
+    together = score_rollouts(trained.model, memory, new, reward=reward, context=context)
     by_id = dict(zip(together.id, together.probability, strict=True))
     for query in new.queries["id"].to_pylist():
-        one = score_rollouts(trained.model, memory, subgraph(new, [query]), reward=reward, recollection=recollection)
+        one = score_rollouts(trained.model, memory, subgraph(new, [query]), reward=reward, context=context)
         for rollout, probability in zip(one.id, one.probability, strict=True):
             assert probability == pytest.approx(by_id[rollout], abs=1e-5)
 
 
 @pytest.fixture(scope="module")
 def programs(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
-    """16 tasks with programs of several spellings; right ones agree in what they do, never in how they are written."""
+    """16 tasks with programs; right programs behave alike and are never written alike."""
     rng = np.random.default_rng(0)
     rows = []
     for task in range(16):
@@ -157,24 +157,22 @@ def programs(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
     return build_snapshot(rows)
 
 
-def test_programs_score_by_what_they_do_alone_as_in_the_memory(programs: Snapshot, tmp_path: Path) -> None:
+def test_programs_are_scored_by_behaviour_alone_and_in_the_memory(programs: Snapshot, tmp_path: Path) -> None:
     reward = np.where(query_of_thinkings(programs) % 2 == 0, rewards_of(programs), np.nan)
     save_model(fit(programs, reward, settings=TrainSettings(members=2, epochs=10), device="cpu"), tmp_path)
     model = load_model(tmp_path)
-    recollection = model.recall(programs, reward)
-    together = model.predict(programs, recollection)
+    context = model.label_context(programs, reward)
+    together = model.predict(programs, context)
     new = ~np.isfinite(reward)
     assert auc(together[new], rewards_of(programs)[new]) == 1.0
     by_id = dict(zip(programs.thinkings["id"].to_pylist(), together, strict=True))
     for query in programs.queries["id"].to_pylist():
         alone = subgraph(programs, [query])
-        for rollout, probability in zip(
-            alone.thinkings["id"].to_pylist(), model.predict(alone, recollection), strict=True
-        ):
+        for rollout, probability in zip(alone.thinkings["id"].to_pylist(), model.predict(alone, context), strict=True):
             assert probability == pytest.approx(by_id[rollout], abs=1e-5)
 
 
-def test_a_labelled_rollout_in_a_file_has_its_label_only_as_ingested(trained: Any) -> None:
+def test_labelled_rollout_of_a_file_has_its_label_only_as_ingested(trained: Any) -> None:
     part = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[:1])
     scores = score_rollouts(trained.model, trained.snapshot, part, as_ingested=True, reward=trained.reward)
     assert set(scores.source) == {"ground_truth"}
@@ -184,7 +182,7 @@ def test_a_labelled_rollout_in_a_file_has_its_label_only_as_ingested(trained: An
     assert np.array_equal(scores.reward, scores.probability)
 
 
-def test_rollouts_of_another_embedder_are_refused(trained: Any) -> None:
+def test_rollouts_of_another_embedder_raise(trained: Any) -> None:
     new = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[-1:])
     other = replace(new, manifest=replace(new.manifest, embedder="another"))
     with pytest.raises(ModelError, match="embedder"):
@@ -194,7 +192,7 @@ def test_rollouts_of_another_embedder_are_refused(trained: Any) -> None:
         overlay(trained.snapshot, narrow)
 
 
-def test_an_overlay_is_the_memory_as_if_ingested(trained: Any) -> None:
+def test_overlay_equals_the_memory_after_an_ingest(trained: Any) -> None:
     query = query_of_thinkings(trained.snapshot)
     memory, new, _ = without(trained, np.flatnonzero(query == 5)[::2])
     laid = overlay(memory, new)

@@ -1,4 +1,4 @@
-"""Training: what it refuses, what it repeats, and that what it learns is worth more than counting votes."""
+"""Training: errors, determinism, and quality compared with vote share."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from memstore_gnn.features.structure import structure_features
 from memstore_gnn.metrics import advantage_soft
 from memstore_gnn.models.calibration import Calibration, fit_calibration, sigmoid
 from memstore_gnn.models.checkpoint import load_model, save_model
-from memstore_gnn.models.map_logistic import Shrunken
+from memstore_gnn.models.map_logistic import MapLogistic
 from memstore_gnn.models.prior import SharedPrior
 from memstore_gnn.models.settings import TrainSettings
-from memstore_gnn.training.train import fit, train
+from memstore_gnn.training.fit import fit
+from memstore_gnn.verbs import train
 
 QUICK = TrainSettings(members=2, epochs=20)
 
 
-def test_training_cuts_by_query_and_reports_beside_simple_rules(make_world: Callable[..., Snapshot]) -> None:
+def test_training_splits_by_query_and_reports_next_to_baselines(make_world: Callable[..., Snapshot]) -> None:
     snapshot = make_world(queries=40)
     result = train(snapshot, budget=0.5, settings=QUICK, device="cpu")
     parts = [result.splits.train, result.splits.select, result.splits.report]
@@ -46,7 +47,7 @@ def test_training_cuts_by_query_and_reports_beside_simple_rules(make_world: Call
     assert result.model.card.snapshot == snapshot.manifest.id
 
 
-def test_the_same_seed_gives_the_same_model(trained: Any) -> None:
+def test_same_seed_gives_the_same_model(trained: Any) -> None:
     again = fit(trained.snapshot, trained.reward, settings=trained.model.card.settings, device="cpu")
     assert again.card.id == trained.model.card.id
     for one, other in zip(trained.model.networks, again.networks, strict=True):
@@ -56,7 +57,7 @@ def test_the_same_seed_gives_the_same_model(trained: Any) -> None:
     assert other_seed.card.id != trained.model.card.id
 
 
-def test_training_leaves_torchs_random_state_alone(make_world: Callable[..., Snapshot]) -> None:
+def test_training_preserves_torchs_random_state(make_world: Callable[..., Snapshot]) -> None:
     snapshot = make_world(queries=8)
     torch.manual_seed(3)
     expected = torch.rand(3)
@@ -65,41 +66,41 @@ def test_training_leaves_torchs_random_state_alone(make_world: Callable[..., Sna
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_batches_of_queries_train_as_the_whole_does(trained: Any) -> None:
+def test_batches_of_queries_give_similar_probabilities(trained: Any) -> None:
     settings = replace(trained.model.card.settings, batch_rollouts=30)
     model = fit(trained.snapshot, trained.reward, settings=settings, device="cpu")
-    probability = model.predict(trained.snapshot, model.recall(trained.snapshot, trained.reward))
+    probability = model.predict(trained.snapshot, model.label_context(trained.snapshot, trained.reward))
     assert np.abs(probability - trained.probability())[trained.new].mean() < 0.05
 
 
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda r, q: np.full_like(r, np.nan), "no label is visible"),
+        (lambda r, q: np.full_like(r, np.nan), "training can see no label"),
         (lambda r, q: np.where(q == 3, r, np.nan), "only one query is labelled"),
-        (lambda r, q: np.where(np.isfinite(r), 1.0, np.nan), "visible labels say right"),
-        (lambda r, q: np.where(np.isfinite(r), 0.0, np.nan), "visible labels say wrong"),
+        (lambda r, q: np.where(np.isfinite(r), 1.0, np.nan), "visible labels are right"),
+        (lambda r, q: np.where(np.isfinite(r), 0.0, np.nan), "visible labels are wrong"),
         (lambda r, q: r[:-1], "rewards do not fit a snapshot"),
         (lambda r, q: r + 1.0, "outside 0..1"),
     ],
 )
-def test_what_cannot_be_learnt_is_refused(trained: Any, reward: Callable[..., np.ndarray], message: str) -> None:
+def test_labels_that_cannot_be_fitted_raise(trained: Any, reward: Callable[..., np.ndarray], message: str) -> None:
     labels = reward(trained.reward, query_of_thinkings(trained.snapshot))
     with pytest.raises(ModelError, match=message):
         fit(trained.snapshot, labels, settings=QUICK, device="cpu")
 
 
-def test_an_empty_memory_is_refused(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_empty_memory_raises(build_snapshot: Callable[..., Snapshot]) -> None:
     with pytest.raises(ModelError, match="no rollouts"):
         train(build_snapshot([]), settings=QUICK)
 
 
-def test_a_memory_without_ground_truth_gets_the_shipped_prior(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_memory_without_ground_truth_gets_the_shipped_prior(build_snapshot: Callable[..., Snapshot]) -> None:
     values = ["1", "1", "1", "2"]
     snapshot = build_snapshot([{"query": f"q{n}", "value": v, "reward": None} for n in range(6) for v in values])
     result = train(snapshot, settings=QUICK, device="cpu")
     model = result.model
-    probability = model.predict(snapshot, model.recall(snapshot, rewards_of(snapshot)))
+    probability = model.predict(snapshot, model.label_context(snapshot, rewards_of(snapshot)))
     assert model.card.id.startswith("prior-")
     assert not model.networks
     assert not result.metrics
@@ -108,22 +109,22 @@ def test_a_memory_without_ground_truth_gets_the_shipped_prior(build_snapshot: Ca
     assert probability[agreed].min() > 0.5 > probability[~agreed].max()
 
 
-def test_without_labels_a_domain_is_as_sharp_as_the_shipped_prior_says(
+def test_without_labels_the_shipped_inverse_temperature_scales_the_logit(
     build_snapshot: Callable[..., Snapshot], tmp_path: Path
 ) -> None:
     logit = {}
-    for domain in ("math", "a domain that no set had"):
+    for domain in ("math", "a domain without data sets"):
         rows = [{"query": f"q{n}", "value": v, "reward": None, "domain": domain} for n in range(6) for v in "1112"]
         snapshot = build_snapshot(rows)
         save_model(train(snapshot, settings=QUICK, device="cpu").model, tmp_path)
         model = load_model(tmp_path)
-        probability = model.predict(snapshot, model.recall(snapshot, rewards_of(snapshot)))
+        probability = model.predict(snapshot, model.label_context(snapshot, rewards_of(snapshot)))
         logit[domain] = np.log(probability / (1.0 - probability))
-    sharp, plain = logit.values()
-    np.testing.assert_allclose(sharp, SharedPrior.shipped().sharpness["math"] * plain)
+    scaled, plain = logit.values()
+    np.testing.assert_allclose(scaled, SharedPrior.shipped().inverse_temperature["math"] * plain)
 
 
-def test_a_broken_vector_is_named(trained: Any) -> None:
+def test_error_names_the_node_of_a_vector_that_is_not_finite(trained: Any) -> None:
     x = trained.snapshot.thinking_x.copy()
     x[4, 2] = np.nan
     broken = replace(trained.snapshot, thinking_x=x)
@@ -131,15 +132,15 @@ def test_a_broken_vector_is_named(trained: Any) -> None:
     with pytest.raises(ModelError, match=f"{name} is not finite"):
         fit(broken, rewards_of(broken), settings=QUICK, device="cpu")
     with pytest.raises(ModelError, match="is not finite"):
-        trained.model.predict(broken, trained.model.recall(trained.snapshot, trained.reward))
+        trained.model.predict(broken, trained.model.label_context(trained.snapshot, trained.reward))
 
 
-def test_a_device_that_is_not_there_is_refused(trained: Any) -> None:
+def test_unknown_device_raises(trained: Any) -> None:
     with pytest.raises(ModelError, match="no device 'cuda:99'"):
         fit(trained.snapshot, trained.reward, settings=QUICK, device="cuda:99")
 
 
-def test_groups_of_any_size_and_empty_answers_are_scored(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_groups_of_any_size_and_missing_answers_are_scored(build_snapshot: Callable[..., Snapshot]) -> None:
     rng = np.random.default_rng(0)
     rows, vectors = [], []
     for number in range(12):
@@ -152,10 +153,10 @@ def test_groups_of_any_size_and_empty_answers_are_scored(build_snapshot: Callabl
     snapshot = build_snapshot(rows, None, vectors)
     reward = np.where(query_of_thinkings(snapshot) < 8, rewards_of(snapshot), np.nan)
     model = fit(snapshot, reward, settings=QUICK, device="cpu")
-    probability = model.predict(snapshot, model.recall(snapshot, reward))
+    probability = model.predict(snapshot, model.label_context(snapshot, reward))
     assert ((probability > 0) & (probability < 1)).all()
     unseen = replace(snapshot, queries=_set(snapshot.queries, "domain", ["other"] * 12))
-    assert np.isfinite(model.predict(unseen, model.recall(snapshot, reward))).all()
+    assert np.isfinite(model.predict(unseen, model.label_context(snapshot, reward))).all()
 
 
 def _set(table: Any, name: str, values: list[str]) -> Any:
@@ -164,7 +165,7 @@ def _set(table: Any, name: str, values: list[str]) -> Any:
 
 @pytest.fixture(scope="module")
 def two_datasets(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
-    """In `easy` nine of ten rollouts are right and in `hard` one of ten, though rollouts agree as often in both."""
+    """Nine of ten rollouts are right in `easy` and one of ten in `hard`, with the same agreement in both."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(120):
@@ -179,21 +180,21 @@ def two_datasets(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
     return build_snapshot(rows)
 
 
-def test_a_dataset_may_have_its_own_base(two_datasets: Snapshot) -> None:
+def test_data_sets_have_their_own_coefficients(two_datasets: Snapshot) -> None:
     snapshot = two_datasets
     model = fit(snapshot, rewards_of(snapshot), settings=QUICK, device="cpu")
     datasets = np.array(snapshot.queries["dataset"].to_pylist())
     hard = (datasets == "hard")[query_of_thinkings(snapshot)]
-    probability = model.predict(snapshot, model.recall(snapshot, rewards_of(snapshot)))
-    assert len(model.base.places) == 3
+    probability = model.predict(snapshot, model.label_context(snapshot, rewards_of(snapshot)))
+    assert len(model.base.strata) == 3
     assert probability[~hard].mean() > 0.6 > 0.4 > probability[hard].mean()
     unseen = replace(snapshot, queries=_set(snapshot.queries, "dataset", ["new"] * len(datasets)))
-    between = model.predict(unseen, model.recall(snapshot, rewards_of(snapshot))).mean()
+    between = model.predict(unseen, model.label_context(snapshot, rewards_of(snapshot))).mean()
     assert probability[hard].mean() < between < probability[~hard].mean()
 
 
-def test_the_base_stays_at_the_votes_where_nothing_beats_them(build_snapshot: Callable[..., Snapshot]) -> None:
-    """Votes are all there is: what is written and where it lies is noise, so held-out queries show no gain."""
+def test_base_stays_at_the_votes_if_nothing_is_better(build_snapshot: Callable[..., Snapshot]) -> None:
+    """Only votes are informative: texts and vectors are noise, so held-out queries show no gain."""
     rng = np.random.default_rng(5)
     rows, vectors = [], []
     for number in range(40):
@@ -206,33 +207,33 @@ def test_the_base_stays_at_the_votes_where_nothing_beats_them(build_snapshot: Ca
     snapshot = build_snapshot(rows, None, vectors)
     reward = np.where(query_of_thinkings(snapshot) < 20, rewards_of(snapshot), np.nan)
     report = ~np.isfinite(reward)
-    probability = sigmoid(Shrunken().fit(snapshot, reward, 0).logit)
+    probability = sigmoid(MapLogistic().fit(snapshot, reward, 0).logit)
     votes = VoteShare().fit_predict(snapshot, reward, np.ones(40, bool), np.zeros(40, bool), 0)
     query, truth = query_of_thinkings(snapshot)[report], rewards_of(snapshot)[report]
     ours, theirs = (advantage_soft(p[report], truth, query) for p in (probability, votes))
     assert ours > theirs - 0.01
 
 
-def test_calibration_fades_out_a_correction_that_does_not_help() -> None:
+def test_calibration_drops_a_correction_that_does_not_help() -> None:
     rng = np.random.default_rng(0)
     query = np.repeat(np.arange(400), 5)
     prior = rng.normal(size=2000) * 2
     label = (rng.random(2000) < 1 / (1 + np.exp(-prior))).astype(np.float64)
     useless = fit_calibration(prior, rng.normal(size=2000) * 2, label, query, query % 5)
-    assert useless.trust == 0.0
+    assert useless.mixing_weight == 0.0
     assert useless.slope == pytest.approx(1.0, abs=0.2)
     noise = rng.normal(size=2000)
-    assert fit_calibration(prior / 2 + noise, prior / 2 - noise, label, query, query % 5).trust > 0.6
+    assert fit_calibration(prior / 2 + noise, prior / 2 - noise, label, query, query % 5).mixing_weight > 0.6
     few = fit_calibration(prior[:10], np.zeros(10), label[:10], query[:10], query[:10])
     assert few.slope == pytest.approx(1.0, abs=0.25)
     assert Calibration(1.0, 0.5, 0.1).logit(np.ones(1), np.ones(1))[0] == pytest.approx(1.6)
 
 
 @pytest.mark.parametrize("name", ["zeroeval__gsm8k", "mmlupro__mmlu_pro_ori"])
-def test_on_real_rollouts_it_is_ahead_of_vote_share(
+def test_model_is_better_than_vote_share_on_real_rollouts(
     build_snapshot: Callable[..., Snapshot], shared_data: Path, name: str
 ) -> None:
-    """120 queries without vectors: what votes, texts and labels alone give."""
+    """120 queries without vectors: votes, texts and labels only."""
     with gzip.open(shared_data / "rollouts" / f"{name}.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
     chosen = set(sorted({row["query_id"] for row in rows})[:120])
@@ -243,7 +244,7 @@ def test_on_real_rollouts_it_is_ahead_of_vote_share(
     assert auc["attention"] > auc["vote_share"]
 
 
-def test_structure_alone_never_reads_a_label(trained: Any) -> None:
+def test_structure_features_do_not_read_labels(trained: Any) -> None:
     blind = replace(trained.snapshot, thinkings=_set(trained.snapshot.thinkings, "reward", [None] * 180))
     hidden, shown = (structure_features(one, groups_of(one)).values for one in (blind, trained.snapshot))
     assert np.array_equal(hidden, shown)

@@ -1,4 +1,4 @@
-"""A labelled part that does not fit in one batch is learned in several, and no worse for it."""
+"""Training in several batches gives the same quality as in one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.metrics import auc
 from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.training import fit_network as module
-from memstore_gnn.training.train import LEAST_FOLDS, fit
+from memstore_gnn.training.fit import MIN_FOLDS, fit
 
 QUERIES, LABELLED, GROUP = 70, 50, 6
-WHOLE = TrainSettings(members=LEAST_FOLDS, epochs=40)
+WHOLE = TrainSettings(members=MIN_FOLDS, epochs=40)
 BATCHED = replace(WHOLE, batch_rollouts=LABELLED * GROUP // 4)
 
 
@@ -32,7 +32,7 @@ def visible(memory: Snapshot) -> FloatVector:
     return np.where(query_of_thinkings(memory) < LABELLED, rewards_of(memory), np.nan)
 
 
-def test_whole_or_in_batches_gives_the_same_within_the_noise_of_a_seed(
+def test_batched_training_equals_whole_training_within_seed_noise(
     memory: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
@@ -47,11 +47,11 @@ def test_whole_or_in_batches_gives_the_same_within_the_noise_of_a_seed(
 
     def predict(settings: TrainSettings, seed: int) -> FloatVector:
         model = fit(memory, reward, seed=seed, settings=settings, device="cpu")
-        return model.predict(memory, model.recall(memory, reward))[new]
+        return model.predict(memory, model.label_context(memory, reward))[new]
 
     whole, batched = [predict(WHOLE, seed) for seed in (0, 1)], [predict(BATCHED, seed) for seed in (0, 1)]
-    assert set(batches[: 2 * LEAST_FOLDS]) == {1}
-    assert min(batches[2 * LEAST_FOLDS :]) >= 4
+    assert set(batches[: 2 * MIN_FOLDS]) == {1}
+    assert min(batches[2 * MIN_FOLDS :]) >= 4
     truth = rewards_of(memory)[new]
     order = [np.mean([auc(p, truth) for p in both]) for both in (whole, batched)]
     assert order[0] == pytest.approx(order[1], abs=0.02)
@@ -60,7 +60,7 @@ def test_whole_or_in_batches_gives_the_same_within_the_noise_of_a_seed(
     assert difference < max(2.0 * noise, 0.01)
 
 
-def test_a_progress_bar_ends_where_it_should_in_batches_too(memory: Snapshot) -> None:
+def test_progress_of_batched_training_adds_up(memory: Snapshot) -> None:
     done: list[int] = []
 
     class Counting(Silent):
@@ -68,4 +68,4 @@ def test_a_progress_bar_ends_where_it_should_in_batches_too(memory: Snapshot) ->
             done.append(count)
 
     fit(memory, visible(memory), settings=replace(BATCHED, epochs=12), device="cpu", progress=Counting())
-    assert sum(done) == LEAST_FOLDS * 12
+    assert sum(done) == MIN_FOLDS * 12

@@ -1,4 +1,4 @@
-"""Files that a verb is told to write: found out before the work, and not after it, whether they can be made."""
+"""Check before the work whether an output file can be written and plots can be drawn."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from pathlib import Path
 from memstore.errors import InputError
 
 
-def check_target(path: Path | None, what: str, inputs: Sequence[str | Path] = ()) -> None:
-    """Find out before the work whether a file can be made there.
+def check_output(path: Path | None, what: str, inputs: Sequence[str | Path] = ()) -> None:
+    """Check that an output file can be created.
 
     Args:
-        what: is to be written, as a sentence names it.
+        path: the output file; None skips the check.
+        what: content of the file, for the message (`scores`).
         inputs: files that are read.
 
     Raises:
-        InputError: the path is a folder, or lies in one that is not there, or is one of the inputs.
+        InputError: `path` is a folder or an input, or its folder does not exist.
     """
     if path is None:
         return
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file for the {what}")
     if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it first")
+        raise InputError(f"the folder {path.parent} for {path.name} does not exist; create it first")
     if any(path.resolve() == Path(file).resolve() for file in inputs):
-        raise InputError(f"{path} is read, so the {what} cannot be written to it; name another file")
+        raise InputError(f"{path} is an input, so the {what} cannot be written to it; name another file")
 
 
 def need_matplotlib() -> None:
-    """Find out before the work whether pictures can be drawn.
+    """Check that matplotlib is installed.
 
     Raises:
         InputError: matplotlib is not installed.

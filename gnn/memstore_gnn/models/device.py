@@ -1,0 +1,50 @@
+"""Torch devices: choose one, run on one core, and report when a GPU runs out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from memstore.errors import ModelError
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """Return the requested device, or by default a GPU if there is one and the CPU otherwise.
+
+    Raises:
+        ModelError: torch does not support the device on this machine.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"torch has no device {str(device)!r} here; use cpu") from error
+    return chosen
+
+
+@contextmanager
+def device_memory(work: str) -> Iterator[None]:
+    """Raise ModelError if the device runs out of memory during `work` (`training`, `scoring 800 rollouts`)."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(f"the GPU ran out of memory while {work}; free some of it, or pass --device cpu") from error
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Limit torch's CPU operations to one core; also works as a decorator.
+
+    The operations here are small. Spread over several cores, each waits for the slowest core (ten times as long on a
+    busy machine), and sums are split differently from run to run, so that one seed gives two models.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

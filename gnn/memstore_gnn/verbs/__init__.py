@@ -1,0 +1,24 @@
+"""Operations on the reward models of an open memory: `memstore train` and `memstore score` as library functions.
+
+A model is a folder under the memory's `models/` and a RewardModel node that names the folder. Its predictions are
+SCORED_BY edges, which are only ever added. `memstore_gnn.evaluation` has the functions behind `memstore evaluate` and
+`memstore promote`, and `memstore_gnn.models.registry` those behind `memstore models`.
+"""
+
+from memstore_gnn.models.stored_model import open_model, visible_to
+from memstore_gnn.verbs.score import Abstention, ScoreSummary, score_file, score_memory_rollouts
+from memstore_gnn.verbs.train import TrainResult, TrainSummary, overall, train, train_memory
+
+__all__ = [
+    "Abstention",
+    "ScoreSummary",
+    "TrainResult",
+    "TrainSummary",
+    "open_model",
+    "overall",
+    "score_file",
+    "score_memory_rollouts",
+    "train",
+    "train_memory",
+    "visible_to",
+]

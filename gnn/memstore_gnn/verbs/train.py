@@ -1,0 +1,199 @@
+"""Train a reward model on a memory, report it on held-out labelled queries and store it in the memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from memstore.errors import ModelError
+from memstore.graph.protocol import ScoreBatch
+from memstore.memory import Memory
+from memstore.progress import Progress, Silent
+from memstore.snapshots.snapshot import Snapshot
+from memstore.types import BoolVector, FloatVector
+from memstore_gnn.baselines.logistic import Logistic
+from memstore_gnn.baselines.vote_share import VoteShare
+from memstore_gnn.data.labels import visible_rewards
+from memstore_gnn.data.predictor import Predictor
+from memstore_gnn.data.splits import Split, label_budget, labelled_queries
+from memstore_gnn.evaluation.attention import Attention
+from memstore_gnn.evaluation.evaluate import EvaluationRow, evaluate
+from memstore_gnn.metrics import Metrics
+from memstore_gnn.models.checkpoint import save_model
+from memstore_gnn.models.device import device_memory
+from memstore_gnn.models.origin import origin_of
+from memstore_gnn.models.prior import SharedPrior
+from memstore_gnn.models.registry import model_node
+from memstore_gnn.models.reward_model import RewardModel
+from memstore_gnn.models.settings import TrainSettings
+from memstore_gnn.scoring.html_table import html_table
+from memstore_gnn.scoring.score import Scores
+from memstore_gnn.scoring.score_table import score_table
+from memstore_gnn.training.fit import fit, fit_prior
+
+NO_SCORES = Scores(np.empty(0, object), np.empty(0), np.empty(0), np.empty(0, object))
+
+
+@dataclass(frozen=True, repr=False)
+class TrainSummary:
+    """Result of `train_memory`."""
+
+    model: str
+    """Id of the model."""
+    snapshot: str
+    """Id of the snapshot it was trained on."""
+    queries: dict[str, int]
+    """Number of queries for training (train), selection and calibration (select), and the report (report)."""
+    rows: list[EvaluationRow]
+    """The model and two baselines on the report queries, for each data set."""
+    seconds: float
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Metrics of the model, averaged over the data sets by their rollouts; None if a metric is undefined."""
+        return overall([row for row in self.rows if row.predictor == Attention.name])
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary as the JSON that `memstore train` prints; `metrics.datasets` includes the baselines."""
+        return {
+            "model": self.model,
+            "snapshot": self.snapshot,
+            "queries": self.queries,
+            "metrics": {**self.metrics, "datasets": [row.to_json() for row in self.rows]},
+            "seconds": round(self.seconds, 3),
+        }
+
+    def __repr__(self) -> str:
+        queries = ", ".join(f"{count} {name}" for name, count in self.queries.items())
+        known = ", ".join(
+            f"{name}={value:.3f}"
+            for name, value in self.metrics.items()
+            if value is not None and name in ("auc", "advantage_soft", "ece")
+        )
+        return f"TrainSummary({self.model!r}, queries: {queries}; {known or 'not reported'}; {self.seconds:.1f} s)"
+
+    def _repr_html_(self) -> str:
+        rows = [asdict(row).values() for row in self.rows]
+        return html_table([field.name for field in fields(EvaluationRow)], [tuple(row) for row in rows], repr(self))
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model, its evaluation next to baselines on the report queries, and the split of the queries."""
+
+    model: RewardModel
+    metrics: list[EvaluationRow]
+    splits: Split
+    seconds: float
+
+
+def train_memory(
+    memory: Memory,
+    *,
+    budget: float | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> TrainSummary:
+    """Train a reward model on the memory's ground truth and store it in the memory.
+
+    Without any ground truth, the model is the prior that the package ships, and its id begins with `prior-`.
+
+    Args:
+        budget: share of the labelled queries whose labels it may see, 0..1; None: all but those of the report.
+        seed: of the split and of everything random.
+        epochs: largest number of epochs of each network; None uses the default.
+        device: `cpu` or `cuda`; None takes a GPU if there is one.
+
+    Raises:
+        ModelError: the memory has no rollouts, or its labels have one class or belong to one query.
+    """
+    progress = progress or Silent()
+    progress.stage("read the memory")
+    snapshot = memory.snapshot()
+    settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
+    with device_memory(f"training on {snapshot.thinkings.num_rows:,} rollouts"):
+        result = train(snapshot, budget=budget, seed=seed, settings=settings, device=device, progress=progress)
+    card = result.model.card
+    save_model(result.model, memory.models_folder / card.id, origin_of(snapshot, result.splits.labelled))
+    summary = TrainSummary(card.id, card.snapshot, card.queries, result.metrics, result.seconds)
+    node = model_node(memory, card.id, card.snapshot, card.created_at, summary.as_json()["metrics"])
+    memory.record_scores(ScoreBatch(model=node, scores=score_table(NO_SCORES)))
+    return summary
+
+
+def train(
+    snapshot: Snapshot,
+    *,
+    budget: float | None = None,
+    seed: int = 0,
+    settings: TrainSettings | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train on a snapshot and report on labelled queries that training did not see.
+
+    Args:
+        budget: share of each data set's labelled queries whose labels training may see, 0..1; the rest is for the
+            report. None lets it see all but `settings.report_share`.
+        seed: of the split and of everything random.
+        device: `cpu`, `cuda` or a torch device; None takes a GPU if there is one.
+
+    Raises:
+        ModelError: the snapshot has no rollouts, or its visible labels have one class or belong to one query.
+    """
+    started = time.perf_counter()
+    settings = settings or TrainSettings()
+    if not snapshot.thinkings.num_rows:
+        raise ModelError("the memory has no rollouts to score or to learn from; add some with `memstore ingest`")
+    if not labelled_queries(snapshot).any():
+        model = fit_prior(snapshot, SharedPrior.shipped(), seed=seed, settings=settings, device=device)
+        nothing = Split(*(np.zeros((3, snapshot.queries.num_rows), np.bool_)))
+        return TrainResult(model, [], nothing, time.perf_counter() - started)
+    share = 1.0 - settings.report_share if budget is None else budget
+    split = label_budget(snapshot, share, seed)
+    visible = visible_rewards(snapshot, split.labelled)
+    model = fit(snapshot, visible, seed=seed, settings=settings, device=device, progress=progress)
+    metrics = _report(model, snapshot, visible, share, seed) if split.report.any() else []
+    queries = {name: int(getattr(split, name).sum()) for name in ("train", "select", "report")}
+    card = replace(model.card, budget=budget, queries=queries, metrics=[row.to_json() for row in metrics])
+    return TrainResult(replace(model, card=card), metrics, split, time.perf_counter() - started)
+
+
+def overall(rows: Sequence[EvaluationRow]) -> dict[str, float | None]:
+    """Mean of each metric over the rows, weighted by their rollouts; None if no row has the metric."""
+    figures: dict[str, float | None] = {}
+    for name in Metrics._fields:
+        values = np.array([getattr(row, name) for row in rows], np.float64)
+        weights = np.array([row.rollouts for row in rows], np.float64)
+        known = np.isfinite(values) & (weights > 0)
+        figures[name] = float(np.average(values[known], weights=weights[known])) if known.any() else None
+    return figures
+
+
+@dataclass(frozen=True)
+class _Precomputed:
+    """Predictor that returns given probabilities."""
+
+    name: str
+    probability: FloatVector
+
+    def fit_predict(
+        self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
+    ) -> FloatVector:
+        return self.probability
+
+
+def _report(
+    model: RewardModel, snapshot: Snapshot, visible: FloatVector, share: float, seed: int
+) -> list[EvaluationRow]:
+    """Evaluate the model, vote share and logistic regression on the report queries of each data set."""
+    probability = model.predict(snapshot, model.label_context(snapshot, visible))
+    predictors: list[Predictor] = [VoteShare(), Logistic(), _Precomputed(Attention.name, probability)]
+    return evaluate(snapshot, predictors, budgets=[share], seeds=[seed])
