@@ -45,9 +45,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "PyTorch Geometric": ("memstore_gnn.data.hetero.to_hetero", "memstore_gnn.data.hetero.select_queries"),
     "Reward models": (
-        "memstore_gnn.verbs.train_memory",
-        "memstore_gnn.verbs.score_memory_rollouts",
-        "memstore_gnn.verbs.score_file",
+        "memstore_gnn.verbs.train.train_memory",
+        "memstore_gnn.verbs.score.score_memory_rollouts",
+        "memstore_gnn.verbs.score.score_file",
         "memstore_gnn.evaluation.compare.evaluate_memory",
         "memstore_gnn.explain.explain.explain_rollout",
     ),
