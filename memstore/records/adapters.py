@@ -1,11 +1,12 @@
-"""The shapes of row that other tools write, translated into memstore's own keys.
+"""Adapters: convert rows of other tools to memstore's own keys.
 
-    memstore's own      has `query`
-    verl rollout dump   has `input` and `output`; also `gts`, `score`, `step`
-    TRL completions     has `prompt` and `completion`; a column for each reward function; `step`, `advantage`
+    format              recognized by             further keys
+    memstore            `query`                   see `RECORD_KEYS`
+    verl rollout dump   `input`, `output`         `gts`, `score`, `step`
+    TRL completions     `prompt`, `completion`    a column per reward function; `step`, `advantage`
 
-A translation drops nothing: what has no key of its own stays under its old one and ends in the metadata. A score
-that says of itself that it was predicted is no ground truth: it goes to the metadata and the reward stays empty.
+A conversion drops nothing: values without a key of their own keep their old key in the metadata. A score that is marked
+as predicted is not a ground truth: it is kept in the metadata, and the reward stays empty.
 """
 
 from __future__ import annotations
@@ -23,32 +24,35 @@ RECORD_KEYS = frozenset(
         "sample_index", "reward", "reward_source", "mean_logprob", "finish_reason", "metadata",
     ]
 )  # fmt: skip
+"""Keys of a memstore row."""
 _VERL_KEYS = frozenset(["input", "output", "gts", "score"])
 _TRL_KEYS = frozenset(["prompt", "completion"])
 KNOWN_KEYS = RECORD_KEYS | _VERL_KEYS | _TRL_KEYS
-"""Keys that are read, in whichever shape; every other one joins the metadata."""
+"""Keys that any of the formats defines; all others are stored in the metadata."""
 
 _CONTENT_KEYS = frozenset(["query", "answer", "thinking", "response", "gold", "reward"])
-"""Own keys that mean something else in a foreign row: what a reward function reported as `answer`, say."""
+"""Keys of a memstore row that mean something else in another format, such as the `answer` of a reward function."""
 _TRL_NUMBERS = frozenset(["advantage", "step"])
+"""Numeric columns of TRL that are not rewards."""
 _SOURCE_KEYS = ("source", "src")
-_NO_GROUND_TRUTH = frozenset(["predicted", "gnn", "unscored"])
+"""Keys that give the origin of a score."""
+_PREDICTED_SOURCES = frozenset(["predicted", "gnn", "unscored"])
 
 REQUIRED_COLUMNS = (("query", "answer"), ("query", "response"), ("input", "output"), ("prompt", "completion"))
-"""A table of rollouts has the columns of one of these pairs."""
+"""A table of rollouts must have both columns of one of these pairs."""
 
 
 def adapt_row(values: Mapping[str, Any], reward_column: str | None) -> Mapping[str, Any]:
-    """`values` under memstore's own keys.
+    """Convert a row to memstore's own keys.
 
     Args:
-        reward_column: the key that holds the reward, where it is not the usual one of the shape.
+        reward_column: key of the reward; None uses the one that the format defines.
 
     Raises:
-        RecordError: the reward column is missing, or cannot be told from others.
+        RecordError: the reward column is missing or ambiguous.
     """
     if reward_column is not None and reward_column not in values:
-        raise RecordError(f"there is no key {reward_column!r}, which was named as the reward column")
+        raise RecordError(f"the row has no key {reward_column!r}, which was named as the reward column")
     if "query" in values:
         return _with_reward(values, reward_column) if reward_column not in (None, "reward") else values
     if "input" in values and "output" in values:
@@ -61,11 +65,11 @@ def adapt_row(values: Mapping[str, Any], reward_column: str | None) -> Mapping[s
 def _with_reward(values: Mapping[str, Any], column: str | None) -> dict[str, Any]:
     own = {key: value for key, value in values.items() if key not in (column, "reward")}
     own["reward"] = values[column] if column else None
-    return _aside(own, {"reward": values["reward"]} if "reward" in values else {})
+    return _with_metadata(own, {"reward": values["reward"]} if "reward" in values else {})
 
 
 def _from_verl(values: Mapping[str, Any], reward_column: str) -> dict[str, Any]:
-    own, extra = _shared(values, _VERL_KEYS, reward_column)
+    own, extra = _split_keys(values, _VERL_KEYS, reward_column)
     prompt, output = values["input"], values["output"]
     if isinstance(prompt, str):
         prompt, system = decoded_prompt(prompt)
@@ -75,11 +79,11 @@ def _from_verl(values: Mapping[str, Any], reward_column: str) -> dict[str, Any]:
     own["gold"] = _gold(values.get("gts"))
     if reward_column != "score" and "score" in values:
         extra["score"] = values["score"]
-    return _aside(own, extra)
+    return _with_metadata(own, extra)
 
 
 def _from_trl(values: Mapping[str, Any], reward_column: str | None) -> dict[str, Any]:
-    own, extra = _shared(values, _TRL_KEYS, reward_column)
+    own, extra = _split_keys(values, _TRL_KEYS, reward_column)
     prompt, completion = values["prompt"], values["completion"]
     if isinstance(prompt, list):
         prompt, system, _ = conversation(prompt)
@@ -96,49 +100,49 @@ def _from_trl(values: Mapping[str, Any], reward_column: str | None) -> dict[str,
     if system:
         extra["system"] = system
     own |= {"query": prompt, "response": completion}
-    return _aside(own, extra)
+    return _with_metadata(own, extra)
 
 
-def _shared(
-    values: Mapping[str, Any], shape: frozenset[str], reward_column: str | None
+def _split_keys(
+    values: Mapping[str, Any], format_keys: frozenset[str], reward_column: str | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The own keys that a foreign row may carry with its reward, and what is left of it."""
+    """Split a row into the keys that memstore shares, with the reward, and all others."""
     own: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, value in values.items():
-        if key in shape or key == reward_column:
+        if key in format_keys or key == reward_column:
             continue
         (extra if key not in RECORD_KEYS or key in _CONTENT_KEYS else own)[key] = value
     if reward_column is not None:
         reward = values.get(reward_column)
-        if any(_said(values.get(key)) in _NO_GROUND_TRUTH for key in _SOURCE_KEYS):
+        if any(_source_name(values.get(key)) in _PREDICTED_SOURCES for key in _SOURCE_KEYS):
             extra[reward_column] = reward
         else:
-            own["reward"] = None if shape is _TRL_KEYS and _is_nan(reward) else reward
+            own["reward"] = None if format_keys is _TRL_KEYS and _is_nan(reward) else reward
     return own, extra
 
 
 def _only_float(values: Mapping[str, Any]) -> str | None:
-    """The reward column of a TRL row: its one column of floats. A null may be a float that is missing."""
+    """The reward column of a TRL row: its only column of floats. A null may be a missing float."""
     taken = KNOWN_KEYS | _TRL_NUMBERS
     floats = [key for key, value in values.items() if key not in taken and (value is None or isinstance(value, float))]
     if len(floats) > 1:
         names = ", ".join(map(repr, sorted(floats)))
-        raise RecordError(f"several columns may be the reward ({names}); pass --reward-column NAME to choose one")
+        raise RecordError(f"several columns may be the reward ({names}); choose one with --reward-column NAME")
     return floats[0] if floats else None
 
 
-def _said(value: object) -> str:
+def _source_name(value: object) -> str:
     return value.strip().lower() if isinstance(value, str) else ""
 
 
 def _is_nan(value: object) -> bool:
-    """TRL writes NaN where a reward function had no word on a completion."""
+    """Whether a value is NaN, which TRL writes if a reward function returned None."""
     return isinstance(value, float) and value != value
 
 
 def _gold(value: object) -> object:
-    """verl's ground truth: as it is, out of its dict or list of one, or as JSON."""
+    """verl's ground truth: the value itself, the only value of a dict or list, or JSON."""
     if isinstance(value, Mapping) and "ground_truth" in value:
         value = value["ground_truth"]
     if isinstance(value, list) and len(value) == 1:
@@ -147,12 +151,12 @@ def _gold(value: object) -> object:
         try:
             return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
         except (TypeError, ValueError, RecursionError) as error:
-            raise RecordError(f"gts is no JSON: {error}") from error
+            raise RecordError(f"gts cannot be written as JSON: {error}") from error
     return value
 
 
-def _aside(own: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """`own` with what has no own key in its metadata."""
+def _with_metadata(own: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """Add values without a key of their own to the metadata."""
     if not extra:
         return own
     given = own.get("metadata")

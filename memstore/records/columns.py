@@ -1,7 +1,7 @@
-"""Rows to columns: valid records become one `GraphBlock`, with ids, canonical answers and the texts to embed.
+"""Columns: convert records to a `GraphBlock`, with ids, canonical answers and the texts to embed.
 
-Ingest and the scoring of a file both come through here, so a rollout has the same id, answer and vector whether
-it is stored or only looked at.
+Both an ingest and the scoring of a file use this module. A rollout therefore has the same id, answer and vector whether
+or not it is stored.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from memstore_schema.columns import NodeLabel, node_schema
 THINKING_BLOCK_SCHEMA = node_schema(NodeLabel.THINKING)
 for _column in ("query_id", "answer_id", "answer_text"):
     THINKING_BLOCK_SCHEMA = THINKING_BLOCK_SCHEMA.append(pa.field(_column, pa.string()))
+"""Columns of a block's thinkings: those of the node table, and the ends of their edges."""
 
 
 @dataclass(frozen=True)
 class KnownQuery:
-    """What is settled of a query: rows that say otherwise contradict it."""
+    """Domain and gold answer of a query. A row with other values conflicts with it."""
 
     domain: Domain
     gold: str | None
@@ -35,15 +36,17 @@ class KnownQuery:
 
 @dataclass
 class Occurrences:
-    """Counts of what came before in one input, for rows that give no `sample_index`."""
+    """Counts of the earlier rows of one input, for rows without a `sample_index`."""
 
-    alike: Counter[Hashable] = field(default_factory=Counter)
-    of_key: Counter[Hashable] = field(default_factory=Counter)
+    by_content: Counter[Hashable] = field(default_factory=Counter)
+    """Rows by query, policy, run, step and texts."""
+    by_key: Counter[Hashable] = field(default_factory=Counter)
+    """Rows by query, policy, run and step."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdentifiedRecord:
-    """A record with its ids: what identifies it in the memory."""
+    """A record with the ids that it has in the memory."""
 
     record: Record
     query_id: QueryId
@@ -53,16 +56,16 @@ class IdentifiedRecord:
 
 
 def assign_ids(record: Record, source_stem: str, seen: Occurrences) -> IdentifiedRecord:
-    """Give a record its ids; call once a row, in the order of the input."""
+    """Assign ids to a record. Call it once for every row, in the order of the input."""
     query = ids.query_id(record.dataset, record.key, record.query)
     occurrence, index = 0, record.sample_index
     if index is None:
         key = (query, record.policy, record.run, record.step)
-        index = seen.of_key[key]
-        seen.of_key[key] += 1
+        index = seen.by_key[key]
+        seen.by_key[key] += 1
         content = (*key, ids.vector_key(record.thinking), ids.vector_key(record.answer))
-        occurrence = seen.alike[content]
-        seen.alike[content] += 1
+        occurrence = seen.by_content[content]
+        seen.by_content[content] += 1
     rollout = ids.rollout_id(
         query,
         policy=record.policy,
@@ -77,7 +80,7 @@ def assign_ids(record: Record, source_stem: str, seen: Occurrences) -> Identifie
 
 
 def query_conflict(record: Record, known: KnownQuery) -> str | None:
-    """Why a record cannot be of its query as the memory knows that; None where it can."""
+    """Why a record conflicts with its query in the memory, as a message; None if it does not."""
     if None not in (known.gold, record.gold) and known.gold != record.gold:
         return (
             f"its gold answer {record.gold!r:.80} contradicts {known.gold!r:.80}, which the memory holds for "
@@ -86,22 +89,21 @@ def query_conflict(record: Record, known: KnownQuery) -> str | None:
     return domain_conflict(record.domain, known.domain)
 
 
-def domain_conflict(said: Domain | None, known: Domain) -> str | None:
-    """Why a row cannot be of a query of the domain `known`; None where it says that one, or says nothing.
+def domain_conflict(given: Domain | None, known: Domain) -> str | None:
+    """Why a row's domain conflicts with the domain of its query, as a message; None if it does not.
 
-    A domain decides how an answer is read and what it is compared by, so two of one query would have two values for
-    one answer.
+    The domain decides how answers are read and compared. With two domains, one answer of a query would have two values.
     """
-    if said is None or said == known:
+    if given is None or given == known:
         return None
     return (
-        f"its domain {said!r} contradicts {known!r}, as which its query is known; say {known!r} here, or give this "
-        "query a key of its own"
+        f"its domain {given!r} contradicts the domain {known!r} of its query; use {known!r} here, or give this query a "
+        "key of its own"
     )
 
 
 def merge_query(record: Record, known: KnownQuery | None) -> KnownQuery:
-    """What is known of a record's query with this record: the first word on its domain stays, a gold is filled in."""
+    """Domain and gold answer of a query after a record: the first domain stays, and a missing gold is filled in."""
     if known is None:
         return KnownQuery(record.domain or infer_domain(record.query, record.gold), record.gold)
     if known.gold is None and record.gold is not None:
@@ -111,25 +113,25 @@ def merge_query(record: Record, known: KnownQuery | None) -> KnownQuery:
 
 @dataclass(frozen=True)
 class Columns:
-    """A block ready to be written, and what is to be embedded for it."""
+    """A block ready to be written, and the texts to embed for it."""
 
     block: GraphBlock
     texts: dict[str, str]
-    """Vector key -> text, each once, in the order of the input."""
+    """Unique texts by vector key, in the order of the input."""
 
 
 def to_columns(
-    placed: Iterable[IdentifiedRecord],
+    records: Iterable[IdentifiedRecord],
     known: dict[QueryId, KnownQuery],
     *,
     batch: dict[str, object],
     created_at: dt.datetime,
 ) -> Columns:
-    """Columns of these rollouts; of rows with one id the first counts.
+    """Convert rollouts to columns. Of several rows with the same id, the first is used.
 
     Args:
-        known: domain and gold of every query that occurs (see `settle`).
-        batch: properties of the Batch node; its `id` is written on every node.
+        known: domain and gold answer of every query that occurs (see `merge_query`).
+        batch: properties of the Batch node; every node gets its `id`.
     """
     queries: dict[str, tuple[object, ...]] = {}
     answers: dict[str, tuple[str, str, str]] = {}
@@ -145,27 +147,27 @@ def to_columns(
         texts.setdefault(key, text)
         return key
 
-    for item in placed:
+    for item in records:
         record = item.record
         if item.id in thinkings:
             continue
-        settled = known[item.query_id]
+        query = known[item.query_id]
         if item.query_id not in queries:
             queries[item.query_id] = (
                 item.query_id,
                 record.key,
                 record.query,
                 record.dataset,
-                settled.domain,
-                settled.gold,
+                query.domain,
+                query.gold,
                 vector_key(record.query),
                 None,
                 batch_id,
             )
         answer: str | None = None
         if written := record.answer.strip():
-            canonical = canonical_answer(record.answer, settled.domain, record.query)
-            # An answer that has no canonical value ("???") is still what this rollout said: it votes for itself.
+            canonical = canonical_answer(record.answer, query.domain, record.query)
+            # An answer without a canonical value ("???") is its own value and still counts as a vote.
             value = canonical.value or written
             answer = ids.answer_id(item.query_id, value)
             answers.setdefault(answer, (answer, canonical.text or written, value))
@@ -203,6 +205,7 @@ def to_columns(
 
 
 def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    """Convert tuples in the order of the schema to a table."""
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)

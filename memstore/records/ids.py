@@ -1,7 +1,7 @@
-"""Ids are hashes of content and key, so that a second ingest of the same rollouts changes nothing.
+"""Ids: hashes of content and key, so that ingesting the same rollouts again changes nothing.
 
-A part is hashed with its length before it: ("ab", "c") and ("a", "bc") differ, and so do an absent part and an
-empty one. 96 bits: among a thousand million nodes a collision has a chance of about 1 in 10^11.
+Each part is hashed with its length, so ("ab", "c") and ("a", "bc") differ, and so do an absent part and an empty one.
+Ids have 96 bits. Among 10^9 nodes, the probability of a collision is about 10^-11.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 from memstore.types import AnswerId, QueryId, RolloutId
 
 _BYTES = 12
+"""Length of a digest, in bytes."""
 
 
 def _digest(*parts: str | int | None) -> str:
@@ -23,9 +24,9 @@ def _with_length(data: bytes) -> bytes:
 
 
 def query_id(dataset: str, key: str | None, text: str) -> QueryId:
-    """Id of a query. `key` is the source's own key, None where the source gave none.
+    """Id of a query. `key` is the source's own key, None if it has none.
 
-    The text is part of it: two prompts for one key of a benchmark are two queries.
+    The text is part of the id: two prompts for one key of a benchmark are two queries.
     """
     return QueryId("q-" + _digest(dataset, key, text))
 
@@ -41,28 +42,28 @@ def rollout_id(
     thinking: str,
     answer: str,
 ) -> RolloutId:
-    """Id of a rollout, from what its row says and nothing else.
+    """Id of a rollout, derived from the content of its row only.
 
     Args:
-        run: the run the row or the command named; None where it was only taken from the file's name, so that
-            renaming or re-cutting a file adds nothing.
-        sample_index: as the row gives it, None where it gives none.
-        occurrence: 0, or the number of rows before it in the same input that are alike in all of the above and
-            in their texts, where no `sample_index` tells them apart.
+        run: run that the row or the caller names; None if it is derived from the file's name, so that renaming or
+            splitting a file adds no rollouts.
+        sample_index: index that the row gives, None if it gives none.
+        occurrence: number of earlier rows of the same input with the same values and texts; 0 if the row has a
+            `sample_index`.
     """
     return RolloutId("t-" + _digest(query, policy, run, step, sample_index, occurrence, thinking, answer))
 
 
 def answer_id(query: QueryId, value: str) -> AnswerId:
-    """Id of the answer that all rollouts of `query` share whose canonical value is `value`."""
+    """Id of the answer that the rollouts of `query` with the canonical value `value` share."""
     return AnswerId("a-" + _digest(query, value))
 
 
 def run_id(name: str) -> str:
-    """Id of a run by its name."""
+    """Id of the run `name`."""
     return "r-" + _digest(name)
 
 
 def vector_key(text: str) -> str:
-    """Content hash under which the vector of `text` is cached: 32 hexadecimal digits; equal texts share it."""
+    """Content hash that the vector of `text` is cached under, 32 hexadecimal digits."""
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()

@@ -1,8 +1,9 @@
-"""The one record type: a rollout as a row of an input says it, validated once, at the edge.
+"""`Record`: a rollout, validated once when its row is read.
 
-A reader yields `Row`s (a mapping with its line number); `parse_record` makes a `Record` of one or raises
-`RecordError` with the reason that goes to the rejects file. Nothing behind this module sees an unchecked value.
-Rows of other tools are translated first (`memstore.records.adapters`); keys that nobody knows join the metadata.
+A reader yields `Row`s, which are mappings with a line number. `parse_record` converts a row to a `Record`, or raises
+`RecordError` with the reason that goes to the rejects file. Later stages rely on validated values.
+
+Rows of other tools are converted first (`memstore.records.adapters`). Values under unknown keys go to the metadata.
 """
 
 from __future__ import annotations
@@ -27,50 +28,49 @@ _INT64 = range(-(2**63), 2**63)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _REWARD_SOURCES: tuple[RewardSource, ...] = get_args(RewardSource)
 _QUOTED = 40
-"""Characters of a wrong value that a reason repeats."""
-
+"""Longest quotation of an invalid value in a reason, in characters."""
 
 TRUNCATED = "length"
-"""The `finish_reason` of a rollout that was cut off, as OpenAI's form has it."""
+"""The `finish_reason` of a truncated rollout, as in OpenAI's API."""
 
 
 class Row(NamedTuple):
-    """One row of an input as read: `values`, or the reason why the line could not even be read."""
+    """A row of an input: its `values`, or the reason why it could not be read."""
 
     number: int
     """Line or row number, from 1."""
     values: Mapping[str, Any] | None
     reason: str | None = None
     raw: str | None = None
-    """The line as it stood (at most 10,000 characters), for the rejects file, where `values` is None."""
+    """The original line, at most 10,000 characters, if `values` is None; for the rejects file."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordDefaults:
-    """What holds for rows that do not say it themselves."""
+    """Values of the fields that a row leaves out."""
 
     dataset: str | None = None
     domain: str | None = None
     policy: str | None = None
     run: str | None = None
     reward_column: str | None = None
-    """The key that holds the reward, where it is not the usual one."""
+    """Key of the reward; None uses the one that the row's format defines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A valid rollout. Strings hold no NUL and no lone surrogate; blank optional strings are None."""
+    """A valid rollout. Strings contain neither NUL nor lone surrogates; blank optional strings are None."""
 
     query: str
     thinking: str
-    """The reasoning before the answer; "" where there is none."""
+    """The reasoning before the answer; empty if there is none."""
     answer: str
-    """The answer as the rollout wrote it; "" where none could be read."""
+    """The answer as written; empty if none could be read."""
     key: str | None
     """The source's own key of the query."""
     dataset: str
     domain: Domain | None
-    """None: not said; `memstore.text.infer_domain` decides."""
+    """None if the row gives none; `memstore.text.infer_domain` then decides."""
     gold: str | None
     policy: str
     run: str | None
@@ -85,14 +85,14 @@ class Record:
 
 
 def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
-    """The record of a row.
+    """Validate a row and convert it to a record.
 
     Args:
-        values: a row in memstore's own keys, or a row of a verl rollout dump or of TRL's completions.
-        defaults: what to assume where the row is silent.
+        values: a row with memstore's keys, or a row of a verl rollout dump or of TRL completions.
+        defaults: values of the fields that the row leaves out.
 
     Raises:
-        RecordError: the row is no rollout; the message says why in one sentence.
+        RecordError: the row is not a valid rollout; the message gives the reason in one sentence.
     """
     values = adapt_row(values, defaults.reward_column)
     query = values.get("query")
@@ -133,7 +133,7 @@ def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
 def _thinking_and_answer(
     values: Mapping[str, Any], query: str, gold: str | None, domain: Domain | None
 ) -> tuple[str, str]:
-    """What was thought and answered; a response is split where the row does not give the answer itself."""
+    """Thinking and answer of a row. The response is split if the row does not give the answer."""
     thinking = _text(values, "thinking") or ""
     response = _text(values, "response")
     if values.get("answer") is None and response is not None:
@@ -150,7 +150,7 @@ def _thinking_and_answer(
 
 
 def _text(values: Mapping[str, Any], name: str) -> str | None:
-    """A text as it stands, None where it is absent."""
+    """A text, unchanged; None if it is absent."""
     value = values.get(name)
     if value is None:
         return None
@@ -161,7 +161,7 @@ def _text(values: Mapping[str, Any], name: str) -> str | None:
 
 
 def _label(values: Mapping[str, Any], name: str) -> str | None:
-    """A text, or a number as its text; None where it is absent or blank."""
+    """A text, or a number as text; None if it is absent or blank."""
     value = values.get(name)
     if value is None:
         return None
@@ -181,20 +181,20 @@ def _as_text(name: str, value: object) -> str:
     try:
         return str(value)
     except ValueError as error:
-        raise RecordError(f"{name} is an integer of too many digits; give it as text") from error
+        raise RecordError(f"{name} is an integer with too many digits; write it as text") from error
 
 
 def _check_text(name: str, value: str) -> None:
     if value.isascii():
         if "\0" in value:
-            raise RecordError(f"{name} holds a NUL character; take it out")
+            raise RecordError(f"{name} contains a NUL character; remove it")
         return
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise RecordError(f"{name} holds a lone surrogate at character {error.start + 1}; take it out") from error
+        raise RecordError(f"{name} contains a lone surrogate at character {error.start + 1}; remove it") from error
     if "\0" in value:
-        raise RecordError(f"{name} holds a NUL character; take it out")
+        raise RecordError(f"{name} contains a NUL character; remove it")
 
 
 def _domain(values: Mapping[str, Any], defaults: RecordDefaults) -> Domain | None:
@@ -225,9 +225,7 @@ def _reward_source(value: object, reward: float | None) -> RewardSource | None:
                 raise RecordError(f"reward_source is {_quoted(value)} but there is no reward; give both or neither")
             return source
     allowed = " or ".join(_REWARD_SOURCES)
-    raise RecordError(
-        f"reward_source is {_quoted(value)}; only {allowed} can be given, so leave a predicted reward out"
-    )
+    raise RecordError(f"reward_source is {_quoted(value)}; it must be {allowed}; leave out predicted rewards")
 
 
 def _measure(values: Mapping[str, Any], name: str) -> float | None:
@@ -241,7 +239,7 @@ def _measure(values: Mapping[str, Any], name: str) -> float | None:
 
 
 def _number(name: str, value: object) -> float:
-    """A number, or the text of one."""
+    """A number, also as text."""
     if isinstance(value, bool | int | float | Decimal | str) and not (isinstance(value, str) and "_" in value):
         try:
             return float(value)
@@ -249,11 +247,11 @@ def _number(name: str, value: object) -> float:
             return math.inf
         except ValueError:
             pass
-    raise RecordError(f"{name} is {_quoted(value)}, which is no number")
+    raise RecordError(f"{name} is {_quoted(value)}, which is not a number")
 
 
 def _integer(values: Mapping[str, Any], name: str) -> int | None:
-    """An integer, also as 3.0 or as its text."""
+    """An integer, also as 3.0 or as text."""
     value = values.get(name)
     if value is None:
         return None
@@ -271,7 +269,7 @@ def _integer(values: Mapping[str, Any], name: str) -> int | None:
 
 
 def _metadata(values: Mapping[str, Any]) -> str | None:
-    """The given metadata and every key that nobody knows, as a JSON object."""
+    """The given metadata and the values under unknown keys, as a JSON object."""
     given = values.get("metadata")
     if given is None and values.keys() <= RECORD_KEYS and "response" not in values:
         return None
@@ -289,7 +287,7 @@ def _metadata(values: Mapping[str, Any]) -> str | None:
 
 
 def _object_in(text: str) -> object:
-    """The JSON object that a text holds, as a table's column of metadata does; else the text."""
+    """The JSON object in a text, as in the metadata column of a table; otherwise the text itself."""
     if not text.strip():
         return None
     try:
@@ -312,7 +310,7 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _finite(value: object) -> object:
-    """`value` with NaN and the infinities, which JSON lacks, as their names."""
+    """Replace NaN and infinities, which JSON lacks, by their names."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

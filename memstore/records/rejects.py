@@ -1,6 +1,6 @@
-"""The rejects file: every row that was not ingested, with its line and the reason, so that nothing is lost.
+"""Rejects: the file of rows that could not be ingested, with line number and reason.
 
-JSON lines `{source, line, reason, row}`; made when the first row is rejected, so a clean ingest leaves none.
+The file has JSON lines `{source, line, reason, row}`. It is created with the first rejected row.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 EXAMPLES = 3
+"""Number of reasons that are kept for the summary."""
 
 
 class Rejects:
-    """Counts and keeps the rows of one ingest that could not go in."""
+    """Writes and counts the rejected rows of one ingest."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -24,11 +25,11 @@ class Rejects:
         self._file: IO[str] | None = None
 
     def add(self, source: str, line: int, reason: str, row: Any) -> None:
-        """Keep one row: `row` is the parsed object, or the line as it stood."""
+        """Write one row; `row` is the parsed object or the original line."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", encoding="utf-8")
-        # ASCII: a row may be rejected for a lone surrogate, which UTF-8 cannot hold.
+        # ASCII, because a row may be rejected for a lone surrogate, which UTF-8 cannot encode.
         entry = {"source": source, "line": line, "reason": reason, "row": row}
         self._file.write(json.dumps(entry, ensure_ascii=True, default=str) + "\n")
         self.count += 1
@@ -36,7 +37,7 @@ class Rejects:
             self.examples.append(f"{source}:{line}: {reason}")
 
     def flush(self) -> None:
-        """Make what was added visible to other readers."""
+        """Make the written rows visible to other readers."""
         if self._file is not None:
             self._file.flush()
 

@@ -181,7 +181,7 @@ def test_a_file_that_contradicts_the_domain_of_a_query_is_refused(memory: Memory
     mine = ROWS[0] if stored else ROWS[0] | {"query": "And dogs?"}
     path = tmp_path / "new.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in (mine, mine | {"domain": "qa", "sample_index": 7})))
-    with pytest.raises(InputError, match=r"^new\.jsonl:2: its domain 'qa' contradicts 'math', as which its query is"):
+    with pytest.raises(InputError, match=r"^new\.jsonl:2: its domain 'qa' contradicts the domain 'math' of its query"):
         memory.read_rollouts([path])
 
 

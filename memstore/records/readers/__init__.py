@@ -1,9 +1,10 @@
-"""Readers of rollout files: each yields `memstore.records.record.Row`s.
+"""Readers of rollout files. Each yields `memstore.records.record.Row`s.
 
-source.py   what a source is, and which kind a path is, told by its content
-lines.py    JSON lines: a file, its gzip, standard input
-blocks.py   bytes in blocks, gzip taken off, broken ends reported
-parquet.py  Parquet, a batch at a time
+open.py     choose the reader of a path by its content
+source.py   `RowSource`, the protocol of a reader
+lines.py    JSON lines, from a file, its gzip or standard input
+blocks.py   blocks of bytes, decompressed, with truncation reported
+parquet.py  Parquet, in batches
 """
 
 from memstore.records.readers.open import open_source

@@ -1,7 +1,7 @@
-"""Bytes of an input in blocks of bounded size, gzip taken off.
+"""Read an input in blocks of bounded size, decompressing gzip.
 
-Whether it is gzip is told by the first two bytes. A gzip that ends in the middle, or is damaged, gives all that
-could be unpacked and then `BrokenInputError`: what was read before stays good.
+The first two bytes decide whether the input is gzip. A truncated or damaged gzip yields everything that could be
+decompressed and then raises `BrokenInputError`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 _BLOCK = 1 << 20
+"""Size of a block, in bytes."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 31
+"""zlib's window size for the gzip format."""
 
 
 class BrokenInputError(Exception):
-    """The input breaks off here; the message says how."""
+    """The input is truncated or damaged from here on."""
 
 
 def read_blocks(file: BinaryIO, consumed: Callable[[int], None]) -> Iterator[bytes]:
-    """The contents of `file`, unpacked.
+    """Yield the decompressed content of `file`.
 
     Args:
-        consumed: told the number of bytes of each read, packed ones where it is gzip.
+        consumed: called with the number of bytes of each read, before decompression.
 
     Raises:
-        BrokenInputError: after the last good block of a broken gzip.
+        BrokenInputError: raised after the last good block of a broken gzip.
     """
 
     def raw() -> Iterator[bytes]:
@@ -39,14 +41,14 @@ def read_blocks(file: BinaryIO, consumed: Callable[[int], None]) -> Iterator[byt
     while len(first) == 1 and (more := next(blocks, b"")):
         first += more
     if first.startswith(_GZIP_MAGIC):
-        yield from _unpacked(first, blocks)
+        yield from _decompressed(first, blocks)
     else:
         yield first
         yield from blocks
 
 
-def _unpacked(data: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """One gzip member after the other; nothing but zeros may follow the last."""
+def _decompressed(data: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress all members of a gzip; only zeros may follow the last."""
     while data:
         member = zlib.decompressobj(_GZIP_WINDOW)
         while not member.eof:
@@ -58,13 +60,13 @@ def _unpacked(data: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
                 yield out
             data = member.unconsumed_tail
             if not data and not member.eof and not (data := next(blocks, b"")):
-                # What zlib still holds back comes out with an empty read.
+                # An empty input flushes what zlib has buffered.
                 if rest := member.decompress(b"", _BLOCK):
                     yield rest
                     continue
-                raise BrokenInputError("the gzip file ends in the middle")
+                raise BrokenInputError("the gzip file is truncated")
         data = member.unused_data.lstrip(b"\0")
         while not data and (block := next(blocks, b"")):
             data = block.lstrip(b"\0")
         if data and not data.startswith(_GZIP_MAGIC[: len(data)]):
-            raise BrokenInputError("there is something else behind the end of the gzip data")
+            raise BrokenInputError("unexpected data follows the gzip data")

@@ -1,7 +1,7 @@
-"""JSON lines: one object a line, in a file, in its gzip, or on standard input.
+"""Read JSON lines, one object a line, from a file, its gzip or standard input.
 
-Lines end at a line feed and nowhere else. A blank line is skipped. A line that cannot be read is a row that says
-why; it never ends the reading. Memory is bounded by the longest line that is accepted.
+Only a line feed ends a line. Blank lines are skipped. A line that cannot be read becomes a row with a reason, and
+reading continues. Memory is bounded by the longest accepted line.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from memstore.records.readers.blocks import BrokenInputError, read_blocks
 from memstore.records.record import Row
 
 MAX_LINE = 64 * 1024 * 1024
-"""Bytes; a longer line is rejected without being kept."""
+"""Longest accepted line, in bytes. Longer lines are rejected without being kept in memory."""
 _RAW = 10_000
+"""Characters of a rejected line that are kept."""
 _BOM = b"\xef\xbb\xbf"
 _KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "true or false"}
 
@@ -27,7 +28,7 @@ class LineSource:
     """The rows of JSON lines; see `memstore.records.readers.RowSource`.
 
     Args:
-        path: the file; None where `stream` is read, which can be done once only.
+        path: the file; None reads `stream`, which is possible only once.
     """
 
     def __init__(
@@ -54,16 +55,16 @@ class LineSource:
                     empty = False
                     yield row
         except OSError as error:
-            raise InputError(f"{self.name} cannot be read any further: {error.strerror or error}") from error
+            raise InputError(f"reading {self.name} failed: {error.strerror or error}") from error
         if empty:
-            raise InputError(f"{self.name} is empty; it must hold one rollout a line")
+            raise InputError(f"{self.name} is empty; it must contain one rollout a line")
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
         if self._path is not None:
             return self._path.open("rb")
         stream, self._stream = self._stream, None
         if stream is None:
-            raise InputError(f"{self.name} has been read already, and can be read only once")
+            raise InputError(f"{self.name} was already read and can be read only once")
         return nullcontext(stream)
 
     def _consumed(self, count: int) -> None:
@@ -71,7 +72,7 @@ class LineSource:
 
 
 class _Line(NamedTuple):
-    """A line as bytes; with a reason, what is left of one that cannot be read."""
+    """A line as bytes, with the reason if it cannot be read."""
 
     data: bytes
     reason: str | None = None
@@ -87,7 +88,7 @@ def _rows(blocks: Iterator[bytes]) -> Iterator[Row]:
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[_Line]:
-    """The lines of an input; where it breaks off, the last one says so."""
+    """Split an input into lines. If it is truncated, the last line has a reason."""
     parts: list[bytes] = []
     length = 0
     broken: str | None = None
@@ -110,7 +111,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[_Line]:
             yield last
         return
     if last.reason is None and isinstance(_json_value(last.data), dict):
-        # The start of an object is never an object: this line is whole.
+        # A truncated object is not valid JSON, so this line is complete.
         yield last
         last = _Line(b"")
     yield _Line(last.data, broken)
@@ -137,7 +138,7 @@ class _Unreadable(NamedTuple):
 
 
 def _json_value(data: bytes) -> Any:
-    """The JSON value of a line, or why it has none."""
+    """The JSON value of a line, or the reason why it cannot be parsed."""
     try:
         return _DECODER.decode(data.decode())
     except UnicodeDecodeError as error:
@@ -149,7 +150,7 @@ def _json_value(data: bytes) -> Any:
 
 
 def _integer(digits: str) -> int | str:
-    """An integer; one of more digits than Python converts stays the text of it, exact."""
+    """An integer; one with more digits than Python converts stays text."""
     try:
         return int(digits)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which kind of input a path is: told by its first bytes, so that a wrong ending does no harm."""
+"""Choose the reader of a path by the first bytes of the file, whatever its name."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _PARQUET_MAGIC = b"PAR1"
 
 
 def open_source(path: str | Path, columns: Sequence[Sequence[str]] = REQUIRED_COLUMNS) -> RowSource:
-    """The rows of a file, or of standard input where `path` is "-".
+    """Open a file of rollouts, or standard input if `path` is "-".
 
-    Reads JSON lines, gzip of JSON lines, and Parquet, whatever the name says; standard input holds lines.
+    Reads JSON lines, gzipped JSON lines and Parquet. Standard input must contain JSON lines.
 
     Args:
-        columns: what a table needs: all columns of one of these.
+        columns: sets of columns; a table must have all columns of one of them.
 
     Raises:
-        InputError: there is no such file, it is a folder, it is empty or cannot be read, or it is a Parquet file
-            without the columns that it needs.
+        InputError: the path does not exist, is a folder, is empty or cannot be read, or it is a Parquet file without
+            the required columns.
     """
     if str(path) == "-":
         return LineSource(None, name="stdin", stem="stdin", size=None, stream=sys.stdin.buffer)
@@ -34,11 +34,11 @@ def open_source(path: str | Path, columns: Sequence[Sequence[str]] = REQUIRED_CO
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path} is a folder; name the files in it, for instance {path / '*.jsonl'}")
+            raise InputError(f"{path} is a folder; name the files in it, such as {path / '*.jsonl'}")
         if not stat.S_ISREG(status.st_mode):
             return LineSource(path, name=path.name, stem=stem_of(path), size=None)
         if status.st_size == 0:
-            raise InputError(f"{path} is empty; it must hold one rollout a line")
+            raise InputError(f"{path} is empty; it must contain one rollout a line")
         with path.open("rb") as file:
             magic = file.read(len(_PARQUET_MAGIC))
     except FileNotFoundError as error:

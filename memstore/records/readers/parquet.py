@@ -1,4 +1,4 @@
-"""Parquet: rows of a table, a batch at a time, so that a large row group does not have to fit into memory."""
+"""Read Parquet in batches, so that large row groups need not fit into memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from memstore.records.readers.source import stem_of
 from memstore.records.record import Row
 
 _BATCH = 2_000
+"""Rows of a batch."""
 _NAMED_COLUMNS = 20
+"""Columns that an error message lists."""
 
 
 class ParquetSource:
-    """The rows of a Parquet file; see `memstore.records.readers.RowSource`. The row number is counted from 1.
+    """The rows of a Parquet file; see `memstore.records.readers.RowSource`. Row numbers start at 1.
 
     Raises:
-        InputError: it is no readable Parquet file, it holds no row, or it lacks the columns of a rollout.
+        InputError: the file cannot be read, has no rows, or lacks the columns of a rollout.
     """
 
     def __init__(self, path: Path, *, size: int, columns: Sequence[Sequence[str]] = REQUIRED_COLUMNS) -> None:
@@ -32,16 +34,16 @@ class ParquetSource:
         self._path = path
         self._position = 0
         with self._open() as file:
-            there = set(file.schema_arrow.names)
-            if not any(there.issuperset(needed) for needed in columns):
-                names = ", ".join(sorted(there)[:_NAMED_COLUMNS]) or "none"
-                raise InputError(f"{path} lacks columns that are read: it needs {_either(columns)}, and has {names}")
+            present = set(file.schema_arrow.names)
+            if not any(present.issuperset(required) for required in columns):
+                names = ", ".join(sorted(present)[:_NAMED_COLUMNS]) or "none"
+                raise InputError(f"{path} lacks required columns: it needs {_alternatives(columns)}, but has {names}")
             self._rows = file.metadata.num_rows
         if self._rows == 0:
-            raise InputError(f"{path} is empty; it must hold one rollout a row")
+            raise InputError(f"{path} is empty; it must contain one rollout a row")
 
     def position(self) -> int:
-        """Bytes consumed so far, in proportion to the rows."""
+        """Bytes consumed so far, estimated from the rows."""
         return self._position
 
     def __iter__(self) -> Iterator[Row]:
@@ -70,16 +72,17 @@ class ParquetSource:
             raise InputError(f"{self._path} is not a readable Parquet file: {_brief(error)}") from error
 
 
-def _either(columns: Sequence[Sequence[str]]) -> str:
-    """`query with answer or response, or input with output`."""
-    beside: dict[str, list[str]] = {}
+def _alternatives(columns: Sequence[Sequence[str]]) -> str:
+    """Describe sets of columns: `query with answer or response, or input with output`."""
+    partners: dict[str, list[str]] = {}
     for first, *others in columns:
-        beside.setdefault(first, []).extend(others)
-    return ", or ".join(first + (f" with {' or '.join(others)}" if others else "") for first, others in beside.items())
+        partners.setdefault(first, []).extend(others)
+    described = [first + (f" with {' or '.join(others)}" if others else "") for first, others in partners.items()]
+    return ", or ".join(described)
 
 
 def _values(batch: pa.RecordBatch) -> Iterator[Row]:
-    """The rows of a batch; where one cannot be converted, each is tried by itself."""
+    """The rows of a batch. If the batch cannot be converted, its rows are converted one by one."""
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException):

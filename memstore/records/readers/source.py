@@ -1,4 +1,4 @@
-"""What every reader offers: rows, lazily, and how far it has come."""
+"""`RowSource`: the protocol of a reader. It yields rows lazily and reports its position."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ _ENDINGS = (".gz", ".jsonl", ".json", ".parquet")
 
 
 class RowSource(Protocol):
-    """A readable input. Iterating reads it from its beginning, a bounded part at a time; a bad row is a row."""
+    """A readable input. Iterating reads it from the start in bounded memory; invalid rows are yielded too."""
 
     name: str
     """The file's name; "stdin" for standard input."""
     stem: str
     """The name without .jsonl, .json, .parquet and .gz."""
     size: int | None
-    """Bytes; None where it is not known before the end."""
+    """Size in bytes; None if it is unknown."""
 
     def position(self) -> int:
         """Bytes consumed so far."""
         ...
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows, each once, in the order of the input.
+        """The rows, in the order of the input.
 
         Raises:
-            InputError: the input cannot be read, or holds no row at all.
+            InputError: the input cannot be read or has no rows.
         """
         ...
 
 
 def stem_of(path: Path) -> str:
-    """A file's name without the endings of the formats that are read."""
+    """The file's name without the suffixes of the supported formats."""
     stem = path.name
     while any(stem.lower().endswith(ending) and len(stem) > len(ending) for ending in _ENDINGS):
         stem = stem[: stem.rindex(".")]

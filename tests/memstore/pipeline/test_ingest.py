@@ -125,10 +125,10 @@ def test_another_domain_than_the_querys_is_refused_in_one_sentence(memory: Memor
     lines = rejected(summary)
     assert [line["line"] for line in lines] == [1, 4]
     assert lines[0]["reason"] == (
-        "its domain 'qa' contradicts 'math', as which its query is known; say 'math' here, or give this query a key "
-        "of its own"
+        "its domain 'qa' contradicts the domain 'math' of its query; use 'math' here, or give this query a key of its "
+        "own"
     )
-    assert "'other' contradicts 'math'" in lines[1]["reason"]
+    assert "'other' contradicts the domain 'math'" in lines[1]["reason"]
     assert memory.snapshot().queries["domain"].to_pylist() == ["math", "math"]
 
 

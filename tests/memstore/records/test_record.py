@@ -1,4 +1,4 @@
-"""Rows of every shape to records, and the reasons why others are none."""
+"""Parsing rows of all formats to records, and the reasons for rejecting others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reason(**values: Any) -> str:
     return str(error.value)
 
 
-def test_a_whole_row() -> None:
+def test_a_row_with_all_keys() -> None:
     row = {
         "query": "How many?", "thinking": "9 * 2", "answer": "18", "query_id": "gsm8k/1", "dataset": "gsm8k",
         "domain": "math", "gold": "18", "policy": "qwen", "run": "r1", "step": 3, "sample_index": 2, "reward": 1,
@@ -41,19 +41,19 @@ def test_a_whole_row() -> None:
     )  # fmt: skip
 
 
-def test_the_least_row() -> None:
+def test_a_row_with_only_a_query_and_an_answer() -> None:
     record = parse_record({"query": "How many?", "answer": "18"}, NONE)
     assert (record.dataset, record.policy, record.run, record.domain) == ("default", "unknown", None, None)
     assert (record.reward, record.reward_source, record.metadata, record.thinking) == (None, None, None, "")
 
 
-def test_defaults_hold_where_a_row_is_silent() -> None:
+def test_defaults_fill_the_fields_that_a_row_leaves_out() -> None:
     defaults = RecordDefaults(dataset="d", domain="qa", policy="p", run="r")
     record = parse_record({"query": "Q", "answer": "A", "policy": "own", "dataset": " "}, defaults)
     assert (record.dataset, record.domain, record.policy, record.run) == ("d", "qa", "own", "r")
 
 
-def test_a_response_is_split_where_the_answer_is_absent() -> None:
+def test_a_response_is_split_if_the_answer_is_absent() -> None:
     row = {"query": "How many?", "gold": "18", "response": "9 * 2 = 18.\nThe answer is 18."}
     record = parse_record(row, NONE)
     assert (record.thinking, record.answer) == ("9 * 2 = 18.", "18.")
@@ -64,19 +64,19 @@ def test_a_response_is_split_where_the_answer_is_absent() -> None:
     assert json.loads(record.metadata or "") == {"response": row["response"]}
 
 
-def test_the_domain_of_a_split_is_given_or_inferred() -> None:
+def test_a_response_is_split_by_the_given_or_inferred_domain() -> None:
     row = {"query": "def f(x):", "response": "    return x\n\nprint(f(1))\nThe answer is 1."}
     assert parse_record(row, NONE).answer == "    return x\n"
     assert parse_record({**row, "domain": "math"}, NONE).answer == "1."
 
 
-def test_an_empty_answer_is_one_that_could_not_be_read() -> None:
+def test_an_empty_answer_is_valid_but_a_missing_one_is_not() -> None:
     assert parse(answer="").answer == parse(answer=" \n").answer == ""
     assert parse(answer=None, thinking="So").answer == ""
     assert reason(answer=None) == "answer and response are both missing"
 
 
-def test_numbers_are_texts_where_texts_belong() -> None:
+def test_numbers_in_text_fields_become_text() -> None:
     assert parse(answer=18).answer == "18"
     assert parse(answer=1.5).answer == "1.5"
     assert parse(answer=True).answer == "True"
@@ -95,7 +95,7 @@ def test_blank_optional_strings_are_none() -> None:
 @pytest.mark.parametrize(
     ("given", "reward"), [(0, 0.0), (1, 1.0), (True, 1.0), (False, 0.0), (0.25, 0.25), ("0.5", 0.5), (None, None)]
 )
-def test_rewards(given: object, reward: float | None) -> None:
+def test_valid_rewards(given: object, reward: float | None) -> None:
     record = parse(reward=given)
     assert record.reward == reward
     assert record.reward_source == (None if reward is None else "ground_truth")
@@ -104,7 +104,7 @@ def test_rewards(given: object, reward: float | None) -> None:
 @pytest.mark.parametrize(
     "given", [1.1, -0.1, math.nan, math.inf, -1, 2, 10**400, "1.5", "nan", "right", "", "1_0", [], {"a": 1}]
 )
-def test_no_rewards(given: object) -> None:
+def test_invalid_rewards(given: object) -> None:
     assert reason(reward=given).startswith("reward is ")
 
 
@@ -116,16 +116,16 @@ def test_a_reward_source_needs_a_reward_and_a_known_name() -> None:
 @pytest.mark.parametrize(
     ("given", "number"), [(3, 3), (3.0, 3), ("3", 3), (-3, -3), (2**63 - 1, 2**63 - 1), (None, None)]
 )
-def test_steps(given: object, number: int | None) -> None:
+def test_valid_steps(given: object, number: int | None) -> None:
     assert parse(step=given).step == number
 
 
 @pytest.mark.parametrize("given", [3.5, "x", True, 2**63, -(2**63) - 1, math.nan, math.inf, [], "1" * 30])
-def test_no_steps(given: object) -> None:
+def test_invalid_steps(given: object) -> None:
     assert reason(step=given).startswith("step is ")
 
 
-def test_a_sample_index_is_not_negative() -> None:
+def test_a_negative_sample_index_is_invalid() -> None:
     assert parse(sample_index=0).sample_index == 0
     assert reason(sample_index=-1) == "sample_index is -1; it must not be negative"
 
@@ -133,20 +133,20 @@ def test_a_sample_index_is_not_negative() -> None:
 @pytest.mark.parametrize(
     "name", ["query", "answer", "thinking", "gold", "policy", "run", "dataset", "query_id", "finish_reason"]
 )
-def test_no_nul_and_no_lone_surrogate(name: str) -> None:
-    assert reason(**{name: "a\0b"}) == f"{name} holds a NUL character; take it out"
-    assert reason(**{name: "aé\0b"}) == f"{name} holds a NUL character; take it out"
-    assert reason(**{name: "ab\ud800"}) == f"{name} holds a lone surrogate at character 3; take it out"
+def test_nul_and_lone_surrogates_are_invalid(name: str) -> None:
+    assert reason(**{name: "a\0b"}) == f"{name} contains a NUL character; remove it"
+    assert reason(**{name: "aé\0b"}) == f"{name} contains a NUL character; remove it"
+    assert reason(**{name: "ab\ud800"}) == f"{name} contains a lone surrogate at character 3; remove it"
 
 
-def test_the_same_of_a_response_and_of_metadata() -> None:
-    with pytest.raises(RecordError, match="response holds a NUL"):
+def test_nul_and_lone_surrogates_are_invalid_in_responses_and_metadata() -> None:
+    with pytest.raises(RecordError, match="response contains a NUL"):
         parse_record({"query": "Q", "response": "\0"}, NONE)
-    assert "metadata holds a lone surrogate" in reason(note="\udfff")
+    assert "metadata contains a lone surrogate" in reason(note="\udfff")
 
 
 @pytest.mark.parametrize(
-    ("values", "why"),
+    ("values", "expected"),
     [
         ({"query": None}, "query is missing"),
         ({"query": " \n"}, "query is empty"),
@@ -156,15 +156,15 @@ def test_the_same_of_a_response_and_of_metadata() -> None:
         ({"thinking": 3}, "thinking must be text, not a number"),
         ({"domain": "physics"}, "domain is 'physics'; it must be one of math, qa, code, other"),
         ({"domain": ["qa"]}, "domain is ['qa']; it must be one of math, qa, code, other"),
-        ({"mean_logprob": "low"}, "mean_logprob is 'low', which is no number"),
+        ({"mean_logprob": "low"}, "mean_logprob is 'low', which is not a number"),
         ({"mean_logprob": -math.inf}, "mean_logprob is -inf; it must be a finite number or null"),
     ],
 )  # fmt: skip
-def test_reasons(values: dict[str, Any], why: str) -> None:
-    assert reason(**values) == why
+def test_the_reason_of_an_invalid_row(values: dict[str, Any], expected: str) -> None:
+    assert reason(**values) == expected
 
 
-def test_unknown_keys_join_the_metadata() -> None:
+def test_unknown_keys_are_stored_in_the_metadata() -> None:
     assert parse(extra=1, note=None).metadata == '{"extra": 1}'
     assert parse(metadata='{"a": 1}').metadata == '{"a": 1}'
     assert parse(metadata="tagged").metadata == '{"metadata": "tagged"}'
@@ -175,7 +175,7 @@ def test_unknown_keys_join_the_metadata() -> None:
     assert "query" in KNOWN_KEYS
 
 
-def test_a_five_megabyte_answer_is_taken() -> None:
+def test_a_five_megabyte_answer_is_accepted() -> None:
     assert len(parse(answer="x" * 5_000_000).answer) == 5_000_000
 
 
@@ -193,12 +193,12 @@ def test_a_verl_dump() -> None:
 
 
 @pytest.mark.parametrize("key", ["source", "src"])
-@pytest.mark.parametrize("said", ["predicted", "gnn", "unscored"])
-def test_a_predicted_score_is_no_ground_truth(key: str, said: str) -> None:
-    record = parse_record({**VERL, key: said, "score": 0.7}, NONE)
+@pytest.mark.parametrize("source", ["predicted", "gnn", "unscored"])
+def test_a_predicted_score_is_not_a_ground_truth(key: str, source: str) -> None:
+    record = parse_record({**VERL, key: source, "score": 0.7}, NONE)
     assert (record.reward, record.reward_source) == (None, None)
     assert json.loads(record.metadata or "")["score"] == 0.7
-    assert json.loads(record.metadata or "")[key] == said
+    assert json.loads(record.metadata or "")[key] == source
     assert parse_record({**VERL, key: "ground_truth"}, NONE).reward == 1.0
 
 
@@ -212,7 +212,7 @@ def test_ground_truths_of_a_verl_dump(gts: object, gold: str | None) -> None:
     assert parse_record({**VERL, "gts": gts}, NONE).gold == gold
 
 
-def test_a_verl_dump_may_carry_the_keys_of_a_rollout() -> None:
+def test_a_verl_dump_can_have_the_keys_of_a_rollout() -> None:
     record = parse_record({**VERL, "query_id": "q7", "policy": "p", "sample_index": 2, "answer": "extracted"}, NONE)
     assert (record.key, record.policy, record.sample_index, record.answer) == ("q7", "p", 2, "18")
     assert json.loads(record.metadata or "")["answer"] == "extracted"
@@ -238,9 +238,9 @@ def test_trl_completions_as_messages() -> None:
     assert json.loads(record.metadata or "")["system"] == "Be brief."
 
 
-def test_which_trl_column_is_the_reward() -> None:
+def test_the_only_float_column_of_trl_is_the_reward() -> None:
     several = {**TRL, "format": 0.5}
-    with pytest.raises(RecordError, match=r"\('accuracy', 'format'\); pass --reward-column NAME"):
+    with pytest.raises(RecordError, match=r"\('accuracy', 'format'\); choose one with --reward-column NAME"):
         parse_record(several, NONE)
     with pytest.raises(RecordError, match="--reward-column"):
         parse_record({**several, "format": None}, NONE)
@@ -251,7 +251,7 @@ def test_which_trl_column_is_the_reward() -> None:
     assert parse_record({**TRL, "accuracy": 1.0, "src": "predicted"}, NONE).reward is None
 
 
-def test_a_named_reward_column_holds_in_every_shape() -> None:
+def test_a_named_reward_column_applies_to_every_format() -> None:
     named = RecordDefaults(reward_column="mine")
     record = parse_record({"query": "Q", "answer": "A", "reward": 0.0, "mine": 1.0}, named)
     assert (record.reward, record.metadata) == (1.0, '{"reward": 0.0}')
@@ -266,17 +266,17 @@ JSON = st.recursive(
     max_leaves=6,
 )
 KEYS = st.sampled_from([*sorted(KNOWN_KEYS), "source", "src", "advantage", "accuracy", "x", "\ud800"])
-MANGLED = st.dictionaries(KEYS, JSON, max_size=8)
+RANDOM = st.dictionaries(KEYS, JSON, max_size=8)
 BASES = st.sampled_from([{}, {"query": "Q", "answer": "A"}, {"query": "Q", "response": "A: 3"}, VERL, TRL])
 
 
-@given(BASES, MANGLED, st.sampled_from([NONE, RecordDefaults(reward_column="x", domain="math")]))
+@given(BASES, RANDOM, st.sampled_from([NONE, RecordDefaults(reward_column="x", domain="math")]))
 @settings(max_examples=500, deadline=None)
-def test_a_mangled_row_is_a_record_or_a_reason(
-    base: dict[str, Any], mangled: dict[str, Any], defaults: RecordDefaults
+def test_a_random_row_becomes_a_record_or_a_record_error(
+    base: dict[str, Any], random: dict[str, Any], defaults: RecordDefaults
 ) -> None:
     try:
-        record = parse_record({**base, **mangled}, defaults)
+        record = parse_record({**base, **random}, defaults)
     except RecordError:
         return
     assert record.query.strip()

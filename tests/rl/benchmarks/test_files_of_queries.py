@@ -85,7 +85,7 @@ def test_a_file_without_queries(tmp_path: Path, content: bytes, sentence: str) -
 
 def test_a_table_without_queries(tmp_path: Path) -> None:
     pq.write_table(pa.table({"question": ["2?"]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="it needs query, or input with output, or .*, and has question"):
+    with pytest.raises(InputError, match="it needs query, or input with output, or .*, but has question"):
         questions(str(tmp_path / "a.parquet"))
 
 

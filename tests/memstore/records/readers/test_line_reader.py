@@ -1,4 +1,4 @@
-"""JSON lines, plain and packed, whole and broken."""
+"""Reading JSON lines, plain and gzipped, complete and broken."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXT = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encod
 
 
 def packed(data: bytes) -> bytes:
-    """Without the time in it: what names a test must be the same in every process of a run."""
+    """Gzip without a timestamp: test ids must be equal in every process of a run."""
     return gzip.compress(data, mtime=0)
 
 
@@ -43,7 +43,7 @@ def read(folder: Path, name: str, data: bytes) -> list[Row]:
     [
         ("a.jsonl", TEXT, "a"),
         ("b.jsonl.gz", packed(TEXT), "b"),
-        ("wrong.jsonl", packed(TEXT), "wrong"),  # the content tells, not the ending
+        ("wrong.jsonl", packed(TEXT), "wrong"),  # the content decides, not the suffix
         ("wrong.gz", TEXT, "wrong"),
         ("two.members.gz", packed(TEXT[:999]) + packed(TEXT[999:]), "two.members"),
         ("padded.gz", packed(TEXT) + bytes(512), "padded"),
@@ -53,7 +53,7 @@ def read(folder: Path, name: str, data: bytes) -> list[Row]:
         (".jsonl", TEXT, ".jsonl"),
     ],
 )
-def test_rows_however_packed(tmp_path: Path, name: str, data: bytes, stem: str) -> None:
+def test_rows_are_equal_for_every_packing(tmp_path: Path, name: str, data: bytes, stem: str) -> None:
     source = open_source(written(tmp_path, name, data))
     assert (source.name, source.stem, source.size, source.position()) == (name, stem, len(data), 0)
     assert [row.values for row in source] == ROWS
@@ -78,19 +78,19 @@ def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
         (b"\x00\x01", "the line is not JSON: Expecting value at character 1"),
     ],
 )
-def test_a_line_that_is_no_row_says_why(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_an_invalid_line_is_a_row_with_a_reason(tmp_path: Path, line: bytes, reason: str) -> None:
     before, bad, after = read(tmp_path, "a.jsonl", b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
     assert (before.values, after.values) == ({"a": 1}, {"a": 3})
     assert (bad.number, bad.values, bad.reason) == (2, None, reason)
     assert bad.raw == line.decode(errors="replace")[:10_000]
 
 
-def test_integers_of_any_length_stay_exact(tmp_path: Path) -> None:
+def test_integers_of_any_length_are_exact(tmp_path: Path) -> None:
     (row,) = read(tmp_path, "a.jsonl", b'{"a": ' + b"7" * 80 + b', "b": -' + b"7" * 6_000 + b"}")
     assert row.values == {"a": int("7" * 80), "b": "-" + "7" * 6_000}
 
 
-def test_a_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_beyond_the_limit_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_reader, "MAX_LINE", 3 * 2**20)
     long = b'{"a": "' + b"x" * (3 * 2**20) + b'"}'
     fits = b'{"a": "' + b"x" * (3 * 2**20 - 9) + b'"}'
@@ -100,28 +100,28 @@ def test_a_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("lost", [1, 8, 20, 300, 900])
-def test_a_truncated_gzip_gives_what_is_before_the_cut(tmp_path: Path, lost: int) -> None:
+def test_a_truncated_gzip_yields_the_rows_before_the_cut(tmp_path: Path, lost: int) -> None:
     *rows, last = read(tmp_path, "a.gz", packed(TEXT)[:-lost])
     assert [row.values for row in rows] == ROWS[: len(rows)]
     assert last.values is None
-    assert last.reason == "the gzip file ends in the middle"
+    assert last.reason == "the gzip file is truncated"
     if lost <= 8:
         assert len(rows) == len(ROWS)
 
 
-def test_a_whole_line_right_before_the_cut_counts(tmp_path: Path) -> None:
+def test_a_complete_line_right_before_the_cut_is_a_row(tmp_path: Path) -> None:
     row, end = read(tmp_path, "a.gz", gzip.compress(b'{"a": 1}')[:-8])
     assert row.values == {"a": 1}
-    assert end.reason == "the gzip file ends in the middle"
+    assert end.reason == "the gzip file is truncated"
 
 
-def test_a_damaged_gzip_and_one_with_something_behind_it(tmp_path: Path) -> None:
+def test_damaged_gzip_and_trailing_data_are_reported(tmp_path: Path) -> None:
     whole = packed(TEXT)
     *_, last = read(tmp_path, "a.gz", whole[:1000] + bytes(50) + whole[1050:])
     assert "the gzip data is damaged" in (last.reason or "")
     *rows, last = read(tmp_path, "b.gz", whole + b"junk")
     assert len(rows) == len(ROWS)
-    assert last.reason == "there is something else behind the end of the gzip data"
+    assert last.reason == "unexpected data follows the gzip data"
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n", packed(b""), packed(b"\n")])
@@ -130,7 +130,7 @@ def test_an_empty_input_is_an_error(tmp_path: Path, data: bytes) -> None:
         read(tmp_path, "a.jsonl", data)
 
 
-def test_no_file_and_a_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         open_source(tmp_path / "none.jsonl")
     with pytest.raises(InputError, match="is a folder"):
@@ -139,11 +139,11 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
         open_source(tmp_path / ("x" * 5_000))
 
 
-def test_a_file_that_goes_away(tmp_path: Path) -> None:
+def test_a_file_that_is_deleted_after_opening(tmp_path: Path) -> None:
     path = written(tmp_path, "a.jsonl", TEXT)
     source = open_source(path)
     path.unlink()
-    with pytest.raises(InputError, match="cannot be read any further"):
+    with pytest.raises(InputError, match="reading .* failed"):
         list(source)
 
 
@@ -173,7 +173,7 @@ def test_a_named_pipe(tmp_path: Path) -> None:
     st.lists(st.binary(max_size=12).map(lambda data: data.replace(b"\n", b"")), min_size=1, max_size=8), st.booleans()
 )
 @settings(max_examples=100, deadline=None)
-def test_any_bytes_are_rows_or_reasons(
+def test_random_bytes_become_rows_or_reasons(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], packed: bool
 ) -> None:
     data = b'{"a": 1}\n' + b"\n".join(lines)

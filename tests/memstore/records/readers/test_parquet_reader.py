@@ -1,4 +1,4 @@
-"""Parquet files: every shape, in batches, and broken ones."""
+"""Reading Parquet files of all formats, in batches, and broken ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_rows_in_order_over_row_groups_and_batches(tmp_path: Path) -> None:
     assert len(list(source)) == 5_001
 
 
-def test_the_content_tells_not_the_ending(tmp_path: Path) -> None:
+def test_the_content_decides_the_format_not_the_suffix(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", {"query": ["q"], "answer": ["a"]})
     assert [row.values for row in open_source(path)] == [{"query": "q", "answer": "a"}]
 
@@ -54,7 +54,7 @@ def test_trl_completions_with_messages(tmp_path: Path) -> None:
     ]
 
 
-def test_types_that_json_lacks_reach_the_metadata(tmp_path: Path) -> None:
+def test_types_that_json_lacks_are_stored_in_the_metadata(tmp_path: Path) -> None:
     columns = {"query": ["q"], "answer": [3], "when": pa.array([0], pa.timestamp("us", "UTC")), "blob": [b"x"]}
     (row,) = open_source(written(tmp_path / "a.parquet", columns))
     record = parse_record(row.values or {}, RecordDefaults())
@@ -73,26 +73,26 @@ def test_a_row_that_cannot_be_converted_is_a_row_with_a_reason(tmp_path: Path) -
     assert "cannot be read" in (bad.reason or "")
 
 
-def test_a_table_without_the_columns(tmp_path: Path) -> None:
+def test_a_table_without_the_required_columns_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", {"prompt": ["p"], "data_source": ["d"]})
-    with pytest.raises(InputError, match=r"needs query with answer or response, .* and has data_source, prompt"):
+    with pytest.raises(InputError, match=r"needs query with answer or response, .* but has data_source, prompt"):
         open_source(path)
 
 
-def test_a_table_without_rows(tmp_path: Path) -> None:
+def test_a_table_without_rows_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", {"query": pa.array([], pa.string()), "answer": pa.array([], pa.string())})
     with pytest.raises(InputError, match="is empty"):
         open_source(path)
 
 
-def test_a_truncated_file(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", {"query": ["q"] * 100, "answer": ["a"] * 100})
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(InputError, match="is not a readable Parquet file"):
         open_source(path)
 
 
-def test_a_damaged_page(tmp_path: Path) -> None:
+def test_a_damaged_page_ends_the_rows_with_a_reason(tmp_path: Path) -> None:
     texts = [str(n) for n in range(5_000)]
     path = written(
         tmp_path / "a.parquet", {"query": texts, "answer": texts}, row_group_size=1_000, use_dictionary=False
