@@ -1,11 +1,11 @@
-"""Train the prior that the package ships, and measure it on sets that it was trained without.
+"""Train the prior that ships with the package, and measure it on sets that it was not trained on.
 
-    python examples/train_prior.py FOLDER [--output gnn/memstore_gnn/baselines/prior.safetensors] [--queries 400]
+    python examples/train_prior.py FOLDER [--output gnn/memstore_gnn/models/prior.safetensors] [--queries 400]
 
-FOLDER holds one `.jsonl.gz` a set, as `memstore ingest` reads it, each with its rewards. Every set becomes a memory
-of its own with the given number of queries, drawn by a seed. The figures on the card are leave-one-set-out: a set is
-predicted, one half of its queries after the other, by a prior from all other sets' queries that share no key and no
-text with a query of that half. The shipped prior is learned from all of them.
+FOLDER holds one `.jsonl.gz` for each set, with rewards, as `memstore ingest` reads it. Each set becomes a memory with
+the given number of queries, drawn with a seed. The figures on the card are leave-one-set-out: each half of a set's
+queries is predicted by a prior trained on the queries of all other sets that share no key and no text with a query of
+that half. The shipped prior is trained on all sets.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ SOURCES = {
     "codet__humaneval": ("github.com/microsoft/CodeT", "MIT"),
     "icescore__humaneval": ("github.com/terryyz/ice-score", "MIT"),
 }
-"""Where the rollouts of a known set come from, and under which licence."""
+"""Source and licence of the rollouts of each known set."""
 FIGURES = ("auc", "advantage_soft", "ece")
 
 
 class Set(NamedTuple):
-    """One file as a memory, with what tells that a query of another set is the same."""
+    """A file as a memory, with the keys and texts that identify equal queries of other sets."""
 
     name: str
     learned: LabelledSet

@@ -1,19 +1,19 @@
-"""A policy learns from memory: TRL's GRPO on CPU, ground truth for 20 % of the problems and the memory for the rest.
+"""Train a policy with GRPO (TRL, CPU): ground truth for 20 % of the problems, predictions of a memory for the rest.
 
     python examples/learn_from_memory/learn.py --folder learnt
 
-One policy, three trainings from the same start, on the same problems of the sample's task:
+Three trainings from the same policy, on the same problems of the sample's task:
 
     oracle     ground truth for all problems
-    budget     ground truth for the labelled 20 %, which are all it trains on
+    budget     ground truth for the labelled 20 %; trains on these only
     memory     ground truth for the same 20 %, and a reward model's prediction for the rest
 
-The memory starts with eight rollouts of each problem by the policy as it was at the start, and labels for the labelled
-ones only. What the policy writes while it learns from the memory goes into it, and the reward model is trained again
-every `--retrain` steps. A memory that another run has filled is taken with `--memory`.
+The memory starts with eight rollouts of each problem by the initial policy, and the labels of the labelled ones. The
+rollouts of the training are added to the memory, and the reward model is trained again every `--retrain` steps.
+`--memory` starts from a memory that another run has filled.
 
-What is printed is greedy accuracy on problems that none of them saw, while they train and at the end. It is one seed: a
-demonstration that the parts fit, not a comparison of methods.
+The script prints greedy accuracy on held-out problems, during the trainings and at the end. It is one seed: a
+demonstration that the parts work together, not a comparison of methods.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from remember import Service, remember, train_again
 from task import Problem, draw_problems, grade
 from transformers import PrinterCallback, Qwen2ForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from watch import Ledger, Watch, Worth
+from watch import Ledger, Quality, Watch
 from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenizer
 
 from memstore_rl.benchmarks.queries import SourceQuery
@@ -51,7 +51,7 @@ DATASET = "arithmetic"
 
 @dataclass
 class Study:
-    """What the trainings share."""
+    """State that the trainings share."""
 
     options: argparse.Namespace
     tokenizer: WordTokenizer
@@ -61,12 +61,12 @@ class Study:
 
     @property
     def start(self) -> Path:
-        """The policy as it was taught; TRL reads it again for KL."""
+        """Folder of the initial policy, which TRL also loads as the KL reference."""
         return Path(self.options.policy or self.options.folder / "start")
 
     @property
     def memory(self) -> Path:
-        """Where the memory is."""
+        """Folder of the memory."""
         return Path(self.options.memory or self.options.folder / "memory")
 
     def rows(self, mode: Mode) -> Dataset:
@@ -75,25 +75,25 @@ class Study:
         file = self.options.folder / "data" / f"train_{mode}{budget}.parquet"
         return Dataset.from_parquet(str(file), cache_dir=str(self.options.folder / "cache"))
 
-    def say(self, text: str) -> None:
-        """Print, with the time."""
+    def log(self, text: str) -> None:
+        """Print with the elapsed time."""
         print(f"[{time.monotonic() - self.started:5.0f} s] {text}", flush=True)
 
     def train_model(self, run: str, since: int) -> None:
-        """Train the memory's reward model on all it holds; tell of drift in what a run wrote from a step on."""
+        """Train the reward model on the whole memory; report drift of a run's rollouts from step `since` on."""
         trained = train_again(self.memory, self.options.seed, run, since)
         if trained.drift:
-            self.say(f"{run}, from step {since} on: {trained.drift}")
-        self.say(f"the reward model is trained: {trained.model}")
+            self.log(f"{run}, from step {since} on: {trained.drift}")
+        self.log(f"the reward model is trained: {trained.model}")
 
 
 def prepare(study: Study) -> float:
-    """Teach a policy if none is given, write the training data of the three modes; the policy's accuracy."""
+    """Train the initial policy if none is given, write the training data of the modes; return the accuracy."""
     options = study.options
     if options.policy is None:
         taught_policy(options.lessons, options.policy_seed).save_pretrained(study.start)
     right = accuracy(Qwen2ForCausalLM.from_pretrained(study.start), study.tokenizer, study.held_out)
-    study.say(f"the policy at the start: {right:.3f} on held-out problems")
+    study.log(f"the policy at the start: {right:.3f} on held-out problems")
     queries = [
         SourceQuery(f"problem-{n}", problem.text, DATASET, f"problem-{n}", "math", str(problem.gold), "train")
         for n, problem in enumerate(study.problems)
@@ -103,22 +103,22 @@ def prepare(study: Study) -> float:
 
 
 def fill_memory(study: Study) -> None:
-    """Bring what the policy writes at the start into the memory, with rewards for the labelled problems."""
+    """Add rollouts of the initial policy to the memory, with rewards for the labelled problems."""
     options, policy = study.options, Qwen2ForCausalLM.from_pretrained(study.start)
     labelled = {extra["key"] for extra in study.rows("memory")["extra_info"] if extra["labelled"]}
     rollouts = []
-    for number, said in enumerate(respond(policy, study.tokenizer, [p.text for p in study.problems], SAMPLES)):
+    for number, responses in enumerate(respond(policy, study.tokenizer, [p.text for p in study.problems], SAMPLES)):
         problem, key = study.problems[number], f"problem-{number}"
         query = {"query": problem.text, "query_id": key, "dataset": DATASET, "domain": "math"}
-        for index, text in enumerate(said):
-            told = {"reward": grade(text, problem.gold)} if key in labelled else {}
+        for index, text in enumerate(responses):
+            label = {"reward": grade(text, problem.gold)} if key in labelled else {}
             made = {"policy": options.name, "run": f"{options.name}-start", "step": 0, "sample_index": index}
-            rollouts.append({**query, **made, "response": text, **told})
+            rollouts.append({**query, **made, "response": text, **label})
     remember(study.memory, options.folder / "start.jsonl", rollouts)
 
 
 class Retrain(TrainerCallback):
-    """Every so many steps, but the last: stop the service, train the reward model on what is there, start again."""
+    """Every `--retrain` steps except the last: stop the service, train the reward model again, restart."""
 
     def __init__(self, study: Study, service: Service) -> None:
         self._study, self._service = study, service
@@ -132,7 +132,7 @@ class Retrain(TrainerCallback):
 
 
 def learn(study: Study, mode: Mode, rewards: RewardFunction, *callbacks: TrainerCallback) -> dict[int, float]:
-    """Train the policy in one mode; its accuracy by step."""
+    """Train the policy in one mode and return its accuracy by step."""
     options, watch = study.options, Watch(study.options.every, study.tokenizer, study.held_out)
     trainer = GRPOTrainer(
         model=str(study.start),
@@ -147,7 +147,7 @@ def learn(study: Study, mode: Mode, rewards: RewardFunction, *callbacks: Trainer
             learning_rate=options.rate,
             lr_scheduler_type="constant",
             beta=options.kl,
-            # Over the group's deviation, a prediction that hardly tells two rollouts apart would count as a sure one.
+            # Division by the group's deviation would amplify small differences between predictions.
             scale_rewards="none",
             gradient_checkpointing=False,
             logging_steps=options.every,
@@ -165,30 +165,30 @@ def learn(study: Study, mode: Mode, rewards: RewardFunction, *callbacks: Trainer
     trainer.train()
     log = json.dumps(trainer.state.log_history, indent=1)
     (options.folder / f"{mode}.log.json").write_text(log + "\n", encoding="utf-8")
-    study.say(f"{mode}: {'  '.join(f'step {step} {right:.3f}' for step, right in watch.curve.items())}")
+    study.log(f"{mode}: {'  '.join(f'step {step} {right:.3f}' for step, right in watch.curve.items())}")
     return watch.curve
 
 
-def learn_from_memory(study: Study) -> tuple[dict[int, float], list[Worth]]:
-    """Train with the memory's rewards, recorded in it; the accuracy by step, and what the predictions were worth."""
+def learn_from_memory(study: Study) -> tuple[dict[int, float], list[Quality]]:
+    """Train with the memory's rewards and record rollouts; return accuracy by step and quality of predictions."""
     options = study.options
     fill_memory(study)
     study.train_model(f"{options.name}-start", 0)
     ledger = Ledger(options.every, {f"problem-{n}": problem.gold for n, problem in enumerate(study.problems)})
     with Service(study.memory, options.folder / "service.log", SAMPLES) as service:
-        asked = reward_function(service.client, num_generations=SAMPLES, policy=options.name, run=options.name)
-        curve = learn(study, "memory", watched(asked, ledger), Retrain(study, service))
-    return curve, ledger.worth()
+        rewards = reward_function(service.client, num_generations=SAMPLES, policy=options.name, run=options.name)
+        curve = learn(study, "memory", watched(rewards, ledger), Retrain(study, service))
+    return curve, ledger.quality()
 
 
 def watched(rewards: RewardFunction, ledger: Ledger) -> RewardFunction:
-    """The same rewards; those of unlabelled problems are noted."""
+    """The same reward function, which also adds the rewards of unlabelled problems to the ledger."""
 
     def memstore(completions: Any, extra_info: Any, trainer_state: Any, **columns: Any) -> list[float | None]:
         given = rewards(completions=completions, extra_info=extra_info, trainer_state=trainer_state, **columns)
         rows = [row for row, extra in enumerate(extra_info) if not extra["labelled"]]
-        keys, said = [extra_info[row]["key"] for row in rows], [completions[row][0]["content"] for row in rows]
-        ledger.add(trainer_state.global_step, keys, said, [given[row] for row in rows])
+        keys, responses = [extra_info[row]["key"] for row in rows], [completions[row][0]["content"] for row in rows]
+        ledger.add(trainer_state.global_step, keys, responses, [given[row] for row in rows])
         return given
 
     return memstore
@@ -198,42 +198,42 @@ def parse_arguments() -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="a new folder for the memory and the results")
-    parser.add_argument("--memory", type=Path, help="a memory that another run has filled; grows on")
-    parser.add_argument("--policy", type=Path, help="one that another run has taught, its folder start")
-    parser.add_argument("--name", default="first", help="of the policy and its run in the memory")
-    parser.add_argument("--problems", type=int, default=400, help="to train on")
-    parser.add_argument("--held-out", type=int, default=1000, help="to measure on")
+    parser.add_argument("--memory", type=Path, help="a memory that another run has filled; it is extended")
+    parser.add_argument("--policy", type=Path, help="an initial policy of another run: its folder start")
+    parser.add_argument("--name", default="first", help="name of the policy and its run in the memory")
+    parser.add_argument("--problems", type=int, default=400, help="number of training problems")
+    parser.add_argument("--held-out", type=int, default=1000, help="number of held-out problems")
     parser.add_argument("--budget", type=float, default=0.2, help="share of the problems that are labelled")
     parser.add_argument("--lessons", type=int, default=1500, help="batches of demonstrations before GRPO")
-    parser.add_argument("--steps", type=int, default=200, help="of GRPO")
+    parser.add_argument("--steps", type=int, default=200, help="steps of GRPO")
     parser.add_argument("--every", type=int, default=40, help="steps between two measurements")
-    parser.add_argument("--retrain", type=int, default=40, help="steps until the model is trained again; 0: never")
+    parser.add_argument("--retrain", type=int, default=40, help="steps between trainings of the reward model; 0: never")
     parser.add_argument("--queries-a-step", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-4)
-    parser.add_argument("--kl", type=float, default=0.05, help="how strongly the policy is held to its start")
-    parser.add_argument("--mode", action="append", choices=MODES, help="one mode only; may be given again")
-    parser.add_argument("--seed", type=int, default=0, help="of the problems and of which are labelled")
-    parser.add_argument("--policy-seed", type=int, default=0, help="of the policy, its teacher and its training")
+    parser.add_argument("--kl", type=float, default=0.05, help="weight of the KL penalty")
+    parser.add_argument("--mode", action="append", choices=MODES, help="only this mode; may be repeated")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the problems and of the labelled ones")
+    parser.add_argument("--policy-seed", type=int, default=0, help="seed of the policy, its teacher and its training")
     return parser.parse_args()
 
 
-def print_table(curves: dict[str, dict[int, float]], worth: list[Worth], held_out: int) -> None:
-    """The modes side by side, and what the predictions were worth."""
+def print_table(curves: dict[str, dict[int, float]], quality: list[Quality], held_out: int) -> None:
+    """Print the accuracy of the modes and the quality of the predictions."""
     print(f"\n{'mode':<8} accuracy on {held_out} held-out problems (standard error)")
     for mode, curve in curves.items():
         right = list(curve.values())[-1]
         print(f"{mode:<8} {right:.3f} ({math.sqrt(right * (1 - right) / held_out):.3f})")
-    if worth:
-        print("\npredicted rewards of unlabelled problems, held against the truth; in brackets, the votes")
+    if quality:
+        print("\npredicted rewards of unlabelled problems against the truth; votes in brackets")
         print(f"{'steps':<10}{'rollouts':>9}{'right':>7}{'predicted':>11}{'AUC':>15}{'advantage':>16}")
-    for row in worth:
+    for row in quality:
         order = f"{row.auc:.3f} ({row.auc_votes:.3f})"
         advantage = f"{row.advantage:.3f} ({row.advantage_votes:.3f})"
         print(f"{row.steps:<10}{row.rollouts:>9}{row.right:>7.3f}{row.predicted:>11.3f}{order:>15}{advantage:>16}")
 
 
 def main() -> None:
-    """Teach, remember, train in each mode, print them side by side."""
+    """Train the initial policy, train it in each mode, and print the results."""
     options = parse_arguments()
     options.folder.mkdir(parents=True)
     torch.set_num_threads(1)
@@ -241,16 +241,16 @@ def main() -> None:
     problems, held_out = draw_problems(rng, options.problems, known), draw_problems(rng, options.held_out, known)
     study = Study(options, word_tokenizer(), problems, held_out, time.monotonic())
     curves: dict[str, dict[int, float]] = {"start": {0: prepare(study)}}
-    worth: list[Worth] = []
+    quality: list[Quality] = []
     for mode in options.mode or MODES:
         if mode == "memory":
-            curves[mode], worth = learn_from_memory(study)
+            curves[mode], quality = learn_from_memory(study)
             continue
         with GroupScorer.open(mode=mode) as scorer:
             curves[mode] = learn(study, mode, reward_function(scorer, num_generations=SAMPLES))
-    kept = {"accuracy": curves, "predictions": [row._asdict() for row in worth]}
+    kept = {"accuracy": curves, "predictions": [row._asdict() for row in quality]}
     (options.folder / "curves.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    print_table(curves, worth, len(held_out))
+    print_table(curves, quality, len(held_out))
 
 
 if __name__ == "__main__":

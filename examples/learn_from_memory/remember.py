@@ -1,8 +1,8 @@
-"""The memory's part of the training: it is filled, trained on, served, and trained on again with what came in since.
+"""Fill a memory, serve its rewards while a policy trains, and train its reward model again between rounds.
 
-One process owns an embedded memory. While a policy trains, that is `memstore serve`: it answers with rewards and
-records every rollout it was asked about, with run and step, ground truth or prediction. Between two rounds it stops,
-this process trains the reward model on all that the memory holds by then, and it starts again.
+One process owns an embedded memory. While a policy trains, that is `memstore serve`, which returns rewards and records
+every rollout with run and step, ground truth or prediction. Between two rounds it stops, this process trains the reward
+model on the whole memory, and it starts again.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ STARTS_WITHIN_S, STOPS_WITHIN_S = 300.0, 300.0
 
 
 def remember(folder: Path, file: Path, rollouts: Sequence[dict[str, Any]]) -> None:
-    """Write rollouts to a file and ingest it; the memory is made if it is not there."""
+    """Write rollouts to a file and ingest it; the memory is created if there is none."""
     file.write_text("".join(json.dumps(rollout) + "\n" for rollout in rollouts), encoding="utf-8")
     with Memory.open(folder, create=True) as memory:
         memory.ingest([file])
 
 
 class Trained(NamedTuple):
-    """A reward model, and how the rollouts that came in since differ from what the one before had learnt from."""
+    """A reward model, and the drift of the new rollouts from the training data of the model before."""
 
     model: str
     drift: str | None
 
 
 def train_again(folder: Path, seed: int, run: str, since: int = 0) -> Trained:
-    """Train on every label that the memory has by now: the script itself measures how good the model is.
+    """Train on every label of the memory; the script itself measures the quality of the model.
 
     Args:
-        run, since: the rollouts to look for drift in: of this run, from this step on.
+        run, since: check the rollouts of this run from this step on for drift.
     """
     with Memory.open(folder) as memory:
         drift = _drift(memory, run, since) if model_nodes(memory) else None
@@ -62,7 +62,7 @@ def _drift(memory: Memory, run: str, since: int) -> str | None:
 
 
 class Service:
-    """`memstore serve` over a memory, at one address however often it starts. Its log is in a file."""
+    """`memstore serve` on a memory, at the same address at every start, with its log in a file."""
 
     def __init__(self, memory: Path, log: Path, samples: int) -> None:
         with socket.socket() as free:
@@ -76,18 +76,18 @@ class Service:
         self.client = RewardClient(f"http://127.0.0.1:{port}", deadline_s=STARTS_WITHIN_S)
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start it and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=log)
         self.client.info()
 
     def stop(self) -> None:
-        """Have it write what it has recorded to the memory, and end."""
+        """Stop it, after it has written its recorded rollouts to the memory."""
         if self._process is None:
             return
         self._process.terminate()
         if self._process.wait(STOPS_WITHIN_S):
-            raise SystemExit(f"the reward service failed; {self._log} says why")
+            raise SystemExit(f"the reward service failed; see {self._log}")
         self._process = None
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
-"""What is watched while a policy trains: its accuracy on held-out problems, and what the predicted rewards were worth.
+"""Measure a policy while it trains: its accuracy on held-out problems, and the quality of the predicted rewards.
 
-The second is something that only a made-up task can tell: the answers of the unlabelled problems are known here.
-Neither the memory nor the policy is told.
+The quality can be measured because the task is synthetic: the script knows the answers of the unlabelled problems. The
+memory and the policy do not get them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from memstore_gnn.metrics import advantage_soft, auc
 
 
 class Watch(TrainerCallback):
-    """Measures the policy every so many steps, and at the end."""
+    """Measures the accuracy every `every` steps and at the end."""
 
     def __init__(self, every: int, tokenizer: WordTokenizer, problems: Sequence[Problem]) -> None:
         self.curve: dict[int, float] = {}
@@ -32,49 +32,49 @@ class Watch(TrainerCallback):
             model.train()
 
 
-class Worth(NamedTuple):
-    """What predictions were worth over some steps, beside the votes of the same groups."""
+class Quality(NamedTuple):
+    """Quality of the predictions over some steps, and of the votes of the same groups."""
 
     steps: str
     rollouts: int
     right: float
     predicted: float
-    """Mean probability; the share that is `right` is what it should be."""
+    """Mean probability; a calibrated model has that of `right`."""
     auc: float
     auc_votes: float
     advantage: float
-    """Cosine with the true advantage, as GRPO feels it (`memstore_gnn.metrics.advantage_soft`)."""
+    """Cosine with the true advantage of GRPO (`memstore_gnn.metrics.advantage_soft`)."""
     advantage_votes: float
 
 
 class Ledger:
-    """Holds the rewards of unlabelled problems against the truth, for each `every` steps."""
+    """Compares the rewards of unlabelled problems with the truth, for every `every` steps."""
 
     def __init__(self, every: int, golds: Mapping[str, int]) -> None:
         self._every, self._golds = every, golds
         self._rows: dict[int, list[tuple[float, float, float, int]]] = {}
         self._groups = 0
 
-    def add(self, step: int, keys: Sequence[str], said: Sequence[str], rewards: Sequence[float | None]) -> None:
-        """Note the rewards of one step's unlabelled rollouts; `keys` name their problems."""
-        votes = Counter((key, final_answer(text)) for key, text in zip(keys, said, strict=True))
+    def add(self, step: int, keys: Sequence[str], responses: Sequence[str], rewards: Sequence[float | None]) -> None:
+        """Add the rewards of the unlabelled rollouts of a step; `keys` name their problems."""
+        votes = Counter((key, final_answer(text)) for key, text in zip(keys, responses, strict=True))
         sizes = Counter(keys)
         group = {key: self._groups + number for number, key in enumerate(sizes)}
         self._groups += len(sizes)
         rows = self._rows.setdefault(step // self._every, [])
-        for key, text, reward in zip(keys, said, rewards, strict=True):
+        for key, text, reward in zip(keys, responses, rewards, strict=True):
             if reward is not None:
                 share = votes[key, final_answer(text)] / sizes[key]
                 rows.append((grade(text, self._golds[key]), reward, share, group[key]))
 
-    def worth(self) -> list[Worth]:
-        """The figures, in the order of the steps."""
+    def quality(self) -> list[Quality]:
+        """The figures in the order of the steps."""
         found = []
         for part, rows in sorted(self._rows.items()):
-            true, said, share, group = (np.array(column) for column in zip(*rows, strict=True))
+            true, predicted, share, group = (np.array(column) for column in zip(*rows, strict=True))
             steps = f"{part * self._every + 1}-{(part + 1) * self._every}"
-            means = len(true), float(true.mean()), float(said.mean())
-            order = auc(said, true), auc(share, true)
-            advantages = advantage_soft(said, true, group), advantage_soft(share, true, group)
-            found.append(Worth(steps, *means, *order, *advantages))
+            means = len(true), float(true.mean()), float(predicted.mean())
+            order = auc(predicted, true), auc(share, true)
+            advantages = advantage_soft(predicted, true, group), advantage_soft(share, true, group)
+            found.append(Quality(steps, *means, *order, *advantages))
         return found

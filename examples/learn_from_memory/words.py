@@ -1,7 +1,7 @@
-"""The demo's tiny policy as TRL wants one: a Qwen2 of the same size, a tokenizer over the same words.
+"""A tiny policy for TRL: a Qwen2 of the size of the sample's policy, with a tokenizer over the same words.
 
-The policy that wrote the sample has positions and a sampler of its own; TRL needs a model that `generate` and
-`forward` treat alike. So the same demonstrations teach a Qwen2 of 0.3 million parameters here.
+The sample's policy has its own positions and sampler, while TRL needs a model with the usual `generate` and `forward`.
+So the same demonstrations train a Qwen2 of 0.3 million parameters here.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 RATE, WARM_UP = 2e-3, 100
 TOGETHER = 64
-"""Prompts that are answered at once."""
+"""Number of prompts in a batch."""
 PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-"""A chat template that adds nothing: the policy was never shown a role."""
+"""A chat template without roles, since the demonstrations have none."""
 
 
 @cache
@@ -35,7 +35,7 @@ def _words() -> Tokenizer:
 
 
 class WordTokenizer(PreTrainedTokenizerFast):
-    """Words, digits and signs; decodes to text as a person writes it."""
+    """A tokenizer of words, digits and signs that decodes to text with normal spacing."""
 
     def _decode(self, token_ids: Any, skip_special_tokens: bool = False, **options: Any) -> str:
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
@@ -43,7 +43,7 @@ class WordTokenizer(PreTrainedTokenizerFast):
 
 
 def word_tokenizer() -> WordTokenizer:
-    """The tokenizer of every problem and every response."""
+    """The tokenizer of the problems and responses."""
     words = _words()
     tokens = Fast(models.WordLevel(words.ids, unk_token=None))
     tokens.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE.pattern), behavior="removed", invert=True)
@@ -55,7 +55,7 @@ def word_tokenizer() -> WordTokenizer:
 
 
 def taught_policy(steps: int, seed: int) -> Qwen2ForCausalLM:
-    """A policy after so many batches of the noisy teacher's demonstrations."""
+    """Train a policy on `steps` batches of the noisy teacher's demonstrations."""
     torch.manual_seed(seed)
     words = _words()
     shape = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -77,21 +77,21 @@ def taught_policy(steps: int, seed: int) -> Qwen2ForCausalLM:
 
 
 def _loss(policy: Qwen2ForCausalLM, pairs: Iterable[tuple[list[int], list[int]]]) -> torch.Tensor:
-    """Mean cross-entropy of the responses' tokens and ends."""
+    """Mean cross-entropy of the response tokens, end included."""
     rows = [[*prompt, *response, END] for prompt, response in pairs]
     length = max(map(len, rows))
     ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
     starts = torch.tensor([len(prompt) for prompt, _ in pairs])[:, None]
-    asked = (torch.arange(1, length) >= starts) & (ids[:, 1:] != PAD)
+    scored = (torch.arange(1, length) >= starts) & (ids[:, 1:] != PAD)
     logits = policy(input_ids=ids[:, :-1]).logits
-    return functional.cross_entropy(logits[asked], ids[:, 1:][asked])
+    return functional.cross_entropy(logits[scored], ids[:, 1:][scored])
 
 
 @torch.inference_mode()
 def respond(
     policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, prompts: list[str], count: int, *, greedy: bool = False
 ) -> list[list[str]]:
-    """Responses to each prompt: the likeliest, or `count` drawn at temperature 1."""
+    """Responses to each prompt: one by greedy decoding, or `count` samples at temperature 1."""
     responses: list[list[str]] = []
     for first in range(0, len(prompts), TOGETHER):
         inputs = tokenizer(prompts[first : first + TOGETHER], return_tensors="pt", padding=True)
@@ -103,6 +103,6 @@ def respond(
 
 
 def accuracy(policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, problems: Sequence[Problem]) -> float:
-    """Share of problems that the likeliest response solves."""
+    """Share of problems that greedy decoding solves."""
     responses = respond(policy, tokenizer, [problem.text for problem in problems], 1, greedy=True)
-    return sum(grade(said[0], p.gold) for said, p in zip(responses, problems, strict=True)) / len(problems)
+    return sum(grade(response[0], p.gold) for response, p in zip(responses, problems, strict=True)) / len(problems)

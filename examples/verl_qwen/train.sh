@@ -2,10 +2,10 @@
 # Train Qwen2.5 with verl's GRPO: ground truth for the labelled rows, the memory for the rest.
 #
 #     examples/verl_qwen/train.sh 1.5b my-memory data                     or 3b
-#     examples/verl_qwen/train.sh 1.5b http://127.0.0.1:8731 data         by a running `memstore serve`
+#     examples/verl_qwen/train.sh 1.5b http://127.0.0.1:8731 data         with a running `memstore serve`
 #
-# `data` is a folder of `memstore verl data`. BUDGET (20) and MODE (memory) choose its training file; what follows the
-# third argument is handed to verl. VERL=echo shows verl's command line instead of running it.
+# `data` is a folder made by `memstore verl data`. BUDGET (20) and MODE (memory) select its training file. Further
+# arguments are passed to verl. VERL=echo prints verl's command line instead of running it.
 set -euo pipefail
 size=$1 source=$2 data=$3
 shift 3

@@ -66,7 +66,7 @@ def test_ledger_compares_predictions_with_truth_and_votes_by_step() -> None:
     ledger.add(0, ["a", "b", "a", "b"], ["#### 5", "#### 7", "#### 6", "#### 8"], [0.9, 0.8, 0.2, 0.1])
     ledger.add(1, ["a", "a", "a"], ["#### 6", "#### 6", "#### 5"], [0.1, 0.1, 0.7])
     ledger.add(2, ["b", "b"], ["#### 7", "no answer"], [0.25, None])
-    first, second = ledger.worth()
+    first, second = ledger.quality()
     assert (first.steps, first.rollouts, first.right) == ("1-2", 7, pytest.approx(3 / 7))
     assert (first.auc, first.advantage) == (1.0, pytest.approx(0.98, abs=0.02))
     assert first.auc_votes < 0.5
@@ -94,9 +94,9 @@ def test_rollouts_of_a_training_are_in_the_memory_with_step_and_source(tmp_path:
             if step == 0:
                 service.stop()
                 service.start()
-    asked = next(query for query in named_queries() if query.name == "reward-by-step")
+    query = next(query for query in named_queries() if query.name == "reward-by-step")
     with Memory.open(tmp_path / "memory") as memory:
-        rows = memory.graph.cypher(asked.text, {**asked.parameters, "run": "grpo"}).rows
+        rows = memory.graph.cypher(query.text, {**query.parameters, "run": "grpo"}).rows
         counted = [(step, source, count) for _, step, source, count, _ in rows]
     assert counted == [(step, source, 8) for step in (0, 1) for source in ("ground_truth", "predicted")]
 
