@@ -33,8 +33,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from memstore_rl.testing.addition_queries import rows_of, write_sums
 from memstore_rl.testing.openai_stub import MODEL, Stub, process, text_of
-from memstore_rl.testing.sums import rows_of, write_sums
 
 MEMSTORE = str(Path(sys.executable).with_name("memstore"))
 FAULTY = Stub(

@@ -1,4 +1,4 @@
-"""`memstore datasets`: the benchmarks, where each comes from, and its questions as a file."""
+"""`memstore datasets`: list the benchmarks, show one, and write its questions to a file."""
 
 from __future__ import annotations
 
@@ -10,26 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memstore_cli.options import JsonOption, UsageError
+from memstore_cli.library_logging import quiet_libraries
+from memstore_cli.options import DataOption, JsonOption, UsageError
 from memstore_cli.output import counted, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from memstore_rl.benchmarks import Declaration, Sample
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        envvar="MEMSTORE_DATA",
-        metavar="DIR",
-        show_default=False,
-        help="Read benchmarks from copies here, DIR/NAME each, and not from the hub.",
-    ),
-]
+    from memstore_rl.benchmarks import BenchmarkSample, Declaration
+    from memstore_rl.benchmarks.question import Question
 
 
 class SplitChoice(StrEnum):
-    """The splits of `memstore_rl.benchmarks.budget`, without loading it."""
+    """The splits of `memstore_rl.benchmarks.budget`, which this module does not import."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -39,44 +30,40 @@ class SplitChoice(StrEnum):
 def datasets(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", show_default=False, help="A benchmark to load, or a file that declares one."),
+        typer.Argument(metavar="[NAME]", show_default=False, help="A benchmark, or a file that declares one."),
     ] = None,
     data: DataOption = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", metavar="FILE", show_default=False, help="Write the questions of NAME, a JSON line each."
-        ),
+        typer.Option("--output", metavar="FILE", show_default=False, help="Write the questions of NAME as JSON lines."),
     ] = None,
     split: Annotated[
-        SplitChoice | None, typer.Option("--split", show_default=False, help="Write those of this split only.")
+        SplitChoice | None, typer.Option("--split", show_default=False, help="Write only this split.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed draws another sample, with other splits.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the sample and of its splits.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """List the benchmarks; with a NAME, load that one and show what its questions look like."""
+    """List the benchmarks; with a NAME, load that benchmark and show its first question."""
     if name is None:
         if output is not None or split is not None:
-            raise UsageError("--output and --split are about one benchmark; name it")
+            raise UsageError("--output and --split need a benchmark; pass its NAME")
         _list(data, as_json)
         return
-    from memstore_cli.quiet import silence_libraries
-
-    silence_libraries()
+    quiet_libraries()
     from memstore.errors import InputError
     from memstore_rl.benchmarks import declaration_of, sample
 
-    declared = declaration_of(name)
-    if declared is None:
-        raise InputError(f"{name} is a file of queries, not a benchmark; `memstore rollout {name}` asks them")
-    drawn = sample(declared, seed, data)
+    declaration = declaration_of(name)
+    if declaration is None:
+        raise InputError(f"{name} is a file of queries, not a benchmark; use it with `memstore rollout {name}`")
+    drawn = sample(declaration, seed, data)
     chosen = [question for question in drawn.questions if split in (None, question.split)]
     if output is not None:
         _write(output, [_row(question) for question in chosen])
     if as_json:
-        print_json(_facts(declared, data) | _counts(drawn) | {"written": len(chosen) if output else None})
+        print_json(_facts(declaration, data) | _counts(drawn) | {"written": len(chosen) if output else None})
     else:
-        _show(declared, drawn, data)
+        _show(declaration, drawn, data)
         if output is not None:
             print(f"{counted(len(chosen), 'question')} written to {output}")
 
@@ -84,7 +71,7 @@ def datasets(
 def _list(data: Path | None, as_json: bool) -> None:
     from memstore_rl.benchmarks import benchmarks
 
-    found = [_facts(declared, data) for declared in benchmarks().values()]
+    found = [_facts(declaration, data) for declaration in benchmarks().values()]
     if as_json:
         print_json(found)
         return
@@ -93,32 +80,40 @@ def _list(data: Path | None, as_json: bool) -> None:
         columns,
         [[(entry | {"for": "test" if entry["out_of_domain"] else ""})[name] for name in columns] for entry in found],
     )
-    print("for test: out of domain in the paper; here: a copy in --data, or cached by the library datasets")
+    print("for test: out of domain in the paper; here: a copy in --data, or in the cache of the datasets library")
 
 
-def _facts(declared: Declaration, data: Path | None) -> dict[str, Any]:
+def _facts(declaration: Declaration, data: Path | None) -> dict[str, Any]:
     from memstore_rl.benchmarks import cached, local_copy
 
-    copied = data is not None and local_copy(declared, data) is not None
-    here = "copy" if copied or declared.local else "cached" if cached(declared) else "gated" if declared.gated else ""
+    copied = data is not None and local_copy(declaration, data) is not None
+    here = (
+        "copy"
+        if copied or declaration.local
+        else "cached"
+        if cached(declaration)
+        else "gated"
+        if declaration.gated
+        else ""
+    )
     return {
-        "name": declared.name,
-        "title": declared.title,
-        "domain": declared.domain,
+        "name": declaration.name,
+        "title": declaration.title,
+        "domain": declaration.domain,
         "here": here,
-        "out_of_domain": declared.out_of_domain,
-        "source": declared.source,
-        "config": declared.config,
-        "revision": declared.revision,
-        "splits": list(declared.splits),
-        "sample": declared.sample,
-        "gated": declared.gated,
-        "licence": declared.licence,
-        "link": declared.link,
+        "out_of_domain": declaration.out_of_domain,
+        "source": declaration.source,
+        "config": declaration.config,
+        "revision": declaration.revision,
+        "splits": list(declaration.splits),
+        "sample": declaration.sample,
+        "gated": declaration.gated,
+        "licence": declaration.licence,
+        "link": declaration.link,
     }
 
 
-def _counts(drawn: Sample) -> dict[str, Any]:
+def _counts(drawn: BenchmarkSample) -> dict[str, Any]:
     splits = [question.split for question in drawn.questions]
     return {
         "rows": drawn.rows,
@@ -128,24 +123,24 @@ def _counts(drawn: Sample) -> dict[str, Any]:
     }
 
 
-def _show(declared: Declaration, drawn: Sample, data: Path | None) -> None:
-    """What was drawn, and the first question."""
-    counts, facts = _counts(drawn), _facts(declared, data)
+def _show(declaration: Declaration, drawn: BenchmarkSample, data: Path | None) -> None:
+    """Print the counts of the sample and its first question."""
+    counts, facts = _counts(drawn), _facts(declaration, data)
     shares = ", ".join(f"{name} {count:,}" for name, count in counts["drawn"].items())
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in drawn.left_out.items())
     origin = [facts["source"], facts["config"], "+".join(facts["splits"])]
     print_facts(
-        {"benchmark": f"{declared.name} ({declared.domain})", "source": " ".join(filter(None, origin))}
-        | {"licence": declared.licence, "link": declared.link}
+        {"benchmark": f"{declaration.name} ({declaration.domain})", "source": " ".join(filter(None, origin))}
+        | {"licence": declaration.licence, "link": declaration.link}
         | {"questions": f"{counts['questions']:,} of {counted(drawn.rows, 'row')}: {shares}"}
-        | ({"left out": f"of the rows that were looked at, {left_out}"} if left_out else {})
+        | ({"left out": f"of the rows read, {left_out}"} if left_out else {})
     )
     first = drawn.questions[0]
     print(f"\n{first.prompt or first.text}\n\ngold: {first.gold if first.gold is None else first.gold[:200]}")
 
 
-def _row(question: Any) -> dict[str, Any]:
-    """A question as a row that is read as the same one."""
+def _row(question: Question) -> dict[str, Any]:
+    """A question as a row of a file of queries."""
     row = {
         "query": question.text,
         "dataset": question.dataset,
@@ -166,6 +161,6 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     except FileExistsError as error:
-        raise InputError(f"{path} exists; name a new file") from error
+        raise InputError(f"{path} already exists; choose a new file") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

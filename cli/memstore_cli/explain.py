@@ -1,4 +1,4 @@
-"""`memstore explain`: why a rollout has its score."""
+"""`memstore explain`: the influences behind a rollout's score."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memstore_cli.opening import opened
-from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
+from memstore_cli.open_memory import open_memory
+from memstore_cli.options import DeviceOption, JsonOption, MemoryOption, ModelOption
 from memstore_cli.output import counted, print_facts, print_json, print_table
-from memstore_cli.progress import watched
+from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
     from memstore_gnn.explain.explain import Explanation
@@ -19,34 +19,31 @@ if TYPE_CHECKING:
 def explain(
     rollout: Annotated[
         str,
-        typer.Argument(metavar="ID", help="Id of a rollout (its beginning is enough), or the key or id of its query."),
+        typer.Argument(metavar="ID", help="Id of a rollout (a prefix is enough), or the key or id of its query."),
     ],
     memory: MemoryOption = "",
-    policy: Annotated[
-        str | None, typer.Option("--policy", show_default=False, help="The policy that wrote the rollout.")
+    policy: Annotated[str | None, typer.Option("--policy", show_default=False, help="Policy of the rollout.")] = None,
+    run: Annotated[str | None, typer.Option("--run", show_default=False, help="Run of the rollout.")] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", show_default=False, help="Training step of the rollout.")
     ] = None,
-    run: Annotated[str | None, typer.Option("--run", show_default=False, help="The run it comes from.")] = None,
-    step: Annotated[int | None, typer.Option("--step", show_default=False, help="Its training step.")] = None,
-    sample: Annotated[int | None, typer.Option("--sample", show_default=False, help="Its sample index.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", metavar="ID", show_default=False, help="A reward model of the memory; else the one in use."
-        ),
+    sample: Annotated[
+        int | None, typer.Option("--sample", show_default=False, help="Sample index of the rollout.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows of the table; JSON always has all.")] = 15,
+    model: ModelOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows in the table; JSON contains all.")] = 15,
     write: Annotated[
-        bool, typer.Option("--write", help="Keep the nodes that moved the score in the graph, as INFLUENCED_BY.")
+        bool, typer.Option("--write", help="Write the influences to the graph, as INFLUENCED_BY edges.")
     ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Explain a score: votes, rollouts, labels and features, each measured by taking it away and scoring again."""
-    with opened(memory, device=device) as store:
+    """Explain a score: remove votes, rollouts, labels or features, score again, and report the difference."""
+    with open_memory(memory, device=device) as store:
         from memstore_gnn.explain.explain import explain_rollout
         from memstore_gnn.explain.find import Who
 
-        with watched(as_json) as progress:
+        with show_progress(as_json) as progress:
             explained = explain_rollout(
                 store,
                 rollout,
@@ -63,7 +60,7 @@ def explain(
 
 
 def show_explanation(explained: Explanation, limit: int) -> None:
-    """Print what the model says of the rollout, and what moved that, the largest effects first."""
+    """Print the score, and the influences on it by decreasing effect."""
     print_facts(
         {
             "rollout": explained.rollout,

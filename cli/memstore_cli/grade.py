@@ -1,101 +1,138 @@
-"""`memstore grade`: a policy's score from its rollouts."""
+"""`memstore grade`: score policies by their rollouts."""
 
 from __future__ import annotations
 
 import math
 from contextlib import closing
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memstore_cli.options import DatasetOption, DomainOption, JsonOption, RewardColumnOption, UsageError
+from memstore_cli.options import (
+    CodeOption,
+    DatasetOption,
+    DomainOption,
+    JsonOption,
+    RewardColumnOption,
+    UsageError,
+    record_defaults,
+    with_option_groups,
+)
 from memstore_cli.output import print_json, print_table
-from memstore_cli.progress import watched
+from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from memstore_rl.grade.report import ComparedLine, Figure, Line, PolicyGrade, Report
+    from memstore_rl.grade import GradeOptions
+    from memstore_rl.grade.report import ComparedLine, Line, MetricValue, PolicyGrade, Report
 
 
-WIDE = 5
-"""Figures that stand side by side; more stand below each other."""
+MAX_METRIC_COLUMNS = 5
+"""Up to this many metrics are columns of one table; more get a line each."""
 
 
 class Rewards(StrEnum):
-    """Whose word counts, as `memstore_rl.grade.verdicts` has it."""
+    """Reward sources of `memstore_rl.grade.verdicts`, which this module does not import."""
 
     FILE = "file"
     VERIFIER = "verifier"
 
 
-def grade(
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE", help="Rollouts: JSONL, gzip or Parquet, verl's dumps, TRL's; - reads."),
-    ],
-    k: Annotated[
-        list[int] | None,
-        typer.Option("--k", "-k", min=1, show_default="1, n", help="pass@k and majority@k of this k; may repeat."),
-    ] = None,
+@dataclass(frozen=True)
+class PolicyOptions:
+    """Which policies are graded and compared."""
+
     against: Annotated[
         list[str] | None,
-        typer.Option("--against", metavar="FILE", show_default=False, help="Compare with another policy's rollouts."),
-    ] = None,
-    rewards: Annotated[
-        Rewards | None,
-        typer.Option("--rewards", show_default=False, help="Whose word counts; else the file's only without gold."),
-    ] = None,
-    code: Annotated[bool, typer.Option("--code", help="Judge programs by running them in the sandbox.")] = False,
+        typer.Option("--against", metavar="FILE", show_default=False, help="Compare with the rollouts in this file."),
+    ] = None
     policy: Annotated[
         str | None,
-        typer.Option("--policy", metavar="NAME", show_default=False, help="Grade this policy only; NAME or NAME@STEP."),
-    ] = None,
+        typer.Option("--policy", metavar="NAME", show_default=False, help="Grade only this policy: NAME or NAME@STEP."),
+    ] = None
     against_policy: Annotated[
         str | None,
         typer.Option("--against-policy", metavar="NAME", show_default=False, help="The same for --against."),
-    ] = None,
-    pool: Annotated[bool, typer.Option("--pool", help="Take all samples for those of one policy.")] = False,
-    dataset: DatasetOption = None,
-    domain: DomainOption = None,
-    reward_column: RewardColumnOption = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn for intervals and p-values.")] = 0,
+    ] = None
+    pool: Annotated[bool, typer.Option("--pool", help="Treat all samples as those of one policy.")] = False
+
+
+@dataclass(frozen=True)
+class GradingOptions:
+    """How samples are graded, and which metrics are computed."""
+
+    k: Annotated[
+        list[int] | None,
+        typer.Option("--k", "-k", min=1, show_default="1, n", help="k of pass@k and majority@k. Repeatable."),
+    ] = None
+    rewards: Annotated[
+        Rewards | None,
+        typer.Option(
+            "--rewards", show_default=False, help="Reward source. Default: the verifier, or the file if without gold."
+        ),
+    ] = None
+    code: CodeOption = False
+    dataset: DatasetOption = None
+    domain: DomainOption = None
+    reward_column: RewardColumnOption = None
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the intervals and p-values.")] = 0
+
+    def options(self, policies: PolicyOptions) -> GradeOptions:
+        """The library's form of these options."""
+        from memstore_rl.grade import GradeOptions
+
+        return GradeOptions(
+            ks=tuple(self.k or ()),
+            rewards=self.rewards.value if self.rewards else None,
+            policy=policies.policy,
+            against_policy=policies.against_policy,
+            pool=policies.pool,
+            defaults=record_defaults(self.dataset, self.domain, self.reward_column),
+            seed=self.seed,
+        )
+
+
+@with_option_groups
+def grade(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Rollouts: JSONL, gzip or Parquet, also dumps of verl or TRL; - is stdin."),
+    ],
+    policies: PolicyOptions,
+    grading: GradingOptions,
     samples: Annotated[
         Path | None,
         typer.Option("--samples", metavar="FILE", show_default=False, help="Write a JSON line for each sample."),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", show_default=False, help="Draw the figures into a .png, .svg or .pdf."),
+        typer.Option("--plot", metavar="FILE", show_default=False, help="Plot the metrics to a .png, .svg or .pdf."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score policies by their rollouts: accuracy, pass@k and majority@k, with 95 % intervals.
 
-    Answers are held against their gold by the verifiers; what cannot be judged is counted and in no figure.
+    Verifiers compare answers with their gold; samples that cannot be judged are counted but not scored.
     """
-    if against_policy is not None and not against:
-        raise UsageError("--against-policy chooses among the policies of --against; name that file, too")
-    from memstore.records.record import RecordDefaults
-    from memstore_rl.grade import GradeOptions, grade_files
+    if policies.against_policy is not None and not policies.against:
+        raise UsageError("--against-policy selects a policy of --against; also pass --against FILE")
+    from memstore_rl.grade import grade_files
     from memstore_rl.grade.plots import check_plot, draw
     from memstore_rl.verifiers import make_verifiers
 
     check_plot(plot)
-    options = GradeOptions(
-        ks=tuple(k or ()),
-        rewards=rewards.value if rewards else None,
-        policy=policy,
-        against_policy=against_policy,
-        pool=pool,
-        defaults=RecordDefaults(dataset=dataset, domain=domain.value if domain else None, reward_column=reward_column),
-        seed=seed,
-    )
-    with closing(make_verifiers(code=code)) as verifiers, watched(as_json) as progress:
+    with closing(make_verifiers(code=grading.code)) as verifiers, show_progress(as_json) as progress:
         report = grade_files(
-            files, options, against=against or (), verifiers=verifiers, samples=samples, progress=progress
+            files,
+            grading.options(policies),
+            against=policies.against or (),
+            verifiers=verifiers,
+            samples=samples,
+            progress=progress,
         )
     if plot is not None:
         draw(report, plot)
@@ -106,90 +143,98 @@ def grade(
 
 
 def show_report(report: Report) -> None:
-    """Print the figures of each policy, the comparison, and the notes."""
+    """Print the metrics of each policy, the comparison, and the notes."""
     _show_grades([*report.grades, *([report.against] if report.against else [])])
     if report.comparison is not None and report.against is not None:
-        _show_comparison(report.comparison, report.grades[0].subject.label, report.against.subject.label)
+        _show_comparison(report.comparison, report.grades[0].policy.label, report.against.policy.label)
     for note in report.notes:
         print(note)
 
 
 def _show_grades(grades: list[PolicyGrade]) -> None:
-    """Counts and figures of every line; columns that are empty are left out."""
-    lines = [(grade, line) for grade in grades for line in _told(grade)]
-    runs = len({grade.subject.run for grade in grades}) > 1
-    who = ("policy", *(("run",) if runs else ()), "dataset")
-    counts: dict[str, Callable[[Line], Any]] = {
+    """Print counts and metrics of every line, without empty columns."""
+    lines = [(grade, line) for grade in grades for line in _distinct_lines(grade)]
+    names = [name for name in lines[0][1].metrics if not _is_accuracy(name, [line for _, line in lines])]
+    several_runs = len({grade.policy.run for grade in grades}) > 1
+    columns = ("policy", *(("run",) if several_runs else ()), "dataset")
+    keys = [
+        [grade.policy.label, *([grade.policy.run] if several_runs else []), line.dataset or f"all, {line.mean}"]
+        for grade, line in lines
+    ]
+    counts = _count_columns([line for _, line in lines])
+    counted = [[*key, *(count(line) for count in counts.values())] for key, (_, line) in zip(keys, lines, strict=True)]
+    rows: list[list[Any]] = []
+    if len(names) > MAX_METRIC_COLUMNS:
+        print_table((*columns, *counts), counted)
+        print()
+        rows = [[*key, *row] for key, (_, line) in zip(keys, lines, strict=True) for row in _metric_rows(line, names)]
+        print_table((*columns, "figure", "queries", "value", "95 % interval"), rows)
+        return
+    for row, (_, line) in zip(counted, lines, strict=True):
+        rows.append([*row, *(_percent(line.metrics[name].value) for name in names)])
+        rows.append([*([None] * len(row)), *(_interval(line.metrics[name]) for name in names)])
+    print_table((*columns, *counts, *(name.replace("majority", "maj") for name in names)), rows)
+
+
+def _count_columns(lines: list[Line]) -> dict[str, Callable[[Line], Any]]:
+    """The columns of counts that have a value in some line."""
+    columns: dict[str, Callable[[Line], Any]] = {
         "queries": lambda line: line.queries,
         "samples": lambda line: line.samples,
         "empty": lambda line: line.empty or None,
         "cut off": lambda line: None if line.truncated is None else f"{line.truncated:.1%}",
         "not judged": lambda line: line.unjudged or None,
     }
-    counts = {name: of for name, of in counts.items() if any(of(line) is not None for _, line in lines)}
-    names = [name for name in lines[0][1].figures if not _is_accuracy(name, [line for _, line in lines])]
-    heads = [[g.subject.label, *([g.subject.run] if runs else []), ln.dataset or f"all, {ln.mean}"] for g, ln in lines]
-    told = [[*head, *(of(line) for of in counts.values())] for head, (_, line) in zip(heads, lines, strict=True)]
-    if len(names) > WIDE:
-        print_table((*who, *counts), told)
-        print()
-        rows = [[*head, *row] for head, (_, line) in zip(heads, lines, strict=True) for row in _tall(line, names)]
-        print_table((*who, "figure", "queries", "value", "95 % interval"), rows)
-        return
-    rows = []
-    for row, (_, line) in zip(told, lines, strict=True):
-        rows.append([*row, *(_percent(line.figures[name].value) for name in names)])
-        rows.append([*([None] * len(row)), *(_interval(line.figures[name]) for name in names)])
-    print_table((*who, *counts, *(name.replace("majority", "maj") for name in names)), rows)
+    return {name: count for name, count in columns.items() if any(count(line) is not None for line in lines)}
 
 
-def _tall(line: Line, names: list[str]) -> list[list[Any]]:
-    """A row for each figure."""
-    figures = {name: line.figures[name] for name in names}
-    return [[name, f.queries, _percent(f.value), _interval(f)] for name, f in figures.items()]
+def _metric_rows(line: Line, names: list[str]) -> list[list[Any]]:
+    """A row for each metric."""
+    metrics = {name: line.metrics[name] for name in names}
+    return [[name, metric.queries, _percent(metric.value), _interval(metric)] for name, metric in metrics.items()]
 
 
-def _told(grade: PolicyGrade) -> list[Line]:
-    """The lines that say something new: of one dataset, the means over datasets do not."""
+def _distinct_lines(grade: PolicyGrade) -> list[Line]:
+    """The lines of a policy; with one dataset, without the means over datasets."""
     datasets = [line for line in grade.lines if line.dataset is not None]
     return datasets if len(datasets) == 1 else list(grade.lines)
 
 
 def _is_accuracy(name: str, lines: list[Line]) -> bool:
-    """Is it pass@1, and accuracy once more, as with as many samples of every query?"""
-    return name == "pass@1" and all(_alike(line.figures[name].value, line.figures["accuracy"].value) for line in lines)
+    """Whether the metric is pass@1 and equals accuracy, as with the same number of samples for every query."""
+    return name == "pass@1" and all(_close(line.metrics[name].value, line.metrics["accuracy"].value) for line in lines)
 
 
 def _show_comparison(lines: tuple[ComparedLine, ...], first: str, second: str) -> None:
     several = sum(line.dataset is not None for line in lines) > 1
-    once_more = all(
-        _alike(line.figures[name].first, line.figures["accuracy"].first)
-        and _alike(line.figures[name].second, line.figures["accuracy"].second)
+    pass_1_is_accuracy = all(
+        _close(line.metrics[name].first, line.metrics["accuracy"].first)
+        and _close(line.metrics[name].second, line.metrics["accuracy"].second)
         for line in lines
-        for name in line.figures.keys() & {"pass@1"}
+        for name in line.metrics.keys() & {"pass@1"}
     )
     print(f"\nfirst: {first}; second: {second}; on the queries that both have")
     rows: list[list[Any]] = []
     for line in lines:
         if line.dataset is None and not several:
             continue
-        for name, versus in line.figures.items():
-            if name == "pass@1" and once_more:
+        for name, metric in line.metrics.items():
+            if name == "pass@1" and pass_1_is_accuracy:
                 continue
-            values = [_percent(value) for value in (versus.first, versus.second, versus.difference)]
-            interval = None if versus.low is None else f"{_percent(versus.low)} to {_percent(versus.high)}"
-            p = None if versus.p is None else f"{versus.p:.2g}"
-            rows.append([line.dataset or f"all, {line.mean}", name, versus.queries, *values, interval, p])
+            values = [_percent(value) for value in (metric.first, metric.second, metric.difference)]
+            interval = None if metric.low is None else f"{_percent(metric.low)} to {_percent(metric.high)}"
+            p = None if metric.p is None else f"{metric.p:.2g}"
+            rows.append([line.dataset or f"all, {line.mean}", name, metric.queries, *values, interval, p])
     print_table(("dataset", "figure", "queries", "first", "second", "difference", "95 % interval", "p"), rows)
 
 
-def _alike(one: float | None, other: float | None) -> bool:
-    """Are they one figure but for rounding?"""
+def _close(one: float | None, other: float | None) -> bool:
+    """Whether two values are equal up to rounding."""
     return one == other or (one is not None and other is not None and math.isclose(one, other))
 
 
-def _interval(figure: Figure) -> str | None:
-    return None if figure.low is None else f"{_percent(figure.low)}–{_percent(figure.high)}"
+def _interval(metric: MetricValue) -> str | None:
+    return None if metric.low is None else f"{_percent(metric.low)}–{_percent(metric.high)}"
 
 
 def _percent(value: float | None) -> str | None:

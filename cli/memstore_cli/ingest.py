@@ -1,7 +1,8 @@
-"""`memstore ingest`: files of rollouts into a memory, made where there is none."""
+"""`memstore ingest`: add files of rollouts to a memory, which is created if it does not exist."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,92 +10,107 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memstore.errors import InputError
-from memstore_cli.opening import opened
+from memstore_cli.open_memory import open_memory
 from memstore_cli.options import (
     DatasetOption,
     DeviceOption,
     DomainOption,
     JsonOption,
     MemoryOption,
+    ReplaceOption,
     RewardColumnOption,
+    record_defaults,
+    with_option_groups,
 )
 from memstore_cli.output import counted, print_json
-from memstore_cli.progress import watched
+from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
     from memstore.memory import Memory
     from memstore.pipeline.ingest import IngestSummary
+    from memstore.records.record import RecordDefaults
 
 
 class LongText(StrEnum):
-    """What becomes of a text that is longer than the embedder's window."""
+    """How a text longer than the embedder's window is embedded."""
 
     MEAN = "mean"
     HEAD = "head"
     TAIL = "tail"
 
 
-def ingest(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="JSONL, gzip or Parquet; - reads JSONL from standard input.")
-    ],
-    memory: MemoryOption = "",
-    dataset: DatasetOption = None,
-    domain: DomainOption = None,
+@dataclass(frozen=True)
+class RowDefaults:
+    """Values of rows that do not contain them."""
+
+    dataset: DatasetOption = None
+    domain: DomainOption = None
     policy: Annotated[
-        str | None, typer.Option("--policy", show_default=False, help="The policy of rows that name none.")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", show_default=False, help="The run of rows that name none.")
-    ] = None,
-    reward_column: RewardColumnOption = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Overwrite a reward that the file contradicts; else the row is rejected.")
-    ] = False,
+        str | None, typer.Option("--policy", show_default=False, help="Policy of rows that name none.")
+    ] = None
+    run: Annotated[str | None, typer.Option("--run", show_default=False, help="Run of rows that name none.")] = None
+    reward_column: RewardColumnOption = None
+
+    def record_defaults(self) -> RecordDefaults:
+        """The library's form of these values."""
+        return record_defaults(self.dataset, self.domain, self.reward_column, policy=self.policy, run=self.run)
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How rows are written."""
+
+    replace: ReplaceOption = False
     rejects: Annotated[
         Path | None,
         typer.Option(
             "--rejects",
             metavar="FILE",
             show_default=False,
-            help="Where rejected rows go; else into the memory's folder.",
+            help="File for rejected rows. Default: a file in the memory's folder.",
         ),
-    ] = None,
-    no_link: Annotated[bool, typer.Option("--no-link", help="Do not link yet; memstore link does it later.")] = False,
+    ] = None
+    no_link: Annotated[
+        bool, typer.Option("--no-link", help="Do not create links; memstore link creates them later.")
+    ] = False
     long_text: Annotated[
         LongText | None,
         typer.Option(
             "--long-text",
             show_default=False,
-            help="For a new memory: of a text over the embedder's window, take the mean of its windows, head or tail.",
+            help="For a new memory: embed texts over the embedder's window as the mean of their windows, head or tail.",
         ),
-    ] = None,
-    device: DeviceOption = None,
+    ] = None
+    device: DeviceOption = None
+
+
+@with_option_groups
+def ingest(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="JSONL, gzip or Parquet; - reads JSONL from standard input.")
+    ],
+    row_defaults: RowDefaults,
+    writing: WriteOptions,
+    memory: MemoryOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Add rollouts to a memory; makes the memory if there is none.
+    """Add rollouts to a memory; the memory is created if it does not exist.
 
-    What is there already is not added again, and a killed ingest is finished by the next one.
+    Existing rollouts are not added again, and the next ingest finishes an interrupted one.
     """
     from memstore.records.readers import open_source
 
     for file in files:
-        open_source(file)  # a name that is wrong must not leave an empty memory behind
-    with opened(memory, create=True, long_text=long_text, device=device) as store:
+        open_source(file)  # fail on a wrong name before a memory is created
+    with open_memory(memory, create=True, long_text=writing.long_text, device=writing.device) as store:
         from memstore.pipeline.ingest import IngestOptions
-        from memstore.records.record import RecordDefaults
 
-        _check_long_text(store, long_text)
-        defaults = RecordDefaults(
-            dataset=dataset,
-            domain=domain.value if domain else None,
-            policy=policy,
-            run=run,
-            reward_column=reward_column,
+        _check_long_text(store, writing.long_text)
+        options = IngestOptions(
+            defaults=row_defaults.record_defaults(), replace=writing.replace, link=not writing.no_link
         )
-        options = IngestOptions(defaults=defaults, replace=replace, link=not no_link)
-        with watched(as_json) as progress:
-            summary = store.ingest(files, options, rejects_file=rejects, progress=progress)
+        with show_progress(as_json) as progress:
+            summary = store.ingest(files, options, rejects_file=writing.rejects, progress=progress)
     if as_json:
         print_json(summary.as_json())
     else:
@@ -103,19 +119,19 @@ def ingest(
         raise typer.Exit(1)
 
 
-def _check_long_text(store: Memory, wanted: LongText | None) -> None:
+def _check_long_text(store: Memory, requested: LongText | None) -> None:
     recorded = store.fingerprint
-    if wanted is not None and recorded is not None and recorded.long_text != wanted:
+    if requested is not None and recorded is not None and recorded.long_text != requested:
         raise InputError(
-            f"the memory {store.location} was built with --long-text {recorded.long_text}, and this is {wanted}; leave "
-            "the option out, or make a new memory from the same files"
+            f"the memory {store.location} was built with --long-text {recorded.long_text}, not {requested}; leave out "
+            "the option, or build a new memory from the same files"
         )
 
 
 def show_ingest(summary: IngestSummary) -> None:
-    """Print what an ingest did."""
+    """Print the summary of an ingest."""
     if summary.finished_batches:
-        print(f"finished {counted(summary.finished_batches, 'batch', 'batches')} that an earlier ingest had begun")
+        print(f"finished {counted(summary.finished_batches, 'batch', 'batches')} of an interrupted ingest")
     if summary.unchanged and not (summary.added or summary.changed or summary.rejected):
         print(f"nothing new: {_all_of(summary.unchanged)} in the memory already")
     else:
@@ -125,7 +141,7 @@ def show_ingest(summary: IngestSummary) -> None:
             f"{counted(summary.queries_added, 'query', 'queries')} added"
         )
     if summary.rejected:
-        print(f"{counted(summary.rejected, 'row')} rejected, kept with their reasons in {summary.rejects_file}")
+        print(f"{counted(summary.rejected, 'row')} rejected; rows and reasons are in {summary.rejects_file}")
         for reason in summary.reject_examples:
             print(f"    {reason}")
     if summary.other_keys:

@@ -1,14 +1,13 @@
-"""The command `memstore`: its verbs, and how a run of it ends.
+"""The command `memstore`: its verbs and exit codes.
 
-A verb is a library function of the same name; a file of this package holds one. Nothing heavy is imported here or
-at the top of a verb's file, so that `memstore --help` answers at once.
+A verb is a library function of the same name, in a file of this package. Neither this module nor the top level of a
+verb's file imports anything heavy, so that `memstore --help` is fast.
 
-How a run ends, and what stderr then says:
-
-    0      done
-    1      failed                  `error: ` and one sentence, for what memstore raises on purpose
-    2      wrong use               the same, with the help to read
-    130    Ctrl-C or SIGTERM       that the same command goes on from there
+    exit code   meaning                stderr
+    0           success
+    1           failure                `error: ` and one sentence, for errors that memstore raises
+    2           wrong usage            the same, with the help command to run
+    130         Ctrl-C or SIGTERM      how to resume
 
 Any other exception is a bug and keeps its traceback.
 """
@@ -30,7 +29,6 @@ from memstore_cli.evaluate import evaluate
 from memstore_cli.explain import explain
 from memstore_cli.grade import grade
 from memstore_cli.ingest import ingest
-from memstore_cli.interruption import heed_interruptions
 from memstore_cli.label import label
 from memstore_cli.link import link
 from memstore_cli.models import models
@@ -41,6 +39,7 @@ from memstore_cli.restore import restore
 from memstore_cli.rollout import rollout
 from memstore_cli.score import score
 from memstore_cli.serve import serve
+from memstore_cli.signals import install_signal_handlers
 from memstore_cli.snapshot import snapshot
 from memstore_cli.stats import stats
 from memstore_cli.train import train
@@ -48,7 +47,7 @@ from memstore_cli.verify import verify
 from memstore_cli.verl import verl_app
 
 INTERRUPTED = 130
-"""Exit code of Ctrl-C; Typer answers a KeyboardInterrupt with the same."""
+"""Exit code after Ctrl-C; Typer uses the same for KeyboardInterrupt."""
 
 app = typer.Typer(
     name="memstore",
@@ -59,24 +58,21 @@ app = typer.Typer(
 )
 
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Fill": (ingest, link, label),
-    "Look": (stats, cypher, verify, profiles),
-    "Predict rewards": (train, score, explain, evaluate, models, promote),
-    "Policies": (datasets, rollout, grade),
-    "Use": (serve,),
-    "Keep": (snapshot, restore, reembed),
-    "Try": (demo,),
+    "Memory": (demo, ingest, link, label, stats, cypher),
+    "Reward model": (train, score, explain, evaluate, models, promote),
+    "Policy training": (datasets, rollout, grade, serve),
+    "Maintenance": (verify, profiles, snapshot, restore, reembed),
 }
-"""The verbs by what they are for, as the help shows them."""
+"""The verbs by theme, as `memstore --help` groups them."""
 
 for panel, verbs in VERBS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
-app.add_typer(verl_app, name="verl", rich_help_panel="Use")
+app.add_typer(verl_app, name="verl", rich_help_panel="Policy training")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"memstore {version('memstore')}")
@@ -92,8 +88,8 @@ def root(
 ) -> None:
     """An experience memory for reinforcement learning of language models.
 
-    Rollouts go into a graph; a model learns from those with a ground truth and predicts the reward of the rest.
-    Start with: memstore demo
+    Stores rollouts in a graph, learns a reward model from those with a ground truth, and predicts the reward of the
+    rest. Start with: memstore demo
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
@@ -102,36 +98,36 @@ def root(
 
 def main() -> None:
     """Entry point of the command."""
-    sys.exit(run(sys.argv[1:], heed_interruptions()))
+    sys.exit(run(sys.argv[1:], install_signal_handlers()))
 
 
-def run(arguments: Sequence[str], heard: Sequence[int] = ()) -> int:
+def run(arguments: Sequence[str], received_signals: Sequence[int] = ()) -> int:
     """Run the command; return its exit code.
 
     Args:
-        heard: where `heed_interruptions` notes signals, while this runs.
+        received_signals: the list that `install_signal_handlers` appends to while this runs.
     """
     try:
         code = app(list(arguments), prog_name="memstore", standalone_mode=False) or 0
         sys.stdout.flush()
     except Exception as error:
-        if not heard:
-            return _failed(error)
-        # Whatever was running then, a library's import perhaps, has made an error of its own of the interruption.
+        if not received_signals:
+            return _handle_error(error)
+        # The running code, such as a library's import, turned the interruption into an error of its own.
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("interrupted; what was written stays, and the same command goes on from there", file=sys.stderr)
+        print("interrupted; completed work is saved, run the same command again to resume", file=sys.stderr)
     return int(code)
 
 
-def _failed(error: Exception) -> int:
-    """Say what went wrong; the exit code. A bug is raised again."""
+def _handle_error(error: Exception) -> int:
+    """Print the error and return the exit code. An unexpected exception is raised again."""
     if isinstance(error, typer.TyperException):
         return _fail(_usage_message(error), error.exit_code)
     if isinstance(error, MemstoreError):
         return _fail(str(error), 1)
     if isinstance(error, BrokenPipeError):
-        # The reader has gone; what is still buffered would fail once more when Python exits.
+        # The reader has closed the pipe; flushing the buffer at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     raise error

@@ -1,15 +1,15 @@
-"""`memstore models`: the reward models of a memory."""
+"""`memstore models`: list the reward models of a memory."""
 
 from __future__ import annotations
 
-from memstore_cli.opening import opened
+from memstore_cli.open_memory import open_memory
 from memstore_cli.options import JsonOption, MemoryOption
 from memstore_cli.output import print_json, print_table
 
 
 def models(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
-    """List the reward models of the memory, the newest first, and say which one is in use."""
-    with opened(memory) as store:
+    """List the reward models of the memory, newest first, and which one is in use."""
+    with open_memory(memory) as store:
         from memstore_gnn.models.registry import list_models
 
         found = list_models(store)
@@ -34,6 +34,6 @@ def models(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
         )
         for entry in found:
             if not entry.here:
-                print(f"the files of {entry.model} are not here; copy {entry.path} from where it was trained")
+                print(f"the files of {entry.model} are not here; copy {entry.path} from the machine that trained it")
     else:
         print(f"no reward model yet; train one with: memstore train --memory {memory}")

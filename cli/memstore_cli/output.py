@@ -1,6 +1,6 @@
-"""What a verb prints: one JSON document, or lines and tables for a person.
+"""Output of a verb: one JSON document, or lines and tables for people.
 
-Tables are cut to the terminal, a value to its first line's worth; JSON and CSV never are.
+Tables are shortened to the width of the terminal; JSON and CSV are never shortened.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 120
-"""Columns of a table where there is no terminal to ask."""
+"""Characters of a table's line if stdout is not a terminal."""
 GAP = 2
-"""Columns of the terminal between two columns of a table."""
-LONGEST = 2000
-"""Characters of a value that a table looks at; the rest would be cut off by any terminal."""
+"""Characters between two columns of a table."""
+MAX_CELL_CHARS = 2000
+"""Characters of a value that a table considers; no terminal shows more."""
 
 
 def print_json(document: Any) -> None:
-    """Print one document: UTF-8 where stdout speaks it, escapes where not; NaN is null."""
+    """Print one document as UTF-8, or with escapes if stdout has another encoding; NaN becomes null."""
     utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
     text = json.dumps(jsonable(document), ensure_ascii=not utf8, indent=2, allow_nan=False)
     sys.stdout.write(text + "\n")
 
 
 def jsonable(value: Any) -> Any:
-    """The value in JSON's own types: times as ISO 8601, figures that do not exist as null, bytes as hexadecimal."""
+    """Convert to JSON types: times to ISO 8601, NaN and infinity to null, bytes to hexadecimal."""
     if value is None or isinstance(value, (str, int, bool)):
         return value
     if isinstance(value, float):
@@ -49,7 +49,7 @@ def jsonable(value: Any) -> Any:
 
 
 def console() -> Console:
-    """A console on stdout that prints text as it is."""
+    """A console on stdout that does not interpret markup."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH
@@ -57,7 +57,7 @@ def console() -> Console:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table: numbers to the right, the longest columns shortened until it fits the terminal."""
+    """Print a table: numbers right-aligned, the longest columns shortened until it fits the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.cells import cell_len
     from rich.table import Table
@@ -83,16 +83,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     screen.print(table)
 
 
-def _widest_column(natural: Sequence[int], room: int) -> int:
-    """The width that no column may pass so that all of them fit; at least 1."""
+def _widest_column(natural: Sequence[int], available: int) -> int:
+    """The maximum column width with which all columns fit; at least 1."""
     widest = max(natural, default=1)
-    while widest > 1 and sum(min(width, widest) for width in natural) > room:
+    while widest > 1 and sum(min(width, widest) for width in natural) > available:
         widest -= 1
     return max(widest, 1)
 
 
 def cell(value: Any) -> str:
-    """A value as one line."""
+    """A value as one line of text."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -102,11 +102,11 @@ def cell(value: Any) -> str:
     else:
         plain = jsonable(value)
         text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-    return " ".join(text[:LONGEST].split())
+    return " ".join(text[:MAX_CELL_CHARS].split())
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """Print names and values under each other, values in one column."""
+    """Print one name and value a line, values aligned."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         print(f"{name:<{width}}  {value}")
@@ -127,9 +127,9 @@ METRIC_NAMES = {
     "brier": "brier",
     "aurc": "aurc",
 }
-"""Metrics of `memstore_gnn.metrics` and how a table calls them."""
+"""Metrics of an evaluation row and their column titles."""
 
 
 def metric_cells(row: object) -> list[float]:
-    """The metrics of an evaluation's row, in the order of `METRIC_NAMES`, as short as a table wants them."""
+    """The metrics of an evaluation row, in the order of `METRIC_NAMES`, rounded to three decimals."""
     return [round(getattr(row, name), 3) for name in METRIC_NAMES]

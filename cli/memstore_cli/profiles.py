@@ -1,16 +1,16 @@
-"""`memstore profiles`: the memories that have a name, and which of them can be opened."""
+"""`memstore profiles`: list the named memories and whether they are reachable."""
 
 from __future__ import annotations
 
-from memstore_cli.opening import read_settings
+from memstore_cli.library_logging import quiet_libraries
+from memstore_cli.open_memory import read_settings
 from memstore_cli.options import JsonOption
 from memstore_cli.output import counted, print_json
-from memstore_cli.quiet import silence_libraries
 
 
 def profiles(as_json: JsonOption = False) -> None:
-    """List the profiles of memstore.toml, and env, with what keeps each from being opened."""
-    silence_libraries()
+    """List the profiles of memstore.toml, and env, with the reason why one is not reachable."""
+    quiet_libraries()
     from memstore.locations.profile_status import list_memories
 
     found = list_memories(read_settings())

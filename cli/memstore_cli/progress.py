@@ -1,7 +1,4 @@
-"""How long work shows: bars on a terminal, now and then a line in a log, nothing where nobody reads.
-
-Everything goes to stderr. All three are a `memstore.progress.AnnotatedProgress`.
-"""
+"""Progress on stderr: bars on a terminal, a line every ten seconds in a log, nothing with --json in a log."""
 
 from __future__ import annotations
 
@@ -17,13 +14,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-LINE_EVERY = 10.0
-"""Seconds between two lines where no bar can be drawn."""
+LINE_INTERVAL_S = 10.0
+"""Seconds between two lines if stderr is not a terminal."""
 
 
 @contextmanager
-def watched(as_json: bool = False) -> Iterator[AnnotatedProgress]:
-    """Show the progress of what runs inside; with JSON wanted, only to a person at a terminal."""
+def show_progress(as_json: bool = False) -> Iterator[AnnotatedProgress]:
+    """Show the progress of the enclosed work; with `as_json`, only on a terminal."""
     if sys.stderr.isatty():
         with _bars() as bars:
             yield Bars(bars)
@@ -50,7 +47,7 @@ def _bars() -> RichProgress:
 
 
 class Bars:
-    """One bar a stage name."""
+    """One progress bar per stage name."""
 
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
@@ -58,7 +55,7 @@ class Bars:
         self._current: TaskID | None = None
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Show the bar of this stage: where it stood, or from the start where that was something else."""
+        """Continue the bar of this stage; start a new one if its total has changed."""
         task = self._tasks.get(name)
         if task is None:
             task = self._tasks[name] = self._bars.add_task(name, total=total, note="")
@@ -72,47 +69,47 @@ class Bars:
             self._bars.advance(self._current, done)
 
     def note(self, text: str) -> None:
-        """Write it behind the bar."""
+        """Show the text after the bar."""
         if self._current is not None:
             self._bars.update(self._current, note=text)
 
 
 class Lines:
-    """A line every ten seconds; work that is shorter says nothing."""
+    """Prints a line every ten seconds; work that takes less prints nothing."""
 
-    def __init__(self, every: float = LINE_EVERY) -> None:
+    def __init__(self, every: float = LINE_INTERVAL_S) -> None:
         self._every = every
-        self._said = time.monotonic()
+        self._last_print = time.monotonic()
         self._name = ""
         self._note = ""
         self._state: dict[str, tuple[int, int | None]] = {}
-        self._began = self._said
+        self._stage_start = self._last_print
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Note what is being done."""
+        """Set the current stage."""
         done, before = self._state.get(name, (0, total))
         if name != self._name:
-            self._note, self._began = "", time.monotonic()
+            self._note, self._stage_start = "", time.monotonic()
         self._name = name
         self._state[name] = (done if before == total else 0, total)
 
     def advance(self, done: int) -> None:
-        """Count, and say so when it is time."""
+        """Count, and print a line if one is due."""
         before, total = self._state[self._name]
         now = before + done
         self._state[self._name] = (now, total)
-        if time.monotonic() - self._said < self._every:
+        if time.monotonic() - self._last_print < self._every:
             return
-        self._said = time.monotonic()
+        self._last_print = time.monotonic()
         parts = [f"{now / total:.0%}" if total else f"{now:,}"]
         if self._note:
             parts.append(self._note)
             if total and now:
-                parts.append(f"{_duration((self._said - self._began) * (total / now - 1))} left")
+                parts.append(f"{_duration((self._last_print - self._stage_start) * (total / now - 1))} left")
         print(f"{self._name}: {', '.join(parts)}", file=sys.stderr)
 
     def note(self, text: str) -> None:
-        """Say it in the next line, and how long it will take."""
+        """Show the text in the next line, with the remaining time."""
         self._note = text
 
 

@@ -1,4 +1,4 @@
-"""`memstore reembed`: move a memory to another embedder."""
+"""`memstore reembed`: switch a memory to another embedding model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from memstore_cli.opening import opened, read_settings
+from memstore_cli.open_memory import open_memory, read_settings
 from memstore_cli.options import JsonOption, MemoryOption
 from memstore_cli.output import counted, print_json
-from memstore_cli.progress import watched
+from memstore_cli.progress import show_progress
 
 
 def reembed(
@@ -20,22 +20,24 @@ def reembed(
         typer.Option(
             "--embedder",
             show_default=False,
-            help="A sentence-transformers model by name, or its folder; absent: MEMSTORE_EMBEDDER.",
+            help="Name or folder of a sentence-transformers model. Default: MEMSTORE_EMBEDDER.",
         ),
     ] = None,
     long_text: Annotated[
         str | None,
-        typer.Option("--long-text", show_default=False, help="What becomes of a text beyond the model's window."),
+        typer.Option(
+            "--long-text", show_default=False, help="Embedding of texts over the model's window: mean, head or tail."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed everything with another model and link it anew; the old vectors stay until that has succeeded.
+    """Embed and link everything again with another model; the old vectors are kept until this has succeeded.
 
-    A run that was interrupted is finished by the same command. Set MEMSTORE_EMBEDDER to the new model afterwards.
+    The same command resumes an interrupted run. Set MEMSTORE_EMBEDDER to the new model afterwards.
     """
     started = time.perf_counter()
     settings = read_settings(embedder=embedder, long_text=long_text)
-    with opened(memory) as store, watched(as_json) as progress:
+    with open_memory(memory) as store, show_progress(as_json) as progress:
         from memstore.embedding.minilm import load_embedder
 
         new = load_embedder(settings.embedder, device=settings.device, long_text=settings.long_text)

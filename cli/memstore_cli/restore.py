@@ -1,4 +1,4 @@
-"""`memstore restore`: a snapshot becomes a memory again, or joins one."""
+"""`memstore restore`: write a snapshot into a new or an existing memory."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Annotated
 
 import typer
 
-from memstore_cli.opening import opened
+from memstore_cli.open_memory import open_memory
 from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
 from memstore_cli.output import counted, print_json
-from memstore_cli.progress import watched
+from memstore_cli.progress import show_progress
 
 
 def restore(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A snapshot, as memstore snapshot wrote it.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder written by memstore snapshot.")],
     memory: MemoryOption = "",
-    merge: Annotated[bool, typer.Option("--merge", help="Add it to a memory that has content.")] = False,
+    merge: Annotated[bool, typer.Option("--merge", help="Allow a memory that is not empty.")] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a snapshot into a new memory, or with --merge into one that has content."""
+    """Write a snapshot into a new memory, or with --merge into an existing one."""
     from memstore.snapshots.files import load_snapshot
 
     started = time.perf_counter()
     taken = load_snapshot(folder)
-    with opened(memory, create=True, device=device) as store, watched(as_json) as progress:
+    with open_memory(memory, create=True, device=device) as store, show_progress(as_json) as progress:
         added = store.restore(taken, merge=merge, progress=progress)
     seconds = round(time.perf_counter() - started, 3)
     if as_json:

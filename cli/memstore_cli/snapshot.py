@@ -1,4 +1,4 @@
-"""`memstore snapshot`: a frozen copy of the memory in a folder."""
+"""`memstore snapshot`: write a read-only copy of the memory to a folder."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from typing import Annotated
 
 import typer
 
-from memstore_cli.opening import opened
+from memstore_cli.open_memory import open_memory
 from memstore_cli.options import JsonOption, MemoryOption
 from memstore_cli.output import counted, print_json
 
 
 def snapshot(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder to write it to.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the snapshot.")],
     memory: MemoryOption = "",
-    no_texts: Annotated[
-        bool, typer.Option("--no-texts", help="Leave texts out: smaller, enough for structure, no backup.")
-    ] = False,
+    no_texts: Annotated[bool, typer.Option("--no-texts", help="Leave out texts: smaller, but not a backup.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a frozen, columnar copy: Arrow tables, safetensors and a manifest."""
+    """Write a read-only, columnar copy: Arrow tables, safetensors and a manifest."""
     started = time.perf_counter()
-    with opened(memory) as store:
+    with open_memory(memory) as store:
         from memstore.snapshots.files import save_snapshot
 
         taken = store.snapshot(texts=not no_texts)

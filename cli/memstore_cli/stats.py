@@ -1,10 +1,10 @@
-"""`memstore stats`: the memory at a glance."""
+"""`memstore stats`: count the contents of a memory."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memstore_cli.opening import opened
+from memstore_cli.open_memory import open_memory
 from memstore_cli.options import JsonOption, MemoryOption
 from memstore_cli.output import print_facts, print_json, print_table
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def stats(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
-    """Count what the memory holds."""
-    with opened(memory) as store:
+    """Count queries, rollouts, labels and edges."""
+    with open_memory(memory) as store:
         found = store.stats()
     if as_json:
         print_json(found.as_json())
@@ -23,7 +23,7 @@ def stats(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
 
 
 def show_stats(found: Stats) -> None:
-    """Print counts, then a table of the datasets."""
+    """Print the counts and a table of the datasets."""
     print_facts(
         {
             "queries": f"{found.queries:,} ({found.labelled_queries:,} with a ground truth)",

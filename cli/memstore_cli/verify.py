@@ -1,4 +1,4 @@
-"""`memstore verify`: does everything fit together, and with `--repair`, mend what does not."""
+"""`memstore verify`: check the consistency of a memory, and repair it with `--repair`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memstore.errors import CorruptStoreError
-from memstore_cli.opening import opened
+from memstore_cli.open_memory import open_memory
 from memstore_cli.options import JsonOption, MemoryOption
 from memstore_cli.output import print_json
-from memstore_cli.progress import watched
+from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
     from memstore.pipeline.verify import Problem, VerifyReport
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 def verify(
     memory: MemoryOption = "",
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare graph, vectors and links; exit code 1 if something does not fit."""
+    """Check that graph, vectors and links are consistent; exit code 1 if they are not."""
     report = _verify_graph_first(memory, repair, as_json)
     if as_json:
         print_json(report.as_json())
     else:
-        _show("mended", report.repaired)
-        _show("wrong", report.problems)
+        _show("repaired", report.repaired)
+        _show("problem", report.problems)
         if report.ok:
-            print("ok: graph, vectors and links fit together")
+            print("ok: graph, vectors and links are consistent")
     if not report.ok:
         raise typer.Exit(1)
 
 
 def _verify_graph_first(location: str, repair: bool, as_json: bool) -> VerifyReport:
-    """Verify; a graph that does not even open is mended before, where that is wanted."""
+    """Verify; with `repair`, first repair a graph that cannot be opened."""
     try:
         return _verify(location, repair, as_json)
     except CorruptStoreError:
@@ -46,14 +46,14 @@ def _verify_graph_first(location: str, repair: bool, as_json: bool) -> VerifyRep
     from memstore.pipeline.verify import Problem, VerifyReport
 
     graph = Path(location).expanduser() / "graph"
-    done = LadybugGraph.repair(graph)
+    repair_done = LadybugGraph.repair(graph)
     report = _verify(location, repair, as_json)
-    mended = [Problem("corrupt_graph", 1, str(graph), done)] if done else []
-    return VerifyReport(report.problems, [*mended, *report.repaired])
+    repaired = [Problem("corrupt_graph", 1, str(graph), repair_done)] if repair_done else []
+    return VerifyReport(report.problems, [*repaired, *report.repaired])
 
 
 def _verify(location: str, repair: bool, as_json: bool) -> VerifyReport:
-    with opened(location) as store, watched(as_json) as progress:
+    with open_memory(location) as store, show_progress(as_json) as progress:
         return store.verify(repair=repair, progress=progress)
 
 

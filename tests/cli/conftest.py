@@ -1,4 +1,4 @@
-"""A memory that the real command built once, and two ways to run the command: as a process, and in this one."""
+"""Fixtures: a memory built by the command, and the command run as a process or in this process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from memstore_cli.main import run
 
 QUERIES, ROLLOUTS = 40, 4
 UNLABELLED = 8
-"""Queries, the last ones, whose rollouts have no ground truth."""
+"""Number of queries at the end whose rollouts have no ground truth."""
 
 
 class Done(NamedTuple):
-    """How a run of the command ended."""
+    """Exit code and output of the command."""
 
     code: int
     out: str
@@ -36,7 +36,7 @@ Command = Callable[..., Done]
 
 
 def sums(queries: int = QUERIES, rollouts: int = ROLLOUTS, unlabelled: int = UNLABELLED) -> list[dict[str, Any]]:
-    """Rollouts of sums; every third query has one wrong answer, every fifth is wrong throughout."""
+    """Rollouts of sums; every third query has one wrong answer, every fifth has only wrong ones."""
     rows = []
     for number in range(queries):
         a, b = 10 + number, 3 + 2 * number
@@ -67,7 +67,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without settings of memstore."""
+    """This process's environment without MEMSTORE_* variables."""
     return {key: value for key, value in os.environ.items() if not key.startswith("MEMSTORE_")} | more
 
 
@@ -92,7 +92,7 @@ def process() -> Command:
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run the command in this process: quicker, the same code from `main` on."""
+    """Run the command in this process, which is faster and runs the same code from `main` on."""
     for key in list(os.environ):
         if key.startswith("MEMSTORE_"):
             monkeypatch.delenv(key)
@@ -108,7 +108,7 @@ def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, process: Command) -> tuple[Path, Done]:
-    """A memory of sums that `memstore ingest --json` built, and how that ended; tests leave it as it is."""
+    """A memory of sums built by `memstore ingest --json`, and the command's result; tests must not change it."""
     folder = tmp_path_factory.mktemp("built")
     file = write_rows(folder / "sums.jsonl", sums())
     done = process("ingest", file, "--memory", folder / "memory", "--json")

@@ -1,4 +1,4 @@
-"""`memstore datasets`: what it lists and writes, and that what it writes is read as the same questions."""
+"""`memstore datasets`: the list, one benchmark, and files of its questions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Command = Callable[..., Any]
 
 @pytest.fixture
 def rivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A benchmark of twenty rivers."""
+    """The declaration of a benchmark with twenty questions about rivers."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -35,7 +35,7 @@ def rivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "rivers.toml"
 
 
-def test_the_list(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_benchmarks(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "copies" / "piqa").mkdir(parents=True)
     (tmp_path / "cache" / "openai___gsm8k" / "main" / "0.0.0" / "abc").mkdir(parents=True)
@@ -53,7 +53,7 @@ def test_the_list(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(entry["name"] in table and entry["licence"] in table for entry in listed)
 
 
-def test_the_list_loads_neither_torch_nor_datasets() -> None:
+def test_the_list_imports_neither_torch_nor_datasets() -> None:
     code = (
         "import sys; from memstore_cli.main import run; run(['datasets']); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'datasets', 'huggingface_hub')))"
@@ -66,12 +66,12 @@ def test_one_benchmark_is_shown(command: Command, rivers: Path) -> None:
     assert done.code == 0, done.err
     assert "20 of 20 rows: train 10, validation 4, test 6" in done.out
     assert "(A) Po\n(B) Oder" in done.out
-    said = command("datasets", rivers, "--json").document
-    assert (said["name"], said["here"], said["rows"]) == ("rivers", "copy", 20)
-    assert said["drawn"] == {"train": 10, "validation": 4, "test": 6}
+    document = command("datasets", rivers, "--json").document
+    assert (document["name"], document["here"], document["rows"]) == ("rivers", "copy", 20)
+    assert document["drawn"] == {"train": 10, "validation": 4, "test": 6}
 
 
-def test_what_is_written_is_read_as_the_same_questions(command: Command, rivers: Path, tmp_path: Path) -> None:
+def test_written_questions_are_read_back_unchanged(command: Command, rivers: Path, tmp_path: Path) -> None:
     done = command("datasets", rivers, "--seed", "3", "--split", "test", "--output", tmp_path / "test.jsonl")
     assert done.code == 0, done.err
     assert questions(str(tmp_path / "test.jsonl")) == questions(str(rivers), split="test", seed=3)
@@ -80,14 +80,14 @@ def test_what_is_written_is_read_as_the_same_questions(command: Command, rivers:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["gms8k"], 1, "there is no benchmark and no file 'gms8k'; did you mean gsm8k?"),
-        (["--split", "test"], 2, "--output and --split are about one benchmark; name it"),
-        (["QUERIES"], 1, "is a file of queries, not a benchmark; `memstore rollout"),
-        (["RIVERS", "--output", "QUERIES"], 1, "exists; name a new file"),
-        (["RIVERS", "--output", "nowhere/file"], 1, "cannot be written: No such file or directory"),
+        (["gms8k"], 1, "no benchmark or file 'gms8k'; did you mean gsm8k?"),
+        (["--split", "test"], 2, "--output and --split need a benchmark; pass its NAME"),
+        (["QUERIES"], 1, "is a file of queries, not a benchmark; use it with `memstore rollout"),
+        (["RIVERS", "--output", "QUERIES"], 1, "already exists; choose a new file"),
+        (["RIVERS", "--output", "nowhere/file"], 1, ": No such file or directory"),
     ],
 )
-def test_how_it_fails(
+def test_errors_are_one_sentence(
     command: Command, rivers: Path, tmp_path: Path, words: list[str], code: int, sentence: str
 ) -> None:
     (tmp_path / "queries.jsonl").write_text('{"query": "2?"}\n', encoding="utf-8")

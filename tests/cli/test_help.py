@@ -1,4 +1,4 @@
-"""The command says what it can do, at once, and the docs say the same."""
+"""`memstore --help` is fast and complete, and docs/commands.md documents the same verbs and options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def commands_of(verb: str) -> list[Any]:
-    """The verb itself, or the commands of a group."""
+    """The command itself, or the commands of a group."""
     return list(getattr(VERBS[verb], "commands", {verb: VERBS[verb]}).values())
 
 
@@ -30,7 +30,7 @@ def options_of(verb: str) -> list[Any]:
     return [p for p in parameters if p.param_type_name == "option" and p.name != "help"]
 
 
-def test_help_is_quick_and_loads_nothing_heavy() -> None:
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
     program = (
         "import sys\n"
         "from memstore_cli.main import run\n"
@@ -62,7 +62,7 @@ def test_every_verb_takes_memory_and_json(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_docs_have_every_verb_with_its_options_and_an_example(verb: str) -> None:
+def test_docs_describe_every_verb_with_options_and_example(verb: str) -> None:
     page = (DOCS / "commands.md").read_text(encoding="utf-8")
     section = re.search(rf"^## {verb}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     assert section, f"docs/commands.md has no section on {verb}"
@@ -73,6 +73,6 @@ def test_the_docs_have_every_verb_with_its_options_and_an_example(verb: str) -> 
                 assert f"`{name}" in section[1], f"docs/commands.md does not name {verb} {name}"
 
 
-def test_the_docs_have_no_verb_that_is_not_there() -> None:
+def test_docs_describe_no_other_verbs() -> None:
     page = (DOCS / "commands.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^## ([a-z]+)$", page, re.MULTILINE)) == set(VERBS)

@@ -1,4 +1,4 @@
-"""Every verb that reads or fills a memory, on one that the command built: keys, exit codes, what is said."""
+"""The verbs that read or write a memory: JSON keys, exit codes and messages."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ QUERIES, ROLLOUTS, UNLABELLED = 40, 4, 8
 
 @pytest.fixture
 def copy(memory: Path, tmp_path: Path) -> Path:
-    """A copy of the built memory, to be changed."""
+    """A writable copy of the built memory."""
     return Path(shutil.copytree(memory, tmp_path / "copy"))
 
 
-def test_ingest_prints_the_promised_keys(built: tuple[Path, Any]) -> None:
+def test_ingest_prints_the_documented_keys(built: tuple[Path, Any]) -> None:
     document = built[1].document
     assert document["rows"] == QUERIES * ROLLOUTS
     assert document["rollouts"] == {"added": QUERIES * ROLLOUTS, "unchanged": 0, "changed": 0}
@@ -32,17 +32,17 @@ def test_ingest_prints_the_promised_keys(built: tuple[Path, Any]) -> None:
     assert set(document["seconds"]) == {"read", "embed", "graph", "vectors", "link", "total"}
 
 
-def test_json_is_alone_and_libraries_are_silent(built: tuple[Path, Any]) -> None:
+def test_json_mode_prints_nothing_on_stderr(built: tuple[Path, Any]) -> None:
     assert built[1].err == ""
 
 
-def test_ingest_again_says_nothing_new(copy: Path, memory: Path, command: Callable[..., Any]) -> None:
+def test_a_second_ingest_adds_nothing(copy: Path, memory: Path, command: Callable[..., Any]) -> None:
     done = command("ingest", memory.parent / "sums.jsonl", "--memory", copy)
     assert done.code == 0
     assert f"nothing new: all {QUERIES * ROLLOUTS} rollouts are in the memory already" in done.out
 
 
-def test_ingest_names_rejects_and_other_keys(copy: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_ingest_reports_rejects_and_other_keys(copy: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     good = {"query": "What is 1 + 1?", "answer": "2", "temperature": 0.7}
     bad = [{"query": "", "answer": "x"}, {"query": "y", "answer": "x", "reward": 2}]
     file = tmp_path / "mixed.jsonl"
@@ -50,7 +50,7 @@ def test_ingest_names_rejects_and_other_keys(copy: Path, tmp_path: Path, command
     done = command("ingest", file, "--memory", copy, "--rejects", tmp_path / "rejects.jsonl", "--dataset", "more")
     assert done.code == 0, done.err
     assert "1 rollout added" in done.out
-    assert f"3 rows rejected, kept with their reasons in {tmp_path / 'rejects.jsonl'}" in done.out
+    assert f"3 rows rejected; rows and reasons are in {tmp_path / 'rejects.jsonl'}" in done.out
     assert "mixed.jsonl:2: " in done.out
     assert "kept as metadata: temperature" in done.out
     assert [json.loads(line)["line"] for line in (tmp_path / "rejects.jsonl").read_text().splitlines()] == [2, 3, 4]
@@ -63,7 +63,7 @@ def test_ingest_fails_when_every_row_is_rejected(copy: Path, tmp_path: Path, com
     assert (done.document["rejected"], done.err) == (1, "")
 
 
-def test_long_text_must_be_the_memorys_own(copy: Path, memory: Path, command: Callable[..., Any]) -> None:
+def test_long_text_must_match_the_memory(copy: Path, memory: Path, command: Callable[..., Any]) -> None:
     done = command("ingest", memory.parent / "sums.jsonl", "--memory", copy, "--long-text", "tail")
     assert done.code == 1
     assert "was built with --long-text mean" in done.err
@@ -71,8 +71,8 @@ def test_long_text_must_be_the_memorys_own(copy: Path, memory: Path, command: Ca
 
 def test_stats(memory: Path, command: Callable[..., Any]) -> None:
     document = command("stats", "--memory", memory, "--json").document
-    promised = {"queries", "thinkings", "answers", "labelled_queries", "labelled_thinkings", "predicted_thinkings"}
-    assert promised | {"edges", "datasets", "namespace", "embedder", "schema_version"} <= set(document)
+    documented = {"queries", "thinkings", "answers", "labelled_queries", "labelled_thinkings", "predicted_thinkings"}
+    assert documented | {"edges", "datasets", "namespace", "embedder", "schema_version"} <= set(document)
     assert document["labelled_queries"] == QUERIES - UNLABELLED
     assert document["edges"]["GENERATES"] == QUERIES * ROLLOUTS
     assert {"dataset", "queries", "thinkings", "positive"} <= set(document["datasets"][0])
@@ -81,14 +81,14 @@ def test_stats(memory: Path, command: Callable[..., Any]) -> None:
     assert "sums" in shown.out
 
 
-def test_memory_may_come_from_the_environment(
+def test_memory_location_from_the_environment(
     memory: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMSTORE_MEMORY", str(memory))
     assert command("stats", "--json").document["queries"] == QUERIES
 
 
-def test_link_relinks_under_other_settings(copy: Path, command: Callable[..., Any]) -> None:
+def test_link_recreates_links_with_other_settings(copy: Path, command: Callable[..., Any]) -> None:
     unchanged = command("link", "--memory", copy, "--json").document
     assert unchanged["nodes"] == {"query": 0, "thinking": 0}
     fewer = command("link", "--memory", copy, "--k", 2, "--json").document
@@ -103,23 +103,23 @@ def test_verify_finds_and_repairs(copy: Path, command: Callable[..., Any]) -> No
     broken = command("verify", "--memory", copy, "--json")
     assert broken.code == 1
     assert {"kind", "count", "example", "repair"} <= set(broken.document["problems"][0])
-    mended = command("verify", "--repair", "--memory", copy)
-    assert mended.code == 0, mended.out + mended.err
-    assert "mended: missing_vector (" in mended.out
-    assert "ok: " in mended.out
+    repaired = command("verify", "--repair", "--memory", copy)
+    assert repaired.code == 0, repaired.out + repaired.err
+    assert "repaired: missing_vector (" in repaired.out
+    assert "ok: " in repaired.out
     assert command("verify", "--memory", copy).code == 0
 
 
-def test_verify_repairs_a_graph_that_does_not_open(copy: Path, command: Callable[..., Any]) -> None:
+def test_verify_repairs_a_graph_that_cannot_be_opened(copy: Path, command: Callable[..., Any]) -> None:
     log = copy / "graph" / "graph.lbdb.wal"
     log.write_bytes(b"torn" * 100)
-    log.with_name(f"{log.name}.whole").write_text(f"{400:020}")  # it was whole: no kill did this
+    log.with_name(f"{log.name}.whole").write_text(f"{400:020}")  # the recorded length says that no kill truncated it
     refused = command("verify", "--memory", copy, "--json")
     assert (refused.code, refused.out) == (1, "")
     assert "memstore verify --repair" in refused.err
-    mended = command("verify", "--repair", "--memory", copy, "--json")
-    assert mended.code == 0, mended.err
-    assert [problem["kind"] for problem in mended.document["repaired"]] == ["corrupt_graph"]
+    repaired = command("verify", "--repair", "--memory", copy, "--json")
+    assert repaired.code == 0, repaired.err
+    assert [problem["kind"] for problem in repaired.document["repaired"]] == ["corrupt_graph"]
     assert command("stats", "--memory", copy, "--json").document["queries"] == QUERIES
 
 
@@ -133,7 +133,7 @@ def test_snapshot_is_written_once(memory: Path, tmp_path: Path, command: Callabl
     assert small["bytes"] < done["bytes"]
 
 
-def test_restore_makes_the_memory_again(memory: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_restore_recreates_the_memory(memory: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     assert command("snapshot", tmp_path / "frozen", "--memory", memory).code == 0
     done = command("restore", tmp_path / "frozen", "--memory", tmp_path / "again", "--json")
     assert done.code == 0, done.err
@@ -174,7 +174,7 @@ def test_cypher_in_three_formats(memory: Path, command: Callable[..., Any]) -> N
     assert "first 3 rows" in table
 
 
-def test_cypher_writes_only_when_told(copy: Path, command: Callable[..., Any]) -> None:
+def test_cypher_writes_only_with_the_option(copy: Path, command: Callable[..., Any]) -> None:
     change = "MATCH (q:Query) WHERE q.key = 'sum-00' SET q.domain = 'qa'"
     refused = command("cypher", change, "--memory", copy)
     assert (refused.code, refused.out) == (1, "")
@@ -184,7 +184,7 @@ def test_cypher_writes_only_when_told(copy: Path, command: Callable[..., Any]) -
     assert command("cypher", ask, "--memory", copy, "--json").document == [{"key": "sum-00"}]
 
 
-def test_cypher_ends_when_time_is_up(memory: Path, command: Callable[..., Any]) -> None:
+def test_cypher_stops_at_the_time_limit(memory: Path, command: Callable[..., Any]) -> None:
     endless = (
         "MATCH (a:Thinking), (b:Thinking), (c:Thinking), (d:Thinking) "
         "WHERE a.sample_index + b.sample_index + c.sample_index + d.sample_index > 99 RETURN count(*) AS n"

@@ -1,4 +1,4 @@
-"""Explain a score, promote a model, abstain and notice drift, as the command does it."""
+"""`memstore explain`, `promote`, `models`, and abstention and drift in `score`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def trained(memory: Path, tmp_path_factory: pytest.TempPathFactory, process: Callable[..., Any]) -> Path:
-    """A copy of the memory of sums with two models, of half of the labels and of all but the report's."""
+    """A copy of the memory of sums with two models: one trained on half of the labels, one on the default share."""
     folder = Path(shutil.copytree(memory, tmp_path_factory.mktemp("trained") / "memory"))
     for words in (("--budget", "0.5"), ("--seed", "1")):
         done = process("train", *words, "--epochs", "2", "--memory", folder, "--json")
@@ -25,7 +25,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_explain_prints_what_it_promises(trained: Path, command: Callable[..., Any]) -> None:
+def test_explain_prints_the_documented_keys(trained: Path, command: Callable[..., Any]) -> None:
     words = ("explain", "sum-38", "--sample", 2, "--memory", trained)
     document = command(*words, "--json").document
     keys = {"rollout", "query", "question", "dataset", "policy", "run", "step", "sample_index", "answer", "votes"}
@@ -42,7 +42,7 @@ def test_explain_prints_what_it_promises(trained: Path, command: Callable[..., A
     assert command("explain", document["rollout"][:14], "--memory", trained, "--json").document == document
 
 
-def test_what_explain_writes_is_found_by_cypher(trained: Path, command: Callable[..., Any]) -> None:
+def test_written_influences_are_found_by_cypher(trained: Path, command: Callable[..., Any]) -> None:
     words = ("explain", "sum-39", "--sample", 0, "--write", "--memory", trained)
     document = command(*words, "--json").document
     asked = ("cypher", "--query", "influences", "--param", f"rollout={document['rollout']}", "--param", "limit=99")
@@ -56,7 +56,7 @@ def test_what_explain_writes_is_found_by_cypher(trained: Path, command: Callable
     assert command(*asked, "--memory", trained, "--json").document == rows
 
 
-def test_explain_says_what_is_spelt_alike(trained: Path, command: Callable[..., Any]) -> None:
+def test_explain_suggests_similar_ids(trained: Path, command: Callable[..., Any]) -> None:
     done = command("explain", "sum-83", "--memory", trained)
     assert (done.code, done.out) == (1, "")
     assert "did you mean sum-" in done.err
@@ -65,13 +65,13 @@ def test_explain_says_what_is_spelt_alike(trained: Path, command: Callable[..., 
     assert "4 rollouts are called 'sum-38'" in several.err
 
 
-def test_promote_reports_and_says_what_is_in_use(trained: Path, command: Callable[..., Any]) -> None:
+def test_promote_prints_a_report_and_the_model_in_use(trained: Path, command: Callable[..., Any]) -> None:
     newest, older = command("models", "--memory", trained, "--json").document
     assert [newest["in_use"], older["in_use"], newest["promoted"], newest["here"]] == [True, False, False, True]
     refused = command("promote", older["model"], "--least", 99, "--memory", trained)
     assert refused.code == 1
     assert refused.err.startswith("error: ")
-    assert "too few to compare the models, and is not promoted" in refused.err.splitlines()[-1]
+    assert "too few to compare the models, so it was not promoted" in refused.err.splitlines()[-1]
     report = command("promote", older["model"], "--force", "--memory", trained, "--json").document
     assert {"candidate", "current", "fresh_queries", "fresh_rollouts", "after_training"} <= set(report)
     assert {"comparison", "verdict", "promoted"} <= set(report)
@@ -83,7 +83,7 @@ def test_promote_reports_and_says_what_is_in_use(trained: Path, command: Callabl
     assert f"{newest['model']} is in use now" in again.out
 
 
-def test_models_says_whose_files_are_elsewhere(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
+def test_models_marks_models_with_missing_files(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
     newest = command("models", "--memory", trained, "--json").document[0]
     folder = trained / newest["path"]
     shutil.move(folder, tmp_path / "elsewhere")
@@ -97,9 +97,7 @@ def test_models_says_whose_files_are_elsewhere(trained: Path, command: Callable[
         shutil.move(tmp_path / "elsewhere", folder)
 
 
-def test_abstention_withholds_or_shrinks_in_the_lines(
-    trained: Path, command: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_abstention_withholds_or_shrinks_rewards(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
     file, out = tmp_path / "new.jsonl", tmp_path / "scores.jsonl"
     rows = [
         {"query": f"Tom has {n} pears and picks 9 more. How many?", "dataset": "sums", "policy": "small", "answer": a}
@@ -113,7 +111,7 @@ def test_abstention_withholds_or_shrinks_in_the_lines(
     assert (withheld["abstained"], withheld["band"]) == (8, 0.5)
     assert all(line["reward"] is None and line["source"] == "abstained" for line in lines(out))
     assert all(0 < line["probability"] < 1 for line in lines(out))
-    assert "not sure of 8: their probability is within 0.500 of 0.5" in command(*words, "--abstain", "shrink").out
+    assert "8 uncertain: their probability is within 0.500 of 0.5" in command(*words, "--abstain", "shrink").out
     shrunk = lines(out)
     assert {line["source"] for line in shrunk} == {"shrunk"}
     for pair in zip(shrunk[::2], shrunk[1::2], strict=True):
@@ -121,16 +119,16 @@ def test_abstention_withholds_or_shrinks_in_the_lines(
         assert pair[0]["reward"] == pair[1]["reward"]
 
 
-def test_abstention_needs_lines_and_a_mode(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
+def test_abstention_needs_an_output_and_a_mode(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
     without = command("score", "--abstain", "shrink", "--memory", trained)
     assert (without.code, without.out) == (2, "")
     assert "--output" in without.err
-    aimless = command("score", "--risk", 0.2, "--output", tmp_path / "s.jsonl", "--memory", trained)
-    assert aimless.code == 2
-    assert "--abstain withhold" in aimless.err
+    invalid = command("score", "--risk", 0.2, "--output", tmp_path / "s.jsonl", "--memory", trained)
+    assert invalid.code == 2
+    assert "--abstain withhold" in invalid.err
 
 
-def test_a_file_is_read_with_stored_rollouts_only_where_that_is_asked_for(
+def test_a_file_is_scored_with_stored_rollouts_only_on_request(
     trained: Path, command: Callable[..., Any], tmp_path: Path
 ) -> None:
     asked = (
@@ -152,12 +150,14 @@ def test_a_file_is_read_with_stored_rollouts_only_where_that_is_asked_for(
     file.write_text(file.read_text() + json.dumps(row) + "\n")
     assert "warning: 2 of the rollouts are alone in their group" in command("score", file, "--memory", trained).err
     assert "alone" not in command("score", file, "--as-ingested", "--memory", trained).err
-    aimless = command("score", "--as-ingested", "--memory", trained)
-    assert (aimless.code, aimless.out) == (2, "")
-    assert "name the file" in aimless.err
+    invalid = command("score", "--as-ingested", "--memory", trained)
+    assert (invalid.code, invalid.out) == (2, "")
+    assert "needs a FILE" in invalid.err
 
 
-def test_drift_is_one_warning_and_in_the_document(trained: Path, command: Callable[..., Any], tmp_path: Path) -> None:
+def test_drift_is_warned_of_once_and_is_in_the_document(
+    trained: Path, command: Callable[..., Any], tmp_path: Path
+) -> None:
     rows = [
         {"query": f"Write a poem on the number {n}, in several verses.", "dataset": "poems", "policy": "small"}
         | {"thinking": "Roses are red. " * 60, "answer": "", "sample_index": 0, "run": "poems"}

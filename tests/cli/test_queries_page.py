@@ -1,4 +1,4 @@
-"""docs/queries.md explains every named query, with its text as it is and an output."""
+"""docs/queries.md documents every named query with its current text and an example output."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def sections() -> dict[str, str]:
     return dict(found)
 
 
-def test_the_page_lists_the_queries_that_there_are() -> None:
+def test_the_page_lists_all_named_queries() -> None:
     assert list(sections()) == [query.name for query in named_queries()]
 
 
 @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
-def test_a_query_is_shown_as_it_is_with_its_parameters_and_an_output(query: NamedQuery) -> None:
+def test_a_query_is_documented_with_text_parameters_and_output(query: NamedQuery) -> None:
     section = sections()[query.name]
     assert f"```cypher\n{query.text.strip()}\n```" in section, "run docs/make_pages.py"
     for parameter in query.parameters:

@@ -1,4 +1,4 @@
-"""Train, score, compare and list, as the command does it, on a small memory of sums."""
+"""`memstore train`, `models`, `score` and `evaluate` on a small memory of sums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE = {"query_id", "policy", "run", "step", "sample_index", "probability", "rew
 
 @pytest.fixture(scope="module")
 def trained(memory: Path, tmp_path_factory: pytest.TempPathFactory, process: Callable[..., Any]) -> tuple[Path, Any]:
-    """A copy of the memory with one model, trained on half of the labelled queries, and what `train` printed."""
+    """A copy of the memory with one model, trained on half of the labelled queries, and the output of `train`."""
     folder = Path(shutil.copytree(memory, tmp_path_factory.mktemp("trained") / "memory"))
     done = process("train", "--budget", "0.5", "--epochs", "5", "--memory", folder, "--json")
     assert done.code == 0, done.err
@@ -28,7 +28,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_train_prints_the_promised_keys(trained: tuple[Path, Any]) -> None:
+def test_train_prints_the_documented_keys(trained: tuple[Path, Any]) -> None:
     document = trained[1].document
     assert {"model", "snapshot", "queries", "metrics", "seconds"} <= set(document)
     labelled = QUERIES - UNLABELLED
@@ -47,12 +47,12 @@ def test_the_model_is_listed(trained: tuple[Path, Any], command: Callable[..., A
     assert entry["model"] in command("models", "--memory", trained[0]).out
 
 
-def test_a_memory_without_a_model_says_how_to_train_one(memory: Path, command: Callable[..., Any]) -> None:
+def test_a_memory_without_models_names_the_train_command(memory: Path, command: Callable[..., Any]) -> None:
     assert command("models", "--memory", memory, "--json").document == []
     assert "memstore train" in command("models", "--memory", memory).out
 
 
-def test_score_writes_what_the_model_did_not_see(
+def test_score_covers_the_rollouts_that_the_model_did_not_see(
     trained: tuple[Path, Any], tmp_path: Path, command: Callable[..., Any]
 ) -> None:
     folder, training = trained
@@ -88,13 +88,13 @@ def test_score_of_a_file_adds_nothing(trained: tuple[Path, Any], tmp_path: Path,
     assert command("stats", "--memory", folder, "--json").document == before
 
 
-def test_score_refuses_a_model_that_is_not_there(trained: tuple[Path, Any], command: Callable[..., Any]) -> None:
+def test_score_rejects_an_unknown_model(trained: tuple[Path, Any], command: Callable[..., Any]) -> None:
     done = command("score", "--model", "m-none", "--memory", trained[0])
     assert (done.code, done.out) == (1, "")
     assert trained[1].document["model"] in done.err
 
 
-def test_evaluate_prints_a_row_a_cell(memory: Path, command: Callable[..., Any]) -> None:
+def test_evaluate_prints_a_row_per_predictor_and_seed(memory: Path, command: Callable[..., Any]) -> None:
     words = ("--budget", 0.5, "--seed", 0, "--seed", 1, "--predictor", "vote_share", "--predictor", "logistic")
     rows = command("evaluate", *words, "--memory", memory, "--json").document
     assert [(row["predictor"], row["seed"]) for row in rows] == [
@@ -111,7 +111,7 @@ def test_evaluate_prints_a_row_a_cell(memory: Path, command: Callable[..., Any])
     assert sum("vote_share" in line for line in shown.splitlines()) == 1
 
 
-def test_evaluate_draws_its_plots(memory: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_evaluate_writes_plots(memory: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     done = command("evaluate", "--predictor", "vote_share", "--plots", tmp_path / "plots", "--memory", memory)
     names = ["budgets.png", "calibration.png", "risk_coverage.png", "curves.json"]
     assert [Path(line).name for line in done.out.splitlines()[-4:]] == names

@@ -1,4 +1,4 @@
-"""`memstore verl data`: files of a plan, from files or from a memory."""
+"""`memstore verl data`: training data from files or from a memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_writes_what_it_says(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_listed_files_are_written(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "data"
-    asked = ["verl", "data", str(source), "--output", str(folder), "--budget", "0.25", "--mode", "memory"]
-    assert run([*asked, "--validation", "0.25", "--test", "0.25", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [(file["file"], file["rows"], file["labelled"]) for file in told["files"]] == [
+    arguments = ["verl", "data", str(source), "--output", str(folder), "--budget", "0.25", "--mode", "memory"]
+    assert run([*arguments, "--validation", "0.25", "--test", "0.25", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(file["file"], file["rows"], file["labelled"]) for file in document["files"]] == [
         ("train_memory_25.parquet", 20, 5),
         ("validation.parquet", 10, 10),
         ("test.parquet", 10, 10),
     ]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(["data.json", *(f["file"] for f in told["files"])])
-    assert run([*asked]) == 1
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["data.json", *(f["file"] for f in document["files"])]
+    )
+    assert run([*arguments]) == 1
     assert "name a new folder" in capsys.readouterr().err
 
 
-def test_it_takes_the_queries_of_a_memory(
+def test_queries_from_a_memory(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rollouts = tmp_path / "rollouts.jsonl"
@@ -48,7 +50,7 @@ def test_it_takes_the_queries_of_a_memory(
     assert "train_memory_20.parquet" in out
 
 
-def test_with_nothing_to_read_it_says_what_to_name(
+def test_missing_input_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MEMSTORE_MEMORY", raising=False)

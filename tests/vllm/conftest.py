@@ -1,6 +1,6 @@
-"""A real vLLM on this machine, and a model of random weights for it: of the tests that run where vLLM is installed.
+"""Fixtures for tests with the real vLLM: a model with random weights, a server, and an engine in this process.
 
-`make test-vllm` makes an environment that has it. Where there is none, these tests are skipped.
+These tests are skipped where vLLM is not installed; `make test-vllm` creates an environment that has it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MODEL = "tiny"
 CONTEXT = 256
 READY_S = 900
 OPTIONS = {"dtype": "float32", "enforce_eager": True, "max_model_len": CONTEXT, "max_num_seqs": 64}
-"""float32: the server and this process then agree to the letter. Eager: a model this small is not worth compiling."""
+"""In float32 the server and this process agree exactly. Eager: compiling so small a model is not worth it."""
 
 
 class Server(NamedTuple):
@@ -41,9 +41,9 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="session", autouse=True)
 def vllm_environment() -> Iterator[None]:
-    """What vLLM is told by its environment: no hub, no reports, a GB for its cache, and no words but of what fails."""
+    """Environment of vLLM: no hub, no usage reports, 1 GB of cache, errors only in the log."""
     if importlib.util.find_spec("vllm") is None:
-        pytest.skip("vLLM is not installed here; make test-vllm makes an environment that has it")
+        pytest.skip("vLLM is not installed here; make test-vllm creates an environment that has it")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("VLLM_NO_USAGE_STATS", "1")
@@ -56,7 +56,7 @@ def vllm_environment() -> Iterator[None]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, vllm_environment: None) -> Path:
     """A model of random weights with a tokenizer and a chat template.
 
-    Heads of 32: vLLM's attention for CPUs has none of 16.
+    The head size is 32, since vLLM's CPU attention does not support 16.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -97,7 +97,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, vllm_environment: None)
 
 @pytest.fixture(scope="session")
 def vllm_server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the tiny model, one for all tests."""
+    """A server of the tiny model, shared by all tests."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -115,13 +115,13 @@ def vllm_server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         try:
             process.wait(60)
         finally:
-            # Its engine is a process of its own, of the same group.
+            # Its engine runs in a separate process of the same group.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server answers."""
+    """Return when the server responds."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -131,18 +131,18 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         else:
             return
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:])
-    pytest.fail(f"vLLM's server did not come up ({process.poll()=}):\n{tail}")
+    pytest.fail(f"vLLM's server did not start ({process.poll()=}):\n{tail}")
 
 
 @pytest.fixture(scope="session")
 def loaded(tiny_model: Path) -> VllmEngine:
-    """vLLM with the tiny model in this process, one for all tests."""
+    """vLLM with the tiny model in this process, shared by all tests."""
     return VllmEngine.load(str(tiny_model), model=MODEL, options=OPTIONS, batch=24)
 
 
 @pytest.fixture(params=["server", "in process"])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """An engine over a real vLLM, with nothing used yet."""
+    """An engine of the real vLLM: its server, or this process."""
     if request.param == "server":
         server: Server = request.getfixturevalue("vllm_server")
         return EndpointEngine(server.url, server.model)

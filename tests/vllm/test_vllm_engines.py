@@ -1,4 +1,4 @@
-"""Both ways to a real vLLM, its server and this process, keep to the engine's contract, and give the same samples."""
+"""Both engines of the real vLLM, server and in-process, follow the protocol and give the same samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.endpoint import EndpointEngine, EndpointError
-from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling
+from memstore_rl.rollout.engine import Engine, Reply, SampleRequest, Sampling
 from memstore_rl.rollout.vllm_engine import VllmEngine, VllmError
 
 pytestmark = pytest.mark.timeout(1800)
@@ -21,9 +21,9 @@ LONG = Question("what is two ? " * 200, "sums", key="long")
 EIGHT = tuple(range(8))
 
 
-def drawn(engine: Engine, asks: Sequence[Ask], sampling: Sampling) -> list[Reply]:
+def replies_of(engine: Engine, requests: Sequence[SampleRequest], sampling: Sampling) -> list[Reply]:
     async def collect() -> list[Reply]:
-        return [reply async for reply in engine.generate(asks, sampling)]
+        return [reply async for reply in engine.generate(requests, sampling)]
 
     return asyncio.run(collect())
 
@@ -32,14 +32,14 @@ def texts(replies: Sequence[Reply]) -> dict[tuple[str | None, int], str | None]:
     return {(reply.question.key, reply.sample): reply.text for reply in replies}
 
 
-def of_all(samples: Sequence[int] = EIGHT) -> list[Ask]:
-    return [Ask(question, tuple(samples)) for question in QUESTIONS]
+def requests_for_all(samples: Sequence[int] = EIGHT) -> list[SampleRequest]:
+    return [SampleRequest(question, tuple(samples)) for question in QUESTIONS]
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completions"])
-def test_eight_samples_of_each_with_their_log_probabilities(engine: Engine, chat: bool) -> None:
+def test_eight_samples_with_log_probabilities(engine: Engine, chat: bool) -> None:
     before = engine.usage.requests
-    replies = drawn(engine, of_all(), Sampling(max_tokens=12, seed=0, chat=chat))
+    replies = replies_of(engine, requests_for_all(), Sampling(max_tokens=12, seed=0, chat=chat))
     assert sorted(texts(replies)) == sorted((question.key, sample) for question in QUESTIONS for sample in EIGHT)
     assert engine.usage.requests - before == 3
     for reply in replies:
@@ -55,27 +55,27 @@ def test_eight_samples_of_each_with_their_log_probabilities(engine: Engine, chat
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completions"])
-def test_a_seed_is_the_sample_s_own(engine: Engine, chat: bool) -> None:
+def test_samples_are_reproduced_by_their_seeds(engine: Engine, chat: bool) -> None:
     sampling = Sampling(max_tokens=12, seed=1, chat=chat)
-    first = texts(drawn(engine, of_all(), sampling))
-    assert texts(drawn(engine, of_all(), sampling)) == first
+    first = texts(replies_of(engine, requests_for_all(), sampling))
+    assert texts(replies_of(engine, requests_for_all(), sampling)) == first
     assert len(set(first.values())) == len(first)
-    rest = texts(drawn(engine, of_all((1, 4, 5, 7)), sampling))
+    rest = texts(replies_of(engine, requests_for_all((1, 4, 5, 7)), sampling))
     assert rest == {place: text for place, text in first.items() if place[1] in (1, 4, 5, 7)}
-    assert texts(drawn(engine, of_all(), Sampling(max_tokens=12, seed=2, chat=chat))) != first
+    assert texts(replies_of(engine, requests_for_all(), Sampling(max_tokens=12, seed=2, chat=chat))) != first
 
 
-def test_greedy_samples_are_alike(engine: Engine) -> None:
-    found = texts(drawn(engine, of_all((0, 1, 2)), Sampling(temperature=0, max_tokens=12)))
+def test_greedy_samples_are_equal(engine: Engine) -> None:
+    found = texts(replies_of(engine, requests_for_all((0, 1, 2)), Sampling(temperature=0, max_tokens=12)))
     assert len(found) == 9
     for question in QUESTIONS:
         assert len({found[question.key, sample] for sample in (0, 1, 2)}) == 1
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completions"])
-def test_a_prompt_that_is_too_long_is_one_reply(engine: Engine, chat: bool) -> None:
-    asks = [of_all()[0], Ask(LONG, (0, 1)), of_all()[1]]
-    replies = drawn(engine, asks, Sampling(max_tokens=4, seed=0, chat=chat))
+def test_a_prompt_that_is_too_long_fails_alone(engine: Engine, chat: bool) -> None:
+    requests = [requests_for_all()[0], SampleRequest(LONG, (0, 1)), requests_for_all()[1]]
+    replies = replies_of(engine, requests, Sampling(max_tokens=4, seed=0, chat=chat))
     assert sum(reply.text is not None for reply in replies) == 16
     refused = [reply for reply in replies if reply.question is LONG]
     assert len(refused) == 2
@@ -86,33 +86,31 @@ def test_a_prompt_that_is_too_long_is_one_reply(engine: Engine, chat: bool) -> N
         assert "\n" not in reply.error
 
 
-def test_an_answer_that_runs_into_the_context_s_end_is_marked(engine: Engine) -> None:
+def test_a_reply_that_fills_the_context_is_truncated(engine: Engine) -> None:
     nearly_full = Question("0123456789" * 22, "sums", key="nearly full")
-    replies = drawn(engine, [Ask(nearly_full, EIGHT)], Sampling(max_tokens=200, seed=5))
+    replies = replies_of(engine, [SampleRequest(nearly_full, EIGHT)], Sampling(max_tokens=200, seed=5))
     cut = [reply for reply in replies if reply.finish_reason == "length"]
     assert cut
     assert {(reply.prompt_tokens or 0) + (reply.completion_tokens or 0) for reply in cut} == {256}
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completions"])
-def test_the_server_and_this_process_draw_the_same_samples(
-    vllm_server: tuple[str, str], loaded: VllmEngine, chat: bool
-) -> None:
+def test_server_and_process_give_the_same_samples(vllm_server: tuple[str, str], loaded: VllmEngine, chat: bool) -> None:
     sampling = Sampling(max_tokens=12, seed=3, chat=chat)
-    served = drawn(EndpointEngine(*vllm_server), of_all(), sampling)
-    here = drawn(loaded, of_all(), sampling)
+    served = replies_of(EndpointEngine(*vllm_server), requests_for_all(), sampling)
+    here = replies_of(loaded, requests_for_all(), sampling)
     assert texts(served) == texts(here)
     means = {(reply.question.key, reply.sample): reply.mean_logprob for reply in served}
     for reply in here:
         assert reply.mean_logprob == pytest.approx(means[reply.question.key, reply.sample], abs=1e-3)
 
 
-def test_a_model_that_the_server_does_not_have_is_one_sentence(vllm_server: tuple[str, str]) -> None:
+def test_a_model_missing_on_the_server_is_reported(vllm_server: tuple[str, str]) -> None:
     engine = EndpointEngine(vllm_server[0], "tinny")
     with pytest.raises(EndpointError, match=r"'tinny' .*it has tiny$"):
-        drawn(engine, of_all(), Sampling(max_tokens=4))
+        replies_of(engine, requests_for_all(), Sampling(max_tokens=4))
 
 
-def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_model_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(VllmError, match=r"^vLLM cannot load the model .*nothing: [^\n]+$"):
         VllmEngine.load(str(tmp_path / "nothing"))

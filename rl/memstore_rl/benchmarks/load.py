@@ -1,4 +1,4 @@
-"""Questions by a benchmark's name, from a file of queries, or by a user's own declaration."""
+"""Load questions from a bundled benchmark, a user's declaration, or a file of queries."""
 
 from __future__ import annotations
 
@@ -11,90 +11,91 @@ from memstore.records import ids
 from memstore_rl.benchmarks.budget import SPLITS
 from memstore_rl.benchmarks.declaration import Declaration
 from memstore_rl.benchmarks.fetch import Rows, fetch
-from memstore_rl.benchmarks.files import questions_of_file
-from memstore_rl.benchmarks.names import declaration_of
+from memstore_rl.benchmarks.query_files import questions_of_file
 from memstore_rl.benchmarks.question import Question
-from memstore_rl.benchmarks.rows import NoQuestion, RowReader
-from memstore_rl.benchmarks.sample import seeded_order, with_splits
+from memstore_rl.benchmarks.registry import declaration_of
+from memstore_rl.benchmarks.rows import RowReader, SkippedRow
+from memstore_rl.benchmarks.splits import seeded_order, with_splits
 
 
-class Sample(NamedTuple):
-    """The sample of a benchmark."""
+class BenchmarkSample(NamedTuple):
+    """The questions drawn from a benchmark."""
 
     questions: list[Question]
-    """In the order of the seed, each with its split."""
+    """In the seeded order, each with its split."""
     rows: int
-    """Of the source."""
+    """Number of rows of the source."""
     left_out: dict[str, int]
-    """Rows that were looked at and are no question: reason -> how many."""
+    """Number of skipped rows, of those read, by reason."""
 
 
 def questions(
     source: str, *, split: str | None = None, limit: int | None = None, seed: int = 0, folder: Path | None = None
 ) -> list[Question]:
-    """The questions of a source.
+    """Load the questions of a source.
 
     Args:
         source: a benchmark's name, the path of a file of queries, or the path of a declaration (.toml).
-        split: train, validation or test alone; None: all of them.
-        limit: at most as many, the first ones in the order of the seed; None: all of the sample, or of the file.
-        seed: another seed draws another sample, and other splits of it.
-        folder: where copies of benchmarks lie, each under its name; None: they are loaded from the hub.
+        split: only train, validation or test; None: all.
+        limit: maximum number, the first ones in the seeded order; None: the whole sample or file.
+        seed: seed of the sample and its splits.
+        folder: contains local copies of benchmarks, each under its name; None: load from the hub.
 
     Raises:
-        InputError: there is no such source, it cannot be had or read, or nothing of it is asked for.
+        InputError: the source does not exist or cannot be read, or no question is selected.
     """
     if split is not None and split not in SPLITS:
-        raise InputError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
+        raise InputError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
-        raise InputError(f"a limit of {limit} asks for no question; leave it out for all of them")
-    declared = declaration_of(source)
-    found = questions_of_file(source) if declared is None else sample(declared, seed, folder).questions
+        raise InputError(f"the limit is {limit}; it must be 1 or more, or absent for all questions")
+    declaration = declaration_of(source)
+    found = questions_of_file(source) if declaration is None else sample(declaration, seed, folder).questions
     chosen = [question for question in found if split in (None, question.split)]
     if not chosen:
-        told = "names no split of its rows" if all(question.split is None for question in found) else "has none"
-        raise InputError(f"{source} gives no question for {split}: it {told}; ask without the split")
+        unsplit = all(question.split is None for question in found)
+        reason = "its rows name no splits" if unsplit else "the split is empty"
+        raise InputError(f"{source} has no questions of split {split}: {reason}; leave out the split")
     if limit is None or limit >= len(chosen):
         return chosen
     order = seeded_order([question.id for question in chosen], seed)
-    return [chosen[place] for place in sorted(order[:limit])]
+    return [chosen[index] for index in sorted(order[:limit])]
 
 
-def sample(declared: Declaration, seed: int = 0, folder: Path | None = None) -> Sample:
-    """The sample of a benchmark: as many rows as it declares, drawn by the seed from all splits of the source.
+def sample(declaration: Declaration, seed: int = 0, folder: Path | None = None) -> BenchmarkSample:
+    """Draw the sample of a benchmark: the declared number of rows, in seeded order from all splits of the source.
 
-    A row is held in memory only if it is drawn; a query that occurs twice is one question.
+    Only drawn rows are held in memory; repeated queries give one question.
 
     Raises:
-        InputError: the rows cannot be had, the declaration does not fit them, or none is a question.
+        InputError: the rows cannot be loaded, the declaration does not fit them, or none gives a question.
     """
-    parts, reader, left_out = fetch(declared, folder), RowReader(declared), Counter[str]()
+    parts, reader, left_out = fetch(declaration, folder), RowReader(declaration), Counter[str]()
     found: dict[str, Question] = {}
-    for part, place in _drawn(parts, reader, declared.name, seed, left_out):
+    for part, row in _seeded_rows(parts, reader, declaration.name, seed, left_out):
         try:
-            question = reader.question(part[place])
-        except NoQuestion as said:
-            left_out[str(said)] += 1
+            question = reader.question(part[row])
+        except SkippedRow as skipped:
+            left_out[str(skipped)] += 1
             continue
         found[question.id] = question
-        if len(found) == declared.sample:
+        if len(found) == declaration.sample:
             break
     if not found:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common()) or "there is none"
-        raise InputError(f"none of the rows of {declared.name} is a question: {reasons}")
-    return Sample(with_splits(list(found.values()), seed), sum(map(len, parts)), dict(left_out))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common()) or "it has no rows"
+        raise InputError(f"no row of {declaration.name} gives a question: {reasons}")
+    return BenchmarkSample(with_splits(list(found.values()), seed), sum(map(len, parts)), dict(left_out))
 
 
-def _drawn(
+def _seeded_rows(
     parts: list[Rows], reader: RowReader, name: str, seed: int, left_out: Counter[str]
 ) -> list[tuple[Rows, int]]:
-    """Where each query stands, in the order of the seed; every query once."""
-    places: dict[str, tuple[Rows, int]] = {}
+    """Part and row number of each distinct query, in seeded order."""
+    positions: dict[str, tuple[Rows, int]] = {}
     for part in parts:
-        for place, row in enumerate(part.select_columns(reader.columns_of_text(part.column_names))):
+        for number, row in enumerate(part.select_columns(reader.text_columns(part.column_names))):
             try:
-                places.setdefault(ids.query_id(name, reader.key(row), reader.text(row)), (part, place))
-            except NoQuestion as said:
-                left_out[str(said)] += 1
-    known = list(places)
-    return [places[known[place]] for place in seeded_order(known, seed)]
+                positions.setdefault(ids.query_id(name, reader.key(row), reader.text(row)), (part, number))
+            except SkippedRow as skipped:
+                left_out[str(skipped)] += 1
+    query_ids = list(positions)
+    return [positions[query_ids[index]] for index in seeded_order(query_ids, seed)]

@@ -1,8 +1,8 @@
-"""A question: a query that a policy is to answer, with what is needed to ask it and to judge the answer.
+"""A question: a query to put to a policy, with its prompt, gold answer and split.
 
-Benchmarks and files of queries are read into questions; `rollout` asks them, and what comes back becomes the records
-of a memory. `text` is the query as the memory holds it; how a model is asked (instructions, few-shot examples) is the
-prompt, which is not part of the query's identity.
+Benchmarks and files of queries are loaded as questions; `rollout` samples answers to them, which become records of a
+memory. `text` is the query as the memory stores it. The prompt adds instructions or few-shot examples and is not part
+of the query's identity. A query that a trainer sends for scoring is a `memstore_rl.rewards.reward.Query`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from memstore.types import Domain, QueryId
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query to be answered. `dataset`, `key` and `text` together are its identity in a memory."""
+    """A query to put to a policy. `dataset`, `key` and `text` identify it in a memory."""
 
     text: str
-    """The query: of a multiple choice with its options, of a program with its signature."""
+    """The query; with its options if multiple choice, with the signature if a program."""
     dataset: str
     key: str | None = None
-    """The source's own key, unique in the dataset; `query_id` of a record."""
+    """The source's key, unique in the dataset; `query_id` of a record."""
     domain: Domain = "other"
     gold: str | None = None
-    """The reference answer or tests, as the verifier of the domain reads it; None where nobody knows it."""
+    """Reference answer or tests, in the format of the domain's verifier; None if unknown."""
     split: str | None = None
-    """`train`, `validation` or `test` as it was drawn here; None where nothing was drawn."""
+    """`train`, `validation` or `test`; None if there are no splits."""
     prompt: str | None = None
-    """What the model is sent as the user's turn; None: the text itself."""
+    """Content of the user message; None: the text."""
     system: str | None = None
-    """The system's turn; None: there is none."""
+    """Content of the system message; None: no system message."""
 
     @property
     def id(self) -> QueryId:
-        """Id of its Query in a memory."""
+        """Id of the query in a memory."""
         return ids.query_id(self.dataset, self.key, self.text)

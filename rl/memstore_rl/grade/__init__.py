@@ -1,16 +1,17 @@
-"""Rollouts turned into a policy's score; see docs/grade.md.
+"""Score policies by their rollouts; see docs/grade.md.
 
-reading.py       files of rollouts, each rollout once
-verdicts.py      where the reward of a sample comes from
-tallies.py       what is counted, by policy, dataset and query
-estimates.py     pass@k and majority@k of one query
-figures.py       figures of a dataset and over datasets, as ratios of sums over queries
-intervals.py     bootstrap over queries
-compare.py       two policies on the same queries
-report.py        what is told: lines, comparison, notes, the JSON document
-sample_lines.py  the samples as JSON lines
-plots.py         a picture
-grading.py       all of it, from files to a report
+reader.py         read files of rollouts, each rollout once
+verdicts.py       the reward of each sample, from a verifier or the file
+counts.py         counts by policy, dataset and query
+estimators.py     pass@k and majority@k of one query
+metrics.py        metrics of a dataset and over datasets, as ratios of sums over queries
+intervals.py      bootstrap intervals over queries
+compare.py        compare two policies on the same queries
+report.py         the report: lines, comparison, JSON document
+report_notes.py   the notes below the table
+sample_writer.py  write the graded samples as JSON lines
+plots.py          plot a report
+grading.py        from files to a report
 """
 
 from memstore_rl.grade.grading import GradeOptions, grade_files

@@ -1,7 +1,7 @@
-"""What is counted: by policy, then dataset, then query. Texts are let go; a query keeps its answers' values and counts.
+"""Count samples by policy, dataset and query. Texts are dropped; a query keeps its answers' values and counts.
 
-A policy at a step of its training is another policy, and so is one of another run: their samples are not pooled unless
-that is asked for. A sample that was not judged counts in no figure, and is counted as such.
+The same policy at another step or in another run counts as another policy; their samples are not pooled unless
+requested. A sample that was not judged enters no metric and is counted as such.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import NamedTuple
 from memstore.pipeline.stats import POSITIVE
 from memstore.records.record import TRUNCATED
 from memstore.text import canonical_answer
-from memstore_rl.grade.estimates import Vote
-from memstore_rl.grade.reading import Sample
-from memstore_rl.grade.verdicts import Graded
+from memstore_rl.grade.estimators import AnswerVotes
+from memstore_rl.grade.reader import RolloutSample
+from memstore_rl.grade.verdicts import GradedReward
 
 
-class Subject(NamedTuple):
-    """Who is graded: a policy, at a step of a run where its rows say so."""
+class PolicyKey(NamedTuple):
+    """Identifies a graded policy: its name, with run and step if its rows have them."""
 
     policy: str
     run: str | None = None
@@ -28,110 +28,109 @@ class Subject(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The policy's name, with its step where it has one."""
+        """The policy's name, followed by `@step` if it has a step."""
         return self.policy if self.step is None else f"{self.policy}@{self.step}"
 
 
 @dataclass(slots=True)
-class QueryTally:
+class QueryCounts:
     """The judged samples of one query."""
 
     id: str
-    """In a memory."""
+    """Id in a memory."""
     name: str
     """The source's key, or the id."""
     judged: int = 0
-    right: int = 0
-    silent: int = 0
+    correct: int = 0
+    unanswered: int = 0
     """Judged samples without an answer."""
     answers: dict[str, list[int]] = field(default_factory=dict)
-    """Canonical value -> how many gave it, how many of these are right."""
+    """Canonical value -> [samples, correct samples]."""
 
-    def votes(self) -> list[Vote]:
-        """The answers as they vote."""
-        return [Vote(given, right / given) for given, right in self.answers.values()]
+    def votes(self) -> list[AnswerVotes]:
+        """The votes of each answer."""
+        return [AnswerVotes(samples, correct / samples) for samples, correct in self.answers.values()]
 
 
 @dataclass(slots=True)
-class DatasetTally:
-    """One policy on one dataset."""
+class DatasetCounts:
+    """The samples of one policy on one dataset."""
 
     samples: int = 0
     by_source: Counter[str] = field(default_factory=Counter)
-    """Judged samples by who judged them."""
+    """Judged samples by the source of their reward."""
     empty: int = 0
-    """Samples in which no answer was read."""
-    told: int = 0
-    """Samples whose row says how they ended."""
+    """Samples without an answer."""
+    with_finish_reason: int = 0
     truncated: int = 0
-    """Of these, the ones that were cut off."""
-    queries: dict[str, QueryTally] = field(default_factory=dict)
+    """Truncated samples, of those with a finish reason."""
+    queries: dict[str, QueryCounts] = field(default_factory=dict)
 
     @property
     def judged(self) -> int:
-        """Samples that count."""
+        """Number of judged samples."""
         return self.by_source.total()
 
-    def add(self, sample: Sample, graded: Graded) -> None:
+    def add(self, sample: RolloutSample, graded: GradedReward) -> None:
         """Count one sample."""
         record = sample.record
         self.samples += 1
         self.empty += not record.answer.strip()
-        self.told += record.finish_reason is not None
+        self.with_finish_reason += record.finish_reason is not None
         self.truncated += record.finish_reason == TRUNCATED
-        query = self.queries.setdefault(sample.query, QueryTally(sample.query, record.key or sample.query))
+        query = self.queries.setdefault(sample.query, QueryCounts(sample.query, record.key or sample.query))
         if graded.reward is None or graded.source is None:
             return
-        right = graded.reward > POSITIVE
+        correct = graded.reward > POSITIVE
         self.by_source[graded.source] += 1
         query.judged += 1
-        query.right += right
-        if written := record.answer.strip():
-            # As in a memory: an answer without a canonical value votes for itself.
-            value = canonical_answer(record.answer, sample.domain, record.query).value or written
+        query.correct += correct
+        if answer := record.answer.strip():
+            # As in a memory, an answer without a canonical value is its own value.
+            value = canonical_answer(record.answer, sample.domain, record.query).value or answer
             votes = query.answers.setdefault(value, [0, 0])
             votes[0] += 1
-            votes[1] += right
+            votes[1] += correct
         else:
-            query.silent += 1
+            query.unanswered += 1
 
 
-Tallies = dict[Subject, dict[str, DatasetTally]]
+PolicyCounts = dict[PolicyKey, dict[str, DatasetCounts]]
 
 
 @dataclass
-class Count:
-    """Everything that was counted on one side."""
+class SampleCounts:
+    """All counts of one side of a comparison."""
 
-    pooled: Subject | None = None
-    """Whose all samples are; None: each is its own policy's."""
-    tallies: Tallies = field(default_factory=dict)
+    pooled: PolicyKey | None = None
+    """Policy to which all samples are assigned; None: each sample counts for its own policy."""
+    policies: PolicyCounts = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     """Why samples were not judged."""
-    between: int = 0
+    fractional: int = 0
     """Judged samples whose reward is neither 0 nor 1."""
 
-    def add(self, samples: Iterable[tuple[Sample, Graded]]) -> None:
+    def add(self, samples: Iterable[tuple[RolloutSample, GradedReward]]) -> None:
         """Count samples."""
         for sample, graded in samples:
             record = sample.record
-            subject = self.pooled or Subject(record.policy, record.run, record.step)
-            self.tallies.setdefault(subject, {}).setdefault(record.dataset, DatasetTally()).add(sample, graded)
+            policy = self.pooled or PolicyKey(record.policy, record.run, record.step)
+            self.policies.setdefault(policy, {}).setdefault(record.dataset, DatasetCounts()).add(sample, graded)
             if graded.reason is not None:
                 self.reasons[graded.reason] += 1
-            self.between += graded.reward not in (None, 0.0, 1.0)
+            self.fractional += graded.reward not in (None, 0.0, 1.0)
 
     @property
     def samples(self) -> int:
-        """All of them."""
-        return sum(tally.samples for datasets in self.tallies.values() for tally in datasets.values())
+        """Number of samples."""
+        return sum(counts.samples for datasets in self.policies.values() for counts in datasets.values())
 
     @property
     def judged(self) -> int:
-        """Those that count."""
-        return sum(tally.judged for datasets in self.tallies.values() for tally in datasets.values())
+        """Number of judged samples."""
+        return sum(counts.judged for datasets in self.policies.values() for counts in datasets.values())
 
     def query_sizes(self) -> list[int]:
-        """Judged samples of each query that has one, for each policy."""
-        datasets = [tally for own in self.tallies.values() for tally in own.values()]
-        return [query.judged for tally in datasets for query in tally.queries.values() if query.judged]
+        """Number of judged samples of each query that has any, per policy."""
+        datasets = [counts for own in self.policies.values() for counts in own.values()]
+        return [query.judged for counts in datasets for query in counts.queries.values() if query.judged]

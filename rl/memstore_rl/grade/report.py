@@ -1,6 +1,7 @@
-"""What is told of graded rollouts: a line a dataset and two over datasets, a comparison, and notes of what is left out.
+"""The report of graded rollouts: a line per dataset and two over datasets, a comparison, and notes.
 
-`as_json` has the keys that docs/grade.md promises. A figure that cannot be had is null there.
+`as_json` has the keys that docs/grade.md documents; there a metric is called a figure. A metric that cannot be computed
+is null.
 """
 
 from __future__ import annotations
@@ -10,84 +11,85 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from memstore_rl.grade.compare import Difference, Pair
-from memstore_rl.grade.counts import DatasetTally, Subject
-from memstore_rl.grade.figures import Stratum, figure_names, ratios, stratum_of, totals
+from memstore_rl.grade.compare import Difference, PairedDataset
+from memstore_rl.grade.counts import DatasetCounts, PolicyKey
 from memstore_rl.grade.intervals import CONFIDENCE, DRAWS, bootstrap
+from memstore_rl.grade.metrics import Stratum, metric_names, ratios, stratum_of, totals
 
 MEANS: tuple[Literal["weighted", "macro"], ...] = ("weighted", "macro")
-_NAMED = 100
+_MAX_QUERIES_NAMED = 100
 """Queries that a gap lists by name."""
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure with its interval."""
+class MetricValue:
+    """A metric with its interval."""
 
     value: float | None
     low: float | None
     high: float | None
     queries: int
-    """How many have it."""
+    """Number of queries that have the metric."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A policy on a dataset, or over its datasets."""
+    """A policy on one dataset, or over its datasets."""
 
     dataset: str | None
-    """None over datasets."""
+    """None: over datasets."""
     mean: Literal["weighted", "macro"] | None
-    """How it was taken over datasets; None for a dataset."""
+    """The mean over datasets; None for one dataset."""
     queries: int
     samples: int
     verifier: int
-    """Samples that a verifier judged."""
+    """Samples judged by a verifier."""
     file: int
-    """Samples whose reward is the file's."""
+    """Samples with the file's reward."""
     unjudged: int
-    """Samples without a reward; in no figure."""
+    """Samples without a reward; they enter no metric."""
     empty: int
-    """Samples in which no answer was read."""
+    """Samples without an answer."""
     truncated: float | None
-    """Share that was cut off, of the samples that say how they ended; None where none does."""
-    figures: dict[str, Figure]
+    """Share of truncated samples among those with a finish reason; None if there are none."""
+    metrics: dict[str, MetricValue]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Queries that cannot have a figure at k."""
+    """Queries without a metric at k."""
 
     dataset: str
     k: int
     queries: int
-    """How many have fewer than k judged samples, and at least one."""
+    """Number of queries with at least one but fewer than k judged samples."""
     of: int
+    """Number of queries with a judged sample."""
     names: tuple[str, ...]
-    """The first of them, a hundred at most."""
+    """The first of these queries, at most a hundred."""
 
 
 @dataclass(frozen=True)
 class PolicyGrade:
-    """One policy's lines: its datasets by name, then weighted, then macro."""
+    """The lines of one policy: its datasets by name, then weighted, then macro."""
 
-    subject: Subject
+    policy: PolicyKey
     lines: tuple[Line, ...]
     gaps: tuple[Gap, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As the document has it."""
-        return {**self.subject._asdict(), "lines": [asdict(line) for line in self.lines], "gaps": _dicts(self.gaps)}
+        """The policy's entry in the JSON document."""
+        return {**self.policy._asdict(), "lines": _lines_json(self.lines), "gaps": [asdict(gap) for gap in self.gaps]}
 
 
 @dataclass(frozen=True)
-class Versus:
-    """A figure of two policies on the queries that both have."""
+class MetricComparison:
+    """A metric of two policies on the queries that both have."""
 
     first: float | None
     second: float | None
     difference: float | None
-    """The first less the second."""
+    """The first minus the second."""
     low: float | None
     high: float | None
     p: float | None
@@ -96,20 +98,20 @@ class Versus:
 
 @dataclass(frozen=True)
 class ComparedLine:
-    """Two policies on a dataset, or over datasets."""
+    """Two policies on one dataset, or over datasets."""
 
     dataset: str | None
     mean: Literal["weighted", "macro"] | None
     queries: int
-    """That both have."""
+    """Number of queries that both policies have."""
     only_first: int
     only_second: int
-    figures: dict[str, Versus]
+    metrics: dict[str, MetricComparison]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one run found."""
+    """The result of `grade_files`."""
 
     grades: tuple[PolicyGrade, ...]
     against: PolicyGrade | None
@@ -125,11 +127,11 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """The promised document."""
+        """The JSON document of `memstore grade --json`."""
         return {
             "policies": [grade.as_json() for grade in self.grades],
             "against": None if self.against is None else self.against.as_json(),
-            "comparison": None if self.comparison is None else _dicts(self.comparison),
+            "comparison": None if self.comparison is None else _lines_json(self.comparison),
             "k": list(self.ks),
             "confidence": CONFIDENCE,
             "draws": DRAWS,
@@ -143,94 +145,98 @@ class Report:
         }
 
 
-def grade_of(subject: Subject, datasets: Mapping[str, DatasetTally], ks: Sequence[int], seed: int) -> PolicyGrade:
-    """The lines of one policy."""
+def _lines_json(lines: Sequence[Line | ComparedLine]) -> list[dict[str, Any]]:
+    documents = [asdict(line) for line in lines]
+    return [{("figures" if key == "metrics" else key): value for key, value in each.items()} for each in documents]
+
+
+def grade_of(policy: PolicyKey, datasets: Mapping[str, DatasetCounts], ks: Sequence[int], seed: int) -> PolicyGrade:
+    """Compute the lines of one policy."""
     names = sorted(datasets)
     strata = [stratum_of(name, list(datasets[name].queries.values()), ks) for name in names]
-    value, spread = ratios(*totals(strata)), bootstrap(strata, seed=seed)
-    having = having_figures(strata)
+    value, intervals = ratios(*totals(strata)), bootstrap(strata, seed=seed)
+    queries = queries_with_metric(strata)
     groups = [*([datasets[name]] for name in names), list(datasets.values()), list(datasets.values())]
     lines = []
     for row, group in enumerate(groups):
-        figures = {
-            name: _figure(having[row][f], value[row, f], spread.low[row, f], spread.high[row, f])
-            for f, name in enumerate(figure_names(ks))
+        metrics = {
+            name: _metric_value(queries[row][f], value[row, f], intervals.low[row, f], intervals.high[row, f])
+            for f, name in enumerate(metric_names(ks))
         }
         mean = MEANS[row - len(names)] if row >= len(names) else None
-        lines.append(_line(None if mean else names[row], mean, group, figures))
+        lines.append(_line(None if mean else names[row], mean, group, metrics))
     gaps = [gap for name in names for gap in _gaps(name, datasets[name], ks)]
-    return PolicyGrade(subject, tuple(lines), tuple(gaps))
+    return PolicyGrade(policy, tuple(lines), tuple(gaps))
 
 
-def having_figures(strata: Sequence[Stratum]) -> list[list[int]]:
-    """How many queries have each figure: a row a dataset, and twice that over datasets."""
+def queries_with_metric(strata: Sequence[Stratum]) -> list[list[int]]:
+    """Number of queries that have each metric: one row per dataset, then the total twice for the two means."""
     own = [[int(count) for count in (stratum.denominator > 0).sum(0)] for stratum in strata]
-    everyone = [sum(column) for column in zip(*own, strict=True)]
-    return [*own, everyone, everyone]
+    total = [sum(column) for column in zip(*own, strict=True)]
+    return [*own, total, total]
 
 
 def _line(
     dataset: str | None,
     mean: Literal["weighted", "macro"] | None,
-    group: Sequence[DatasetTally],
-    figures: dict[str, Figure],
+    group: Sequence[DatasetCounts],
+    metrics: dict[str, MetricValue],
 ) -> Line:
-    told = sum(tally.told for tally in group)
+    with_finish_reason = sum(counts.with_finish_reason for counts in group)
     return Line(
         dataset=dataset,
         mean=mean,
-        queries=sum(len(tally.queries) for tally in group),
-        samples=sum(tally.samples for tally in group),
-        verifier=sum(tally.by_source["verifier"] for tally in group),
-        file=sum(tally.by_source["file"] for tally in group),
-        unjudged=sum(tally.samples - tally.judged for tally in group),
-        empty=sum(tally.empty for tally in group),
-        truncated=sum(tally.truncated for tally in group) / told if told else None,
-        figures=figures,
+        queries=sum(len(counts.queries) for counts in group),
+        samples=sum(counts.samples for counts in group),
+        verifier=sum(counts.by_source["verifier"] for counts in group),
+        file=sum(counts.by_source["file"] for counts in group),
+        unjudged=sum(counts.samples - counts.judged for counts in group),
+        empty=sum(counts.empty for counts in group),
+        truncated=sum(counts.truncated for counts in group) / with_finish_reason if with_finish_reason else None,
+        metrics=metrics,
     )
 
 
-def _gaps(dataset: str, tally: DatasetTally, ks: Sequence[int]) -> list[Gap]:
-    judged = [query for query in tally.queries.values() if query.judged]
+def _gaps(dataset: str, counts: DatasetCounts, ks: Sequence[int]) -> list[Gap]:
+    judged = [query for query in counts.queries.values() if query.judged]
     gaps = []
     for k in ks:
         short = [query.name for query in judged if query.judged < k]
         if short:
-            gaps.append(Gap(dataset, k, len(short), len(judged), tuple(short[:_NAMED])))
+            gaps.append(Gap(dataset, k, len(short), len(judged), tuple(short[:_MAX_QUERIES_NAMED])))
     return gaps
 
 
-def compared_lines(pairs: Sequence[Pair], difference: Difference, ks: Sequence[int]) -> tuple[ComparedLine, ...]:
+def compared_lines(
+    pairs: Sequence[PairedDataset], difference: Difference, ks: Sequence[int]
+) -> tuple[ComparedLine, ...]:
     """The lines of a comparison: datasets, weighted, macro."""
-    having = having_figures([pair.first for pair in pairs])
+    queries = queries_with_metric([pair.first for pair in pairs])
     columns = (
         difference.first, difference.second, difference.value,
-        difference.spread.low, difference.spread.high, difference.p,
+        difference.intervals.low, difference.intervals.high, difference.p,
     )  # fmt: skip
     lines = []
     for row, own in enumerate([*([pair] for pair in pairs), pairs, pairs]):
-        figures = {
-            name: _versus(having[row][f], *(column[row, f] for column in columns))
-            for f, name in enumerate(figure_names(ks))
+        metrics = {
+            name: _metric_comparison([column[row, f] for column in columns], queries[row][f])
+            for f, name in enumerate(metric_names(ks))
         }
         mean = MEANS[row - len(pairs)] if row >= len(pairs) else None
         common = sum(len(pair.first.queries) for pair in own)
         left_out = sum(pair.only_first for pair in own), sum(pair.only_second for pair in own)
-        lines.append(ComparedLine(None if mean else pairs[row].first.dataset, mean, common, *left_out, figures))
+        lines.append(ComparedLine(None if mean else pairs[row].first.dataset, mean, common, *left_out, metrics))
     return tuple(lines)
 
 
-def _figure(queries: int, value: float, low: float, high: float) -> Figure:
-    return Figure(_known(value), _known(low), _known(high), queries)
+def _metric_value(queries: int, value: float, low: float, high: float) -> MetricValue:
+    return MetricValue(_finite(value), _finite(low), _finite(high), queries)
 
 
-def _versus(queries: int, first: float, second: float, difference: float, low: float, high: float, p: float) -> Versus:
-    return Versus(_known(first), _known(second), _known(difference), _known(low), _known(high), _known(p), queries)
+def _metric_comparison(values: Sequence[float], queries: int) -> MetricComparison:
+    first, second, difference, low, high, p = map(_finite, values)
+    return MetricComparison(first, second, difference, low, high, p, queries)
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _dicts(items: Sequence[Any]) -> list[dict[str, Any]]:
-    return [asdict(item) for item in items]

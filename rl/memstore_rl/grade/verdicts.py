@@ -1,54 +1,53 @@
-"""Where the reward of a sample comes from, said of each sample.
+"""Decide the reward of each sample: a verifier's verdict, or the reward in the file.
 
-    rewards     the row has gold                  it has a reward and no gold    neither
-    (not told)  the verifier's verdict            the file's reward              not judged
+    rewards     row with gold                     row with a reward, no gold     neither
+    None        the verifier's verdict            the file's reward              not judged
     verifier    the verifier's verdict            not judged                     not judged
-    file        the file's reward, or not judged where it has none
+    file        the file's reward, if it has one; else not judged
 
-A sample that its verifier cannot judge stays without a reward, whatever the file says of it: one figure is not made of
-two kinds of truth unnoticed. A sample without a reward has a reason instead.
+A sample that its verifier cannot judge gets no reward, even if the file has one, so that a metric does not silently mix
+two sources. A sample without a reward has a reason instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias
 
 from memstore.records.record import Record
 from memstore.types import Domain
 from memstore_rl.verifiers import Attempt, Verifiers
 
-RewardsFrom: TypeAlias = Literal["file", "verifier"]
-REWARDS_FROM: tuple[RewardsFrom, ...] = get_args(RewardsFrom)
+RewardSource: TypeAlias = Literal["file", "verifier"]
 
 
-class Graded(NamedTuple):
-    """What one sample is worth."""
+class GradedReward(NamedTuple):
+    """The reward of one sample."""
 
     reward: float | None
     """0..1; None: not judged."""
-    source: RewardsFrom | None
-    """Who said so; None without a reward."""
+    source: RewardSource | None
+    """None: not judged."""
     reason: str | None
-    """Why there is no reward, as one sentence; None with one."""
+    """Why it was not judged, as one sentence; None with a reward."""
 
 
 def judge(
-    records: Sequence[Record], domains: Sequence[Domain], verifiers: Verifiers, rewards: RewardsFrom | None = None
-) -> list[Graded]:
-    """What each record is worth, in their order.
+    records: Sequence[Record], domains: Sequence[Domain], verifiers: Verifiers, rewards: RewardSource | None = None
+) -> list[GradedReward]:
+    """The reward of each record, in order.
 
     Args:
-        domains: of the records, in the same order.
-        rewards: whose word counts; None: see the module.
+        domains: domain of each record.
+        rewards: the only source to use; None: see the module.
     """
-    graded = [_by_file(record, rewards) for record in records]
-    places = [place for place, record in enumerate(records) if rewards != "file" and record.gold is not None]
-    attempts = [_attempt(records[place]) for place in places]
-    verdicts = verifiers.check_all([domains[place] for place in places], attempts)
-    for place, verdict in zip(places, verdicts, strict=True):
-        source: RewardsFrom | None = None if verdict.reward is None else "verifier"
-        graded[place] = Graded(verdict.reward, source, verdict.reason)
+    graded = [_from_file(record, rewards) for record in records]
+    with_gold = [index for index, record in enumerate(records) if rewards != "file" and record.gold is not None]
+    attempts = [_attempt(records[index]) for index in with_gold]
+    verdicts = verifiers.check_all([domains[index] for index in with_gold], attempts)
+    for index, verdict in zip(with_gold, verdicts, strict=True):
+        source: RewardSource | None = None if verdict.reward is None else "verifier"
+        graded[index] = GradedReward(verdict.reward, source, verdict.reason)
     return graded
 
 
@@ -57,10 +56,11 @@ def _attempt(record: Record) -> Attempt:
     return Attempt(record.query, record.gold, record.answer)
 
 
-def _by_file(record: Record, rewards: RewardsFrom | None) -> Graded:
-    """The file's word, where it counts."""
+def _from_file(record: Record, rewards: RewardSource | None) -> GradedReward:
+    """The reward in the file, if that source is allowed."""
     if rewards == "verifier":
-        return Graded(None, None, "its row has no gold")
+        return GradedReward(None, None, "the row has no gold")
     if record.reward is not None:
-        return Graded(record.reward, "file", None)
-    return Graded(None, None, "its row has no reward" if rewards == "file" else "its row has neither gold nor reward")
+        return GradedReward(record.reward, "file", None)
+    missing = "no reward" if rewards == "file" else "neither gold nor reward"
+    return GradedReward(None, None, f"the row has {missing}")

@@ -1,1 +1,1 @@
-"""Rollouts from a policy: questions are asked, answers are kept, and what is missing is asked again."""
+"""Sample rollouts from a policy: ask each question n times, grade the answers, and resume after an interruption."""

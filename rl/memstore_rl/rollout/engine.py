@@ -1,8 +1,9 @@
-"""What answers questions: an endpoint that speaks OpenAI's form, or vLLM in this process.
+"""The protocol of an engine: a model behind an OpenAI-compatible endpoint, or vLLM in this process.
 
-An engine is handed asks, each a question and the indices of the samples that are wanted of it, and gives back one reply
-for each sample, in any order. It does its own batching, retries and limits; it never writes. What could not be had is a
-reply too, with the reason: an engine raises only where going on has no sense (no server, no such model).
+An engine receives sample requests (a question and the indices of the wanted samples) and yields one reply for each
+sample, in any order. It handles batching, retries and rate limits itself and writes no files. A sample that could not
+be drawn is a reply with `error` set. An engine raises only when no request can succeed, for example because there is no
+server or no such model.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from memstore_rl.benchmarks.question import Question
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How answers are drawn. Part of a rollout's key: other parameters are other rollouts."""
+    """Sampling parameters. They are part of a rollout's key: other parameters give other rollouts."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 1024
     seed: int | None = None
-    """Each sample is drawn with a seed derived from this, its question and its index (`sample_seed` of
-    `memstore_rl.rollout.asking`); None: unseeded."""
+    """Base seed: each sample's own seed is derived from it, the question and the sample index (`sample_seed` of
+    `memstore_rl.rollout.sample_keys`). None: unseeded."""
     chat: bool = True
-    """Through the model's chat template; False: the prompt is completed as it stands."""
+    """Apply the model's chat template; False: complete the prompt as plain text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A question and which samples of it are wanted."""
+class SampleRequest:
+    """A question and the indices of the samples to draw for it."""
 
     question: Question
     samples: tuple[int, ...]
@@ -38,18 +39,18 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One sample of one question, or why there is none."""
+    """One sample of one question, or the reason why it could not be drawn."""
 
     question: Question
     sample: int
     text: str | None = None
-    """What the model wrote, without `reasoning`; None: there is no sample, and `error` says why."""
+    """The generated text without `reasoning`; None: there is no sample, see `error`."""
     reasoning: str | None = None
-    """What the server gave as the model's reasoning, apart from the text; None: it gave none."""
+    """The reasoning, where the server returns it separately from the text."""
     finish_reason: str | None = None
-    """`stop`, `length` (cut off: no answer is guessed), or what the server says."""
+    """`stop`, `length` (truncated), or another value from the server."""
     mean_logprob: float | None = None
-    """Mean log probability of the sampled tokens, natural logarithm; None: the server gave none."""
+    """Mean log probability of the sampled tokens, natural logarithm; None if the server returned none."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     error: str | None = None
@@ -58,27 +59,29 @@ class Reply:
 
 @dataclass(slots=True)
 class Usage:
-    """What an engine has used since it was made."""
+    """Requests and tokens that an engine has used since it was created."""
 
     requests: int = 0
-    """Requests or prompts that were sent, those that were sent again among them."""
+    """Requests or prompts sent, retries included."""
     retries: int = 0
     prompt_tokens: int = 0
-    """A prompt that is asked for n samples at once counts once."""
+    """A prompt sampled n times in one request counts once."""
     completion_tokens: int = 0
 
 
 class Engine(Protocol):
-    """Answers questions with one model."""
+    """Samples replies from one model."""
 
     model: str
-    """The policy's name, as records hold it."""
+    """The policy's name in records."""
     usage: Usage
 
-    def generate(self, asks: Iterable[Ask], sampling: Sampling) -> AsyncIterator[Reply]:
-        """A reply for every sample of every ask, as they come; asks are taken from the iterable as there is room.
+    def generate(self, requests: Iterable[SampleRequest], sampling: Sampling) -> AsyncIterator[Reply]:
+        """Yield a reply for every sample of every request, as they finish.
+
+        Requests are taken from the iterable only when there is capacity for them.
 
         Raises:
-            MemstoreError: nothing can be had from this engine (no server, no such model, the key is refused).
+            MemstoreError: no request can succeed (no server, no such model, key refused).
         """
         ...

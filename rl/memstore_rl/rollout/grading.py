@@ -1,6 +1,6 @@
-"""Rewards of fresh rollouts: ground truth where the gold is known and a verifier can say, else none.
+"""Grade new rollouts: a verifier compares the answer with the gold answer, where there is one.
 
-The answer that is judged is the one that an ingest of the row would store.
+The graded answer is the one that an ingest of the row would store.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from memstore_rl.verifiers.protocol import Attempt
 
 
 def grade(rows: Sequence[dict[str, Any]], verifiers: Verifiers) -> list[float]:
-    """Give rows with a gold their reward, in place; return the rewards that were given.
+    """Add a reward to each row that has a gold answer, in place; return the rewards.
 
-    A row whose verifier cannot say (the gold cannot be read, programs are not run) gets none.
+    A row gets no reward if its verifier reaches no verdict, for example because the gold answer cannot be parsed or
+    programs are not run.
     """
-    judged = [row for row in rows if "gold" in row]
-    records = [parse_record(row, RecordDefaults()) for row in judged]
+    with_gold = [row for row in rows if "gold" in row]
+    records = [parse_record(row, RecordDefaults()) for row in with_gold]
     domains = [record.domain or infer_domain(record.query, record.gold) for record in records]
     attempts = [Attempt(record.query, record.gold or "", record.answer) for record in records]
-    given = []
-    for row, verdict in zip(judged, verifiers.check_all(domains, attempts), strict=True):
+    rewards = []
+    for row, verdict in zip(with_gold, verifiers.check_all(domains, attempts), strict=True):
         if verdict.reward is not None:
             row |= {"reward": verdict.reward, "reward_source": "ground_truth"}
-            given.append(verdict.reward)
-    return given
+            rewards.append(verdict.reward)
+    return rewards

@@ -1,8 +1,8 @@
-"""From the file of rollouts into a memory while the file grows, in blocks, through memstore's own ingest.
+"""Ingest a growing file of rollouts into a memory, block by block.
 
-The file is the journal. A run begins with what the file holds already, of which an ingest adds what the memory lacks;
-so a kill between a line and its block costs nothing. A block is handed over under the file's own name, so that a later
-`memstore ingest` of the file finds every rollout there and adds none. Links are made at the end.
+The file is the journal. A run first ingests what the file already holds, and an ingest adds only what the memory lacks,
+so a kill between writing a line and ingesting its block loses nothing. Each block is ingested under the file's own
+name, so that a later `memstore ingest` of the file finds every rollout unchanged. Links are created at the end.
 """
 
 from __future__ import annotations
@@ -17,39 +17,38 @@ from memstore.pipeline.ingest import IngestOptions
 from memstore.progress import Progress
 from memstore.records.readers.source import stem_of
 
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass
-class Fed:
-    """What the memory took."""
+class IngestCounts:
+    """Rollouts by what the memory did with them."""
 
     added: int = 0
     unchanged: int = 0
     rejected: int = 0
-    """Rows that contradict the memory: another reward or gold for the same."""
+    """Rows that contradict the memory: the same rollout with another reward or gold answer."""
     rejects: Path | None = None
-    """The folder of the files that keep them."""
+    """Folder of the files with the rejected rows."""
 
     def as_json(self) -> dict[str, Any]:
-        """For the summary."""
+        """The entry of the summary's JSON document."""
         rejects = str(self.rejects) if self.rejects else None
         return {"added": self.added, "unchanged": self.unchanged, "rejected": self.rejected, "rejects": rejects}
 
 
-class MemoryFeed:
-    """Ingests what a growing file holds. Its methods are called one at a time, from any thread."""
+class IngestSink:
+    """Ingests a growing file. Its methods may be called from any thread, one call at a time."""
 
     def __init__(self, memory: Memory, file: Path) -> None:
-        """Nothing is read yet."""
         self._memory = memory
         self._file = file
         self._end = 0
         self._blocks = 0
-        self.fed = Fed()
+        self.counts = IngestCounts()
 
-    def take(self, end: int) -> None:
-        """Ingest what the file holds behind what was taken, up to this byte."""
+    def ingest_up_to(self, end: int) -> None:
+        """Ingest the bytes of the file between the last call's `end` and this one."""
         if end == self._end:
             return
         with tempfile.TemporaryDirectory(prefix="memstore-rollout-") as folder:
@@ -60,21 +59,20 @@ class MemoryFeed:
             rejects = self._memory.rejects_folder / f"{stem_of(self._file)}-{self._blocks}.rejects.jsonl"
             summary = self._memory.ingest([block], IngestOptions(link=False), rejects_file=rejects)
         self._end = end
-        self.fed.added += summary.added
-        self.fed.unchanged += summary.unchanged
+        self.counts.added += summary.added
+        self.counts.unchanged += summary.unchanged
         if summary.rejected:
-            self.fed.rejected += summary.rejected
-            self.fed.rejects = rejects.parent
+            self.counts.rejected += summary.rejected
+            self.counts.rejects = rejects.parent
             self._blocks += 1
 
     def link(self, progress: Progress) -> None:
-        """Link what is new."""
+        """Link the new queries and thinkings."""
         self._memory.link(progress=progress)
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
-    """Copy so many bytes."""
     while size:
-        chunk = source.read(min(size, _CHUNK))
+        chunk = source.read(min(size, _CHUNK_BYTES))
         target.write(chunk)
         size -= len(chunk)

@@ -1,9 +1,9 @@
-"""Ends processes when the one that started them has ended, however it did: one that is killed cannot do it itself.
+"""Kill child processes when their parent exits for any reason, SIGKILL included.
 
-vLLM's engine is a process that does not look whether its parent lives. After a `kill -9` it would stay for good, and
-with it nearly all memory of a GPU. So a guard, a process of its own, holds the other end of a pipe: the kernel closes
-it when the program ends. The guard knows its processes by pidfd, and never ends another that was given the same number.
-There are pidfds on Linux alone; elsewhere nothing is guarded.
+vLLM's engine process does not check whether its parent is alive. After a `kill -9` of the parent it would keep running
+and keep almost all memory of the GPU. The watchdog is a separate process that reads from a pipe; the kernel closes the
+pipe when the parent exits. It identifies its targets by pidfd, so it never kills another process that reuses a pid.
+pidfds exist on Linux only; on other systems there is no watchdog.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 
-def end_with_this_process(pids: Iterable[int]) -> subprocess.Popen[bytes] | None:
-    """Have these processes killed when this one has ended, or lets go of what is returned.
+def kill_when_parent_exits(pids: Iterable[int]) -> subprocess.Popen[bytes] | None:
+    """Start a watchdog that kills these processes when this process exits or drops the returned object.
 
     Returns:
-        The guard; None where nothing is guarded.
+        The watchdog process; None where there is nothing to watch or pidfds are not available.
     """
-    guarded = [str(pid) for pid in pids]
-    if sys.platform != "linux" or not guarded:
+    watched = [str(pid) for pid in pids]
+    if sys.platform != "linux" or not watched:
         return None
-    # In a session of its own Ctrl-C does not reach it; with stdout it would hold the pipe that a reader waits at.
+    # A session of its own keeps Ctrl-C away from it; an inherited stdout would keep a reader's pipe open.
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, *guarded],
+        [sys.executable, "-m", __name__, *watched],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
@@ -35,14 +35,14 @@ def end_with_this_process(pids: Iterable[int]) -> subprocess.Popen[bytes] | None
 
 
 def main(pids: Sequence[int]) -> None:
-    """Wait for the pipe's end, then kill."""
+    """Wait until the pipe is closed, then kill the processes."""
     if sys.platform == "linux":
-        held = []
+        handles = []
         for pid in pids:
             with suppress(ProcessLookupError):
-                held.append(os.pidfd_open(pid))
+                handles.append(os.pidfd_open(pid))
         sys.stdin.buffer.read()
-        for handle in held:
+        for handle in handles:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
 

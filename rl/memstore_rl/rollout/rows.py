@@ -1,8 +1,8 @@
-"""A reply as a row: a record in memstore's own keys, with how it was drawn in its metadata.
+"""Turn a reply into a row: a record under memstore's keys, with the sampling parameters in its metadata.
 
-The response stays as the model wrote it, and the one splitter reads it when the row is graded or ingested. A reply that
-was cut off (`finish_reason` is `length`) is all thinking: whatever number stands in it, no answer was given, and none
-is guessed. An empty reply is a rollout too, without an answer.
+The response is stored as the model wrote it; grading and ingest split it into thinking and answer. A truncated reply
+(`finish_reason` is `length`) is all thinking: whatever it contains, the model gave no answer. An empty reply is a
+rollout without an answer.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from memstore.records.record import TRUNCATED
 from memstore.text import unfinished_thinking
 from memstore_rl.benchmarks.question import Question
 from memstore_rl.rewards.reward import readable
-from memstore_rl.rollout.asking import Keys, sample_seed
 from memstore_rl.rollout.engine import Reply, Sampling
 from memstore_rl.rollout.file import KEY
+from memstore_rl.rollout.sample_keys import SampleKeys, sample_seed
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What all rows of a run say alike."""
+class RowBuilder:
+    """Builds the rows of a run from the values that all of them share."""
 
     model: str
     sampling: Sampling
@@ -31,12 +31,12 @@ class Drawn:
     labelled: Container[str] | None = None
     """Ids of the queries that keep their ground truth; None: all do."""
 
-    def keys(self) -> Keys:
+    def keys(self) -> SampleKeys:
         """The keys of the run's samples."""
-        return Keys(self.model, self.sampling, run=self.run, step=self.step)
+        return SampleKeys(self.model, self.sampling, run=self.run, step=self.step)
 
     def gold(self, question: Question) -> str | None:
-        """The question's gold, if it may be used."""
+        """The question's gold answer, if the label budget allows it."""
         return question.gold if self.labelled is None or question.id in self.labelled else None
 
     def row(self, reply: Reply, key: str) -> dict[str, Any]:
@@ -77,12 +77,12 @@ class Drawn:
 
 
 def is_truncated(reply: Reply) -> bool:
-    """Was the reply cut off?"""
+    """Whether the reply was cut off at the token limit."""
     return reply.finish_reason == TRUNCATED
 
 
 def is_empty(reply: Reply) -> bool:
-    """Did the model write nothing at all?"""
+    """Whether the model wrote neither text nor reasoning."""
     return not (reply.text or "").strip() and not (reply.reasoning or "").strip()
 
 

@@ -1,13 +1,12 @@
-"""`rollout`: questions are asked, the replies graded, and every rollout is in the file before it counts.
+"""`rollout`: sample the rollouts that the output file lacks, grade them, and write each one before it counts.
 
-    questions -> what the file lacks -> engine -> rows -> grade -> file -> memory
+    questions -> samples missing from the file -> engine -> rows -> grades -> file -> memory
 
-Every arrow hands over a bounded number of things, so what is held in this process grows with the requests that are
-under way, not with the questions (but for eight bytes a rollout that the file held before). Grading and writing run in
-a thread; the ingest of a block in another, while the next one is gathered in the file.
+Every stage hands over a bounded number of items, so memory grows with the number of concurrent requests and not with
+the number of questions (apart from eight bytes for each rollout that the file already held). Grading and writing run in
+a thread; a block is ingested in another thread while the file collects the next one.
 
-A run that ends at any instant, however it ends, leaves the file with whole rollouts. The next run of the same command
-asks for the others.
+However a run ends, the file holds whole rollouts only. The next run of the same command samples the others.
 """
 
 from __future__ import annotations
@@ -23,34 +22,36 @@ from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore.progress import AnnotatedProgress, Silent
 from memstore_rl.benchmarks.question import Question
-from memstore_rl.benchmarks.sample import labelled_ids
-from memstore_rl.rollout.ending import run_to_an_end
-from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling
+from memstore_rl.benchmarks.splits import labelled_ids
+from memstore_rl.rollout.batching import Put, batches
+from memstore_rl.rollout.engine import Engine, Reply, SampleRequest, Sampling
 from memstore_rl.rollout.file import RolloutFile
 from memstore_rl.rollout.grading import grade
-from memstore_rl.rollout.ingest_sink import MemoryFeed
-from memstore_rl.rollout.rows import Drawn
-from memstore_rl.rollout.stream import Put, batches
+from memstore_rl.rollout.ingest_sink import IngestSink
+from memstore_rl.rollout.rows import RowBuilder
+from memstore_rl.rollout.signals import run_until_signal
 from memstore_rl.rollout.summary import Prices, RolloutSummary
 from memstore_rl.verifiers import Verifiers
 
-ROOM = 256
-"""Replies that may wait to be written."""
+MAX_WAITING_REPLIES = 256
+"""Replies that may wait to be written before the engine is paused."""
 BLOCK_ROWS = 1024
-"""Rollouts that are ingested together: a block has a price of its own (a transaction, a flush)."""
+"""Rollouts of one ingest block; each block has a fixed cost (a transaction, a flush)."""
 STAGE = "rollouts"
 
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """What is wanted of every question."""
+    """What to sample for each question, and which labels to use."""
 
     n: int = 1
+    """Rollouts of each question."""
     sampling: Sampling = field(default_factory=Sampling)
     run: str | None = None
     step: int | None = None
     budget: float | None = None
-    """The share of each dataset's training queries that keep their ground truth, and no others; None: all do."""
+    """Share of each dataset's training queries that keep their ground truth, 0..1; all other queries lose theirs.
+    None: all queries keep it."""
     budget_seed: int = 0
     prices: Prices | None = None
     block_rows: int = BLOCK_ROWS
@@ -58,11 +59,12 @@ class RolloutPlan:
     def __post_init__(self) -> None:
         sampling = self.sampling
         if self.n < 1:
-            raise InputError(f"{self.n} rollouts a query cannot be asked for; pass 1 or more")
+            raise InputError(f"the number of rollouts per query is {self.n}; it must be 1 or more")
         if sampling.temperature < 0 or not 0 < sampling.top_p <= 1 or sampling.max_tokens < 1:
             raise InputError(
-                f"nothing can be sampled with temperature {sampling.temperature:g}, top_p {sampling.top_p:g} and "
-                f"{sampling.max_tokens} tokens; a temperature is 0 or more, top_p over 0 and up to 1, tokens 1 or more"
+                f"invalid sampling parameters: temperature {sampling.temperature:g}, top_p {sampling.top_p:g}, "
+                f"max_tokens {sampling.max_tokens}; temperature must be 0 or more, top_p over 0 and up to 1, and "
+                "max_tokens 1 or more"
             )
 
 
@@ -76,28 +78,28 @@ def rollout(
     memory: Memory | None = None,
     progress: AnnotatedProgress | None = None,
 ) -> RolloutSummary:
-    """Ask for the rollouts of these questions that the file lacks, and add them to it.
+    """Sample the rollouts of these questions that the output file lacks, and append them to it.
 
     Args:
-        questions: each once.
-        output: the file; made where it is not there.
-        verifiers: grade with them what they can judge; None: rewards are left open.
-        memory: ingest into it, as the file grows.
+        questions: without duplicates.
+        output: the file of rollouts; created if it does not exist.
+        verifiers: grade rollouts with these; None: do not grade.
+        memory: ingest the rollouts into this memory while the file grows.
 
     Raises:
-        InputError: the plan or the file is none.
+        InputError: the plan is invalid, or the file is not a file of rollouts.
         LockedError: another process writes the file.
-        MemstoreError: the engine can give nothing (more), or file or memory cannot be written; what was done is kept.
+        MemstoreError: the engine cannot continue, or the file or memory cannot be written; what was written is kept.
     """
-    keep = labelled_ids(questions, plan.budget, plan.budget_seed) if plan.budget is not None else None
-    drawn = Drawn(engine.model, plan.sampling, plan.run, plan.step, keep)
+    labelled = labelled_ids(questions, plan.budget, plan.budget_seed) if plan.budget is not None else None
+    builder = RowBuilder(engine.model, plan.sampling, plan.run, plan.step, labelled)
     with RolloutFile(output) as file:
-        feed = MemoryFeed(memory, file.path) if memory is not None else None
-        run = _Run(questions, engine, file, plan, drawn, verifiers, feed, progress or Silent())
+        sink = IngestSink(memory, file.path) if memory is not None else None
+        run = _Run(questions, engine, file, plan, builder, verifiers, sink, progress or Silent())
         started = time.monotonic()
-        run_to_an_end(run.all())
-        if feed is not None:
-            feed.link(run.progress)
+        run_until_signal(run.all())
+        if sink is not None:
+            sink.link(run.progress)
         run.summary.seconds = time.monotonic() - started
     return run.summary
 
@@ -111,99 +113,100 @@ class _Run:
         engine: Engine,
         file: RolloutFile,
         plan: RolloutPlan,
-        drawn: Drawn,
+        builder: RowBuilder,
         verifiers: Verifiers | None,
-        feed: MemoryFeed | None,
+        sink: IngestSink | None,
         progress: AnnotatedProgress,
     ) -> None:
         self.questions = questions
         self.engine = engine
         self.file = file
         self.plan = plan
-        self.drawn = drawn
-        self.keys = drawn.keys()
+        self.builder = builder
+        self.keys = builder.keys()
         self.verifiers = verifiers
-        self.feed = feed
+        self.sink = sink
         self.progress = progress
         self.summary = RolloutSummary(engine.model, file.path, engine.usage, prices=plan.prices)
-        self.summary.fed = feed.fed if feed else None
-        self._fed_rows = 0
-        self._feeding: asyncio.Future[None] | None = None
+        self.summary.ingested = sink.counts if sink else None
+        self._rows_to_ingest = 0
+        self._ingest: asyncio.Future[None] | None = None
         self._started = time.monotonic()
 
     async def all(self) -> None:
-        """Ask, grade and write until there is a reply for every sample."""
+        """Sample, grade and write until every sample has a reply."""
         self.progress.stage(STAGE, len(self.questions) * self.plan.n)
-        self._feed_if_due(0)
+        self._ingest_if_due(0)
 
-        async def ask(put: Put[Reply]) -> None:
-            async for reply in self.engine.generate(self._asks(), self.plan.sampling):
+        async def generate(put: Put[Reply]) -> None:
+            async for reply in self.engine.generate(self._requests(), self.plan.sampling):
                 await put(reply)
 
         try:
-            async with aclosing(batches(ask, ROOM)) as gathered:
-                async for replies in gathered:
-                    await self._keep(replies)
+            async with aclosing(batches(generate, MAX_WAITING_REPLIES)) as reply_batches:
+                async for replies in reply_batches:
+                    await self._handle(replies)
         finally:
-            # A block that is being ingested is finished; also where Ctrl-C or an error ends the run.
-            if self._feeding is not None:
-                await asyncio.wait([self._feeding])
-        await self._feed_rest()
+            # Let a running ingest finish its block, also when Ctrl-C or an error ends the run.
+            if self._ingest is not None:
+                await asyncio.wait([self._ingest])
+        await self._ingest_rest()
 
-    def _asks(self) -> Iterator[Ask]:
-        """What the file lacks, question by question."""
+    def _requests(self) -> Iterator[SampleRequest]:
+        """The samples that the file lacks, question by question."""
         samples = range(self.plan.n)
         for question in self.questions:
             self.summary.queries += 1
-            self.summary.labelled += self.drawn.gold(question) is not None
-            lacking = self.file.lacks(self.keys.of(question, samples))
-            wanted = tuple(sample for sample in samples if lacking[sample])
-            held = self.plan.n - len(wanted)
-            if held:
-                self.summary.held += held
-                self.progress.advance(held)
+            self.summary.labelled += self.builder.gold(question) is not None
+            missing = self.file.missing(self.keys.of(question, samples))
+            wanted = tuple(sample for sample in samples if missing[sample])
+            existing = self.plan.n - len(wanted)
+            if existing:
+                self.summary.existing += existing
+                self.progress.advance(existing)
             if wanted:
-                yield Ask(question, wanted)
+                yield SampleRequest(question, wanted)
 
-    async def _keep(self, replies: list[Reply]) -> None:
-        """Write what came, and say so."""
-        good = [reply for reply in replies if reply.text is not None]
+    async def _handle(self, replies: list[Reply]) -> None:
+        """Write the successful replies, count all of them, and report progress."""
+        succeeded = [reply for reply in replies if reply.text is not None]
         for reply in replies:
             if reply.text is None:
-                self.summary.lost(reply)
-        if good:
-            rewards = await asyncio.to_thread(self._write, good)
-            for reply in good:
-                self.summary.kept(reply)
+                self.summary.add_failed(reply)
+        if succeeded:
+            rewards = await asyncio.to_thread(self._write, succeeded)
+            for reply in succeeded:
+                self.summary.add_written(reply)
             self.summary.graded += len(rewards)
             self.summary.rewards += sum(rewards)
-            self._feed_if_due(len(good))
+            self._ingest_if_due(len(succeeded))
         rate = self.engine.usage.completion_tokens / max(time.monotonic() - self._started, 1e-9)
         self.progress.note(f"{rate:,.0f} tokens/s")
         self.progress.advance(len(replies))
 
     def _write(self, replies: list[Reply]) -> list[float]:
-        """Rows of these replies, graded, into the file; the rewards that were given."""
-        rows = [self.drawn.row(reply, *self.keys.of(reply.question, [reply.sample])) for reply in replies]
+        """Grade the replies and append them to the file; return the rewards."""
+        rows = [self.builder.row(reply, *self.keys.of(reply.question, [reply.sample])) for reply in replies]
         rewards = grade(rows, self.verifiers) if self.verifiers is not None else []
         self.file.append(rows)
         return rewards
 
-    def _feed_if_due(self, rows: int) -> None:
-        """Begin to ingest where enough is waiting and nothing is under way; also what the file held before."""
-        if self.feed is None:
+    def _ingest_if_due(self, rows: int) -> None:
+        """Start an ingest if a block is complete and none is running; with 0 rows, ingest what the file holds."""
+        if self.sink is None:
             return
-        self._fed_rows += rows
-        if self._feeding is not None and self._feeding.done():
-            self._feeding.result()
-            self._feeding = None
-        if self._feeding is None and (self._fed_rows >= self.plan.block_rows or not rows):
-            self._fed_rows = 0
-            self._feeding = asyncio.get_running_loop().run_in_executor(None, self.feed.take, self.file.size)
+        self._rows_to_ingest += rows
+        if self._ingest is not None and self._ingest.done():
+            self._ingest.result()
+            self._ingest = None
+        if self._ingest is None and (self._rows_to_ingest >= self.plan.block_rows or not rows):
+            self._rows_to_ingest = 0
+            loop = asyncio.get_running_loop()
+            self._ingest = loop.run_in_executor(None, self.sink.ingest_up_to, self.file.size)
 
-    async def _feed_rest(self) -> None:
-        if self.feed is not None:
-            if self._feeding is not None:
-                self._feeding.result()
+    async def _ingest_rest(self) -> None:
+        if self.sink is not None:
+            if self._ingest is not None:
+                self._ingest.result()
             self.progress.stage("ingest")
-            await asyncio.to_thread(self.feed.take, self.file.size)
+            await asyncio.to_thread(self.sink.ingest_up_to, self.file.size)

@@ -1,4 +1,4 @@
-"""A benchmark in a file of ten lines: what it may say, and the sentence where it says something else."""
+"""Declarations of benchmarks: valid ones, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rivers(tmp_path: Path) -> Path:
     return tmp_path / "rivers.toml"
 
 
-def test_ten_lines_are_a_benchmark(rivers: Path) -> None:
+def test_a_valid_declaration(rivers: Path) -> None:
     assert len(RIVERS.splitlines()) <= 10
     found = {question.key: question for question in questions(str(rivers))}
     assert found["2"].text == "By the map of 1900: which river is longer?\n\n(A) Rhine\n(B) Oder"
@@ -40,14 +40,14 @@ def test_ten_lines_are_a_benchmark(rivers: Path) -> None:
     assert {(question.dataset, question.domain) for question in found.values()} == {("rivers", "qa")}
 
 
-def test_the_page_has_the_same_ten_lines() -> None:
+def test_the_docs_show_the_same_declaration() -> None:
     page = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     shown = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
     assert shown is not None
     assert len(shown[1].splitlines()) <= 10
 
 
-def test_the_example_of_the_page_works(tmp_path: Path) -> None:
+def test_the_example_of_the_docs_works(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     toml, rows = re.findall(r"```(?:toml|json)\n(.*?)```", page, re.DOTALL)[:2]
     (tmp_path / "rivers.toml").write_text(toml, encoding="utf-8")
@@ -58,19 +58,19 @@ def test_the_example_of_the_page_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("licens = 'MIT'", "there is no key 'licens'; did you mean licence?"),
+        ("licens = 'MIT'", "unknown key 'licens'; did you mean licence?"),
         ("sample = 0", "sample is 0; it must be over 0"),
         ("sample = true", "sample is True; it must be over 0"),
         ("shuffle = 1", "shuffle is 1; it must be true or false"),
         ("splits = []", r"splits is \[\]; it must be text"),
         ("labels = 3", "labels is 3; it must be text or a list of texts"),
         ("system = ' '", "system is ' '; it must be text"),
-        ("solution = '{longer}'", "gold and solution are both given"),
-        ("prompt = 'Answer.'", r"prompt does not hold \{query\}"),
+        ("solution = '{longer}'", "both gold and solution are given"),
+        ("prompt = 'Answer.'", r"prompt does not contain \{query\}"),
         ("= 3", "is not TOML"),
     ],
 )
-def test_what_a_declaration_must_not_say(rivers: Path, change: str, sentence: str) -> None:
+def test_invalid_keys_and_values_are_rejected(rivers: Path, change: str, sentence: str) -> None:
     rivers.write_text(f"{RIVERS}\n{change}\n", encoding="utf-8")
     with pytest.raises(InputError, match=sentence) as raised:
         read_declaration(rivers)
@@ -81,13 +81,13 @@ def test_what_a_declaration_must_not_say(rivers: Path, change: str, sentence: st
     ("old", "new", "sentence"),
     [
         ('domain = "qa"', 'domain = "quiz"', "domain is 'quiz'; it must be one of math, qa, code, other"),
-        ('domain = "qa"', "", "domain must be given"),
-        ("{map}", "1900", "query names no column"),
-        ('choices = ["{first}", "{second}"]', "shuffle = true", "there are none"),
-        ('gold = "{longer}"', 'solution = "{longer}"', "solution is read for domain math only"),
+        ('domain = "qa"', "", "required keys are missing: domain"),
+        ("{map}", "1900", "query contains no column"),
+        ('choices = ["{first}", "{second}"]', "shuffle = true", "labels and shuffle need choices"),
+        ('gold = "{longer}"', 'solution = "{longer}"', "solution is supported for domain math only"),
     ],
 )
-def test_what_a_declaration_must_say(rivers: Path, old: str, new: str, sentence: str) -> None:
+def test_incomplete_declarations_are_rejected(rivers: Path, old: str, new: str, sentence: str) -> None:
     rivers.write_text(RIVERS.replace(old, new), encoding="utf-8")
     with pytest.raises(InputError, match=sentence):
         read_declaration(rivers)
@@ -99,11 +99,11 @@ def test_what_a_declaration_must_say(rivers: Path, old: str, new: str, sentence:
         (
             "{longer}",
             "{longest}",
-            "rivers reads 'longest', which its source does not have; there are number, map, first",
+            "rivers uses the column 'longest', which its source lacks; it has number, map, first",
         ),
-        ("./rivers.csv", "./streams.csv", "there is no .*streams.csv; check `source`"),
+        ("./rivers.csv", "./streams.csv", "streams.csv does not exist; check `source`"),
         ("./rivers.csv", "./rivers.toml", "must end in .jsonl, .json, .csv, .parquet"),
-        ("{longer}", "{number}", "none of the rows of rivers is a question: 3 have no gold answer"),
+        ("{longer}", "{number}", "no row of rivers gives a question: 3 have no gold answer"),
     ],
 )
 def test_a_declaration_that_does_not_fit_its_rows(rivers: Path, old: str, new: str, sentence: str) -> None:
@@ -120,18 +120,18 @@ def declared(folder: Path, rows: list[dict[str, Any]], **said: Any) -> str:
     return str(folder / "own.toml")
 
 
-def test_the_text_of_a_row_is_no_template(tmp_path: Path) -> None:
+def test_row_values_are_not_interpreted_as_templates(tmp_path: Path) -> None:
     rows = [{"q": "What is {gold}?", "gold": "secret"}]
     source = declared(tmp_path, rows, domain="other", query="{q}", gold="{gold}", prompt="Say: {query}")
     assert questions(source)[0].prompt == "Say: What is {gold}?"
 
 
-def test_without_a_gold_questions_are_asked_all_the_same(tmp_path: Path) -> None:
+def test_a_declaration_without_gold_gives_questions(tmp_path: Path) -> None:
     found = questions(declared(tmp_path, [{"q": "What is best?"}], domain="other", query="{q}", system="Be brief."))
     assert (found[0].gold, found[0].system, found[0].prompt) == (None, "Be brief.", "What is best?")
 
 
-def test_options_that_a_text_hides_are_no_question(tmp_path: Path) -> None:
+def test_options_that_cannot_be_read_back_are_skipped(tmp_path: Path) -> None:
     rows = [
         {"q": "Which?", "options": ["one", "two"], "right": "A"},
         {"q": "Which\nof these?", "options": ["one", ""], "right": "A"},
@@ -142,7 +142,7 @@ def test_options_that_a_text_hides_are_no_question(tmp_path: Path) -> None:
     assert [question.text for question in questions(source)] == ["Which?\n\n(A) one\n(B) two"]
 
 
-def test_rows_with_gaps_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_incomplete_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     whole = {"q": "Which?", "a": {"text": ["red", "blue"], "label": ["x", "y"]}, "right": "y"}
     rows = [whole, whole | {"a": None}, whole | {"right": None}, whole | {"q": " "}, whole | {"q": "W\0?"}]
     source = declared(tmp_path, rows, domain="qa", query="{q}", choices="a.text", labels="a.label", gold="{right}")
@@ -151,17 +151,17 @@ def test_rows_with_gaps_are_left_out_and_counted(tmp_path: Path) -> None:
     assert drawn.left_out == {
         "have no options, or an empty one": 1,
         "have no query": 1,
-        "hold a NUL character, which no memory takes": 1,
-    }, "a query that stands there twice is looked at once"
+        "contain a NUL character, which memories reject": 1,
+    }, "a repeated query is read once"
 
 
-def test_two_options_of_one_text_keep_the_letter_that_was_meant(tmp_path: Path) -> None:
+def test_equal_options_keep_the_intended_letter(tmp_path: Path) -> None:
     rows = [{"q": "Which?", "a": {"text": ["red", "blue", "red"], "label": ["x", "y", "z"]}, "right": "z"}]
     source = declared(tmp_path, rows, domain="qa", query="{q}", choices="a.text", labels="a.label", gold="{right}")
     assert questions(source)[0].gold == "C"
 
 
-def test_a_worked_solution_gives_what_it_marks(tmp_path: Path) -> None:
+def test_the_marked_answer_of_a_worked_solution(tmp_path: Path) -> None:
     rows = [{"q": "1?", "s": "So \\boxed{1}, or \\boxed{\\frac{1}{2}}."}, {"q": "2?", "s": "So it is 2."}]
     source = declared(tmp_path, rows, domain="math", query="{q}", solution="{s}")
     assert [question.gold for question in questions(source)] == ["\\frac{1}{2}"]

@@ -1,4 +1,4 @@
-"""`memstore grade`, as a user calls it."""
+"""`memstore grade`: JSON document, table, plot and errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from memstore.sample import sample_path
 from memstore_cli.main import run
-from memstore_rl.grade.sample_lines import KEYS
+from memstore_rl.grade.sample_writer import KEYS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 FILE = str(sample_path())
@@ -25,7 +25,7 @@ def document(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return found
 
 
-def test_the_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_json_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--policy", "tiny-arithmetic@6000", "--against", FILE, "--against-policy", "tiny-arithmetic@2400")
     found = document(capsys, *words, "-k", "1", "-k", "8", "-k", "9")
     page = (DOCS / "grade.md").read_text(encoding="utf-8").split("## Output")[1]
@@ -54,26 +54,26 @@ def test_the_same_seed_gives_the_same_document(capsys: pytest.CaptureFixture[str
 
 
 def test_the_table_has_every_policy_and_the_notes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    drawn, samples = tmp_path / "score.png", tmp_path / "samples.jsonl"
-    assert run(["grade", FILE, "-k", "1", "-k", "16", "--plot", str(drawn), "--samples", str(samples)]) == 0
+    plot, samples = tmp_path / "score.png", tmp_path / "samples.jsonl"
+    assert run(["grade", FILE, "-k", "1", "-k", "16", "--plot", str(plot), "--samples", str(samples)]) == 0
     out = capsys.readouterr().out
     assert "tiny-arithmetic@2400" in out
     assert "tiny-arithmetic@6000" in out
     assert "no query of tiny-arithmetic@2400 on arithmetic has 16 judged samples" in out
-    assert drawn.read_bytes().startswith(b"\x89PNG")
+    assert plot.read_bytes().startswith(b"\x89PNG")
     lines = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 6_400
     assert all(tuple(line) == KEYS for line in lines)
 
 
-def test_many_figures_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_metrics_get_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["grade", FILE, *(word for k in (1, 2, 4, 8) for word in ("-k", str(k)))]) == 0
     out = capsys.readouterr().out
     assert "…" not in out
     assert len(re.findall(r"majority@4 +400 +[0-9.]+ +[0-9.]+–[0-9.]+", out)) == 2
 
 
-def test_figures_of_several_policies_are_drawn(tmp_path: Path) -> None:
+def test_several_policies_are_plotted(tmp_path: Path) -> None:
     rows = [
         {
             "query": f"{n}?",
@@ -90,22 +90,22 @@ def test_figures_of_several_policies_are_drawn(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     for name in ("score.png", "score.svg"):
         assert run(["grade", str(file), "-k", "1", "-k", "2", "--plot", str(tmp_path / name)]) == 0
-    picture = (tmp_path / "score.svg").read_text(encoding="utf-8")
-    assert picture.lstrip().startswith("<?xml")
+    svg = (tmp_path / "score.svg").read_text(encoding="utf-8")
+    assert svg.lstrip().startswith("<?xml")
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
-        (["--against-policy", "x"], 2, "name that file, too"),
+        (["--against-policy", "x"], 2, "also pass --against FILE"),
         (["-k", "0"], 2, "-k"),
-        (["--plot", "picture.txt"], 1, "is no name for a picture"),
+        (["--plot", "picture.txt"], 1, "its name must end in .png"),
         (["--against", FILE], 1, "holds 2 policies (tiny-arithmetic@2400"),
         (["--policy", "nobody"], 1, "no rollout of policy 'nobody'"),
     ],
 )
-def test_wrong_use_is_one_sentence(capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str) -> None:
+def test_errors_are_one_sentence(capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str) -> None:
     assert run(["grade", FILE, *words]) == code
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Engines that lose no time, and what the command says."""
+"""Fixtures: an engine with short retry delays, and the command run in this process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from memstore.runtime.retry import RetryPolicy
 from memstore_cli.main import run
 from memstore_rl.rollout.endpoint import EndpointEngine
-from memstore_rl.rollout.retry_policy import Patience
 from memstore_rl.testing.openai_stub import MODEL
 
 
 class Done(NamedTuple):
-    """How a run of the command ended."""
+    """Exit code and output of the command."""
 
     code: int
     out: str
@@ -24,18 +24,20 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def engine() -> Callable[..., EndpointEngine]:
-    """Makes an engine with patience for a server that is here, and fails by chance."""
+    """Creates an engine with many tries and short delays, for a stub server with random faults."""
 
     def make(url: str, model: str = MODEL, **options: Any) -> EndpointEngine:
-        patience = Patience(tries=40, timeout_s=100, first_pause_s=0.002, longest_pause_s=0.05)
-        return EndpointEngine(url, model, **({"patience": patience, "concurrency": 8} | options))
+        retry_policy = RetryPolicy(attempts=40, first_pause_s=0.002, longest_pause_s=0.05)
+        return EndpointEngine(
+            url, model, **({"retry_policy": retry_policy, "timeout_s": 100, "concurrency": 8} | options)
+        )
 
     return make
 
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """Run the command in this process, without settings of memstore in the environment."""
+    """Run the command in this process, without MEMSTORE_* environment variables."""
     for key in list(os.environ):
         if key.startswith("MEMSTORE_"):
             monkeypatch.delenv(key)

@@ -1,4 +1,4 @@
-"""A guard outlives a program that is killed, and ends what the program had started."""
+"""The watchdog kills its targets when their parent exits or is killed."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there are pidfds on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pidfds exist on Linux only")
 
 PROGRAM = """
 import subprocess, sys
-from memstore_rl.rollout.parent_watchdog import end_with_this_process
+from memstore_rl.rollout.parent_watchdog import kill_when_parent_exits
 sleepers = [subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL) for _ in range(3)]
-guard = end_with_this_process([sleeper.pid for sleeper in sleepers[:2]])
+watchdog = kill_when_parent_exits([sleeper.pid for sleeper in sleepers[:2]])
 sleepers[1].kill()
 sleepers[1].wait()
-print(guard.pid, *[sleeper.pid for sleeper in sleepers], flush=True)
+print(watchdog.pid, *[sleeper.pid for sleeper in sleepers], flush=True)
 sys.stdin.readline()
 """
 
 
-def lives(pid: int) -> bool:
-    """Does it run? A zombie that nobody has asked for does not."""
+def is_running(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-@pytest.mark.parametrize("how", ["killed", "ended"])
-def test_what_is_guarded_ends_with_the_program(how: str) -> None:
+@pytest.mark.parametrize("how", ["killed", "exited"])
+def test_targets_end_with_their_parent(how: str) -> None:
     program = subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert program.stdout is not None
-    guard, sleeper, _, unguarded = map(int, program.stdout.readline().split())
+    watchdog, sleeper, _, unwatched = map(int, program.stdout.readline().split())
     try:
-        assert lives(guard)
-        assert lives(sleeper)
+        assert is_running(watchdog)
+        assert is_running(sleeper)
         if how == "killed":
             program.kill()
-        program.communicate("\n" if how == "ended" else None)
+        program.communicate("\n" if how == "exited" else None)
         deadline = time.monotonic() + 200
-        while (lives(sleeper) or lives(guard)) and time.monotonic() < deadline:
+        while (is_running(sleeper) or is_running(watchdog)) and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert not lives(sleeper)
-        assert not lives(guard)
-        assert lives(unguarded)
+        assert not is_running(sleeper)
+        assert not is_running(watchdog)
+        assert is_running(unwatched)
     finally:
-        subprocess.run(["kill", "-9", str(unguarded)], check=False)
+        subprocess.run(["kill", "-9", str(unwatched)], check=False)

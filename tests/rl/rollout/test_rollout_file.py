@@ -1,4 +1,4 @@
-"""The file of rollouts: whole lines stay, whatever instant its writer died at; and nobody else's file is touched."""
+"""RolloutFile: complete lines survive a kill at any byte; files of another kind are not modified."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ def write(path: Path, count: int) -> list[bytes]:
     return path.read_bytes().splitlines(keepends=True)
 
 
-def lacked(path: Path, count: int) -> list[int]:
+def missing_from(path: Path, count: int) -> list[int]:
     with RolloutFile(path) as file:
-        lacks = file.lacks([f"{number:016x}" for number in range(count)])
-    return [number for number, lacking in enumerate(lacks) if lacking]
+        missing = file.missing([f"{number:016x}" for number in range(count)])
+    return [number for number, absent in enumerate(missing) if absent]
 
 
-def test_a_new_file_lacks_everything(tmp_path: Path) -> None:
-    assert lacked(tmp_path / "folder" / "new.jsonl", 3) == [0, 1, 2]
+def test_a_new_file_misses_every_key(tmp_path: Path) -> None:
+    assert missing_from(tmp_path / "folder" / "new.jsonl", 3) == [0, 1, 2]
 
 
-def test_what_was_added_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+def test_appended_rows_are_found_when_reopened(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     write(path, 3)
-    assert lacked(path, 5) == [3, 4]
+    assert missing_from(path, 5) == [3, 4]
     with RolloutFile(path) as file:
         assert len(file) == 3
         file.append([row(4)])
-    assert lacked(path, 5) == [3]
+    assert missing_from(path, 5) == [3]
     assert [json.loads(line) for line in path.read_text().splitlines()] == [row(0), row(1), row(2), row(4)]
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_a_file_cut_at_any_byte_keeps_its_whole_lines(data: st.DataObject) -> None:
+def test_a_file_cut_at_any_byte_keeps_its_complete_lines(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.jsonl"
         lines = write(path, 4)
         whole = b"".join(lines)
         end = data.draw(st.integers(0, len(whole)))
         os.truncate(path, end)
-        # A line whose end of line alone is missing was written.
-        kept = sum(1 for place in range(4) if len(b"".join(lines[: place + 1])) - 1 <= end)
-        assert lacked(path, 4) == list(range(kept, 4))
+        # A line that lacks only its newline is complete.
+        kept = sum(1 for index in range(4) if len(b"".join(lines[: index + 1])) - 1 <= end)
+        assert missing_from(path, 4) == list(range(kept, 4))
         assert path.read_bytes() == b"".join(lines[:kept])
         write_rest = [row(number) for number in range(kept, 4)]
         with RolloutFile(path) as file:
@@ -69,27 +69,27 @@ def test_a_file_cut_at_any_byte_keeps_its_whole_lines(data: st.DataObject) -> No
         assert path.read_bytes() == whole
 
 
-def test_rows_of_others_are_kept(tmp_path: Path) -> None:
+def test_rows_from_other_writers_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     others = '{"query": "a", "answer": "b"}\nnot ours\n{"query": "c", "metadata": {"rollout_key": 5}}\n'
     path.write_text(others)
-    assert lacked(path, 1) == [0]
+    assert missing_from(path, 1) == [0]
     write(path, 1)
     assert path.read_text().startswith(others)
-    assert lacked(path, 1) == []
+    assert missing_from(path, 1) == []
 
 
 @pytest.mark.parametrize("content", ["\\documentclass{article}\n", "a line", '{"query": "a"}\nnotes', "\x00\x01", "7"])
-def test_another_file_is_refused_and_left_as_it_is(content: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused_unchanged(content: str, tmp_path: Path) -> None:
     path = tmp_path / "thesis"
     path.write_text(content)
-    with pytest.raises(InputError, match="holds something that is no rollout"):
+    with pytest.raises(InputError, match="is not a file of rollouts"):
         RolloutFile(path)
     assert path.read_text() == content
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be written: Is a directory; name another --output"):
+def test_an_unwritable_path_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot write .*: Is a directory; choose another --output"):
         RolloutFile(tmp_path)
 
 
@@ -102,10 +102,10 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
             "RolloutFile(Path(sys.argv[1]))"
         )
         done = subprocess.run([sys.executable, "-c", other, str(path)], capture_output=True, text=True)
-        assert f"LockedError: another process writes {path}; wait for it" in done.stderr
+        assert f"LockedError: another process is writing {path}; wait for it" in done.stderr
         with pytest.raises(LockedError):
             RolloutFile(path)
-    assert lacked(path, 1) == []
+    assert missing_from(path, 1) == []
 
 
 FULL = """
@@ -127,9 +127,9 @@ with RolloutFile(Path(sys.argv[1])) as file:
 """
 
 
-def test_rows_that_did_not_fit_leave_nothing_behind(tmp_path: Path) -> None:
+def test_rows_that_do_not_fit_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True)
-    assert done.stdout == f"{path} cannot be written: File too large\n", done.stderr
-    assert lacked(path, 4) == [3]
+    assert done.stdout == f"cannot write {path}: File too large\n", done.stderr
+    assert missing_from(path, 4) == [3]
     assert all(json.loads(line) for line in path.read_text().splitlines())

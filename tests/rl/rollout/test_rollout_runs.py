@@ -1,4 +1,4 @@
-"""Whole runs: what a file lacks is asked for, graded, written, and fed into a memory."""
+"""`rollout` from questions to file and memory: resuming, grading, budgets, ingest."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 
 from memstore.errors import InputError, MemstoreError
 from memstore.memory import Memory
+from memstore.runtime.retry import RetryPolicy
 from memstore.testing.embedder import HashEmbedder
 from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.endpoint import EndpointEngine
-from memstore_rl.rollout.engine import Ask, Engine, Reply, Sampling, Usage
-from memstore_rl.rollout.exchange import EndpointError
-from memstore_rl.rollout.retry_policy import Patience
+from memstore_rl.rollout.engine import Engine, Reply, SampleRequest, Sampling, Usage
+from memstore_rl.rollout.http_client import EndpointError
 from memstore_rl.rollout.run import RolloutPlan, rollout
 from memstore_rl.rollout.summary import Prices
+from memstore_rl.testing.addition_queries import rows_of, sums
 from memstore_rl.testing.openai_stub import Stub, serving, text_of
-from memstore_rl.testing.sums import rows_of, sums
 from memstore_rl.verifiers import standard_verifiers
 
 Engines = Callable[..., EndpointEngine]
@@ -29,42 +29,42 @@ PLAN = RolloutPlan(4, Sampling(seed=3))
 FAULTY = Stub(busy=0.1, broken=0.1, drop=0.05, cut=0.05, malformed=0.05, empty_choices=0.05, too_few=0.2, seed=4)
 
 
-class Counting(Engine):
-    """An engine that writes what the stub writes, and can end in the middle."""
+class StubEngine(Engine):
+    """An engine that returns the stub server's text and can fail after a number of samples."""
 
-    model = "counting"
+    model = "stub-engine"
 
-    def __init__(self, ends_after: int | None = None, error: MemstoreError | None = None) -> None:
+    def __init__(self, fail_after: int | None = None, error: MemstoreError | None = None) -> None:
         self.usage = Usage()
-        self.asked: list[tuple[str | None, int]] = []
-        self._left = ends_after
+        self.sampled: list[tuple[str | None, int]] = []
+        self._left = fail_after
         self._error = error
 
-    async def generate(self, asks: Iterable[Ask], sampling: Sampling) -> AsyncIterator[Reply]:
-        for ask in asks:
-            for sample in ask.samples:
+    async def generate(self, requests: Iterable[SampleRequest], sampling: Sampling) -> AsyncIterator[Reply]:
+        for request in requests:
+            for sample in request.samples:
                 if self._left == 0:
                     raise self._error or KeyboardInterrupt
                 self._left = None if self._left is None else self._left - 1
-                self.asked.append((ask.question.key, sample))
-                yield Reply(ask.question, sample, text_of(ask.question.text, sample), finish_reason="stop")
+                self.sampled.append((request.question.key, sample))
+                yield Reply(request.question, sample, text_of(request.question.text, sample), finish_reason="stop")
 
 
-def places(path: Path) -> list[tuple[str, int]]:
+def sample_ids(path: Path) -> list[tuple[str, int]]:
     return sorted((row["query_id"], row["sample_index"]) for row in rows_of(path))
 
 
-def all_places(questions: Iterable[Question] = QUESTIONS, n: int = 4) -> list[tuple[str, int]]:
+def all_sample_ids(questions: Iterable[Question] = QUESTIONS, n: int = 4) -> list[tuple[str, int]]:
     return sorted((str(question.key), sample) for question in questions for sample in range(n))
 
 
-def test_a_run_against_a_bad_server_is_complete_and_graded(engine: Engines, tmp_path: Path) -> None:
+def test_a_run_against_a_faulty_server_is_complete_and_graded(engine: Engines, tmp_path: Path) -> None:
     verifiers = standard_verifiers()
     with serving(FAULTY) as url:
         summary = rollout(QUESTIONS, engine(url), tmp_path / "a.jsonl", PLAN, verifiers=verifiers)
     verifiers.close()
-    assert places(tmp_path / "a.jsonl") == all_places()
-    assert (summary.queries, summary.rollouts, summary.held, summary.failed) == (12, 48, 0, 0)
+    assert sample_ids(tmp_path / "a.jsonl") == all_sample_ids()
+    assert (summary.queries, summary.rollouts, summary.existing, summary.failed) == (12, 48, 0, 0)
     for row in rows_of(tmp_path / "a.jsonl"):
         right = row["response"].endswith(f"is {row['gold']}.")
         assert (row["reward"], row["reward_source"]) == (float(right), "ground_truth")
@@ -73,48 +73,48 @@ def test_a_run_against_a_bad_server_is_complete_and_graded(engine: Engines, tmp_
     assert summary.usage.retries > 0
 
 
-def test_a_second_run_asks_for_nothing(engine: Engines, tmp_path: Path) -> None:
+def test_a_second_run_requests_nothing(engine: Engines, tmp_path: Path) -> None:
     with serving(Stub()) as url:
         rollout(QUESTIONS, engine(url), tmp_path / "a.jsonl", PLAN)
     before = (tmp_path / "a.jsonl").read_bytes()
     again = rollout(QUESTIONS, engine("http://127.0.0.1:9"), tmp_path / "a.jsonl", PLAN)
-    assert (again.rollouts, again.held, again.usage.requests) == (0, 48, 0)
+    assert (again.rollouts, again.existing, again.usage.requests) == (0, 48, 0)
     assert (tmp_path / "a.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("after", [0, 1, 7, 47])
-def test_what_was_done_before_the_end_is_kept_and_only_the_rest_is_asked(after: int, tmp_path: Path) -> None:
+def test_a_failed_run_is_resumed_with_the_missing_samples(after: int, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with pytest.raises(EndpointError):
-        rollout(QUESTIONS, Counting(after, EndpointError("gone")), path, PLAN)
-    kept = places(path)
+        rollout(QUESTIONS, StubEngine(after, EndpointError("gone")), path, PLAN)
+    kept = sample_ids(path)
     assert len(kept) == after
-    second = Counting()
+    second = StubEngine()
     summary = rollout(QUESTIONS, second, path, PLAN)
-    assert places(path) == all_places()
-    assert sorted(second.asked) == sorted(set(all_places()) - set(kept))
-    assert (summary.held, summary.rollouts) == (after, 48 - after)
+    assert sample_ids(path) == all_sample_ids()
+    assert sorted(second.sampled) == sorted(set(all_sample_ids()) - set(kept))
+    assert (summary.existing, summary.rollouts) == (after, 48 - after)
 
 
-def test_ctrl_c_leaves_whole_rollouts(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_complete_rollouts(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        rollout(QUESTIONS, Counting(30), path, PLAN)
-    assert set(places(path)) <= set(all_places())
-    rollout(QUESTIONS, Counting(), path, PLAN)
-    assert places(path) == all_places()
+        rollout(QUESTIONS, StubEngine(30), path, PLAN)
+    assert set(sample_ids(path)) <= set(all_sample_ids())
+    rollout(QUESTIONS, StubEngine(), path, PLAN)
+    assert sample_ids(path) == all_sample_ids()
 
 
-def test_more_samples_of_the_same_queries_add_to_those_that_are_there(tmp_path: Path) -> None:
+def test_a_larger_n_adds_samples(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    rollout(QUESTIONS, Counting(), path, RolloutPlan(2, Sampling(seed=3)))
-    more = Counting()
+    rollout(QUESTIONS, StubEngine(), path, RolloutPlan(2, Sampling(seed=3)))
+    more = StubEngine()
     rollout(QUESTIONS, more, path, PLAN)
-    assert {sample for _, sample in more.asked} == {2, 3}
-    assert places(path) == all_places()
+    assert {sample for _, sample in more.sampled} == {2, 3}
+    assert sample_ids(path) == all_sample_ids()
 
 
-def test_other_sampling_another_run_and_another_step_are_other_rollouts(tmp_path: Path) -> None:
+def test_other_sampling_run_or_step_gives_other_rollouts(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     plans = [
         PLAN,
@@ -123,11 +123,11 @@ def test_other_sampling_another_run_and_another_step_are_other_rollouts(tmp_path
         RolloutPlan(4, Sampling(seed=3), run="second", step=1),
     ]
     for plan in plans:
-        assert rollout(QUESTIONS, Counting(), path, plan).rollouts == 48
+        assert rollout(QUESTIONS, StubEngine(), path, plan).rollouts == 48
     assert len(list(rows_of(path))) == 4 * 48
 
 
-def test_what_could_not_be_had_is_told_and_asked_for_again(engine: Engines, tmp_path: Path) -> None:
+def test_failed_samples_are_reported_and_requested_again(engine: Engines, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     long = Question("What is 1 plus 2 ? " + "x" * 100, "sums", key="long", domain="math")
     with serving(Stub(context=60)) as url:
@@ -139,7 +139,7 @@ def test_what_could_not_be_had_is_told_and_asked_for_again(engine: Engines, tmp_
         assert rollout([*QUESTIONS, long], engine(url), path, PLAN).rollouts == 4
 
 
-def test_cut_off_and_empty_rollouts_are_counted(engine: Engines, tmp_path: Path) -> None:
+def test_truncated_and_empty_rollouts_are_counted(engine: Engines, tmp_path: Path) -> None:
     with serving(Stub(truncate=0.3, blank=0.2)) as url:
         summary = rollout(QUESTIONS, engine(url), tmp_path / "a.jsonl", PLAN)
     rows = list(rows_of(tmp_path / "a.jsonl"))
@@ -148,13 +148,13 @@ def test_cut_off_and_empty_rollouts_are_counted(engine: Engines, tmp_path: Path)
     assert summary.empty == sum(row.get("response") == "" for row in rows) > 0
 
 
-def test_a_budget_leaves_ground_truth_to_its_share_and_is_nested(tmp_path: Path) -> None:
+def test_budgets_label_their_share_and_are_nested(tmp_path: Path) -> None:
     kept = []
     for budget in (0.25, 0.5):
         path = tmp_path / f"{budget}.jsonl"
         plan = RolloutPlan(2, budget=budget)
         verifiers = standard_verifiers()
-        summary = rollout(QUESTIONS, Counting(), path, plan, verifiers=verifiers)
+        summary = rollout(QUESTIONS, StubEngine(), path, plan, verifiers=verifiers)
         verifiers.close()
         golds = {row["query_id"] for row in rows_of(path) if "gold" in row}
         assert golds == {row["query_id"] for row in rows_of(path) if "reward" in row}
@@ -163,13 +163,13 @@ def test_a_budget_leaves_ground_truth_to_its_share_and_is_nested(tmp_path: Path)
     assert kept[0] < kept[1]
 
 
-def test_a_budget_leaves_queries_for_testing_without_a_label(tmp_path: Path) -> None:
-    asked = [replace(question, split="test" if place % 2 else "train") for place, question in enumerate(QUESTIONS)]
-    rollout(asked, Counting(), tmp_path / "a.jsonl", RolloutPlan(1, budget=1.0))
+def test_test_queries_are_never_labelled(tmp_path: Path) -> None:
+    questions = [replace(question, split="test" if i % 2 else "train") for i, question in enumerate(QUESTIONS)]
+    rollout(questions, StubEngine(), tmp_path / "a.jsonl", RolloutPlan(1, budget=1.0))
     assert {row["metadata"]["split"] for row in rows_of(tmp_path / "a.jsonl") if "gold" in row} == {"train"}
 
 
-def test_cost_is_of_the_tokens_that_were_used(engine: Engines, tmp_path: Path) -> None:
+def test_cost_is_computed_from_the_used_tokens(engine: Engines, tmp_path: Path) -> None:
     plan = RolloutPlan(4, Sampling(seed=3), prices=Prices(2.0, 10.0))
     with serving(Stub()) as url:
         document = rollout(QUESTIONS, engine(url), tmp_path / "a.jsonl", plan).as_json()
@@ -178,100 +178,101 @@ def test_cost_is_of_the_tokens_that_were_used(engine: Engines, tmp_path: Path) -
     assert tokens["completion"] > 0
 
 
-def test_progress_tells_rollouts_and_tokens_a_second(engine: Engines, tmp_path: Path) -> None:
-    told: list[tuple[str, object]] = []
+def test_progress_reports_rollouts_and_tokens_per_second(engine: Engines, tmp_path: Path) -> None:
+    calls: list[tuple[str, object]] = []
 
-    class Told:
+    class Recorder:
         def stage(self, name: str, total: int | None = None) -> None:
-            told.append((name, total))
+            calls.append((name, total))
 
         def advance(self, done: int) -> None:
-            told.append(("advance", done))
+            calls.append(("advance", done))
 
         def note(self, text: str) -> None:
-            told.append(("note", text))
+            calls.append(("note", text))
 
     with serving(Stub()) as url:
         rollout(QUESTIONS[:6], engine(url), tmp_path / "a.jsonl", PLAN)
-        rollout(QUESTIONS, engine(url), tmp_path / "a.jsonl", PLAN, progress=Told())
-    assert told[0] == ("rollouts", 48)
-    assert sum(done for name, done in told if name == "advance" and isinstance(done, int)) == 48
-    assert any(name == "note" and str(text).endswith(" tokens/s") for name, text in told)
+        rollout(QUESTIONS, engine(url), tmp_path / "a.jsonl", PLAN, progress=Recorder())
+    assert calls[0] == ("rollouts", 48)
+    assert sum(done for name, done in calls if name == "advance" and isinstance(done, int)) == 48
+    assert any(name == "note" and str(text).endswith(" tokens/s") for name, text in calls)
 
 
 @pytest.mark.parametrize(
     "sampling", [Sampling(temperature=-1), Sampling(top_p=0), Sampling(top_p=1.5), Sampling(max_tokens=0)]
 )
-def test_a_plan_that_cannot_be_is_refused(sampling: Sampling) -> None:
-    with pytest.raises(InputError, match="nothing can be sampled with"):
+def test_invalid_sampling_parameters_are_rejected(sampling: Sampling) -> None:
+    with pytest.raises(InputError, match="invalid sampling parameters"):
         RolloutPlan(1, sampling)
 
 
-def test_a_memory_is_fed_as_the_file_grows(tmp_path: Path) -> None:
+def test_a_memory_is_filled_while_the_file_grows(tmp_path: Path) -> None:
     path = tmp_path / "stub.jsonl"
     plan = RolloutPlan(4, Sampling(seed=3), block_rows=10)
     with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
-        # What an earlier run left in the file, and not in the memory, comes first.
+        # Rollouts that an earlier run wrote to the file only are ingested first.
         with pytest.raises(EndpointError):
-            rollout(QUESTIONS, Counting(9, EndpointError("gone")), path, plan)
+            rollout(QUESTIONS, StubEngine(9, EndpointError("gone")), path, plan)
         with pytest.raises(EndpointError):
-            rollout(QUESTIONS, Counting(25, EndpointError("gone")), path, plan, memory=memory)
-        summary = rollout(QUESTIONS, Counting(), path, plan, memory=memory)
-        assert summary.fed is not None
-        assert summary.fed.rejected == 0
+            rollout(QUESTIONS, StubEngine(25, EndpointError("gone")), path, plan, memory=memory)
+        summary = rollout(QUESTIONS, StubEngine(), path, plan, memory=memory)
+        assert summary.ingested is not None
+        assert summary.ingested.rejected == 0
         assert memory.stats().thinkings == 48
-        assert summary.fed.added + summary.fed.unchanged == 48
+        assert summary.ingested.added + summary.ingested.unchanged == 48
         again = memory.ingest([path])
         assert (again.added, again.unchanged) == (0, 48)
         assert memory.verify().ok
 
 
-def test_rows_that_contradict_the_memory_are_kept_aside(tmp_path: Path) -> None:
+def test_rows_that_contradict_the_memory_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "stub.jsonl"
     with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
-        rollout(QUESTIONS, Counting(), path, PLAN, memory=memory)
+        rollout(QUESTIONS, StubEngine(), path, PLAN, memory=memory)
         other = [Question(q.text, q.dataset, q.key, "math", "-1") for q in QUESTIONS[:1]]
-        summary = rollout(other, Counting(), path, RolloutPlan(4, run="other"), memory=memory)
-    assert summary.fed is not None
-    assert (summary.fed.rejected, summary.fed.unchanged) == (4, 48)
-    assert summary.fed.rejects == tmp_path / "memory" / "rejects"
+        summary = rollout(other, StubEngine(), path, RolloutPlan(4, run="other"), memory=memory)
+    assert summary.ingested is not None
+    assert (summary.ingested.rejected, summary.ingested.unchanged) == (4, 48)
+    assert summary.ingested.rejects == tmp_path / "memory" / "rejects"
 
 
-def test_requests_go_on_while_a_block_is_ingested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first block is held up until the engine has written all it has to write."""
-    all_asked = threading.Event()
-    engine = Counting()
+def test_sampling_continues_while_a_block_is_ingested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ingest blocks until the engine has returned all replies."""
+    all_sampled = threading.Event()
+    engine = StubEngine()
 
-    class Ending(Counting):
-        async def generate(self, asks: Iterable[Ask], sampling: Sampling) -> AsyncIterator[Reply]:
-            async for reply in engine.generate(asks, sampling):
+    class SignallingEngine(StubEngine):
+        async def generate(self, requests: Iterable[SampleRequest], sampling: Sampling) -> AsyncIterator[Reply]:
+            async for reply in engine.generate(requests, sampling):
                 yield reply
-            all_asked.set()
+            all_sampled.set()
 
     with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
         ingest = memory.ingest
 
-        def held_up(*arguments: object, **options: object) -> object:
-            assert all_asked.wait(200)
+        def blocked_ingest(*arguments: object, **options: object) -> object:
+            assert all_sampled.wait(200)
             return ingest(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(memory, "ingest", held_up)
+        monkeypatch.setattr(memory, "ingest", blocked_ingest)
         path = tmp_path / "a.jsonl"
-        summary = rollout(QUESTIONS, Ending(), path, RolloutPlan(4, block_rows=5), memory=memory)
-        assert summary.fed is not None
-        assert summary.fed.added == 48
+        summary = rollout(QUESTIONS, SignallingEngine(), path, RolloutPlan(4, block_rows=5), memory=memory)
+        assert summary.ingested is not None
+        assert summary.ingested.added == 48
 
 
-def test_a_query_is_the_one_that_the_memory_has(tmp_path: Path) -> None:
+def test_question_ids_are_the_memorys_query_ids(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
-        rollout(QUESTIONS, Counting(), tmp_path / "a.jsonl", PLAN, memory=memory)
+        rollout(QUESTIONS, StubEngine(), tmp_path / "a.jsonl", PLAN, memory=memory)
         found = {row[0] for row in memory.cypher("MATCH (q:Query) RETURN q.id AS id").rows}
     assert found == {question.id for question in QUESTIONS}
 
 
-def test_a_timeout_of_the_server_is_no_rollout(engine: Engines, tmp_path: Path) -> None:
-    patience = Patience(tries=1, timeout_s=0.2)
+def test_a_timeout_gives_no_rollout(engine: Engines, tmp_path: Path) -> None:
     with serving(Stub(stall_after=0)) as url:
-        summary = rollout(QUESTIONS[:2], engine(url, patience=patience), tmp_path / "a.jsonl", PLAN)
+        summary = rollout(
+            QUESTIONS[:2], engine(url, retry_policy=RetryPolicy(attempts=1), timeout_s=0.2), tmp_path / "a.jsonl", PLAN
+        )
     assert (summary.rollouts, summary.failed) == (0, 8)
     assert (tmp_path / "a.jsonl").read_bytes() == b""
