@@ -1,9 +1,8 @@
-"""What writing vectors through the store costs beside a plain pymilvus insert of the same array into Milvus Lite.
+"""Cost of the embedded vector store: write, read back and search, beside the same on plain arrays.
 
-    python benchmarks/vector_writes.py [--rows 80000] [--dimension 384] [--repeat 3]
+    python benchmarks/vector_writes.py [--rows 80000] [--dimension 384] [--queries 800]
 
-Plain is what one would write without memstore: a collection of id and vector, `MilvusClient.insert` in blocks of
-5,000. The two take turns, each time in a fresh folder; the quickest run of each counts. Flushing is told apart.
+Plain is `numpy.save`, `numpy.load` and `memstore.vectors.knn.nearest`. CPU seconds count all threads.
 """
 
 from __future__ import annotations
@@ -11,88 +10,68 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from memstore.types import FloatMatrix
-from memstore.vectors.lite import start_lite
-from memstore.vectors.milvus import MilvusVectors
+from memstore.vectors.embedded import EmbeddedVectors
+from memstore.vectors.knn import nearest
 
-PLAIN_BLOCK = 5_000
-
-
-class Seconds(NamedTuple):
-    """How long the rows took to be written, and then to be flushed."""
-
-    write: float
-    flush: float
+BLOCK, HITS = 8_192, 16
 
 
-def plain_insert(folder: Path, vectors: FloatMatrix) -> Seconds:
-    """Insert vectors (float32 [N, D]) with pymilvus alone."""
-    from pymilvus import DataType, MilvusClient
+class Line(NamedTuple):
+    """One line of the table, in seconds."""
 
-    server = start_lite(folder)
-    client = MilvusClient(server.uri)
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
-    index = client.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="COSINE")
-    client.create_collection("plain", schema=schema, index_params=index)
-    began = time.perf_counter()
-    for start in range(0, len(vectors), PLAIN_BLOCK):
-        block = vectors[start : start + PLAIN_BLOCK]
-        client.insert("plain", [{"id": _id(row), "vector": vector} for row, vector in enumerate(block, start)])
-    written = time.perf_counter()
-    client.flush("plain")
-    flushed = time.perf_counter()
-    client.close()
-    server.stop()
-    return Seconds(written - began, flushed - written)
+    what: str
+    wall: float
+    cpu: float
 
 
-def store_upsert(folder: Path, vectors: FloatMatrix) -> Seconds:
-    """Write the same vectors through the store, as an ingest does."""
-    with MilvusVectors.open(folder, fingerprint="benchmark", dimension=vectors.shape[1]) as store:
-        ids = [_id(row) for row in range(len(vectors))]
-        began = time.perf_counter()
-        store.upsert("thinking", ids, vectors)
-        written = time.perf_counter()
+def measure(vectors: FloatMatrix, queries: FloatMatrix) -> Iterator[Line]:
+    """Write, read and search the vectors in the store and as an array."""
+    ids = [f"t-{row:024x}" for row in range(len(vectors))]
+
+    def write(store: EmbeddedVectors) -> None:
+        for start in range(0, len(ids), BLOCK):
+            store.upsert("thinking", ids[start : start + BLOCK], vectors[start : start + BLOCK])
         store.flush()
-        return Seconds(written - began, time.perf_counter() - written)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plain.npy"
+        with EmbeddedVectors.open(
+            Path(folder) / "vectors", fingerprint="benchmark", dimension=vectors.shape[1]
+        ) as store:
+            yield _timed("store: write, flushed", lambda: write(store))
+            yield _timed("store: fetch all", lambda: store.fetch(ids))
+            yield _timed(f"store: search {len(queries)}", lambda: store.search("thinking", queries, HITS))
+        yield _timed("plain: save", lambda: np.save(path, vectors))
+        yield _timed("plain: load", lambda: np.load(path))
+        yield _timed(f"plain: search {len(queries)}", lambda: nearest(queries, vectors, HITS))
 
 
-def compare(vectors: FloatMatrix, repeat: int = 3) -> dict[str, Seconds]:
-    """The quickest of `repeat` runs of each, taking turns."""
-    runs: dict[str, list[Seconds]] = {"plain pymilvus insert": [], "the store's upsert": []}
-    for _ in range(repeat):
-        for name, write in zip(runs, (plain_insert, store_upsert), strict=True):
-            with tempfile.TemporaryDirectory() as folder:
-                runs[name].append(write(Path(folder) / "vectors", vectors))
-    return {name: min(seconds, key=lambda each: each.write) for name, seconds in runs.items()}
-
-
-def _id(row: int) -> str:
-    return f"t-{row:024x}"
+def _timed(what: str, work: Callable[[], object]) -> Line:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Line(what, time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=80_000)
     parser.add_argument("--dimension", type=int, default=384)
-    parser.add_argument("--repeat", type=int, default=3)
-    options = parser.parse_args()
-    vectors = np.random.default_rng(0).standard_normal((options.rows, options.dimension)).astype(np.float32)
+    parser.add_argument("--queries", type=int, default=800)
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((arguments.rows + arguments.queries, arguments.dimension), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    measured = compare(vectors, options.repeat)
-    plain = measured["plain pymilvus insert"]
-    print(f"{options.rows} x {options.dimension}{'':20} {'write s':>8} {'flush s':>8} {'write, times plain':>19}")
-    for name, seconds in measured.items():
-        print(f"{name:32} {seconds.write:8.2f} {seconds.flush:8.2f} {seconds.write / plain.write:19.2f}")
+    print("| | wall s | CPU s |\n|---|--:|--:|")
+    for line in measure(vectors[: arguments.rows], vectors[arguments.rows :]):
+        print(f"| {line.what} | {line.wall:.2f} | {line.cpu:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

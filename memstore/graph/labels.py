@@ -1,7 +1,6 @@
-"""Ground truth that comes to rollouts which are already there: what changes, and what contradicts.
+"""Ground-truth labels of rollouts that are already stored: which change, and which contradict.
 
-Backends and their double decide by the same function, so that none of them overwrites a label silently.
-Rewards are compared exactly: a label is a judgement, not a measurement.
+All backends use these functions, so that none overwrites a label silently. Rewards are compared exactly.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ LABEL_SCHEMA = pa.schema([("id", pa.string()), ("reward", pa.float64()), ("rewar
 
 
 def label_changes(stored: pa.Table, given: pa.Table, *, replace: bool) -> pa.Table:
-    """Labels to write: those of `given` that the stored rollouts lack or, with `replace`, have otherwise.
+    """Labels to write: those of `given` that stored rollouts lack or, with `replace`, differ from.
 
     Args:
         stored, given: tables with `id`, `reward` and `reward_source`; ids are unique in each. Given rows whose id
@@ -40,18 +39,18 @@ def label_changes(stored: pa.Table, given: pa.Table, *, replace: bool) -> pa.Tab
 
 
 def check_labels(labels: pa.Table) -> pa.Table:
-    """Labels to set, as columns of the right types.
+    """Validate labels and cast their columns.
 
     Raises:
-        InputError: an id twice, a missing reward, or one outside 0..1.
+        InputError: an id occurs twice, or a reward is missing or outside 0..1.
     """
     labels = labels.select(LABEL_SCHEMA.names).cast(LABEL_SCHEMA)
     reward = labels["reward"]
     inside = pc.fill_null(pc.and_(pc.greater_equal(reward, 0.0), pc.less_equal(reward, 1.0)), False)
     if wrong := labels.filter(pc.invert(inside)).slice(0, 1).to_pylist():
-        raise InputError(f"rollout {wrong[0]['id']} cannot have the reward {wrong[0]['reward']}; give one in 0..1")
+        raise InputError(f"rollout {wrong[0]['id']} cannot have the reward {wrong[0]['reward']}; give a number in 0..1")
     if len(pc.unique(labels["id"])) < labels.num_rows:
-        raise InputError("a rollout occurs twice among the labels to set; give each once")
+        raise InputError("a rollout occurs twice among the labels; give each rollout once")
     return labels
 
 

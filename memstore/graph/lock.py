@@ -1,8 +1,8 @@
-"""One owner at a time: an `flock`ed file in the folder of an embedded memory.
+"""Ownership of a folder by one process: an `flock`ed file.
 
-The lock is the kernel's, so it ends with the process, however that ends. The file's text (pid, start) only says
-whose it is. A second store in the same process is refused too, also on network file systems, where the kernel
-grants a process the same lock twice. Forked children share the lock: it ends with the last of them.
+The kernel releases the lock when the process ends, however it ends. The file's text (pid and start time) only names
+the owner. A second lock in the same process is refused too, also on network file systems, where the kernel grants a
+process the same lock twice. Forked children share the lock, which ends with the last of them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _held: dict[Path, int] = {}
 
 
 class OwnerLock:
-    """The right to use a folder; `release` gives it back, and doing so again does nothing."""
+    """Exclusive ownership of a folder until `release`."""
 
     def __init__(self, folder: Path) -> None:
         """Take the lock.
 
         Raises:
-            LockedError: somebody has it; `pid` says who, where that is known.
+            LockedError: the folder has an owner; `pid` is its process, if known.
         """
         self._folder = folder.resolve()
         if _held.get(self._folder) == os.getpid():
@@ -61,7 +61,7 @@ class OwnerLock:
         os.pwrite(self._file, f"{os.getpid()} {now}\n".encode("ascii"), 0)
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock; calling it again does nothing."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -69,14 +69,14 @@ class OwnerLock:
 
 
 def _unwritable(folder: Path, error: OSError) -> LocationError:
-    return LocationError(f"{folder} cannot be written to ({error.strerror}); mend that, or open a snapshot of it")
+    return LocationError(f"{folder} cannot be written to ({error.strerror}); correct that, or open a snapshot of it")
 
 
 def _taken(folder: Path, signature: str) -> LockedError:
     pid, _, since = signature.strip().partition(" ")
     who = f"process {pid} (since {since})" if pid.isdigit() else "another process"
     return LockedError(
-        f"the memory in {folder} is owned by {who}; ask that one (memstore serve), read a snapshot, "
+        f"the memory in {folder} is owned by {who}; use its service (memstore serve), read a snapshot, "
         "or try again when it has ended",
         int(pid) if pid.isdigit() else None,
     )

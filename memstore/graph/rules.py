@@ -1,4 +1,4 @@
-"""What every backend refuses or decides alike, whatever its database."""
+"""Input checks and merge rules that all graph backends share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_unique(ids: pa.ChunkedArray) -> None:
     if len(pc.unique(ids)) < len(ids) or ids.null_count:
         counts = pc.value_counts(ids).to_pylist()
         wrong = next(entry["values"] for entry in counts if entry["counts"] > 1 or entry["values"] is None)
-        raise InputError(f"the id {wrong} occurs twice in one call, or is none; give each node once, with an id")
+        raise InputError(f"the id {wrong} occurs twice in one call or is null; give each node once, with an id")
 
 
 def check_properties(label: NodeLabel, properties: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ def check_properties(label: NodeLabel, properties: Mapping[str, Any]) -> None:
     if unknown := sorted(set(properties) - set(NODE_COLUMNS[label])):
         raise InputError(f"{label} has no property {unknown[0]}; it has {', '.join(NODE_COLUMNS[label])}")
     if not properties.get("id"):
-        raise InputError(f"a {label} without an id cannot be written; give it one")
+        raise InputError(f"a {label} needs an id")
 
 
 def check_columns(label: NodeLabel, columns: Sequence[str]) -> None:
@@ -44,35 +44,40 @@ def check_columns(label: NodeLabel, columns: Sequence[str]) -> None:
 def check_ends(edge: EdgeType, source: NodeLabel, target: NodeLabel) -> None:
     """Refuse labels that a relation does not connect."""
     if (source, target) not in EDGE_ENDS[edge]:
-        raise InputError(f"no {edge} goes from {source} to {target}")
+        raise InputError(f"{edge} does not connect {source} to {target}")
 
 
 def check_influences(update: InfluenceUpdate) -> None:
-    """Refuse influences on rollouts that are not replaced, and on what a rollout cannot be influenced by."""
+    """Refuse influences on rollouts that are not replaced, and from labels that cannot influence a rollout."""
     for label, edges in update.edges.items():
         check_ends(EdgeType.INFLUENCED_BY, NodeLabel.THINKING, label)
         stray = edges.filter(pc.invert(pc.is_in(edges["source"], value_set=pa.array(update.rollouts, pa.string()))))
         if stray.num_rows:
             rollout = stray["source"][0].as_py()
-            raise InputError(f"the influences of rollout {rollout} are not replaced; name it among the rollouts")
+            raise InputError(f"rollout {rollout} has an influence but is not among the rollouts to replace; add it")
 
 
 def check_schema(version: int, where: str) -> None:
-    """Refuse a store that has migrations which this code does not know."""
+    """Refuse a store with a newer schema than this version of memstore supports."""
     if version > SCHEMA_VERSION:
         raise SchemaError(
-            f"the graph in {where} has schema {version}, newer than this memstore knows ({SCHEMA_VERSION}); "
+            f"the graph in {where} has schema {version}, newer than this memstore supports ({SCHEMA_VERSION}); "
             "install a newer one: pip install -U memstore"
         )
 
 
 def missing(label: NodeLabel, ids: Sequence[str]) -> InputError:
-    """What to raise for ids that are not in the memory."""
-    return InputError(f"the {label} {ids[0]} is not in the memory ({len(ids)} in all are missing)")
+    """The error for ids that are not in the memory."""
+    return InputError(f"the {label} {ids[0]} is not in the memory ({len(ids)} missing in all)")
+
+
+def absent(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Mask of the `ids` that are not `known`."""
+    return pc.invert(pc.is_in(ids.cast(pa.string()), value_set=known.cast(pa.string())))
 
 
 def changed_policies(runs: pa.Table, stored: pa.Table) -> pa.Table:
-    """`id` and `policy` of the stored runs that gain a policy by these runs (both tables have the two columns)."""
+    """`id` and `policy` of stored runs that gain a policy from `runs`; both tables have these two columns."""
     before = dict(zip(stored["id"].to_pylist(), stored["policy"].to_pylist(), strict=True))
     united = {
         run: join_policies(before[run], policy)

@@ -2,7 +2,7 @@
 
     part          in a folder, which one process owns             on servers
     graph         graph/       LadybugDB                          Neo4j, in a namespace
-    vectors       vectors/     Milvus Lite                        Milvus, in the same namespace
+    vectors       vectors/     SQLite                             Milvus, in the same namespace
     cache         embeddings/  vectors by content hash            the same, in the local folder
     models        models/      reward models                      the same, in the local folder
     rejects       rejects/     rows that could not be ingested    the same, in the local folder
@@ -82,15 +82,20 @@ def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float 
 @contextmanager
 def opened_vectors(location: Location, fingerprint: Fingerprint, namespace: str) -> Iterator[VectorStore]:
     """Open the vectors of one embedder; a missing collection is created."""
+    name, dimension = str(fingerprint), fingerprint.dimension
+    if isinstance(location, FolderLocation):
+        from memstore.vectors.embedded import EmbeddedVectors
+
+        with EmbeddedVectors.open(
+            location.folder / "vectors", fingerprint=name, dimension=dimension, namespace=namespace
+        ) as embedded:
+            yield embedded
+        return
     from memstore.vectors.milvus import MilvusVectors
 
-    uri: str | Path = location.folder / "vectors"
-    token = None
-    if isinstance(location, ServerLocation):
-        uri = location.milvus_uri
-        token = location.milvus_token.get_secret_value() if location.milvus_token is not None else None
+    token = location.milvus_token.get_secret_value() if location.milvus_token is not None else None
     with MilvusVectors.open(
-        uri, fingerprint=str(fingerprint), dimension=fingerprint.dimension, namespace=namespace, token=token
+        location.milvus_uri, fingerprint=name, dimension=dimension, namespace=namespace, token=token
     ) as vectors:
         yield vectors
 

@@ -101,7 +101,7 @@ def _probe_milvus(location: ServerLocation) -> None:
     from pymilvus import MilvusClient
     from pymilvus.exceptions import MilvusException
 
-    from memstore.vectors.lite import leave_logging_to_the_application
+    from memstore.vectors.calls import leave_logging_to_the_application
 
     leave_logging_to_the_application()
     token = location.milvus_token.get_secret_value() if location.milvus_token is not None else ""

@@ -27,13 +27,14 @@ from memstore.embedding.cached import embed_cached
 from memstore.embedding.protocol import Embedder, Fingerprint
 from memstore.errors import EmbedderError, SchemaError
 from memstore.graph.protocol import GraphStore
-from memstore.locations.location import Location
+from memstore.locations.location import FolderLocation, Location
 from memstore.locations.opening import open_graph, opened_cache, opened_vectors
 from memstore.locations.settings import Settings
 from memstore.progress import Progress, Silent
 from memstore.text import SPLITTER_VERSION
-from memstore.types import FloatMatrix, VectorKind
+from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
 from memstore.vectors.knn import LinkSettings
+from memstore.vectors.labels import LABEL_OF
 from memstore.vectors.protocol import VectorStore
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -101,7 +102,24 @@ class Stores:
     @cached_property
     def vectors(self) -> VectorStore:
         """The vector store, opened on first use."""
-        return self._opened.enter_context(opened_vectors(self.location, self.settled_fingerprint(), self.namespace))
+        vectors = self._opened.enter_context(opened_vectors(self.location, self.settled_fingerprint(), self.namespace))
+        if isinstance(self.location, FolderLocation) and (self.location.folder / "vectors" / "collections").is_dir():
+            self._copy_from_cache(vectors)
+        return vectors
+
+    def _copy_from_cache(self, vectors: VectorStore) -> None:
+        """Fill the empty vectors of a memory whose folder was made when they were kept in Milvus Lite.
+
+        The cache holds the same vectors; nodes whose vectors it lacks are reported by `memstore verify`.
+        """
+        if vectors.count():
+            return
+        for kind in VECTOR_KINDS:
+            nodes = self.graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
+            nodes = nodes.filter(pc.is_valid(nodes["vector_key"]))
+            rows = self.cache.lookup(nodes["vector_key"].to_pylist())
+            held = [node for node, row in zip(nodes["id"].to_pylist(), rows, strict=True) if row >= 0]
+            vectors.upsert(kind, held, self.cache.vectors(rows[rows >= 0]))
 
     @cached_property
     def cache(self) -> VectorCache:

@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 from memstore.embedding.cache import VectorCache
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
-from memstore.vectors.milvus import MilvusVectors
 
 
 def kill_reembed(location: str, dimension: int, step: str, count: int) -> None:
@@ -49,11 +48,11 @@ def main() -> NoReturn:
     with Memory.open(location) as memory:
         owner, method = {
             "cache": (VectorCache, "append"),
-            "vectors": (MilvusVectors, "upsert"),
-            "flush": (MilvusVectors, "flush"),
+            "vectors": (type(memory.vectors), "upsert"),
+            "flush": (type(memory.vectors), "flush"),
             "meta": (memory.graph, "write_meta"),
             "links": (memory.graph, "replace_links"),
-            "discard": (MilvusVectors, "discard"),
+            "discard": (type(memory.vectors), "discard"),
         }[step]
         _dies_before(owner, method, int(count))
         memory.reembed(HashEmbedder(dimension=int(dimension)))

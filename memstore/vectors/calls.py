@@ -1,51 +1,47 @@
-"""Calls to Milvus: what passes is tried again, what does not becomes one sentence that names the place.
+"""Calls to a Milvus server: retries, and errors translated into one sentence that names the server.
 
-All that memstore asks of Milvus may be asked twice (an upsert replaces, a deletion of nothing is nothing), so a call
-that failed because the server is away or still waking is simply made again, for `PATIENCE_S` in all. A server that
-was killed and started again needs about ten seconds until it answers, and then knows its collections but has not
-loaded them: it is told to.
-
-Milvus Lite runs in this process: it does not go away, and nothing is tried again there.
+Everything memstore asks of Milvus is idempotent (an upsert replaces, deleting nothing does nothing), so a call that
+failed because the server is away or starting is repeated, for 60 s in all. A server that was killed and restarted
+needs about ten seconds until it responds, and then has its collections but has not loaded them.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from memstore.errors import StoreError, StoreFullError
-from memstore.vectors.lite import is_out_of_space, leave_logging_to_the_application
+from memstore.runtime.retry import RetryPolicy
 
-PATIENCE_S = 60.0
-"""How long a call is tried again while the server is away."""
+RETRY = RetryPolicy(deadline_s=60.0, first_pause_s=0.5, longest_pause_s=0.5, jitter=0.0)
 _CONNECT_S = 10.0
 _CALL_S = 60.0
-_PAUSE_S = 0.5
 _REASON_CHARACTERS = 300
-"""Of what the server says, so many: it may be a trace of many lines."""
+"""Most characters of a server's message, which may be a stack trace."""
 _COLLECTION_NOT_FOUND = 100
-_DATABASE_NOT_FOUND = re.compile(r"database[: ]?\S* not found")  # 2.3 gives it no number of its own
+_DATABASE_NOT_FOUND = re.compile(r"database[: ]?\S* not found")  # Milvus 2.3 gives it no code of its own
 _NOT_LOADED = frozenset({101, 103, 201, 202})
-_WAKING = frozenset({1, 2, 4, 5, 106, 400, 401, 500, 501, 503, 600, 601, 602, 901, 902, 903})
-"""Not ready, unavailable, busy, recovering; replica, channel, segment or node that is not there yet. From 2.3 on
-Milvus gives these numbers; 2 is also what the client calls a connection that cannot be had."""
+_STARTING = frozenset({1, 2, 4, 5, 106, 400, 401, 500, 501, 503, 600, 601, 602, 901, 902, 903})
+"""Codes, from Milvus 2.3 on, of a server that is not ready, unavailable, busy or recovering, or lacks a replica,
+channel, segment or node so far. The client also uses 2 for a failed connection."""
 _NODE_GONE = re.compile(r"node not match|node not found|session not found")
-"""What a server that was started again says while it still looks for the nodes it had; 2.3 gives it various numbers."""
+"""Messages of a restarted server that still looks for its old nodes; Milvus 2.3 gives them various codes."""
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
 _NO_PINGS = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 2**31 - 1}
-"""The client's own default pings an idle server every 10 s; after minutes of embedding Milvus Lite takes that for abuse
-and hangs up, with a line of gRPC's on stderr."""
+"""By default the client pings an idle server every 10 s. A server may treat that as abuse after minutes of embedding
+and close the connection, which gRPC reports on stderr."""
 
 Result = TypeVar("Result")
 
 
 def connect(uri: str, token: str | None) -> Any:
-    """A client with a connection of its own.
+    """Connect to a server; the client has a connection of its own.
 
     Raises:
-        StoreError: nothing answers there, or it refuses the token.
+        StoreError: the server does not respond, or refuses the token.
     """
     import grpc  # type: ignore[import-untyped]
     from pymilvus import MilvusClient
@@ -62,105 +58,104 @@ def connect(uri: str, token: str | None) -> Any:
         raise StoreError(f"no Milvus answers at {where}; start it, or correct milvus_uri") from error
 
 
+@cache
+def leave_logging_to_the_application() -> None:
+    """Remove the client's own stderr handlers, so that its records go to the application's logging."""
+    import pymilvus  # noqa: F401  (it installs its handlers when it is imported)
+
+    for name in ("pymilvus", "pymilvus.milvus_client"):
+        logger = logging.getLogger(name)
+        logger.handlers = [logging.NullHandler()]
+        logger.propagate = True
+
+
 def without_secrets(uri: str) -> str:
-    """An address as it may be shown: without user and password."""
+    """An address without user and password, for messages."""
     scheme, mark, rest = uri.partition("://")
     return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else uri
 
 
 class Calls:
-    """Makes the calls of one store."""
+    """Client calls of one store, retried and with translated errors."""
 
-    def __init__(self, client: Any, where: str, collection: str, *, patient: bool) -> None:
+    def __init__(self, client: Any, where: str, collection: str) -> None:
         """
         Args:
-            where: names the place in messages.
-            patient: whether calls are tried again, as those to a server are.
+            where: the server's address, for messages.
         """
         self._client = client
         self._where = where
         self._collection = collection
-        self._patience = PATIENCE_S if patient else 0.0
-        self._timeout = {"timeout": _CALL_S} if patient else {}
+        self._retry = RETRY
 
-    def call(self, doing: str, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the client on the collection; `doing` is the verb of the message when it fails."""
-        made = getattr(self._client, method)
-        return self.attempt(doing, lambda: made(self._collection, *arguments, **{**self._timeout, **options}))
+    def call(self, action: str, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the client on the collection; `action` is the verb of the error message."""
+        bound = getattr(self._client, method)
+        return self.attempt(action, lambda: bound(self._collection, *arguments, **{"timeout": _CALL_S, **options}))
 
-    def attempt(self, doing: str, work: Callable[[], Result]) -> Result:
-        """Do `work`, again and again while the server is away and patience lasts."""
+    def attempt(self, action: str, work: Callable[[], Result]) -> Result:
+        """Call `work`, and again while the server is away or has not loaded the collection.
+
+        Raises:
+            StoreError: the server stayed away, or the call failed for another reason.
+        """
         import grpc
         from pymilvus.exceptions import MilvusException
 
-        give_up = time.monotonic() + self._patience
-        while True:
+        def once() -> Result:
             try:
                 return work()
-            except (MilvusException, grpc.RpcError) as error:
-                if not passes(error) or time.monotonic() > give_up:
-                    raise self._translated(doing, error) from error
-                failure = error
-            time.sleep(_PAUSE_S)
-            if _code(failure) in _NOT_LOADED:
-                with self._still_waking():
+            except MilvusException as error:
+                if _code(error) in _NOT_LOADED:
                     self._client.load_collection(self._collection, timeout=_CALL_S)
-
-    @contextmanager
-    def _still_waking(self) -> Iterator[None]:
-        """What fails here for the server's absence is seen by the next attempt."""
-        import grpc
-        from pymilvus.exceptions import MilvusException
+                raise
 
         try:
-            yield
+            return self._retry.call(once, retryable=is_transient)
         except (MilvusException, grpc.RpcError) as error:
-            if not passes(error):
-                raise self._translated("load", error) from error
+            raise self._translated(action, error) from error
 
-    def _translated(self, doing: str, error: Exception) -> StoreError:
+    def _translated(self, action: str, error: Exception) -> StoreError:
         where = self._where
-        if is_out_of_space(error):
-            return StoreFullError(
-                f"there is no space left where the vectors are ({where}); free some, open them again and "
-                "repeat the command"
-            )
+        if any(words in str(error) for words in _NO_SPACE):
+            return StoreFullError(f"no space left on the disk of {where}; free some and run the same command again")
         if _code(error) == _COLLECTION_NOT_FOUND:
             return StoreError(f"{where} has lost the collection {self._collection}; run `memstore verify --repair`")
         if _DATABASE_NOT_FOUND.search(str(error)):
-            return StoreError(
-                f"{where} names a database that Milvus does not have; make it there, or correct milvus_uri"
-            )
+            return StoreError(f"the database in {where} does not exist; create it, or correct milvus_uri")
         if _is_refusal(error):
             return _refused(where)
-        if self._patience and passes(error):
+        if is_transient(error):
             return StoreError(
-                f"the Milvus at {where} went away and did not come back within {self._patience:.0f} s; start it and "
-                "run the same command again: it goes on where this one stopped"
+                f"the Milvus at {where} went away and did not come back within {self._retry.deadline_s:.0f} s; start "
+                "it and run the same command again, which continues where this one stopped"
             )
-        return StoreError(f"could not {doing} the vectors in {where}: {_reason(error)}")
+        return StoreError(f"could not {action} the vectors in {where}: {_reason(error)}")
 
 
-def passes(error: Exception) -> bool:
-    """Whether the same call may succeed in a while."""
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may succeed later."""
     import grpc
+    from pymilvus.exceptions import MilvusException
 
     if isinstance(error, grpc.RpcError):
         return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-    if _is_refusal(error):
+    if not isinstance(error, MilvusException) or _is_refusal(error):
         return False
-    if _code(error) in _WAKING | _NOT_LOADED:
+    if _code(error) in _STARTING | _NOT_LOADED:
         return True
     return "StatusCode.UNAVAILABLE" in str(error) or _NODE_GONE.search(str(error)) is not None
 
 
 def _refused(where: str) -> StoreError:
-    return StoreError(f"the Milvus at {where} refuses this token or what it may do; correct MEMSTORE_MILVUS_TOKEN")
+    return StoreError(
+        f"the Milvus at {where} refuses this token or does not permit this action; correct MEMSTORE_MILVUS_TOKEN"
+    )
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether the server knows who asks and says no; the client wraps that into a failure to connect."""
-    # The client raises errors from themselves: such a chain has no end.
+    """Whether the server rejected the credential; the client wraps that into a connection failure."""
+    # The client raises errors from themselves, so the chain of causes has no end.
     cause = error.__cause__ if error.__cause__ is not error else None
     words = f"{error} {cause}".lower()
     return any(text in words for text in ("unauthenticated", "auth check failure", "permission", "privilege"))

@@ -1,4 +1,4 @@
-"""Which nodes have vectors, and under which kind they are kept."""
+"""Labels of the nodes that have vectors, by vector kind."""
 
 from __future__ import annotations
 

@@ -1,27 +1,15 @@
-"""Vectors in Milvus: a folder (Milvus Lite, in this process) or a server's URI, by one and the same code.
+"""Vectors on a Milvus server.
 
-What was measured on Milvus Lite 3.2.2, 80,000 x 384 (`benchmarks/vector_writes.py` measures the first again):
-
-- An upsert costs what an insert does, so everything is upserted; blocks of 1,000 rows are the fastest.
-- One query without a limit lists all ids in a second; an iterator scans everything again for each page, and
-  `count(*)` makes a dictionary of every row, its vector included. Ids are listed, and on Lite counted, by the query.
-
-A server is asked for pages, since it refuses answers past a size; see `collection` for what lies where, and `calls`
-for what happens when it goes away.
-
-After a write failed, the store refuses further ones until it is opened again: Lite reads its log up to the first
-torn record, and what came behind it would be lost.
+Everything is upserted, in blocks of 1,000 rows, which were the fastest. Reads are paged, because a server refuses
+responses beyond a size. `collection` defines the layout, `calls` the retries and errors.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,7 +21,6 @@ from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
 from memstore.vectors.calls import Calls, connect, without_secrets
 from memstore.vectors.collection import (
     PREFIX,
-    IndexType,
     Share,
     dimension_of,
     drop_partition,
@@ -41,43 +28,39 @@ from memstore.vectors.collection import (
     make_partition,
     search_width,
 )
-from memstore.vectors.lite import LiteServer, opening_failed, start_lite
 from memstore.vectors.protocol import Fetched, Hits
 
 WRITE_BLOCK = 1_000
 READ_BLOCK = 5_000
 SEARCH_BLOCK = 1_000
 _MESSAGE_BYTES = 16 * 2**20
-"""A server answers and accepts 64 MB at most; blocks of wide vectors are cut to a quarter of it."""
+"""A server accepts and returns 64 MB at most; blocks of wide vectors are limited to a quarter of it."""
 _HITS_A_CALL = 200_000
 _INDEX_S, _INDEX_POLL_S = 3600.0, 0.25
 
 
 class MilvusVectors:
-    """`VectorStore` in Milvus. Writes of one store are serialised: Milvus Lite does not do it."""
+    """`VectorStore` on a Milvus server. Its methods may be called from several threads."""
 
-    def __init__(
-        self, client: Any, where: str, fingerprint: str, dimension: int, namespace: str, server: LiteServer | None
-    ) -> None:
+    backend = "milvus"
+    searches_fast = True
+
+    def __init__(self, client: Any, where: str, fingerprint: str, dimension: int, namespace: str) -> None:
         """Wrap a connected client; use `open`."""
-        self.backend = "milvus" if server is None else "milvus-lite"
-        self.searches_fast = server is None
         self.fingerprint = fingerprint
         self.dimension = dimension
         self._client = client
         self._where = where
         self._share = Share.of(namespace)
         self._collection = PREFIX + fingerprint
-        self._calls = Calls(client, where, self._collection, patient=server is None)
+        self._calls = Calls(client, where, self._collection)
         self._block = max(1, min(READ_BLOCK, _MESSAGE_BYTES // (4 * dimension)))
-        self._writing = threading.Lock()
-        self._failed = False
-        self._close = weakref.finalize(self, _shut_down, client, server)
+        self._close = weakref.finalize(self, client.close)
 
     @classmethod
     def open(
         cls,
-        uri: str | Path,
+        uri: str,
         *,
         fingerprint: str,
         dimension: int,
@@ -88,35 +71,21 @@ class MilvusVectors:
         """Open the collection of one embedder.
 
         Args:
-            uri: a folder (Milvus Lite) or the address of a server (`http://host:19530`, `http://host:19530/database`).
+            uri: address of the server (`http://host:19530`, `http://host:19530/database`).
             token: a server's API key or `user:password`.
-            create: make the folder and the collection where they are not there.
+            create: create the collection and the namespace's partition if they do not exist.
 
         Raises:
-            InputError: a fingerprint or a namespace that cannot be a name.
-            LocationError: there is no such folder, database or collection, and `create` is off.
-            LockedError: another process, or this one, has the folder open.
+            InputError: the fingerprint or the namespace is not a valid name.
+            LocationError: there is no such collection or partition, and `create` is off.
             EmbedderError: the collection holds vectors of another dimension.
-            StoreError: it cannot be opened, or the server cannot be reached.
+            StoreError: the server cannot be reached, or refuses the token.
         """
         check_name("fingerprint", fingerprint)
         check_name("namespace", namespace)
-        server = None
-        where = str(uri)
-        if isinstance(uri, Path) or "://" not in uri:
-            folder = Path(uri)
-            if not create and not folder.is_dir():
-                raise LocationError(f"there are no vectors in {folder}; run `memstore verify --repair` to make them")
-            server = start_lite(folder)
-        client = None
+        store = cls(connect(uri, token), without_secrets(uri), fingerprint, dimension, namespace)
         try:
-            client = connect(server.uri if server else where, token)
-            store = cls(client, without_secrets(where), fingerprint, dimension, namespace, server)
-        except BaseException:
-            _shut_down(client, server)
-            raise
-        try:
-            store._settle_collection(create)
+            store._open_collection(create)
         except BaseException:
             store.close()
             raise
@@ -127,14 +96,13 @@ class MilvusVectors:
         check_upsert(ids, vectors, self.dimension)
         scope = self._share.scope(kind)
         step = min(WRITE_BLOCK, self._block)
-        with self._write():
-            for start in range(0, len(ids), step):
-                names = ids[start : start + step]
-                rows = [
-                    {"id": self._share.key(name), "scope": scope, "vector": vector}
-                    for name, vector in zip(names, vectors[start : start + step], strict=True)
-                ]
-                self._made.call("write", "upsert", rows, partition_name=self._share.partition)
+        for start in range(0, len(ids), step):
+            names = ids[start : start + step]
+            rows = [
+                {"id": self._share.key(name), "scope": scope, "vector": vector}
+                for name, vector in zip(names, vectors[start : start + step], strict=True)
+            ]
+            self._opened.call("write", "upsert", rows, partition_name=self._share.partition)
 
     def fetch(self, ids: Sequence[str]) -> Fetched:
         """Vectors of these ids, in their order."""
@@ -166,7 +134,7 @@ class MilvusVectors:
         """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D]).
 
         Args:
-            width: how many candidates an index looks at, its own choice if None; without an index it means nothing.
+            width: candidates that the index looks at (HNSW `ef`); None for the default.
         """
         check_vectors(vectors, self.dimension)
         check_k(k)
@@ -176,7 +144,7 @@ class MilvusVectors:
         for start in range(0, len(vectors), step):
             block = list(vectors[start : start + step])
             options = {**self._share.within(kind), **search_width(k, width)}
-            found = self._made.call("search", "search", block, limit=k, **options)
+            found = self._opened.call("search", "search", block, limit=k, **options)
             for row, hits in enumerate(found, start):
                 for rank, hit in enumerate(hits):
                     ids[row, rank] = self._share.name(hit["id"])
@@ -187,22 +155,19 @@ class MilvusVectors:
         """How many vectors are held (deleted ones not counted)."""
         if kind is None:
             return sum(self.count(each) for each in VECTOR_KINDS)
-        if not self.searches_fast:
-            return len(self._ids(kind))
-        rows = self._made.call("count", "query", output_fields=["count(*)"], **self._share.within(kind))
+        rows = self._opened.call("count", "query", output_fields=["count(*)"], **self._share.within(kind))
         return int(rows[0]["count(*)"])
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove vectors; ids that are not there are ignored."""
         check_ids(ids)
-        with self._write():
-            for start in range(0, len(ids), READ_BLOCK):
-                keys = [self._share.key(name) for name in ids[start : start + READ_BLOCK]]
-                self._made.call("delete from", "delete", ids=keys, partition_name=self._share.partition)
+        for start in range(0, len(ids), READ_BLOCK):
+            keys = [self._share.key(name) for name in ids[start : start + READ_BLOCK]]
+            self._opened.call("delete from", "delete", ids=keys, partition_name=self._share.partition)
 
     def collections(self) -> list[str]:
         """Fingerprints of all embedders that this namespace has vectors of, this one's included."""
-        names = self._made.attempt("list", self._client.list_collections)
+        names = self._opened.attempt("list", self._client.list_collections)
         return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX) and self._shares(name))
 
     def discard(self, fingerprint: str) -> None:
@@ -214,22 +179,18 @@ class MilvusVectors:
         if fingerprint == self.fingerprint:
             raise InputError(f"the vectors of {fingerprint} are in use; open the memory with another embedder first")
         name = PREFIX + fingerprint
-        with self._write():
-            if self._made.attempt("open", lambda: self._client.has_collection(name)) and self._shares(name):
-                drop = partial(drop_partition, self._client, name, self._share.partition, loaded=self.searches_fast)
-                self._made.attempt("delete from", drop)
+        if self._opened.attempt("open", lambda: self._client.has_collection(name)) and self._shares(name):
+            drop = partial(drop_partition, self._client, name, self._share.partition)
+            self._opened.attempt("delete from", drop)
 
     def flush(self) -> None:
         """Make everything durable and indexed; called once, at the end of a bulk write."""
-        with self._write():
-            self._made.call("flush", "flush", timeout=_INDEX_S)
-        if self.searches_fast:
-            self._wait_for_index()
+        self._opened.call("flush", "flush", timeout=_INDEX_S)
+        self._wait_for_index()
 
     def close(self) -> None:
         """Release the store; calling it again does nothing."""
-        with self._writing:
-            self._close()
+        self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -239,30 +200,23 @@ class MilvusVectors:
     ) -> None:
         self.close()
 
-    def _settle_collection(self, create: bool) -> None:
-        """Make or check the collection and the namespace's part of it, and load it."""
-        try:
-            if not self._made.call("open", "has_collection"):
-                self._refuse_unless(create)
-                kind: IndexType = "HNSW" if self.searches_fast else "FLAT"
-                self._made.attempt(
-                    "open", lambda: make_collection(self._client, self._collection, self.dimension, index=kind)
-                )
-            held = dimension_of(self._made.call("open", "describe_collection"))
-            if held != self.dimension:
-                raise EmbedderError(
-                    f"the collection {self._collection} in {self._where} holds vectors of {held} dimensions and the "
-                    f"embedder makes {self.dimension}; open the memory with the embedder it was built with"
-                )
-            if not self._shares(self._collection):
-                self._refuse_unless(create)
-                partition = self._share.partition
-                self._made.attempt("open", lambda: make_partition(self._client, self._collection, partition))
-            self._made.call("load", "load_collection", timeout=_INDEX_S)
-        except StoreError as error:
-            if not self.searches_fast and isinstance(error.__cause__, Exception):
-                raise opening_failed(Path(self._where), error.__cause__) from error
-            raise
+    def _open_collection(self, create: bool) -> None:
+        """Create or check the collection and the namespace's partition, and load the collection."""
+        calls = self._opened
+        if not calls.call("open", "has_collection"):
+            self._refuse_unless(create)
+            calls.attempt("open", lambda: make_collection(self._client, self._collection, self.dimension))
+        held = dimension_of(calls.call("open", "describe_collection"))
+        if held != self.dimension:
+            raise EmbedderError(
+                f"the collection {self._collection} in {self._where} holds vectors of {held} dimensions and the "
+                f"embedder makes {self.dimension}; open the memory with the embedder it was built with"
+            )
+        if not self._shares(self._collection):
+            self._refuse_unless(create)
+            partition = self._share.partition
+            calls.attempt("open", lambda: make_partition(self._client, self._collection, partition))
+        calls.call("load", "load_collection", timeout=_INDEX_S)
 
     def _refuse_unless(self, create: bool) -> None:
         if not create:
@@ -272,34 +226,31 @@ class MilvusVectors:
             )
 
     def _shares(self, collection: str) -> bool:
-        """Whether the namespace has a part of this collection."""
+        """Whether the namespace has a partition of this collection."""
         partition = self._share.partition
-        return bool(self._made.attempt("open", lambda: self._client.has_partition(collection, partition)))
+        return bool(self._opened.attempt("open", lambda: self._client.has_partition(collection, partition)))
 
     def _wait_for_index(self) -> None:
-        """A server builds its index after the flush; until it is there, a search goes over what has none."""
+        """Wait until the server has indexed the flushed rows; until then it searches them without an index."""
         give_up = time.monotonic() + _INDEX_S
         while time.monotonic() < give_up:
-            if int(self._made.call("flush", "describe_index", "vector").get("pending_index_rows", 0)) == 0:
+            if int(self._opened.call("flush", "describe_index", "vector").get("pending_index_rows", 0)) == 0:
                 return
             time.sleep(_INDEX_POLL_S)
         raise StoreError(f"{self._where} did not index its vectors within {_INDEX_S:.0f} s; see the server's log")
 
     def _get(self, ids: Sequence[str], field: str) -> Iterator[tuple[int, list[Any]]]:
-        """The rows of these ids, a block at a time, with the block's first position; in any order, absent ones not."""
+        """The rows of these ids that exist, in any order, block by block with the position of the block's first id."""
         check_ids(ids)
         for start in range(0, len(ids), self._block):
             keys = [self._share.key(name) for name in ids[start : start + self._block]]
-            rows = self._made.call(
+            rows = self._opened.call(
                 "read", "get", ids=keys, output_fields=["id", field], partition_names=[self._share.partition]
             )
             yield start, rows
 
     def _ids(self, kind: VectorKind) -> list[str]:
-        if not self.searches_fast:
-            rows = self._made.call("list", "query", output_fields=["id"], **self._share.within(kind))
-        else:
-            rows = self._made.attempt("list", lambda: self._pages(kind))
+        rows = self._opened.attempt("list", lambda: self._pages(kind))
         return [self._share.name(row["id"]) for row in rows]
 
     def _pages(self, kind: VectorKind) -> list[Any]:
@@ -314,29 +265,9 @@ class MilvusVectors:
             pages.close()
         return rows
 
-    @contextmanager
-    def _write(self) -> Iterator[None]:
-        with self._writing:
-            if self._failed:
-                raise StoreError(
-                    f"an earlier write to the vectors in {self._where} failed; close and open them again before writing"
-                )
-            self._failed = not self.searches_fast
-            yield
-            self._failed = False
-
     @property
-    def _made(self) -> Calls:
-        """How calls are made, while the store is open."""
+    def _opened(self) -> Calls:
+        """The calls of an open store."""
         if not self._close.alive:
             raise StoreError(f"the vectors in {self._where} are closed; open them again")
         return self._calls
-
-
-def _shut_down(client: Any, server: LiteServer | None) -> None:
-    try:
-        if client is not None:
-            client.close()
-    finally:
-        if server is not None:
-            server.stop()

@@ -1,14 +1,14 @@
-"""What memstore asks of a vector database, and what a backend promises.
+"""Vector store protocol and its guarantees.
 
-Vectors are derived data: text and embedder make them again. The store therefore only promises that
+Vectors are derived data: the texts and the embedder can make them again. A store guarantees that
 
-1. an upsert that returned is found by `fetch`, `missing`, `search` and `count` of this process, and after the
-   process was killed and the store opened again;
-2. `upsert` of an id that is there replaces it: one row an id, always;
-3. vectors come back bit for bit as they went in (float32);
-4. `search` returns as many hits as exist, up to k, best first, cosine in [-1, 1] as float32; a store that searches
-   by an index may miss some of the nearest, never return what is not there;
-5. a collection belongs to one embedder: its name carries the fingerprint, and vectors of another dimension are
+1. a completed upsert is visible to `fetch`, `missing`, `search` and `count` in this process, and after the process
+   was killed and the store opened again;
+2. `upsert` of an existing id replaces it, so there is one row per id;
+3. vectors are returned bit for bit as they were stored (float32);
+4. `search` returns min(k, number of vectors) hits, best first, with the cosine in [-1, 1] as float32; an index may miss
+   some of the nearest, but never returns a vector that is not stored;
+5. a collection belongs to one embedder: its name contains the fingerprint, and vectors of another dimension are
    refused before anything is written.
 """
 
@@ -42,12 +42,12 @@ class Hits(NamedTuple):
 
 
 class VectorStore(Protocol):
-    """A vector database that holds the vectors of one memory under one embedder."""
+    """The vectors of one memory under one embedder."""
 
     backend: str
-    """`milvus-lite`, `milvus` or `memory`."""
+    """`sqlite`, `milvus` or `memory`."""
     searches_fast: bool
-    """Whether a search here is by an index, so that neighbours are better found by it than on the arrays."""
+    """Whether `search` uses an index, so that linking searches the store instead of comparing arrays."""
     fingerprint: str
     dimension: int
 
@@ -75,7 +75,7 @@ class VectorStore(Protocol):
         """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D]).
 
         Args:
-            width: how many candidates an index looks at, its own choice if None; without an index it means nothing.
+            width: candidates that an index looks at; None for its default. Stores without an index ignore it.
         """
         ...
 

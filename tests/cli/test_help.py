@@ -16,7 +16,7 @@ from memstore_cli.main import app
 
 COMMAND = typer.main.get_command(app)
 VERBS: dict[str, Any] = COMMAND.commands  # type: ignore[attr-defined]
-HEAVY = ("torch", "pandas", "pyarrow", "numpy", "pymilvus", "milvus_lite", "ladybug", "pydantic", "transformers")
+HEAVY = ("torch", "pandas", "pyarrow", "numpy", "pymilvus", "ladybug", "pydantic", "transformers")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from memstore.embedding.protocol import Embedder
 from memstore.memory import Memory
-from memstore.testing.memory_conformance import SETTINGS, MemoryConformance, OpenMemory
+from memstore.testing.embedder import HashEmbedder
+from memstore.testing.memory_conformance import SETTINGS, MemoryConformance, OpenMemory, write_rollouts
 
 
 class TestEmbedded(MemoryConformance):
@@ -18,3 +20,15 @@ class TestEmbedded(MemoryConformance):
             return Memory.open(tmp_path / name, create=create, embedder=embedder, settings=SETTINGS)
 
         return open_memory
+
+
+def test_a_memory_whose_vectors_were_in_milvus_lite_opens_with_them_copied_from_the_cache(tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "old", create=True, embedder=HashEmbedder(), settings=SETTINGS) as memory:
+        memory.ingest([write_rollouts(tmp_path / "rollouts.jsonl")])
+        count = memory.vectors.count()
+    shutil.rmtree(tmp_path / "old" / "vectors")
+    (tmp_path / "old" / "vectors" / "collections").mkdir(parents=True)
+    with Memory.open(tmp_path / "old", embedder=HashEmbedder(), settings=SETTINGS) as memory:
+        assert count > 0
+        assert memory.vectors.count() == count
+        assert memory.verify().ok

@@ -1,12 +1,12 @@
-"""A user's Cypher: read-only unless told otherwise, with a time limit, one statement a call.
+"""A user's Cypher on LadybugDB: read-only by default, with a time limit, one statement per call.
 
-A read-only transaction of Ladybug refuses to change the graph, but it would still write files (COPY ... TO), read
-them (LOAD FROM, CALL read_csv...) and change the connection's settings. So a query that only reads must also begin
-as one and call only what looks at the graph. Ladybug itself refuses to prepare two statements at once, which keeps
-a COMMIT from ending the read-only transaction.
+A read-only transaction refuses to change the graph, but still writes files (COPY ... TO), reads them (LOAD FROM,
+CALL read_csv...) and changes connection settings. A read-only query must therefore also begin with a reading clause and
+may call only functions that inspect the graph. LadybugDB refuses to prepare two statements at once, so a COMMIT cannot
+end the read-only transaction.
 
-Values become plain Python: str, int, float, bool, None, datetime (UTC), list, dict. A node or relationship is the
-dict of its properties that are not null.
+Values become plain Python: str, int, float, bool, None, datetime (UTC), list, dict. A node or relationship becomes the
+dict of its non-null properties.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ READ_ONLY = "this query {}, and here the memory is only read; pass --write (writ
 
 
 class _Statement(PreparedStatement):  # type: ignore[misc]
-    """A statement whose end is quiet: where preparing fails, Ladybug's own prints a traceback when it is dropped."""
+    """A prepared statement without a traceback at deletion, which LadybugDB's prints if preparing failed."""
 
     _prepared_statement: Any = None
 
@@ -45,7 +45,7 @@ class _Statement(PreparedStatement):  # type: ignore[misc]
 def run(
     connection: Any, query: str, parameters: Mapping[str, Any], *, write: bool, timeout_s: float | None
 ) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    """Columns and rows; see `GraphStore.cypher`. The connection serves this query only and outlives its rows."""
+    """Columns and rows; see `GraphStore.cypher`. The connection serves only this query and must outlive the rows."""
     tokens = _tokens(query)
     _check_parameters(tokens, parameters)
     if not write:
@@ -68,10 +68,10 @@ def run(
 
 
 def check_reads_only(tokens: list[str]) -> None:
-    """Refuse what a read-only transaction lets through.
+    """Refuse statements with side effects that a read-only transaction permits.
 
     Raises:
-        InputError: the query is not one that only reads.
+        InputError: the query may do more than read.
     """
     words = [token.upper() for token in tokens]
     while words and words[0] in ("EXPLAIN", "PROFILE"):
@@ -90,10 +90,10 @@ def _tokens(query: str) -> list[str]:
 
 
 def _check_parameters(tokens: list[str], parameters: Mapping[str, Any]) -> None:
-    """Ladybug takes a parameter that is not given for null; that hides a slip of the pen."""
+    """Refuse a missing parameter, which LadybugDB treats as null."""
     for token in tokens:
         if token[0] == "$" and len(token) > 1 and token[1:] not in parameters:
-            raise InputError(f"the query asks for {token}, and no such parameter was given")
+            raise InputError(f"the query uses {token}, but no such parameter was given")
 
 
 def _rows(result: Any, deadline: float | None, timeout_s: float | None) -> Iterator[tuple[Any, ...]]:
@@ -107,7 +107,7 @@ def _rows(result: Any, deadline: float | None, timeout_s: float | None) -> Itera
 
 
 def plain(value: Any) -> Any:
-    """A value of a result as plain Python."""
+    """A value of a result as a plain Python value."""
     if isinstance(value, dict):
         return _plain_dict(value)
     if isinstance(value, (list, tuple)):

@@ -1,15 +1,15 @@
-"""The database of one folder: opening, transactions, what happens when the disk is full, repair.
+"""Database of one folder: opening, transactions, recovery from a full disk, repair.
 
-Facts about LadybugDB 0.22 that this module rests on, each found by trying and held by a test:
+Facts about LadybugDB 0.22 that this module relies on; a test holds each:
 
-- A COPY is not in the write-ahead log: it is durable only once the checkpoint that COMMIT starts has ended, and a
-  crash in that checkpoint keeps the rest of the transaction without it. Nothing here uses COPY; LOAD FROM ...
-  CREATE is logged, as fast, and does not rewrite the last node group with each block.
-- A connection keeps the Arrow tables that were passed to it: each call has its own connection.
-- Closing a database checkpoints, and a checkpoint that fails there ends the process: that is switched off, and
-  `close` checkpoints where an error can still be caught.
-- A log whose last record is cut short is refused at the next opening. After a full disk it is cut back to the last
-  commit, with the database closed; after a kill, when it is next opened (`tail`).
+- A COPY is not in the write-ahead log: it is durable only after the checkpoint that COMMIT starts, and a crash during
+  that checkpoint keeps the rest of the transaction without it. Nothing here uses COPY; LOAD FROM ... CREATE is logged,
+  equally fast, and does not rewrite the last node group with each block.
+- A connection keeps the Arrow tables that were passed to it, so each call has its own connection.
+- Closing a database checkpoints, and a failing checkpoint ends the process. This is switched off, and `close`
+  checkpoints where the error can be caught.
+- A log with a truncated last record is refused at the next opening. After a full disk it is cut back to the last
+  commit, with the database closed; after a kill, at the next opening (`wal_recovery`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import ladybug
 
 from memstore.errors import CorruptStoreError, LocationError, MemstoreError, SchemaError, StoreError, StoreFullError
 from memstore.graph.ladybug import errors
-from memstore.graph.ladybug.wal_recovery import LogTail
+from memstore.graph.ladybug.wal_recovery import WriteAheadLog
 from memstore.graph.lock import FILE as LOCK_FILE
 from memstore.graph.lock import OwnerLock
 
@@ -37,9 +37,9 @@ logger = logging.getLogger(__name__)
 FILE = "graph.lbdb"
 QUARANTINE = "quarantine"
 CHECKPOINT_BYTES = 256 * 2**20
-"""The log is folded into the file when it is this long; replaying so much took 4 s on two cores."""
+"""Length of the log at which it is checkpointed; replaying that much took 4 s on two cores."""
 MAX_BYTES = 2**40
-"""Address space reserved for the file: a TiB. The default of 8 TiB does not fit everywhere."""
+"""Address space reserved for the file, 1 TiB. The default of 8 TiB is not available everywhere."""
 _MAGIC = b"LBUG"
 
 
@@ -51,11 +51,11 @@ class Database:
         self.folder = folder
         _check_folder(folder, create)
         self._lock = OwnerLock(folder)
-        self._tail = LogTail(folder / FILE)
+        self._log = WriteAheadLog(folder / FILE)
         try:
             _check_storage_version(folder / FILE)
-            self._database = self._tail.open(lambda: _open(folder, buffer_pool_bytes))
-            self._tail.note_whole()
+            self._database = self._log.open(lambda: _open(folder, buffer_pool_bytes))
+            self._log.record_length()
         except BaseException:
             self._lock.release()
             raise
@@ -64,7 +64,7 @@ class Database:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
-        """A connection of one's own; errors leave it translated."""
+        """A new connection; errors of LadybugDB are raised as store errors."""
         connection = self.connect()
         try:
             yield connection
@@ -74,7 +74,7 @@ class Database:
             connection.close()
 
     def connect(self) -> Any:
-        """A connection that the caller closes."""
+        """A new connection, which the caller closes."""
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         if self._database is None:
@@ -85,14 +85,14 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Any]:
-        """A connection inside a write transaction: all that is done is kept, or nothing."""
+        """A connection inside an atomic write transaction."""
         connection = self.connect()
-        log_bytes = self._tail.note_whole()
+        log_bytes = self._log.record_length()
         try:
             connection.execute("BEGIN TRANSACTION")
             yield connection
             connection.execute("COMMIT")
-            self._tail.note_whole()
+            self._log.record_length()
         except BaseException as error:
             _roll_back(connection)
             if isinstance(error, RuntimeError):
@@ -101,50 +101,50 @@ class Database:
         finally:
             connection.close()
 
-    def wrote(self) -> None:
-        """A statement outside of `transaction` has written, and has ended."""
-        self._tail.note_whole()
+    def record_write(self) -> None:
+        """Record a completed write outside of `transaction`."""
+        self._log.record_length()
 
     def checkpoint(self) -> None:
-        """Fold the log into the file."""
+        """Write the log into the database file."""
         connection = self.connect()
         try:
             connection.execute("CHECKPOINT")
-            self._tail.note_whole()
+            self._log.record_length()
         except RuntimeError as error:
             raise self._failed(error, None) from error
         finally:
             connection.close()
 
     def close(self) -> None:
-        """Checkpoint, let go of the file and of the lock; without space for the former, the log is left as it is."""
+        """Checkpoint and release the file and the lock; the log stays if there is no space for the checkpoint."""
         try:
-            if self._database is not None and self._tail.bytes():
+            if self._database is not None and self._log.bytes():
                 self.checkpoint()
         except StoreFullError:
-            logger.warning("no space to fold the log of the graph in %s into its file; nothing is lost", self.folder)
+            logger.warning("no space to checkpoint the graph in %s; its log is kept and nothing is lost", self.folder)
         finally:
-            self._let_go()
+            self._release()
             self._lock.release()
 
     def _failed(self, error: RuntimeError, log_bytes: int | None) -> MemstoreError:
-        """What to raise; after a full disk the database is closed, since its log may end in half a record.
+        """The error to raise; after a full disk the database is closed, because its log may end in a partial record.
 
         Args:
-            log_bytes: length of the log before the transaction; None where it was a checkpoint that failed. That
-                leaves a whole log, which the next opening replays: it is not to be cut.
+            log_bytes: length of the log before the transaction; None if a checkpoint failed, which leaves an intact
+                log that the next opening replays.
         """
         if not errors.is_full(error) and not errors.could_not_grow(error):
             return errors.while_working(error, self.folder)
-        self._let_go()
+        self._release()
         undone = log_bytes is not None and "post-commit checkpoint failed" not in str(error)
         self._failure = errors.full(self.folder, undone=undone)
-        if log_bytes is not None and undone and self._tail.bytes() > log_bytes:
-            os.truncate(self._tail.log, log_bytes)
+        if log_bytes is not None and undone and self._log.bytes() > log_bytes:
+            os.truncate(self._log.log, log_bytes)
         return self._failure
 
-    def _let_go(self) -> None:
-        """Close the database after all that would outlive it."""
+    def _release(self) -> None:
+        """Close all connections, then the database."""
         if self._database is not None:
             for connection in list(self._connections):
                 connection.close()
@@ -153,12 +153,12 @@ class Database:
 
 
 def repair(folder: Path, buffer_pool_bytes: int) -> str | None:
-    """Mend a database whose log is torn; return what was done, None where it opens as it is.
+    """Recover a database whose write-ahead log is truncated; return what was done, None if it opens as it is.
 
-    The log is copied to `quarantine/` and replayed up to its first broken record.
+    The log is copied to `quarantine/` and replayed up to its first damaged record.
 
     Raises:
-        CorruptStoreError: the file itself is broken, which only a snapshot mends.
+        CorruptStoreError: the file itself is damaged; restore a snapshot.
     """
     _check_folder(folder, create=False)
     lock = OwnerLock(folder)
@@ -178,22 +178,22 @@ def repair(folder: Path, buffer_pool_bytes: int) -> str | None:
             database.close()
         except (CorruptStoreError, RuntimeError) as error:
             raise CorruptStoreError(
-                f"the graph in {folder} is broken beyond its log ({errors.one_line(error)}); restore a snapshot: "
+                f"the graph in {folder} is damaged beyond its log ({errors.one_line(error)}); restore a snapshot: "
                 "memstore restore"
             ) from error
     finally:
         lock.release()
     return (
-        f"the write-ahead log of the graph ({size} bytes) was torn: what stood before the tear is in the graph, what "
-        f"came after is lost (the log is kept as {kept}); ingest the last files again"
+        f"the write-ahead log of the graph ({size} bytes) was damaged: earlier writes are in the graph, later "
+        f"ones are lost (the log is kept as {kept}); ingest the last files again"
     )
 
 
 def _quarantine(folder: Path) -> Path:
-    log = LogTail(folder / FILE).log
+    log = WriteAheadLog(folder / FILE).log
     if not log.exists():
         raise CorruptStoreError(
-            f"the graph in {folder} is broken and has no log to mend; restore a snapshot: memstore restore"
+            f"the graph in {folder} is damaged and has no log to recover; restore a snapshot: memstore restore"
         )
     (folder / QUARANTINE).mkdir(exist_ok=True)
     kept = folder / QUARANTINE / f"{log.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}"
@@ -224,13 +224,13 @@ def _check_folder(folder: Path, create: bool) -> None:
     if (folder / FILE).is_file():
         return
     if not create:
-        raise LocationError(f"there is no graph in {folder} (no file {FILE}); make one by ingesting, or name another")
+        raise LocationError(f"there is no graph in {folder} (no file {FILE}); create one by ingesting")
     if folder.is_dir() and {entry.name for entry in folder.iterdir()} - {LOCK_FILE}:
-        raise LocationError(f"{folder} holds something else than a graph; name an empty folder or a new one")
+        raise LocationError(f"{folder} holds something else; name an empty or a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except PermissionError as error:
-        raise LocationError(f"{folder} cannot be made; choose a folder you may write to") from error
+        raise LocationError(f"{folder} cannot be created; choose a folder you may write to") from error
 
 
 def _check_storage_version(file: Path) -> None:
@@ -239,10 +239,10 @@ def _check_storage_version(file: Path) -> None:
         return
     with file.open("rb") as stream:
         head = stream.read(12)
-    if not head:  # made and never written: the process ended before the first statement
+    if not head:  # the process ended before the first statement
         return
     if len(head) < 12 or not head.startswith(_MAGIC):
-        raise CorruptStoreError(f"{file} is no file of LadybugDB (any more); restore a snapshot: memstore restore")
+        raise CorruptStoreError(f"{file} is not a LadybugDB file; restore a snapshot: memstore restore")
     found, known = int.from_bytes(head[4:12], "little"), int(ladybug.Database.get_storage_version())
     if found != known:
         raise SchemaError(
@@ -252,7 +252,7 @@ def _check_storage_version(file: Path) -> None:
 
 
 def _roll_back(connection: Any) -> None:
-    """Undo what the transaction did; an error has often ended it already."""
+    """Roll back the transaction, unless an error has ended it already."""
     try:
         connection.execute("ROLLBACK")
     except RuntimeError as error:

@@ -1,7 +1,7 @@
-"""Ladybug raises RuntimeError for everything; its message is all there is to tell one failure from another.
+"""Errors of LadybugDB as store errors, classified by message.
 
-The texts were collected by provoking each failure on the pinned version. What is not known stays a StoreError with
-Ladybug's own words.
+LadybugDB raises RuntimeError for everything. The texts were collected by provoking each failure on the pinned version;
+an unknown one becomes a StoreError with LadybugDB's message.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _MISSING = re.compile(r"Unable to find primary key value ([^.]+)\.")
 
 
 def one_line(error: BaseException) -> str:
-    """Ladybug's message as one sentence, without the kind of exception and the drawing below it."""
+    """LadybugDB's message as one sentence, without the exception name and the marked query below it."""
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return re.sub(r"^\w+ exception: ", "", line).rstrip(". ")
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a write failed for want of space (or a limit on the size of files)."""
+    """Whether a write failed for lack of space, a quota or a file size limit."""
     return bool(_FULL.search(str(error))) and not _NOT_SPACE.search(str(error))
 
 
 def could_not_grow(error: BaseException) -> bool:
-    """Whether a page is missing that was just written: under a limit the file does not grow, and no error says so."""
+    """Whether a page that was just written is missing: under a size limit the file stops growing without an error."""
     return bool(_NOT_GROWN.search(str(error)))
 
 
 def while_opening(error: BaseException, folder: Path) -> MemstoreError:
-    """What a failure to open the database in `folder` means."""
+    """The store error for a failure to open the database in `folder`."""
     text = str(error)
     if is_full(error):
         return full(folder)
@@ -54,7 +54,7 @@ def while_opening(error: BaseException, folder: Path) -> MemstoreError:
 
 
 def while_working(error: BaseException, folder: Path) -> MemstoreError:
-    """What a failure of one of our own statements means."""
+    """The store error for a failed statement of memstore."""
     text = str(error)
     if is_full(error):
         return full(folder)
@@ -68,9 +68,9 @@ def while_working(error: BaseException, folder: Path) -> MemstoreError:
 
 
 def full(folder: Path, *, undone: bool = True) -> StoreFullError:
-    """There is no space left: the last write was undone, or is safe in the log where only the checkpoint failed."""
-    fate = "the last write was undone" if undone else "what was written is safe in its log"
+    """The error for a full disk: the last write was undone, or is in the log if only the checkpoint failed."""
+    outcome = "the last write was undone" if undone else "the last write is safe in its log"
     return StoreFullError(
-        f"no space is left to write the graph in {folder}, and {fate}; "
-        "free some and do the same again: it goes on where it stopped"
+        f"no space left to write the graph in {folder}, and {outcome}; "
+        "free some and run the same command again, which continues where this one stopped"
     )

@@ -1,4 +1,4 @@
-"""SIMILAR_TO and INFLUENCED_BY: a node's neighbour list is replaced as a whole, and so is what moved its score."""
+"""SIMILAR_TO and INFLUENCED_BY edges: each node's edges are replaced as a whole."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
-from memstore.graph.ladybug.statements import absent, check_known, create_edges, set_properties
+from memstore.graph.ladybug.statements import check_known, create_edges, set_properties
 from memstore.graph.protocol import InfluenceUpdate, LinkUpdate
-from memstore.graph.rules import check_influences
+from memstore.graph.rules import absent, check_influences
 from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel
 
 
@@ -33,7 +33,7 @@ def replace_links(connection: Any, update: LinkUpdate) -> None:
             f"LOAD FROM $rows MATCH (a:{label})-[r:{EdgeType.SIMILAR_TO}]->(:{label}) WHERE a.id = k DELETE r",
             {"rows": pa.table({"k": sources})},
         )
-    # In the order of their targets, since both ends are looked up and the sources come in runs anyway: a third faster.
+    # Sorted by target: both ends are looked up, and the sources come in runs anyway. A third faster.
     create_edges(connection, EdgeType.SIMILAR_TO, label, label, edges.sort_by("target"))
     linked = pc.unique(pa.array(update.linked, pa.string()))
     fingerprints = pa.array([update.fingerprint] * len(linked), pa.string())

@@ -1,8 +1,7 @@
-"""Columns of nodes and COO of edges, straight into Arrow and numpy.
+"""Reads of LadybugDB: node columns as Arrow, edges in COO format as numpy.
 
-Ladybug's node offsets have holes after deletions, and its order is that of insertion: rows are put in the order of
-`id`, and offsets become positions in that order through a dense lookup array. `query_as_arrow` is a little faster and
-is not used: in 0.22 it returns 0 for a null number.
+Node offsets have holes after deletions and follow the order of insertion. Rows are sorted by `id`, and a dense array
+maps offsets to positions in that order. `query_as_arrow` is slightly faster but returns 0 for a null number in 0.22.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def nodes(connection: Any, label: NodeLabel, columns: Sequence[str], ids: Sequen
 
 
 def take_rows(table: pa.Table, order: pa.Array, limit: int = 2**31 - 1) -> pa.Table:
-    """Rows in another order. Taking joins a column's chunks, and a string column holds `limit` bytes in one."""
+    """Rows in another order. `take` joins the chunks of a column, and a string chunk holds at most `limit` bytes."""
     if table.nbytes < limit:
         return table.take(order)
     fields = [pa.field(f.name, pa.large_string()) if pa.types.is_string(f.type) else f for f in table.schema]
@@ -52,7 +51,7 @@ def edges(
     """See `GraphStore.edges`.
 
     Args:
-        known: positions of labels that were read since the last write; what is read here is added.
+        known: positions of labels read since the last write; this call adds those that it reads.
     """
     check_ends(edge, source, target)
     names = list(EDGE_COLUMNS[edge])
@@ -73,7 +72,7 @@ def edges(
 
 
 def _positions(connection: Any, label: NodeLabel) -> IntVector:
-    """int64 [largest offset + 1]: a node's offset -> its position in the order of ids; -1 where no node is."""
+    """int64 [largest offset + 1]: position of each node offset in the order of ids; -1 for an offset without a node."""
     result = connection.execute(f"MATCH (n:{label}) RETURN offset(id(n)) AS o, n.id AS id")
     table = result.get_as_arrow(chunk_size=EDGE_CHUNK_ROWS)
     offsets = table["o"].to_numpy()

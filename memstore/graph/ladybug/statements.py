@@ -1,8 +1,8 @@
-"""The few statements that everything else here is made of: look up, create, set, connect; a table in, a table out.
+"""Statements of LadybugDB that all reads and writes are made of: an Arrow table in, an Arrow table out.
 
-Each takes an Arrow table as its parameter `rows` and touches nodes by primary key. Two traps decide the form: a
-comma between two patterns plans a cross product, and a name that is not a parameter is looked up among the
-callers' Python variables. Labels and columns come from `memstore_schema.columns` only.
+They implement `memstore.graph.writes.Primitives`. Each takes a table as its parameter `rows` and finds nodes by
+primary key. Two traps decide the form: a comma between two patterns plans a cross product, and a name that is not a
+parameter is looked up among the callers' Python variables. Labels and columns come from `memstore_schema.columns` only.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
-from memstore.graph.rules import missing
+from memstore.graph.rules import absent, missing
 from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
 
 CHUNK_ROWS = 16_384
-"""Rows of an Arrow batch: a string column of one batch must stay below 2 GiB."""
+"""Rows of an Arrow batch; a string column of one batch must stay below 2 GiB."""
 
 
 def node_columns(label: NodeLabel, columns: Sequence[str]) -> pa.Schema:
-    """The schema of some columns of a label, in the order asked for."""
+    """Arrow schema of these columns of a label, in their order."""
     return pa.schema([(name, NODE_COLUMNS[label][name]) for name in columns])
 
 
@@ -47,7 +47,7 @@ def check_known(connection: Any, label: NodeLabel, ids: pa.ChunkedArray) -> None
 
 
 def create_nodes(connection: Any, label: NodeLabel, table: pa.Table) -> int:
-    """Add nodes whose ids are not there yet."""
+    """Create nodes whose ids are not in the graph; returns their number."""
     if table.num_rows == 0:
         return 0
     schema = node_schema(label)
@@ -57,11 +57,19 @@ def create_nodes(connection: Any, label: NodeLabel, table: pa.Table) -> int:
     return int(table.num_rows)
 
 
+def put_node(connection: Any, label: NodeLabel, table: pa.Table) -> None:
+    """Create or change the node of a table with one row; columns that are not given stay as they are."""
+    if look_up(connection, label, table["id"], ["id"]).num_rows == 0:
+        connection.execute(f"CREATE (:{label} {{id: $id}})", {"id": table["id"][0].as_py()})
+    if table.num_columns > 1:
+        set_properties(connection, label, table)
+
+
 def set_properties(connection: Any, label: NodeLabel, table: pa.Table) -> None:
     """Set the columns of `table` other than `id` on the nodes of those ids.
 
     Raises:
-        InputError: one of them is not there.
+        InputError: a node is not in the graph.
     """
     if table.num_rows == 0:
         return
@@ -73,14 +81,14 @@ def set_properties(connection: Any, label: NodeLabel, table: pa.Table) -> None:
         f"LOAD FROM $rows MATCH (n:{label}) WHERE n.id = v_id SET {sets} RETURN count(*)", {"rows": rows}
     )
     if (changed := result.get_next()[0]) != rows.num_rows:
-        raise InputError(f"of {rows.num_rows} {label} nodes to change only {changed} are in the graph")
+        raise InputError(f"of {rows.num_rows} {label} nodes to change, only {changed} are in the graph")
 
 
 def create_edges(connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel, table: pa.Table) -> None:
-    """Add edges: `source` and `target` are ids, the other columns the edge's properties.
+    """Create edges; `source` and `target` are ids, the other columns properties.
 
     Raises:
-        InputError: an end is not there, so that edges would be missing.
+        InputError: an end is not in the graph.
     """
     if table.num_rows == 0:
         return
@@ -96,14 +104,41 @@ def create_edges(connection: Any, edge: EdgeType, source: NodeLabel, target: Nod
         {"rows": rows},
     )
     if (made := result.get_next()[0]) != rows.num_rows:
-        raise InputError(f"of {rows.num_rows} {edge} edges only {made} have both ends in the graph")
+        raise InputError(f"of {rows.num_rows} {edge} edges, only {made} have both ends in the graph")
+
+
+def create_rollouts(connection: Any, new: pa.Table) -> None:
+    """Create Thinking nodes with their edges from `query_id`, to `answer_id` and from `run_id`, where not null.
+
+    Raises:
+        InputError: the query, answer or run is not in the graph.
+    """
+    create_nodes(connection, NodeLabel.THINKING, new)
+    check_known(connection, NodeLabel.QUERY, new["query_id"])
+    generates = pa.table({"source": new["query_id"], "target": new["id"]})
+    create_edges(connection, EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, generates)
+
+    answered = new.filter(pc.is_valid(new["answer_id"]))
+    check_known(connection, NodeLabel.ANSWER, answered["answer_id"])
+    leads = pa.table({"source": answered["id"], "target": answered["answer_id"], "text": answered["answer_text"]})
+    create_edges(connection, EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, leads)
+
+    ran = new.filter(pc.is_valid(new["run_id"]))
+    produced = pa.table({"source": ran["run_id"], "target": ran["id"]})
+    create_edges(connection, EdgeType.PRODUCED, NodeLabel.RUN, NodeLabel.THINKING, produced)
+
+
+def scored(connection: Any, model: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids of all rollouts that the reward model has scored; `ids` does not restrict them here."""
+    del ids
+    found = connection.execute(
+        f"MATCH (n:{NodeLabel.THINKING})-[:{EdgeType.SCORED_BY}]->(m:{NodeLabel.REWARD_MODEL}) "
+        "WHERE m.id = $model RETURN n.id AS id",
+        {"model": model},
+    )
+    return found.get_as_arrow(chunk_size=-1)["id"]
 
 
 def _value(field: pa.Field) -> str:
-    """A column of `rows` as a value: what is loaded from Arrow has lost its time zone, which is UTC."""
+    """Expression for a column of `rows`; times loaded from Arrow lose their time zone, which is UTC."""
     return f"CAST(v_{field.name} AS TIMESTAMP_TZ)" if pa.types.is_timestamp(field.type) else f"v_{field.name}"
-
-
-def absent(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Mask of the `ids` that are not `known`."""
-    return pc.invert(pc.is_in(ids.cast(pa.string()), value_set=known.cast(pa.string())))

@@ -1,7 +1,7 @@
 """`LadybugGraph`: the graph store of an embedded memory.
 
-A facade: each method takes the store's one lock, so that a service's threads follow one another, opens a
-connection or transaction, and hands over to the module that knows how.
+Each method takes the store's lock, so that threads take turns, opens a connection or a transaction, and calls the
+module that implements it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, Self
 import ladybug
 import pyarrow as pa
 
-from memstore.graph.ladybug import cypher, links, read, write
+from memstore.graph import writes
+from memstore.graph.ladybug import cypher, links, read, statements
 from memstore.graph.ladybug.database import Database, repair
 from memstore.graph.protocol import (
     CypherResult,
@@ -38,7 +39,7 @@ BUFFER_POOL_BYTES = 2 * 2**30
 
 
 class LadybugGraph:
-    """A graph in a folder; made by `open`."""
+    """A graph in a folder; use `open`."""
 
     backend = "ladybug"
     speaks_cypher = True
@@ -53,14 +54,14 @@ class LadybugGraph:
         """Open the graph in `folder` and own it until `close`.
 
         Args:
-            create: make one where the folder is missing or empty; a new one has the newest schema.
-            buffer_pool_bytes: memory for pages; at most half of the machine's is taken.
+            create: create the graph if the folder is missing or empty; a new graph has the newest schema.
+            buffer_pool_bytes: memory for pages, limited to half of the machine's memory.
 
         Raises:
-            LocationError: no graph there, or a folder that holds something else.
-            LockedError: another process, or another store of this process, has it open.
-            CorruptStoreError: it does not open; `memstore verify --repair` mends a torn log.
-            SchemaError: a newer schema, or another storage version of LadybugDB.
+            LocationError: the folder holds no graph, or something else.
+            LockedError: another process, or another store of this process, has the graph open.
+            CorruptStoreError: the graph does not open; `memstore verify --repair` recovers a truncated log.
+            SchemaError: the graph has a newer schema or another storage version of LadybugDB.
         """
         store = cls(Database(Path(folder), create=create, buffer_pool_bytes=buffer_pool_bytes))
         try:
@@ -72,10 +73,13 @@ class LadybugGraph:
 
     @staticmethod
     def repair(folder: Path) -> str | None:
-        """Mend a graph whose log is torn: what was done, in one sentence; None where there was nothing to mend.
+        """Recover a graph whose write-ahead log is truncated.
+
+        Returns:
+            What was done, in one sentence; None if the graph opens as it is.
 
         Raises:
-            CorruptStoreError: more than the log is broken.
+            CorruptStoreError: more than the log is damaged.
         """
         return repair(Path(folder), BUFFER_POOL_BYTES)
 
@@ -133,7 +137,7 @@ class LadybugGraph:
     def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
         """See `GraphStore`; with `replace`, a query's gold is overwritten too."""
         with self._writing() as connection:
-            return write.write_block(connection, block, replace=replace)
+            return writes.write_block(statements, connection, block, replace=replace)
 
     def replace_links(self, update: LinkUpdate) -> None:
         """See `GraphStore`."""
@@ -147,7 +151,7 @@ class LadybugGraph:
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""
         with self._writing() as connection:
-            write.append_scores(connection, batch)
+            writes.append_scores(statements, connection, batch)
 
     def replace_influences(self, update: InfluenceUpdate) -> None:
         """See `GraphStore`."""
@@ -157,16 +161,16 @@ class LadybugGraph:
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""
         with self._writing() as connection:
-            return write.set_labels(connection, labels, replace=replace)
+            return writes.set_labels(statements, connection, labels, replace=replace)
 
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
         with self._writing() as connection:
-            write.merge_node(connection, NodeLabel.BATCH, batch)
+            writes.merge_node(statements, connection, NodeLabel.BATCH, batch)
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
-        """A write transaction; what was known of positions is forgotten."""
+        """A write transaction; it clears the cached positions."""
         with self._lock, self._database.transaction() as connection:
             self._positions.clear()
             yield connection
@@ -191,7 +195,7 @@ class LadybugGraph:
         write: bool = False,
         timeout_s: float | None = None,
     ) -> CypherResult:
-        """See `GraphStore`. The rows are those of the moment of the call, whatever is written while they are read."""
+        """See `GraphStore`. The rows are a snapshot at the time of the call, unaffected by later writes."""
         with self._lock:
             connection = self._database.connect()
             if write:
@@ -199,7 +203,7 @@ class LadybugGraph:
             try:
                 columns, rows = cypher.run(connection, query, parameters or {}, write=write, timeout_s=timeout_s)
                 if write:
-                    self._database.wrote()
+                    self._database.record_write()
                 else:
                     connection.execute("ROLLBACK")
             except BaseException:

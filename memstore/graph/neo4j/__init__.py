@@ -1,4 +1,4 @@
-"""Neo4j, a server: the graph of a memory in a namespace of a database, written to by several people at once."""
+"""Graph of a memory in one namespace of a Neo4j database, shared by several writers."""
 
 from memstore.graph.neo4j.store import Neo4jGraph
 

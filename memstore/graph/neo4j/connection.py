@@ -1,13 +1,13 @@
-"""One namespace of one database of a Neo4j server: the driver, managed transactions, the writers' lock.
+"""Connection to one namespace of a Neo4j database: driver, managed transactions, writer lock.
 
-Every statement goes through `Statements.run`, which puts the namespace into it. Whatever writes takes the namespace's
-lock first, a write lock of the server on the node `MemstoreNamespace`, and holds it until it has committed: writers of
-a namespace follow one another, so that looking first and writing then is safe, nothing deadlocks, and a label cannot
-change between its check and its writing. Readers and other namespaces do not wait.
+`Statements.run` adds the namespace to every statement. A write first takes the namespace's lock, a write lock of the
+server on the node `MemstoreNamespace`, and holds it until the commit. Writers of a namespace therefore take turns: a
+look-up followed by a write is safe, nothing deadlocks, and a label cannot change between its check and its write.
+Readers and other namespaces do not wait.
 
-The driver runs a transaction again where the server was away, a leader changed or a lock timed out. It does not where
-the connection went while the server committed, since nobody can say then whether it did; all of ours are idempotent, so
-they are run again there too, and only what a user wrote is not: see `write`.
+The driver retries a transaction after a lost connection, a leader change or a lock timeout, but not after a connection
+that was lost during the commit, because it may have been committed. All transactions of memstore are idempotent and are
+retried then too; only a user's query is not (see `write`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -30,21 +29,22 @@ from memstore.checks import check_name
 from memstore.errors import InputError, LocationError, MemstoreError, StoreError
 from memstore.graph.neo4j.errors import OLDEST, old_server, translate
 from memstore.graph.neo4j.scope import PARAMETER, scoped
+from memstore.runtime.retry import RetryPolicy
 
 Result = TypeVar("Result")
 Explain: TypeAlias = Callable[[Neo4jError | DriverError | OSError, str], MemstoreError]
-"""What to raise for an error at a location."""
+"""Maps an error and a location to the error to raise."""
 
 SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 CONNECT_SECONDS = 10.0
-# The driver logs each connection that is lost; without a handler Python would print that to stderr beside our sentence.
+# The driver logs each lost connection; without a handler Python would print it to stderr beside the error message.
 logging.getLogger("neo4j").addHandler(logging.NullHandler())
 _LOCK = "MATCH (n:MemstoreNamespace) SET n.writes = n.writes + 1 RETURN n.writes"
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a graph is, without the password."""
+    """Location of a graph, without the password."""
 
     uri: str
     database: str
@@ -55,42 +55,42 @@ class Address:
 
 
 class Statements:
-    """A transaction, for statements that mind the namespace."""
+    """A transaction that adds the namespace to every statement."""
 
     def __init__(self, transaction: Any, namespace: str) -> None:
         self._transaction = transaction
         self._namespace = namespace
         self.writes = 0
-        """In a transaction that writes, its number among all of the namespace that did."""
+        """In a write transaction: its number among all writes of the namespace."""
 
     def result(self, query: str, parameters: dict[str, Any]) -> neo4j.Result:
-        """Run a statement in the namespace; the driver's own result."""
+        """Run a statement in the namespace; returns the driver's result."""
         return self._transaction.run(scoped(query), {**parameters, PARAMETER: self._namespace})
 
     def start(self, query: str, **parameters: Any) -> Callable[[], list[list[Any]]]:
-        """Begin a statement; what is returned waits for its rows.
+        """Start a statement; the returned function waits for its rows.
 
-        The server works meanwhile: so the next statement's parameters are packed while this one runs.
+        The next statement's parameters can be packed while the server runs this one.
         """
         values: Callable[[], list[list[Any]]] = self.result(query, parameters).values
         return values
 
     def run(self, query: str, **parameters: Any) -> list[list[Any]]:
-        """Run a statement in the namespace; all its rows."""
+        """Run a statement in the namespace; returns all rows."""
         return self.start(query, **parameters)()
 
 
 class Connection:
-    """A driver for one namespace."""
+    """Driver for one namespace."""
 
     def __init__(
         self, address: Address, user: str, password: str | SecretStr, *, timeout_s: float, retry_s: float
     ) -> None:
-        """Connect and look who answers; see `Neo4jGraph.open`."""
+        """Connect and check the server; see `Neo4jGraph.open`."""
         check_address(address)
         self.address = address
         self._timeout_s = timeout_s
-        self._retry_s = retry_s
+        self._retry = RetryPolicy(deadline_s=retry_s, first_pause_s=0.0)
         secret = password.get_secret_value() if isinstance(password, SecretStr) else password
         self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
         self._closed = False
@@ -117,7 +117,7 @@ class Connection:
             raise old_server(agent, str(self.address))
 
     def _server_info(self) -> neo4j.ServerInfo:
-        """Who answers. Where routing fails, a direct connection is tried, since that error says why."""
+        """Server information. If routing fails, a direct connection is tried, because its error gives the reason."""
         try:
             return self._driver.get_server_info()
         except ServiceUnavailable:
@@ -128,7 +128,7 @@ class Connection:
 
     @contextlib.contextmanager
     def translated(self, explain: Explain = translate) -> Iterator[None]:
-        """Errors of the driver and the server leave as ours."""
+        """Raise errors of the driver and the server as store errors."""
         if self._closed:
             raise StoreError(f"the graph at {self.address} is closed; open it again")
         try:
@@ -137,7 +137,7 @@ class Connection:
             raise explain(error, str(self.address)) from error
 
     def session(self, mode: str) -> neo4j.Session:
-        """A session that the caller closes."""
+        """A new session, which the caller closes."""
         return self._driver.session(
             database=self.address.database, default_access_mode=mode, bookmark_manager=self._bookmarks
         )
@@ -155,17 +155,18 @@ class Connection:
         explain: Explain = translate,
         idempotent: bool = True,
     ) -> Result:
-        """Write in one managed transaction, as the only writer of the namespace: all of it is kept, or nothing.
+        """Write in one atomic managed transaction, as the only writer of the namespace.
 
-        `idempotent` says that the work may be done again where it is not known whether it was committed; the result is
-        then that of the last time (a count of what is new may be lower than what this call added).
+        Args:
+            idempotent: whether the work may be repeated if it is unknown whether it was committed. The result is then
+                that of the last run: a count of new nodes may be lower than what this call added.
         """
 
         def locked(transaction: neo4j.ManagedTransaction) -> Result:
             statements = Statements(transaction, self.address.namespace)
             counted = statements.run(_LOCK)
             if not counted:
-                raise LocationError(f"there is no memory at {self.address} any more; it was deleted, or never made")
+                raise LocationError(f"there is no memory at {self.address}; it was deleted or never created")
             statements.writes = counted[0][0]
             return work(statements)
 
@@ -179,18 +180,16 @@ class Connection:
     def _committed(
         self, work: Callable[[Any], Result], explain: Explain, *, again: bool, mode: str = neo4j.WRITE_ACCESS
     ) -> Result:
-        """Do the work in a managed transaction; `again` where the connection went while the server committed."""
-        last = time.monotonic() + self._retry_s
+        """Run a managed transaction; `again` repeats it after a connection lost during the commit."""
+
+        def once() -> Result:
+            with self.session(mode) as session:
+                execute = session.execute_read if mode == neo4j.READ_ACCESS else session.execute_write
+                result: Result = execute(work)
+            return result
+
         with self.translated(explain):
-            while True:
-                try:
-                    with self.session(mode) as session:
-                        execute = session.execute_read if mode == neo4j.READ_ACCESS else session.execute_write
-                        result: Result = execute(work)
-                    return result
-                except IncompleteCommit:
-                    if not again or time.monotonic() > last:
-                        raise
+            return self._retry.call(once, retryable=lambda error: again and isinstance(error, IncompleteCommit))
 
     def _timed(self, work: Callable[[Any], Result], timeout_s: float | None) -> Callable[[Any], Result]:
         limit = self._timeout_s if timeout_s is None else timeout_s
@@ -198,7 +197,7 @@ class Connection:
         return timed
 
     def close(self) -> None:
-        """Let go of the connections; calling it again does nothing."""
+        """Close the connections; calling it again does nothing."""
         self._closed = True
         driver, self._driver = getattr(self, "_driver", None), None
         if driver is not None:
@@ -206,18 +205,18 @@ class Connection:
 
 
 def check_address(address: Address) -> None:
-    """Refuse an address that is none, or that holds a password, and a namespace that does not read well."""
+    """Refuse an invalid address, an address with a password, and an invalid namespace."""
     try:
         parts = urlsplit(address.uri)
         host, _, has_user = parts.hostname, parts.port, parts.username is not None or parts.password is not None
     except ValueError as error:
-        raise InputError(f"{address.uri!r} is no address of a server: {error}") from error
+        raise InputError(f"{address.uri!r} is not the address of a server: {error}") from error
     if has_user:
-        raise InputError(f"the address of {host} holds a user or password; give them by themselves")
+        raise InputError(f"the address of {host} contains a user or password; pass them separately")
     if parts.scheme not in SCHEMES or not host:
         raise InputError(
-            f"{address.uri!r} is no address of a Neo4j server; write bolt://HOST:7687 or neo4j://HOST:7687"
+            f"{address.uri!r} is not the address of a Neo4j server; write bolt://HOST:7687 or neo4j://HOST:7687"
         )
     if not address.database:
-        raise InputError(f"no database is named for {address.uri}; a server always has `neo4j`")
+        raise InputError(f"the address {address.uri} has no database name; every server has `neo4j`")
     check_name("namespace", address.namespace)

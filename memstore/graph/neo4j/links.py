@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 from memstore.errors import InputError, StoreError
 from memstore.graph.neo4j.connection import Connection, Statements
 from memstore.graph.neo4j.link_lease import check as check_turn
-from memstore.graph.neo4j.statements import absent, by_number, numbers
+from memstore.graph.neo4j.statements import by_number, numbers
 from memstore.graph.protocol import LinkUpdate
-from memstore.graph.rules import missing
+from memstore.graph.rules import absent, missing
 from memstore.types import BoolVector, IntVector
 from memstore_schema.columns import EdgeType, NodeLabel
 

@@ -1,12 +1,12 @@
-"""What a database must have before memstore writes to it: constraints, migrations, and a node for the namespace.
+"""Schema of a Neo4j database: constraints, migrations, and the node of the namespace.
 
-Constraints and migrations belong to the database; settings (`MemstoreMeta`) and the writers' lock (`MemstoreNamespace`)
-to a namespace. A key is (namespace, id): Community has no node keys, and a uniqueness constraint over two properties
-serves, since memstore writes both always; a single property that holds both would keep users' `WHERE n.id = ...` from
-the index.
+Constraints and migrations belong to the database; settings (`MemstoreMeta`) and the writer lock (`MemstoreNamespace`)
+to a namespace. A key is (namespace, id). Neo4j Community has no node keys, so a uniqueness constraint over both
+properties serves; memstore always sets both. One property with both values would keep a user's `WHERE n.id = ...` from
+using the index.
 
-Neo4j takes no schema command in a transaction that writes data. A migration's statements therefore run one by one, each
-of a kind that may run again, and its record comes last: one that was cut short is begun anew.
+Neo4j takes no schema command in a transaction that writes data. The statements of a migration therefore run one by one,
+each repeatable, and its record is written last; an interrupted migration starts again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OWN_LABELS = ("MemstoreMigration", "MemstoreMeta", "MemstoreNamespace", "Memsto
 
 
 def prepare(connection: Connection, *, create: bool) -> None:
-    """Make room for the records of migrations, and the namespace where it is missing.
+    """Create the constraints of the migration records, and the namespace if it is missing.
 
     Raises:
         LocationError: no memory in this namespace and `create` is False, or a database of another project.
@@ -36,7 +36,7 @@ def prepare(connection: Connection, *, create: bool) -> None:
     if known[0][0]:
         return
     if not create:
-        raise LocationError(f"there is no memory at {where}; make one by ingesting, or name another namespace")
+        raise LocationError(f"there is no memory at {where}; create one by ingesting, or name another namespace")
     if not applied(connection):
         _check_empty(connection)
     for statement in bookkeeping(BACKEND):
@@ -49,12 +49,12 @@ def prepare(connection: Connection, *, create: bool) -> None:
 
 
 def applied(connection: Connection) -> list[str]:
-    """Names of the migrations this database has."""
+    """Names of the applied migrations."""
     return [row[0] for row in connection.schema("MATCH (m:MemstoreMigration) RETURN m.name")]
 
 
 def migrate(connection: Connection) -> list[str]:
-    """Run the migrations that are missing."""
+    """Run the pending migrations."""
 
     def run(migration: migrations.Migration) -> None:
         for statement in migration.statements:
@@ -70,7 +70,7 @@ def migrate(connection: Connection) -> list[str]:
 
 
 def _check_constraints(connection: Connection) -> None:
-    """Refuse a database in which something else constrains our labels or relations, or bears our names."""
+    """Refuse a database with other constraints on memstore's labels or relations, or with their names."""
     ours = {*NodeLabel, *EdgeType, *_OWN_LABELS}
     rows = connection.schema("SHOW CONSTRAINTS YIELD name, labelsOrTypes, properties")
     for name, on, properties in rows:
@@ -83,7 +83,7 @@ def _check_constraints(connection: Connection) -> None:
 
 
 def _check_empty(connection: Connection) -> None:
-    """Refuse a database in which another project has nodes of our labels."""
+    """Refuse a database in which another project has nodes with memstore's labels."""
     labels = "|".join(NodeLabel)
     rows = connection.schema(f"MATCH (n:{labels}) WHERE n.namespace IS NULL RETURN labels(n), count(*) LIMIT 1")
     if rows:

@@ -1,16 +1,16 @@
-"""The one place where a namespace enters Cypher: every node pattern of every statement, ours or a user's.
+"""Namespace isolation: adds the namespace to every node pattern of every Cypher statement.
 
-`scoped` rewrites `(q:Query {id: $id})` to `(q:Query {namespace: $memstore_namespace, id: $id})`, in MATCH, CREATE and
-MERGE, in subqueries, comprehensions and pattern predicates alike. The rest follows from two facts: a relationship is
-only ever made between nodes that a statement has found or made, so none leaves its namespace; and a value that is a
-node comes from a pattern. So a statement sees one namespace whatever it asks, and what it makes belongs to that one.
-(A node without label and properties is left as it is where a relationship joins it to one that is not.)
+`scoped` rewrites `(q:Query {id: $id})` to `(q:Query {namespace: $memstore_namespace, id: $id})` in MATCH, CREATE and
+MERGE, and in subqueries, comprehensions and pattern predicates. The rest follows from two facts: relationships connect
+only nodes that a statement has matched or created, so none leaves its namespace; and a node value comes from a pattern.
+A statement therefore reads and writes one namespace. (A node without label and properties is left unchanged if a
+relationship joins it to one that has them.)
 
-What could get past that is refused: procedures, schema commands, functions of plug-ins, files, another database;
-the property `namespace` in a map or in SET and REMOVE; a node's properties given as one map. A construct that this
-module does not know is refused too. Not hidden are what tells of the server as a whole (how long a query takes, which
-property keys `keys(n)` lists). The user's password opens the whole database to any other client: on one server,
-namespaces keep projects from mixing; they do not guard secrets.
+Constructs that could bypass this are refused: procedures, schema commands, plug-in functions, files, other databases;
+the property `namespace` in a map or in SET and REMOVE; all properties of a node given as one map; and every construct
+that this module cannot parse. Information about the whole server is not hidden (query times, property keys listed by
+`keys(n)`), and the user's password opens the whole database to any other client. Namespaces on one server keep projects
+apart; they do not protect secrets.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _CLAUSES = _PATTERN | {
 }
 _START = {"EXPLAIN", "PROFILE"}
 _REFUSED = _PATTERN | {"CALL", "USE", "LOAD", "SHOW", "TERMINATE"}
-"""No expression holds these, save as names."""
+"""Keywords that no expression contains, except as names."""
 _SUBQUERY = {"EXISTS", "COUNT", "COLLECT"}
 _PATH_FUNCTIONS = {"SHORTESTPATH", "ALLSHORTESTPATHS"}
 _OWN_FUNCTIONS = {"date", "datetime", "duration", "localdatetime", "localtime", "point", "time", "vector"}
-"""First parts of the dotted names that Neo4j's own functions have; any other is a plug-in's."""
+"""First parts of dotted names of built-in functions; any other belongs to a plug-in."""
 
 
 @lru_cache(maxsize=1024)
 def scoped(query: str) -> str:
-    """The query with the namespace in every node pattern; pass the namespace as `PARAMETER`.
+    """Add the namespace to every node pattern of a query; pass the namespace as `PARAMETER`.
 
     Raises:
-        InputError: the query does what a namespace cannot hold, or cannot be read.
+        InputError: the query could leave its namespace, or cannot be parsed.
     """
     return _Scope(query).rewrite()
 
 
 class _Scope:
-    """One pass over the tokens of a query. Methods take the place to read at and return the place behind."""
+    """One pass over the tokens of a query. Methods take the position to read from and return the position after it."""
 
     def __init__(self, query: str) -> None:
         self._query = query
@@ -64,7 +64,7 @@ class _Scope:
             if tokens[place].text == ";":
                 raise InputError("several statements were given; run one at a time")
             if tokens[place].kind == "parameter" and tokens[place].text.strip("$`") == PARAMETER:
-                raise InputError(f"the parameter ${PARAMETER} is memstore's own; name yours otherwise")
+                raise InputError(f"the parameter ${PARAMETER} is reserved for memstore; use another name")
         start = 1 if tokens[0].upper in _START else 0
         self._clauses(start, end, set())
         parts, behind = [], 0
@@ -76,12 +76,12 @@ class _Scope:
     # -- clauses ------------------------------------------------------------------------------------------------
 
     def _clauses(self, place: int, end: int, declared: set[str]) -> None:
-        """Clauses one after another. `declared` are the names that certainly stand for something here."""
+        """A sequence of clauses. `declared` are the names that are certainly bound."""
         tokens, outer = self._tokens, frozenset(declared)
         while place < end:
             word = tokens[place].upper
             if word not in _CLAUSES:
-                raise InputError(f"the query cannot be read at {tokens[place].text!r:.40}; here a clause should begin")
+                raise InputError(f"the query cannot be parsed at {tokens[place].text!r:.40}: expected a clause")
             stop = self._next_clause(place + 1, end)
             if word in _PATTERN and tokens[place - 1].upper != "ON":
                 self._pattern_clause(place, stop, declared)
@@ -100,7 +100,7 @@ class _Scope:
             place = stop
 
     def _next_clause(self, place: int, end: int) -> int:
-        """Where the next clause begins, skipping what is in brackets."""
+        """Position of the next clause, skipping brackets."""
         tokens = self._tokens
         while place < end:
             if place in tokens.closing:
@@ -116,7 +116,7 @@ class _Scope:
         return tokens[place - 1].text in (".", ":") or tokens[place - 1].upper == "AS"
 
     def _declare(self, word: str, place: int, end: int, declared: set[str]) -> None:
-        """What WITH lets through and gives a name, and what UNWIND names."""
+        """Names that WITH passes on or assigns, and the name of UNWIND."""
         if word not in ("WITH", "UNWIND"):
             return
         kept: set[str] = set(declared) if word == "UNWIND" else set()
@@ -133,7 +133,7 @@ class _Scope:
         declared.update(kept)
 
     def _items(self, place: int, end: int) -> list[tuple[int, int]]:
-        """What stands between the commas."""
+        """The parts between commas."""
         found, begin = [], place
         while place < end:
             if place in self._tokens.closing:
@@ -145,17 +145,17 @@ class _Scope:
         return [*found, (begin, end)]
 
     def _check_changes(self, place: int, end: int) -> None:
-        """Refuse what could move a node to another namespace, or out of all of them."""
+        """Refuse assignments that could move a node to another namespace or to none."""
         tokens = self._tokens
         for begin, stop in self._items(place + 1, end):
             if stop - begin > 1 and tokens[begin].name is not None and tokens[begin + 1].text in ("=", "+", "["):
-                raise InputError("a whole map cannot be set here; set the properties one by one: SET n.text = ...")
+                raise InputError("a whole map cannot be assigned; set the properties one by one: SET n.text = ...")
         for at in range(place, end):
             if tokens[at].name == PROPERTY and tokens[at - 1].text == ".":
-                raise InputError(f"the property {PROPERTY} is memstore's own and cannot be changed")
+                raise InputError(f"the property {PROPERTY} is reserved for memstore and cannot be changed")
 
     def _call(self, place: int, end: int, declared: set[str]) -> None:
-        """CALL { ... } and CALL (a, b) { ... }; no procedure."""
+        """CALL { ... } and CALL (a, b) { ... }; procedures are refused."""
         tokens, inner = self._tokens, set[str]()
         if tokens[place].text == "(":
             inner = {tokens[at].name or "" for at in range(place + 1, tokens.closing[place])} & declared
@@ -164,7 +164,7 @@ class _Scope:
             inner = set(declared)
         if tokens[place].text != "{":
             raise InputError(
-                f"procedures are not called here, and this query calls {tokens[place].text}; see docs/neo4j.md"
+                f"procedures are not permitted, and this query calls {tokens[place].text}; see docs/neo4j.md"
             )
         self._clauses(place + 1, tokens.closing[place], inner)
         self._expression(tokens.closing[place] + 1, end)
@@ -175,7 +175,7 @@ class _Scope:
         close = tokens.closing.get(place)
         bar = next((at for at in range(place, close or place) if tokens[at].text == "|"), None)
         if close is None or bar is None or close + 1 != end:
-            raise InputError("the FOREACH of this query cannot be read; write FOREACH (x IN list | ...)")
+            raise InputError("the FOREACH of this query cannot be parsed; write FOREACH (x IN list | ...)")
         self._expression(place + 1, bar)
         self._clauses(bar + 1, close, declared | {tokens[place + 1].name or ""})
 
@@ -185,7 +185,7 @@ class _Scope:
         """MATCH, CREATE, MERGE or INSERT and its patterns."""
         word = self._tokens[place].upper
         if word == "CREATE" and not self._begins_pattern(place + 1):
-            raise InputError("indexes, constraints and the like are not made here; memstore keeps its own")
+            raise InputError("schema commands are not permitted; memstore manages indexes and constraints")
         found: set[str] = set()
         self._patterns(place + 1, end, found, None if word == "MATCH" else declared)
         declared |= found
@@ -194,19 +194,17 @@ class _Scope:
         return self._tokens[place].text == "(" or self._tokens[place + 1].text == "="
 
     def _patterns(self, place: int, end: int, found: set[str], bound: set[str] | None) -> None:
-        """Patterns with commas between them.
+        """Patterns separated by commas.
 
         Args:
-            found: gathers the names of nodes.
-            bound: where patterns make nodes, the names that stand for nodes already; None where patterns match.
+            found: collects the names of nodes.
+            bound: names that are bound to nodes, for patterns that create nodes; None for patterns that match.
         """
         tokens = self._tokens
         for begin, stop in self._items(place, end):
             while begin < stop and tokens[begin].text != "(":  # a path's name, ANY SHORTEST and the like
                 if tokens[begin].kind not in ("word", "quoted", "number", "parameter") and tokens[begin].text != "=":
-                    raise InputError(
-                        f"the query cannot be read at {tokens[begin].text!r:.40}; a pattern should begin here"
-                    )
+                    raise InputError(f"the query cannot be parsed at {tokens[begin].text!r:.40}: expected a pattern")
                 begin += 1
             if tokens[begin - 1].upper in _PATH_FUNCTIONS and begin < stop:
                 self._path(begin + 1, tokens.closing[begin], found, bound)
@@ -214,7 +212,7 @@ class _Scope:
             self._path(begin, stop, found, bound)
 
     def _path(self, place: int, end: int, found: set[str], bound: set[str] | None) -> None:
-        """Nodes, relationships between them, and paths in brackets with their quantifiers."""
+        """Nodes, the relationships between them, and quantified paths in brackets."""
         tokens = self._tokens
         implied = self._implied(place, end) if bound is None else set[int]()
         while place < end:
@@ -233,9 +231,7 @@ class _Scope:
                 self._check_keys(place)
                 place = tokens.closing[place]
             elif text not in ("-", "<", ">", "+", "*"):
-                raise InputError(
-                    f"the query cannot be read at {tokens[place].text!r:.40}; in a pattern this has no place"
-                )
+                raise InputError(f"the query cannot be parsed at {tokens[place].text!r:.40}: unexpected in a pattern")
             place += 1
 
     def _implied(self, place: int, end: int) -> set[int]:
@@ -252,7 +248,7 @@ class _Scope:
         return set(bare[1:] if bare == nodes else bare)
 
     def _is_node(self, place: int) -> bool:
-        """Whether the bracket at `place` holds what a node pattern may: name, labels, map, WHERE."""
+        """Whether the bracket at `place` is a node pattern: name, labels, map, WHERE."""
         first, second = self._tokens[place + 1], self._tokens[place + 2]
         if first.text in (")", ":", "{") or first.kind == "parameter":
             return True
@@ -263,7 +259,7 @@ class _Scope:
         )
 
     def _node(self, place: int, found: set[str], bound: set[str] | None, *, implied: bool) -> None:
-        """Put the namespace into one node pattern, unless it is implied, or names a node that is there already."""
+        """Add the namespace to one node pattern, unless it is implied or the name is already bound."""
         tokens, close, at = self._tokens, self._tokens.closing[place], place + 1
         name = None
         if tokens[at].name is not None and not (tokens[at].upper in ("WHERE", "IS") and tokens[at + 1].text != ")"):
@@ -277,7 +273,7 @@ class _Scope:
             return
         at = self._labels(at)
         if tokens[at].kind == "parameter":
-            raise InputError("a node's properties cannot be given as one map here; name them one by one: {id: $id}")
+            raise InputError("the properties of a node cannot be given as one map; name them one by one: {id: $id}")
         if tokens[at].text == "{":
             separator = "" if tokens.closing[at] == at + 1 else ", "
             self._insert.append((tokens[at].end, f"{PROPERTY}: ${PARAMETER}{separator}"))
@@ -289,9 +285,7 @@ class _Scope:
         if tokens[at].upper == "WHERE":
             self._expression(at + 1, close)
         elif at != close:
-            raise InputError(
-                f"the query cannot be read at {tokens[at].text!r:.40}; in a node's brackets this has no place"
-            )
+            raise InputError(f"the query cannot be parsed at {tokens[at].text!r:.40}: unexpected in a node pattern")
 
     def _labels(self, place: int) -> int:
         """Skip a label expression."""
@@ -312,16 +306,16 @@ class _Scope:
             place += 1
 
     def _check_keys(self, place: int) -> None:
-        """Refuse our own property among the keys of the map, or of the maps in the brackets, at `place`."""
+        """Refuse the reserved property among the keys of the maps at `place`."""
         tokens = self._tokens
         for at in range(place, tokens.closing[place]):
             if tokens[at].name == PROPERTY and tokens[at + 1].text == ":" and tokens[at - 1].text in ("{", ","):
-                raise InputError(f"the property {PROPERTY} is memstore's own and cannot be asked for or given")
+                raise InputError(f"the property {PROPERTY} is reserved for memstore and cannot be read or set")
 
     # -- expressions --------------------------------------------------------------------------------------------
 
     def _expression(self, place: int, end: int) -> None:
-        """Anything else: look for subqueries, for patterns, and for what is refused."""
+        """Any other expression: find subqueries, patterns and refused constructs."""
         tokens = self._tokens
         while place < end:
             token = tokens[place]
@@ -339,11 +333,11 @@ class _Scope:
                     self._expression(place + 1, close)
                 place = close
             elif token.upper in _REFUSED and not self._is_word_of_data(place):
-                raise InputError(f"the query cannot be read at {token.text}; no clause may begin here")
+                raise InputError(f"the query cannot be parsed at {token.text}: unexpected clause")
             place += 1
 
     def _is_word_of_data(self, place: int) -> bool:
-        """Whether the word at `place` is a name: of a property, a label, a key, an alias, a function or a variable."""
+        """Whether the word at `place` is the name of a property, label, key, alias, function or variable."""
         follows = self._tokens[place + 1]
         return (
             self._is_name(place)
@@ -352,7 +346,7 @@ class _Scope:
         )
 
     def _subquery(self, place: int, end: int) -> None:
-        """What stands in the braces of EXISTS, COUNT and COLLECT: clauses, or a pattern with an optional WHERE."""
+        """The braces of EXISTS, COUNT and COLLECT: clauses, or a pattern with an optional WHERE."""
         tokens = self._tokens
         if tokens[place].upper in _CLAUSES and tokens[place + 1].text != "=":
             self._clauses(place, end, set())
@@ -373,7 +367,7 @@ class _Scope:
         return tokens[place + 1].text == "-" and tokens[place + 2].text in ("(", ">")
 
     def _chain(self, place: int) -> int:
-        """A pattern inside an expression: a node, and as long as a relationship follows, that and the next node."""
+        """A pattern inside an expression: a node, then relationships and nodes."""
         tokens, start = self._tokens, place
         place = tokens.closing[place] + 1
         while self._joins(place):
@@ -382,7 +376,7 @@ class _Scope:
             if tokens[place].text == "{":  # the quantifier of a relationship
                 place = tokens.closing[place] + 1
             if tokens[place].text != "(":
-                raise InputError(f"the query cannot be read at {tokens[place].text!r:.40}; here a node should stand")
+                raise InputError(f"the query cannot be parsed at {tokens[place].text!r:.40}: expected a node")
             place = tokens.closing[place] + 1
         self._path(start, place, set(), None)
         return place
@@ -393,4 +387,4 @@ class _Scope:
             first -= 2
         if (self._tokens[first].name or "").lower() not in _OWN_FUNCTIONS:
             name = "".join(self._tokens[at].text for at in range(first, place + 1))
-            raise InputError(f"functions of plug-ins are not called here, and this query calls {name}")
+            raise InputError(f"plug-in functions are not permitted, and this query calls {name}")

@@ -1,14 +1,15 @@
-"""The few statements that everything else here is made of: look up, create, set, connect; a table in, a table out.
+"""Statements of Neo4j that all reads and writes are made of: an Arrow table in, an Arrow table out.
 
-Columns travel as lists, a page or a batch of them in one row or parameter. A column that has one value throughout is
-sent once, one that is all null not at all. Labels and columns come from `memstore_schema.columns` only.
+They implement `memstore.graph.writes.Primitives`. Columns travel as lists, a page or a batch in one row or parameter.
+A column with one value throughout is sent once, an all-null column not at all. A look-up followed by CREATE costs the
+server about half of a MERGE for every node and edge. Labels and columns come from `memstore_schema.columns` only.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,34 +17,34 @@ import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.neo4j.connection import Statements
-from memstore.graph.rules import missing
+from memstore.graph.rules import absent, missing
 from memstore.types import IntVector
 from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
 
 BATCH_ROWS = 4_096
-"""Rows of one statement; a transaction has as many statements as it needs."""
+"""Rows per statement; a transaction runs as many statements as it needs."""
 
 
 def node_columns(label: NodeLabel, columns: Sequence[str]) -> pa.Schema:
-    """The schema of some columns of a label, in the order asked for."""
+    """Arrow schema of these columns of a label, in their order."""
     return pa.schema([(name, NODE_COLUMNS[label][name]) for name in columns])
 
 
 def by_id(name: str, label: NodeLabel, value: str) -> str:
-    """A MATCH of the node of an id. The hint is needed: on young statistics the planner would read the whole index."""
+    """MATCH of a node by id. Without the hint, the planner reads the whole index while statistics are new."""
     return f"MATCH ({name}:{label} {{id: {value}}}) USING INDEX SEEK {name}:{label}(namespace, id)"
 
 
 def by_number(name: str, label: NodeLabel, value: str) -> str:
-    """A MATCH of the node of one of the server's own numbers, which `numbers` has looked up."""
+    """MATCH of a node by the internal number that `numbers` looked up."""
     return f"MATCH ({name}:{label}) WHERE id({name}) = {value}"
 
 
 def listed(name: str, label: NodeLabel, kept: Sequence[str]) -> str:
-    """The nodes of `$<name>_ids` as the list `<name>_nodes`, in that order; no row goes on where one is missing.
+    """Clause that collects the nodes of `$<name>_ids` in the list `<name>_nodes`; no row if a node is missing.
 
     Args:
-        kept: names of lists from before, which stay.
+        kept: names of earlier lists to carry along.
     """
     carried = "".join(f"{each}_nodes, " for each in kept)
     return (
@@ -53,18 +54,18 @@ def listed(name: str, label: NodeLabel, kept: Sequence[str]) -> str:
 
 
 def returned(schema: pa.Schema, element: str, elements: str) -> str:
-    """What to RETURN for these properties of a list of nodes or relationships: one list a column, nulls kept."""
+    """RETURN items for properties of a list of nodes or relationships: one list per column, with nulls."""
     return ", ".join(f"[{element} IN {elements} | {_read(field, element)}] AS `{field.name}`" for field in schema)
 
 
 def _read(field: pa.Field, element: str) -> str:
-    """Times travel as microseconds: to make objects of 80,000 of them takes longer than all other columns."""
+    """Expression for a property. Times are sent as microseconds: 80,000 time objects cost more than all the rest."""
     value = f"{element}.`{field.name}`"
     return f"{value}.epochSeconds * 1000000 + {value}.microsecond" if pa.types.is_timestamp(field.type) else value
 
 
 def table(schema: pa.Schema, columns: Sequence[list[Any]]) -> pa.Table:
-    """Lists as they came from the server, as a table."""
+    """Arrow table of column lists."""
     return pa.table([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
 
 
@@ -83,7 +84,7 @@ def look_up(tx: Statements, label: NodeLabel, ids: pa.ChunkedArray, columns: Seq
 
 
 def numbers(tx: Statements, label: NodeLabel, ids: pa.Array) -> IntVector:
-    """The server's own numbers of nodes, -1 for one that is not there; they are a node's until it is deleted."""
+    """Internal numbers of nodes, -1 for a missing node; a number is valid until its node is deleted."""
     found = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(ids), BATCH_ROWS):
         (values,) = tx.run(
@@ -103,7 +104,7 @@ def check_known(tx: Statements, label: NodeLabel, ids: pa.ChunkedArray) -> None:
 
 
 def create_nodes(tx: Statements, label: NodeLabel, nodes: pa.Table) -> int:
-    """Add nodes whose ids are not there yet."""
+    """Create nodes whose ids are not in the graph; returns their number."""
     if nodes.num_rows == 0:
         return 0
     schema = node_schema(label)
@@ -117,7 +118,7 @@ def set_properties(tx: Statements, label: NodeLabel, changes: pa.Table) -> None:
     """Set the columns of `changes` other than `id` on the nodes of those ids.
 
     Raises:
-        InputError: one of them is not there.
+        InputError: a node is not in the graph.
     """
     if changes.num_rows == 0:
         return
@@ -129,14 +130,14 @@ def set_properties(tx: Statements, label: NodeLabel, changes: pa.Table) -> None:
         statement = f"UNWIND $rows AS r {by_id('n', label, 'r[0]')} SET {sets} RETURN count(*)"
         found += tx.run(statement, rows=rows, **values.constants)[0][0]
     if found != changes.num_rows:
-        raise InputError(f"of {changes.num_rows} {label} nodes to change only {found} are in the graph")
+        raise InputError(f"of {changes.num_rows} {label} nodes to change, only {found} are in the graph")
 
 
 def create_edges(tx: Statements, edge: EdgeType, source: NodeLabel, target: NodeLabel, edges: pa.Table) -> None:
-    """Add edges to a few targets: `source` and `target` are ids, the other columns the edge's properties.
+    """Create edges to few distinct targets; `source` and `target` are ids, the other columns properties.
 
     Raises:
-        InputError: an end is not there, so that edges would be missing.
+        InputError: an end is not in the graph.
     """
     if edges.num_rows == 0:
         return
@@ -151,14 +152,85 @@ def create_edges(tx: Statements, edge: EdgeType, source: NodeLabel, target: Node
     for rows in values.batches(edges["source"].to_pylist(), places):
         made += tx.run(statement, rows=rows, b_ids=targets.to_pylist(), **values.constants)[0][0]
     if made != edges.num_rows:
-        raise InputError(f"of {edges.num_rows} {edge} edges only {made} have both ends in the graph")
+        raise InputError(f"of {edges.num_rows} {edge} edges, only {made} have both ends in the graph")
+
+
+def put_node(tx: Statements, label: NodeLabel, node: pa.Table) -> None:
+    """Create or change the node of a table with one row; columns that are not given stay as they are."""
+    values = Values(node.select([name for name in node.column_names if name != "id"]))
+    sets = ", ".join(f"n.`{name}` = {value}" for name, value in values.expressions.items())
+    statement = f"MERGE (n:{label} {{id: $id}}) {'SET ' + sets if sets else ''}"
+    tx.run(statement, id=node["id"][0].as_py(), **values.constants)
+
+
+def scored(tx: Statements, model: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Those of `ids` that the reward model has scored."""
+    found = tx.run(
+        f"{by_id('m', NodeLabel.REWARD_MODEL, '$model')} UNWIND $ids AS id {by_id('n', NodeLabel.THINKING, 'id')} "
+        f"WITH n, m WHERE EXISTS {{ (n)-[:{EdgeType.SCORED_BY}]->(m) }} RETURN collect(n.id)",
+        ids=ids.to_pylist(),
+        model=model,
+    )
+    return pa.chunked_array([pa.array(found[0][0], pa.string())])
+
+
+def create_rollouts(tx: Statements, new: pa.Table) -> None:
+    """Create Thinking nodes with their edges from `query_id`, to `answer_id` and from `run_id`, where not null.
+
+    Raises:
+        InputError: the query, answer or run is not in the graph.
+    """
+    ran, answered = pc.is_valid(new["run_id"]), pc.is_valid(new["answer_id"])
+    for has_answer in (True, False):
+        for has_run in (True, False):
+            ends = [_QUERY_END, *([_ANSWER_END] if has_answer else []), *([_RUN_END] if has_run else [])]
+            alike = pc.and_(pc.equal(answered, has_answer), pc.equal(ran, has_run))
+            _create_rollouts(tx, new.filter(alike), ends)
+
+
+class _End(NamedTuple):
+    """The other end of a rollout's edge: its label, the column of its id, and the CREATE of the edge."""
+
+    name: str
+    label: NodeLabel
+    column: str
+    edge: str
+
+
+_QUERY_END = _End("query", NodeLabel.QUERY, "query_id", f"CREATE (query)-[:{EdgeType.GENERATES}]->(t)")
+_ANSWER_END = _End(
+    "answer", NodeLabel.ANSWER, "answer_id", f"CREATE (t)-[:{EdgeType.LEADS_TO} {{text: r[0]}}]->(answer)"
+)
+_RUN_END = _End("run", NodeLabel.RUN, "run_id", f"CREATE (run)-[:{EdgeType.PRODUCED}]->(t)")
+
+
+def _create_rollouts(tx: Statements, new: pa.Table, ends: Sequence[_End]) -> None:
+    """Create rollouts that all have these ends; each end is looked up once and then addressed by its list position."""
+    if new.num_rows == 0:
+        return
+    ids = {end.name: pc.unique(new[end.column]) for end in ends}
+    places = [pc.index_in(new[end.column], value_set=ids[end.name]).to_pylist() for end in ends]
+    schema = node_schema(NodeLabel.THINKING)
+    values = Values(new.select(schema.names).cast(schema), first=1 + len(ends))
+    lists = [listed(end.name, end.label, [other.name for other in ends[:at]]) for at, end in enumerate(ends)]
+    named = ", ".join(f"{end.name}_nodes[r[{at}]] AS {end.name}" for at, end in enumerate(ends, start=1))
+    statement = (
+        f"{' '.join(lists)} UNWIND $rows AS r WITH r, {named} CREATE (t:{NodeLabel.THINKING} {values.map}) "
+        f"{' '.join(end.edge for end in ends)} RETURN count(*)"
+    )
+    parameters = {f"{name}_ids": found.to_pylist() for name, found in ids.items()} | values.constants
+    batches = values.batches(new["answer_text"].to_pylist(), *places)
+    made = [tx.start(statement, rows=rows, **parameters) for rows in batches]
+    if sum(rows()[0][0] for rows in made) != new.num_rows:
+        for end in ends:
+            check_known(tx, end.label, new[end.column])
 
 
 class Values:
-    """The columns of a table as properties, for a statement that has UNWIND $rows AS r."""
+    """Columns of a table as properties, for a statement with UNWIND $rows AS r."""
 
     def __init__(self, columns: pa.Table, *, first: int = 0) -> None:
-        """Sort the columns into constants and those that vary, the first of which is `r[first]`."""
+        """Split the columns into constants and varying ones, the first of which is `r[first]`."""
         self.constants: dict[str, Any] = {}
         self.expressions: dict[str, str] = {}
         self._varying: list[list[Any]] = []
@@ -175,11 +247,11 @@ class Values:
 
     @property
     def map(self) -> str:
-        """The properties as a map, for CREATE."""
+        """Map of the properties, for CREATE."""
         return "{" + ", ".join(f"`{name}`: {value}" for name, value in self.expressions.items()) + "}"
 
     def batches(self, *before: Sequence[Any]) -> Iterator[list[list[Any]]]:
-        """Rows of the columns given here and of those that vary."""
+        """Batches of rows of the columns given here and the varying ones."""
         return _batches([*before, *self._varying])
 
 
@@ -187,8 +259,3 @@ def _batches(columns: Sequence[Sequence[Any]]) -> Iterator[list[list[Any]]]:
     rows = map(list, zip(*columns, strict=True))
     while batch := list(itertools.islice(rows, BATCH_ROWS)):
         yield batch
-
-
-def absent(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Mask of the `ids` that are not `known`."""
-    return pc.invert(pc.is_in(ids, value_set=known))

@@ -1,7 +1,7 @@
 """`Neo4jGraph`: the graph store of a memory on a Neo4j server.
 
-A facade: each method opens a managed transaction and hands over to the module that knows how. A store may be used by
-several threads, and several stores may write to one namespace at once.
+Each method opens a managed transaction and calls the module that implements it. Several threads may use a store, and
+several stores may write to one namespace at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Self
 import pyarrow as pa
 from pydantic import SecretStr
 
-from memstore.graph.neo4j import cypher, influences, links, read, schema, write
+from memstore.graph import writes
+from memstore.graph.neo4j import cypher, influences, links, read, schema, statements
 from memstore.graph.neo4j import link_lease as turns
 from memstore.graph.neo4j.connection import Address, Connection
 from memstore.graph.protocol import (
@@ -36,7 +37,7 @@ RETRY_SECONDS = 60.0
 
 
 class Neo4jGraph:
-    """A graph in one namespace of a Neo4j database; made by `open`."""
+    """A graph in one namespace of a Neo4j database; use `open`."""
 
     backend = schema.BACKEND
     speaks_cypher = True
@@ -64,15 +65,15 @@ class Neo4jGraph:
         Args:
             uri: `bolt://HOST:PORT` or `neo4j://HOST:PORT` (a cluster), without TLS; with `+s` and a certificate that
                 is checked; with `+ssc` and any certificate.
-            create: make the namespace where it is missing; a new database gets the newest schema.
-            timeout_s: the longest that one of our transactions may take, its wait for other writers included. The
-                server then undoes it, so that a client that is gone holds nobody up for longer.
-            retry_s: how long a transaction is tried again while the server is away.
+            create: create the namespace if it is missing; a new database gets the newest schema.
+            timeout_s: time limit of one transaction, including its wait for other writers. The server then rolls it
+                back, so a lost client blocks others no longer than that.
+            retry_s: how long a transaction is retried while the server is away.
 
         Raises:
-            InputError: the address or the namespace cannot be one.
+            InputError: the address or the namespace is invalid.
             LocationError: no such database, no memory in the namespace, or another project's constraints or nodes.
-            StoreError: nobody answers there, the password is refused, or the user may not write.
+            StoreError: the server does not respond, refuses the password, or does not permit writing.
             SchemaError: an older server, or a newer schema.
         """
         address = Address(uri, database, namespace)
@@ -112,7 +113,7 @@ class Neo4jGraph:
 
     def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
         """See `GraphStore`; with `replace`, a query's gold is overwritten too."""
-        return self._connection.write(lambda tx: write.write_block(tx, block, replace=replace))
+        return self._connection.write(lambda tx: writes.write_block(statements, tx, block, replace=replace))
 
     def replace_links(self, update: LinkUpdate) -> None:
         """See `GraphStore`; a large update is several transactions, see `memstore.graph.neo4j.links`."""
@@ -120,7 +121,7 @@ class Neo4jGraph:
 
     @contextlib.contextmanager
     def linking(self) -> Iterator[None]:
-        """Keep others from linking this memory from before its nodes are read until after the lists are written."""
+        """Hold the link lease: other processes wait before they read the nodes to link."""
         with turns.taken(self._connection) as self._turn:
             try:
                 yield
@@ -129,7 +130,7 @@ class Neo4jGraph:
 
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""
-        self._connection.write(lambda tx: write.append_scores(tx, batch))
+        self._connection.write(lambda tx: writes.append_scores(statements, tx, batch))
 
     def replace_influences(self, update: InfluenceUpdate) -> None:
         """See `GraphStore`."""
@@ -137,11 +138,11 @@ class Neo4jGraph:
 
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""
-        return self._connection.write(lambda tx: write.set_labels(tx, labels, replace=replace))
+        return self._connection.write(lambda tx: writes.set_labels(statements, tx, labels, replace=replace))
 
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
-        self._connection.write(lambda tx: write.merge_node(tx, NodeLabel.BATCH, batch))
+        self._connection.write(lambda tx: writes.merge_node(statements, tx, NodeLabel.BATCH, batch))
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class Neo4jGraph:
     # -- upkeep -------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> None:
-        """Nothing to do: the server does it."""
+        """Do nothing; the server checkpoints by itself."""
 
     def close(self) -> None:
         """See `GraphStore`."""

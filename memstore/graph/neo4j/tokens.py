@@ -1,8 +1,8 @@
-"""Cypher as tokens with their places in the text, brackets paired: what `scope` reads a query by.
+"""Tokens of a Cypher query with their positions and paired brackets, for `scope`.
 
-Comments and white space are left out. Two things that Neo4j allows are refused, since a text that holds them is not
-what it seems: unicode escapes (backslash u), which it resolves before it looks for quotes and brackets, and characters
-beyond ASCII outside of quotes and names, some of which it takes for dashes and arrows.
+Comments and white space are dropped. Two things that Neo4j permits are refused because they disguise the text: unicode
+escapes (backslash u), which Neo4j resolves before it looks for quotes and brackets, and characters beyond ASCII outside
+of quotes and names, some of which it reads as dashes and arrows.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Tokens:
     """The tokens of a query; `closing[i]` is the place of the bracket that closes the one at `i`."""
 
     def __init__(self, text: str) -> None:
-        """Cut a query into tokens.
+        """Split a query into tokens.
 
         Raises:
             InputError: brackets that do not pair, a unicode escape, or a quote that is never closed.
         """
         if any(found[1] in "uU" for found in _ESCAPE.finditer(text)):
-            raise InputError("the query has a unicode escape; write the character itself, or pass it as a parameter")
+            raise InputError("the query has a unicode escape; write the character itself or pass it as a parameter")
         found = (match for match in _TOKEN.finditer(text) if match.lastgroup != "skip")
         self._tokens = [Token(match.lastgroup or "", match[0], match.start(), match.end()) for match in found]
         self.closing: dict[int, int] = {}
@@ -76,15 +76,15 @@ class Tokens:
                 open_at.append(place)
             elif token.text in _CLOSING.values():
                 if not open_at or _CLOSING[self._tokens[open_at[-1]].text] != token.text:
-                    raise InputError(f"the query has a {token.text} that closes nothing; check its brackets")
+                    raise InputError(f"the query has a {token.text} without an opening bracket; check its brackets")
                 self.closing[open_at.pop()] = place
             elif token.text in "'\"`":
-                raise InputError(f"the query has a {token.text} that is never closed; check its quotes")
+                raise InputError(f"the query has a {token.text} that is not closed; check its quotes")
             elif not " " < token.text <= "~":
-                raise InputError(f"the query has the character {token.text!r} outside of quotes; write it in ASCII")
+                raise InputError(f"the query has the character {token.text!r} outside of quotes; use ASCII there")
         if open_at:
             text = self._tokens[open_at[-1]].text
-            raise InputError(f"the query has a {text} that is never closed; check its brackets")
+            raise InputError(f"the query has a {text} that is not closed; check its brackets")
 
     def __len__(self) -> int:
         return len(self._tokens)

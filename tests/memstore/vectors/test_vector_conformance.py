@@ -1,4 +1,4 @@
-"""The conformance suite on the double, on Milvus Lite and on a Milvus server."""
+"""The conformance suite on the in-memory double, the embedded store and a Milvus server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pymilvus import MilvusClient
 
 from memstore.testing.vector_conformance import OpenStore, VectorStoreConformance
 from memstore.testing.vector_double import MemoryVectors, Shelf
+from memstore.vectors.embedded import EmbeddedVectors
 from memstore.vectors.milvus import MilvusVectors
 
 
@@ -26,11 +27,11 @@ class TestMemoryVectors(VectorStoreConformance):
         return open_store
 
 
-class TestMilvusLite(VectorStoreConformance):
+class TestEmbeddedVectors(VectorStoreConformance):
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> OpenStore:
-        def open_store(**options: Any) -> MilvusVectors:
-            return MilvusVectors.open(tmp_path / "vectors", **options)
+        def open_store(**options: Any) -> EmbeddedVectors:
+            return EmbeddedVectors.open(tmp_path / "vectors", **options)
 
         return open_store
 

@@ -1,0 +1,167 @@
+"""Writes of every graph backend: blocks of rollouts, labels, predictions, single nodes.
+
+Each function runs inside one transaction of the caller and is written in terms of the backend's `Primitives`, the
+module `memstore.graph.ladybug.statements` or `memstore.graph.neo4j.statements`. A rollout enters the graph together
+with its edges; only new rollouts get edges, so writing a block twice gives the same graph. Only one writer is active
+at a time, so a look-up and the write that depends on it do not race.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.errors import InputError
+from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
+from memstore.graph.protocol import GraphBlock, ScoreBatch, WriteCounts
+from memstore.graph.rules import absent, changed_policies, check_block, check_properties, check_unique
+from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, EdgeType, NodeLabel
+
+
+class Primitives(Protocol):
+    """Statements of one backend. `connection` is whatever its driver runs statements on, inside a transaction."""
+
+    def look_up(self, connection: Any, label: NodeLabel, ids: pa.ChunkedArray, columns: Sequence[str], /) -> pa.Table:
+        """Columns of the nodes of `ids` that exist; `ids` must be unique."""
+        ...
+
+    def check_known(self, connection: Any, label: NodeLabel, ids: pa.ChunkedArray, /) -> None:
+        """Refuse ids that are not in the graph.
+
+        Raises:
+            InputError: a node is missing.
+        """
+        ...
+
+    def create_nodes(self, connection: Any, label: NodeLabel, table: pa.Table, /) -> int:
+        """Create nodes whose ids are not in the graph; returns their number."""
+        ...
+
+    def put_node(self, connection: Any, label: NodeLabel, table: pa.Table, /) -> None:
+        """Create or change the node of a table with one row; columns that are not given stay as they are."""
+        ...
+
+    def set_properties(self, connection: Any, label: NodeLabel, table: pa.Table, /) -> None:
+        """Set the columns other than `id` on the nodes of those ids.
+
+        Raises:
+            InputError: a node is not in the graph.
+        """
+        ...
+
+    def create_edges(
+        self, connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel, table: pa.Table, /
+    ) -> None:
+        """Create edges; `source` and `target` are ids, the other columns properties.
+
+        Raises:
+            InputError: an end is not in the graph.
+        """
+        ...
+
+    def create_rollouts(self, connection: Any, new: pa.Table, /) -> None:
+        """Create Thinking nodes with their edges from `query_id`, to `answer_id` and from `run_id`, where not null.
+
+        Raises:
+            InputError: the query, answer or run is not in the graph.
+        """
+        ...
+
+    def scored(self, connection: Any, model: str, ids: pa.ChunkedArray, /) -> pa.ChunkedArray:
+        """Ids of rollouts that the reward model has scored, at least those among `ids`."""
+        ...
+
+
+def write_block(statements: Primitives, connection: Any, block: GraphBlock, *, replace: bool) -> WriteCounts:
+    """See `GraphStore.write_block`."""
+    check_block(block)
+    stored = statements.look_up(connection, NodeLabel.THINKING, block.thinkings["id"], LABEL_SCHEMA.names)
+    changes = label_changes(stored, block.thinkings, replace=replace)
+    new = block.thinkings.filter(absent(block.thinkings["id"], stored["id"]))
+
+    queries = _write_queries(statements, connection, block.queries, replace)
+    answers = statements.look_up(connection, NodeLabel.ANSWER, block.answers["id"], ["id"])
+    new_answers = block.answers.filter(absent(block.answers["id"], answers["id"]))
+    statements.create_nodes(connection, NodeLabel.ANSWER, new_answers)
+    _write_runs(statements, connection, block.runs)
+    statements.create_rollouts(connection, new.append_column("run_id", _run_ids(new, block.runs)))
+    statements.set_properties(connection, NodeLabel.THINKING, changes)
+    merge_node(statements, connection, NodeLabel.BATCH, block.batch)
+    return WriteCounts(queries, new.num_rows, changes.num_rows, new_answers.num_rows)
+
+
+def _write_queries(statements: Primitives, connection: Any, queries: pa.Table, replace: bool) -> int:
+    """Create the new queries and set gold answers that are new or, with `replace`, different."""
+    stored = statements.look_up(connection, NodeLabel.QUERY, queries["id"], ["id", "gold"])
+    given = queries.select(["id", "gold"]).filter(pc.is_valid(queries["gold"]))
+    both = given.join(stored.rename_columns(["id", "old"]), keys="id", join_type="inner")
+    wanted = pc.is_null(both["old"])
+    if replace:
+        wanted = pc.or_(wanted, pc.fill_null(pc.not_equal(both["gold"], both["old"]), False))
+    statements.set_properties(connection, NodeLabel.QUERY, both.filter(wanted).select(["id", "gold"]))
+    return statements.create_nodes(connection, NodeLabel.QUERY, queries.filter(absent(queries["id"], stored["id"])))
+
+
+def _write_runs(statements: Primitives, connection: Any, runs: pa.Table) -> None:
+    stored = statements.look_up(connection, NodeLabel.RUN, runs["id"], ["id", "policy"])
+    statements.create_nodes(connection, NodeLabel.RUN, runs.filter(absent(runs["id"], stored["id"])))
+    statements.set_properties(connection, NodeLabel.RUN, changed_policies(runs, stored))
+
+
+def _run_ids(rollouts: pa.Table, runs: pa.Table) -> pa.ChunkedArray:
+    """The id of each rollout's run, null where it has none.
+
+    Raises:
+        InputError: a rollout names a run that is not in the block.
+    """
+    position = pc.index_in(rollouts["run"], value_set=runs["name"])
+    unknown = pc.and_(pc.is_valid(rollouts["run"]), pc.is_null(position))
+    if pc.any(unknown).as_py():
+        name = rollouts.filter(unknown)["run"][0].as_py()
+        raise InputError(f"the run {name} of a rollout is not among the block's runs; add it to them")
+    return runs["id"].take(position)
+
+
+def set_labels(statements: Primitives, connection: Any, labels: pa.Table, *, replace: bool) -> int:
+    """See `GraphStore.set_labels`."""
+    labels = check_labels(labels)
+    statements.check_known(connection, NodeLabel.THINKING, labels["id"])
+    stored = statements.look_up(connection, NodeLabel.THINKING, labels["id"], LABEL_SCHEMA.names)
+    changes = label_changes(stored, labels, replace=replace)
+    statements.set_properties(connection, NodeLabel.THINKING, changes)
+    return int(changes.num_rows)
+
+
+def append_scores(statements: Primitives, connection: Any, batch: ScoreBatch) -> None:
+    """See `GraphStore.append_scores`: a rollout that this model has scored keeps its score."""
+    scores, model = batch.scores, batch.model["id"]
+    check_unique(scores["id"])
+    statements.check_known(connection, NodeLabel.THINKING, scores["id"])
+    if not statements.look_up(connection, NodeLabel.REWARD_MODEL, pa.chunked_array([[model]]), ["id"]).num_rows:
+        merge_node(statements, connection, NodeLabel.REWARD_MODEL, batch.model)
+    scores = scores.filter(absent(scores["id"], statements.scored(connection, model, scores["id"])))
+    columns = {"source": scores["id"], "target": _repeat(model, scores.num_rows, pa.string())}
+    for name, kind in EDGE_COLUMNS[EdgeType.SCORED_BY].items():
+        given = name in scores.column_names
+        columns[name] = scores[name] if given else _repeat(batch.properties.get(name), scores.num_rows, kind)
+    statements.create_edges(
+        connection, EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, pa.table(columns)
+    )
+
+
+def merge_node(statements: Primitives, connection: Any, label: NodeLabel, properties: Mapping[str, Any]) -> None:
+    """Create or change one node; only the given properties are set.
+
+    Raises:
+        InputError: no id, or a property that the label does not have.
+    """
+    check_properties(label, properties)
+    columns = {name: pa.array([value], NODE_COLUMNS[label][name]) for name, value in properties.items()}
+    statements.put_node(connection, label, pa.table(columns))
+
+
+def _repeat(value: Any, length: int, kind: pa.DataType) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array([value] * length, kind)])

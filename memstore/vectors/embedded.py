@@ -1,0 +1,285 @@
+"""Vectors of an embedded memory: float32 rows in one SQLite file, searched exactly as an array.
+
+Tables: `collections` (one row per embedder and namespace) and `vectors` (one row per collection and node id). SQLite
+makes every upsert and delete atomic and durable, also when the process is killed or the disk is full. One process
+owns the folder at a time. A search reads all vectors of the kind.
+
+Measured beside Milvus Lite on 80,000 x 384 (`benchmarks/vector_writes.py`): writing takes 0.7 CPU seconds instead of
+16.6, and reading everything and finding the 16 nearest of 800 queries 0.9 instead of 4.6.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from memstore.checks import check_ids, check_k, check_name, check_upsert, check_vectors
+from memstore.errors import CorruptStoreError, EmbedderError, InputError, LocationError, StoreError, StoreFullError
+from memstore.graph.lock import OwnerLock
+from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
+from memstore.vectors.knn.search import nearest
+from memstore.vectors.protocol import Fetched, Hits
+
+FILE = "vectors.sqlite3"
+READ_BLOCK = 5_000
+_BYTES = np.dtype("<f4")
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS collections (
+    number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, namespace TEXT NOT NULL, dimension INTEGER NOT NULL,
+    UNIQUE (fingerprint, namespace));
+CREATE TABLE IF NOT EXISTS vectors (
+    collection INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, vector BLOB NOT NULL,
+    UNIQUE (collection, id));
+"""
+
+
+class EmbeddedVectors:
+    """`VectorStore` in a folder. Its methods may be called from several threads."""
+
+    backend = "sqlite"
+    searches_fast = False
+
+    def __init__(self, folder: Path, lock: OwnerLock, fingerprint: str, dimension: int, namespace: str) -> None:
+        """Open the file in a folder that this process owns; use `open`."""
+        self.fingerprint = fingerprint
+        self.dimension = dimension
+        self._folder = folder
+        self._namespace = namespace
+        self._lock = lock
+        self._using = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+        with self._translated("open"):
+            self._database = sqlite3.connect(folder / FILE, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.executescript(_SCHEMA)
+
+    @classmethod
+    def open(
+        cls, folder: Path, *, fingerprint: str, dimension: int, namespace: str = "default", create: bool = True
+    ) -> EmbeddedVectors:
+        """Open the vectors of one embedder.
+
+        Args:
+            folder: made if it does not exist, with `create`.
+            create: create the file and the collection if they do not exist.
+
+        Raises:
+            InputError: the fingerprint or the namespace is not a valid name.
+            LocationError: the folder or the collection does not exist and `create` is off.
+            LockedError: another process, or another store of this process, owns the folder.
+            EmbedderError: the collection holds vectors of another dimension.
+            StoreError: the file cannot be opened.
+        """
+        check_name("fingerprint", fingerprint)
+        check_name("namespace", namespace)
+        if create:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not (folder / FILE).is_file():
+            raise LocationError(f"there are no vectors in {folder}; run `memstore verify --repair` to create them")
+        lock = OwnerLock(folder)
+        try:
+            store = cls(folder, lock, fingerprint, dimension, namespace)
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            store._open_collection(create)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
+        """Add or replace vectors; ids must be unique in the call."""
+        check_upsert(ids, vectors, self.dimension)
+        rows = np.ascontiguousarray(vectors, dtype=_BYTES)
+        with self._write() as database:
+            database.executemany(
+                "INSERT INTO vectors VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (collection, id) DO UPDATE SET kind = excluded.kind, vector = excluded.vector",
+                ((self._number, name, kind, row.data) for name, row in zip(ids, rows, strict=True)),
+            )
+
+    def fetch(self, ids: Sequence[str]) -> Fetched:
+        """Vectors of these ids, in their order."""
+        vectors = np.zeros((len(ids), self.dimension), dtype=np.float32)
+        found = np.zeros(len(ids), dtype=np.bool_)
+        by_id = dict(self._of_ids("id, vector", ids))
+        for position, name in enumerate(ids):
+            if name in by_id:
+                vectors[position] = np.frombuffer(by_id[name], dtype=_BYTES)
+                found[position] = True
+        return Fetched(vectors, found)
+
+    def missing(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that the store does not hold, in their order."""
+        held = {name for (name,) in self._of_ids("id", ids)}
+        return [name for name in ids if name not in held]
+
+    def ids(self, kind: VectorKind) -> Iterator[list[str]]:
+        """All ids of a kind, in blocks, each once."""
+        names = [name for (name,) in self._rows("SELECT id FROM vectors WHERE collection = ? AND kind = ?", kind)]
+        for start in range(0, len(names), READ_BLOCK):
+            yield names[start : start + READ_BLOCK]
+
+    def search(self, kind: VectorKind, vectors: FloatMatrix, k: int, *, width: int | None = None) -> Hits:
+        """The k nearest of a kind by cosine for each row of `vectors` (float32 [N, D]); `width` has no effect."""
+        check_vectors(vectors, self.dimension)
+        check_k(k)
+        rows = self._rows("SELECT id, vector FROM vectors WHERE collection = ? AND kind = ?", kind)
+        names = np.array([name for name, _ in rows], dtype=np.str_)
+        held = np.frombuffer(b"".join(row for _, row in rows), dtype=_BYTES).reshape(len(rows), self.dimension)
+        found = nearest(_unit(vectors), _unit(held), k)
+        scores = np.where(found.present, found.score.clip(-1.0, 1.0), -np.inf).astype(np.float32)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        ids = names[found.position] if len(names) else np.full(found.position.shape, "", dtype=np.str_)
+        ids = np.where(found.present, ids, "")
+        return Hits(np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1))
+
+    def count(self, kind: VectorKind | None = None) -> int:
+        """How many vectors are held."""
+        if kind is None:
+            return sum(self.count(each) for each in VECTOR_KINDS)
+        return int(self._rows("SELECT count(*) FROM vectors WHERE collection = ? AND kind = ?", kind)[0][0])
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove vectors; ids that are not there are ignored."""
+        check_ids(ids)
+        with self._write() as database:
+            database.executemany(
+                "DELETE FROM vectors WHERE collection = ? AND id = ?", ((self._number, name) for name in ids)
+            )
+
+    def collections(self) -> list[str]:
+        """Fingerprints of all embedders that this namespace has vectors of, this one's included."""
+        with self._read() as database:
+            rows = database.execute("SELECT fingerprint FROM collections WHERE namespace = ?", (self._namespace,))
+            return sorted(fingerprint for (fingerprint,) in rows)
+
+    def discard(self, fingerprint: str) -> None:
+        """Remove all vectors that this namespace has of another embedder.
+
+        Raises:
+            InputError: it is this store's own embedder.
+        """
+        if fingerprint == self.fingerprint:
+            raise InputError(f"the vectors of {fingerprint} are in use; open the memory with another embedder first")
+        with self._write() as database:
+            name = (fingerprint, self._namespace)
+            number = "SELECT number FROM collections WHERE fingerprint = ? AND namespace = ?"
+            database.execute(f"DELETE FROM vectors WHERE collection IN ({number})", name)
+            database.execute("DELETE FROM collections WHERE fingerprint = ? AND namespace = ?", name)
+
+    def flush(self) -> None:
+        """Move the write-ahead log into the file; every upsert is durable without it."""
+        with self._read() as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Release the folder; calling it again does nothing."""
+        with self._using:
+            database, self._database = self._database, None
+            if database is not None:
+                database.close()
+                self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_collection(self, create: bool) -> None:
+        """Find or create the row of this embedder and namespace."""
+        with self._write() as database:
+            held = database.execute(
+                "SELECT dimension FROM collections WHERE fingerprint = ?", (self.fingerprint,)
+            ).fetchone()
+            if held is not None and held[0] != self.dimension:
+                raise EmbedderError(
+                    f"the vectors of {self.fingerprint} in {self._folder} have {held[0]} dimensions and the embedder "
+                    f"makes {self.dimension}; open the memory with the embedder it was built with"
+                )
+            name = (self.fingerprint, self._namespace)
+            if create:
+                database.execute(
+                    "INSERT OR IGNORE INTO collections (fingerprint, namespace, dimension) VALUES (?, ?, ?)",
+                    (*name, self.dimension),
+                )
+            found = database.execute(
+                "SELECT number FROM collections WHERE fingerprint = ? AND namespace = ?", name
+            ).fetchone()
+        if found is None:
+            raise LocationError(
+                f"there is no collection {self.fingerprint} in {self._folder}; run `memstore verify --repair` to "
+                "create its vectors"
+            )
+        self._number = int(found[0])
+
+    def _of_ids(self, columns: str, ids: Sequence[str]) -> list[Any]:
+        """These columns of the rows with these ids, in any order."""
+        check_ids(ids)
+        rows: list[Any] = []
+        with self._read() as database:
+            for start in range(0, len(ids), READ_BLOCK):
+                part = ids[start : start + READ_BLOCK]
+                marks = ", ".join("?" * len(part))
+                statement = f"SELECT {columns} FROM vectors WHERE collection = ? AND id IN ({marks})"
+                rows += database.execute(statement, (self._number, *part)).fetchall()
+        return rows
+
+    def _rows(self, statement: str, kind: VectorKind) -> list[Any]:
+        with self._read() as database:
+            return database.execute(statement, (self._number, kind)).fetchall()
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        with self._using, self._translated("read"):
+            yield self._opened()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it is kept, or nothing."""
+        with self._using, self._translated("write"), self._opened() as database:
+            yield database
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise StoreError(f"the vectors in {self._folder} are closed; open them again")
+        return self._database
+
+    @contextmanager
+    def _translated(self, action: str) -> Iterator[None]:
+        """Raise errors of SQLite as errors of the store."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if self._database is not None and action == "open":
+                self._database.close()
+            code = getattr(error, "sqlite_errorcode", None)
+            if code == sqlite3.SQLITE_FULL:
+                raise StoreFullError(
+                    f"no space left for the vectors in {self._folder}; free some and repeat the command"
+                ) from error
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise CorruptStoreError(
+                    f"the vectors in {self._folder} cannot be read ({error}); move that folder away and run "
+                    "`memstore verify --repair`, which creates them again"
+                ) from error
+            raise StoreError(f"could not {action} the vectors in {self._folder}: {error}") from error
+
+
+def _unit(vectors: FloatMatrix) -> FloatMatrix:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: FloatMatrix = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return unit
