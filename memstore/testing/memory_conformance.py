@@ -234,7 +234,7 @@ class MemoryConformance:
             assert moved == links(fresh)
 
     def test_an_empty_memory_has_nothing_to_reembed(self, open_memory: OpenMemory) -> None:
-        with open_memory("one", create=True) as memory, pytest.raises(InputError, match="no vectors yet"):
+        with open_memory("one", create=True) as memory, pytest.raises(InputError, match="no vectors to convert yet"):
             memory.reembed(HashEmbedder())
 
     # -- moving --------------------------------------------------------------------------------------------------
