@@ -55,7 +55,7 @@ def connect(uri: str, token: str | None) -> Any:
         where = without_secrets(uri)
         if _is_refusal(error):
             raise _refused(where) from error
-        raise StoreError(f"no Milvus answers at {where}; start it, or correct milvus_uri") from error
+        raise StoreError(f"no Milvus server answers at {where}; start it, or correct milvus_uri") from error
 
 
 @cache

@@ -46,7 +46,7 @@ def sentence(raised: pytest.ExceptionInfo[StoreError], uri: str) -> str:
 
 
 def test_no_server_responds() -> None:
-    with pytest.raises(StoreError, match="no Milvus answers at") as raised:
+    with pytest.raises(StoreError, match="no Milvus server answers at") as raised:
         open_vectors("http://127.0.0.1:9")
     sentence(raised, "http://127.0.0.1:9")
 
