@@ -1,7 +1,7 @@
-"""Who shares a query, and who shares an answer: the index arithmetic behind every group-relative feature.
+"""Partition rollouts by query and by answer, and compute sums, means and ranks over each part.
 
-A group is all rollouts of one query. Rollouts without an answer agree with nobody, not even with each other. Sums
-over a group are sorted segments (`np.add.reduceat`) or `np.bincount`: no Python loop ever runs over groups.
+A group is all rollouts of one query. Rollouts without an answer agree with no other rollout, not even with each
+other. Sums over a group use sorted segments (`np.add.reduceat`) or `np.bincount`; there is no Python loop over groups.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Partition:
-    """Rollouts cut into disjoint cells.
+    """A partition of the rollouts into disjoint cells.
 
     Attributes:
-        cell: int64 [T], dense, the cell of each rollout.
+        cell: int64 [T], the cell of each rollout, 0..C-1.
         count: int64 [C], rollouts in each cell; never 0.
     """
 
@@ -33,18 +33,18 @@ class Partition:
 
     @classmethod
     def of(cls, key: Array) -> Partition:
-        """Cells of equal keys."""
+        """Put rollouts with equal keys in one cell."""
         _, cell, count = np.unique(key, return_inverse=True, return_counts=True)
         return cls(cell.astype(np.int64).ravel(), count.astype(np.int64))
 
     @property
     def size(self) -> IntVector:
-        """int64 [T]: how many rollouts are in this one's cell."""
+        """Number of rollouts in each rollout's cell, int64 [T]."""
         return self.count[self.cell]
 
     @property
     def _starts(self) -> IntVector:
-        """Where each cell begins when rollouts are sorted by cell."""
+        """Start of each cell when rollouts are sorted by cell."""
         return np.cumsum(self.count) - self.count
 
     def sums(self, values: Array) -> Array:
@@ -57,28 +57,28 @@ class Partition:
         return np.asarray(np.add.reduceat(values[order], self._starts, axis=0))
 
     def mean(self, values: Array) -> Array:
-        """Mean of this rollout's cell, for each rollout."""
+        """Mean over each rollout's cell: [T] or [T, D]."""
         counts = self.count if values.ndim == 1 else self.count[:, None]
         return np.asarray((self.sums(values) / counts)[self.cell])
 
     def mean_of_others(self, values: FloatVector, otherwise: FloatVector | float) -> FloatVector:
-        """Mean over the cell without the rollout itself; `otherwise` where it is alone."""
+        """Mean over the other rollouts of the cell, float64 [T]; `otherwise` for a rollout alone in its cell."""
         others = self.size - 1
         total = self.sums(values)[self.cell] - values
         return np.where(others > 0, total / np.maximum(others, 1), otherwise)
 
     def maximum(self, values: Array) -> Array:
-        """Largest value of this rollout's cell, for each rollout."""
+        """Maximum over each rollout's cell, float64 [T]."""
         best = np.full(len(self.count), -np.inf)
         np.maximum.at(best, self.cell, values)
         return best[self.cell]
 
     def rank(self, values: Array) -> IntVector:
-        """Place inside the cell by falling value, 0 for the largest; equal values keep the rollouts' order."""
+        """Rank inside the cell by decreasing value, int64 [T], 0 for the largest; ties keep the rollouts' order."""
         order = np.lexsort((np.arange(len(values)), -np.asarray(values, np.float64), self.cell))
-        place = np.empty(len(values), np.int64)
-        place[order] = np.arange(len(values)) - self._starts[self.cell[order]]
-        return place
+        rank = np.empty(len(values), np.int64)
+        rank[order] = np.arange(len(values)) - self._starts[self.cell[order]]
+        return rank
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,12 @@ class Groups:
     """The partitions of a snapshot's rollouts.
 
     Attributes:
-        query: by query; `query.cell` is dense, `query_of` the position in `snapshot.queries`.
-        answer: by shared answer; a rollout without one is a cell of its own.
-        own: by query, run, policy and step: what one policy sampled together.
+        query: by query. `query.cell` numbers the queries that have rollouts.
+        query_of: int64 [T], position of the rollout's query in `snapshot.queries`.
+        answer: by query and answer; a rollout without an answer has a cell of its own.
+        own: by query, run, policy and step: the rollouts that one policy sampled together.
         own_answer: by `own` and `answer`.
-        answered: bool [T].
+        answered: bool [T], the rollout has an answer.
     """
 
     query: Partition
@@ -102,17 +103,17 @@ class Groups:
 
     @property
     def votes(self) -> FloatVector:
-        """float64 [T]: rollouts of the query with this answer, itself included; 0 without an answer."""
+        """Rollouts of the group with this answer, itself included, float64 [T]; 0 without an answer."""
         return np.where(self.answered, self.answer.size, 0).astype(np.float64)
 
     @property
     def share(self) -> FloatVector:
-        """float64 [T]: votes over the group's size."""
+        """Votes divided by the group's size, float64 [T]."""
         return self.votes / self.query.size
 
 
 def groups_of(snapshot: Snapshot) -> Groups:
-    """The groups of a snapshot."""
+    """Compute the groups of a snapshot."""
     query_of = query_of_thinkings(snapshot)
     count = snapshot.thinkings.num_rows
     leads = snapshot.edges["leads_to"]
@@ -132,7 +133,7 @@ def groups_of(snapshot: Snapshot) -> Groups:
 
 
 def query_of_thinkings(snapshot: Snapshot) -> IntVector:
-    """int64 [T]: position of each rollout's query."""
+    """Position of each rollout's query in `snapshot.queries`, int64 [T]."""
     generates = snapshot.edges["generates"]
     query = np.zeros(snapshot.thinkings.num_rows, np.int64)
     query[generates.target] = generates.source
@@ -140,19 +141,19 @@ def query_of_thinkings(snapshot: Snapshot) -> IntVector:
 
 
 def less_group(table: FeatureTable, groups: Groups) -> FeatureTable:
-    """Each column less its mean over the group, as `<name>-group`."""
+    """Subtract the group's mean from each column; the names end in `-group`."""
     names = tuple(name + "-group" for name in table.names)
     return FeatureTable(names, (table.values - groups.query.mean(table.values)).astype(np.float32))
 
 
 def over_answer(table: FeatureTable, groups: Groups) -> FeatureTable:
-    """The mean of each column over the rollouts that share the answer, less the group's, as `<name>@answer`."""
+    """Mean over the rollouts with the same answer, less the group's mean; the names end in `@answer`."""
     names = tuple(name + "@answer" for name in table.names)
     values = groups.answer.mean(table.values) - groups.query.mean(table.values)
     return FeatureTable(names, values.astype(np.float32))
 
 
 def share_logit(share: Array, size: Array) -> FloatVector:
-    """Log odds of a share of `size` votes, half a vote added to both sides."""
+    """Log odds of a share of `size` votes, smoothed by half a vote: log((v + 0.5) / (size - v + 0.5))."""
     votes = share * size
     return np.asarray(np.log((votes + 0.5) / (size - votes + 0.5)), np.float64)

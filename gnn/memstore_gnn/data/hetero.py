@@ -1,15 +1,15 @@
-"""A snapshot as PyTorch Geometric sees it, and the cuts of a memory that are worth exporting alone.
+"""Export a snapshot as PyTorch Geometric `HeteroData`, and take subgraphs of a snapshot.
 
-Direction. PyG passes messages source -> target. SIMILAR_TO is directed: `(a)-[similar_to]->(b)` says that b is one
-of a's nearest neighbours, so what a memory's node b knows reaches the rollout a along `rev_similar_to` (b -> a).
-Every relation is exported both ways, under its own edge type, and nothing is made undirected:
+PyG passes messages source -> target. SIMILAR_TO is directed: `(a)-[similar_to]->(b)` means that b is one of a's
+nearest neighbours, so messages from the memory's node b reach the rollout a along `rev_similar_to` (b -> a). Every
+relation is exported in both directions, each with its own edge type; no relation is made undirected:
 
     (query, generates, thinking)        (thinking, rev_generates, query)
     (thinking, leads_to, answer)        (answer, rev_leads_to, thinking)
     (query, similar_to, query)          (query, rev_similar_to, query)            edge_attr: cosine, float32 [E, 1]
     (thinking, similar_to, thinking)    (thinking, rev_similar_to, thinking)      edge_attr: cosine, float32 [E, 1]
 
-An edge type without edges is there, with shape [2, 0]. Positions are those of the snapshot, ordered by id.
+An edge type without edges has an `edge_index` of shape [2, 0]. Positions are those of the snapshot, ordered by id.
 Feature matrices share the snapshot's memory where that is writable: treat them as read-only.
 """
 
@@ -44,7 +44,7 @@ _EDGES = {
 
 
 class NodeIndex:
-    """Ids of one node type in the order of its rows, and the way back from an id to its row."""
+    """Map between the rows and the ids of one node type."""
 
     def __init__(self, ids: pa.ChunkedArray) -> None:
         self._ids = ids
@@ -67,7 +67,7 @@ class NodeIndex:
 
 
 def node_index(snapshot: Snapshot) -> dict[str, NodeIndex]:
-    """Both ways between ids and rows, for `query`, `thinking` and `answer`."""
+    """Node index of `query`, `thinking` and `answer`."""
     tables = {"query": snapshot.queries, "thinking": snapshot.thinkings, "answer": snapshot.answers}
     return {name: NodeIndex(table["id"]) for name, table in tables.items()}
 
@@ -76,7 +76,7 @@ def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: 
     """Export a snapshot.
 
     Args:
-        reward: float64 [T], NaN where a label is to be hidden; the snapshot's own ground truth if absent.
+        reward: float64 [T], NaN for hidden labels; None uses the snapshot's ground truth.
         splits: adds `train_mask`, `select_mask` and `report_mask` to queries and, through their query, thinkings.
 
     Returns:
@@ -101,7 +101,7 @@ def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: 
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A tensor on the array's memory, or on a copy where that must not be written to."""
+    """A tensor that shares the array's memory, or a copy if the array is read-only."""
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
@@ -154,10 +154,10 @@ def _equal(column: pa.ChunkedArray, values: Sequence[str]) -> BoolVector:
 
 
 def subgraph(snapshot: Snapshot, query_ids: Sequence[str], hops: int = 0) -> Snapshot:
-    """The queries, those within `hops` steps along SIMILAR_TO between queries (either direction), and all theirs.
+    """Take some queries and those within `hops` SIMILAR_TO edges of them, in either direction.
 
-    Kept with them: their rollouts, the answers and runs of those, every edge between two kept nodes, and all reward
-    models. The manifest's `id` names the cut: it is a digest of the snapshot's id and the kept queries.
+    Their rollouts, the answers and runs of these, every edge between two kept nodes and all reward models are kept.
+    The manifest's `id` is a digest of the snapshot's id and the kept queries and rollouts.
 
     Raises:
         InputError: an id that the snapshot does not hold, or a negative number of hops.
@@ -183,7 +183,7 @@ def subgraph(snapshot: Snapshot, query_ids: Sequence[str], hops: int = 0) -> Sna
 
 
 def some_rollouts(snapshot: Snapshot, keep: BoolVector) -> Snapshot:
-    """The rollouts to keep (bool [T]), their queries, answers and runs, and every edge between two kept nodes."""
+    """Take some rollouts (bool [T]) with their queries, answers and runs, and every edge between two kept nodes."""
     generates = snapshot.edges["generates"]
     kept = {
         "query": _touched(keep, _flip(generates), snapshot.queries.num_rows),
@@ -216,7 +216,7 @@ _ENDS = {
 
 
 def _cut(snapshot: Snapshot, kept: Mapping[str, BoolVector]) -> Snapshot:
-    """The subgraph that the kept nodes induce; rows stay ordered by id, edges by (source, target)."""
+    """The subgraph induced by the kept nodes; rows stay ordered by id, edges by (source, target)."""
     row = {name: np.cumsum(mask) - 1 for name, mask in kept.items()}
     edges: dict[str, EdgeTable] = {}
     for key, table in snapshot.edges.items():

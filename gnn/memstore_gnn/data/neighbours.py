@@ -1,17 +1,17 @@
-"""The nearest labelled neighbours of a rollout or a query: where every label that moves a score comes from.
+"""Find the nearest labelled neighbours of queries and rollouts.
 
-SIMILAR_TO holds a node's nearest neighbours of all; at a label budget of 20 % four in five of those have no label.
-Here the candidates are the labelled ones alone, so a neighbour is never displaced by rollouts nobody has checked,
-and a group has the same neighbours whether it is in the memory or not.
+SIMILAR_TO edges link a node to its nearest neighbours of any kind. At a label budget of 20 %, four in five of these
+have no label. Here only labelled nodes are candidates, so unlabelled rollouts do not displace a labelled neighbour,
+and a group has the same neighbours whether or not it is in the memory.
 
-Queries are always compared with every labelled query. So are thinkings with every labelled thinking, up to
-`EXACT_UP_TO` of those; where there are more, with those of the `WIDE` labelled queries nearest to their own query,
-so that what a group costs does not grow with eight times the memory. Both are cosines, exactly.
+Queries are compared with every labelled query. Thinkings are compared with every labelled thinking if there are at
+most `EXACT_UP_TO`; otherwise with the thinkings of the `WIDE` labelled queries nearest to their own query, so that
+the cost of a group does not grow with the number of thinkings. Both compute exact cosines.
 
-Invariants: a query's own labels are never among its neighbours; a group's neighbours do not depend on the groups that
-are looked up with it. For that, similarities are computed in blocks of one fixed shape, or group by group: a matrix
-product rounds differently under another shape, and among equal texts the last bit decides. What is left is the place
-in the block, which moves the last bit of a cosine now and then.
+Invariants: a query's own labels are never among its neighbours, and a group's neighbours do not depend on the other
+groups of the same call. For the second, similarities are computed in blocks of a fixed shape or group by group,
+because a matrix product rounds differently for another shape, and the last bit decides among equal texts. The row
+inside a block can still change the last bit of a cosine.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
 ROWS = 64
 """Rows of one block of similarities."""
 EXACT_UP_TO = 4096
-"""Labelled thinkings that each thinking is compared with."""
+"""Largest number of labelled thinkings that are all compared."""
 WIDE = 32
-"""Labelled queries whose thinkings are compared, where there are more."""
+"""Labelled queries whose thinkings are compared if there are more."""
 TEMPERATURE = 0.1
+"""Temperature of the softmax over cosines that weighs the neighbours' labels."""
 UNKNOWN = 0.5
+"""Mean label of a row without neighbours."""
 
 
 class Nearest(NamedTuple):
@@ -49,12 +51,12 @@ class Nearest(NamedTuple):
 
     @classmethod
     def none(cls, rows: int, k: int) -> Nearest:
-        """Nobody, for each of so many rows."""
+        """No neighbours, for a number of rows."""
         shape = (rows, k)
         return cls(np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, np.bool_))
 
     def best(self, k: int) -> Nearest:
-        """The k nearest of them."""
+        """The k nearest of these neighbours."""
         if k >= self.position.shape[1]:
             return self
         order = np.argsort(np.where(self.present, -self.cosine, np.inf), axis=1, kind="stable")[:, :k]
@@ -79,8 +81,8 @@ class Labelled:
     Attributes:
         vectors: float32 [L, D].
         label: float64 [L].
-        query: int64 [L], the query it belongs to.
-        row: int64 [L], where the node stands in its table.
+        query: int64 [L], the query that the node belongs to.
+        row: int64 [L], the node's row in its table.
     """
 
     vectors: FloatMatrix
@@ -94,11 +96,11 @@ class Labelled:
         return float(self.label.mean()) if len(self.label) else 0.5
 
     def nearest(self, vectors: FloatMatrix, query: IntVector, known: BoolVector, k: int) -> Nearest:
-        """The k most similar ones of other queries.
+        """The k nearest labelled nodes of other queries.
 
         Args:
             vectors: float32 [N, D].
-            query: int64 [N], the query that is left out; -1 for none.
+            query: int64 [N], the query to leave out; -1 for none.
             known: bool [N]; a row without a vector has no neighbours.
         """
         made = Nearest.none(len(vectors), k)
@@ -124,11 +126,11 @@ class Labelled:
     def nearest_within(
         self, vectors: FloatMatrix, owner: IntVector, known: BoolVector, k: int, near: Nearest
     ) -> Nearest:
-        """The k most similar ones of some queries.
+        """The k nearest labelled nodes among those of some queries.
 
         Args:
             vectors: float32 [N, D].
-            owner: int64 [N], whose thinking it is: a row of `near`.
+            owner: int64 [N], the row of `near` that the thinking belongs to.
             known: bool [N].
             near: [Q, K], the queries, by `self.query`.
         """
@@ -148,21 +150,21 @@ class Labelled:
         return made
 
     def _of_queries(self, queries: IntVector) -> IntVector:
-        """Positions of what belongs to some queries, ascending."""
+        """Positions of the nodes of some queries, ascending."""
         order, start = self._by_query
         parts = [order[start[query] : start[query + 1]] for query in queries.tolist()]
         return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 
     @cached_property
     def _by_query(self) -> tuple[IntVector, IntVector]:
-        """Positions ordered by query, and where each query's begin."""
+        """Positions ordered by query, and the start of each query."""
         count = np.bincount(self.query) if len(self.query) else np.zeros(0, np.int64)
         return np.argsort(self.query, kind="stable"), np.concatenate(([0], np.cumsum(count)))
 
     def mean_label(self, near: Nearest) -> tuple[FloatVector, FloatVector]:
         """Mean label of the neighbours, weighted by softmax(cosine / 0.1), and their mean cosine; both float64 [N].
 
-        0.5 and 0 where there is no neighbour: the mean of all labels would hold the row's own query's.
+        Without a neighbour they are 0.5 and 0. The mean of all labels would include the row's own query.
         """
         cosine = np.where(near.present, near.cosine.astype(np.float64), -np.inf)
         found = near.present.any(axis=1)
@@ -176,10 +178,10 @@ class Labelled:
 
 
 class Rows(NamedTuple):
-    """What is looked up: Q queries and their T thinkings.
+    """Rows to look up: Q queries and their T thinkings.
 
-    query_x: float32 [Q, D]. query_known: bool [Q], has it a vector.
-    query: int64 [Q], the query of the memory that is left out, -1 for none.
+    query_x: float32 [Q, D]. query_known: bool [Q], the query has a vector.
+    query: int64 [Q], the query of the memory to leave out, -1 for none.
     thinking_x: float32 [T, D]. thinking_known: bool [T].
     query_of: int64 [T], the query of each thinking, 0..Q-1.
     """

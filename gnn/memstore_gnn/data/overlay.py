@@ -1,7 +1,6 @@
-"""New rollouts laid over a memory, as one snapshot of their queries, as after an ingest; nothing is stored.
+"""Combine new rollouts with a memory's rollouts of the same queries, as an ingest would, without storing anything.
 
-Where a file brings rollouts of a query that the memory knows, the memory's rollouts and the file's stand together.
-What is in the memory already stays as it is there. Similarity edges are left out: scoring looks neighbours up by
+A rollout that is in both keeps the memory's row. Similarity edges are left out, since scoring looks up neighbours by
 vector.
 """
 
@@ -21,7 +20,7 @@ from memstore_gnn.data.hetero import subgraph
 
 
 def overlay(snapshot: Snapshot, new: Snapshot) -> Snapshot:
-    """The rollouts of `new`, with what the memory holds of the same queries.
+    """The rollouts of `new` and the memory's rollouts of the same queries.
 
     Raises:
         InputError: the two have vectors of different dimensions.
@@ -67,7 +66,7 @@ def overlay(snapshot: Snapshot, new: Snapshot) -> Snapshot:
 
 
 class _Rows:
-    """Where the rows of two tables went in their union: int64 [old] and [new]."""
+    """Rows of two tables in their union: int64 [old] and [new]."""
 
     def __init__(self, old: IntVector, new: IntVector, size: int) -> None:
         self.old, self.new, self.size = old, new, size
@@ -78,7 +77,7 @@ def _within(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> BoolVector:
 
 
 def _union(old: pa.Table, new: pa.Table) -> tuple[pa.Table, _Rows]:
-    """All rows of `old` and those of `new` with other ids, ordered by id."""
+    """All rows of `old`, and the rows of `new` with other ids, ordered by id."""
     added = new.select(old.column_names).cast(old.schema).filter(pa.array(~_within(new["id"], old["id"])))
     table = pa.concat_tables([old, added]).sort_by("id").combine_chunks()
     ids = table["id"].combine_chunks()
@@ -94,14 +93,14 @@ def _vectors(
 ) -> tuple[np.ndarray, BoolVector]:
     x = np.zeros((rows.size, old.shape[1]), np.float32)
     has = np.zeros(rows.size, np.bool_)
-    # The memory's vectors last: a text embedded anew may differ in its last bits.
+    # The memory's vectors are written last: a text that was embedded again can differ in the last bits.
     x[rows.new], has[rows.new] = new, new_has
     x[rows.old], has[rows.old] = old, old_has
     return x, has
 
 
 def _edges(name: str, old: Snapshot, new: Snapshot, source: _Rows, target: _Rows, fresh: BoolVector) -> EdgeTable:
-    """The memory's edges and those of the rollouts that only `new` has, ordered by (source, target)."""
+    """The memory's edges and those of rollouts that are only in `new`, ordered by (source, target)."""
     first, second = old.edges[name], new.edges[name]
     sources = np.concatenate((source.old[first.source], source.new[second.source[fresh]]))
     targets = np.concatenate((target.old[first.target], target.new[second.target[fresh]]))

@@ -1,7 +1,7 @@
-"""What a predictor is: labels of some queries in, a probability for every rollout out.
+"""Predictor protocol: labels of some queries in, a probability for every rollout out.
 
-A predictor gets a snapshot without any label, reference answer or prediction in it, and a reward vector with NaN
-wherever it may not look. It is to be deterministic in `seed`.
+A predictor gets a snapshot without labels, reference answers and predictions, and a reward vector that is NaN for
+every hidden label. It must be deterministic given `seed`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class Predictor(Protocol):
     def fit_predict(
         self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
     ) -> FloatVector:
-        """Probability that each rollout is right, float64 [T] in 0..1, finite.
+        """Probability that each rollout is correct, float64 [T] in 0..1, finite.
 
         Args:
-            snapshot: nothing in it gives a label away.
-            reward: float64 [T], NaN for every rollout outside `train` and `select`, and where no label is known.
+            snapshot: without labels, reference answers and predictions.
+            reward: float64 [T], NaN for every rollout outside `train` and `select` and for rollouts without a label.
             train: bool [Q], queries to learn from.
             select: bool [Q], queries to choose and calibrate on.
-            seed: of everything random.
+            seed: of all random choices.
         """
         ...
 
 
 def labelled_rollouts(snapshot: Snapshot, reward: FloatVector, queries: BoolVector) -> BoolVector:
-    """bool [T]: rollouts of these queries whose label is known."""
+    """Rollouts of these queries whose label is known, bool [T]."""
     return np.asarray(queries[query_of_thinkings(snapshot)] & np.isfinite(reward), bool)

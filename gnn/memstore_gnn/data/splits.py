@@ -1,9 +1,9 @@
-"""Which queries may be seen with their labels, and what for: train, select, report.
+"""Split the labelled queries into train, select and report.
 
-A split is by query, never by rollout. The order in which a dataset's labelled queries enter the labelled part is
-that of a hash of seed and query id: it depends on nothing else, so 20 % is part of 30 %, a query keeps its place
-when the memory grows, and two predictors see the same queries. Every dataset gives its share, since one model
-serves all of them. Every fifth query of that order is for selection, so train and select are nested, too.
+A split is by query, never by rollout. Each dataset's queries are ordered by a hash of the seed and the query id, and
+the first ones, a share of each dataset, are labelled. So the queries of a 20 % budget are part of those of 30 %, a
+query keeps its position when the memory grows, and all predictors see the same queries. Every fifth query in this
+order is for selection, so that train and select are nested as well.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from memstore.types import BoolVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 
 SELECT_EVERY = 5
+"""Every how many labelled queries one is for selection."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint sets of queries, each bool [Q]; a query without any label is in none."""
+    """Three disjoint sets of queries, each bool [Q]; a query without a label is in none."""
 
     train: BoolVector
     select: BoolVector
@@ -32,16 +33,16 @@ class Split:
 
     @property
     def labelled(self) -> BoolVector:
-        """bool [Q]: queries whose labels a predictor may see."""
+        """Queries whose labels a predictor may see, bool [Q]."""
         return self.train | self.select
 
 
 def label_budget(snapshot: Snapshot, budget: float, seed: int) -> Split:
-    """Give a share of the queries with ground truth to training and selection, and the rest to the report.
+    """Assign a share of the queries with ground truth to train and select, and the rest to report.
 
     Args:
-        budget: share of each dataset's labelled queries, 0..1; rounded, at least one query where it is over 0.
-        seed: another seed is another order.
+        budget: share of each dataset's labelled queries, 0..1; rounded, at least one query if it is over 0.
+        seed: of the order of the queries.
 
     Raises:
         InputError: the budget is not a share, or the snapshot has no ground truth.
@@ -61,12 +62,12 @@ def label_budget(snapshot: Snapshot, budget: float, seed: int) -> Split:
 
 
 def draw(ids: Sequence[str], datasets: Sequence[str], share: float, seed: int) -> list[IntVector]:
-    """Positions of the first queries in the order of the seed: a share of every dataset, by dataset, int64 each.
+    """Draw a share of the queries of each dataset, in the order of the seed; int64 positions for each dataset.
 
-    The share is rounded, to one query at least where it is over 0.
+    The share is rounded, to at least one query if it is over 0.
 
     Raises:
-        InputError: the share is none.
+        InputError: the share is not between 0 and 1.
     """
     check_share(share)
     order, dataset = _hash_order(ids, seed), np.array(datasets, dtype=object)
@@ -75,13 +76,13 @@ def draw(ids: Sequence[str], datasets: Sequence[str], share: float, seed: int) -
 
 
 def check_share(share: float) -> None:
-    """Raise InputError where a budget is not a share."""
+    """Raise InputError if a budget is not between 0 and 1."""
     if not 0.0 <= share <= 1.0:
         raise InputError(f"A label budget is a share between 0 and 1; this one is {share}.")
 
 
 def labelled_queries(snapshot: Snapshot) -> BoolVector:
-    """bool [Q]: queries with ground truth for at least one rollout."""
+    """Queries with ground truth for at least one rollout, bool [Q]."""
     reward = snapshot.thinkings["reward"].combine_chunks()
     known = np.asarray(reward.is_valid().to_numpy(zero_copy_only=False), bool)
     return np.bincount(query_of_thinkings(snapshot)[known], minlength=snapshot.queries.num_rows) > 0

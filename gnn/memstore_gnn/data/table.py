@@ -1,4 +1,4 @@
-"""Features by name: one row a rollout, in the snapshot's order of thinkings."""
+"""`FeatureTable`: named feature columns with one row per rollout, in the snapshot's order of thinkings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from memstore.types import BoolVector, FloatMatrix, IntVector
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Named columns; every value is finite.
+    """Named columns of finite values.
 
     Attributes:
         names: unique, [F].
@@ -29,12 +29,12 @@ class FeatureTable:
         if self.values.ndim != 2 or self.values.shape[1] != len(self.names):
             raise InputError(f"{len(self.names)} feature names do not fit values of shape {self.values.shape}.")
         if len(set(self.names)) != len(self.names):
-            twice = sorted({name for name in self.names if self.names.count(name) > 1})
-            raise InputError(f"Feature names must be unique; these are not: {', '.join(twice)}.")
+            duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise InputError(f"Feature names must be unique; these are not: {', '.join(duplicates)}.")
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[Any]], rows: int) -> Self:
-        """A table of vectors [T]; booleans become 0 and 1, what is not finite becomes 0."""
+        """Build a table from vectors [T]; booleans become 0 and 1, values that are not finite become 0."""
         values = np.zeros((rows, len(columns)), np.float32)
         for position, column in enumerate(columns.values()):
             values[:, position] = column
@@ -45,17 +45,17 @@ class FeatureTable:
         return len(self.values)
 
     def column(self, name: str) -> NDArray[np.float32]:
-        """float32 [T]; a view."""
+        """One column, float32 [T]; a view."""
         return self.values[:, self.names.index(name)]
 
     def concat(self, *others: FeatureTable) -> FeatureTable:
-        """The columns of all, in order; all tables must have the same rows."""
+        """Join the columns of tables with the same rows."""
         tables = (self, *others)
         names = tuple(name for table in tables for name in table.names)
         return FeatureTable(names, np.concatenate([table.values for table in tables], axis=1))
 
     def select(self, names: Iterable[str]) -> FeatureTable:
-        """These columns, in this order.
+        """Select columns, in the given order.
 
         Raises:
             InputError: a name that the table does not have.
@@ -68,7 +68,7 @@ class FeatureTable:
         return FeatureTable(wanted, self.values[:, [at[name] for name in wanted]])
 
     def rows(self, which: BoolVector | IntVector) -> FeatureTable:
-        """The table of some rollouts, by mask or by position."""
+        """Select rollouts, by mask or by position."""
         return FeatureTable(self.names, self.values[which])
 
     def prefixed(self, prefix: str) -> FeatureTable:

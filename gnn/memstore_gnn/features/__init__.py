@@ -1,1 +1,1 @@
-"""Numbers about rollouts: what the group, the text and the memory's labels say, without any model."""
+"""Features: numbers about rollouts from votes, texts, programs and the memory's labels."""

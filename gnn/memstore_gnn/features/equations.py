@@ -1,8 +1,8 @@
-"""Equations inside a text, recomputed: `16 - 3 = 13` holds, `16 - 3 = 12` does not.
+"""Find equations in a text and recompute them: `16 - 3 = 13` holds, `16 - 3 = 12` does not.
 
-Words between the numbers are skipped (`16 eggs - 3 eggs = 13 eggs`), and so are currency signs and thousands
-separators. Nothing here evaluates text as code: numbers and the four operations only. Every quantifier is
-possessive and the text is cut to `LIMIT` characters, so that no text makes a pattern backtrack.
+Words between the numbers (`16 eggs - 3 eggs = 13 eggs`), currency signs and thousands separators are skipped. Text
+is not evaluated as code; only numbers and the four operations are read. All quantifiers are possessive and the text
+is cut to `LIMIT` characters, so that no pattern backtracks.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 LIMIT = 6000
-"""Characters of a text that are searched, its end."""
-MOST = 64
-"""Equations of one text that are recomputed, its last ones."""
+"""Characters searched, from the end of the text."""
+MAX_EQUATIONS = 64
+"""Equations recomputed in one text, the last ones."""
 
 _NUMBER = r"\d++(?:\.\d++)?+%?+"
 _EQUATION = re.compile(rf"(-?+{_NUMBER}(?:[-+*/]-?+{_NUMBER})++)=(-?+{_NUMBER})")
 _TERM = re.compile(rf"([-+*/]?+)(-?+)({_NUMBER})")
 _CHARACTERS = {c: None for c in map(chr, range(128)) if c.isalpha()} | dict.fromkeys(" $,()_{}[]\\'\"`~:!?\t\r&^", None)
 _SKIPPED = str.maketrans(_CHARACTERS | {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "€": None, "£": None})
-_SPELT = (
+_SPELLINGS = (
     ("\\times", "*"),
     ("\\cdot", "*"),
     ("\\div", "/"),
@@ -34,12 +34,12 @@ _SPELT = (
 
 
 class Equations(NamedTuple):
-    """What a text's equations are worth."""
+    """Counts of a text's equations."""
 
     found: int
     wrong: int
     last: float | None
-    """The right side of the last one."""
+    """Right side of the last equation."""
 
 
 def equations_of(text: str) -> Equations:
@@ -47,30 +47,30 @@ def equations_of(text: str) -> Equations:
     text = text[-LIMIT:]
     if "=" not in text:
         return Equations(0, 0, None)
-    for spelling, sign in _SPELT:
+    for spelling, sign in _SPELLINGS:
         text = text.replace(spelling, sign)
-    found = _EQUATION.findall(text.translate(_SKIPPED))[-MOST:]
+    found = _EQUATION.findall(text.translate(_SKIPPED))[-MAX_EQUATIONS:]
     wrong = sum(not _holds(left, right) for left, right in found)
     return Equations(len(found), wrong, _number(found[-1][1]) if found else None)
 
 
 @lru_cache(maxsize=2**16)
 def _holds(left: str, right: str) -> bool:
-    """Does the left side give the right one, to the digits that are written and half a percent.
+    """Whether the two sides are equal, within the written digits and half a percent.
 
-    Siblings write the same equations, so each is recomputed once.
+    Cached, because rollouts of a group repeat the same equations.
     """
     value, claimed = _value(left), _number(right)
     if value is None:
         return False
     digits = len(right.rpartition(".")[2]) if "." in right else 0
     slack = max(0.5 * 10.0**-digits if digits else 1e-6, 0.005 * abs(claimed)) * 1.001
-    # `20 / 50 = 40%` and `30 * 10% = 3` are both written; so is `0.4 * 100 = 40%`.
+    # Texts write `20 / 50 = 40%` and `30 * 10% = 3`, and also `0.4 * 100 = 40%`.
     return any(abs(value - c) <= slack for c in (claimed, claimed * 100 if right.endswith("%") else claimed))
 
 
 def _value(expression: str) -> float | None:
-    """Products first, then sums; None for a division by zero."""
+    """Value of an expression, products before sums; None for a division by zero."""
     total, product = 0.0, None
     for operator, sign, digits in _TERM.findall(expression):
         number = -_number(digits) if sign else _number(digits)

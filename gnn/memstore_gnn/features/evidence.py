@@ -1,8 +1,8 @@
-"""Label-free evidence inside the texts of a rollout and its siblings: float32 [T, about 70].
+"""Label-free features of the texts of a group: float32 [T, about 70].
 
-Equations recomputed, intermediate values that siblings share, how the thinking is worded, programs that parse and
-whose tree siblings have as well. Each is also given less the group's mean and averaged over the rollouts that share
-the answer, since what counts is what sets a rollout apart from its siblings. A function of texts alone.
+Recomputed equations, intermediate values shared within the group, wording, and programs: whether they parse, and
+whether other rollouts have the same syntax tree. Each column is also given less the group's mean and averaged over
+the rollouts with the same answer, because differences within a group are what ranks its rollouts.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from memstore.errors import InputError
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import Array, Groups, less_group, over_answer
 from memstore_gnn.data.table import FeatureTable
-from memstore_gnn.features import shared_items as siblings
+from memstore_gnn.features import shared_items as sharing
 from memstore_gnn.features import syntax
 from memstore_gnn.features.equations import equations_of
 from memstore_gnn.features.outline import NUMBER, answer_texts, answer_values
 from memstore_gnn.features.wording import wording_columns
 
 LIMIT = 6000
-MOST_NUMBERS = 64
+"""Characters searched for numbers, from the end of the text."""
+MAX_NUMBERS = 64
+"""Numbers read in one text, the last ones."""
 
 
 def evidence_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
-    """Evidence for every rollout.
+    """Compute the text features of every rollout.
 
     Raises:
         InputError: the snapshot was taken without texts.
@@ -66,27 +68,27 @@ def _close(number: float, value: str) -> bool:
 def _number_columns(
     groups: Groups, thinkings: list[str], values: list[str], queries: list[str], query: list[int]
 ) -> dict[str, Array]:
-    """Intermediate numbers: those of the thinking that the query does not give."""
+    """Intermediate numbers: those of the thinking that are not in the query."""
     asked = [frozenset(_numbers(text)) for text in queries]
     found = [_numbers(text) for text in thinkings]
     between = [own - asked[q] for own, q in zip(found, query, strict=True)]
-    shared = siblings.shared_items(groups, between)
+    shared = sharing.shared_items(groups, between)
     return {
         "numbers_shared": shared.mean,
         "numbers_least_shared": shared.least,
         "numbers_covered": shared.covered,
-        "value_among_siblings": siblings.among_siblings(groups, found, [v if v[:1].isdigit() else "" for v in values]),
+        "value_among_siblings": sharing.among_siblings(groups, found, [v if v[:1].isdigit() else "" for v in values]),
     }
 
 
 def _numbers(text: str) -> set[str]:
-    """Numbers as plain decimals, the last `MOST_NUMBERS` of a text."""
-    found = NUMBER.findall(text[-LIMIT:])[-MOST_NUMBERS:]
+    """The last `MAX_NUMBERS` numbers of a text, as plain decimals."""
+    found = NUMBER.findall(text[-LIMIT:])[-MAX_NUMBERS:]
     return {n if n.isdigit() else n.replace(",", "").rstrip(".").removesuffix(".00") for n in found}
 
 
 def _code_columns(snapshot: Snapshot, groups: Groups, queries: list[str], query: list[int]) -> dict[str, Array]:
-    """Programs of the code domain; 0 elsewhere."""
+    """Features of programs in the code domain; 0 elsewhere."""
     domains: list[str] = snapshot.queries["domain"].fill_null("").to_pylist()
     answers: list[str] = answer_texts(snapshot).to_pylist()
     rows = np.zeros((len(answers), len(syntax.NAMES)))
@@ -97,5 +99,5 @@ def _code_columns(snapshot: Snapshot, groups: Groups, queries: list[str], query:
             rows[i] = syntax.syntax_of(program)
             shapes[i] = syntax.shape(program)
     columns: dict[str, Array] = {name: rows[:, i] for i, name in enumerate(syntax.NAMES)}
-    same = siblings.shared_items(groups, [[s] if s else [] for s in shapes])
+    same = sharing.shared_items(groups, [[s] if s else [] for s in shapes])
     return columns | {"same_tree": same.mean}

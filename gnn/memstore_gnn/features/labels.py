@@ -1,7 +1,7 @@
-"""What the memory's labels say about a rollout: the labels of similar queries and of similar thinkings.
+"""Label features: the labels of similar queries and of similar thinkings in the memory.
 
-Invariant: a query's own labels never reach its own rollouts (leave-own-query-out), in training as in scoring. A
-feature that broke this would be perfect on labelled queries and worthless on the rest.
+Invariant: a query's labels never reach its own rollouts (leave-own-query-out), in training and in scoring. A feature
+that violated this would be perfect on labelled queries and useless on all others.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ __all__ = [
 ]
 
 NEIGHBOURS = 16
+"""Labelled neighbours of each query and of each thinking."""
 BLOCK = 4096
-"""Rows of similarities that are in memory at once."""
+"""Rows of similarities in memory at once."""
 
 
 class LabelsNear(NamedTuple):
@@ -57,7 +58,7 @@ def labelled_thinkings(snapshot: Snapshot, reward: FloatVector, groups: Groups) 
 
 
 def label_features(snapshot: Snapshot, reward: FloatVector, groups: Groups) -> FeatureTable:
-    """Labels near each rollout, own query left out: float32 [T, 6].
+    """Labels of the neighbours of each rollout, without its own query: float32 [T, 6].
 
     Args:
         reward: float64 [T], NaN where the label is hidden or unknown.
@@ -78,14 +79,14 @@ def label_features(snapshot: Snapshot, reward: FloatVector, groups: Groups) -> F
 
 
 def rows_of(snapshot: Snapshot, groups: Groups, query: IntVector) -> Rows:
-    """A snapshot's rows, to be looked up; `query` int64 [Q]: whose labels are left out, -1 for nobody's."""
+    """Rows of a snapshot to look up; `query` int64 [Q] is the query to leave out, -1 for none."""
     return Rows(
         snapshot.query_x, snapshot.query_has_x, query, snapshot.thinking_x, snapshot.thinking_has_x, groups.query_of
     )
 
 
 def label_table(groups: Groups, query: LabelsNear, thinking: LabelsNear) -> FeatureTable:
-    """The features, from what lies near each query [Q] and each thinking [T]."""
+    """Build the features from the neighbours of each query [Q] and each thinking [T]."""
     table = FeatureTable.from_columns(
         {
             "near_query_label": query.label[groups.query_of],

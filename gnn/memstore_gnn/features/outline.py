@@ -1,7 +1,6 @@
-"""The outline of a text: how long, how many steps, does it use the query's numbers, does it end in its answer.
+"""Outline features of a text: length, steps, use of the query's numbers, and whether it ends in its answer.
 
-Text functions here run on whole Arrow columns; only the numbers of a text are found in Python, in at most `LIMIT`
-characters of it.
+Text functions run on whole Arrow columns. Only numbers are searched in Python, in at most `LIMIT` characters.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import Array, Groups
 
 LIMIT = 4000
-"""Characters of a text that patterns see: its end, where results are."""
+"""Characters searched, from the end of the text, where results are."""
 
 NUMBER = re.compile(r"\d++(?:[.,]\d++)*+")
 
 
 def outline_columns(snapshot: Snapshot, groups: Groups) -> dict[str, Array]:
-    """Empty where the snapshot was taken without texts."""
+    """The columns by name; empty for a snapshot without texts."""
     if "text" not in snapshot.thinkings.column_names:
         return {}
     thinking = snapshot.thinkings["text"].combine_chunks()
@@ -52,7 +51,7 @@ def outline_columns(snapshot: Snapshot, groups: Groups) -> dict[str, Array]:
 
 
 def answer_texts(snapshot: Snapshot) -> pa.Array:
-    """The answer of each rollout as it wrote it; "" where there is none."""
+    """Answer of each rollout as written; "" without an answer."""
     leads = snapshot.edges["leads_to"]
     position = np.full(snapshot.thinkings.num_rows, -1, np.int64)
     position[leads.source] = np.arange(len(leads.source))
@@ -61,7 +60,7 @@ def answer_texts(snapshot: Snapshot) -> pa.Array:
 
 
 def answer_values(snapshot: Snapshot) -> pa.Array:
-    """The canonical answer of each rollout; "" where there is none."""
+    """Canonical answer of each rollout; "" without an answer."""
     leads = snapshot.edges["leads_to"]
     position = np.full(snapshot.thinkings.num_rows, -1, np.int64)
     position[leads.source] = leads.target
@@ -70,7 +69,7 @@ def answer_values(snapshot: Snapshot) -> pa.Array:
 
 
 def _answer_shape(snapshot: Snapshot, thinking: pa.Array) -> dict[str, Array]:
-    """Is the answer an integer, a round one, negative; does the thinking's end repeat it."""
+    """Whether the answer is an integer, a fraction or negative, and whether the thinking ends in it."""
     value = answer_values(snapshot)
     short = pc.and_(pc.greater(pc.utf8_length(value), 0), pc.less(pc.utf8_length(value), 40))
     at_end = [
@@ -86,7 +85,7 @@ def _answer_shape(snapshot: Snapshot, thinking: pa.Array) -> dict[str, Array]:
 
 
 def _numbers(snapshot: Snapshot, groups: Groups, thinking: pa.Array, answer: pa.Array) -> tuple[Array, Array]:
-    """Share of the query's numbers that the rollout uses, and (log of) how many numbers it brings in."""
+    """Share of the query's numbers that the rollout uses, and log(1 + number of new numbers)."""
     of_query = [frozenset(NUMBER.findall(text[:LIMIT])) for text in snapshot.queries["text"].to_pylist()]
     used = np.zeros(len(thinking))
     introduced = np.zeros(len(thinking))

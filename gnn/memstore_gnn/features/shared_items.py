@@ -1,7 +1,7 @@
-"""What the other rollouts of a query wrote: does this one's way there pass where theirs do.
+"""Compare each rollout's items, such as intermediate numbers or a syntax tree, with those of its group.
 
-Items of a rollout (its intermediate numbers, its syntax tree) are coded as integers together with the query; how
-many siblings share one is then a count of equal codes. No loop over groups, and none over pairs of siblings.
+Each item is coded as an integer together with its query, so the number of rollouts that share it is a count of equal
+codes. There is no loop over groups or over pairs of rollouts.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from memstore_gnn.data.groups import Array, Groups
 
 
 class Shared(NamedTuple):
-    """How far a rollout's items are shared by its siblings, float64 [T] each."""
+    """How far the rest of the group shares a rollout's items, float64 [T] each."""
 
     mean: FloatVector
-    """Mean share of the other rollouts that have an item; 0 without items or siblings."""
+    """Mean over items of the share of the other rollouts that have it; 0 without items or other rollouts."""
     least: FloatVector
-    """The least shared item's share."""
+    """Minimum over items of that share."""
     covered: FloatVector
-    """Of the items that at least half of the other rollouts have, the share that this one has; 1 without such."""
+    """Share of the group's common items that this rollout has; 1 without common items. An item is common if at least
+    two rollouts and at least half of the group have it."""
 
 
 def shared_items(groups: Groups, items: Iterable[Collection[str]]) -> Shared:
-    """Compare each rollout's set of items with those of its siblings.
+    """Compare each rollout's items with those of the other rollouts of its group.
 
     Args:
-        items: for each rollout its items, each once.
+        items: the items of each rollout, without duplicates.
     """
     owner, code = _codes(groups, items)
     rows = len(groups.query_of)
@@ -69,7 +70,7 @@ def _codes(groups: Groups, items: Iterable[Collection[str]]) -> tuple[IntVector,
 
 
 def among_siblings(groups: Groups, items: Iterable[Iterable[str]], wanted: list[str]) -> Array:
-    """Share of the *other* rollouts of the query whose items hold this rollout's `wanted`; 0 for ""."""
+    """Share of the other rollouts of the group whose items contain this rollout's `wanted`; 0 for ""."""
     held = [frozenset(own) for own in items]
     query = groups.query.cell.tolist()
     asked: dict[int, set[str]] = {}

@@ -1,8 +1,7 @@
-"""Label-free numbers of a rollout in its group: the votes, where its vector lies, and the outline of its text.
+"""Label-free features of a rollout within its group: votes, cosines between vectors, and the outline of its text.
 
-Nothing here reads a label, the policy's name or the reference answer. The policy is used for one thing: to know
-which rollouts of a query were sampled together, so that a policy's agreement with itself can be told from
-agreement between policies.
+Labels, the policy's name and the reference answer are not read. The policy only determines which rollouts of a query
+were sampled together, to separate a policy's agreement with itself from agreement between policies.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ AVERAGED = (
     "query_numbers",
     "value_at_end",
 )
-"""Columns that are also averaged over the rollouts that share the answer."""
+"""Columns that are also averaged over the rollouts with the same answer."""
 
 
 def structure_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
-    """Votes, geometry and outline of every rollout: float32 [T, about 45]."""
+    """Votes, cosines and outline of every rollout: float32 [T, about 45]."""
     rows = snapshot.thinkings.num_rows
     columns = vote_columns(groups)
     columns |= geometry_columns(snapshot, groups)
@@ -37,7 +36,7 @@ def structure_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
 
 
 def vote_columns(groups: Groups) -> dict[str, Array]:
-    """What the votes say. A share of 1 in a group of one is no agreement: `others_share` tells the two apart."""
+    """Vote features. In a group of one, `share` is 1 and `others_share` is 0."""
     votes, share, size = groups.votes, groups.share, groups.query.size
     first_of_answer = groups.answered & (groups.answer.rank(np.zeros(len(votes))) == 0)
     distinct = groups.query.sums(first_of_answer.astype(np.float64))[groups.query.cell]
@@ -76,14 +75,14 @@ def vote_columns(groups: Groups) -> dict[str, Array]:
 
 
 def _pair_agreement(groups: Groups) -> FloatVector:
-    """Chance that two rollouts of the query, drawn without replacement, agree."""
+    """Probability that two rollouts of the query, drawn without replacement, agree."""
     size = groups.query.size
     agreeing = groups.query.sums(np.maximum(groups.votes - 1, 0))[groups.query.cell]
     return np.asarray(agreeing / np.maximum(size * (size - 1), 1))
 
 
 def _answer_rank(groups: Groups, first_of_answer: Array) -> FloatVector:
-    """Place of the answer among the group's answers by votes, over their number; 1 without an answer."""
+    """Rank of the answer among the group's answers by votes, divided by their number; 1 without an answer."""
     votes = groups.votes
     order = groups.query.rank(np.where(first_of_answer, votes, -1.0)).astype(np.float64)
     place = np.zeros(len(groups.answer.count))
@@ -93,7 +92,7 @@ def _answer_rank(groups: Groups, first_of_answer: Array) -> FloatVector:
 
 
 def geometry_columns(snapshot: Snapshot, groups: Groups) -> dict[str, Array]:
-    """Cosines between a rollout's vector and its query's, its group's, and those with and without its answer."""
+    """Mean cosines of a rollout's vector to its query, its group, and the rollouts with and without its answer."""
     x = snapshot.thinking_x
     known = snapshot.thinking_has_x
     query = _dots(x, snapshot.query_x[groups.query_of])
@@ -122,5 +121,5 @@ def geometry_columns(snapshot: Snapshot, groups: Groups) -> dict[str, Array]:
 
 
 def _dots(a: FloatMatrix, b: Array) -> FloatVector:
-    """Row by row."""
+    """Dot product of each pair of rows."""
     return np.einsum("td,td->t", a, b).astype(np.float64)

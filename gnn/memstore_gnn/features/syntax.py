@@ -1,7 +1,7 @@
-"""Programs as text: does an answer parse, and which siblings wrote the same program under other names.
+"""Syntax features of programs: whether an answer parses, and whether two programs differ only in names.
 
-Nothing is executed. A completion is read with the query before it when it is the rest of a function that the query
-begins. Programs over `LIMIT` characters or nested too deep count as not parsing.
+Nothing is executed. If the query begins a function, a completion is parsed together with the query. Programs that
+are nested too deeply do not parse, and text after `LIMIT` characters is ignored.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 LIMIT = 20_000
+"""Characters of a program that are parsed."""
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
 
 NAMES = (
@@ -31,13 +32,13 @@ NAMES = (
 
 
 class Program(NamedTuple):
-    """An answer read as a program."""
+    """An answer parsed as a program."""
 
     tree: ast.Module | None
-    """None where it does not parse."""
+    """None if it does not parse."""
     source: str
     completes: bool
-    """It was read with the query before it."""
+    """It was parsed together with the query."""
 
 
 def read_program(query: str, answer: str) -> Program:
@@ -58,7 +59,7 @@ def read_program(query: str, answer: str) -> Program:
 
 
 def _is_begun(query: str) -> bool:
-    """Does the query end inside a function that it begins."""
+    """Whether the query ends inside a function that it begins."""
     return bool(re.search(r"(?:^|\n)def ", query)) and _parse(query.rstrip() + "\n    pass\n") is not None
 
 
@@ -72,7 +73,7 @@ def _parse(source: str) -> ast.Module | None:
 
 
 class _Renamed(ast.NodeTransformer):
-    """Names in order of appearance; docstrings and annotations dropped."""
+    """Renames variables in order of appearance; drops docstrings and annotations."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -97,7 +98,7 @@ class _Renamed(ast.NodeTransformer):
 
 
 def shape(program: Program) -> str:
-    """The tree after renaming: equal for programs that differ in names, comments and layout only; "" without one."""
+    """Dump of the renamed tree, equal for programs that differ only in names, comments and layout; "" without one."""
     if program.tree is None:
         return ""
     try:

@@ -1,11 +1,11 @@
-"""How a thinking is worded: doubt, conclusion, the options it weighs, how it ends, how much it repeats itself.
+"""Wording features of a thinking: words of doubt and conclusion, options named, ending, repetition.
 
-Counts of plain substrings and of patterns in the last `LIMIT` characters. English, as the sets are; in another
-language the columns are constant and say nothing.
+Substrings and patterns are counted in the last `LIMIT` characters. The words are English; in other languages the
+columns are constant.
 
-A rollout is worded in `wording_of`. Whole columns are counted by Arrow's RE2, ten times as fast, where it agrees with
-Python to the letter: in ASCII texts. Arrow looks for the next match in what the last one left, where `^` and a leading
-`\\b` would hold wrongly; so its patterns begin with the character before a word, and texts with a space.
+`wording_of` computes one rollout in Python. Columns of ASCII texts are counted by Arrow's RE2, which is ten times as
+fast and gives the same counts. Arrow searches the rest of the text after a match, where `^` and a leading `\\b` would
+match wrongly. So its patterns start with the character before a word, and the texts with a space.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 LIMIT = 4000
+"""Characters searched, from the end of the text."""
 
 _DOUBTS = (
     r"(?:perhaps|maybe|might|could be|not sure|unclear|unsure|possibly|assum|approximately|seems|i think|wait"
@@ -50,11 +51,11 @@ NAMES = (
 
 
 def wording_of(thinking: str, value: str, query_words: frozenset[str]) -> tuple[float, ...]:
-    """The numbers of `NAMES` for one rollout; all 0 for a blank thinking.
+    """Compute the features `NAMES` of one rollout; all 0 for a blank thinking.
 
     Args:
-        value: the canonical answer; a single letter where it is an option.
-        query_words: of the query, lower case.
+        value: the canonical answer; a single letter if it is an option.
+        query_words: the words of the query, in lower case.
     """
     text = thinking[-LIMIT:]
     low = text.lower()
@@ -67,7 +68,7 @@ def wording_of(thinking: str, value: str, query_words: frozenset[str]) -> tuple[
 def _numbers(
     text: str, low: str, value: str, query_words: frozenset[str], counts: tuple[int, int, int], options: bool
 ) -> tuple[float, ...]:
-    """Put together what was counted; `options` False: no option is named."""
+    """Combine the counts into features; `options` is False if no option is named."""
     words = low.split()
     if not words:
         return (0.0,) * len(NAMES)
@@ -109,7 +110,7 @@ def wording_columns(
 
 
 def _counted(texts: list[str], lows: list[str]) -> tuple[list[int], list[int], list[int]]:
-    """Doubts, conclusions and marks of ASCII texts."""
+    """Counts of doubts, conclusions and marks in ASCII texts."""
     spaced = pa.array([" " + low for low in lows], pa.string())
     written = pa.array(texts, pa.string())
     marks = pc.add(pc.count_substring_regex(written, _MARKS), pc.cast(pc.starts_with(written, "#"), pa.int32()))

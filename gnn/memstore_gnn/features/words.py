@@ -1,9 +1,9 @@
-"""Words, marks and their pairs, hashed into buckets: what scikit-learn's `HashingVectorizer` counts, in half the time.
+"""Count words, punctuation and pairs of neighbours in hash buckets, like scikit-learn's `HashingVectorizer`.
 
-A group that is scored repeats the words and pairs that others wrote before it, so each is hashed once and looked up
-ever after; whole texts that come again, as siblings that agree do and a group that is asked for twice, are looked up as
-they are. The buckets are scikit-learn's (MurmurHash3 of the word, or of both with a space between, modulo the
-number of buckets), and so is every count.
+Words and pairs repeat across rollouts, so their hashes are cached. The counts of recent texts are cached as well:
+agreeing rollouts often have equal texts, and a group can be scored twice. Buckets and counts equal scikit-learn's
+(MurmurHash3 of the word, or of both words with a space between, modulo the number of buckets); it takes half the
+time.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _TOKEN = re.compile(r"[A-Za-z]+|[^\sA-Za-z0-9]|\n|\d")
 BLOCK = 8192
 """Texts whose words are in memory at once."""
 FEW = 512
-"""Texts at once whose counts are held; more are a memory, and not read twice."""
-HELD_TEXTS = 4096
-"""Texts whose counts are held, the latest: about 25 MB of long ones."""
+"""Largest number of texts in one call whose counts are cached; a larger call is a whole memory, read once."""
+CACHED_TEXTS = 4096
+"""Latest texts whose counts are cached: about 25 MB for long texts."""
 MOST = 4_000_000
-"""Pairs that are kept; past it the lookup begins anew, so that a long-lived service does not grow."""
+"""Cached pairs; the cache is emptied beyond this number, so that a long-running service does not grow."""
 
 
 class Words:
-    """A lookup of words and pairs, of use to many threads; `buckets` is how many there are to fall into."""
+    """Thread-safe counter of words and pairs with a cache of their hashes; `buckets` is the number of buckets."""
 
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
         self._lock = threading.Lock()
-        self._held = _Held(buckets)
+        self._cache = _HashCache(buckets)
         self._texts: OrderedDict[str, _Row] = OrderedDict()
 
     def count(self, texts: Sequence[str]) -> csr_matrix:
-        """Counts of words and pairs of neighbours, float64 [T, buckets], each row's buckets in order."""
+        """Count words and pairs of neighbours: sparse float64 [T, buckets], indices sorted."""
         if 0 < len(texts) <= FEW:
             return self._few(texts)
         blocks = [self._count(texts[start : start + BLOCK]) for start in range(0, max(len(texts), 1), BLOCK)]
@@ -63,7 +63,7 @@ class Words:
             rows.update(made)
             with self._lock:
                 self._texts.update(made)
-                while len(self._texts) > HELD_TEXTS:
+                while len(self._texts) > CACHED_TEXTS:
                     self._texts.popitem(last=False)
         found = [row for row in map(rows.get, texts) if row is not None]
         starts = np.cumsum([0, *(len(row.bucket) for row in found)])
@@ -76,9 +76,9 @@ class Words:
         owner = np.repeat(np.arange(len(tokens)), length)
         inside = owner[1:] == owner[:-1]
         with self._lock:
-            if len(self._held.pairs) > MOST:
-                self._held = _Held(self.buckets)
-            bucket = self._held.buckets_of(list(chain.from_iterable(tokens)), inside)
+            if len(self._cache.pairs) > MOST:
+                self._cache = _HashCache(self.buckets)
+            bucket = self._cache.buckets_of(list(chain.from_iterable(tokens)), inside)
         row = np.concatenate((owner, owner[1:][inside]))
         counts = csr_matrix((np.ones(len(row)), (row, bucket)), shape=(len(tokens), self.buckets))
         counts.sort_indices()
@@ -86,14 +86,14 @@ class Words:
 
 
 class _Row(NamedTuple):
-    """A text's buckets, ascending, and how often each was hit."""
+    """Buckets of a text, ascending, with their counts."""
 
     bucket: NDArray[np.int32]
     hits: FloatVector
 
 
-class _Held(dict[str, int]):
-    """What was hashed: the code of each word (an unknown one gets the next), the buckets of words and of pairs."""
+class _HashCache(dict[str, int]):
+    """Cache of hashes: maps a word to a code, and codes to buckets. A new word gets the next code."""
 
     def __init__(self, buckets: int) -> None:
         super().__init__()
@@ -103,13 +103,13 @@ class _Held(dict[str, int]):
         self.pairs = _Pairs(self)
 
     def buckets_of(self, tokens: list[str], inside: BoolVector) -> IntVector:
-        """Buckets of the words, then of the pairs; `inside` (bool [N - 1]) tells which neighbours are of one text."""
+        """Buckets of the words, then of the pairs; `inside` (bool [N - 1]) marks neighbours within one text."""
         code = np.fromiter(map(self.__getitem__, tokens), np.int64, len(tokens))
         pair = (code[:-1] << 32 | code[1:])[inside]
         return np.concatenate((_each(code, self.buckets.__getitem__), _each(pair, self.pairs.__getitem__)))
 
     def bucket(self, text: str) -> int:
-        """As scikit-learn has it."""
+        """The bucket that scikit-learn assigns to a text."""
         return abs(int(murmurhash3_32(text, seed=0))) % self.count
 
     def __missing__(self, word: str) -> int:
@@ -120,19 +120,19 @@ class _Held(dict[str, int]):
 
 
 class _Pairs(dict[int, int]):
-    """The bucket of a pair, by the codes of its words; an unknown one is hashed."""
+    """Maps the codes of a pair of words to its bucket; a new pair is hashed."""
 
-    def __init__(self, held: _Held) -> None:
+    def __init__(self, cache: _HashCache) -> None:
         super().__init__()
-        self._held = held
+        self._cache = cache
 
     def __missing__(self, pair: int) -> int:
-        words = self._held.words
-        bucket = self[pair] = self._held.bucket(f"{words[pair >> 32]} {words[pair & 0xFFFFFFFF]}")
+        words = self._cache.words
+        bucket = self[pair] = self._cache.bucket(f"{words[pair >> 32]} {words[pair & 0xFFFFFFFF]}")
         return bucket
 
 
 def _each(codes: IntVector, bucket: Callable[[int], int]) -> IntVector:
-    """The bucket of each code, asked for once."""
+    """The bucket of each code; equal codes are looked up once."""
     place, distinct = pd.factorize(codes)
     return np.fromiter(map(bucket, distinct.tolist()), np.int64, len(distinct))[place]

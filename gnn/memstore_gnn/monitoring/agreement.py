@@ -1,15 +1,17 @@
-"""Does a policy agree with itself as those did whose rollouts a model learnt from, and does it find answers as often?
+"""Detect a change in how often rollouts agree and how often they have an answer.
 
-Both are distributions over queries, and a query is one observation. Of its rollouts that were sampled together (one
-run, policy and step; all of them, where no `DRAWN` were) `DRAWN` are drawn: how many of them give the commonest answer,
-none where no answer was found? The chance of each outcome over all draws does not depend, on average, on how many
-rollouts there are; queries with fewer than `DRAWN` are left out. The other distribution is the share of rollouts with
-an answer.
+Both are distributions over queries, and a query is one observation:
 
-Two sets of queries are compared by the population stability index, sum (p - q) ln(p / q) over the outcomes, where 0.1
-is by custom little and 0.25 much. A move is an index that lies by `MUCH` above every one of `SHUFFLES` that come of
-dealing the same queries out at random: so it is beyond chance, at less than 1 in `SHUFFLES` + 1, however few they are
-and whatever their distribution. A set is at most `KEPT` queries, so a comparison costs the same for any memory.
+* Agreement: draw `DRAWN` rollouts of those sampled together (one run, policy and step; all rollouts of the query if
+  no such set has `DRAWN`). How many give the most common answer? Queries with fewer rollouts are left out. The
+  expected probability of each outcome over all draws does not depend on the number of rollouts.
+* Answers: the share of rollouts with an answer.
+
+Two sets of queries are compared by the population stability index, sum (p - q) ln(p / q) over the outcomes; by
+convention 0.1 is a small and 0.25 a large change. A change is reported if the index exceeds each index of `SHUFFLES`
+random splits of the same queries by more than `LARGE`. So the chance of a false alarm is below 1 / (`SHUFFLES` + 1),
+for any number of queries and any distribution. A set is sampled to `KEPT` queries, so the cost of a comparison does
+not grow with the memory.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ from memstore_gnn.data.groups import Groups, Partition
 from memstore_gnn.features.assemble import group_features
 
 DRAWN = 4
-MUCH = 0.25
+"""Rollouts of one draw."""
+LARGE = 0.25
+"""Population stability index of a large change, by convention."""
 SHUFFLES = 999
+"""Random splits that a change is compared with."""
 KEPT = 256
+"""Queries of a set that are compared, at most."""
 WIDTH = DRAWN + 2
-"""Numbers of a query: the chance of 4, 3, 2, 1 and 0 votes for the commonest answer, and the share with an answer."""
+"""Numbers per query: probability of 4, 3, 2, 1 and 0 votes for the most common answer, and the share with an answer."""
 AGREEMENT, ANSWERS = "agreement", "answers"
 
 Matrix = NDArray[np.float64]
@@ -37,13 +43,13 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Move:
-    """A distribution that has moved.
+    """A distribution that has changed.
 
     Attributes:
-        what: `agreement`: the mean share of `DRAWN` rollouts that give the commonest answer; `answers`: of rollouts
-            with an answer.
+        what: `agreement`, the mean share of `DRAWN` rollouts that give the most common answer, or `answers`, the share
+            of rollouts with an answer.
         index: the population stability index.
-        learnt, scored: the mean share, 0 to 1, of the queries that were learnt from and of those that are scored.
+        learnt, scored: the mean share, 0 to 1, over the training queries and over the queries to score.
     """
 
     what: str
@@ -51,15 +57,15 @@ class Move:
     learnt: float
     scored: float
 
-    def said(self) -> str:
-        """What has moved, as a part of a sentence."""
+    def description(self) -> str:
+        """The change, as part of a sentence."""
         if self.what == ANSWERS:
             return f"{self.scored:.0%} of the rollouts have an answer, {self.learnt:.0%} had"
         return f"of {DRAWN} rollouts {DRAWN * self.scored:.1f} agree, {DRAWN * self.learnt:.1f} did"
 
 
 def observed(snapshot: Snapshot) -> Matrix:
-    """What each query shows, float64 [Q, WIDTH]; NaN where it has fewer than `DRAWN` rollouts."""
+    """Outcome probabilities of each query, float64 [Q, WIDTH]; NaN with fewer than `DRAWN` rollouts."""
     groups, queries = group_features(snapshot).groups, snapshot.queries.num_rows
     together = _of_queries(groups, groups.own, groups.own_answer, queries)
     if np.isfinite(together).all():
@@ -68,7 +74,7 @@ def observed(snapshot: Snapshot) -> Matrix:
 
 
 def sample(rows: Matrix) -> Matrix:
-    """At most `KEPT` of the observed queries, without those that show nothing; float64 [K, WIDTH]."""
+    """Sample at most `KEPT` of the observed queries, without NaN rows; float64 [K, WIDTH]."""
     whole = rows[np.isfinite(rows).all(axis=1)]
     if len(whole) <= KEPT:
         return whole
@@ -76,7 +82,7 @@ def sample(rows: Matrix) -> Matrix:
 
 
 def moves(learnt: Matrix, scored: Matrix) -> tuple[Move, ...]:
-    """What has moved between two samples; between nothing and anything, nothing has."""
+    """Changes between two samples; none if one of them is empty."""
     if not len(learnt) or not len(scored):
         return ()
     both, votes = np.concatenate([learnt, scored]), np.arange(DRAWN, -1, -1) / DRAWN
@@ -86,15 +92,15 @@ def moves(learnt: Matrix, scored: Matrix) -> tuple[Move, ...]:
         (ANSWERS, np.column_stack([both[:, -1], 1.0 - both[:, -1]]), both[:, -1]),
     ):
         index = _index(outcomes, len(learnt))
-        if index > MUCH and index > MUCH + _by_chance(outcomes, len(learnt)):
+        if index > LARGE and index > LARGE + _by_chance(outcomes, len(learnt)):
             found.append(Move(what, index, float(share[: len(learnt)].mean()), float(share[len(learnt) :].mean())))
     return tuple(found)
 
 
 def stability_index(first: Matrix, of_first: int, second: Matrix, of_second: int) -> Matrix:
-    """The population stability index of sums of outcomes, [..., outcomes], over so many queries each: [...].
+    """Population stability index between two sums of outcomes, [..., outcomes], over a number of queries each: [...].
 
-    Half a query more is taken for each outcome, so that one which never came does not make it infinite.
+    Half a query is added to each outcome, so that an outcome that never occurs does not make it infinite.
     """
     outcomes = first.shape[-1]
     p, q = ((sums + 0.5) / (count + 0.5 * outcomes) for sums, count in ((first, of_first), (second, of_second)))
@@ -108,7 +114,7 @@ def _index(outcomes: Matrix, learnt: int) -> float:
 
 
 def _by_chance(outcomes: Matrix, learnt: int) -> float:
-    """The largest index where the same queries are dealt out at random."""
+    """Largest index over random splits of the same queries."""
     total, rng = outcomes.sum(axis=0), np.random.default_rng(0)
     dealt = rng.permuted(np.tile(np.arange(len(outcomes)), (SHUFFLES, 1)), axis=1)[:, :learnt]
     first = np.stack([outcomes[rows].sum(axis=0) for rows in dealt])
@@ -127,7 +133,7 @@ def _of_queries(groups: Groups, cells: Partition, answers: Partition, queries: i
 
 
 def _of_cells(cells: Partition, answers: Partition, has_answer: BoolVector) -> Matrix:
-    """The numbers of each cell, [C, WIDTH]; of one with fewer than `DRAWN` rollouts they mean nothing."""
+    """The numbers of each cell, [C, WIDTH]; undefined for a cell with fewer than `DRAWN` rollouts."""
     size = cells.count.astype(np.float64)
     holder, voted = np.zeros(len(answers.count), np.int64), np.zeros(len(answers.count), bool)
     holder[answers.cell] = cells.cell
@@ -150,7 +156,7 @@ def _of_cells(cells: Partition, answers: Partition, has_answer: BoolVector) -> M
 
 
 def _choose(count: FloatVector, drawn: int) -> FloatVector:
-    """How many ways there are to draw so many of each count, float64; 0 where there are fewer."""
+    """Binomial coefficient of each count over `drawn`, float64; 0 for a smaller count."""
     ways = np.ones_like(count)
     for taken in range(drawn):
         ways *= np.maximum(count - taken, 0.0) / (taken + 1)

@@ -1,15 +1,15 @@
-"""Have the rollouts to be scored drifted from those that the model learnt from? And in what?
+"""Detect drift between the queries that a model was trained on and the queries to score.
 
-A query is one observation: the means of its rollouts' label-free features, and where its vector lies (cosine to the
-centre of the learnt queries, place along their principal directions). A feature has drifted where the mean over the
-new queries lies both far from the learnt one (`FAR` standard deviations between queries) and beyond chance (`SURE`
-standard errors): the first alone cries wolf over five queries, the second alone over five thousand. Of few learnt
-queries the deviations are hardly known, least of what is rare; so they are taken larger, and more errors are asked for.
-Beside the means, how much a policy agrees with itself and how often it finds an answer are compared as distributions,
-see `memstore_gnn.monitoring.agreement`: these do not depend on how many rollouts a query has.
+A query is one observation: the means of its rollouts' label-free features, the cosine of its vector to the centre of
+the training queries, and its coordinates along their principal directions. A feature has drifted if the mean over
+the new queries differs from the training mean by at least `FAR` standard deviations between queries and by at least
+`SURE` standard errors. The first condition alone raises false alarms for five queries, the second alone for five
+thousand. With few training queries the deviations are uncertain, so they are enlarged (`SPREAD`) and more standard
+errors are required (`FEW`). In addition, `memstore_gnn.monitoring.agreement` compares agreement and answers as
+distributions, which do not depend on the number of rollouts per query.
 
-Each dataset is held against itself; one that the model learnt nothing from, against everything it learnt. Nothing
-here reads a label, and nothing is corrected: drift is a reason to label, not a formula.
+Each dataset is compared with itself, or with all training queries if the model was not trained on it. No label is
+read and no score is corrected: drift is a reason to label and to train again.
 """
 
 from __future__ import annotations
@@ -28,30 +28,33 @@ from memstore_gnn.features.assemble import group_features
 from memstore_gnn.monitoring.agreement import WIDTH, Move, moves, observed, sample
 
 FAR = 0.5
+"""Least shift of a drifted feature, in standard deviations between queries."""
 SURE = 6.0
+"""Least shift of a drifted feature, in standard errors."""
 CLIP = 4.0
-"""Standard deviations beyond which a query counts no further."""
+"""Standard deviations to which one query is clipped."""
 SPREAD = 0.05
-"""Over the number of learnt queries: the least variance of a feature between queries."""
+"""Added to the variance of a feature, divided by the number of training queries."""
 FEW = 5.0
-"""Learnt queries at which twice `SURE` is asked for."""
+"""Number of training queries at which twice `SURE` is required."""
 DIRECTIONS = 8
+"""Principal directions of the query vectors that are compared."""
 FEWEST = 10
-"""Learnt queries that a dataset needs to be held against itself."""
+"""Training queries that a dataset needs to be compared with itself."""
 NAMED = 3
-"""Features that the warning names."""
+"""Features named in the warning."""
 RELATIVE = ("-group", "@answer")
-"""Endings of features whose mean over a group says nothing."""
+"""Endings of features whose mean over a group is constant."""
 
 Matrix = NDArray[np.float64]
 _ARRAYS = ("count", "mean", "deviation", "centre", "directions")
 _VOTES: dict[str, NDArray[Any]] = {"votes": np.zeros((0, WIDTH)), "votes_of": np.zeros(0, np.int64)}
-"""What a reference has of votes at the least: those that were saved before this was kept have nothing."""
+"""Defaults for references saved before the votes were stored."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A feature that has drifted: by how many standard deviations, and how many standard errors that is."""
+    """A feature that has drifted, with its shift in standard deviations and in standard errors."""
 
     feature: str
     shift: float
@@ -60,49 +63,49 @@ class Shift:
 
 @dataclass(frozen=True)
 class DatasetDrift:
-    """One dataset of the rollouts to be scored."""
+    """Drift of one dataset of the rollouts to score."""
 
     dataset: str
     queries: int
     against: str
-    """The dataset it was held against; empty: everything that the model learnt from."""
+    """The training dataset it was compared with; empty for all training queries."""
     learnt: int
-    """Queries it was held against."""
+    """Training queries it was compared with."""
     shifts: tuple[Shift, ...]
-    """What has drifted, the farthest first."""
+    """Drifted features, by decreasing number of standard errors."""
     moves: tuple[Move, ...]
-    """Distributions of votes and answers that have moved."""
+    """Distributions of agreement and answers that have changed."""
 
     @property
     def drifted(self) -> bool:
-        """True where anything has."""
+        """Whether a feature or a distribution has changed."""
         return bool(self.shifts or self.moves)
 
     def sentence(self) -> str:
-        """What has drifted, and what to do."""
+        """Warning that names the changes and what to do."""
         named = ", ".join(f"{one.feature} {one.shift:+.1f} sd" for one in self.shifts[:NAMED])
         named += f" and {len(self.shifts) - NAMED} more" if len(self.shifts) > NAMED else ""
-        said = "; ".join(part for part in (named, *(one.said() for one in self.moves)) if part)
+        changes = "; ".join(part for part in (named, *(one.description() for one in self.moves)) if part)
         those = f"the {self.learnt} of it" if self.against else f"the {self.learnt} queries"
         return (
             f"the {self.queries} queries of {self.dataset!r} are not like {those} that the model learnt from "
-            f"({said}), so its scores may be off; label some of them and train again"
+            f"({changes}), so its scores may be off; label some of them and train again"
         )
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The outcome for each dataset of the rollouts that were scored."""
+    """Drift of each dataset of the scored rollouts."""
 
     datasets: tuple[DatasetDrift, ...]
 
     @property
     def drifted(self) -> bool:
-        """True where any dataset has."""
+        """Whether any dataset has drifted."""
         return any(one.drifted for one in self.datasets)
 
     def sentence(self) -> str | None:
-        """One warning; None where nothing has drifted. Of several datasets, the farthest is named."""
+        """One warning for all datasets, which names the one with the largest shift; None without drift."""
         found = sorted((one for one in self.datasets if one.drifted), key=_least_far)
         if not found:
             return None
@@ -116,16 +119,15 @@ class Drift:
 
 @dataclass(frozen=True)
 class Reference:
-    """How the queries that a model learnt from were distributed; rows are for "" (all) and each dataset.
+    """Distribution of the training queries; rows are for "" (all) and each dataset.
 
     Attributes:
-        names: [F] of the features, those of vectors last.
+        names: [F], names of the features, those of vectors last.
         datasets: [D].
         count: int64 [D], queries. mean, deviation: float64 [D, F].
         centre: float32 [V], mean vector of the queries; directions: float32 [V, P], their principal directions.
-        votes: float64 [K, WIDTH], what some of the queries showed, see `memstore_gnn.monitoring.agreement`; votes_of:
-        int64 [K],
-            of which row above. Both empty in a model that was saved before this was kept.
+        votes: float64 [K, WIDTH], a sample of the queries, see `memstore_gnn.monitoring.agreement`.
+        votes_of: int64 [K], the row of each of them. Both are empty in a model that was saved before they were stored.
     """
 
     names: tuple[str, ...]
@@ -146,13 +148,13 @@ class Reference:
     def of_arrays(
         cls, names: tuple[str, ...], datasets: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]
     ) -> Reference:
-        """What `arrays` came from."""
+        """Restore a reference from `arrays`."""
         kept = [arrays[name] for name in _ARRAYS]
         votes = [arrays.get(name, nothing) for name, nothing in _VOTES.items()]
         return cls(names, datasets, *kept, *votes)
 
     def drift(self, target: Snapshot) -> Drift:
-        """Hold a snapshot's queries against what was learnt; from nothing, nothing has drifted."""
+        """Compare a snapshot's queries with the training queries; no drift if either is empty."""
         if not target.queries.num_rows or not self.datasets:
             return Drift(())
         values, votes, of_query = self.observe(target), observed(target), _datasets(target)
@@ -160,12 +162,12 @@ class Reference:
         return Drift(tuple(self.compare(name, values[own], votes[own]) for name, own in rows.items()))
 
     def observe(self, snapshot: Snapshot) -> Matrix:
-        """What is compared, float64 [Q, F]: one row a query."""
+        """Features to compare, float64 [Q, F], one row per query."""
         values = _observe(snapshot, self.centre, self.directions)
         return values.select(self.names).values.astype(np.float64)
 
     def compare(self, dataset: str, values: Matrix, votes: Matrix) -> DatasetDrift:
-        """Hold observed queries against the dataset's, or against all that was learnt.
+        """Compare observed queries with those of the dataset, or with all training queries.
 
         Args:
             values: float64 [N, F], N > 0, of `observe`.
@@ -183,12 +185,12 @@ class Reference:
         return DatasetDrift(dataset, len(values), self.datasets[row], int(self.count[row]), shifts, moved)
 
     def row(self, dataset: str) -> int:
-        """Where that stands which a dataset is held against: its own row, or that of all."""
+        """Row that a dataset is compared with: its own, or the row of all training queries."""
         return self.datasets.index(dataset if dataset in self.datasets else "")
 
 
 def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
-    """The reference of the queries (bool [Q]) that a model learnt from."""
+    """Compute the reference of the training queries (bool [Q])."""
     known = learnt & snapshot.query_has_x
     x = snapshot.query_x[known].astype(np.float64)
     width = snapshot.query_x.shape[1]
@@ -219,22 +221,22 @@ def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
 
 
 def _least_far(drift: DatasetDrift) -> float:
-    """Sorts the farthest first; where no mean has shifted, a distribution has moved, which is less to say."""
+    """Sort key: the largest shift first, then datasets in which only a distribution has changed."""
     return -abs(drift.shifts[0].shift) if drift.shifts else 0.0
 
 
 def _observe(snapshot: Snapshot, centre: NDArray[np.float32], directions: FloatMatrix) -> FeatureTable:
-    """One row a query: means of its rollouts' features, and where its vector lies."""
+    """One row per query: means of its rollouts' features, and the position of its vector."""
     read = group_features(snapshot)
     kept = read.table.select([name for name in read.table.names if not name.endswith(RELATIVE)])
     query = read.groups.query
     values = np.zeros((snapshot.queries.num_rows, len(kept.names)), np.float32)
     values[np.unique(read.groups.query_of)] = query.sums(kept.values.astype(np.float64)) / query.count[:, None]
-    return FeatureTable(kept.names, values).concat(_places(snapshot, centre, directions))
+    return FeatureTable(kept.names, values).concat(_vector_features(snapshot, centre, directions))
 
 
-def _places(snapshot: Snapshot, centre: NDArray[np.float32], directions: FloatMatrix) -> FeatureTable:
-    """Where each query's vector lies; that of a query without one lies in the centre."""
+def _vector_features(snapshot: Snapshot, centre: NDArray[np.float32], directions: FloatMatrix) -> FeatureTable:
+    """Position of each query's vector; the centre for a query without a vector."""
     x = np.where(snapshot.query_has_x[:, None], snapshot.query_x, centre).astype(np.float64)
     along = (x - centre) @ directions
     length: FloatVector = np.linalg.norm(x, axis=1) * np.linalg.norm(centre)

@@ -74,7 +74,7 @@ class VoteDrift:
 
 
 def _warning(dataset: str, found: tuple[Move, ...]) -> str:
-    said = "; ".join(move.said() for move in found)
+    said = "; ".join(move.description() for move in found)
     return (
         f"the last {WINDOW} groups of {_named(dataset)} do not vote like those that the model learnt from ({said}), so "
         "predicted rewards may be off; label some of the new queries and train again"

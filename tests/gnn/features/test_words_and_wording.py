@@ -55,7 +55,7 @@ def test_a_full_lookup_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_texts_that_come_again_count_as_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HELD_TEXTS", 2)
+    monkeypatch.setattr(module, "CACHED_TEXTS", 2)
     words = Words(BUCKETS)
     for texts in (["one two", ""], ["three", "one two", "one two"], ["", "four one two one"], ["one two", "four"]):
         assert (words.count(texts) != slowly(texts)).nnz == 0

@@ -126,7 +126,7 @@ def test_answers_that_are_no_longer_found_are_noticed(build_snapshot: Callable[.
     rng = np.random.default_rng(0)
     before, after = (shown(build_snapshot, drawn_votes(rng, 50, 8, sure=0.5, found=found)) for found in (0.98, 0.5))
     said = {move.what: move for move in moves(before, after)}
-    assert said["answers"].said() == f"{said['answers'].scored:.0%} of the rollouts have an answer, 98% had"
+    assert said["answers"].description() == f"{said['answers'].scored:.0%} of the rollouts have an answer, 98% had"
 
 
 def test_three_queries_are_no_reason_to_warn(build_snapshot: Callable[..., Snapshot]) -> None:
