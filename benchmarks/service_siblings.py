@@ -28,7 +28,7 @@ from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.metrics import advantage_soft, auc, brier
-from memstore_gnn.verbs import train
+from memstore_gnn.verbs import train_snapshot
 
 EARLIER, LATER = 2400, 6000
 KEPT = 4
@@ -47,7 +47,7 @@ class Figures(NamedTuple):
 def compared(snapshot: Snapshot, scored: BoolVector, budget: float, seed: int) -> tuple[Figures, Figures]:
     """The scored rollouts (bool [T]) alone, and with the others of their query."""
     stored = some_rollouts(snapshot, ~scored)
-    result = train(stored, budget=budget, seed=seed, device="cpu")
+    result = train_snapshot(stored, budget=budget, seed=seed, device="cpu")
     context = result.model.label_context(stored, visible_rewards(stored, result.splits.labelled))
     labelled = set(stored.queries["id"].to_numpy()[result.splits.labelled].tolist())
     query, ids = query_of_thinkings(snapshot), snapshot.queries["id"].to_pylist()

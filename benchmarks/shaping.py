@@ -28,7 +28,7 @@ from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import groups_of
 from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.scoring.score import score_memory
-from memstore_gnn.verbs import train
+from memstore_gnn.verbs import train_snapshot
 from memstore_rl.rewards.shaping import DECIMALS, SHAPINGS, Shaping, shape
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -62,7 +62,7 @@ class Figures(NamedTuple):
 def predicted_groups(path: Path, queries: int, work: Path, budget: float, seed: int) -> list[Group]:
     """The groups of the queries outside the budget, with what a model inside it says of them."""
     snapshot = read_set(path, queries, work).snapshot
-    result = train(snapshot, budget=budget, seed=seed, device="cpu")
+    result = train_snapshot(snapshot, budget=budget, seed=seed, device="cpu")
     visible = visible_rewards(snapshot, result.splits.labelled)
     scores = score_memory(result.model, snapshot, reward=visible)
     row = {name: position for position, name in enumerate(snapshot.thinkings["id"].to_pylist())}

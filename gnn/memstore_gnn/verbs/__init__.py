@@ -7,7 +7,7 @@ SCORED_BY edges, which are only ever added. `memstore_gnn.evaluation` has the fu
 
 from memstore_gnn.models.stored_model import open_model, visible_to
 from memstore_gnn.verbs.score import Abstention, ScoreSummary, score_file, score_memory_rollouts
-from memstore_gnn.verbs.train import TrainResult, TrainSummary, overall, train, train_memory
+from memstore_gnn.verbs.train import TrainResult, TrainSummary, overall, train_memory, train_snapshot
 
 __all__ = [
     "Abstention",
@@ -18,7 +18,7 @@ __all__ = [
     "overall",
     "score_file",
     "score_memory_rollouts",
-    "train",
     "train_memory",
+    "train_snapshot",
     "visible_to",
 ]

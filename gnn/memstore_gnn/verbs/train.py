@@ -119,7 +119,7 @@ def train_memory(
     snapshot = memory.snapshot()
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
     with device_memory(f"training on {snapshot.thinkings.num_rows:,} rollouts"):
-        result = train(snapshot, budget=budget, seed=seed, settings=settings, device=device, progress=progress)
+        result = train_snapshot(snapshot, budget=budget, seed=seed, settings=settings, device=device, progress=progress)
     card = result.model.card
     save_model(result.model, memory.models_folder / card.id, origin_of(snapshot, result.splits.labelled))
     summary = TrainSummary(card.id, card.snapshot, card.queries, result.metrics, result.seconds)
@@ -128,7 +128,7 @@ def train_memory(
     return summary
 
 
-def train(
+def train_snapshot(
     snapshot: Snapshot,
     *,
     budget: float | None = None,

@@ -28,14 +28,14 @@ from memstore_gnn.models.map_logistic import MapLogistic
 from memstore_gnn.models.prior import SharedPrior
 from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.training.fit import fit
-from memstore_gnn.verbs import train
+from memstore_gnn.verbs import train_snapshot
 
 QUICK = TrainSettings(members=2, epochs=20)
 
 
 def test_training_splits_by_query_and_reports_next_to_baselines(make_world: Callable[..., Snapshot]) -> None:
     snapshot = make_world(queries=40)
-    result = train(snapshot, budget=0.5, settings=QUICK, device="cpu")
+    result = train_snapshot(snapshot, budget=0.5, settings=QUICK, device="cpu")
     parts = [result.splits.train, result.splits.select, result.splits.report]
     assert [int(part.sum()) for part in parts] == [16, 4, 20]
     assert not (parts[0] & parts[1]).any()
@@ -92,13 +92,13 @@ def test_labels_that_cannot_be_fitted_raise(trained: Any, reward: Callable[..., 
 
 def test_empty_memory_raises(build_snapshot: Callable[..., Snapshot]) -> None:
     with pytest.raises(ModelError, match="no rollouts"):
-        train(build_snapshot([]), settings=QUICK)
+        train_snapshot(build_snapshot([]), settings=QUICK)
 
 
 def test_memory_without_ground_truth_gets_the_shipped_prior(build_snapshot: Callable[..., Snapshot]) -> None:
     values = ["1", "1", "1", "2"]
     snapshot = build_snapshot([{"query": f"q{n}", "value": v, "reward": None} for n in range(6) for v in values])
-    result = train(snapshot, settings=QUICK, device="cpu")
+    result = train_snapshot(snapshot, settings=QUICK, device="cpu")
     model = result.model
     probability = model.predict(snapshot, model.label_context(snapshot, rewards_of(snapshot)))
     assert model.card.id.startswith("prior-")
@@ -116,7 +116,7 @@ def test_without_labels_the_shipped_inverse_temperature_scales_the_logit(
     for domain in ("math", "a domain without data sets"):
         rows = [{"query": f"q{n}", "value": v, "reward": None, "domain": domain} for n in range(6) for v in "1112"]
         snapshot = build_snapshot(rows)
-        save_model(train(snapshot, settings=QUICK, device="cpu").model, tmp_path)
+        save_model(train_snapshot(snapshot, settings=QUICK, device="cpu").model, tmp_path)
         model = load_model(tmp_path)
         probability = model.predict(snapshot, model.label_context(snapshot, rewards_of(snapshot)))
         logit[domain] = np.log(probability / (1.0 - probability))
