@@ -1,7 +1,7 @@
-"""Our reward model without one of its parts, as predictors: what a part is worth is what is lost without it.
+"""Ablations of the reward model, as predictors: the model without one of its parts.
 
-Trained and used without the part, not only blinded to it. A part is taken away where it comes in: neighbours at their
-lookup, votes where rollouts are grouped by answer, features in the table that all of them stand in.
+The model is both trained and used without the part. A part is removed where it enters: neighbours at their lookup,
+votes where rollouts are grouped by answer, and features in the feature table.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from memstore_gnn.models.network import AttentionPooling, CrossAttention
 Patch = AbstractContextManager[Any]
 SIBLINGS = ("numbers_shared", "numbers_least_shared", "numbers_covered", "value_among_siblings", "same_tree",
             "cosine_centre", "cosine_group", "cosine_same_less_other", "length_z")  # fmt: skip
-"""Features that look at siblings, beside those whose name says that they are less the group's mean."""
+"""Features that compare siblings, in addition to those with `-group` in their name."""
 WRITTEN = ("equations", "numbers", "length", "wording", "program")
 
 
 @dataclass(frozen=True)
 class Without:
-    """Our model, trained and asked under some patches, on a snapshot that `change` has gone over."""
+    """The model, trained and used under `patches`, on a snapshot changed by `change`."""
 
     name: str
     patches: Callable[[], Iterable[Patch]]
     change: Callable[[Snapshot], Snapshot] = replace
-    """A copy at least: features are kept by snapshot."""
+    """Returns a copy at least, because features are cached by snapshot."""
 
     def fit_predict(
         self, snapshot: Snapshot, reward: FloatVector, train: BoolVector, select: BoolVector, seed: int
@@ -55,25 +55,25 @@ class Without:
 
 
 def _similarity() -> Iterable[Patch]:
-    """No neighbour is found."""
+    """Remove all neighbours."""
 
-    def nobody(queries: Labelled, thinkings: Labelled, rows: Rows, k: int) -> NearBoth:
+    def none(queries: Labelled, thinkings: Labelled, rows: Rows, k: int) -> NearBoth:
         return NearBoth(Nearest.none(len(rows.query_x), k), Nearest.none(len(rows.thinking_x), k))
 
-    yield patch.object(inputs, "nearest_labelled", nobody)
+    yield patch.object(inputs, "nearest_labelled", none)
 
 
 def _labels() -> Iterable[Patch]:
-    """Neighbours are seen, their labels are not."""
+    """Keep the neighbours without their labels."""
     mean_label, project = Labelled.mean_label, CrossAttention.keys_and_values
 
-    def silent(self: Labelled, near: Nearest) -> tuple[FloatVector, FloatVector]:
+    def constant(self: Labelled, near: Nearest) -> tuple[FloatVector, FloatVector]:
         return np.full(len(near.position), 0.5), mean_label(self, near)[1]
 
     def unlabelled(self: CrossAttention, memory: Any, label: Any) -> Any:
         return project(self, memory, label.new_full(label.shape, 0.5))
 
-    yield patch.object(Labelled, "mean_label", silent)
+    yield patch.object(Labelled, "mean_label", constant)
     yield patch.object(CrossAttention, "keys_and_values", unlabelled)
 
 
@@ -85,7 +85,7 @@ def _no_vectors(snapshot: Snapshot) -> Snapshot:
 
 
 def _features(wanted: Callable[[str], bool]) -> Iterable[Patch]:
-    """Columns of the table that say nothing."""
+    """Set the wanted columns of the feature table to zero."""
     compute = assemble._compute
 
     def blind(snapshot: Snapshot) -> assemble.GroupFeatures:
@@ -97,7 +97,7 @@ def _features(wanted: Callable[[str], bool]) -> Iterable[Patch]:
 
 
 def _agreement() -> Iterable[Patch]:
-    """Every rollout has an answer that nobody shares."""
+    """Give every rollout an answer of its own."""
     groups_of, behaviour_of = assemble.groups_of, assemble.behaviour_of
 
     def apart(groups: Groups) -> Groups:
@@ -113,7 +113,7 @@ def _agreement() -> Iterable[Patch]:
 
 
 def _skill() -> Iterable[Patch]:
-    """How a rollout is written says nothing about how far to trust it."""
+    """Set the reliability of all rollouts to zero."""
     fit_reliability = assemble.fit_reliability
 
     def unskilled(*arguments: Any) -> Any:
@@ -127,14 +127,14 @@ def _skill() -> Iterable[Patch]:
 
 
 def _zeros(made: Any) -> Any:
-    """An array, or a tuple of them and other things, with every array of rollouts zero."""
+    """Set an array, or all arrays of a named tuple, to zero."""
     if isinstance(made, np.ndarray):
         return np.zeros_like(made)
     return made._replace(**{k: np.zeros_like(v) for k, v in made._asdict().items() if isinstance(v, np.ndarray)})
 
 
 def _behaviour() -> Iterable[Patch]:
-    """Programs agree where their text does."""
+    """Group programs by their text instead of their behaviour."""
     behaviour_of = assemble.behaviour_of
 
     def as_text(snapshot: Snapshot, groups: Groups) -> Behaviour:
@@ -146,7 +146,7 @@ def _behaviour() -> Iterable[Patch]:
 
 
 def _group() -> Iterable[Patch]:
-    """A rollout is seen by itself: no agreement, no siblings, nothing relative to the group."""
+    """Predict each rollout by itself: no agreement, no siblings, no features relative to the group."""
     yield from _agreement()
     yield from _skill()
     yield from _features(lambda name: "-group" in name or name.startswith(SIBLINGS) or family_of(name) == "votes")

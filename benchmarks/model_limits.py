@@ -1,15 +1,15 @@
-"""Does a reward model notice where it should not be trusted? Drift and abstention on real rollouts: docs/models.md.
+"""Drift detection and abstention of reward models on real rollouts: the tables of docs/models.md.
 
     python benchmarks/model_limits.py drift FOLDER [--work FOLDER] [--queries 400]
     python benchmarks/model_limits.py policy MEMORY
     python benchmarks/model_limits.py risk FOLDER [--work FOLDER] [--queries 400] [--sets NAME ...] [--seeds 3]
 
-`drift`: of each set, some queries are learnt from; then others of the same set (a warning is a false alarm) and of each
-other set (a warning is due) are held against them, many times, for several numbers of learnt and of scored queries.
-`policy`: the same for one policy, from the memory of `memstore demo`: learnt from its rollouts of one step, held
-against those of the same step and of 3,600 steps later, on other queries.
-`risk`: a model that saw 20 % of a set's labels scores the rest; the risk (share on the wrong side of 0.5) at falling
-coverage, and at the band that training had chosen for a risk.
+`drift`: some queries of each set are the training data. Other queries of the same set (a warning is a false alarm) and
+of each other set (a warning is expected) are compared with them, for several numbers of training and scored queries.
+`policy`: the same for one policy, from the memory of `memstore demo`: training data are its rollouts of one step,
+compared with those of the same step and of 3,600 steps later, on other queries. `risk`: a model that saw 20 % of a
+set's labels scores the rest. Printed is the risk (share on the wrong side of 0.5) at falling coverage, and at the band
+that training chose for a risk.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RISKS = (0.2, 0.1, 0.05)
 
 
 def measure_drift(sets: Mapping[str, Snapshot]) -> None:
-    """Print how often there is a warning, within a set and between two; in brackets, by votes and answers alone."""
+    """Print the share of warnings within a set and between two sets; in brackets, by votes and answers alone."""
     rng, votes = np.random.default_rng(0), {name: observed(snapshot) for name, snapshot in sets.items()}
     for learnt in LEARNT:
         alarms: dict[int, list[DatasetDrift]] = {size: [] for size in SCORED}
@@ -68,18 +68,18 @@ def measure_drift(sets: Mapping[str, Snapshot]) -> None:
                         rows = rng.permutation(len(values))[:size]
                         found[size].append(reference.compare("", values[rows], other[rows]))
         for size in SCORED:
-            said = f"false alarms {_warned(alarms[size])}, other sets {_warned(found[size])}"
-            print(f"learnt from {learnt}, scored {size}: {said}", flush=True)
+            result = f"false alarms {_warned(alarms[size])}, other sets {_warned(found[size])}"
+            print(f"learnt from {learnt}, scored {size}: {result}", flush=True)
 
 
 def _warned(held: Sequence[DatasetDrift]) -> str:
-    """How often there was a warning; in brackets, how often votes or answers gave one."""
+    """Format the share of warnings; in brackets, of those by votes or answers."""
     any_, votes = sum(one.drifted for one in held), sum(bool(one.moves) for one in held)
     return f"{any_ / len(held):.2%} of {len(held)} ({votes / len(held):.2%})"
 
 
 def measure_policy(snapshot: Snapshot) -> None:
-    """Print how often there is a warning where a policy is as it was, and where it has moved on."""
+    """Print the share of warnings for an unchanged policy and for a changed one."""
     rng, step = np.random.default_rng(0), snapshot.thinkings["step"].to_numpy()
     early, late = (some_rollouts(snapshot, step == one) for one in STEPS)
     for learnt in LEARNT[1:]:
@@ -99,7 +99,7 @@ def measure_policy(snapshot: Snapshot) -> None:
 
 
 def measure_risk(name: str, snapshot: Snapshot, seeds: Sequence[int]) -> None:
-    """Print risks of one set: means over seeds."""
+    """Print the risks of one set, averaged over seeds."""
     label, query = rewards_of(snapshot), query_of_thinkings(snapshot)
     at_coverage, chosen = [], []
     for seed in seeds:
@@ -123,14 +123,14 @@ def measure_risk(name: str, snapshot: Snapshot, seeds: Sequence[int]) -> None:
         own = [row[1:] for row in chosen if row[0] == risk]
         if own:
             coverage, realised = np.mean(own, axis=0)
-            said = f"coverage {coverage:.0%}, risk {realised:.3f} ({len(own)} of {len(seeds)} seeds had a band)"
+            result = f"coverage {coverage:.0%}, risk {realised:.3f} ({len(own)} of {len(seeds)} seeds had a band)"
         else:
-            said = "no band on held-out labels"
-        print(f"{name}: asked for a risk of {risk:g}: {said}", flush=True)
+            result = "no band on held-out labels"
+        print(f"{name}: asked for a risk of {risk:g}: {result}", flush=True)
 
 
 def main() -> None:
-    """Read the sets and measure."""
+    """Read the sets and run the chosen measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("drift", "policy", "risk"))
     parser.add_argument("folder", type=Path)

@@ -1,16 +1,16 @@
-"""How well predictors guess hidden rewards on real rollouts, set by set: the tables of docs/reward_quality.md.
+"""Quality of predictors on hidden rewards of real rollouts, by data set: the tables of docs/reward_quality.md.
 
     python benchmarks/reward_quality.py FOLDER [--sets NAME ...] [--predictors NAME ...] [--budgets 0 .05 .2 .5]
         [--seeds 3] [--work FOLDER] [--jobs 1] [--ablations] [--again NAME ...] [--table]
 
-FOLDER holds one `.jsonl.gz` a set, as `memstore ingest` reads it. Each set becomes a memory of its own with `--queries`
-queries, drawn by a seed. In `--work` lie the memories and `cells-QUERIES.jsonl`, one line for each set, predictor,
-budget and seed that was measured: a run that was broken off goes on where it stopped, `--again` measures a predictor
-anew, `--table` only prints. A process keeps to one thread; `--jobs 2` measures two sets at a time.
+FOLDER has one `.jsonl.gz` for each data set, in the format of `memstore ingest`. Each set becomes a memory of its own
+with `--queries` queries, drawn with a fixed seed. `--work` has the memories and `cells-QUERIES.jsonl`, with one line
+for each set, predictor, budget and seed that was evaluated. An interrupted run continues there, `--again` evaluates a
+predictor again, and `--table` only prints. A process uses one thread; `--jobs 2` evaluates two sets at a time.
 
-`shrunken_prior` has a prior from the other sets, never from one that shares a query key or a query text with the set
-it is used on. `--ablations` measures our model without each of its parts, see `ablations.py`, and with and without
-neighbours on the half of the queries that is closest to a labelled one and on the other half.
+`shrunken_prior` has a prior of the other sets, never of one that shares a query key or a query text with the evaluated
+set. `--ablations` evaluates the model without each of its parts (`ablations.py`), and with and without neighbours on
+the half of the queries that is closest to a labelled one and on the other half.
 """
 
 from __future__ import annotations
@@ -60,22 +60,22 @@ PREDICTORS = (
 ON_DEMAND = ("paper_reversed", "shrunken_prior")
 
 WITH_AND_WITHOUT = ("attention", "without_similarity")
-"""Predictors whose figures are also given by how close a query is to a labelled one."""
+"""Predictors that are also reported by the distance of a query to the nearest labelled one."""
 CLOSE, FAR = " (close to a label)", " (far from labels)"
 
 
 class Set(NamedTuple):
-    """One file as a memory's snapshot."""
+    """A data set as a snapshot."""
 
     name: str
     snapshot: Snapshot
     queries: frozenset[str]
-    """Keys and texts: what another set must not share."""
+    """Keys and texts of the queries; a set that shares one is not used for the prior."""
     embed: Callable[[Sequence[str]], FloatMatrix]
 
 
 class Plan(NamedTuple):
-    """What is to be measured on each set."""
+    """Combinations to evaluate on each set."""
 
     folder: Path
     work: Path
@@ -87,12 +87,12 @@ class Plan(NamedTuple):
 
     @property
     def cells(self) -> Path:
-        """Where the figures are kept."""
+        """File with the figures."""
         return self.work / f"cells-{self.queries}.jsonl"
 
 
 def read_set(path: Path, queries: int, work: Path) -> Set:
-    """Draw queries from a file and make a memory of them."""
+    """Draw queries from a file and ingest them."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     keys = sorted({row["query_id"] for row in rows})
@@ -114,14 +114,14 @@ def read_set(path: Path, queries: int, work: Path) -> Set:
 
 
 def prior_for(target: Set, plan: Plan) -> SharedPrior:
-    """A prior from the sets that share no query with the target."""
+    """Fit a prior to the sets that share no query with the target."""
     sets = [read_set(path, plan.queries, plan.work) for path in set_files(plan.folder) if set_name(path) != target.name]
     others = [other for other in sets if not other.queries & target.queries]
     return train_prior([LabelledSet.of(other.snapshot, rewards_of(other.snapshot)) for other in others])
 
 
 def predictor_named(name: str, target: Set, plan: Plan) -> Predictor:
-    """A predictor, made for a set."""
+    """Create a predictor for a set."""
     made: dict[str, Callable[[], Predictor]] = {
         "constant": Constant,
         "vote_share": VoteShare,
@@ -148,7 +148,7 @@ def set_name(path: Path) -> str:
 
 
 def known_rows(plan: Plan) -> list[EvaluationRow]:
-    """What was measured already, the last line of a cell counting."""
+    """Read the figures that exist; the last line of a combination counts."""
     if not plan.cells.exists():
         return []
     rows = [EvaluationRow(**json.loads(line)) for line in plan.cells.read_text(encoding="utf-8").splitlines()]
@@ -156,7 +156,7 @@ def known_rows(plan: Plan) -> list[EvaluationRow]:
 
 
 def measure_set(plan: Plan, path: Path) -> str:
-    """Measure what is missing of a set, and append it to the cells."""
+    """Evaluate the missing combinations of a set and append them to the file."""
     torch.set_num_threads(1)
     name = set_name(path)
     known = {
@@ -182,7 +182,7 @@ def measure_set(plan: Plan, path: Path) -> str:
 
 
 def by_closeness(name: str, snapshot: Snapshot, made: Prediction) -> list[EvaluationRow]:
-    """The row again for the half of its queries closest to a labelled one, and for the other half."""
+    """Rows for the half of the queries closest to a labelled one, and for the other half."""
     labelled = label_budget(snapshot, made.row.budget, made.row.seed).labelled
     if not labelled.any():
         return []
@@ -197,7 +197,7 @@ def by_closeness(name: str, snapshot: Snapshot, made: Prediction) -> list[Evalua
 
 
 def print_table(rows: Sequence[EvaluationRow]) -> None:
-    """Means over seeds with their standard errors; then the mean over the sets that have every predictor's figure."""
+    """Print means over seeds with standard errors, and the mean over the sets that every predictor was evaluated on."""
     cells = {(r.dataset, r.predictor, r.budget, r.metric): r for r in summary(rows)}
     print("| set | labels | predictor |", " | ".join(SHOWN), "| seeds |")
     print("|---|---|---|" + "---|" * (len(SHOWN) + 1))

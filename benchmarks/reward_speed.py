@@ -1,4 +1,4 @@
-"""What scoring a batch and training a model cost, as the memory grows.
+"""Cost of scoring a batch and of training a model, over the size of the memory.
 
     python benchmarks/reward_speed.py [--queries 1000 10000 100000] [--rollouts 1000 10000 100000]
         [--peer-up-to 10000] [--repeat 7] [--threads 2]
@@ -27,11 +27,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 GROUPS, ROLLOUTS_A_GROUP, LABELLED_EVERY = 102, 8, 5
 SMALL = 300
-"""Queries of the memory that the model which scores was trained on: what it costs does not depend on them."""
+"""Queries of the memory that the scoring model is trained on; the cost of scoring does not depend on them."""
 
 
 def score(queries: int, repeat: int) -> dict[str, Any]:
-    """Ours, on a memory of `queries`."""
+    """Score with the reward model on a memory of `queries`."""
     from synthetic_memory import memory_of
 
     from memstore_gnn.models.settings import TrainSettings
@@ -50,7 +50,7 @@ def score(queries: int, repeat: int) -> dict[str, Any]:
 
 
 def peer(queries: int, repeat: int) -> dict[str, Any]:
-    """The whole graph for every batch."""
+    """Score with the paper's model, which builds and runs the whole graph for every batch."""
     import torch
     from synthetic_memory import memory_of
 
@@ -64,7 +64,7 @@ def peer(queries: int, repeat: int) -> dict[str, Any]:
 
 
 def train(rollouts: int, repeat: int) -> dict[str, Any]:
-    """A model of the usual settings, features included; measured once."""
+    """Train a model with the default settings, features included, once."""
     from synthetic_memory import memory_of
 
     from memstore_gnn.training.fit import fit

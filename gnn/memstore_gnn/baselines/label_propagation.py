@@ -13,8 +13,9 @@ import numpy as np
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
 from memstore_gnn.data.groups import Array, groups_of
+from memstore_gnn.data.neighbours import TEMPERATURE, Labelled
 from memstore_gnn.data.predictor import labelled_rollouts
-from memstore_gnn.features.labels import BLOCK, NEIGHBOURS, TEMPERATURE
+from memstore_gnn.features.labels import NEIGHBOURS
 
 ROUNDS = 30
 """Updates of every rollout."""
@@ -61,15 +62,7 @@ class _Near(NamedTuple):
 
 
 def _similar(x: FloatMatrix, query: IntVector) -> _Near:
-    count = len(x)
-    k = max(min(NEIGHBOURS, count - 1), 0)
-    index, weight = np.zeros((count, k), np.int64), np.zeros((count, k))
-    for start in range(0, count if k else 0, BLOCK):
-        block = slice(start, min(start + BLOCK, count))
-        cosine = x[block] @ x.T
-        cosine[query[block, None] == query[None, :]] = -np.inf
-        index[block] = np.argpartition(cosine, count - k, axis=1)[:, -k:]
-        near = np.take_along_axis(cosine, index[block], axis=1).astype(np.float64)
-        raw = np.exp((near - 1.0) / TEMPERATURE)
-        weight[block] = raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-12)
-    return _Near(index, weight)
+    rows = np.arange(len(x))
+    near = Labelled(x, np.zeros(len(x)), query, rows).nearest(x, query, np.ones(len(x), np.bool_), NEIGHBOURS)
+    raw = np.where(near.present, np.exp((near.cosine.astype(np.float64) - 1.0) / TEMPERATURE), 0.0)
+    return _Near(near.position, raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-12))
