@@ -91,11 +91,11 @@ def left_out(one: Set, sets: Sequence[Set]) -> dict[str, Any]:
         "votes": figures(one, both[:, 0]),
         "skilled_votes": figures(one, both[:, 1]),
         "prior": figures(one, unseen(one, others)),
-        "prior_without_sharpness": figures(one, unseen(one, others, sharp=False)),
+        "prior_without_sharpness": figures(one, unseen(one, others, scaled=False)),
     }
 
 
-def unseen(one: Set, others: Sequence[Set], sharp: bool = True) -> FloatVector:
+def unseen(one: Set, others: Sequence[Set], scaled: bool = True) -> FloatVector:
     """Log odds float64 [T] of a set's rollouts, each half of its queries by a prior that saw none of them."""
     logit = np.empty(len(one.learned.reward))
     half = np.random.default_rng(0).permutation(len(one.key)) % 2
@@ -103,7 +103,7 @@ def unseen(one: Set, others: Sequence[Set], sharp: bool = True) -> FloatVector:
         queries = half == part
         learned = [other.without(one.key[queries], one.text[queries]) for other in others]
         prior = train_prior([each for each in learned if np.isfinite(each.reward).any()])
-        prior = prior if sharp else replace(prior, inverse_temperature={})
+        prior = prior if scaled else replace(prior, inverse_temperature={})
         rows = queries[one.learned.free.groups.query_of]
         logit[rows] = prior.logit(one.learned.free, one.learned.domain)[rows]
     return logit

@@ -18,7 +18,6 @@ from memstore_gnn.data.neighbours import TEMPERATURE, Labelled, Rows, nearest_la
 from memstore_gnn.data.table import FeatureTable
 
 __all__ = [
-    "BLOCK",
     "NEIGHBOURS",
     "TEMPERATURE",
     "LabelsNear",
@@ -31,8 +30,6 @@ __all__ = [
 
 NEIGHBOURS = 16
 """Labelled neighbours of each query and of each thinking."""
-BLOCK = 4096
-"""Rows of similarities in memory at once."""
 
 
 class LabelsNear(NamedTuple):
