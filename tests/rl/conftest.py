@@ -1,4 +1,4 @@
-"""A memory that a reward model was trained on, part of the sample and embedded for real; a policy of random weights."""
+"""Fixtures: a small memory with a trained reward model, groups to score, and a policy with random weights."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from memstore_gnn.verbs import train_memory
 from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 
 QUERIES = 50
-"""Of the sample's 400."""
-HELD = 40
-"""Of those, the ones that the memory holds."""
+"""Number of queries used, of the sample's 400."""
+STORED_QUERIES = 40
+"""Number of these queries that the memory holds."""
 ROLLOUTS = 12
-"""Of the sixteen that each query has."""
+"""Rollouts used per query, of sixteen."""
 Rows = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
 def sample_rows() -> Rows:
-    """Rows of the sample by query key: eight of each of the late checkpoint, then four of the early one."""
+    """Rows of the sample by query key: eight of the late checkpoint, then four of the early one."""
     found: Rows = {}
     with gzip.open(sample_path(), "rt", encoding="utf-8") as lines:
         for row in map(json.loads, lines):
@@ -37,9 +37,9 @@ def sample_rows() -> Rows:
 
 @pytest.fixture(scope="session")
 def trained_folder(sample_rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A closed memory with a model that saw half of the labels; leave it as it is."""
+    """A closed memory with a model trained on half of the labels. Do not modify it."""
     folder = tmp_path_factory.mktemp("rewards")
-    lines = [json.dumps(row) for rows in list(sample_rows.values())[:HELD] for row in rows]
+    lines = [json.dumps(row) for rows in list(sample_rows.values())[:STORED_QUERIES] for row in rows]
     (folder / "rollouts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with Memory.open(folder / "memory", create=True) as memory:
         memory.ingest([folder / "rollouts.jsonl"])
@@ -49,19 +49,19 @@ def trained_folder(sample_rows: Rows, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def trained_memory(trained_folder: Path) -> Iterator[Memory]:
-    """The memory, open; leave it as it is."""
+    """The memory, open. Do not modify it."""
     with Memory.open(trained_folder) as memory:
         yield memory
 
 
 @pytest.fixture(scope="session")
 def groups(sample_rows: Rows) -> list[Group]:
-    """Eight rollouts of each query, none labelled, as a trainer sends them; the memory lacks the last queries."""
+    """Eight unlabelled rollouts of each query, as a trainer sends them; the last queries are not in the memory."""
     return [group_of(rows) for rows in sample_rows.values()]
 
 
 def group_of(rows: list[dict[str, Any]], gold: str | None = "") -> Group:
-    """The first eight rows as a group of a new run."""
+    """Return the first eight rows as a group of a new run."""
     first = rows[0]
     query = RewardQuery(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math", gold=gold)
     return Group(query, [Rollout(response=row["response"], policy="new", run="r", step=1) for row in rows[:8]])
@@ -69,7 +69,7 @@ def group_of(rows: list[dict[str, Any]], gold: str | None = "") -> Group:
 
 @pytest.fixture(scope="session")
 def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level tokenizer and a Qwen2 of random weights; nothing is downloaded."""
+    """A byte-level tokenizer and a Qwen2 model with random weights; nothing is downloaded."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
 

@@ -1,16 +1,16 @@
-"""`score_group`: ground truth where a query is labelled and its verifier can say, the reward model elsewhere.
+"""Scores groups: ground truth for labelled queries that can be verified, the reward model for the rest.
 
-The one core that every trainer's hook and the reward service call. What is promised:
+Every trainer hook and the reward service use `GroupScorer`. Its guarantees:
 
-- Rewards come back in the order of the rollouts, one each. `score_groups` gives each group what `score_group` gives it
-  alone, but for latency: it is one batch, no more.
-- Ground truth is never a fallback, a failure never a zero: see `memstore_rl.rewards.reward`. Whatever breaks (embedder,
-  model, memory) raises; nothing is caught and turned into a number.
-- What a policy wrote breaks nothing: any text is scored. What a trainer sent wrong raises InputError, in one sentence
-  that names the group: no rollouts, a query without text, a rollout without response, a step that is no
-  integer. A domain that is not the memory's for that query does not count, and is told once.
-- The memory is only read. `refresh` makes it read what was written since.
-- May be called from several threads at once.
+- Rewards come in the order of the rollouts, one each. `score_groups` gives each group the rewards that `score_group`
+  gives it alone; only the latency differs.
+- Ground truth is never a fallback, and a failure is never a zero (see `memstore_rl.rewards.reward`). A failure of the
+  embedder, the model or the memory raises; no error is turned into a number.
+- Any text that a policy wrote is scored. Invalid input from the trainer raises InputError, which names the group: no
+  rollouts, a query without text, a rollout without response, a step that is not an integer. If the memory has another
+  domain for a query than the trainer sends, the memory's counts and a warning is logged once.
+- The memory is only read. `refresh` re-reads it.
+- Thread-safe.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from memstore_rl.verifiers.protocol import Attempt, Verdict
 logger = logging.getLogger(__name__)
 
 _UNLABELLED: dict[Mode, str] = {
-    "oracle": "the query carries no gold answer, and mode oracle rewards by ground truth alone",
-    "budget": "the query is not labelled, and mode budget rewards labelled ones only",
+    "oracle": "the query has no gold answer, and mode oracle rewards by ground truth only",
+    "budget": "the query is not labelled, and mode budget rewards labelled queries only",
 }
-_FLAT = "the group's probabilities lie closer together than min_spread, so its rollouts are not told apart"
-_QUOTED = 60
-"""Characters of a query that an error repeats."""
+_FLAT = "the group's probabilities are closer together than min_spread, so all its rollouts get the same reward"
+_QUOTED_CHARS = 60
+"""Characters of a query that an error quotes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Task:
 
 
 class GroupScorer:
-    """See the module's docstring. Use it as a context manager, or call `close`.
+    """Scores groups of rollouts; see the module's docstring. Use it as a context manager, or call `close`.
 
     Example:
         with GroupScorer.open("my-memory", expected=8) as scorer:
@@ -80,32 +80,33 @@ class GroupScorer:
         min_spread: float = 0.0,
         verifiers: Verifiers | None = None,
     ) -> None:
-        """Over a model that is open already; `open` is the usual way in.
+        """Create a scorer over an open model; usually you call `open` instead.
 
         Args:
-            model: None for modes that ask none.
-            expected: rollouts in a full group; None: a group is never short unless it says itself how many it needs.
+            model: the reward model; None for modes that use none.
+            mode: where rewards come from; see `memstore_rl.rewards.reward`.
+            expected: number of rollouts in a full group; None: a group is short only by its own `expected`.
             shaping: how a probability becomes a reward; ground truth is never shaped.
-            min_spread: a group whose probabilities lie closer together gets one reward, and the reason says so.
-            verifiers: by domain; absent: maths and multiple choice. Whoever hands them over closes them.
+            min_spread: a group whose probabilities are closer together than this gets one reward, with a reason.
+            verifiers: verifiers by domain; None: maths and multiple choice. The caller closes those it passes.
 
         Raises:
-            InputError: a mode or shaping that there is not, mode `memory` without a model, `expected` below 1, a
-                spread outside 0..1.
+            InputError: unknown mode or shaping, mode `memory` without a model, `expected` below 1, or a spread
+                outside 0..1.
         """
         self._model = model
         self._mode = self._checked_mode(mode)
         if shaping not in SHAPINGS:
-            raise InputError(f"there is no shaping {shaping!r}; there are {', '.join(SHAPINGS)}")
+            raise InputError(f"there is no shaping {shaping!r}; use one of {', '.join(SHAPINGS)}")
         if expected is not None and expected < 1:
-            raise InputError(f"a group of {expected} rollouts cannot be expected; pass 1 or more")
+            raise InputError(f"expected is {expected} rollouts per group; pass 1 or more")
         if not 0.0 <= min_spread <= 1.0:
-            raise InputError(f"a spread of probabilities lies between 0 and 1; this one is {min_spread:g}")
+            raise InputError(f"min_spread is {min_spread:g}; it must be between 0 and 1")
         self._expected = expected
-        self._told: set[tuple[Domain | None, Domain]] = set()
+        self._warned: set[tuple[Domain | None, Domain]] = set()
         self._min_spread = min_spread
         self._shaping: Shaping = shaping
-        self._held = ExitStack()
+        self._resources = ExitStack()
         self._verifiers = verifiers if verifiers is not None else self._own_verifiers()
 
     @classmethod
@@ -122,104 +123,109 @@ class GroupScorer:
         verifiers: Verifiers | None = None,
         embed: Embed | None = None,
     ) -> Self:
-        """Open a memory and one of its reward models, the newest if none is named.
+        """Open a memory and one of its reward models, by default the newest.
 
         Args:
-            location: as `Memory.open` takes it; an open memory is used and left open. Not looked at in the modes
-                `oracle` and `budget`, which ask no model.
-            embed: makes vectors of texts instead of the memory's embedder and cache.
+            location: as for `Memory.open`; an open memory is used and stays open. Ignored in the modes `oracle` and
+                `budget`, which use no model.
+            model: id of the reward model; None: the memory's default.
+            device: where the model runs; None: a GPU if there is one.
+            embed: embeds texts instead of the memory's embedder and cache.
 
         Raises:
             LocationError, LockedError, SchemaError, StoreError, EmbedderError: the memory cannot be opened.
-            ModelError: it has no such model, or the model does not fit it.
+            ModelError: the reward model does not exist or does not fit the memory.
             InputError: as in the constructor.
         """
         if mode in ("oracle", "budget"):
             return cls(None, mode=mode, expected=expected, shaping=shaping, min_spread=min_spread, verifiers=verifiers)
-        with ExitStack() as held:
-            memory = location if isinstance(location, Memory) else held.enter_context(Memory.open(location))
+        with ExitStack() as resources:
+            memory = location if isinstance(location, Memory) else resources.enter_context(Memory.open(location))
             opened = MemoryModel.of_memory(memory, model=model, device=device, embed=embed)
             scorer = cls(
                 opened, mode=mode, expected=expected, shaping=shaping, min_spread=min_spread, verifiers=verifiers
             )
-            scorer._held.push(held.pop_all())
+            scorer._resources.push(resources.pop_all())
             return scorer
 
     @property
     def mode(self) -> Mode:
-        """The mode of groups that do not say theirs."""
+        """Default mode of groups without their own."""
         return self._mode
 
     @property
     def model(self) -> MemoryModel | None:
-        """The reward model over its memory; None where the mode asks none."""
+        """The reward model with its memory; None if the mode uses none."""
         return self._model
 
     def score_group(
         self, query: RewardQuery, rollouts: Sequence[Rollout], *, expected: int | None = None
     ) -> list[Reward]:
-        """The reward of each rollout, in their order; see the module."""
+        """Return the reward of each rollout, in order."""
         return self.score_groups([Group(query, rollouts, expected)])[0]
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
-        """The rewards of many groups in one batch, in their order; see the module."""
+        """Return the rewards of several groups, in order, computed in one batch."""
         started = time.perf_counter()
         tasks = [self._task(number, group) for number, group in enumerate(groups)]
         verdicts = self._verdicts(tasks)
-        wanted = [number for number, task in enumerate(tasks) if self._asks_model(task, verdicts[number])]
+        to_predict = [number for number, task in enumerate(tasks) if self._needs_model(task, verdicts[number])]
         predicted: dict[int, Predicted] = {}
-        if wanted and self._model is not None:
-            made = self._model.predict([tasks[number].records for number in wanted])
-            predicted = dict(zip(wanted, made, strict=True))
+        if to_predict and self._model is not None:
+            predictions = self._model.predict([tasks[number].records for number in to_predict])
+            predicted = dict(zip(to_predict, predictions, strict=True))
         latency = time.perf_counter() - started
         return [
             self._rewards(task, verdicts[number], predicted.get(number), latency) for number, task in enumerate(tasks)
         ]
 
     def refresh(self) -> None:
-        """Read what the memory holds by now; calls that are under way are not disturbed."""
+        """Re-read the memory; calls in progress keep the state they started with."""
         if self._model is not None:
             self._model.refresh()
 
     def _task(self, number: int, group: Group) -> _Task:
         query, mode = group.query, self._checked_mode(group.mode or self._mode)
         if not group.rollouts:
-            raise InputError(f"group {number} ({_named(query)}) has no rollouts; send at least one")
+            raise InputError(f"group {number} ({_quoted_query(query)}) has no rollouts; send at least one")
         known, stored = None, None
         if self._model is not None:
-            identity = ids.query_id(_said(query.dataset) or "default", _said(query.key), readable(query.text))
+            identity = ids.query_id(
+                _none_if_blank(query.dataset) or "default", _none_if_blank(query.key), readable(query.text)
+            )
             known, stored = self._model.contains(identity), self._model.domain_of(identity)
         if stored is not None and query.domain not in (None, stored):
-            self._tell_of(query, stored)
+            self._warn_about_domain(query, stored)
         domain = stored or query.domain or infer_domain(query.text, query.gold if query.labelled else None)
         records = []
         for index, rollout in enumerate(group.rollouts):
             try:
                 records.append(parse_record(record_values(query, rollout, index, domain), RecordDefaults()))
             except RecordError as error:
-                raise InputError(f"group {number} ({_named(query)}), rollout {index}: {error}") from error
+                raise InputError(f"group {number} ({_quoted_query(query)}), rollout {index}: {error}") from error
         expected = group.expected or self._expected or 0
         return _Task(group, mode, domain, records, known, len(records) < expected)
 
-    def _tell_of(self, query: RewardQuery, stored: Domain) -> None:
-        """A training that may be hours old does not end for this, and it is said, once for each pair of domains."""
-        if (query.domain, stored) not in self._told:
-            self._told.add((query.domain, stored))
+    def _warn_about_domain(self, query: RewardQuery, stored: Domain) -> None:
+        """Log a warning once per pair of domains; a long training should not end because of this."""
+        if (query.domain, stored) not in self._warned:
+            self._warned.add((query.domain, stored))
             logger.warning(
-                "%s is sent as %s, and the memory contains it as %s, which counts: for this query and others like it",
-                _named(query),
+                "%s was sent with domain %s, but the memory has it with domain %s, which is used here and for similar "
+                "queries",
+                _quoted_query(query),
                 query.domain,
                 stored,
             )
 
     def _verdicts(self, tasks: Sequence[_Task]) -> list[list[Verdict] | None]:
-        """What the verifiers say of each group that is labelled, None for one that is not; a call for each domain."""
+        """Verify all labelled groups, one call per domain; None for a group that is not labelled."""
         labelled = [(task, record) for task in tasks if task.group.query.labelled for record in task.records]
         attempts = [Attempt(record.query, task.group.query.gold or "", record.answer) for task, record in labelled]
-        said = iter(self._verifiers.check_all([task.domain for task, _ in labelled], attempts))
-        return [[next(said) for _ in task.records] if task.group.query.labelled else None for task in tasks]
+        verdicts = iter(self._verifiers.check_all([task.domain for task, _ in labelled], attempts))
+        return [[next(verdicts) for _ in task.records] if task.group.query.labelled else None for task in tasks]
 
-    def _asks_model(self, task: _Task, verdicts: list[Verdict] | None) -> bool:
+    def _needs_model(self, task: _Task, verdicts: list[Verdict] | None) -> bool:
         return task.mode == "memory" and (verdicts is None or any(verdict.reward is None for verdict in verdicts))
 
     def _rewards(
@@ -254,12 +260,12 @@ class GroupScorer:
 
     def _own_verifiers(self) -> Verifiers:
         verifiers = standard_verifiers()
-        self._held.callback(verifiers.close)
+        self._resources.callback(verifiers.close)
         return verifiers
 
     def close(self) -> None:
-        """Release what this opened; calling it again does nothing."""
-        self._held.close()
+        """Close what this scorer opened; calling it again does nothing."""
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -270,12 +276,12 @@ class GroupScorer:
         self.close()
 
 
-def _said(text: str | None) -> str | None:
-    """A text, None where it is blank, as a record takes it."""
+def _none_if_blank(text: str | None) -> str | None:
+    """Return the text, or None if it is blank."""
     return text if text and not text.isspace() else None
 
 
-def _named(query: RewardQuery) -> str:
-    """A query as an error names it."""
+def _quoted_query(query: RewardQuery) -> str:
+    """Quote the key or text of a query for an error."""
     text = query.key or query.text.strip()
-    return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "…")
+    return repr(text if len(text) <= _QUOTED_CHARS else text[:_QUOTED_CHARS] + "…")

@@ -1,23 +1,20 @@
-"""What a trainer asks, and what it gets back.
+"""Input and output of scoring: `Group` (a query with its rollouts) and `Reward` (one per rollout).
 
-A `Group` is a query and the rollouts that one policy made of it together; `Reward` is the answer for each rollout.
+**Labelled.** A query is labelled if and only if the trainer sends a gold answer that is not blank. Rewards do not
+consult gold answers or rewards stored in the memory for a query sent without gold, in any mode.
 
-**Labelled.** A query is labelled if, and only if, the trainer sent a gold answer with it that is not blank. Nothing
-else makes it so: a reference answer or a reward that the memory holds for the same query is never looked up for a
-query that came without gold, in any mode.
+**Modes.** Source of the reward by mode:
 
-**Modes.** What becomes of a rollout:
+    mode      labelled, verifiable    labelled, not verifiable   not labelled
+    oracle    ground truth            unscored                   unscored
+    budget    ground truth            unscored                   unscored
+    memory    ground truth            predicted                  predicted
 
-    mode      labelled, and its verifier can say   labelled, and it cannot    not labelled
-    oracle    ground truth                         unscored                   unscored
-    budget    ground truth                         unscored                   unscored
-    memory    ground truth                         predicted                  predicted
+`oracle` and `budget` differ in the reason given for an unlabelled row: it is an error in the data under `oracle` and
+expected under `budget`. `memory` combines both sources.
 
-`oracle` and `budget` differ in what they say of an unlabelled row: under `oracle` it should not be there, under
-`budget` it is expected. `memory` is the hybrid.
-
-**No silent number.** `value` is None exactly where `source` is `unscored`, and then `reason` says why. A zero is a
-verdict: the verifier found the answer wrong, or the model says so. A rollout in which no answer can be read is wrong.
+**No silent numbers.** `value` is None if and only if `source` is `unscored`, and then `reason` explains why. A zero is
+a verdict: by the verifier or by the model. A rollout without a readable answer is wrong.
 """
 
 from __future__ import annotations
@@ -40,90 +37,90 @@ _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class RewardQuery:
-    """A query as a trainer sends it. Dataset, key and text together are its identity in the memory."""
+    """A query as a trainer sends it. Dataset, key and text together identify it in the memory."""
 
     text: str
-    """What the user asked, without system prompt and chat template, as in the memory."""
+    """The user's question, without system prompt and chat template."""
     dataset: str | None = None
     key: str | None = None
-    """The source's own key, `query_id` of a record."""
+    """The source's key: `query_id` of a record."""
     domain: Domain | None = None
-    """None: as the memory has it, else inferred from the text. Send it: a number as answer cannot be guessed."""
+    """None: the domain in the memory, else inferred from the text, which cannot show that the answer is a number."""
     gold: str | None = None
-    """The reference answer, or tests. None or blank: the query is not labelled."""
+    """The gold answer, or tests. None or blank: the query is not labelled."""
 
     @property
     def labelled(self) -> bool:
-        """May ground truth be used for this query?"""
+        """Whether ground truth may be used for this query."""
         return self.gold is not None and bool(self.gold.strip())
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One attempt: a response, or thinking and answer apart."""
+    """One attempt: a response, or thinking and answer separately."""
 
     response: str | None = None
     thinking: str | None = None
     answer: str | None = None
-    """As the rollout wrote it; "" says that there is none. With `response`, this one counts."""
+    """The answer as written; "" means there is none. It overrides the answer in `response`."""
     policy: str | None = None
     run: str | None = None
     step: int | None = None
     sample_index: int | None = None
-    """Which of its group; absent: its place in the group."""
+    """Index within the group; None: the position in the group."""
     mean_logprob: float | None = None
     finish_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query's rollouts, to be scored together."""
+    """The rollouts of one query that one policy sampled together."""
 
     query: RewardQuery
     rollouts: Sequence[Rollout]
     expected: int | None = None
-    """How many there should be; None: what the scorer was opened with."""
+    """Number of rollouts in the full group; None: the scorer's setting."""
     mode: Mode | None = None
-    """None: the scorer's. A validation group says `oracle`."""
+    """None: the scorer's mode. Use `oracle` for validation groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """What one rollout is worth, and where that comes from. See the module for what is promised."""
+    """The reward of one rollout and its source; see the module's docstring for the guarantees."""
 
     value: float | None
-    """What policy optimisation should use; None: there is no reward. Shaped where it is predicted (`shaping`)."""
+    """The reward for policy optimisation; None if unscored. A predicted value is shaped (`shaping`)."""
     source: Source
     probability: float | None
-    """That the rollout is right, 0..1, as the model says it; None where no model was asked."""
+    """Predicted probability that the rollout is right, 0..1; None if no model was used."""
     group_size: int
     short: bool
-    """Were there fewer rollouts than expected?"""
+    """Whether the group had fewer rollouts than expected."""
     model: str | None
-    """Id of the reward model that was asked."""
+    """Id of the reward model that predicted it; None if none did."""
     known: bool | None
-    """Does the memory hold this query? None where the memory was not asked."""
+    """Whether the memory holds this query; None if no memory was used."""
     latency_s: float
-    """Seconds that the call took which this reward came out of."""
+    """Duration of the scoring call, in seconds."""
     reason: str | None = None
-    """Why it is unscored, predicted although the query is labelled, or the same for all of its group. One sentence."""
+    """Why it is unscored, predicted despite a label, or equal for the whole group; one sentence."""
 
 
 def readable(text: str) -> str:
-    """`text` without what no store takes: NUL and lone surrogates become U+FFFD, as a tokenizer writes them."""
+    """Replace what no store accepts (NUL and lone surrogates) by U+FFFD, as tokenizers do."""
     return _UNREADABLE.sub("\ufffd", text)
 
 
 def record_values(
     query: RewardQuery, rollout: Rollout, sample_index: int, domain: Domain | None = None
 ) -> dict[str, Any]:
-    """The rollout as a row that `memstore.records.record.parse_record` reads: what is scored and what is stored alike.
+    """Return a rollout as an input row of `memstore.records.record.parse_record`, for scoring and storing alike.
 
-    Gold and reward are left out: whoever stores a labelled rollout adds them by name.
+    Gold and reward are left out; a caller that stores a labelled rollout adds them.
 
     Args:
-        sample_index: its place in the group; used where the rollout gives none itself.
-        domain: overrides the query's.
+        sample_index: the position in the group, used if the rollout has no `sample_index`.
+        domain: overrides the query's domain.
     """
     texts = {"response": rollout.response, "thinking": rollout.thinking, "answer": rollout.answer}
     values: dict[str, Any] = {

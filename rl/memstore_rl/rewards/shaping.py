@@ -1,20 +1,19 @@
-"""From the probability that a rollout is right to the reward that policy optimisation uses.
+"""Reward shaping: turns the probability that a rollout is right into the reward for policy optimisation.
 
     name          value of a rollout with probability p
     probability   p
-    threshold     1 where p is at least one half, else 0
-    shrunk        mean + c (p - mean), mean the group's, c = |2p - 1| the model's certainty: what it doubts counts less
-    advantage     p / sqrt(s (1 - s)), s the share of the group that reached the same answer; p where all did
+    threshold     1 if p >= 1/2, else 0
+    shrunk        mean + c (p - mean), with the group's mean and the model's certainty c = |2p - 1|
+    advantage     p / sqrt(s (1 - s)), with s the share of the group that has the same answer; p if s = 1
 
-A group-relative method (GRPO) subtracts the group's mean, so only what differs inside a group counts. `advantage` is
-the expectation of GRPO's own advantage up to a constant of the group: it is no probability and can exceed 1, and
-belongs to methods that take the group's mean away. docs/rewards.md has what each was worth.
+A group-relative method (GRPO) subtracts the group's mean, so only differences within a group matter. `advantage` is
+the expectation of GRPO's own advantage up to a constant per group. It is no probability, can exceed 1, and is meant
+for methods that subtract the group's mean. docs/rewards.md compares the shapings.
 
-A method that divides by the group's deviation makes as much of a difference of .01 as of one of .9. `min_spread` is
-against that: a group whose probabilities lie closer together is given its mean probability throughout, so that no
-advantage comes of it.
+A method that divides by the group's standard deviation treats a difference of .01 like one of .9. `min_spread` prevents
+this: a group whose probabilities are closer together gets its mean probability throughout, which yields no advantage.
 
-Values of one answer are equal to the last bit: a method that divides by the group's deviation would blow up the noise.
+Rollouts with the same answer get bitwise equal values; else dividing by the deviation would amplify rounding noise.
 """
 
 from __future__ import annotations
@@ -29,16 +28,17 @@ Shaping: TypeAlias = Literal["probability", "threshold", "shrunk", "advantage"]
 SHAPINGS: tuple[Shaping, ...] = get_args(Shaping)
 
 DECIMALS = 6
-"""Probabilities are told to so many places: the model's own rounding noise lies below."""
+"""Decimals of a probability; the model's rounding noise is smaller."""
 
 
 def shape(probability: FloatVector, answer: IntVector, shaping: Shaping, min_spread: float = 0.0) -> FloatVector:
-    """The rewards of one group, float64 [N].
+    """Return the rewards of one group, float64 [N].
 
     Args:
         probability: float64 [N], 0..1.
-        answer: int64 [N], equal for rollouts that reached the same answer.
-        min_spread: see the module; 0 lets every group count.
+        answer: int64 [N], equal for rollouts with the same answer.
+        shaping: see the module's docstring.
+        min_spread: see the module's docstring; 0 keeps every group.
     """
     if is_flat(probability, min_spread):
         return np.full(len(probability), probability.mean())
@@ -55,5 +55,5 @@ def shape(probability: FloatVector, answer: IntVector, shaping: Shaping, min_spr
 
 
 def is_flat(probability: FloatVector, min_spread: float) -> bool:
-    """Do the probabilities of a group lie too close together to tell its rollouts apart?"""
+    """Whether the probabilities of a group are closer together than `min_spread`."""
     return bool(np.ptp(probability) < min_spread)

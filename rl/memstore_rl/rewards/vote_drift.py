@@ -1,10 +1,9 @@
-"""Do the groups that are scored vote like those that the reward model learnt from? Looked at while they are scored.
+"""Monitors whether scored groups vote like the groups that the reward model was trained on.
 
-Of each dataset that the model contains, and of all others together, what `WINDOW` groups show is gathered, held against
-what the model learnt from (`memstore_gnn.monitoring.agreement`), and forgotten: no group is looked at twice, and what
-is held does
-not grow. A dataset that begins to vote otherwise is one warning, and one that does so no longer is a line in the log.
-No reward is changed.
+For each training dataset, and for all other datasets together, the monitor collects windows of `WINDOW` groups,
+compares them with the training groups (`memstore_gnn.monitoring.agreement`) and discards them. Windows do not overlap,
+and memory use is constant. When a dataset starts to drift, a warning is logged; when it stops, an info line. Rewards do
+not change.
 """
 
 from __future__ import annotations
@@ -26,60 +25,65 @@ WINDOW = 128
 KINDS = (AGREEMENT, ANSWERS)
 
 OnWindow = Callable[[str, str, bool], None]
-"""Told of each window: dataset ("" for those that the model did not learn from), one of `KINDS`, has it moved?"""
+"""Called for each window: dataset ("" for datasets without training groups), one of `KINDS`, whether it drifted."""
 
 
-class VoteDrift:
-    """See the module's docstring. May be called from several threads at once."""
+class VoteDriftMonitor:
+    """Detects drift of the votes of scored groups; see the module's docstring. Thread-safe."""
 
     def __init__(self, reference: Reference) -> None:
-        """Against what a model learnt from."""
+        """Compare with the training groups of a model.
+
+        Args:
+            reference: statistics of the training groups.
+        """
         self._reference = reference
-        self._learnt = {row: reference.votes[reference.votes_of == row] for row in range(len(reference.datasets))}
-        self._shown: defaultdict[int, list[Matrix]] = defaultdict(list)
+        datasets = range(len(reference.datasets))
+        self._training_votes = {row: reference.votes[reference.votes_of == row] for row in datasets}
+        self._windows: defaultdict[int, list[Matrix]] = defaultdict(list)
         self._moved: dict[int, tuple[Move, ...]] = {}
         self._lock = threading.Lock()
         self.on_window: OnWindow | None = None
 
-    def see(self, scored: Snapshot) -> None:
-        """Look at groups that were scored, each a query of its own."""
+    def observe(self, scored: Snapshot) -> None:
+        """Add scored groups, each of a different query."""
         if not self._reference.datasets:
             return
         rows, datasets = observed(scored), scored.queries["dataset"].fill_null("").to_pylist()
         full: list[tuple[int, Matrix]] = []
         with self._lock:
-            for dataset, row in zip(datasets, rows, strict=True):
-                if not np.isfinite(row).all():
+            for dataset, votes in zip(datasets, rows, strict=True):
+                if not np.isfinite(votes).all():
                     continue
-                place = self._reference.row(dataset)
-                self._shown[place].append(row)
-                if len(self._shown[place]) == WINDOW:
-                    full.append((place, np.stack(self._shown.pop(place))))
-        for place, window in full:
-            self._look(place, window)
+                row = self._reference.row(dataset)
+                self._windows[row].append(votes)
+                if len(self._windows[row]) == WINDOW:
+                    full.append((row, np.stack(self._windows.pop(row))))
+        for row, window in full:
+            self._check_window(row, window)
 
-    def _look(self, place: int, window: Matrix) -> None:
-        found = moves(self._learnt[place], window)
+    def _check_window(self, row: int, window: Matrix) -> None:
+        found = moves(self._training_votes[row], window)
         with self._lock:
-            before = self._moved.get(place, ())
-            self._moved[place] = found
-        name = self._reference.datasets[place]
+            before = self._moved.get(row, ())
+            self._moved[row] = found
+        name = self._reference.datasets[row]
         if found and not before:
             logger.warning("%s", _warning(name, found))
         elif before and not found:
-            logger.info("the groups of %s vote again like those that the model learnt from", _named(name))
+            logger.info("the groups of %s vote like the training groups again", _name(name))
         if self.on_window is not None:
             for kind in KINDS:
                 self.on_window(name, kind, any(move.what == kind for move in found))
 
 
 def _warning(dataset: str, found: tuple[Move, ...]) -> str:
-    said = "; ".join(move.description() for move in found)
+    changes = "; ".join(move.description() for move in found)
     return (
-        f"the last {WINDOW} groups of {_named(dataset)} do not vote like those that the model learnt from ({said}), so "
-        "predicted rewards may be off; label some of the new queries and train again"
+        f"the last {WINDOW} groups of {_name(dataset)} vote differently from the training groups ({changes}), so "
+        "predicted rewards may be inaccurate; label some of the new queries and train again"
     )
 
 
-def _named(dataset: str) -> str:
-    return repr(dataset) if dataset else "datasets that the model did not learn from"
+def _name(dataset: str) -> str:
+    return repr(dataset) if dataset else "datasets that the model was not trained on"

@@ -1,15 +1,16 @@
-"""Programs that nobody has read, run against tests: see docs/code_rewards.md.
+"""Runs untrusted programs against tests; see docs/code_rewards.md.
 
-pool.py         `Sandbox`: pairs of boxes, a program at a time in each
-outcome.py      what a program may use, and what it came to
-gold.py         what a gold answer says: function calls, or input and output
-prompt.py       what a query shows: helpers for the tests, a beginning for the program
-run_calls.py    a program whose functions are called
-run_script.py   a program that reads and prints
-box.py          one bubblewrap process and the children that are forked in it
-bubblewrap.py   what a box can see, and why none can be built here
-seccomp.py      which system calls a program has
-inside/         what runs in a box
+pool.py         `Sandbox`: a pool of pairs of boxes
+outcome.py      resource limits and outcomes
+gold.py         reads tests from a gold answer: function calls, or input and output
+prompt.py       reads code from a query: helpers for the tests, the beginning of the program
+run_calls.py    tests that call the program's functions
+run_script.py   tests that run the program with input and compare its output
+box.py          one bubblewrap process and the children forked in it
+bubblewrap.py   the bubblewrap command, and why a box cannot be built
+seccomp.py      the system call filter
+reading.py      bounded reads from a file descriptor
+inside/         code that runs inside a box
 """
 
 from memstore_rl.sandbox.gold import CallTests, Case, ScriptTests, Tests, read_tests

@@ -1,4 +1,4 @@
-"""One box, seen from outside: a bubblewrap process, and the children that its zygote forks one after another."""
+"""The host's handle on a box: a bubblewrap process, whose zygote forks one child at a time."""
 
 from __future__ import annotations
 
@@ -18,43 +18,46 @@ from memstore_rl.sandbox.seccomp import program_filter
 
 Role: TypeAlias = Literal["call", "script", "judge"]
 
-_START_SECONDS = 30.0
-_ANSWER_SECONDS = 5.0
+_START_TIMEOUT_S = 30.0
+_RESPONSE_TIMEOUT_S = 5.0
 
 
 class ExitStatus(NamedTuple):
-    """How a child ended."""
+    """How a child of the zygote ended."""
 
     status: int
-    """As os.wait gives it."""
+    """Wait status, as from os.wait."""
     cpu_seconds: float
 
     @property
     def signal(self) -> int | None:
-        """The signal that killed it."""
+        """Number of the signal that killed it; None if it exited."""
         return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
 
     @property
     def code(self) -> int | None:
-        """What it exited with."""
+        """Exit code; None if it was killed."""
         return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
 
 
 class BoxLost(Exception):
-    """The box is gone or does not answer: build another."""
+    """The box has ended or does not respond; build another one."""
 
 
 class Box:
-    """A sandbox that is up and waits for tasks. Used by one thread at a time.
+    """A running sandbox that waits for tasks. Use it from one thread at a time.
 
-    The box ends with the process that holds it: its zygote reads the end of the control socket.
+    The box ends with its owner: the zygote exits when the control socket is closed.
     """
 
     def __init__(self, *, preload: Sequence[str] = ()) -> None:
-        """Build it.
+        """Build a box.
+
+        Args:
+            preload: modules that the zygote imports once for all children.
 
         Raises:
-            SandboxError: that cannot be done here; the message says why and what helps.
+            SandboxError: no box can be built here; the message gives the reason and the fix.
         """
         who = identity()
         instructions = program_filter()
@@ -82,11 +85,11 @@ class Box:
             inner.close()
             os.close(bpf)
             os.close(inner_info)
-        self._first = _first_process(info)
-        self._await_start()
+        self._init = _init_process(info)
+        self._wait_for_start()
 
-    def _await_start(self) -> None:
-        self._control.settimeout(_START_SECONDS)
+    def _wait_for_start(self) -> None:
+        self._control.settimeout(_START_TIMEOUT_S)
         try:
             started = self._control.recv(16) == b"ready"
         except OSError:
@@ -100,23 +103,23 @@ class Box:
         self._process.stderr.close()
 
     def start(self, role: Role, limits: Mapping[str, int], files: Sequence[int]) -> None:
-        """Fork a child for a task; it gets `files`, and no other.
+        """Fork a child for a task. It inherits `files` and no other file descriptors.
 
         Raises:
-            BoxLost: there is nobody to fork it.
+            BoxLost: the box has ended.
         """
         request = json.dumps({"role": role, "limits": dict(limits)}).encode()
-        self._control.settimeout(_ANSWER_SECONDS)
+        self._control.settimeout(_RESPONSE_TIMEOUT_S)
         try:
             socket.send_fds(self._control, [request], list(files))
         except OSError as error:
             raise BoxLost(str(error)) from error
 
     def wait(self, seconds: float) -> ExitStatus | None:
-        """How the child ended; None: it has not within this time.
+        """Wait for the child and return how it ended; None if it is still running after `seconds`.
 
         Raises:
-            BoxLost: nobody knows.
+            BoxLost: the box has ended.
         """
         self._control.settimeout(max(seconds, 0.001))
         try:
@@ -126,53 +129,53 @@ class Box:
         except OSError as error:
             raise BoxLost(str(error)) from error
         if not message:
-            raise BoxLost("the box is gone")
+            raise BoxLost("the box has ended")
         status, cpu_seconds = json.loads(message)
         return ExitStatus(status, cpu_seconds)
 
     def stop(self) -> ExitStatus:
-        """End the child, if it has not ended by itself, and say how it ended.
+        """Kill the child if it is still running, and return how it ended.
 
         Raises:
-            BoxLost: the box does not answer.
+            BoxLost: the box does not respond.
         """
-        self._control.settimeout(_ANSWER_SECONDS)
+        self._control.settimeout(_RESPONSE_TIMEOUT_S)
         try:
             self._control.send(json.dumps("stop").encode())
         except OSError as error:
             raise BoxLost(str(error)) from error
-        ending = self.wait(_ANSWER_SECONDS)
+        ending = self.wait(_RESPONSE_TIMEOUT_S)
         if ending is None:
-            raise BoxLost("the box does not answer")
+            raise BoxLost("the box does not respond")
         return ending
 
     def close(self) -> None:
-        """End the box and all in it."""
+        """End the box and all its processes."""
         self._control.close()
-        if self._first is not None:
-            # Its death ends every process of its namespace, whatever state they are in.
+        if self._init is not None:
+            # The kernel kills every process of the namespace with its first one.
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._first, signal.SIGKILL)
-            os.close(self._first)
-            self._first = None
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            os.close(self._init)
+            self._init = None
         self._process.kill()
         self._process.wait()
         if self._process.stderr is not None:
             self._process.stderr.close()
 
 
-def _first_process(info: int) -> int | None:
-    """A handle on process 1 of the box, which bubblewrap names in its info; None where it built none."""
+def _init_process(info: int) -> int | None:
+    """Open a pidfd of process 1 of the box, from bubblewrap's info output; None if no box was built."""
     with os.fdopen(info, "rb") as file:
-        said = file.read()
+        info_json = file.read()
     try:
-        return os.pidfd_open(json.loads(said)["child-pid"]) if said else None
+        return os.pidfd_open(json.loads(info_json)["child-pid"]) if info_json else None
     except ProcessLookupError:
         return None
 
 
 def sealed_memfd(content: bytes) -> int:
-    """A file in memory that holds `content`, read from its beginning; nobody can change it any more."""
+    """Create a sealed in-memory file with `content`, positioned at its start; nothing can change it."""
     file = os.memfd_create("task", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     view = memoryview(content)
     while view:

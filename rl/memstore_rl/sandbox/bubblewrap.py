@@ -1,17 +1,17 @@
-"""How a box is built: what bubblewrap is told, what a box can see, and why none can be built here.
+"""The bubblewrap command of a box, and the reasons why a box cannot be built.
 
-A box has its own process ids, network (without any device), host name, message queues and, where an ordinary user
-builds it, user ids. Its file system is empty and read-only but for the interpreter, its standard library, numpy, the
-system's shared libraries, /dev/null and /dev/urandom, and `inside/`. There is no /proc, no /tmp, no shell. Nothing of
-the environment is handed on.
+A box has its own process ids, network (without devices), host name, message queues and, if an ordinary user builds it,
+user ids. Its file system is empty and read-only except for the interpreter, its standard library, numpy, the system's
+shared libraries, /dev/null, /dev/urandom and `inside/`. There is no /proc, no /tmp and no shell. The environment is not
+inherited.
 
-Who the processes of a box are, outside of it, decides about the kernel's limit on their number, which root is exempt
-from. `identity` says who builds it:
+The kernel's limit on the number of processes does not apply to root, so the user id of the box outside matters.
+`identity` chooses it by who builds the box:
 
-    root that may mount                  no user namespace; the zygote leaves root for a user id that nobody has
-    root that may not, as in containers  such a user id from the start, with a user namespace
+    root that may mount                  no user namespace; the zygote switches to an unused user id
+    root that may not, as in containers  an unused user id from the start, with a user namespace
     anyone else                          with a user namespace
-    root that may not change its user    nobody: refused
+    root that may not change its user    refused
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from memstore.errors import SandboxError
 _INSIDE = Path(__file__).parent / "inside"
 _NOBODY = 65534
 _DYNAMIC_USERS = range(61184, 65520)
-"""Ids that systemd, too, gives to services of a moment: no account has one."""
+"""User ids that systemd assigns to transient services; no account has one."""
 _CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 1 << 6, 1 << 7, 1 << 21
 _ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -48,32 +48,32 @@ _START = (
 
 
 class Identity(NamedTuple):
-    """Who builds a box, and who is in it."""
+    """User ids that a box is built and run with."""
 
     namespace: bool
-    """With a user namespace?"""
+    """Whether the box has a user namespace."""
     start_as: int | None
-    """User id that bubblewrap is started with; None: ours."""
+    """User id to start bubblewrap with; None: that of this process."""
     become: int
-    """User id that the zygote takes; 0: it keeps the one it has."""
+    """User id that the zygote switches to; 0: it keeps its own."""
 
 
 def identity() -> Identity:
-    """How this process can build a box.
+    """Return the user ids with which this process can build a box.
 
     Raises:
-        SandboxError: it cannot, so that the number of processes is limited.
+        SandboxError: it cannot build one in which the number of processes is limited.
     """
     if not sys.platform.startswith("linux"):
-        raise SandboxError(f"programs are run on Linux only, with bubblewrap; this is {sys.platform}")
+        raise SandboxError(f"programs run on Linux only, with bubblewrap; this is {sys.platform}")
     first_user, users = _root_outside()
     if os.geteuid() != 0 or first_user != 0:
         return Identity(namespace=True, start_as=None, become=0)
     rights = _capabilities()
     if not rights & _CAP_SETUID or not rights & _CAP_SETGID or users < _DYNAMIC_USERS.stop:
         raise SandboxError(
-            "programs cannot be run: this is root without the right to change its user, whose processes no limit "
-            "counts; run it as an ordinary user, or with the capabilities SETUID and SETGID"
+            "programs cannot be run: this is root without the right to change its user, and no limit applies to the "
+            "number of its processes; run as an ordinary user, or with the capabilities SETUID and SETGID"
         )
     nobody = random.choice(_DYNAMIC_USERS)
     if rights & _CAP_SYS_ADMIN:
@@ -82,20 +82,22 @@ def identity() -> Identity:
 
 
 def _root_outside() -> tuple[int, int]:
-    """The machine's user id that id 0 here is, and how many ids from there on this namespace has."""
+    """Return the host's user id of user 0, and the number of user ids in this namespace."""
     _, outside, count = Path("/proc/self/uid_map").read_text().split("\n")[0].split()
     return int(outside), int(count)
 
 
 def box_command(who: Identity, control: int, bpf: int, info: int, *, preload: Sequence[str]) -> list[str]:
-    """The command for a box whose zygote imports the modules `preload` once for all its children.
+    """Return the command that starts a box.
 
     Args:
-        control, bpf: files that the zygote has open.
-        info: file that bubblewrap tells its child's process id.
+        who: user ids of the box.
+        control, bpf: file descriptors that the zygote inherits.
+        info: file descriptor to which bubblewrap writes the process id of its child.
+        preload: modules that the zygote imports once for all its children.
 
     Raises:
-        SandboxError: bubblewrap is not there.
+        SandboxError: bubblewrap is not installed.
     """
     users = (
         ["--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY), "--cap-drop", "ALL"]
@@ -105,7 +107,7 @@ def box_command(who: Identity, control: int, bpf: int, info: int, *, preload: Se
     imports = "".join(f"import {module}; " for module in preload if importlib.util.find_spec(module))
     start = _START.format(preload=imports)
     return [
-        _program(), *users, "--info-fd", str(info),
+        _bwrap_path(), *users, "--info-fd", str(info),
         "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
         "--hostname", "box", "--new-session", "--clearenv",
         *(word for name, value in _ENVIRONMENT.items() for word in ("--setenv", name, value)),
@@ -114,7 +116,7 @@ def box_command(who: Identity, control: int, bpf: int, info: int, *, preload: Se
     ]  # fmt: skip
 
 
-def _program() -> str:
+def _bwrap_path() -> str:
     found = shutil.which("bwrap")
     if found is None:
         raise SandboxError(
@@ -126,7 +128,7 @@ def _program() -> str:
 
 @cache
 def _file_system() -> list[str]:
-    """Folders are named one by one: those that bubblewrap makes by itself can be crossed by their owner only."""
+    """Return the mounts, with every folder: only the owner can enter folders that bubblewrap creates implicitly."""
     interpreter = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
     stdlib = Path(sysconfig.get_path("stdlib"))
     inner = f"/python/lib/{stdlib.name}"
@@ -145,7 +147,7 @@ def _file_system() -> list[str]:
 
 
 def _libraries() -> list[str]:
-    """The system's shared libraries: Debian's folder of this architecture, or all of /usr/lib where there is none."""
+    """Mount the system's shared libraries: Debian's folder of this architecture, else all of /usr/lib."""
     architecture = sysconfig.get_config_var("MULTIARCH")
     if architecture and Path("/usr/lib", architecture).is_dir():
         folders = [f"/usr/lib/{architecture}"]
@@ -164,7 +166,7 @@ def _libraries() -> list[str]:
 
 
 def _numpy() -> list[str]:
-    """numpy, which tests (EvalPlus) and programs use, where this interpreter has it."""
+    """Mount numpy, which tests (EvalPlus) and programs use, if this interpreter has it."""
     found = importlib.util.find_spec("numpy")
     if found is None or found.origin is None:
         return []
@@ -181,22 +183,22 @@ def _capabilities() -> int:
     return 0
 
 
-def build_error_message(complaint: str) -> str:
-    """One sentence on why bubblewrap could not build a box, with what helps.
+def build_error_message(stderr: str) -> str:
+    """Return one sentence with the reason why bubblewrap could not build a box, and the fix.
 
     Args:
-        complaint: what it wrote to its standard error.
+        stderr: error output of bubblewrap.
     """
-    said = " ".join(complaint.split())[-300:] or "it said nothing"
-    return f"programs cannot be run: bubblewrap cannot build a sandbox here ({said}); {_help()}"
+    reason = " ".join(stderr.split())[-300:] or "no error output"
+    return f"programs cannot be run: bubblewrap cannot build a sandbox here ({reason}); {_fix()}"
 
 
-def _help() -> str:
-    if _kernel("kernel/unprivileged_userns_clone") == "0":
+def _fix() -> str:
+    if _kernel_setting("kernel/unprivileged_userns_clone") == "0":
         return "run `sysctl -w kernel.unprivileged_userns_clone=1` as root"
-    if _kernel("user/max_user_namespaces") == "0":
+    if _kernel_setting("user/max_user_namespaces") == "0":
         return "run `sysctl -w user.max_user_namespaces=15000` as root"
-    if _kernel("kernel/apparmor_restrict_unprivileged_userns") == "1":
+    if _kernel_setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
         return (
             "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` as root, or give bwrap an AppArmor profile"
         )
@@ -206,6 +208,6 @@ def _help() -> str:
     )
 
 
-def _kernel(setting: str) -> str | None:
+def _kernel_setting(setting: str) -> str | None:
     file = Path("/proc/sys", setting)
     return file.read_text().strip() if file.exists() else None

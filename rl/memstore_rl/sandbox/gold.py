@@ -1,14 +1,14 @@
-"""What a gold answer for code says, in the forms that data sets have.
+"""Reads the tests in a gold answer for code, in the formats of common data sets.
 
     Python that defines check(candidate)                            HumanEval, EvalPlus
     {"test": such Python, "entry_point": name}
-    Python that calls the program's functions by their names        MBPP
+    Python that calls the program's functions by name               MBPP
     ["assert f(1) == 2", ...]
     {"test_list": [...], "test_setup_code" or "test_imports": ...}
     {"inputs": [text, ...], "outputs": [text, ...]}                 programs that read and print
     [{"input": text, "output": text}, ...]
 
-The function under test is the one that the tests name, else the last one that the query shows.
+The function under test is the one named by the tests, else the last one in the query.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from memstore.errors import InputError
 from memstore_rl.sandbox.prompt import Prompt, parsed, read_prompt
 
 _CHECK = "check"
-_GIVEN = frozenset(dir(builtins)) | {"candidate", "__name__"}
+_PREDEFINED = frozenset(dir(builtins)) | {"candidate", "__name__"}
 _PARSE_LIMIT = 20_000_000
 
 
@@ -33,12 +33,12 @@ class CallTests:
     """Tests that call the program's functions."""
 
     names: tuple[str, ...]
-    """The functions; `candidate` in the tests is the last one."""
+    """Functions under test; `candidate` in the tests is the last one."""
     tests: str
     prelude: str = ""
-    """What the query shows before the function: the tests may use it."""
+    """Code of the query before the function, which the tests may use."""
     call: str | None = None
-    """Function of the tests that is called with the program's at the end."""
+    """Test function to call with the program's function at the end; None: there is none."""
 
 
 class Case(NamedTuple):
@@ -59,10 +59,10 @@ Tests: TypeAlias = CallTests | ScriptTests
 
 
 def read_tests(gold: str, query: str) -> Tests:
-    """The tests that a gold answer holds.
+    """Read the tests of a gold answer.
 
     Raises:
-        InputError: it is none of the forms, or needs objects of the program's own classes.
+        InputError: it has none of the formats, or needs objects of the program's own classes.
     """
     prompt = read_prompt(query)
     try:
@@ -81,12 +81,12 @@ def _from_list(form: list[Any], prompt: Prompt, setup: str = "") -> Tests:
         return _from_source("\n".join([setup, *form]), prompt, entry=None)
     if form and all(isinstance(case, dict) for case in form):
         return _from_cases([case.get("input") for case in form], [case.get("output") for case in form])
-    raise _unreadable("its list is empty, or holds neither assertions nor pairs of input and output")
+    raise _unreadable("the list is empty, or holds neither assertions nor pairs of input and output")
 
 
 def _from_object(form: dict[str, Any], prompt: Prompt) -> Tests:
     if "fn_name" in form:
-        raise _unreadable("tests that name a function in `fn_name` are not read; write them as assertions")
+        raise _unreadable("tests with `fn_name` are not supported; write them as assertions")
     if isinstance(form.get("inputs"), list) and isinstance(form.get("outputs"), list):
         return _from_cases(form["inputs"], form["outputs"])
     if isinstance(form.get("test_list"), list):
@@ -100,7 +100,7 @@ def _from_object(form: dict[str, Any], prompt: Prompt) -> Tests:
 def _from_cases(inputs: list[Any], outputs: list[Any]) -> ScriptTests:
     texts = [*inputs, *outputs]
     if not inputs or len(inputs) != len(outputs) or not all(isinstance(text, str) for text in texts):
-        raise _unreadable("inputs and outputs have to be texts, as many of the one as of the other")
+        raise _unreadable("inputs and outputs must be texts, equal in number")
     return ScriptTests(tuple(map(Case, inputs, outputs)))
 
 
@@ -109,19 +109,19 @@ def _from_source(source: str, prompt: Prompt, entry: object) -> CallTests:
     if tree is None:
         raise _unreadable("it does not parse as Python")
     if not any(isinstance(node, ast.FunctionDef) and node.name == _CHECK for node in tree.body):
-        names = _called(tree, prompt) or _only(entry)
+        names = _called_functions(tree, prompt) or _only(entry)
         if not names:
             raise _unreadable("it calls no function that a program could define")
         return CallTests(names, source, prompt.prelude)
-    called_with = _checked(tree)
+    called_with = _argument_of_check(tree)
     name = entry if isinstance(entry, str) else called_with or prompt.entry
     if name is None:
-        raise _unreadable("neither the tests nor the query name the function that check is to be called with")
+        raise _unreadable("neither the tests nor the query name the function to pass to check")
     return CallTests((name,), source, prompt.prelude, None if called_with else _CHECK)
 
 
-def _checked(tree: ast.Module) -> str | None:
-    """The function that the tests themselves call check with."""
+def _argument_of_check(tree: ast.Module) -> str | None:
+    """Return the function that the tests themselves pass to check."""
     for node in tree.body:
         match node:
             case ast.Expr(value=ast.Call(func=ast.Name(id=name), args=[ast.Name(id=entry)])) if name == _CHECK:
@@ -129,15 +129,15 @@ def _checked(tree: ast.Module) -> str | None:
     return None
 
 
-def _called(tree: ast.Module, prompt: Prompt) -> tuple[str, ...]:
-    """The functions that the tests call and do not define, in order of appearance."""
+def _called_functions(tree: ast.Module, prompt: Prompt) -> tuple[str, ...]:
+    """Return the functions that the tests call and do not define, in order of appearance."""
     prelude = parsed(prompt.prelude)
-    known = _GIVEN | _bound(tree) | (_bound(prelude) if prelude else set())
+    known = _PREDEFINED | _bound(tree) | (_bound(prelude) if prelude else set())
     names = dict.fromkeys(name for node in ast.walk(tree) if (name := _callee(node)) and name not in known)
     for name in names:
         if name[:1].isupper() and _makes_objects(tree, name, names):
             raise InputError(
-                f"the gold answer cannot be used as tests: they make objects of the program's class {name}"
+                f"the gold answer cannot be used as tests: they create objects of the program's class {name}"
             )
     return tuple(names)
 
@@ -150,9 +150,9 @@ def _callee(node: ast.AST) -> str | None:
 
 
 def _makes_objects(tree: ast.Module, name: str, names: Container[str]) -> bool:
-    """Is what `name` gives kept in a variable, or handed to another function of the program?
+    """Whether the result of `name` is kept in a variable or passed to another function of the program.
 
-    With a name like a class's, it is an object then, which cannot leave the program's process.
+    For a name like a class's, the result is then an object, which cannot leave the program's process.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and _callee(node.value) == name:
@@ -165,7 +165,7 @@ def _makes_objects(tree: ast.Module, name: str, names: Container[str]) -> bool:
 
 
 def _bound(tree: ast.AST) -> set[str]:
-    """Every name that is given a meaning anywhere in a tree."""
+    """Return every name that is bound anywhere in a tree."""
     names: set[str] = set()
     for node in ast.walk(tree):
         match node:

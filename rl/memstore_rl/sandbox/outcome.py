@@ -1,4 +1,4 @@
-"""What a program may use, and what it came to."""
+"""Resource limits of a program, and the outcome of running it."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 from memstore_rl.sandbox.box import ExitStatus
 
 Kind: TypeAlias = Literal[
-    "passed",  # every test
-    "failed",  # an assertion did not hold, or the output is another one
-    "raised",  # an exception, in the program or in tests that were given what it returned
-    "load",  # the program does not compile, or raises while it is loaded, or lacks the function
-    "exited",  # it ended, or let go of its judge, before the tests did
-    "crashed",  # a signal killed it: not one of the limits'
-    "timeout",  # out of processor time, or of time by the clock
-    "opaque",  # it returned something that is no plain value
-    "output",  # it printed more than it may
-    "forged",  # it wrote to its judge what is no answer to the question asked
-    "unsupported",  # the tests cannot be run across the border of two processes
+    "passed",  # all tests
+    "failed",  # an assertion failed, or the output differs
+    "raised",  # an exception, in the program or in the tests after the program's first result
+    "load",  # the program does not compile, raises while loading, or lacks the function
+    "exited",  # the program ended or closed its channel before the tests did
+    "crashed",  # killed by a signal that is not a limit's
+    "timeout",  # out of CPU time or wall-clock time
+    "opaque",  # it returned a value that cannot be transferred
+    "output",  # it printed too much
+    "forged",  # it sent the judge a message that does not answer the pending call
+    "unsupported",  # the tests cannot run across two processes
     "unreadable",  # the tests fail by themselves, or never call the program
-    "lost",  # its box was lost, and the next one too
+    "lost",  # the box was lost twice
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NO_VERDICT: frozenset[Kind] = frozenset(["unsupported", "unreadable", "lost"])
-"""Not the program's doing, as far as anybody can tell: no reward."""
+"""Kinds that are not caused by the program: no reward."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a program may use, all its tests together."""
+    """Resources that a program may use, for all its tests together."""
 
     cpu_seconds: int = 5
     wall_seconds: float = 15.0
     memory_mb: int = 1024
-    """Address space; of its judge as well."""
+    """Address space in MiB, of the program and of its judge."""
     output_mb: int = 8
-    """Of what a script prints."""
+    """Output of a script, in MiB."""
 
     def rlimits(self, cpu_seconds: int | None = None) -> dict[str, int]:
-        """The kernel's limits for a process: no file of any size, no core, 64 threads."""
+        """Return the rlimits of a process: no file writes, no core dumps, 64 threads."""
         return {
             "RLIMIT_CPU": cpu_seconds or self.cpu_seconds,
             "RLIMIT_AS": self.memory_mb << 20,
@@ -54,7 +54,7 @@ class Limits:
 
 
 class Outcome(NamedTuple):
-    """What a program came to."""
+    """Outcome of running a program against tests."""
 
     kind: Kind
     detail: str
@@ -62,21 +62,21 @@ class Outcome(NamedTuple):
 
     @property
     def reward(self) -> float | None:
-        """1 for a program that passed, 0 for one that did not, None where there is no verdict on it."""
+        """1 if the program passed, 0 if it did not, None without a verdict."""
         return None if self.kind in NO_VERDICT else float(self.kind == "passed")
 
 
 def out_of_time(limits: Limits) -> tuple[Kind, str]:
-    """It was stopped by the clock."""
+    """Return the outcome of a program that exceeded the wall-clock limit."""
     return "timeout", f"more than {limits.wall_seconds:g} s"
 
 
 def early_exit(ending: ExitStatus, cpu_limit: int) -> tuple[Kind, str]:
-    """What a process came to that ended before it should have."""
+    """Return the outcome of a process that ended before its tests did."""
     if ending.signal is None:
-        return "exited", f"it exited with code {ending.code} before its tests were through"
+        return "exited", f"it exited with code {ending.code} before its tests ended"
     if ending.signal == signal.SIGXCPU or (ending.signal == signal.SIGKILL and ending.cpu_seconds > cpu_limit - 0.5):
         return "timeout", f"more than {cpu_limit} s of processor time"
     if ending.signal == signal.SIGKILL:
-        return "exited", "it let go of its judge"
+        return "exited", "it closed the channel to its judge"
     return "crashed", f"killed by signal {ending.signal}"

@@ -1,11 +1,11 @@
-"""`Sandbox`: programs run against tests, each in a pair of boxes of its own for that time.
+"""`Sandbox`: a pool that runs programs against tests, each in a pair of boxes.
 
-One box of a pair runs the program, the other one its judge; both are equally shut off. The host hands the program to
-the one and the tests to the other, and what comes back to it is one line of verdict, or what a script printed. Boxes
-are kept warm; the processes in them are never used twice.
+One box of a pair runs the program and the other runs the tests (the judge); both are equally isolated. The host sends
+the program to one and the tests to the other, and receives one line with the verdict, or the output of a script. Boxes
+are reused; the processes in them never are.
 
-Trouble with a box is never a verdict: a box that is lost is built again and the program run once more, and where no
-box can be built any more that is an error.
+A sandbox failure is never a verdict. A lost box is rebuilt and the program runs once more; if no box can be built, that
+is an error.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from memstore_rl.sandbox.outcome import Limits, Outcome
 from memstore_rl.sandbox.run_calls import run_calls
 from memstore_rl.sandbox.run_script import run_script
 
-_TRIES = 2
+_ATTEMPTS = 2
 
 
 class _Pair:
-    """A box for the program and one for its judge."""
+    """A box for the program and a box for its judge."""
 
     def __init__(self) -> None:
         self.program = Box()
         try:
-            # Tests of the EvalPlus kind import numpy, which takes longer than all else: once for all of them.
+            # EvalPlus tests import numpy, which takes longer than everything else; import it once per box.
             self.judge = Box(preload=("numpy",))
         except SandboxError:
             self.program.close()
@@ -45,7 +45,7 @@ class _Pair:
 
 
 class Sandbox:
-    """Runs programs, several at a time. Any thread may use it; a forked copy of the process may not.
+    """Runs programs concurrently. Thread-safe, but not usable in a forked copy of the process.
 
     Example:
         with Sandbox() as sandbox:
@@ -53,13 +53,14 @@ class Sandbox:
     """
 
     def __init__(self, *, limits: Limits | None = None, pairs: int | None = None) -> None:
-        """Build the first pair of boxes, and so find out whether any can be built.
+        """Build the first pair of boxes, which shows whether a sandbox can be built here.
 
         Args:
-            pairs: programs that run at the same time; None: one for each core that this process may use.
+            limits: resources that a program may use; None: the defaults.
+            pairs: number of programs that run at the same time; None: one per core available to this process.
 
         Raises:
-            SandboxError: no sandbox can be built here; the message says why and what helps.
+            SandboxError: no sandbox can be built here; the message gives the reason and the fix.
         """
         first = _Pair()
         self.limits = limits or Limits()
@@ -78,14 +79,14 @@ class Sandbox:
         self.close()
 
     def run(self, program: str, tests: Tests) -> Outcome:
-        """Run one program against tests.
+        """Run a program against tests.
 
         Raises:
-            SandboxError: the sandbox is closed, or cannot be built any more.
+            SandboxError: the sandbox is closed, or can no longer be built.
         """
-        begun = time.monotonic()
+        started = time.monotonic()
         lost = ""
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             try:
                 with self._pair() as pair:
                     if isinstance(tests, CallTests):
@@ -95,14 +96,14 @@ class Sandbox:
             except BoxLost as error:
                 lost = str(error)
                 continue
-            return Outcome(kind, detail, time.monotonic() - begun)
-        return Outcome("lost", f"its sandbox was lost {_TRIES} times: {lost}", time.monotonic() - begun)
+            return Outcome(kind, detail, time.monotonic() - started)
+        return Outcome("lost", f"its sandbox was lost {_ATTEMPTS} times: {lost}", time.monotonic() - started)
 
     def run_all(self, jobs: Sequence[tuple[str, Tests]]) -> list[Outcome]:
-        """Run each program against its tests, as many at a time as there are pairs; outcomes in the same order.
+        """Run programs against their tests concurrently; return the outcomes in order.
 
         Raises:
-            SandboxError: the sandbox is closed, or cannot be built any more.
+            SandboxError: the sandbox is closed, or can no longer be built.
         """
         if self.pairs == 1 or len(jobs) < 2:
             return [self.run(*job) for job in jobs]
@@ -110,7 +111,7 @@ class Sandbox:
             return list(threads.map(lambda job: self.run(*job), jobs))
 
     def close(self) -> None:
-        """End all boxes, once the programs in them have ended; calling it again does nothing."""
+        """Close all boxes after their programs have ended; calling it again does nothing."""
         if self._closed or os.getpid() != self._owner:
             return
         self._closed = True
@@ -121,10 +122,10 @@ class Sandbox:
 
     @contextmanager
     def _pair(self) -> Iterator[_Pair]:
-        """A pair for one program; built if it is not there, let go of if it was not returned in order."""
+        """Borrow a pair for one program. It is built on demand, and closed if the program raised."""
         if self._closed or os.getpid() != self._owner:
             raise SandboxError(
-                "this sandbox is closed, or belongs to the process this one was forked from; open another"
+                "this sandbox is closed, or belongs to the parent of this forked process; open another one"
             )
         pair = self._free.get()
         kept: _Pair | None = None

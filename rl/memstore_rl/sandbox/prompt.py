@@ -1,4 +1,4 @@
-"""The code in a query: what the tests may use of it, and how an answer continues it."""
+"""Reads the code in a query, and combines it with an answer into a program."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _CODE_LINE = re.compile(r"^(?:from|import|def|async[ \t]++def|class|@)\b", re.M)
 
 
 class Prompt(NamedTuple):
-    """The code that a query shows."""
+    """The code in a query."""
 
     code: str
-    """All of it, "" where it shows none."""
+    """All code; "" if there is none."""
     prelude: str
-    """What stands before the function to write: imports, and functions that the tests may call."""
+    """The code before the function to write: imports, and helpers that the tests may call."""
     entry: str | None
-    """The function to write: the last one, which has a signature and perhaps a docstring."""
+    """Name of the function to write: the last one in the code."""
 
 
 @lru_cache(maxsize=512)
 def read_prompt(query: str) -> Prompt:
-    """The code in a query that is code, has a block of it, or ends in it."""
+    """Read the code of a query that is code, contains a code block, or ends with code."""
     line = _CODE_LINE.search(query)
     for code in (query, unfenced(query), query[line.start() :] if line else ""):
         tree = parsed(code) or parsed(code.rstrip() + "\n    pass\n")
@@ -44,7 +44,7 @@ def read_prompt(query: str) -> Prompt:
 
 
 def program_of(answer: str, prompt: Prompt) -> str:
-    """The whole program of an answer: it may be one, or only the body that continues the query's code."""
+    """Return the program of an answer, which may be a whole program or a body that continues the query's code."""
     source = unfenced(answer)
     if prompt.entry is None:
         return textwrap.dedent(source)
@@ -53,11 +53,11 @@ def program_of(answer: str, prompt: Prompt) -> str:
         return whole if "__future__" in whole else f"{prompt.prelude}\n{whole}"
     bodies = (source, textwrap.indent(textwrap.dedent(source), "    "), "    " + source)
     programs = [f"{prompt.code.rstrip()}\n{body}" for body in bodies]
-    return next(filter(_stands, programs), programs[0])
+    return next(filter(_is_valid, programs), programs[0])
 
 
-def _stands(program: str) -> bool:
-    """Does it parse, with every `return` inside a function?"""
+def _is_valid(program: str) -> bool:
+    """Whether it parses with every `return` inside a function."""
     tree = parsed(program)
     return tree is not None and not any(isinstance(node, ast.Return) for node in tree.body)
 
@@ -67,5 +67,5 @@ def _defines(source: str, name: str) -> bool:
 
 
 def parsed(source: str, longest: int = _PARSE_LIMIT) -> ast.Module | None:
-    """The tree of a source that parses, is not blank and no longer than `longest` characters."""
+    """Parse a source; None if it is blank, too long or invalid."""
     return None if len(source) > longest or not source.strip() else quietly_parsed(source)

@@ -1,4 +1,4 @@
-"""Reading from a file that a sandboxed process writes, with an end to it in bytes and seconds."""
+"""Bounded reads of what a sandboxed process writes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import NamedTuple
 _PIECE = 1 << 16
 
 
-class Read(NamedTuple):
-    """What came until the other side closed, or one of the ends was reached."""
+class ReadResult(NamedTuple):
+    """What was read until the end of the file or a limit."""
 
     content: bytes
     late: bool
-    """The time was over first."""
+    """The deadline passed first."""
     long: bool
-    """There was more than may be."""
+    """There was more than the maximum."""
 
 
-def read_until(file: int, deadline: float, most: int) -> Read:
-    """Read `file` until its end, time.monotonic() `deadline` or `most` bytes."""
+def read_until(file: int, deadline: float, max_bytes: int) -> ReadResult:
+    """Read `file` until its end, the time.monotonic() `deadline`, or more than `max_bytes`."""
     content = bytearray()
     poll = select.poll()
     poll.register(file, select.POLLIN | select.POLLHUP)
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
-            return Read(bytes(content), late=True, long=False)
+            return ReadResult(bytes(content), late=True, long=False)
         piece = os.read(file, _PIECE)
         if not piece:
-            return Read(bytes(content), late=False, long=False)
+            return ReadResult(bytes(content), late=False, long=False)
         content += piece
-        if len(content) > most:
-            return Read(bytes(content[:most]), late=False, long=True)
+        if len(content) > max_bytes:
+            return ReadResult(bytes(content[:max_bytes]), late=False, long=True)

@@ -1,4 +1,4 @@
-"""A program whose functions are called: in one box it answers, in the other one its judge asks."""
+"""Runs tests that call functions: the program runs in one box, and the judge calls it from the other."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ import time
 from memstore_rl.sandbox.box import Box, ExitStatus, sealed_memfd
 from memstore_rl.sandbox.gold import CallTests
 from memstore_rl.sandbox.outcome import Kind, Limits, early_exit, out_of_time
-from memstore_rl.sandbox.reading import Read, read_until
+from memstore_rl.sandbox.reading import ReadResult, read_until
 
 _VERDICT_BYTES = 1 << 14
 
 
 def run_calls(program_box: Box, judge_box: Box, limits: Limits, program: str, tests: CallTests) -> tuple[Kind, str]:
-    """Run the tests; kind and detail of what came of it.
+    """Run the tests; return kind and detail of the outcome.
 
     Raises:
-        BoxLost: a box is gone.
+        BoxLost: a box was lost.
     """
     deadline = time.monotonic() + limits.wall_seconds
     verdict = _start(program_box, judge_box, limits, program, tests)
     try:
-        said = read_until(verdict, deadline, _VERDICT_BYTES)
+        result = read_until(verdict, deadline, _VERDICT_BYTES)
     finally:
         os.close(verdict)
-    return _concluded(said, program_box.stop(), judge_box.stop(), limits)
+    return _outcome(result, program_box.stop(), judge_box.stop(), limits)
 
 
 def _start(program_box: Box, judge_box: Box, limits: Limits, program: str, tests: CallTests) -> int:
-    """Start both sides; the file where the judge will write its verdict."""
+    """Start both sides; return the file descriptor of the verdict."""
     program_job = {"program": program, "names": tests.names}
     judge_job = {"names": tests.names, "prelude": tests.prelude, "tests": tests.tests, "call": tests.call}
-    asked, asking = socket.socketpair()
-    verdict, said = os.pipe()
-    files = [said]
+    program_end, judge_end = socket.socketpair()
+    verdict, verdict_writer = os.pipe()
+    files = [verdict_writer]
     try:
-        with asked, asking:
+        with program_end, judge_end:
             files.append(sealed_memfd(json.dumps(program_job).encode()))
-            program_box.start("call", limits.rlimits(), [files[-1], asked.fileno()])
+            program_box.start("call", limits.rlimits(), [files[-1], program_end.fileno()])
             files.append(sealed_memfd(json.dumps(judge_job).encode()))
-            judge_box.start("judge", limits.rlimits(2 * limits.cpu_seconds), [files[-1], asking.fileno(), said])
+            judge_box.start(
+                "judge", limits.rlimits(2 * limits.cpu_seconds), [files[-1], judge_end.fileno(), verdict_writer]
+            )
     except BaseException:
         os.close(verdict)
         raise
@@ -52,13 +54,13 @@ def _start(program_box: Box, judge_box: Box, limits: Limits, program: str, tests
     return verdict
 
 
-def _concluded(said: Read, program: ExitStatus, judge: ExitStatus, limits: Limits) -> tuple[Kind, str]:
-    if said.late:
+def _outcome(result: ReadResult, program: ExitStatus, judge: ExitStatus, limits: Limits) -> tuple[Kind, str]:
+    if result.late:
         return out_of_time(limits)
-    if not said.content:
+    if not result.content:
         kind, detail = early_exit(judge, 2 * limits.cpu_seconds)
-        return kind, f"its judge, given what it returned: {detail}"
-    kind, detail = json.loads(said.content)
+        return kind, f"the judge, given the returned values: {detail}"
+    kind, detail = json.loads(result.content)
     if kind == "exited" and detail == "":
         return early_exit(program, limits.cpu_seconds)
     return kind, detail

@@ -1,6 +1,6 @@
-"""A program that reads and prints: run once a case, in a process of its own each time.
+"""Runs tests with input and output: the program runs once per case, in a new process each time.
 
-What it prints is compared here, as text. It is told nothing of what is expected.
+The host compares the output as text. The program never receives the expected output.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _NUMBER_LENGTH = 40
 
 
 def run_script(box: Box, limits: Limits, program: str, tests: ScriptTests) -> tuple[Kind, str]:
-    """Run the program for each case until one fails; kind and detail of what came of it.
+    """Run the program for each case until one fails; return kind and detail of the outcome.
 
     Raises:
-        BoxLost: the box is gone.
+        BoxLost: the box was lost.
     """
     deadline = time.monotonic() + limits.wall_seconds
     spent = 0.0
@@ -50,7 +50,7 @@ def run_script(box: Box, limits: Limits, program: str, tests: ScriptTests) -> tu
 
 
 def _start(box: Box, limits: dict[str, int], program: str, given: str) -> int:
-    """Start the program; the file that its output comes from."""
+    """Start the program; return the file descriptor of its output."""
     stdout, printing = os.pipe()
     files = [printing]
     try:
@@ -72,7 +72,7 @@ def _failed(number: int, ending: ExitStatus, cpu_limit: int) -> tuple[Kind, str]
 
 
 def same_output(expected: str, printed: str) -> bool:
-    """Are two outputs the same, blanks at the ends of lines and of the text aside, and fractions to 1e-6?"""
+    """Whether two outputs are equal, up to trailing white space and with decimals compared to 1e-6."""
     wanted, given = _lines(expected), _lines(printed)
     return len(wanted) == len(given) and all(map(_same_line, wanted, given))
 
@@ -89,7 +89,7 @@ def _same_line(wanted: str, given: str) -> bool:
 
 
 def _same_word(wanted: str, given: str) -> bool:
-    """Equal, or close to a fraction that is expected; where an integer is expected it has to be that integer."""
+    """Whether two words are equal, or close if a decimal is expected; integers must match exactly."""
     if wanted == given:
         return True
     if "." not in wanted or max(len(wanted), len(given)) > _NUMBER_LENGTH:

@@ -1,12 +1,12 @@
-"""Which system calls a program has: a list of what is allowed, made into a filter by libseccomp.
+"""The system call filter of a program: an allowlist, compiled by libseccomp.
 
-What a Python program needs to compute is on it, threads and event loops included. Not on it, and so answered with
-EPERM: starting processes, signalling anyone, sockets but a pair of its own, anything that changes a file system,
-other processes' memory, namespaces, mounts, keys, kernel interfaces with a history (io_uring, bpf, userfaultfd,
-perf), shared memory, files in memory. Calls that reach further by one of their arguments are allowed for the harmless
-values only: `fcntl` may not choose who gets a signal, `prlimit64` is for the caller itself, `clone` is for threads.
+The list holds what a Python program needs to compute, including threads and event loops. Everything else fails with
+EPERM: starting processes, signalling others, sockets other than a local pair, any change of a file system, other
+processes' memory, namespaces, mounts, keys, risky kernel interfaces (io_uring, bpf, userfaultfd, perf), shared memory
+and in-memory files. Calls with a dangerous argument are allowed for harmless values only: `fcntl` cannot redirect
+signals, `prlimit64` applies to the caller only, `clone` is for threads only.
 
-The filter is loaded in each child before it looks at its program, and it cannot be taken off.
+Each child loads the filter before it reads its program. The filter cannot be removed.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class _Comparison(ctypes.Structure):
 
 @cache
 def program_filter() -> bytes:
-    """The filter as BPF instructions, for the processor that this runs on.
+    """Return the filter as BPF instructions for this processor.
 
     Raises:
-        SandboxError: libseccomp is not there, or knows no such processor.
+        SandboxError: libseccomp is not installed, or does not support this processor.
     """
     library = _library()
     context = library.seccomp_init(ctypes.c_uint32(_ERRNO | errno.EPERM))
     if not context:
-        raise SandboxError("libseccomp cannot make a filter on this processor; programs are run on x86_64 and aarch64")
+        raise SandboxError("libseccomp does not support this processor; programs run on x86_64 and aarch64")
     try:
         for name in _ALLOWED.split():
             _rule(library, context, _ALLOW, name)
@@ -75,7 +75,7 @@ def program_filter() -> bytes:
         _rule(library, context, _ALLOW, "socketpair", _Comparison(0, _EQUAL, _AF_UNIX, 0))
         _rule(library, context, _ALLOW, "prlimit64", _Comparison(0, _EQUAL, 0, 0))
         _rule(library, context, _ALLOW, "clone", _Comparison(0, _MASKED_EQUAL, _CLONE_THREAD, _CLONE_THREAD))
-        # Its flags lie in memory, where no filter sees them; glibc goes on with clone.
+        # A filter cannot read its flags, which are in memory; on ENOSYS glibc falls back to clone.
         _rule(library, context, _ERRNO | errno.ENOSYS, "clone3")
         return _exported(library, context)
     finally:
@@ -102,14 +102,14 @@ def _library() -> ctypes.CDLL:
 
 
 def _rule(library: ctypes.CDLL, context: int, action: int, name: str, *comparisons: _Comparison) -> None:
-    """Add a rule; a call that this processor does not have needs none."""
+    """Add a rule, unless this processor lacks the system call."""
     number = library.seccomp_syscall_resolve_name(name.encode())
     if number < 0:
         return
     array = (_Comparison * len(comparisons))(*comparisons)
     failed = library.seccomp_rule_add_array(context, action, number, len(comparisons), array)
     if failed:
-        raise SandboxError(f"libseccomp refuses the rule for {name}: {os.strerror(-failed)}")
+        raise SandboxError(f"libseccomp rejects the rule for {name}: {os.strerror(-failed)}")
 
 
 def _exported(library: ctypes.CDLL, context: int) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Sequence
 from typing import Any, Self
@@ -20,6 +19,7 @@ import httpx
 from pydantic import ValidationError
 
 from memstore.errors import InputError, MemstoreError
+from memstore.runtime.retry import RetryPolicy, retry_after_s
 from memstore_rl.rewards.reward import Group, Reward
 from memstore_rl.service import wire
 
@@ -37,56 +37,67 @@ class ServiceGone(ServiceError):
     """The reward service did not respond before the deadline; it may be back later."""
 
 
-class _Call:
-    """State of one call across its attempts: deadline, backoff, and how to treat each response."""
+class _Unavailable(Exception):
+    """The service rejected a request temporarily."""
 
-    def __init__(self, endpoint: str, deadline_s: float) -> None:
-        self._endpoint = endpoint
+    def __init__(self, message: str, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class _Service:
+    """The service as both clients see it: address, credentials, retry policy, and how to read a response."""
+
+    def __init__(self, endpoint: str, token: str | None, deadline_s: float) -> None:
+        check_endpoint(endpoint)
+        if token is not None:
+            wire.check_token(token)
+        if not deadline_s > 0:
+            raise InputError(f"a deadline of {deadline_s:g} s leaves no time for a response; pass more than 0 s")
+        self.endpoint = endpoint.rstrip("/")
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._deadline_s = deadline_s
-        self._until = time.monotonic() + deadline_s
-        self._pause_s = _FIRST_PAUSE_S
+        self.retry = RetryPolicy(deadline_s=deadline_s, first_pause_s=_FIRST_PAUSE_S, longest_pause_s=_LONGEST_PAUSE_S)
 
-    @property
-    def timeout(self) -> httpx.Timeout:
-        """Timeout of the next attempt: the time left until the deadline."""
-        left = max(0.01, self._until - time.monotonic())
+    def timeout(self, started: float) -> httpx.Timeout:
+        """Timeout of an attempt of a call that started at time.monotonic() `started`: the time left."""
+        left = max(0.01, started + self._deadline_s - time.monotonic())
         return httpx.Timeout(left, connect=min(_CONNECT_S, left))
 
-    def outcome(self, response: httpx.Response) -> tuple[bytes | None, float]:
-        """Return the body of a success, or None and the seconds to wait before the next attempt.
+    def content(self, response: httpx.Response) -> bytes:
+        """Return the body of a success.
 
         Raises:
+            _Unavailable: the failure is temporary.
             InputError, ServiceError: the failure is permanent.
         """
-        if response.status_code == 200:
-            return response.content, 0.0
+        status = response.status_code
+        if status == 200:
+            return response.content
         message = _message(response)
-        if response.status_code in _RETRYABLE:
-            return None, self.pause(message, response.headers.get("retry-after"))
-        if response.status_code in (401, 403):
-            raise ServiceError(f"the reward service at {self._endpoint} rejected this client: {message}")
-        if response.status_code in (413, 422):
-            raise InputError(f"the reward service at {self._endpoint} rejected the request: {message}")
-        raise ServiceError(
-            f"the reward service at {self._endpoint} failed with status {response.status_code}: {message}"
+        if status in _RETRYABLE:
+            raise _Unavailable(message, retry_after_s(response.headers.get("retry-after")))
+        if status in (401, 403):
+            raise ServiceError(f"the reward service at {self.endpoint} rejected this client: {message}")
+        if status in (413, 422):
+            raise InputError(f"the reward service at {self.endpoint} rejected the request: {message}")
+        raise ServiceError(f"the reward service at {self.endpoint} failed with status {status}: {message}")
+
+    def gone(self, error: httpx.TransportError | _Unavailable) -> ServiceGone:
+        """The error to raise at the deadline."""
+        reason = str(error) if isinstance(error, _Unavailable) else _reason(error)
+        return ServiceGone(
+            f"the reward service at {self.endpoint} did not answer within {self._deadline_s:g} s ({reason}); "
+            "check that `memstore serve` is running there, or raise the deadline"
         )
 
-    def pause(self, reason: str, hint: str | None = None) -> float:
-        """Return the seconds to wait before the next attempt.
 
-        Raises:
-            ServiceGone: the next attempt would start after the deadline.
-        """
-        wait = self._pause_s * random.uniform(0.5, 1.0)
-        if hint is not None and hint.replace(".", "", 1).isdigit():
-            wait = max(wait, float(hint))
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        if time.monotonic() + wait >= self._until:
-            raise ServiceGone(
-                f"the reward service at {self._endpoint} did not answer within {self._deadline_s:g} s ({reason}); "
-                "check that `memstore serve` is running there, or raise the deadline"
-            )
-        return wait
+def _is_temporary(error: Exception) -> bool:
+    return isinstance(error, httpx.TransportError | _Unavailable)
+
+
+def _hint_s(error: Exception) -> float | None:
+    return error.retry_after_s if isinstance(error, _Unavailable) else None
 
 
 def _message(response: httpx.Response) -> str:
@@ -110,18 +121,6 @@ def check_endpoint(endpoint: str) -> None:
         raise InputError(f"{endpoint!r} is not an address of a reward service; use one like http://127.0.0.1:8731")
 
 
-class _Settings:
-    def __init__(self, endpoint: str, token: str | None, deadline_s: float) -> None:
-        check_endpoint(endpoint)
-        if token is not None:
-            wire.check_token(token)
-        if not deadline_s > 0:
-            raise InputError(f"a deadline of {deadline_s:g} s leaves no time for a response; pass more than 0 s")
-        self.endpoint = endpoint.rstrip("/")
-        self.deadline_s = deadline_s
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
-
-
 class RewardClient:
     """Client of a reward service. Thread-safe."""
 
@@ -136,8 +135,8 @@ class RewardClient:
         Raises:
             InputError: the address, token or deadline is invalid.
         """
-        self._settings = _Settings(endpoint, token, deadline_s)
-        self._http = httpx.Client(headers=self._settings.headers)
+        self._service = _Service(endpoint, token, deadline_s)
+        self._http = httpx.Client(headers=self._service.headers)
 
     def score_group(self, group: Group, *, record: bool = True) -> list[Reward]:
         """Return the rewards of one group's rollouts, in order; see `score_groups`."""
@@ -155,25 +154,23 @@ class RewardClient:
             ServiceError: the service rejected this client or failed.
         """
         body = _request_body(groups, record)
-        return _rewards(self._settings.endpoint, self._request("POST", "/v1/score", body))
+        return _rewards(self._service.endpoint, self._request("POST", "/v1/score", body))
 
     def info(self) -> dict[str, Any]:
         """Return the response of `/v1/info`."""
-        return _info(self._settings.endpoint, self._request("GET", "/v1/info", None))
+        return _info(self._service.endpoint, self._request("GET", "/v1/info", None))
 
     def _request(self, method: str, path: str, body: bytes | None) -> bytes:
-        call = _Call(self._settings.endpoint, self._settings.deadline_s)
-        while True:
-            try:
-                response = self._http.request(
-                    method, self._settings.endpoint + path, content=body, timeout=call.timeout
-                )
-                content, wait = call.outcome(response)
-            except httpx.TransportError as error:
-                content, wait = None, call.pause(_reason(error))
-            if content is not None:
-                return content
-            time.sleep(wait)
+        url, started = self._service.endpoint + path, time.monotonic()
+
+        def attempt() -> bytes:
+            response = self._http.request(method, url, content=body, timeout=self._service.timeout(started))
+            return self._service.content(response)
+
+        try:
+            return self._service.retry.call(attempt, retryable=_is_temporary, hint_s=_hint_s)
+        except (httpx.TransportError, _Unavailable) as error:
+            raise self._service.gone(error) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -197,9 +194,9 @@ class AsyncRewardClient:
         Args:
             connections: maximum number of concurrent requests; further calls wait.
         """
-        self._settings = _Settings(endpoint, token, deadline_s)
+        self._service = _Service(endpoint, token, deadline_s)
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx.AsyncClient(headers=self._settings.headers, limits=limits)
+        self._http = httpx.AsyncClient(headers=self._service.headers, limits=limits)
         self._slots = asyncio.Semaphore(connections)
 
     async def score_group(self, group: Group, *, record: bool = True) -> list[Reward]:
@@ -209,26 +206,24 @@ class AsyncRewardClient:
     async def score_groups(self, groups: Sequence[Group], *, record: bool = True) -> list[list[Reward]]:
         """See `RewardClient.score_groups`."""
         body = _request_body(groups, record)
-        return _rewards(self._settings.endpoint, await self._request("POST", "/v1/score", body))
+        return _rewards(self._service.endpoint, await self._request("POST", "/v1/score", body))
 
     async def info(self) -> dict[str, Any]:
         """Return the response of `/v1/info`."""
-        return _info(self._settings.endpoint, await self._request("GET", "/v1/info", None))
+        return _info(self._service.endpoint, await self._request("GET", "/v1/info", None))
 
     async def _request(self, method: str, path: str, body: bytes | None) -> bytes:
-        call = _Call(self._settings.endpoint, self._settings.deadline_s)
-        while True:
-            try:
-                async with self._slots:
-                    response = await self._http.request(
-                        method, self._settings.endpoint + path, content=body, timeout=call.timeout
-                    )
-                content, wait = call.outcome(response)
-            except httpx.TransportError as error:
-                content, wait = None, call.pause(_reason(error))
-            if content is not None:
-                return content
-            await asyncio.sleep(wait)
+        url, started = self._service.endpoint + path, time.monotonic()
+
+        async def attempt() -> bytes:
+            async with self._slots:
+                response = await self._http.request(method, url, content=body, timeout=self._service.timeout(started))
+            return self._service.content(response)
+
+        try:
+            return await self._service.retry.call_async(attempt, retryable=_is_temporary, hint_s=_hint_s)
+        except (httpx.TransportError, _Unavailable) as error:
+            raise self._service.gone(error) from error
 
     async def close(self) -> None:
         """Close the connections."""

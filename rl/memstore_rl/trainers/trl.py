@@ -1,4 +1,4 @@
-"""A reward function for TRL's `GRPOTrainer`: groups at once, ground truth where the row has it, the model elsewhere.
+"""A reward function for TRL's `GRPOTrainer`: ground truth for labelled rows, the reward model for the rest.
 
     from datasets import Dataset
     from memstore_rl.rewards.group import GroupScorer
@@ -12,19 +12,19 @@
             train_dataset=Dataset.from_parquet("data/train_memory_20.parquet"),
         ).train()
 
-The data are those of `memstore verl data`, whose columns TRL hands to the function. A group is what has the same
-`extra_info.query_id`, not what stands together: TRL passes no group, and a batch may hold a query twice. Its rollouts
-are complete_rewards on, so that what a service records of the second group is not taken for the first again.
+Use the data of `memstore verl data`; TRL passes its columns to the function. TRL passes no groups, and a batch may
+contain a query twice, so rows are grouped by `extra_info.query_id`, at most `num_generations` at a time. Sample indices
+continue across the groups of a query, so that a service does not mistake the second group for the first.
 
-`scale_rewards="none"`: over the group's deviation a prediction that hardly tells two rollouts apart counts as much as a
-sure one (docs/rewards.md has what that costs).
+Set `scale_rewards="none"`: dividing by the group's standard deviation gives a prediction that hardly separates two
+rollouts the same weight as a confident one (docs/rewards.md has the cost).
 
-An unscored rollout is None, which TRL leaves out of the group's mean and gives no advantage. Rows of another split than
-`train` (an evaluation) are scored by ground truth alone, and not recorded. A service that does not answer raises, or is
-waited for; it is never a number.
+An unscored rollout gets None: TRL leaves it out of the group's mean and gives it no advantage. Rows of other splits
+than `train` (evaluation) are scored by ground truth only and are not recorded. If the service does not respond, the
+function raises or waits; it never makes up a number.
 
-With several processes TRL calls the function in each, with that process's completions: keep
-`per_device_train_batch_size` a multiple of `num_generations`, or groups are short. They are counted.
+With several processes TRL calls the function in each process with its own completions. Make
+`per_device_train_batch_size` a multiple of `num_generations`, or groups are short; short groups are counted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Messages: TypeAlias = Sequence[Mapping[str, Any]]
 RewardFunction: TypeAlias = Callable[..., list[float | None]]
 
 NAME = "memstore"
-"""As TRL calls the function in its metrics: `rewards/memstore/mean`."""
+"""Name of the function in TRL's metrics: `rewards/memstore/mean`."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +57,17 @@ def reward_function(
     run: str | None = None,
     when_gone: Literal["fail", "wait"] = "fail",
 ) -> RewardFunction:
-    """What `GRPOTrainer` takes as `reward_funcs`; see the module.
+    """Create a function for the `reward_funcs` of `GRPOTrainer`.
 
     Args:
-        scorer: over a memory in this process, or a client of the reward service.
-        num_generations: as in `GRPOConfig`; a group of fewer is counted as short. None: no group is short.
-        mode: overrides the scorer's for training rows.
-        policy, run: names that the service records the rollouts under.
-        when_gone: a service that does not answer ends the training, or is waited for.
+        scorer: a scorer over a memory in this process, or a client of the reward service.
+        num_generations: as in `GRPOConfig`; smaller groups count as short. None: no group is short.
+        mode: overrides the scorer's mode for training rows.
+        policy, run: names under which the service records the rollouts.
+        when_gone: if the service does not respond, `fail` ends the training and `wait` waits for it.
 
     Raises:
-        InputError: what is no scorer, a group of no rollouts, a mode or a `when_gone` that there is not.
+        InputError: an argument is invalid.
     """
     _check(scorer, num_generations, mode, when_gone)
 
@@ -84,27 +84,29 @@ def reward_function(
     ) -> list[float | None]:
         if data_source is None or reward_model is None or extra_info is None:
             raise InputError(
-                "the data set lacks one of the columns data_source, reward_model and extra_info, or TRL took it out "
+                "the data set lacks one of the columns data_source, reward_model and extra_info, or TRL removed it "
                 "(remove_unused_columns); write the data with `memstore verl data`"
             )
         step = None if trainer_state is None else int(trainer_state.global_step)
-        gathered = _gathered(extra_info, num_generations)
+        grouped_rows = _group_rows(extra_info, num_generations)
         groups = []
-        for places in gathered:
-            first = places[0].row
+        for positions in grouped_rows:
+            first = positions[0].row
             query = query_of(_messages(prompts[first]), data_source[first], reward_model[first], extra_info[first])
             rollouts = [
-                Rollout(response=_said(completions[row]), policy=policy, run=run, step=step, sample_index=sample)
-                for row, sample in places
+                Rollout(
+                    response=_completion_text(completions[row]), policy=policy, run=run, step=step, sample_index=sample
+                )
+                for row, sample in positions
             ]
             training = is_training(extra_info[first])
             groups.append(Group(query, rollouts, num_generations if training else None, mode if training else "oracle"))
         training = all(map(is_training, extra_info))
         rewards: list[Reward | None] = [None] * len(completions)
-        for places, scored in zip(gathered, _asked(scorer, groups, training, when_gone), strict=True):
-            for place, reward in zip(places, scored, strict=True):
-                rewards[place.row] = reward
-        return _told([reward for reward in rewards if reward is not None], log_extra, log_metric)
+        for positions, scored in zip(grouped_rows, _score(scorer, groups, training, when_gone), strict=True):
+            for position, reward in zip(positions, scored, strict=True):
+                rewards[position.row] = reward
+        return _log_rewards([reward for reward in rewards if reward is not None], log_extra, log_metric)
 
     memstore.__name__ = NAME
     return memstore
@@ -112,40 +114,40 @@ def reward_function(
 
 def _check(scorer: object, num_generations: int | None, mode: str | None, when_gone: str) -> None:
     if not isinstance(scorer, GroupScorer | RewardClient):
-        raise InputError(f"{type(scorer).__name__} gives no rewards to TRL; hand over a GroupScorer or a RewardClient")
+        raise InputError(f"scorer is a {type(scorer).__name__}; pass a GroupScorer or a RewardClient")
     if num_generations is not None and num_generations < 1:
-        raise InputError(f"a group of {num_generations} rollouts cannot be; pass GRPOConfig's num_generations")
+        raise InputError(f"num_generations is {num_generations}; pass that of GRPOConfig, 1 or more")
     if mode is not None and mode not in MODES:
-        raise InputError(f"there is no mode {mode!r}; there are {', '.join(MODES)}")
+        raise InputError(f"there is no mode {mode!r}; use one of {', '.join(MODES)}")
     if when_gone not in ("fail", "wait"):
-        raise InputError(f"when_gone cannot be {when_gone!r}; there are fail and wait")
+        raise InputError(f"when_gone is {when_gone!r}; use fail or wait")
 
 
-class _Place(NamedTuple):
-    """Where a rollout stands in the call, and which of its query's rollouts in it this is."""
+class _Position(NamedTuple):
+    """Row of a rollout in the call, and its index among the query's rollouts."""
 
     row: int
     sample: int
 
 
-def _gathered(extra_info: Sequence[Mapping[str, Any]], size: int | None) -> list[list[_Place]]:
-    """The places of each group: the rows of one query, at most `size` at a time."""
-    by_query: dict[str, list[_Place]] = {}
+def _group_rows(extra_info: Sequence[Mapping[str, Any]], size: int | None) -> list[list[_Position]]:
+    """Group rows by query, at most `size` rows per group."""
+    by_query: dict[str, list[_Position]] = {}
     for row, extra in enumerate(extra_info):
         if not extra.get("query_id"):
             raise InputError(
-                "a row has no extra_info.query_id, so its group is not known; write the data with `memstore verl data`"
+                "a row has no extra_info.query_id, so its group is unknown; write the data with `memstore verl data`"
             )
-        places = by_query.setdefault(str(extra["query_id"]), [])
-        places.append(_Place(row, len(places)))
-    gathered = []
-    for places in by_query.values():
-        step = size or len(places)
-        gathered += [places[start : start + step] for start in range(0, len(places), step)]
-    return gathered
+        positions = by_query.setdefault(str(extra["query_id"]), [])
+        positions.append(_Position(row, len(positions)))
+    groups = []
+    for positions in by_query.values():
+        step = size or len(positions)
+        groups += [positions[start : start + step] for start in range(0, len(positions), step)]
+    return groups
 
 
-def _asked(
+def _score(
     scorer: GroupScorer | RewardClient, groups: Sequence[Group], record: bool, when_gone: Literal["fail", "wait"]
 ) -> list[list[Reward]]:
     if isinstance(scorer, GroupScorer):
@@ -159,12 +161,12 @@ def _asked(
             logger.warning("%s; the training waits for it (when_gone='wait')", gone)
 
 
-def _told(
+def _log_rewards(
     rewards: Sequence[Reward],
     log_extra: Callable[[str, list[Any]], None] | None,
     log_metric: Callable[[str, float], None] | None,
 ) -> list[float | None]:
-    """The numbers, after what TRL logs was logged."""
+    """Log metrics with TRL and return the reward values."""
     if log_extra is not None:
         log_extra("source", [reward.source for reward in rewards])
         log_extra("probability", [reward.probability for reward in rewards])
@@ -181,12 +183,12 @@ def _told(
 
 
 def _messages(prompt: str | Messages) -> Messages:
-    """A prompt as messages; a plain text is the user's."""
+    """Convert a prompt to messages; a plain text is a user message."""
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
-def _said(completion: str | Messages) -> str:
-    """What the policy wrote: the text, or what the assistant says in the messages."""
+def _completion_text(completion: str | Messages) -> str:
+    """Return the policy's text: the completion, or its assistant messages."""
     if isinstance(completion, str):
         return completion
     return "\n".join(str(message["content"]) for message in completion if message.get("role") == "assistant")

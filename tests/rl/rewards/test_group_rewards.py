@@ -1,4 +1,4 @@
-"""Ground truth where a query is labelled, the model elsewhere, and never the one for the other."""
+"""GroupScorer: ground truth for labelled queries, predictions for the rest, and never one in place of the other."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.verifiers import Attempt, Verdict, Verifiers
 
 
-class Untouched(Verifiers):
-    """Fails where it is asked anything."""
+class NoVerifiers(Verifiers):
+    """Verifiers that must not be called."""
 
     def __init__(self) -> None:
         super().__init__({})
 
     def check(self, domain: Domain, attempts: Sequence[Attempt]) -> list[Verdict]:
-        raise AssertionError(f"asked about {attempts}")
+        raise AssertionError(f"unexpected verification of {attempts}")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def scorer(trained_memory: Memory) -> Iterator[GroupScorer]:
         yield opened
 
 
-def plain(rewards: Sequence[Reward]) -> list[Reward]:
+def without_latency(rewards: Sequence[Reward]) -> list[Reward]:
     return [replace(reward, latency_s=0.0) for reward in rewards]
 
 
@@ -61,15 +61,15 @@ def test_labelled_groups_get_ground_truth(
     scorer: GroupScorer, groups: list[Group], sample_rows: dict[str, Any]
 ) -> None:
     rows = list(sample_rows.values())
-    asked = [labelled(group, of_query[0]["gold"]) for group, of_query in zip(groups, rows, strict=True)]
-    for rewards, of_query in zip(scorer.score_groups(asked), rows, strict=True):
+    sent = [labelled(group, of_query[0]["gold"]) for group, of_query in zip(groups, rows, strict=True)]
+    for rewards, of_query in zip(scorer.score_groups(sent), rows, strict=True):
         assert [reward.value for reward in rewards] == [row["reward"] for row in of_query[:8]]
         assert {(reward.source, reward.probability, reward.model) for reward in rewards} == {
             ("ground_truth", None, None)
         }
 
 
-def test_other_groups_are_predicted(scorer: GroupScorer, trained_memory: Memory, groups: list[Group]) -> None:
+def test_unlabelled_groups_are_predicted(scorer: GroupScorer, trained_memory: Memory, groups: list[Group]) -> None:
     model = model_folder(trained_memory).name
     for number, rewards in enumerate(scorer.score_groups(groups)):
         for reward in rewards:
@@ -83,25 +83,23 @@ def test_other_groups_are_predicted(scorer: GroupScorer, trained_memory: Memory,
             assert reward.latency_s > 0
 
 
-def test_predictions_tell_right_from_wrong(
+def test_predictions_separate_right_from_wrong(
     scorer: GroupScorer, groups: list[Group], sample_rows: dict[str, Any]
 ) -> None:
     truth = np.array([[row["reward"] for row in rows[:8]] for rows in sample_rows.values()])
-    told = np.array([[reward.value for reward in rewards] for rewards in scorer.score_groups(groups)])
-    assert told[truth == 1].mean() > told[truth == 0].mean() + 0.2
+    scored = np.array([[reward.value for reward in rewards] for rewards in scorer.score_groups(groups)])
+    assert scored[truth == 1].mean() > scored[truth == 0].mean() + 0.2
 
 
 @pytest.mark.parametrize("gold", [None, "", "  \n\t"])
-def test_a_blank_gold_is_never_verified(trained_memory: Memory, groups: list[Group], gold: str | None) -> None:
-    # The memory holds gold and rewards of these queries, and may not be asked for them.
-    with GroupScorer.open(trained_memory, verifiers=Untouched()) as scorer:
+def test_blank_gold_is_not_verified(trained_memory: Memory, groups: list[Group], gold: str | None) -> None:
+    # The memory holds gold answers and rewards of these queries, which must not be used.
+    with GroupScorer.open(trained_memory, verifiers=NoVerifiers()) as scorer:
         rewards = scorer.score_group(replace(groups[0].query, gold=gold), groups[0].rollouts)
     assert {reward.source for reward in rewards} == {"predicted"}
 
 
-def test_a_rollout_that_the_memory_has_labelled_is_predicted_all_the_same(
-    scorer: GroupScorer, sample_rows: dict[str, Any]
-) -> None:
+def test_rollout_with_a_stored_label_is_still_predicted(scorer: GroupScorer, sample_rows: dict[str, Any]) -> None:
     keys = ("response", "policy", "run", "step", "sample_index", "mean_logprob", "finish_reason")
     for rows in list(sample_rows.values())[:40]:
         first = rows[0]
@@ -111,44 +109,47 @@ def test_a_rollout_that_the_memory_has_labelled_is_predicted_all_the_same(
             assert reward.value not in (0.0, 1.0)
 
 
-def test_what_the_memory_knows_of_a_query_tells_nothing_about_its_rollouts(
+def test_stored_labels_of_a_query_do_not_affect_its_rewards(
     scorer: GroupScorer, trained_memory: Memory, groups: list[Group]
 ) -> None:
-    """With labels and gold of a query turned round in the memory, the rewards of its rollouts stay."""
+    """Inverting the stored labels and gold of a query leaves the rewards of its rollouts unchanged."""
     assert scorer.model is not None
     snapshot, model = scorer.model.snapshot, scorer.model.model
     embed = partial(embed_cached, trained_memory.embedder, trained_memory.cache)
     reward, query_of = rewards_of(snapshot), query_of_thinkings(snapshot)
 
-    def told(turned: BoolVector) -> list[list[Reward]]:
-        """Rewards on a memory in which the labels of some queries are turned round."""
+    def rewards_with_inverted(inverted: BoolVector) -> list[list[Reward]]:
+        """Score on a memory in which the labels of some queries are inverted."""
         columns = snapshot.thinkings.column_names, snapshot.queries.column_names
-        labels, golds = pa.array(np.where(turned, 1 - reward, reward)), pa.array(["999"] * len(snapshot.queries))
-        lies = replace(
+        labels, golds = pa.array(np.where(inverted, 1 - reward, reward)), pa.array(["999"] * len(snapshot.queries))
+        altered = replace(
             snapshot,
             thinkings=snapshot.thinkings.set_column(columns[0].index("reward"), "reward", labels),
             queries=snapshot.queries.set_column(columns[1].index("gold"), "gold", golds),
         )
-        with GroupScorer(MemoryModel(model, lies, embed), expected=8) as other:
-            return [plain(rewards) for rewards in other.score_groups(groups[:40])]
+        with GroupScorer(MemoryModel(model, altered, embed), expected=8) as other:
+            return [without_latency(rewards) for rewards in other.score_groups(groups[:40])]
 
-    before = [plain(rewards) for rewards in scorer.score_groups(groups[:40])]
+    before = [without_latency(rewards) for rewards in scorer.score_groups(groups[:40])]
     rows = snapshot.queries["id"].to_pylist()
     for number in range(0, 40, 4):
         query = query_id("arithmetic", groups[number].query.key, groups[number].query.text)
-        assert told(query_of == rows.index(query))[number] == before[number]
+        assert rewards_with_inverted(query_of == rows.index(query))[number] == before[number]
 
 
-def test_a_group_is_scored_alike_alone_and_among_others(scorer: GroupScorer, groups: list[Group]) -> None:
+def test_group_is_scored_alike_alone_and_in_a_batch(scorer: GroupScorer, groups: list[Group]) -> None:
     together = scorer.score_groups(groups)
     for group, rewards in list(zip(groups, together, strict=True))[::7]:
-        assert plain(scorer.score_group(group.query, group.rollouts)) == plain(rewards)
+        assert without_latency(scorer.score_group(group.query, group.rollouts)) == without_latency(rewards)
 
 
-def test_two_groups_of_one_query_do_not_see_each_other(scorer: GroupScorer, groups: list[Group]) -> None:
+def test_groups_of_one_query_are_independent(scorer: GroupScorer, groups: list[Group]) -> None:
     others = replace(groups[0], rollouts=[Rollout(response=f"It is {n}.\n#### {n}", run="s") for n in range(8)])
-    alone = [plain(scorer.score_group(group.query, group.rollouts)) for group in (groups[0], others)]
-    assert [plain(rewards) for rewards in scorer.score_groups([groups[0], others, groups[0]])] == [*alone, alone[0]]
+    alone = [without_latency(scorer.score_group(group.query, group.rollouts)) for group in (groups[0], others)]
+    assert [without_latency(rewards) for rewards in scorer.score_groups([groups[0], others, groups[0]])] == [
+        *alone,
+        alone[0],
+    ]
 
 
 def test_rewards_keep_the_order_of_rollouts(scorer: GroupScorer, groups: list[Group]) -> None:
@@ -168,13 +169,13 @@ def test_without_a_model_unlabelled_rollouts_are_unscored(groups: list[Group], m
     assert {reward.source for reward in second} == {"ground_truth"}
 
 
-def test_a_group_may_say_its_mode(scorer: GroupScorer, groups: list[Group]) -> None:
+def test_group_can_override_the_mode(scorer: GroupScorer, groups: list[Group]) -> None:
     validation = [replace(groups[0], mode="oracle"), replace(labelled(groups[1], "1"), mode="oracle"), groups[0]]
     sources = [{reward.source for reward in rewards} for rewards in scorer.score_groups(validation)]
     assert sources == [{"unscored"}, {"ground_truth"}, {"predicted"}]
 
 
-def test_where_the_verifier_cannot_say_the_model_does_and_says_why(scorer: GroupScorer, groups: list[Group]) -> None:
+def test_unverifiable_group_is_predicted_with_a_reason(scorer: GroupScorer, groups: list[Group]) -> None:
     unreadable = labelled(groups[0], "\\frac{")
     for reward in scorer.score_group(unreadable.query, unreadable.rollouts):
         assert reward.source == "predicted"
@@ -186,7 +187,7 @@ def test_where_the_verifier_cannot_say_the_model_does_and_says_why(scorer: Group
         assert "cannot be read" in reward.reason
 
 
-def test_programs_are_unscored_unless_there_is_a_verifier_for_them() -> None:
+def test_programs_are_unscored_without_a_code_verifier() -> None:
     query = RewardQuery("def one():\n    '''Give 1.'''\n", domain="code", gold="assert one() == 1")
     with GroupScorer.open(mode="oracle") as scorer:
         (reward,) = scorer.score_group(query, [Rollout(answer="def one():\n    return 1\n")])
@@ -195,37 +196,35 @@ def test_programs_are_unscored_unless_there_is_a_verifier_for_them() -> None:
     assert "not run" in reward.reason
 
 
-def test_no_answer_is_a_wrong_answer(scorer: GroupScorer) -> None:
+def test_response_without_answer_is_wrong(scorer: GroupScorer) -> None:
     (reward,) = scorer.score_group(RewardQuery("What is 1 + 1?", domain="math", gold="2"), [Rollout(response="Hm.")])
     assert (reward.value, reward.source) == (0.0, "ground_truth")
 
 
-def test_a_group_that_the_model_hardly_tells_apart_gets_one_reward_and_a_reason(
-    trained_memory: Memory, groups: list[Group]
-) -> None:
-    with GroupScorer.open(trained_memory) as plain_scorer, GroupScorer.open(trained_memory, min_spread=0.3) as scorer:
+def test_flat_group_gets_one_reward_and_a_reason(trained_memory: Memory, groups: list[Group]) -> None:
+    with GroupScorer.open(trained_memory) as default_scorer, GroupScorer.open(trained_memory, min_spread=0.3) as scorer:
         flat = 0
-        for before, after in zip(plain_scorer.score_groups(groups), scorer.score_groups(groups), strict=True):
-            told = [reward.probability for reward in before if reward.probability is not None]
-            assert [reward.probability for reward in after] == told
-            if max(told) - min(told) < 0.3:
+        for before, after in zip(default_scorer.score_groups(groups), scorer.score_groups(groups), strict=True):
+            scored = [reward.probability for reward in before if reward.probability is not None]
+            assert [reward.probability for reward in after] == scored
+            if max(scored) - min(scored) < 0.3:
                 flat += 1
-                assert [reward.value for reward in after] == pytest.approx([np.mean(told)] * 8)
-                assert all("told apart" in (reward.reason or "") for reward in after)
+                assert [reward.value for reward in after] == pytest.approx([np.mean(scored)] * 8)
+                assert all("same reward" in (reward.reason or "") for reward in after)
             else:
-                assert plain(after) == plain(before)
+                assert without_latency(after) == without_latency(before)
     assert 0 < flat < len(groups)
 
 
 def test_short_groups_are_flagged(scorer: GroupScorer, groups: list[Group]) -> None:
     group = groups[0]
     three = replace(group, rollouts=group.rollouts[:3])
-    asked = [group, three, replace(three, expected=3), replace(group, expected=9)]
-    flags = [{(reward.short, reward.group_size) for reward in rewards} for rewards in scorer.score_groups(asked)]
+    sent = [group, three, replace(three, expected=3), replace(group, expected=9)]
+    flags = [{(reward.short, reward.group_size) for reward in rewards} for rewards in scorer.score_groups(sent)]
     assert flags == [{(False, 8)}, {(True, 3)}, {(False, 3)}, {(True, 8)}]
 
 
-def test_one_rollout_is_a_group(scorer: GroupScorer, groups: list[Group]) -> None:
+def test_single_rollout_is_a_group(scorer: GroupScorer, groups: list[Group]) -> None:
     (reward,) = scorer.score_group(groups[0].query, groups[0].rollouts[:1])
     assert reward.source == "predicted"
     assert reward.short
@@ -233,7 +232,7 @@ def test_one_rollout_is_a_group(scorer: GroupScorer, groups: list[Group]) -> Non
 
 @pytest.mark.parametrize("text", ["", "\0", "a\ud800b #### 3", "#### " + "9" * 5000, "\\boxed{" * 300, "9^{9^{9}}"])
 @pytest.mark.parametrize("gold", ["", "3"])
-def test_whatever_a_policy_writes_is_scored(scorer: GroupScorer, groups: list[Group], text: str, gold: str) -> None:
+def test_any_response_is_scored(scorer: GroupScorer, groups: list[Group], text: str, gold: str) -> None:
     query = replace(groups[0].query, gold=gold)
     rewards = scorer.score_group(query, [Rollout(response=text), *groups[0].rollouts[1:]])
     assert rewards[0].source == ("ground_truth" if gold else "predicted")
@@ -241,7 +240,7 @@ def test_whatever_a_policy_writes_is_scored(scorer: GroupScorer, groups: list[Gr
 
 
 @pytest.mark.parametrize(
-    ("query", "rollouts", "says"),
+    ("query", "rollouts", "message"),
     [
         (RewardQuery("What?"), [], "has no rollouts"),
         (RewardQuery(" "), [Rollout(response="1")], "query is empty"),
@@ -254,27 +253,25 @@ def test_whatever_a_policy_writes_is_scored(scorer: GroupScorer, groups: list[Gr
         (RewardQuery("What?", domain="maths"), [Rollout(response="1")], "domain is 'maths'"),  # type: ignore[arg-type]
     ],
 )
-def test_what_a_trainer_sends_wrong_is_said_in_a_sentence(
-    query: RewardQuery, rollouts: list[Rollout], says: str
-) -> None:
-    with GroupScorer.open(mode="budget") as scorer, pytest.raises(InputError, match=says) as told:
+def test_invalid_input_names_the_group(query: RewardQuery, rollouts: list[Rollout], message: str) -> None:
+    with GroupScorer.open(mode="budget") as scorer, pytest.raises(InputError, match=message) as error:
         scorer.score_groups([Group(RewardQuery("Fine?"), [Rollout(response="1")]), Group(query, rollouts)])
-    assert "group 1" in str(told.value)
+    assert "group 1" in str(error.value)
 
 
-def test_settings_that_mean_nothing_are_refused() -> None:
-    for settings, says in (
+def test_invalid_settings_are_rejected() -> None:
+    for settings, message in (
         ({"mode": "half"}, "no mode 'half'"),
         ({"mode": "memory"}, "needs a reward model"),
         ({"mode": "oracle", "shaping": "round"}, "no shaping 'round'"),
         ({"mode": "oracle", "expected": 0}, "expected"),
         ({"mode": "oracle", "min_spread": 1.5}, "between 0 and 1"),
     ):
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=message):
             GroupScorer(None, **settings)  # type: ignore[arg-type]
 
 
-def test_a_failure_is_raised_and_no_reward(trained_memory: Memory, groups: list[Group]) -> None:
+def test_failure_is_raised(trained_memory: Memory, groups: list[Group]) -> None:
     def broken(texts: Sequence[str]) -> FloatMatrix:
         raise EmbedderError("the embedder is gone")
 
@@ -282,42 +279,42 @@ def test_a_failure_is_raised_and_no_reward(trained_memory: Memory, groups: list[
         scorer.score_groups(groups)
 
 
-def test_scoring_leaves_the_memory_as_it_is(scorer: GroupScorer, trained_memory: Memory, groups: list[Group]) -> None:
+def test_scoring_does_not_change_the_memory(scorer: GroupScorer, trained_memory: Memory, groups: list[Group]) -> None:
     before = trained_memory.snapshot().manifest.id
     scorer.score_groups(groups)
     assert trained_memory.snapshot().manifest.id == before
 
 
-def test_threads_get_what_one_gets(scorer: GroupScorer, groups: list[Group]) -> None:
+def test_threads_get_the_same_rewards(scorer: GroupScorer, groups: list[Group]) -> None:
     mixed = [labelled(group, "\\frac{63}{1}") if number % 3 == 0 else group for number, group in enumerate(groups[:24])]
-    alone = [plain(rewards) for rewards in scorer.score_groups(mixed)]
+    alone = [without_latency(rewards) for rewards in scorer.score_groups(mixed)]
     with ThreadPoolExecutor(6) as pool:
-        told = list(pool.map(lambda group: plain(scorer.score_groups([group])[0]), mixed))
-    assert told == alone
+        scored = list(pool.map(lambda group: without_latency(scorer.score_groups([group])[0]), mixed))
+    assert scored == alone
 
 
-def test_a_snapshot_and_a_model_score_as_the_memory_does(
+def test_files_score_like_the_memory(
     scorer: GroupScorer, trained_memory: Memory, groups: list[Group], tmp_path: Path
 ) -> None:
     save_snapshot(trained_memory.snapshot(), tmp_path / "snapshot")
     model = MemoryModel.of_files(tmp_path / "snapshot", model_folder(trained_memory), device="cpu")
     with GroupScorer(model, expected=8) as other:
-        told = other.score_groups(groups[34:46])
-    for ours, theirs in zip(scorer.score_groups(groups[34:46]), told, strict=True):
+        scored = other.score_groups(groups[34:46])
+    for ours, theirs in zip(scorer.score_groups(groups[34:46]), scored, strict=True):
         assert [r.value for r in theirs] == pytest.approx([r.value for r in ours], abs=1e-4)
     with pytest.raises(EmbedderError, match="MEMSTORE_EMBEDDER"):
         MemoryModel.of_files(tmp_path / "snapshot", model_folder(trained_memory), embedder=HashEmbedder())
 
 
-def test_a_file_has_the_scores_of_its_groups(
+def test_score_file_matches_score_groups(
     scorer: GroupScorer, trained_memory: Memory, sample_rows: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Rollouts of two steps, of queries that the memory holds with other rollouts and labels, and of new ones."""
+    """Rollouts of two steps, for stored and for new queries."""
     file, output = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
-    asked: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    sent: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in (row for rows in list(sample_rows.values())[34:46] for row in rows):
-        asked.setdefault((row["query_id"], row["step"]), []).append(row)
-    file.write_text("".join(json.dumps(row) + "\n" for rows in asked.values() for row in rows), encoding="utf-8")
+        sent.setdefault((row["query_id"], row["step"]), []).append(row)
+    file.write_text("".join(json.dumps(row) + "\n" for rows in sent.values() for row in rows), encoding="utf-8")
     score_file(trained_memory, file, output=output, device="cpu")
     written = {
         (line["query_id"], line["step"], line["sample_index"]): line["reward"]
@@ -329,33 +326,33 @@ def test_a_file_has_the_scores_of_its_groups(
             RewardQuery(rows[0]["query"], dataset=rows[0]["dataset"], key=rows[0]["query_id"], domain="math"),
             [Rollout(**{key: row[key] for key in keys}) for row in rows],
         )
-        for rows in asked.values()
+        for rows in sent.values()
     ]
     assert len(groups) == 24
-    for (query, step), rows, rewards in zip(asked, asked.values(), scorer.score_groups(groups), strict=True):
+    for (query, step), rows, rewards in zip(sent, sent.values(), scorer.score_groups(groups), strict=True):
         ours = [written[query, step, row["sample_index"]] for row in rows]
         assert [reward.value for reward in rewards] == pytest.approx(ours, abs=1e-5), (query, step)
 
 
-def test_another_domain_than_the_memorys_does_not_count_and_is_said_once(
+def test_domain_of_the_memory_counts_and_a_warning_is_logged_once(
     scorer: GroupScorer, groups: list[Group], caplog: pytest.LogCaptureFixture
 ) -> None:
     other = [replace(group, query=replace(group.query, domain="qa")) for group in groups[:3]]
     silent = [replace(group, query=replace(group.query, domain=None)) for group in groups[:3]]
     with caplog.at_level("WARNING", logger="memstore_rl.rewards.group"):
         sent = scorer.score_groups(other)
-    assert [*map(plain, sent)] == [*map(plain, scorer.score_groups(silent))]
-    assert [*map(plain, sent)] == [*map(plain, scorer.score_groups(groups[:3]))]
-    (said,) = (record.getMessage() for record in caplog.records if record.name == "memstore_rl.rewards.group")
-    assert re.match(r"'arithmetic/\d+' is sent as qa, and the memory knows it as math, which counts", said)
+    assert [*map(without_latency, sent)] == [*map(without_latency, scorer.score_groups(silent))]
+    assert [*map(without_latency, sent)] == [*map(without_latency, scorer.score_groups(groups[:3]))]
+    (warning,) = (record.getMessage() for record in caplog.records if record.name == "memstore_rl.rewards.group")
+    assert re.match(r"'arithmetic/\d+' was sent with domain qa, but the memory has it with domain math", warning)
 
 
-def test_refresh_reads_what_was_written_since(trained_folder: Path, groups: list[Group], tmp_path: Path) -> None:
+def test_refresh_reads_new_rollouts(trained_folder: Path, groups: list[Group], tmp_path: Path) -> None:
     shutil.copytree(trained_folder, tmp_path / "memory", ignore=shutil.ignore_patterns("lock", "*.lock"))
     rows = tmp_path / "more.jsonl"
     group = groups[45]
     row = {"query": group.query.text, "query_id": group.query.key, "dataset": group.query.dataset, "answer": "7"}
-    row["domain"] = "math"  # the memory's word on a query's domain counts, and it would guess another
+    row["domain"] = "math"  # the memory's domain counts, and it would infer another one
     earlier = [{**row, "policy": "new", "run": "r", "step": 0, "sample_index": sample} for sample in range(16)]
     rows.write_text("".join(json.dumps(one) + "\n" for one in earlier), encoding="utf-8")
     with Memory.open(tmp_path / "memory") as memory, GroupScorer.open(memory) as scorer:

@@ -1,4 +1,4 @@
-"""A probability as a reward, and what GRPO makes of it."""
+"""Reward shaping, and its effect on GRPO advantages."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from memstore.types import FloatVector, IntVector
 from memstore_rl.rewards.shaping import SHAPINGS, Shaping, shape
 
-Told = tuple[FloatVector, IntVector]
+Prediction = tuple[FloatVector, IntVector]
 
 
 @st.composite
-def told(draw: st.DrawFn) -> Told:
-    """A group's answers and the probability of each, the same for equal answers, as a reward model says them."""
+def predictions(draw: st.DrawFn) -> Prediction:
+    """Draw a group: its answers, and probabilities that are equal for equal answers."""
     answer = np.array(draw(st.lists(st.integers(0, 4), min_size=1, max_size=12)))
     chances = draw(st.lists(st.integers(0, 1000), min_size=5, max_size=5))
     return np.array(chances)[answer] / 1000, answer
 
 
-@given(told())
-def test_advantage_is_the_expectation_of_grpos_own(group: Told) -> None:
+@given(predictions())
+def test_advantage_is_the_expectation_of_grpos_own(group: Prediction) -> None:
     probability, answer = group
     expected = np.zeros(len(answer))
     for value in np.unique(answer):
@@ -37,8 +37,8 @@ def test_advantage_is_the_expectation_of_grpos_own(group: Told) -> None:
         assert made == pytest.approx(probability)
 
 
-@given(told(), st.sampled_from(SHAPINGS))
-def test_equal_answers_have_equal_rewards_to_the_last_bit(group: Told, shaping: Shaping) -> None:
+@given(predictions(), st.sampled_from(SHAPINGS))
+def test_equal_answers_have_equal_rewards_to_the_last_bit(group: Prediction, shaping: Shaping) -> None:
     probability, answer = group
     made = shape(probability, answer, shaping)
     assert np.isfinite(made).all()
@@ -46,15 +46,15 @@ def test_equal_answers_have_equal_rewards_to_the_last_bit(group: Told, shaping: 
         assert len(set(made[answer == value].tolist())) == 1
 
 
-@given(told())
-def test_threshold_and_probability_are_what_they_say(group: Told) -> None:
+@given(predictions())
+def test_threshold_and_probability(group: Prediction) -> None:
     probability, answer = group
     assert shape(probability, answer, "threshold").tolist() == [float(p >= 0.5) for p in probability]
     assert shape(probability, answer, "probability").tolist() == probability.tolist()
 
 
-@given(told())
-def test_shrunk_stays_between_the_group_and_the_model(group: Told) -> None:
+@given(predictions())
+def test_shrunk_lies_between_group_mean_and_probability(group: Prediction) -> None:
     probability, answer = group
     mean, made = probability.mean(), shape(probability, answer, "shrunk")
     assert (np.abs(made - mean) <= np.abs(probability - mean) + 1e-12).all()
@@ -64,8 +64,8 @@ def test_shrunk_stays_between_the_group_and_the_model(group: Told) -> None:
     assert made[sure] == pytest.approx(probability[sure])
 
 
-@given(told(), st.sampled_from(SHAPINGS), st.integers(0, 100).map(lambda percent: percent / 100))
-def test_a_group_that_is_not_told_apart_has_one_reward(group: Told, shaping: Shaping, spread: float) -> None:
+@given(predictions(), st.sampled_from(SHAPINGS), st.integers(0, 100).map(lambda percent: percent / 100))
+def test_flat_group_gets_one_reward(group: Prediction, shaping: Shaping, spread: float) -> None:
     probability, answer = group
     made = shape(probability, answer, shaping, spread)
     if np.ptp(probability) < spread:

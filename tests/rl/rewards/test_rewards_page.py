@@ -1,4 +1,4 @@
-"""The example of docs/rewards.md runs as it stands there."""
+"""The example of docs/rewards.md runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "rewards.md"
 
 
-def test_the_example_prints_eight_predictions(
+def test_example_prints_eight_predictions(
     trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = re.search(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)

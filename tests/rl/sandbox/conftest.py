@@ -1,4 +1,4 @@
-"""A sandbox for the tests, and two ways to set a hostile program loose in it."""
+"""Fixtures: a sandbox, and functions that run hostile programs in it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def check(candidate):
 """,
     call="check",
 )
-"""Nobody who does not know them can pass them."""
-_TELL = CallTests(("f",), "def check(candidate):\n    assert False, repr(candidate(3))\n", call="check")
+"""Tests that only a program with the expected values can pass."""
+_REPORT_TESTS = CallTests(("f",), "def check(candidate):\n    assert False, repr(candidate(3))\n", call="check")
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """One pair of boxes. Where none can be built the test is skipped; where CI=true it fails."""
+    """One pair of boxes. If none can be built, tests are skipped, or fail if CI=true."""
     try:
         built = Sandbox(pairs=1, limits=Limits(cpu_seconds=1, wall_seconds=20, memory_mb=512))
     except SandboxError as error:
@@ -40,25 +40,25 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def judged(sandbox: Sandbox) -> Callable[[str], Outcome]:
-    """What a program comes to whose hidden tests want f(3) == 7919 and f(4) == 104729.
+def judge(sandbox: Sandbox) -> Callable[[str], Outcome]:
+    """Run a program against hidden tests, f(3) == 7919 and f(4) == 104729, and return the outcome.
 
-    Whatever it does, the next program is judged as if it had not been there.
+    Also checks that the program does not affect the verdict on the next one.
     """
 
-    def judge(program: str) -> Outcome:
+    def run_hidden(program: str) -> Outcome:
         outcome = sandbox.run(textwrap.dedent(program), HIDDEN)
         assert sandbox.run("def f(x): return {3: 7919, 4: 104729}[x]", HIDDEN).kind == "passed"
         return outcome
 
-    return judge
+    return run_hidden
 
 
 @pytest.fixture
-def told(sandbox: Sandbox) -> Callable[[str], str]:
-    """What f(3) of a program finds out; the exception's name and text where it raises one."""
+def report(sandbox: Sandbox) -> Callable[[str], str]:
+    """Run a program and return what f(3) returns, or the name and text of the exception it raises."""
 
-    def tell(program: str) -> str:
+    def run_program(program: str) -> str:
         guarded = f"""
 {textwrap.dedent(program)}
 _unguarded = f
@@ -68,15 +68,15 @@ def f(x):
     except BaseException as error:
         return f"{{type(error).__name__}}: {{error}}"
 """
-        outcome = sandbox.run(guarded, _TELL)
+        outcome = sandbox.run(guarded, _REPORT_TESTS)
         assert outcome.kind == "failed", outcome
         return outcome.detail.removeprefix("assertion: ")
 
-    return tell
+    return run_program
 
 
 @pytest.fixture
-def sandbox_of_a_second(sandbox: Sandbox) -> Iterator[Callable[[str], Outcome]]:
-    """What a program comes to that is given one second by the clock; the sandbox is one of its own."""
+def judge_within_a_second(sandbox: Sandbox) -> Iterator[Callable[[str], Outcome]]:
+    """Run a program with a wall-clock limit of one second, in its own sandbox."""
     with Sandbox(pairs=1, limits=Limits(wall_seconds=1.0)) as impatient:
         yield lambda program: impatient.run(textwrap.dedent(program), HIDDEN)

@@ -1,4 +1,4 @@
-"""Tests that people write run unchanged across the border between program and judge."""
+"""Common test styles run unchanged with program and judge in separate processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from memstore_rl.sandbox import CallTests, Sandbox
 
-SHAPES = {
+TEST_STYLES = {
     "containers": (
         "def f(x): return (None, {5: 'a', 'k': [1, (2, 3)]}, {1, 2}, 1.5, True)",
         "assert f(1) == (None, {5: 'a', 'k': [1, (2, 3)]}, {1, 2}, 1.5, True)",
@@ -97,12 +97,12 @@ def f(x): return hashlib.md5(b"a").hexdigest()[:4], random.randint(1, 1), len(uu
 """
 
 
-@pytest.mark.parametrize(("program", "tests", "kind"), SHAPES.values(), ids=SHAPES.keys())
-def test_shapes_of_tests(sandbox: Sandbox, program: str, tests: str, kind: str) -> None:
+@pytest.mark.parametrize(("program", "tests", "kind"), TEST_STYLES.values(), ids=TEST_STYLES.keys())
+def test_styles_of_tests(sandbox: Sandbox, program: str, tests: str, kind: str) -> None:
     outcome = sandbox.run(program, CallTests(("f",), tests))
     assert outcome.kind == kind, outcome
     assert (outcome.reward is None) == (kind in {"unsupported", "unreadable"})
 
 
-def test_the_standard_library_is_there(sandbox: Sandbox) -> None:
+def test_standard_library_is_available(sandbox: Sandbox) -> None:
     assert sandbox.run(LIBRARY, CallTests(("f",), "assert f(1) == ('0cc1', 1, 32, True)")).kind == "passed"

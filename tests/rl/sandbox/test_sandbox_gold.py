@@ -1,4 +1,4 @@
-"""What a gold answer says, in the forms that data sets have."""
+"""Reading tests from gold answers in the formats of data sets, and programs from answers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def twice(xs: List[int]) -> int:
 CHECK = "def check(candidate):\n    assert candidate([1, 2]) == 6\n    assert half(candidate([1, 2])) == 3\n"
 
 
-def test_check_takes_its_function_from_the_query() -> None:
+def test_check_gets_its_function_from_the_query() -> None:
     tests = read_tests(CHECK, PROMPT)
     assert isinstance(tests, CallTests)
     assert (tests.names, tests.call) == (("twice",), "check")
     assert tests.prelude == PROMPT[: PROMPT.index("def twice")]
 
 
-def test_check_that_is_called_in_the_tests_is_not_called_again() -> None:
+def test_check_called_by_the_tests_is_not_called_again() -> None:
     tests = read_tests("def check(candidate):\n    assert candidate(1) == 2\n\ncheck(add)\n", "Write add.")
     assert tests == CallTests(("add",), "def check(candidate):\n    assert candidate(1) == 2\n\ncheck(add)\n")
 
 
-def test_a_test_program_may_name_its_function() -> None:
+def test_entry_point_names_the_function() -> None:
     tests = read_tests(json.dumps({"test": "def check(candidate):\n    assert candidate(1)", "entry_point": "add"}), "")
     assert isinstance(tests, CallTests)
     assert (tests.names, tests.call) == (("add",), "check")
@@ -87,12 +87,12 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("gold", UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_what_cannot_be_read_is_said_in_a_sentence(gold: str) -> None:
+def test_unreadable_gold_is_an_error(gold: str) -> None:
     with pytest.raises(InputError, match=r"^the gold answer can\S* be (read|used) as tests: "):
         read_tests(gold, "Write a program.")
 
 
-def test_a_function_with_a_class_like_name_is_a_function() -> None:
+def test_function_with_a_class_like_name_is_accepted() -> None:
     tests = read_tests("assert Extract([[1, 2]]) == [1]\nassert set(Split([1])) == {1}", "")
     assert isinstance(tests, CallTests)
     assert sorted(tests.names) == ["Extract", "Split"]
@@ -114,14 +114,14 @@ PROGRAMS = {
 @pytest.mark.parametrize(
     "query", [PROMPT, f"Complete this.\n\n```python\n{PROMPT}```\n", f"Complete this:\n\n{PROMPT}"]
 )
-def test_an_answer_is_a_program_or_the_body_of_one(sandbox: Sandbox, answer: str, query: str) -> None:
+def test_answer_is_a_program_or_a_body(sandbox: Sandbox, answer: str, query: str) -> None:
     prompt = read_prompt(query)
     assert prompt.entry == "twice"
     assert sandbox.run(program_of(answer, prompt), read_tests(CHECK, query)).kind == "passed"
 
 
-def test_a_helper_that_the_tests_use_is_the_querys(sandbox: Sandbox) -> None:
-    """The program cannot bend the test by defining the helper anew."""
-    bent = "def half(x): return 3\ndef twice(xs): return 6 if xs == [1, 2] else 0\n"
+def test_tests_use_the_helper_of_the_query(sandbox: Sandbox) -> None:
+    """A program cannot change the tests by redefining the helper."""
+    cheating = "def half(x): return 3\ndef twice(xs): return 6 if xs == [1, 2] else 0\n"
     tests = read_tests(CHECK.replace("== 3", "== 4"), PROMPT)
-    assert sandbox.run(program_of(bent, read_prompt(PROMPT)), tests).kind == "failed"
+    assert sandbox.run(program_of(cheating, read_prompt(PROMPT)), tests).kind == "failed"

@@ -1,7 +1,7 @@
-"""Whoever may build a sandbox gets the same one: root, root in a container, an ordinary user.
+"""Root, root in a container and an ordinary user all get the same sandbox.
 
-The processes are real ones with those rights. They run the system's interpreter on a copy of the sandbox, which
-leans on nothing but the standard library and a few small modules: the tests' own may lie where nobody else can read.
+The tests start real processes with these privileges. They run the system's interpreter on a copy of the sandbox, which
+needs only the standard library and a few small modules, because other users may not be able to read the checkout.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ with Sandbox(pairs=1, limits=Limits(cpu_seconds=1, wall_seconds=20)) as sandbox:
         print(json.dumps(sandbox.run(program, CallTests(("f",), tests))[:2]))
 """
 _TESTS = "assert f(3) == 7919, repr(f(3))\nassert f(4) == 104729"
-_TELL = "assert False, repr(f(3))"
+_REPORT = "assert False, repr(f(3))"
 _THREADS = """
 import _thread, time
 _thread.stack_size(32768)
@@ -45,27 +45,27 @@ def f(x):
     return begun < 200
 """
 _KILL = "import os\ndef f(x):\n    try: os.kill(os.getppid(), 9)\n    except OSError as e: return e.errno\n"
-_OWN = (
+_REDIRECT_SIGNALS = (
     "import fcntl, os\ndef f(x):\n    try: fcntl.fcntl(0, 8, os.getppid())\n    except OSError as e: return e.errno\n"
 )
 _READ = "def f(x):\n    try: return open('/etc/passwd').read()\n    except OSError as e: return e.errno\n"
-_WHO = "import os\ndef f(x): return min(os.getresuid() + os.getresgid()) > 60000\n"
+_IDS = "import os\ndef f(x): return min(os.getresuid() + os.getresgid()) > 60000\n"
 _RIGHTS = "import os\ndef f(x):\n    try: os.setuid(0)\n    except OSError as e: return e.errno\n"
 
 JOBS = {
     ("def f(x): return {3: 7919, 4: 104729}[x]", _TESTS): ["passed", ""],
     ("def f(x): return 0", _TESTS): ["failed", "assertion: 0"],
-    ("import os\nos._exit(0)", _TESTS): ["exited", "it exited with code 0 before its tests were through"],
+    ("import os\nos._exit(0)", _TESTS): ["exited", "it exited with code 0 before its tests ended"],
     ("def f(x):\n    while True: pass", _TESTS): ["timeout", "more than 1 s of processor time"],
-    (_READ, _TELL): ["failed", "assertion: 2"],
-    (_KILL, _TELL): ["failed", "assertion: 1"],
-    (_OWN, _TELL): ["failed", "assertion: 1"],
-    (_RIGHTS, _TELL): ["failed", "assertion: 1"],
-    (_THREADS, _TELL): ["failed", "assertion: True"],
-    (_WHO, _TELL): ["failed", "assertion: True"],
+    (_READ, _REPORT): ["failed", "assertion: 2"],
+    (_KILL, _REPORT): ["failed", "assertion: 1"],
+    (_REDIRECT_SIGNALS, _REPORT): ["failed", "assertion: 1"],
+    (_RIGHTS, _REPORT): ["failed", "assertion: 1"],
+    (_THREADS, _REPORT): ["failed", "assertion: True"],
+    (_IDS, _REPORT): ["failed", "assertion: True"],
 }
 
-BUILDERS = {
+USERS = {
     "root": [],
     "root that may not mount, as in a container": ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"],
     "an ordinary user": ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
@@ -77,9 +77,9 @@ BUILDERS = {
 
 @pytest.fixture(scope="module")
 def copied() -> Iterator[Path]:
-    """The sandbox where everybody may read it."""
+    """A copy of the sandbox that every user can read."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become all of these users; the other tests are this user's")
+        pytest.skip("needs root to switch users")
     has = (
         subprocess.run([PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"], check=False).returncode == 0
     )
@@ -98,35 +98,35 @@ def copied() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("builder", BUILDERS.values(), ids=BUILDERS.keys())
-def test_every_builder_gets_the_same_sandbox(sandbox: Sandbox, copied: Path, builder: list[str]) -> None:
-    done = as_builder(builder, copied)
+@pytest.mark.parametrize("user", USERS.values(), ids=USERS.keys())
+def test_every_user_gets_the_same_sandbox(sandbox: Sandbox, copied: Path, user: list[str]) -> None:
+    done = run_as(user, copied)
     assert done.returncode == 0, done.stderr
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     assert dict(zip(JOBS, outcomes, strict=True)) == JOBS
 
 
-def test_root_that_cannot_leave_root_builds_none(sandbox: Sandbox, copied: Path) -> None:
-    """No limit counts root's processes: refused, rather than without that limit."""
-    done = as_builder(["setpriv", "--bounding-set=-all", "--inh-caps=-all"], copied)
+def test_root_that_cannot_change_its_user_is_refused(sandbox: Sandbox, copied: Path) -> None:
+    """No process limit applies to root, so there must be no sandbox."""
+    done = run_as(["setpriv", "--bounding-set=-all", "--inh-caps=-all"], copied)
     assert done.returncode != 0
     assert "SandboxError: programs cannot be run: this is root without the right to change its user" in done.stderr
 
 
-def test_where_no_namespace_may_be_made_none_is_built(sandbox: Sandbox, copied: Path) -> None:
-    """A real bubblewrap that is really refused by the kernel, as in many a container."""
+def test_kernel_without_namespaces_is_refused(sandbox: Sandbox, copied: Path) -> None:
+    """Runs the real bubblewrap where the kernel refuses it, as in many containers."""
     limit = 'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all "$@"'
-    builder = [*BUILDERS["an ordinary user who is root in a namespace"], "sh", "-c", limit, "sh"]
-    done = as_builder(builder, copied)
+    user = [*USERS["an ordinary user who is root in a namespace"], "sh", "-c", limit, "sh"]
+    done = run_as(user, copied)
     assert done.returncode != 0
     assert "SandboxError: programs cannot be run: bubblewrap cannot build a sandbox here (bwrap: " in done.stderr
     assert "run `sysctl -w user.max_user_namespaces=15000` as root" in done.stderr
 
 
-def as_builder(builder: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run_as(user: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(folder)}
     return subprocess.run(
-        [*builder, str(PYTHON), "-B", "-c", _RUN], input=json.dumps(list(JOBS)), text=True, capture_output=True,
+        [*user, str(PYTHON), "-B", "-c", _RUN], input=json.dumps(list(JOBS)), text=True, capture_output=True,
         env=environment, cwd="/", check=False, timeout=280,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Programs do not meet: neither one after the other in a box, nor two at a time, nor after their host is gone."""
+"""Programs are isolated from each other, in sequence and in parallel, and end with their host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ for way in (
         pass
 def f(x): return 0
 """
-_LOOK = """
+_CHECK = """
 import builtins, json, os, signal, sys, threading
 def f(x):
     return [
@@ -53,27 +53,27 @@ def f(x):
 """
 
 
-def test_nothing_of_a_program_is_left_for_the_next(sandbox: Sandbox) -> None:
+def test_program_leaves_nothing_for_the_next(sandbox: Sandbox) -> None:
     clean = CallTests(("f",), "def check(c):\n    assert not any(c(3)), repr(c(3))\n", call="check")
-    assert sandbox.run(_LOOK, clean).kind == "passed"
+    assert sandbox.run(_CHECK, clean).kind == "passed"
     assert sandbox.run(_PLANT, clean).reward == 0.0
-    assert sandbox.run(_LOOK, clean).kind == "passed"
+    assert sandbox.run(_CHECK, clean).kind == "passed"
 
 
-def test_a_box_keeps_no_process_of_a_program(sandbox: Sandbox, told: Callable[[str], str]) -> None:
-    """The process numbers of the next program are one apart: nothing was born between."""
-    first = int(told("import os\ndef f(x): return os.getpid()\n"))
-    told(
+def test_box_keeps_no_process_of_a_program(sandbox: Sandbox, report: Callable[[str], str]) -> None:
+    """No process of an earlier program is alive in the next one."""
+    first = int(report("import os\ndef f(x): return os.getpid()\n"))
+    report(
         "import threading, time\ndef f(x):\n    threading.Thread(target=time.sleep, args=(99,)).start()\n    return 0\n"
     )
-    third = int(told("import os\ndef f(x): return os.getpid()\n"))
+    third = int(report("import os\ndef f(x): return os.getpid()\n"))
     assert third > first
-    assert told("import os\ndef f(x): return [n for n in range(1, 400) if n != os.getpid() and alive(n)]\n"
+    assert report("import os\ndef f(x): return [n for n in range(1, 400) if n != os.getpid() and alive(n)]\n"
                 "def alive(n):\n    try: os.getpgid(n)\n    except ProcessLookupError: return False\n"
                 "    return True\n") == "[1, 2]"  # fmt: skip
 
 
-def test_programs_at_the_same_time_do_not_see_each_other(sandbox: Sandbox) -> None:
+def test_parallel_programs_do_not_see_each_other(sandbox: Sandbox) -> None:
     program = """
 import os, time
 def f(x):
@@ -89,21 +89,21 @@ def alive(n):
         assert [outcome.kind for outcome in two.run_all([(program, tests)] * 4)] == ["passed"] * 4
 
 
-def test_many_threads_share_one_pair(sandbox: Sandbox) -> None:
+def test_threads_share_one_pair(sandbox: Sandbox) -> None:
     tests = [CallTests(("f",), f"assert f(2) == {2 * n}") for n in range(24)]
     with ThreadPoolExecutor(8) as threads:
         outcomes = list(threads.map(lambda n: sandbox.run(f"def f(x): return {n} * x", tests[n]), range(24)))
     assert [outcome.kind for outcome in outcomes] == ["passed"] * 24
 
 
-def test_a_box_that_is_lost_is_built_again(sandbox: Sandbox) -> None:
-    """Killed from outside, as the kernel does when memory runs out: no verdict comes of it."""
+def test_lost_box_is_rebuilt(sandbox: Sandbox) -> None:
+    """A box killed from outside, as by the OOM killer, gives no verdict."""
     for name in ("program", "judge"):
         pair = sandbox._free.get()
         assert pair is not None
         sandbox._free.put(pair)
         box = getattr(pair, name)
-        signal.pidfd_send_signal(box._first, signal.SIGKILL)
+        signal.pidfd_send_signal(box._init, signal.SIGKILL)
         box._process.wait()
         assert sandbox.run("def f(x): return x", CallTests(("f",), "assert f(1) == 1")).kind == "passed"
 
@@ -119,7 +119,7 @@ sandbox.run("def f(x):\\n    while True: pass", CallTests(("f",), "f(1)"))
 """
 
 
-def test_a_host_that_is_killed_leaves_nothing_running(sandbox: Sandbox) -> None:
+def test_killed_host_leaves_no_process(sandbox: Sandbox) -> None:
     host = subprocess.Popen([sys.executable, "-c", _HOST], stdout=subprocess.PIPE, text=True)
     assert host.stdout is not None
     boxes = [int(word) for word in host.stdout.readline().split()]
@@ -135,14 +135,14 @@ def test_a_host_that_is_killed_leaves_nothing_running(sandbox: Sandbox) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Is this process there, and no zombie?"""
+    """Whether the process exists and is no zombie."""
     try:
         return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def test_closing_ends_every_process(sandbox: Sandbox) -> None:
+def test_close_ends_every_process(sandbox: Sandbox) -> None:
     other = Sandbox(pairs=1)
     pair = other._free.get()
     assert pair is not None
@@ -172,7 +172,7 @@ with Sandbox(pairs=1) as sandbox:
 """
 
 
-def test_a_forked_copy_does_not_use_it(sandbox: Sandbox) -> None:
-    """In a program of one thread: a fork of pytest's process may inherit a lock that another thread holds."""
+def test_forked_copy_cannot_use_the_sandbox(sandbox: Sandbox) -> None:
+    """Runs in a single-threaded program: a fork of pytest may inherit a lock that another thread holds."""
     done = subprocess.run([sys.executable, "-c", _FORKED], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["0", "passed"], done.stderr

@@ -1,4 +1,4 @@
-"""What a program can reach of the machine it runs on: nothing but the interpreter and its libraries."""
+"""A program can reach nothing on its host except the interpreter and its libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-Told = Callable[[str], str]
+Report = Callable[[str], str]
 
 _EPERM = "Operation not permitted"
 
@@ -53,36 +53,36 @@ RAW_CALLS = {
     "process_madvise": 440, "sendmsg": 46, "recvmsg": 47, "execve": 59, "execveat": 322, "vfork": 58, "fork": 57,
     "symlink": 88, "link": 86, "mkdir": 83, "mknod": 133, "rename": 82, "unlink": 87, "chmod": 90, "truncate": 76,
 }  # fmt: skip
-"""Numbers of x86_64."""
+"""System call numbers of x86_64."""
 
 
-def calling(statement: str) -> str:
+def program_with(statement: str) -> str:
     return f"def f(x):\n    {statement}\n    return 'DONE'\n"
 
 
 @pytest.mark.parametrize("path", NO_SUCH_FILES)
-def test_files_of_the_host_are_not_there(told: Told, path: str) -> None:
-    assert "FileNotFoundError" in told(calling(f"import os; os.stat({path!r})"))
+def test_host_files_are_absent(report: Report, path: str) -> None:
+    assert "FileNotFoundError" in report(program_with(f"import os; os.stat({path!r})"))
 
 
-def test_the_checkout_and_the_user_are_not_there(told: Told, tmp_path: Path) -> None:
+def test_checkout_and_home_are_absent(report: Report, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("TOPSECRET")
     for path in (secret, Path(__file__), Path.home()):
-        assert "FileNotFoundError" in told(calling(f"open({str(path)!r})"))
-    assert told("import os\ndef f(x): return sorted(os.listdir('/dev'))") == "['null', 'urandom']"
+        assert "FileNotFoundError" in report(program_with(f"open({str(path)!r})"))
+    assert report("import os\ndef f(x): return sorted(os.listdir('/dev'))") == "['null', 'urandom']"
 
 
 @pytest.mark.parametrize("attack", DENIED.values(), ids=DENIED.keys())
-def test_calls_that_reach_out_are_denied(told: Told, attack: str) -> None:
-    said = told(calling(attack))
-    assert _EPERM in said or "PermissionError" in said
+def test_system_access_is_denied(report: Report, attack: str) -> None:
+    result = report(program_with(attack))
+    assert _EPERM in result or "PermissionError" in result
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers below are those of x86_64")
-def test_raw_system_calls_are_denied(told: Told) -> None:
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86_64")
+def test_raw_system_calls_are_denied(report: Report) -> None:
     numbers = list(RAW_CALLS.values())
-    said = told(f"""
+    result = report(f"""
         import ctypes
         def f(x):
             libc = ctypes.CDLL(None, use_errno=True)
@@ -94,13 +94,13 @@ def test_raw_system_calls_are_denied(told: Told) -> None:
                     found.append((number, value, ctypes.get_errno()))
             return found
     """)
-    assert said == "[]"
+    assert result == "[]"
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="there is no other set of calls elsewhere")
-def test_another_processor_mode_is_no_way_round(judged: Callable[..., object]) -> None:
-    """System calls by the 32-bit gate, with its own numbers: the filter kills or denies."""
-    said = judged("""
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86_64 has a second set of system calls")
+def test_32_bit_system_calls_do_not_bypass_the_filter(judge: Callable[..., object]) -> None:
+    """The filter kills or denies system calls through the 32-bit gate, which has other numbers."""
+    result = judge("""
         import ctypes, mmap
         def f(x):
             # mov eax, 20 (getpid of i386); int 0x80; ret
@@ -111,37 +111,37 @@ def test_another_processor_mode_is_no_way_round(judged: Callable[..., object]) -
             pid = ctypes.CFUNCTYPE(ctypes.c_int)(address)()
             return 7919 if pid > 0 else pid
     """)
-    assert said.kind in {"crashed", "failed"}  # type: ignore[attr-defined]
-    assert "second" not in said.detail  # type: ignore[attr-defined]
+    assert result.kind in {"crashed", "failed"}  # type: ignore[attr-defined]
+    assert "second" not in result.detail  # type: ignore[attr-defined]
 
 
-def test_a_listener_of_the_host_hears_nothing(told: Told) -> None:
+def test_host_listener_gets_no_connection(report: Report) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        told(calling(f"import socket; socket.create_connection(('127.0.0.1', {port}), 1)"))
+        report(program_with(f"import socket; socket.create_connection(('127.0.0.1', {port}), 1)"))
         listener.settimeout(0.2)
         with pytest.raises(TimeoutError):
             listener.accept()
 
 
-def test_the_environment_is_not_handed_on(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_not_inherited(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_KEY", "ENVSECRET-42")
-    said = told("import os\ndef f(x): return sorted(os.environ)")
-    assert said == "['LANG', 'LD_LIBRARY_PATH', 'MALLOC_ARENA_MAX', 'OPENBLAS_NUM_THREADS', 'PWD', 'PYTHONHASHSEED']"
+    result = report("import os\ndef f(x): return sorted(os.environ)")
+    assert result == "['LANG', 'LD_LIBRARY_PATH', 'MALLOC_ARENA_MAX', 'OPENBLAS_NUM_THREADS', 'PWD', 'PYTHONHASHSEED']"
 
 
-def test_it_is_nobody_and_has_no_rights(told: Told) -> None:
-    said = told("""
+def test_program_runs_as_an_unprivileged_user(report: Report) -> None:
+    result = report("""
         import os
         def f(x):
             users, groups = os.getresuid(), os.getresgid()
             return min(users) >= 60000, min(groups) >= 60000, set(os.getgroups()) <= {65534}
     """)
-    assert said == "(True, True, True)"
+    assert result == "(True, True, True)"
 
 
-def test_no_file_is_open_but_the_channel(told: Told) -> None:
-    said = told("""
+def test_only_the_channel_is_open(report: Report) -> None:
+    result = report("""
         import os
         def f(x):
             found = []
@@ -152,16 +152,16 @@ def test_no_file_is_open_but_the_channel(told: Told) -> None:
                     pass
             return found
     """)
-    assert said == "[(0, 2), (1, 2), (2, 2), (4, 12)]", "three null devices and a socket"
+    assert result == "[(0, 2), (1, 2), (2, 2), (4, 12)]", "three null devices and a socket"
 
 
 @pytest.mark.parametrize("folder", ["/", "/dev", "/box/inside", "/python/lib", "/packages", "/usr/lib"])
-def test_nothing_can_be_written(told: Told, folder: str) -> None:
-    said = told(calling(f"open({folder!r} + '/planted', 'w')"))
-    assert "Read-only file system" in said or "Permission denied" in said
+def test_nothing_can_be_written(report: Report, folder: str) -> None:
+    result = report(program_with(f"open({folder!r} + '/planted', 'w')"))
+    assert "Read-only file system" in result or "Permission denied" in result
 
 
-def test_links_are_no_way_out(told: Told) -> None:
+def test_links_do_not_escape(report: Report) -> None:
     for attack in (
         "import os; os.symlink('/etc', '/here')",
         "import os; os.link('/box/inside/judge.py', '/here')",
@@ -170,14 +170,14 @@ def test_links_are_no_way_out(told: Told) -> None:
         "open('/dev/fd/4')",
         "import os; os.chdir('/lib64'); open('../../etc/passwd')",
     ):
-        said = told(calling(attack))
-        assert "Error" in said, attack
-        assert "DONE" not in said
+        result = report(program_with(attack))
+        assert "Error" in result, attack
+        assert "DONE" not in result
 
 
-def test_the_boot_files_hold_what_everyone_may_read(told: Told) -> None:
-    """They are memstore's own source; tests and expected values pass through memory only."""
+def test_box_holds_only_public_source(report: Report) -> None:
+    """The mounted files are memstore's source; tests and expected values are passed in memory only."""
     inside = Path(__file__).parents[3] / "rl" / "memstore_rl" / "sandbox" / "inside"
     names = sorted(path.name for path in inside.glob("*.py"))
     listed = "sorted(name for name in os.listdir('/box/inside') if name.endswith('.py'))"
-    assert told(f"import os\ndef f(x): return {listed}") == repr(names)
+    assert report(f"import os\ndef f(x): return {listed}") == repr(names)

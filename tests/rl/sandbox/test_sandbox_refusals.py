@@ -1,4 +1,4 @@
-"""Where no sandbox can be built nothing runs: the error says why, and which command helps."""
+"""If no sandbox can be built nothing runs, and the error gives the reason and the fix."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from memstore_rl.verifiers.code import CodeVerifier
 
 
 @pytest.fixture
-def no_filter_kept() -> Iterator[None]:
-    """The filter is made once a process: here, anew."""
+def fresh_filter() -> Iterator[None]:
+    """Clear the cached filter."""
     seccomp.program_filter.cache_clear()
     yield
     seccomp.program_filter.cache_clear()
@@ -30,7 +30,7 @@ def test_without_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         CodeVerifier()
 
 
-def test_without_libseccomp(monkeypatch: pytest.MonkeyPatch, no_filter_kept: None) -> None:
+def test_without_libseccomp(monkeypatch: pytest.MonkeyPatch, fresh_filter: None) -> None:
     def absent(name: str, **_: object) -> ctypes.CDLL:
         raise OSError(name)
 
@@ -39,14 +39,14 @@ def test_without_libseccomp(monkeypatch: pytest.MonkeyPatch, no_filter_kept: Non
         Sandbox()
 
 
-def test_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_another_operating_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bubblewrap.sys, "platform", "darwin")
     with pytest.raises(SandboxError, match="on Linux only"):
         Sandbox()
 
 
-def test_where_bubblewrap_may_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What bubblewrap says in a container with Docker's own seccomp profile."""
+def test_with_a_bubblewrap_that_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Uses the message of bubblewrap in a container with Docker's default seccomp profile."""
     refusing = tmp_path / "bwrap"
     refusing.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     refusing.chmod(0o755)
@@ -56,7 +56,7 @@ def test_where_bubblewrap_may_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "helps"),
+    ("setting", "value", "fix"),
     [
         ("kernel/unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
         ("user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces"),
@@ -68,14 +68,12 @@ def test_where_bubblewrap_may_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ("kernel/hostname", "x", "--security-opt seccomp=unconfined"),
     ],
 )
-def test_the_kernel_setting_that_stands_in_the_way_is_named(
-    monkeypatch: pytest.MonkeyPatch, setting: str, value: str, helps: str
-) -> None:
-    monkeypatch.setattr(bubblewrap, "_kernel", lambda name: value if name == setting else None)
-    assert helps in bubblewrap.build_error_message("bwrap: setting up uid map: Permission denied")
+def test_error_names_the_kernel_setting(monkeypatch: pytest.MonkeyPatch, setting: str, value: str, fix: str) -> None:
+    monkeypatch.setattr(bubblewrap, "_kernel_setting", lambda name: value if name == setting else None)
+    assert fix in bubblewrap.build_error_message("bwrap: setting up uid map: Permission denied")
 
 
-def test_where_the_kernel_takes_no_filter(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_that_rejects_the_filter(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(box, "program_filter", lambda: b"\xff" * 8)
-    with pytest.raises(SandboxError, match="the kernel does not take the filter of system calls"):
+    with pytest.raises(SandboxError, match="the kernel does not accept the system call filter"):
         Sandbox()

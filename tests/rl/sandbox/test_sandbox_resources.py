@@ -1,4 +1,4 @@
-"""What a program can use up: its own limits, and nothing of the host's."""
+"""Resource limits: a program can exhaust its own limits and nothing of the host."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from memstore_rl.sandbox import Outcome
 
-Judged = Callable[[str], Outcome]
-Told = Callable[[str], str]
+Judge = Callable[[str], Outcome]
+Report = Callable[[str], str]
 
 OUT_OF_TIME = {
     "a loop without end": "def f(x):\n    while True: pass\n",
@@ -63,65 +63,65 @@ NO_PASS = {
 
 
 @pytest.mark.parametrize("attack", OUT_OF_TIME.values(), ids=OUT_OF_TIME.keys())
-def test_a_program_that_goes_on_is_ended(judged: Judged, attack: str) -> None:
-    assert judged(attack).kind == "timeout"
+def test_endless_program_times_out(judge: Judge, attack: str) -> None:
+    assert judge(attack).kind == "timeout"
 
 
 @pytest.mark.parametrize("attack", NO_PASS.values(), ids=NO_PASS.keys())
-def test_a_program_that_uses_too_much_fails(judged: Judged, attack: str) -> None:
-    assert judged(attack).kind in {"raised", "crashed", "timeout", "exited", "load"}
+def test_excessive_program_fails(judge: Judge, attack: str) -> None:
+    assert judge(attack).kind in {"raised", "crashed", "timeout", "exited", "load"}
 
 
-def test_memory_is_limited_and_said_so(judged: Judged) -> None:
-    assert judged("def f(x): return len(bytearray(600 << 20))").detail.startswith("MemoryError")
+def test_memory_limit_is_reported(judge: Judge) -> None:
+    assert judge("def f(x): return len(bytearray(600 << 20))").detail.startswith("MemoryError")
 
 
-def test_a_sleeper_is_woken_by_the_clock(sandbox_of_a_second: Judged) -> None:
-    begun = time.monotonic()
-    assert sandbox_of_a_second("import time\ndef f(x): time.sleep(1000)\n").kind == "timeout"
-    assert sandbox_of_a_second("import threading\ndef f(x): threading.Event().wait()\n").kind == "timeout"
-    assert time.monotonic() - begun < 120
+def test_wall_clock_limit_stops_a_sleeping_program(judge_within_a_second: Judge) -> None:
+    started = time.monotonic()
+    assert judge_within_a_second("import time\ndef f(x): time.sleep(1000)\n").kind == "timeout"
+    assert judge_within_a_second("import threading\ndef f(x): threading.Event().wait()\n").kind == "timeout"
+    assert time.monotonic() - started < 120
 
 
 @pytest.mark.parametrize("way", ["import threading; start = lambda: threading.Thread(target=hang, daemon=True).start()",
                                  "import _thread; _thread.stack_size(32768); "
                                  "start = lambda: _thread.start_new_thread(hang, ())"])  # fmt: skip
-def test_threads_are_few(told: Told, way: str) -> None:
-    said = told(f"""
+def test_number_of_threads_is_limited(report: Report, way: str) -> None:
+    result = report(f"""
         import time
         {way}
         def hang(): time.sleep(30)
         def f(x):
-            begun = 0
+            started = 0
             try:
-                while begun < 5000:
+                while started < 5000:
                     start()
-                    begun += 1
+                    started += 1
             except RuntimeError:
                 pass
-            return begun
+            return started
     """)
-    assert 0 < int(said) < 200
+    assert 0 < int(result) < 200
 
 
-def test_a_fork_bomb_does_not_begin(told: Told) -> None:
-    said = told("""
+def test_fork_bomb_is_denied(report: Report) -> None:
+    result = report("""
         import os
         def f(x):
-            begun = 0
+            started = 0
             try:
                 while True:
                     os.fork()
-                    begun += 1
+                    started += 1
             except PermissionError:
-                return begun
+                return started
     """)
-    assert said == "0"
+    assert result == "0"
 
 
-def test_the_disk_is_not_filled(told: Told) -> None:
+def test_disk_cannot_be_filled(report: Report) -> None:
     before = shutil.disk_usage("/").free
-    said = told("""
+    result = report("""
         import os
         def f(x):
             written = 0
@@ -134,13 +134,13 @@ def test_the_disk_is_not_filled(told: Told) -> None:
                     pass
             return written
     """)
-    assert said == "0"
+    assert result == "0"
     assert abs(before - shutil.disk_usage("/").free) < 4 << 30
 
 
-def test_the_kernels_buffers_are_few(told: Told) -> None:
-    """Pipes and sockets hold memory that no limit of address space counts: 64 files are all there are."""
-    said = told("""
+def test_kernel_buffers_are_limited(report: Report) -> None:
+    """Pipes and sockets use memory outside the address space limit; the limit of 64 files bounds it."""
+    result = report("""
         import os, socket
         def f(x):
             held = []
@@ -150,10 +150,10 @@ def test_the_kernels_buffers_are_few(told: Told) -> None:
             except OSError:
                 return len(held)
     """)
-    assert int(said) <= 64
+    assert int(result) <= 64
 
 
-OUTLIVING = {
+DELAYED_EXIT = {
     "a time bomb at its end": "import atexit, time\natexit.register(time.sleep, 1000)\ndef f(x): return 0\n",
     "a thread that goes on": """
         import threading
@@ -182,8 +182,8 @@ OUTLIVING = {
 }
 
 
-@pytest.mark.parametrize("attack", OUTLIVING.values(), ids=OUTLIVING.keys())
-def test_what_would_outlive_its_verdict_does_not(judged: Judged, attack: str) -> None:
-    outcome = judged(attack)
+@pytest.mark.parametrize("attack", DELAYED_EXIT.values(), ids=DELAYED_EXIT.keys())
+def test_program_does_not_outlive_its_verdict(judge: Judge, attack: str) -> None:
+    outcome = judge(attack)
     assert outcome.kind == "failed"
     assert outcome.seconds < 10

@@ -1,4 +1,4 @@
-"""Programs that read and print: each case in a process of its own, outputs compared as text."""
+"""Scripts: each case runs in a new process, and outputs are compared as text."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_right_programs_pass(sandbox: Sandbox, program: str) -> None:
 
 
 @pytest.mark.parametrize(("program", "kind"), WRONG.values(), ids=WRONG.keys())
-def test_wrong_programs_do_not(sandbox: Sandbox, program: str, kind: str) -> None:
+def test_wrong_programs_fail(sandbox: Sandbox, program: str, kind: str) -> None:
     assert sandbox.run(program, SUM).kind == kind
 
 
-def test_a_case_sees_nothing_of_the_one_before(sandbox: Sandbox) -> None:
+def test_cases_are_isolated(sandbox: Sandbox) -> None:
     program = "import builtins\nprint(getattr(builtins, 'seen', 0))\nbuiltins.seen = 1"
     assert sandbox.run(program, ScriptTests((Case("", "0"), Case("", "0")))).kind == "passed"
 
@@ -64,7 +64,7 @@ OUTPUTS = [
     ("0.5", "0.5000000001", True),
     ("0.5", "0.51", False),
     ("0.5", ".5", True),
-    ("3", "3.0", False),  # an integer is that integer
+    ("3", "3.0", False),  # integers must match exactly
     ("3", "3.0000000001", False),
     ("1.0", "nan", False),
     ("1.5", "9" * 100 + ".5", False),
@@ -75,5 +75,5 @@ OUTPUTS = [
 
 
 @pytest.mark.parametrize(("expected", "printed", "same"), OUTPUTS)
-def test_outputs(expected: str, printed: str, same: bool) -> None:
+def test_same_output(expected: str, printed: str, same: bool) -> None:
     assert same_output(expected, printed) is same

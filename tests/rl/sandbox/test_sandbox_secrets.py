@@ -1,4 +1,4 @@
-"""What a program can find out about its tests: the arguments it is called with, and nothing else."""
+"""A program learns nothing about its tests except the arguments of its calls."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def check(candidate):
     call="check",
 )
 _WORDS = str([list(map(ord, secret)) for secret in _SECRETS])
-"""What a program looks for, as numbers: so its own text, constants and memory do not hold it."""
+"""The secrets as character codes, so that the program's own text, constants and memory do not hold them."""
 
 
-def searching(sandbox: Sandbox, program: str) -> str:
+def search_result(sandbox: Sandbox, program: str) -> str:
     outcome = sandbox.run(program, _TESTS)
     assert outcome.kind == "failed"
     return outcome.detail.partition("found:")[2]
 
 
-def test_the_stack_holds_nothing(sandbox: Sandbox) -> None:
+def test_stack_holds_no_secret(sandbox: Sandbox) -> None:
     program = f"""
 words = lambda spelled: ["".join(map(chr, word)) for word in spelled]
 import sys, threading
@@ -40,10 +40,10 @@ def f(x):
             frame = frame.f_back
     return len(texts) > 3, [word for word in words({_WORDS}) if any(word in text for text in texts)]
 """
-    assert searching(sandbox, program) == "(True, [])"
+    assert search_result(sandbox, program) == "(True, [])"
 
 
-def test_the_garbage_collector_knows_nothing(sandbox: Sandbox) -> None:
+def test_garbage_collector_finds_no_secret(sandbox: Sandbox) -> None:
     program = f"""
 words = lambda spelled: ["".join(map(chr, word)) for word in spelled]
 import gc
@@ -56,11 +56,11 @@ def f(x):
     texts = set(map(str, texts))
     return len(texts) > 1000, [word for word in words({_WORDS}) if word in texts]
 """
-    assert searching(sandbox, program) == "(True, [])"
+    assert search_result(sandbox, program) == "(True, [])"
 
 
-def test_memory_holds_nothing(sandbox: Sandbox) -> None:
-    """Without /proc there is no map of memory: what the heap has is read around objects that are known."""
+def test_heap_holds_no_secret(sandbox: Sandbox) -> None:
+    """Without /proc there is no memory map, so the program reads the heap around known objects."""
     program = f"""
 words = lambda spelled: ["".join(map(chr, word)) for word in spelled]
 import ctypes
@@ -69,12 +69,12 @@ def f(x):
     heap = b"".join(ctypes.string_at(max(address - 100_000, 0) & ~4095, 4096) for address in here)
     return len(heap), [word for word in words({_WORDS}) if word.encode() in heap]
 """
-    said = sandbox.run(program, _TESTS)
-    assert said.kind in {"failed", "crashed"}
-    assert "found:(16384, [])" in said.detail or said.kind == "crashed"
+    result = sandbox.run(program, _TESTS)
+    assert result.kind in {"failed", "crashed"}
+    assert "found:(16384, [])" in result.detail or result.kind == "crashed"
 
 
-def test_arguments_environment_and_modules_name_nothing(sandbox: Sandbox) -> None:
+def test_arguments_environment_and_modules_hold_no_secret(sandbox: Sandbox) -> None:
     program = f"""
 words = lambda spelled: ["".join(map(chr, word)) for word in spelled]
 import os, sys
@@ -82,11 +82,11 @@ def f(x):
     texts = [repr(sys.argv), repr(sys.orig_argv), repr(dict(os.environ)), repr(sorted(sys.modules))]
     return [word for word in words({_WORDS}) if any(word in text for text in texts)]
 """
-    assert searching(sandbox, program) == "[]"
+    assert search_result(sandbox, program) == "[]"
 
 
-def test_the_channel_brings_arguments_only(sandbox: Sandbox) -> None:
-    """The program reads its judge's next question off the channel by itself."""
+def test_channel_carries_arguments_only(sandbox: Sandbox) -> None:
+    """The program reads from the channel itself."""
     program = """
 import os, json
 def f(x):
@@ -101,12 +101,12 @@ def f(x):
     finally:
         os.set_blocking(4, True)
 """
-    assert searching(sandbox, program) == "'nothing'"
+    assert search_result(sandbox, program) == "'nothing'"
 
 
-def test_the_job_of_the_judge_is_in_another_box(told: Callable[[str], str]) -> None:
-    """Tests pass to the judge in a file in memory: none of the program's files is that."""
-    said = told("""
+def test_judge_job_is_in_another_box(report: Callable[[str], str]) -> None:
+    """The tests are passed to the judge in an in-memory file, which the program does not have."""
+    result = report("""
         import os
         def f(x):
             found = []
@@ -118,11 +118,11 @@ def test_the_job_of_the_judge_is_in_another_box(told: Callable[[str], str]) -> N
                     pass
             return found
     """)
-    assert said == "[]"
+    assert result == "[]"
 
 
-def test_an_assertion_text_does_not_reach_the_program(sandbox: Sandbox) -> None:
-    """Being called again and again, it learns nothing about whether it was right."""
+def test_assertion_text_does_not_reach_the_program(sandbox: Sandbox) -> None:
+    """A program that is called repeatedly does not learn whether it was right."""
     tests = CallTests(
         ("f",), "def check(c):\n    for _ in range(3):\n        assert c(3) == 5, '104729'\n", call="check"
     )

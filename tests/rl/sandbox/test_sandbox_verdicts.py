@@ -1,4 +1,4 @@
-"""A program cannot make itself pass: not by values that lie, not by ending early, not by writing a verdict."""
+"""A program cannot pass by returning lying values, exiting early, or forging messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from memstore_rl.sandbox import CallTests, Outcome, Sandbox
 
-Judged = Callable[[str], Outcome]
+Judge = Callable[[str], Outcome]
 
 _FRAMES = """
 import json, os
@@ -248,38 +248,38 @@ def f(x): return 0
 
 
 @pytest.mark.parametrize("attack", LYING_VALUES.values(), ids=LYING_VALUES.keys())
-def test_values_that_lie(judged: Judged, attack: str) -> None:
-    assert judged(attack).reward == 0.0
+def test_lying_values_do_not_pass(judge: Judge, attack: str) -> None:
+    assert judge(attack).reward == 0.0
 
 
 @pytest.mark.parametrize("attack", ENDING_EARLY.values(), ids=ENDING_EARLY.keys())
-def test_ending_early(judged: Judged, attack: str) -> None:
-    assert judged(attack).reward == 0.0
+def test_early_exit_does_not_pass(judge: Judge, attack: str) -> None:
+    assert judge(attack).reward == 0.0
 
 
 @pytest.mark.parametrize("attack", FORGING.values(), ids=FORGING.keys())
-def test_forged_messages(judged: Judged, attack: str) -> None:
-    assert judged(attack).reward == 0.0
+def test_forged_messages_do_not_pass(judge: Judge, attack: str) -> None:
+    assert judge(attack).reward == 0.0
 
 
 @pytest.mark.parametrize("attack", PATCHING.values(), ids=PATCHING.keys())
-def test_patching_what_is_in_reach(judged: Judged, attack: str) -> None:
-    assert judged(attack).reward == 0.0
+def test_patching_does_not_pass(judge: Judge, attack: str) -> None:
+    assert judge(attack).reward == 0.0
 
 
 @pytest.mark.parametrize("attack", KEEPING_THE_JUDGE_WAITING.values(), ids=KEEPING_THE_JUDGE_WAITING.keys())
-def test_a_judge_that_waits_is_stopped(sandbox_of_a_second: Judged, attack: str) -> None:
-    assert sandbox_of_a_second(attack).kind == "timeout"
+def test_waiting_judge_is_stopped(judge_within_a_second: Judge, attack: str) -> None:
+    assert judge_within_a_second(attack).kind == "timeout"
 
 
-def test_what_equals_everything_is_said_to_be_no_plain_value(judged: Judged) -> None:
-    outcome = judged(LYING_VALUES["an object that equals everything"])
+def test_object_that_equals_everything_is_opaque(judge: Judge) -> None:
+    outcome = judge(LYING_VALUES["an object that equals everything"])
     assert (outcome.kind, outcome.detail) == ("opaque", "f returned an object of class Anything")
 
 
-def test_forging_is_said_to_be_forging(judged: Judged) -> None:
-    assert judged(FORGING["answers before they are asked for"]).kind == "forged"
-    assert judged(FORGING["writing a verdict in a frame"]).kind == "forged"
+def test_forgery_is_reported(judge: Judge) -> None:
+    assert judge(FORGING["answers before they are asked for"]).kind == "forged"
+    assert judge(FORGING["writing a verdict in a frame"]).kind == "forged"
 
 
 SWALLOWING = {
@@ -288,7 +288,7 @@ SWALLOWING = {
     "bare except": "def check(c):\n    try:\n        c(3)\n    except:\n        return\n    assert False\n",
     "finally": "def check(c):\n    try:\n        assert c(3) == 7919\n    finally:\n        return\n",
 }
-"""Tests that take an exception for an end, or for what they wait for."""
+"""Tests that treat an exception as the end, or as the expected result."""
 
 
 @pytest.mark.parametrize("tests", SWALLOWING.values(), ids=SWALLOWING.keys())
@@ -304,16 +304,16 @@ SWALLOWING = {
     ],
     ids=["exit", "SystemExit", "forged", "cyclic", "object", "closed"],
 )
-def test_tests_that_swallow_exceptions_swallow_no_end(sandbox: Sandbox, tests: str, attack: str) -> None:
+def test_swallowed_exceptions_do_not_hide_an_early_exit(sandbox: Sandbox, tests: str, attack: str) -> None:
     assert sandbox.run(attack, CallTests(("f",), tests, call="check")).reward == 0.0
 
 
-def test_the_end_of_an_iteration_does_not_end_the_tests(sandbox: Sandbox) -> None:
+def test_stop_iteration_does_not_end_the_tests(sandbox: Sandbox) -> None:
     tests = CallTests(("f",), SWALLOWING["zip"], call="check")
     assert sandbox.run("def f(x): raise StopIteration", tests).kind == "raised"
 
 
-def test_an_exception_that_is_wanted_is_seen(sandbox: Sandbox) -> None:
+def test_expected_exception_is_seen(sandbox: Sandbox) -> None:
     tests = CallTests(("f",), "def check(c):\n    try:\n        c(-1)\n    except ValueError:\n        return\n"
                               "    assert False\n", call="check")  # fmt: skip
     assert sandbox.run("def f(x): raise ValueError(x)", tests).kind == "passed"

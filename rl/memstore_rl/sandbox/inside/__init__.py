@@ -1,5 +1,5 @@
-"""What runs inside a sandbox: mounted there read-only and run by the bare interpreter, so only the standard library.
+"""Code that runs inside a box. It is mounted read-only and run by the bare interpreter: standard library only.
 
-A box holds a `zygote`, which forks one confined child a task: a `guest`, which runs the program, or a `judge`, which
-runs the tests. They talk in frames of `frames`, whose values are those of `values`.
+A box runs a `zygote`, which forks one confined child per task: a `guest`, which runs the program, or a `judge`, which
+runs the tests. Guest and judge exchange `frames`, which hold plain `values`.
 """

@@ -1,6 +1,6 @@
 """Messages on the socket between a program and its judge: four bytes of length, then JSON.
 
-Whatever the other side writes, reading ends in a JSON value, `BadFrame` or EOFError, within `MAX_BYTES` of memory.
+For any input, reading ends with a JSON value, `BadFrame` or EOFError, and uses at most `MAX_BYTES` of memory.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ MAX_BYTES = 16 << 20
 
 
 class BadFrame(Exception):
-    """Bytes that are no frame."""
+    """The bytes are not a valid frame."""
 
 
 def send(channel: socket.socket, message: object) -> None:
     """Write one message.
 
     Raises:
-        BadFrame: it is longer than a frame may be.
+        BadFrame: the message is too long.
     """
     body = json.dumps(message, separators=(",", ":")).encode("ascii")
     if len(body) > MAX_BYTES:
@@ -32,8 +32,8 @@ def receive(channel: socket.socket) -> Any:
     """Read one message.
 
     Raises:
-        EOFError: the other side is gone.
-        BadFrame: it wrote something else.
+        EOFError: the other side has closed the socket.
+        BadFrame: the other side sent something else.
     """
     length = int.from_bytes(_exactly(channel, 4), "big")
     if length > MAX_BYTES:

@@ -1,8 +1,8 @@
-"""The program's side: run it, and answer the judge's calls of its functions.
+"""Runs the program and answers the judge's calls of its functions.
 
-It knows neither the tests nor what they expect: the judge sends arguments, one call at a time, and takes back values.
-A program may do to this process what it likes; all it can reach is the channel, and whatever it writes there has to
-be the answer to the question that was just asked.
+This process holds neither the tests nor the expected values: the judge sends arguments, one call at a time, and
+receives values. A program can do anything to this process; all it can reach is the channel, and anything it writes
+there must answer the pending call.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .frames import receive, send
 from .values import NotPlain, pack, unpack
 
 _MESSAGE = 300
-"""Characters of an exception's text that are passed on."""
+"""Maximum length of an exception's text."""
 _CHANGEABLE = (list, dict, set, bytearray)
 
 
 def answer_calls(files: list[int]) -> None:
-    """Load the program, then call its functions as asked, until the judge hangs up.
+    """Load the program, then call its functions on request until the judge closes the channel.
 
     Args:
-        files: the job (JSON: program, names), the channel to the judge.
+        files: descriptors of the job (JSON: program, names) and of the channel to the judge.
     """
     job = _read_job(files[0])
     channel = socket.socket(fileno=files[1])
@@ -52,7 +52,7 @@ def _load(program: str, names: list[str]) -> dict[str, Callable[..., object]]:
 
 
 def _answer(question: dict[str, Any], functions: dict[str, Callable[..., object]]) -> dict[str, Any]:
-    """What the call gave, or what it raised; and its arguments as they are now, since it may have changed them."""
+    """Return the value or exception of a call, and the arguments after it, since the call may have changed them."""
     answer: dict[str, Any] = {"id": question["id"]}
     try:
         arguments, keywords = unpack(question["arguments"]), unpack(question["keywords"])
@@ -75,10 +75,10 @@ def _described(error: BaseException) -> list[str]:
 
 
 def run_script(files: list[int]) -> None:
-    """Run the program as a script from one file to another; returns at its end, so that the interpreter ends as usual.
+    """Run the program as a script with redirected input and output; return at its end, for a normal interpreter exit.
 
     Args:
-        files: the job (JSON: program), standard input, standard output.
+        files: descriptors of the job (JSON: program), standard input and standard output.
     """
     program = _read_job(files[0])["program"]
     os.dup2(files[1], 0)
@@ -91,7 +91,7 @@ def _execute(program: str, name: str) -> types.ModuleType:
     module = types.ModuleType(name)
     sys.modules[name] = module
     sys.argv = ["program"]
-    # `site` defines them, which is not loaded here.
+    # Defined by `site`, which is not loaded here.
     vars(builtins).update(exit=sys.exit, quit=sys.exit)
     exec(compile(program, "<program>", "exec"), module.__dict__)
     return module

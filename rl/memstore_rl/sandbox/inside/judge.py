@@ -1,11 +1,11 @@
-"""The judge's side: run the tests, with each of the program's functions replaced by a question to the program.
+"""Runs the tests, with each of the program's functions replaced by a call to the program's process.
 
-The expected values are here and never leave; what comes back is read by `values.unpack`. Whatever ends the tests
-early (the program is gone, or answers with anything but an answer) ends this process on the spot with its verdict:
-raised as an exception it could be swallowed by a test's own `except:`.
+The expected values are here and never leave; `values.unpack` reads what comes back. Anything that ends the tests early
+(the program has exited, or sends an invalid message) ends this process at once with its verdict: an exception could be
+swallowed by an `except:` in the tests.
 
-An exception before the program has answered anything is the tests' own fault, and so is asking nothing: then there is
-no verdict on the program.
+If the tests raise before the program has answered any call, or never call it, the tests are at fault and there is no
+verdict on the program.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .values import NotPlain, pack, unpack
 _DETAIL = 300
 _ENDINGS = frozenset(["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
 _SILENT = (StopIteration, StopAsyncIteration)
-"""What ends a test's own loop without a word, were it raised there: `zip(map(candidate, ...), ...)`."""
+"""Exceptions that would silently end a loop in the tests, as in `zip(map(candidate, ...), ...)`."""
 _EXCEPTIONS = {
     name: kind
     for name, kind in vars(builtins).items()
@@ -47,7 +47,7 @@ class _Session:
         self.answers = 0
 
     def end(self, kind: str, detail: str = "") -> NoReturn:
-        """Say the verdict and be gone."""
+        """Write the verdict and exit."""
         text = detail.encode("utf-8", "backslashreplace").decode()[:_DETAIL]
         os.write(self._verdict, json.dumps([kind, text]).encode())
         os._exit(0)
@@ -57,19 +57,19 @@ class _Session:
         if message.get("loaded") is True:
             return
         if "failed" not in message:
-            self.end("forged", "the program wrote to its judge before it was asked anything")
+            self.end("forged", "the program wrote to its judge before any call")
         self.end("load", _words(message["failed"]))
 
     def function(self, name: str) -> Callable[..., Any]:
-        """What stands for the program's function in the tests."""
+        """Return the stand-in for a function of the program."""
 
-        def ask(*arguments: Any, **keywords: Any) -> Any:
-            return self._ask(name, list(arguments), keywords)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            return self._call(name, list(arguments), keywords)
 
-        ask.__name__ = ask.__qualname__ = name
-        return ask
+        call.__name__ = call.__qualname__ = name
+        return call
 
-    def _ask(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    def _call(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         number = secrets.randbits(60)
         try:
             question = {"id": number, "name": name, "arguments": pack(arguments), "keywords": pack(keywords)}
@@ -83,7 +83,7 @@ class _Session:
             self.end("unsupported", f"the tests pass {error} to the program")
         answer = self._receive()
         if answer.get("id") != number:
-            self.end("forged", "an answer that was not asked for")
+            self.end("forged", "an answer to no pending call")
         self.answers += 1
         if "opaque" in answer:
             self.end("opaque", f"{name} returned {answer['opaque']}")
@@ -117,7 +117,7 @@ class _Session:
         raise ProgramError(_words(raised))
 
     def _value(self, answer: dict[str, Any], arguments: list[Any]) -> Any:
-        """The value; what the program changed in its arguments is changed here, as by a call in one process."""
+        """Return the value, and apply changes of the arguments here, as a call in one process would."""
         try:
             value = unpack(answer["value"])
             changed = answer["changed"]
@@ -145,7 +145,7 @@ def judge(files: list[int]) -> None:
     """Run the tests against the program.
 
     Args:
-        files: the job (JSON: names, prelude, tests, call), the channel to the program, where the verdict goes.
+        files: descriptors of the job (JSON: names, prelude, tests, call), the channel to the program, and the verdict.
     """
     with os.fdopen(files[0], "rb") as file:
         job = json.load(file)

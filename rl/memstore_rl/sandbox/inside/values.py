@@ -1,11 +1,11 @@
-"""Plain values as JSON and back: the only form in which anything crosses from a program to its judge.
+"""Plain values to JSON and back: the only form in which values pass from a program to its judge.
 
-Numbers, texts, bytes and the standard containers, each rebuilt as exactly its base type: a list subclass whose
-`__eq__` is always true arrives as the list it holds. Anything else is `NotPlain`. Reading evaluates nothing and calls
-nothing that the sender named; what it may cost is bounded by the frame's size and the judge's limits.
+Numbers, texts, bytes and the standard containers are rebuilt as exactly their base type: a list subclass whose `__eq__`
+is always true arrives as a plain list. Anything else is `NotPlain`. Reading evaluates nothing and calls nothing that
+the sender names; its cost is bounded by the frame size and the judge's limits.
 
     null, booleans, floats, texts and integers under 2**60        themselves
-    texts with half a character                                   ["text", hexadecimal]
+    texts with lone surrogates                                    ["text", hexadecimal]
     other integers                                                ["int", hexadecimal]
     everything else                                               [tag, contents...]
 """
@@ -19,23 +19,23 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 Json: TypeAlias = Any
-"""What json.loads gives: never trusted to have a shape."""
+"""A result of json.loads, of unknown shape."""
 
 MAX_DEPTH = 100
 MAX_ITEMS = 1_000_000
-"""Values in one value: keeps `a = [a, a]` from growing without end."""
+"""Maximum number of nested values; bounds `a = [a, a]`, repeated."""
 _SMALL = 1 << 60
 
 
 class NotPlain(Exception):
-    """A value that cannot cross: an object, a function, something endless."""
+    """The value cannot be transferred: an object, a function, or something endless."""
 
 
 def pack(value: object) -> Json:
-    """The JSON form of a plain value.
+    """Convert a plain value to its JSON form.
 
     Raises:
-        NotPlain: it holds something else, or is too deep or too large.
+        NotPlain: it holds anything else, or is too deep or too large.
     """
     return _Packer().pack(value, 0)
 
@@ -74,7 +74,7 @@ def _text(value: str) -> Json:
     try:
         plain.encode()
     except UnicodeEncodeError:
-        # JSON would make one character of two halves that stand side by side.
+        # JSON would join two adjacent surrogates into one character.
         return ["text", plain.encode("utf-8", "surrogatepass").hex()]
     return plain
 
@@ -104,10 +104,10 @@ _CONTAINERS: tuple[tuple[type, str, Callable[[Any], Iterable[object]]], ...] = (
 
 
 def unpack(form: Json) -> Any:
-    """The value of a JSON form, from whoever wrote it.
+    """Rebuild the value of an untrusted JSON form.
 
     Raises:
-        ValueError: it is no form of a plain value.
+        ValueError: it is not the form of a plain value.
     """
     try:
         return _unpack(form, 0)

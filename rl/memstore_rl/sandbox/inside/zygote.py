@@ -1,9 +1,9 @@
-"""The first process of a box: forks one confined child for each task, one at a time, and ends what it forked.
+"""The first process of a box: forks one confined child per task, one at a time, and reaps it.
 
-It never reads anything that a program wrote: it takes requests from the host on a socket of whole messages, and tells
-how a child ended. A child has the system call filter, the limits and no file but those of its task before it looks at
-the program. Since a child can start no process, write no file and signal nobody, nothing of it is left when the next
-one is forked from the untouched zygote.
+It never reads anything that a program wrote. It takes requests from the host on a message socket and reports how a
+child ended. Before a child reads its program, it has the system call filter, the limits, and no files except those of
+its task. A child cannot start a process, write a file or signal another process, so it leaves nothing behind for the
+next child.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ROLES: dict[str, Callable[[list[int]], None]] = {
 
 
 class _Fork(NamedTuple):
-    """What a child is to do."""
+    """A request to fork a child."""
 
     role: str
     limits: dict[str, int]
@@ -43,14 +43,14 @@ class _Fork(NamedTuple):
 
 
 def main(control: int, bpf: int, uid: int) -> None:
-    """Serve the host until it hangs up; returns in a child, when its task is done."""
+    """Serve the host until it closes the socket; in a child, return when its task is done."""
     os.closerange(_FIRST_FD, min(control, bpf))
     with os.fdopen(bpf, "rb") as file:
         instructions = file.read()
     _drop_to(uid)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    _try_confining(libc, instructions)
+    _check_filter(libc, instructions)
     channel = socket.socket(fileno=control)
     channel.send(b"ready")
     silence = os.open("/dev/null", os.O_WRONLY)
@@ -66,26 +66,26 @@ def main(control: int, bpf: int, uid: int) -> None:
 
 
 def _drop_to(uid: int) -> None:
-    """Leave root for `uid`, where bubblewrap was started by root."""
+    """Switch from root to `uid`, if bubblewrap was started by root."""
     if os.getuid() == 0 and uid:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
 
 
-def _try_confining(libc: Any, instructions: bytes) -> None:
-    """Stop here, and so be no sandbox, where the kernel does not take the filter."""
+def _check_filter(libc: Any, instructions: bytes) -> None:
+    """Exit if the kernel does not accept the filter."""
     child = os.fork()
     if child == 0:
         _confine(libc, instructions, {})
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if status:
-        sys.exit("the kernel does not take the filter of system calls")
+        sys.exit("the kernel does not accept the system call filter")
 
 
 def _serve(channel: socket.socket) -> _Fork:
-    """Fork for each request; returns in the child."""
+    """Fork a child for each request; return in the child."""
     while True:
         message, files, _, _ = socket.recv_fds(channel, 1 << 12, _MAX_FDS)
         if not message:
@@ -98,29 +98,29 @@ def _serve(channel: socket.socket) -> _Fork:
             return _Fork(request["role"], request["limits"], list(files))
         for file in files:
             os.close(file)
-        _watch(channel, child)
+        _wait_for_child(channel, child)
 
 
-def _watch(channel: socket.socket, child: int) -> None:
-    """Wait for the child's end, or bring it about when the host says so or is gone; then tell how it ended."""
+def _wait_for_child(channel: socket.socket, child: int) -> None:
+    """Wait for the child, or kill it when the host requests it or is gone; then report how it ended."""
     ended = os.pidfd_open(child)
     ready, _, _ = select.select([channel.fileno(), ended], [], [])
     os.close(ended)
-    gone = False
+    host_gone = False
     if channel.fileno() in ready:
-        gone = not channel.recv(1 << 12)
+        host_gone = not channel.recv(1 << 12)
         os.kill(child, signal.SIGKILL)
     _, status, usage = os.wait4(child, 0)
-    if gone:
+    if host_gone:
         os._exit(0)
     channel.send(json.dumps([status, usage.ru_utime + usage.ru_stime]).encode())
 
 
 def _keep_only(files: list[int]) -> list[int]:
-    """Close every file but stdin, stdout, stderr (all of them the null device) and those of the task."""
-    high = [os.dup2(file, 200 + place) for place, file in enumerate(files)]
+    """Close all files except stdin, stdout and stderr (the null device) and those of the task."""
+    high = [os.dup2(file, 200 + index) for index, file in enumerate(files)]
     os.closerange(_FIRST_FD, 200)
-    kept = [os.dup2(file, _FIRST_FD + place) for place, file in enumerate(high)]
+    kept = [os.dup2(file, _FIRST_FD + index) for index, file in enumerate(high)]
     os.closerange(_FIRST_FD + len(kept), 1024)
     return kept
 
@@ -142,5 +142,5 @@ def _confine(libc: Any, instructions: bytes, limits: dict[str, int]) -> None:
 
 
 def _refuse() -> NoReturn:
-    """Without the filter nothing runs."""
+    """Exit: nothing runs without the filter."""
     os._exit(97)

@@ -1,15 +1,15 @@
-"""Groups inside the agent-loop worker, for verl 0.9's v1 trainer: no call waits for siblings, and none is needed.
+"""Group scoring inside the agent-loop worker, for the v1 trainer of verl 0.9.
 
-The v1 trainer runs all sessions of a prompt in one worker, so siblings meet in that process. What the reward loop's
-manager has to guess is known here: how many sessions a prompt really has, which of them failed (the group shrinks at
-once instead of waiting), and whether it is validation. Loaded by
+The v1 trainer runs all sessions of a prompt in one worker, so its rollouts meet in one process, and no reward worker is
+blocked while a rollout waits for its group. This worker also knows what the reward manager can only infer: how many
+sessions a prompt has, which of them failed (the group shrinks at once), and whether it is validation. Load it with
 
     +actor_rollout_ref.rollout.agent.agent_loop_manager_class=memstore_rl.trainers.verl.agent_loop.GroupAgentLoopManager
 
-It overrides `_run_prompt`, `_run_agent_loop` and `_compute_score` of verl's `AgentLoopWorkerTQ`, which are not public:
-tested with verl 0.9.1. verl's reward workers still start, and are not asked.
+The worker overrides `_run_prompt`, `_run_agent_loop` and `_compute_score` of verl's `AgentLoopWorkerTQ`. These are not
+public; they were tested with verl 0.9.1. verl still starts its reward workers, but they are not used.
 
-A reward that an agent loop gives itself stays; that rollout leaves its group.
+A rollout that already has a reward from its agent loop keeps it and leaves its group.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 
 class _Prompt(NamedTuple):
-    """What is known of a prompt while its sessions run."""
+    """A prompt whose sessions are running."""
 
     sessions: int
     validate: bool
     submitted: set[int]
-    """Sessions whose rollout has come to the gate."""
+    """Sessions whose rollout has reached the barrier."""
 
 
 class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[misc]
-    """verl's worker, which scores groups; see the module."""
+    """verl's worker with group scoring; see the module's docstring."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -120,11 +120,11 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
 
 
 class GroupAgentLoopManager(AgentLoopManagerTQ):  # type: ignore[misc]
-    """verl's manager over workers of ours; the memory is open, or the training does not start."""
+    """verl's manager with `GroupAgentLoopWorker`; opens the memory before the training starts."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         settings = hook_settings(self.config)
         self.agent_loop_workers_class = ray.remote(GroupAgentLoopWorker)
-        # Held: Ray ends an actor that its maker lets go of.
+        # Keep the handle: Ray ends an actor when its creator drops it.
         self._memory = None if settings.endpoint is not None else memory_actor(settings)

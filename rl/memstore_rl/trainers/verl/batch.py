@@ -1,13 +1,13 @@
-"""Batch reward function for verl 0.7.0 and earlier, whose `batch` manager hands over a whole batch at once.
+"""Batch reward function for verl 0.7.0 and earlier, whose `batch` manager passes a whole batch at once.
 
     reward_model.reward_manager=batch
     custom_reward_function.path=<this file>          verl 0.5 and 0.6 take a path and no module
     custom_reward_function.name=compute_score_batch
 
-These versions pin numpy below 2, with which a memory cannot be opened, so this asks the reward service and imports
-nothing that needs more than httpx and pydantic. verl gives the function no prompts: they are read from the data files,
-by the query's id. Where verl hands over less than a group (`rollout.mode=async` of 0.6 calls it with one rollout), it
-is refused: a group of one would be scored, and wrongly.
+These versions pin numpy below 2, and a memory needs numpy 2, so this module calls the reward service and needs only
+httpx, pydantic and tenacity. verl passes no prompts to the function; they are read from the data files by query id. An
+incomplete group (`rollout.mode=async` of 0.6 calls the function with one rollout) is rejected, because its reward
+would be wrong.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ def compute_score_batch(
     policy: str | None = None,
     **settings: Any,
 ) -> list[Extra]:
-    """The rewards of a batch, in its order, as verl's `batch` manager asks for them.
+    """Return the rewards of a batch, in order, for verl's `batch` manager.
 
     Args:
         files: the Parquet files of `memstore verl data` that verl trains and validates on.
-        n: rollouts of a training group.
+        n: number of rollouts in a training group.
         policy: name of the policy that wrote the rollouts.
-        settings: of `memstore_rl.trainers.verl.settings`, without their prefix; `endpoint` is needed.
+        settings: settings of `memstore_rl.trainers.verl.settings` without their prefix; `endpoint` is required.
 
     Raises:
-        InputError: a setting, a row that is in none of the files, or a training group that is not whole.
-        ServiceGone: the service does not answer, and nobody said to wait.
+        InputError: a setting is invalid, a row is in none of the files, or a training group is incomplete.
+        ServiceGone: the service does not respond, and `when_gone` is `fail`.
         Unscored: a rollout has no reward.
     """
     hook = parse_settings(settings)
     if hook.endpoint is None:
-        raise InputError("this version of verl is served by the reward service only; set endpoint to its address")
+        raise InputError("this version of verl needs the reward service; set endpoint to its address")
     prompts = _prompts(tuple(files))
-    groups, places = [], []
-    for rows in _gathered(extra_infos, n):
+    groups, group_rows = [], []
+    for rows in _group_rows(extra_infos, n):
         extra = extra_infos[rows[0]]
         query = query_of(
             _prompt(prompts, extra),
@@ -69,24 +69,24 @@ def compute_score_batch(
         )
         rollouts = [Rollout(response=solution_strs[row], policy=policy, run=hook.run) for row in rows]
         groups.append(_group(query, rollouts, training=is_training(extra), n=n, hook=hook))
-        places.append(rows)
+        group_rows.append(rows)
     replies: dict[int, Extra] = {}
-    asked = _asked(groups, hook, record=is_training(extra_infos[0]))  # verl never mixes training and validation
-    for rows, rewards in zip(places, asked, strict=True):
+    scored = _score(groups, hook, record=is_training(extra_infos[0]))  # verl never mixes training and validation
+    for rows, rewards in zip(group_rows, scored, strict=True):
         replies.update(zip(rows, map(reply, complete_rewards(rewards, hook.unscored)), strict=True))
     return [replies[row] for row in range(len(solution_strs))]
 
 
-def _gathered(extra_infos: Sequence[Mapping[str, Any]], n: int) -> list[list[int]]:
-    """Positions of each group: rows of one training query, n at a time; a validation row is alone."""
+def _group_rows(extra_infos: Sequence[Mapping[str, Any]], n: int) -> list[list[int]]:
+    """Group the rows of each training query, n at a time; a validation row is a group of its own."""
     by_query: dict[str, list[int]] = {}
     for position, extra in enumerate(extra_infos):
         by_query.setdefault(str(extra["query_id"]), []).append(position)
-    gathered = []
+    groups = []
     for rows in by_query.values():
         size = n if is_training(extra_infos[rows[0]]) else 1
-        gathered += [rows[start : start + size] for start in range(0, len(rows), size)]
-    return gathered
+        groups += [rows[start : start + size] for start in range(0, len(rows), size)]
+    return groups
 
 
 def _group(query: RewardQuery, rollouts: Sequence[Rollout], *, training: bool, n: int, hook: HookSettings) -> Group:
@@ -94,13 +94,13 @@ def _group(query: RewardQuery, rollouts: Sequence[Rollout], *, training: bool, n
         return Group(query, rollouts, mode="oracle")
     if len(rollouts) != n:
         raise InputError(
-            f"verl handed over {len(rollouts)} of the {n} rollouts of a group; set actor_rollout_ref.rollout.mode=sync "
+            f"verl passed {len(rollouts)} of the {n} rollouts of a group; set actor_rollout_ref.rollout.mode=sync "
             "(verl 0.5, 0.6) or reward_model.use_reward_loop=False (verl 0.7.0)"
         )
     return Group(query, rollouts, n, hook.mode)
 
 
-def _asked(groups: Sequence[Group], hook: HookSettings, *, record: bool) -> list[list[Reward]]:
+def _score(groups: Sequence[Group], hook: HookSettings, *, record: bool) -> list[list[Reward]]:
     assert hook.endpoint is not None
     rewards: list[list[Reward]] = []
     with RewardClient(hook.endpoint, token=read_token(hook.token_file), deadline_s=hook.deadline_s) as client:
@@ -127,7 +127,7 @@ def _prompt(prompts: Mapping[str, Any], extra: Mapping[str, Any]) -> Any:
 
 @cache
 def _prompts(files: tuple[str, ...]) -> dict[str, Any]:
-    """Chat messages by query id."""
+    """Read the chat messages of each query id."""
     import pyarrow.parquet as pq
 
     found: dict[str, Any] = {}

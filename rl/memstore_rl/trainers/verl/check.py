@@ -1,12 +1,11 @@
-"""Would verl, started with these overrides, really call us? Answered by verl's own code, before anything is trained.
+"""Checks, with verl's own code, that verl started with some overrides would load the hooks.
 
-verl takes overrides that it no longer reads without a word (`custom_reward_function.*`, `reward_model.*` since 0.9),
-and then rewards by rules of its own. So the configuration is composed as `main_ppo` composes it, verl's own loaders
-load what it names, and each thing that could keep our rewards from the trainer is looked at. A `Finding` that is not
-ok says what to do.
+verl silently ignores overrides that it no longer reads (`custom_reward_function.*`, `reward_model.*` since 0.9) and
+then uses its own rewards. So the check composes the configuration as `main_ppo` does, loads what it names with verl's
+loaders, and tests everything that could keep the rewards from the trainer. A `Finding` that is not ok has the fix.
 
-A memory in a folder must be there. It does not start Ray, load a policy, or ask a server or the service whether it is
-there: that is done when the training starts.
+A memory folder must exist. The check does not start Ray, load a policy, or connect to a server or the service; that
+happens when the training starts.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _IGNORED = ("custom_reward_function.", "reward_model.")
-"""Where verl up to 0.8 kept what is under `reward.` now."""
+"""Prefixes that verl up to 0.8 used for what is under `reward.` now."""
 _COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """Result of one check."""
 
     what: str
     ok: bool
@@ -42,30 +41,30 @@ class Finding(NamedTuple):
 
 
 def check(overrides: Sequence[str], config_name: str = "ppo_trainer") -> list[Finding]:
-    """Look at a training's overrides, as they would be given to `python -m verl.trainer.main_ppo`.
+    """Check overrides, as given to `python -m verl.trainer.main_ppo`.
 
     Raises:
-        InputError: verl is not here, or one that this cannot look into, or it does not take these overrides.
+        InputError: verl is not installed, its version is not supported, or it rejects the overrides.
     """
     installed = _installed()
     config = compose(overrides, config_name)
-    looks: dict[str, Callable[[], str]] = {
+    checks: dict[str, Callable[[], str]] = {
         "old keys": lambda: _no_ignored_keys(overrides),
-        "settings": lambda: _settings_are_ours(config),
-        "memory": lambda: _memory_is_there(config),
-        "rewards": lambda: _rewards_are_ours(config),
+        "settings": lambda: _settings_are_valid(config),
+        "memory": lambda: _memory_exists(config),
+        "rewards": lambda: _rewards_by_memstore(config),
         "room": lambda: _room(config),
         "metrics": lambda: _metrics(config),
         "training data": lambda: _data(config, "train_files", training=True),
         "validation data": lambda: _data(config, "val_files", training=False),
         "verl": lambda: _valid_for_verl(config, installed),
     }
-    return [_look(what, look) for what, look in looks.items()]
+    return [_run_check(what, run) for what, run in checks.items()]
 
 
-def _look(what: str, look: Callable[[], str]) -> Finding:
+def _run_check(what: str, run: Callable[[], str]) -> Finding:
     try:
-        return Finding(what, True, look())
+        return Finding(what, True, run())
     except MemstoreError as error:
         return Finding(what, False, str(error))
 
@@ -76,15 +75,15 @@ def _installed() -> str:
     except PackageNotFoundError:
         raise InputError("verl is not installed here; pip install 'memstore[verl]'") from None
     if parse_version(found) < (0, 9, 0):
-        raise InputError(f"verl {found} is installed, and this looks into verl 0.9 only")
+        raise InputError(f"verl {found} is installed, but this check supports verl 0.9 only")
     return found
 
 
 def compose(overrides: Sequence[str], config_name: str = "ppo_trainer") -> DictConfig:
-    """verl's own configuration with overrides, as `main_ppo` has it.
+    """Compose verl's configuration with overrides, as `main_ppo` does.
 
     Raises:
-        InputError: verl's configuration does not take them.
+        InputError: verl rejects the overrides.
     """
     import verl
     from hydra import compose as composed
@@ -97,54 +96,54 @@ def compose(overrides: Sequence[str], config_name: str = "ppo_trainer") -> DictC
         with initialize_config_dir(str(folder), version_base=None):
             return composed(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        told = " ".join(str(error).split())
-        raise InputError(f"verl does not take these overrides: {told}") from error
+        message = " ".join(str(error).split())
+        raise InputError(f"verl rejects these overrides: {message}") from error
 
 
 def _no_ignored_keys(overrides: Sequence[str]) -> str:
     ignored = [line for line in overrides if line.lstrip("+~").startswith(_IGNORED)]
     if ignored:
-        raise InputError(f"verl 0.9 does not read {ignored[0]!r}, and does not say so; take it out")
-    return "none that verl would ignore"
+        raise InputError(f"verl 0.9 silently ignores {ignored[0]!r}; remove it")
+    return "none"
 
 
-def _settings_are_ours(config: DictConfig) -> str:
+def _settings_are_valid(config: DictConfig) -> str:
     settings = hook_settings(config)
     where = settings.memory or settings.endpoint or "no memory"
     return f"mode {settings.mode}, {where}"
 
 
-def _memory_is_there(config: DictConfig) -> str:
+def _memory_exists(config: DictConfig) -> str:
     settings = hook_settings(config)
     if settings.memory is None:
-        return "that of the service, which is asked when the training starts" if settings.endpoint else "none is asked"
+        return "that of the service, checked when the training starts" if settings.endpoint else "none is used"
     location = resolve_location(settings.memory, Settings())
     if isinstance(location, FolderLocation):
         prepare_folder(location, create=False)
         return f"in {location.folder}"
-    return f"{location}, which is asked when the training starts"
+    return f"{location}, checked when the training starts"
 
 
-def _rewards_are_ours(config: DictConfig) -> str:
+def _rewards_by_memstore(config: DictConfig) -> str:
     if config.reward.reward_model.enable:
-        raise InputError("reward.reward_model.enable=True has verl ask a reward model of its own; set it to False")
+        raise InputError("reward.reward_model.enable=True makes verl use its own reward model; set it to False")
     from memstore_rl.trainers.verl.manager import GroupRewardManager
 
     named = config.actor_rollout_ref.rollout.agent.get("agent_loop_manager_class")
-    if named and config.trainer.use_v1 and _is_our_agent_loop(str(named)):
+    if named and config.trainer.use_v1 and _is_group_agent_loop(str(named)):
         return "by the agent loop, inside its workers"
-    manager = _verls_reward_manager(config)
+    manager = _reward_manager(config)
     if manager is not GroupRewardManager:
         raise InputError(
-            f"verl would reward by {manager.__module__}.{manager.__name__}, not by memstore; add the overrides that "
+            f"verl would use {manager.__module__}.{manager.__name__} for rewards, not memstore; add the overrides that "
             "`memstore verl config` prints"
         )
     if named and config.trainer.use_v1:
-        raise InputError(f"the agent loop {named} may reward by itself, and memstore cannot tell; leave it out")
+        raise InputError(f"the agent loop {named} may compute its own rewards, which memstore cannot check; remove it")
     return "by the reward loop's manager"
 
 
-def _is_our_agent_loop(name: str) -> bool:
+def _is_group_agent_loop(name: str) -> bool:
     from verl.utils.import_utils import load_class_from_fqn
 
     from memstore_rl.trainers.verl.agent_loop import GroupAgentLoopManager
@@ -156,7 +155,7 @@ def _is_our_agent_loop(name: str) -> bool:
     return issubclass(loaded, GroupAgentLoopManager)
 
 
-def _verls_reward_manager(config: DictConfig) -> Any:
+def _reward_manager(config: DictConfig) -> Any:
     from verl.trainer.ppo.reward import resolve_reward_manager_cls
 
     try:
@@ -168,10 +167,10 @@ def _verls_reward_manager(config: DictConfig) -> Any:
 def _room(config: DictConfig) -> str:
     from verl.experimental.reward_loop import RewardLoopManager
 
-    from memstore_rl.trainers.verl import manager  # noqa: F401  importing it makes the room
+    from memstore_rl.trainers.verl import manager  # noqa: F401  importing it raises the limit of concurrent calls
 
     if not hasattr(RewardLoopManager._init_reward_loop_workers, "__wrapped__"):
-        raise InputError("this verl starts its reward workers in a way that memstore does not know; use the agent loop")
+        raise InputError("this verl starts its reward workers in an unknown way; use the agent loop")
     return f"for any number of waiting rollouts, on {config.reward.num_workers} reward workers"
 
 
@@ -179,24 +178,24 @@ def _metrics(config: DictConfig) -> str:
     sampler = config.trainer.v1.sampler.custom_sampler
     ours = sampler.path == "pkg://memstore_rl.trainers.verl.sampler"
     if not ours:
-        return "shares of ground truth and prediction are not among verl's metrics"
+        return "verl's metrics do not include the shares of ground truth and predictions"
     filtering = config.algorithm.get("filter_groups")
     if filtering is not None and filtering.get("enable"):
         raise InputError(
-            "algorithm.filter_groups.enable=True does nothing with a custom sampler; take trainer.v1.sampler out, or it"
+            "algorithm.filter_groups.enable=True does nothing with a custom sampler; remove it, or trainer.v1.sampler"
         )
     mode = config.trainer.v1.trainer_mode
-    wanted = "SyncSampler" if mode == "sync" else "AsyncSampler"
-    if sampler.name != wanted:
-        raise InputError(f"trainer.v1.trainer_mode={mode} needs trainer.v1.sampler.custom_sampler.name={wanted}")
-    return "shares of ground truth and prediction are among verl's metrics"
+    expected = "SyncSampler" if mode == "sync" else "AsyncSampler"
+    if sampler.name != expected:
+        raise InputError(f"trainer.v1.trainer_mode={mode} needs trainer.v1.sampler.custom_sampler.name={expected}")
+    return "verl's metrics include the shares of ground truth and predictions"
 
 
 def _data(config: DictConfig, key: str, *, training: bool) -> str:
     named = config.data.get(key)
     files = [named] if isinstance(named, str) else list(named or [])
     if not files:
-        raise InputError(f"data.{key} is not set; write data with `memstore verl data`, and name it")
+        raise InputError(f"data.{key} is not set; write data with `memstore verl data` and set it")
     settings = hook_settings(config)
     counts = [_file(Path(file).expanduser(), settings, training=training) for file in files]
     rows, labelled = map(sum, zip(*counts, strict=True))
@@ -204,14 +203,12 @@ def _data(config: DictConfig, key: str, *, training: bool) -> str:
 
 
 def _file(path: Path, settings: HookSettings, *, training: bool) -> tuple[int, int]:
-    """Rows of a file and how many of them have ground truth."""
+    """Return the number of rows of a file, and how many of them have ground truth."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        raise InputError(
-            f"the data file {path} cannot be read, for it is not there; write it with `memstore verl data`"
-        )
+        raise InputError(f"the data file {path} does not exist; write it with `memstore verl data`")
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -223,19 +220,19 @@ def _file(path: Path, settings: HookSettings, *, training: bool) -> tuple[int, i
     splits = {str((row or {}).get("split")) for row in table["extra_info"].to_pylist()}
     labelled = sum(1 for gold in golds if str(gold or "").strip())
     if training and splits != {TRAINING_SPLIT}:
-        raise InputError(f"{path} is named to train on, and its extra_info.split says {', '.join(sorted(splits))}")
+        raise InputError(f"{path} is a training file, but its extra_info.split is {', '.join(sorted(splits))}")
     if not training and (TRAINING_SPLIT in splits or "None" in splits):
-        raise InputError(f"{path} is named to validate on, and its extra_info.split says {', '.join(sorted(splits))}")
+        raise InputError(f"{path} is a validation file, but its extra_info.split is {', '.join(sorted(splits))}")
     if labelled < len(golds) and (not training or settings.mode != "memory"):
         raise InputError(
-            f"{len(golds) - labelled} of {len(golds)} rows of {path} have no ground truth, and only training in mode "
-            "memory does without"
+            f"{len(golds) - labelled} of {len(golds)} rows of {path} have no ground truth; only training in mode "
+            "memory can use them"
         )
     return len(golds), labelled
 
 
 def _valid_for_verl(config: DictConfig, installed: str) -> str:
-    """What `main_ppo` itself checks before it starts."""
+    """Run the checks of `main_ppo` itself."""
     from hydra.errors import HydraException
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
@@ -245,6 +242,6 @@ def _valid_for_verl(config: DictConfig, installed: str) -> str:
             config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
         )
     except (AssertionError, ValueError, NotImplementedError, HydraException) as error:
-        told = " ".join(str(error).split())
-        raise InputError(f"verl {installed} refuses this configuration: {told}") from error
-    return f"{installed} takes this configuration"
+        message = " ".join(str(error).split())
+        raise InputError(f"verl {installed} rejects this configuration: {message}") from error
+    return f"{installed} accepts this configuration"

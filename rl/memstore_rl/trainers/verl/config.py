@@ -1,14 +1,14 @@
-"""The overrides with which a version of verl loads us: one list of `key=value`, as its command line takes them.
+"""Overrides with which each version of verl loads the hooks: `key=value` lines for its command.
 
-    verl           way in          scores by              how sure
+    verl           design          scores by              support
     0.9.1          agent_loop      a memory, or service   tested
                    manager         a memory, or service   tested
-    0.9.0          the same        a memory, or service   by contract: what they rely on is the same code
-    0.8.0, 0.7.1   manager         service                by contract: read, not run
-    0.5 - 0.7.0    batch           service                by contract: read, not run
+    0.9.0          the same        a memory, or service   by contract: the code they depend on is the same
+    0.8.0, 0.7.1   manager         service                by contract: from reading the code
+    0.5 - 0.7.0    batch           service                by contract: from reading the code
 
-verl before 0.9 pins numpy below 2 and a memory needs numpy 2, so there only the service can score: memstore goes into
-verl's environment without its dependencies (`pip install --no-deps memstore`, and httpx).
+verl before 0.9 pins numpy below 2 and a memory needs numpy 2, so only the service can score there: install memstore
+in verl's environment without its dependencies (`pip install --no-deps memstore`), and httpx, pydantic and tenacity.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from memstore.errors import InputError
 from memstore_rl.rewards.reward import MODES, Mode
 
 Design = Literal["agent_loop", "manager", "batch"]
-Sureness = Literal["tested", "by contract"]
+Support = Literal["tested", "by contract"]
 
 TESTED = ("0.9.1",)
 OLDEST, NEWEST = (0, 5, 0), (0, 9)
 RAY_CALLS = 1000
-"""Calls that one of verl's reward workers takes at a time, where the manager cannot raise it."""
+"""Maximum concurrent calls of one of verl's reward workers, where the manager cannot raise it."""
 SAFE_SHARE = 0.8
-"""Of these that may wait on average: rollouts go to workers at random, and this is six deviations below the limit."""
+"""Share of these calls to use on average: rollouts go to workers at random, and this is six standard deviations below
+the limit."""
 
 
 class Overrides(NamedTuple):
-    """What to append to verl's command line."""
+    """Overrides to append to verl's command line."""
 
     version: str
     design: Design
-    sureness: Sureness
+    sureness: Support
     overrides: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class VerlTarget:
-    """What verl is to be configured for. Paths and numbers that are None are left to the recipe."""
+    """The training to configure. Paths and numbers that are None are left to the recipe."""
 
     version: str
     mode: Mode = "memory"
@@ -53,99 +54,99 @@ class VerlTarget:
     token_file: str | None = None
     model: str | None = None
     n: int | None = None
-    """Rollouts of a group."""
+    """Number of rollouts in a group."""
     batch_size: int | None = None
-    """Prompts of a training batch."""
+    """Number of prompts in a training batch."""
     train: str | None = None
     validation: str | None = None
     """Parquet files of `memstore verl data`."""
     design: Design | None = None
-    """None: the best that the version has."""
+    """None: the best design for the version."""
     asynchronous: bool = False
-    """The v1 trainer runs in one of its asynchronous modes."""
+    """Whether the v1 trainer runs in one of its asynchronous modes."""
 
 
-def overrides_for(wanted: VerlTarget) -> Overrides:
-    """The overrides for a version of verl.
+def overrides_for(target: VerlTarget) -> Overrides:
+    """Return the overrides for a version of verl.
 
     Raises:
-        InputError: a version, design or combination that there is not, or something that it needs is missing.
+        InputError: the version, design or combination is not supported, or a required value is missing.
     """
-    version = parse_version(wanted.version)
-    if wanted.mode not in MODES:
-        raise InputError(f"there is no mode {wanted.mode!r}; there are {', '.join(MODES)}")
-    design = _design(version, wanted)
-    _check_source(version, wanted)
+    version = parse_version(target.version)
+    if target.mode not in MODES:
+        raise InputError(f"there is no mode {target.mode!r}; use one of {', '.join(MODES)}")
+    design = _design(version, target)
+    _check_source(version, target)
     parts = {"agent_loop": _agent_loop, "manager": _manager, "batch": _batch}
-    lines = [*_data(wanted), *parts[design](version, wanted)]
+    lines = [*_data(target), *parts[design](version, target)]
     if design != "batch":
-        lines += _settings(wanted)
-    return Overrides(wanted.version, design, "tested" if wanted.version in TESTED else "by contract", tuple(lines))
+        lines += _settings(target)
+    return Overrides(target.version, design, "tested" if target.version in TESTED else "by contract", tuple(lines))
 
 
 def parse_version(text: str) -> tuple[int, int, int]:
-    """Numbers of a version.
+    """Parse a version into its numbers.
 
     Raises:
-        InputError: it is none, or none that memstore knows how to get into.
+        InputError: the version is malformed or not supported.
     """
     found = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.(\d+))?.*", text.strip())
     if found is None:
-        raise InputError(f"{text!r} is no version of verl; it looks like 0.9.1")
+        raise InputError(f"{text!r} is not a version of verl; use one like 0.9.1")
     version = (int(found[1]), int(found[2]), int(found[3] or 0))
     if version < OLDEST or version[:2] > NEWEST:
-        raise InputError(f"memstore has no way into verl {text}; it knows 0.5.0 to 0.9")
+        raise InputError(f"memstore does not support verl {text}; use 0.5.0 to 0.9")
     return version
 
 
 def workers_needed(in_flight: int, calls: int = RAY_CALLS) -> int:
-    """Reward workers that hold so many rollouts which wait for their groups."""
+    """Return the number of reward workers needed for this many rollouts that wait for their groups."""
     return max(1, math.ceil(in_flight / (SAFE_SHARE * calls)))
 
 
-def _design(version: tuple[int, int, int], wanted: VerlTarget) -> Design:
+def _design(version: tuple[int, int, int], target: VerlTarget) -> Design:
     if version >= (0, 9, 0):
         possible: tuple[Design, ...] = ("agent_loop", "manager")
     else:
         possible = ("manager",) if version >= (0, 7, 1) else ("batch",)
-    if wanted.design is not None and wanted.design not in possible:
-        raise InputError(f"verl {wanted.version} has no way in for {wanted.design}; it has {' and '.join(possible)}")
-    return wanted.design or possible[0]
+    if target.design is not None and target.design not in possible:
+        raise InputError(f"verl {target.version} does not support design {target.design}; use {' or '.join(possible)}")
+    return target.design or possible[0]
 
 
-def _check_source(version: tuple[int, int, int], wanted: VerlTarget) -> None:
-    if wanted.memory and wanted.endpoint:
-        raise InputError("a memory and a service are both named; give --memory or --endpoint")
-    if version < (0, 9, 0) and not wanted.endpoint:
+def _check_source(version: tuple[int, int, int], target: VerlTarget) -> None:
+    if target.memory and target.endpoint:
+        raise InputError("both a memory and a service are given; use --memory or --endpoint")
+    if version < (0, 9, 0) and not target.endpoint:
         raise InputError(
-            f"verl {wanted.version} pins numpy below 2, with which no memory can be opened; start `memstore serve` in "
-            "an environment of its own, and name it with --endpoint"
+            f"verl {target.version} pins numpy below 2, and a memory needs numpy 2; start `memstore serve` in another "
+            "environment and pass its address with --endpoint"
         )
-    if wanted.mode == "memory" and not wanted.memory and not wanted.endpoint:
-        raise InputError("mode memory needs a memory or a service; give --memory or --endpoint")
-    if wanted.model and wanted.endpoint:
-        raise InputError("a service has its own reward model; name it where the service is started")
-    if wanted.token_file and not wanted.endpoint:
-        raise InputError("a token is for a service; give --endpoint with --token-file")
+    if target.mode == "memory" and not target.memory and not target.endpoint:
+        raise InputError("mode memory needs a memory or a service; use --memory or --endpoint")
+    if target.model and target.endpoint:
+        raise InputError("a service has its own reward model; pass --model to `memstore serve` instead")
+    if target.token_file and not target.endpoint:
+        raise InputError("--token-file needs a service; add --endpoint")
 
 
-def _data(wanted: VerlTarget) -> list[str]:
+def _data(target: VerlTarget) -> list[str]:
     given = {
-        "data.train_files": wanted.train,
-        "data.val_files": wanted.validation,
-        "data.train_batch_size": wanted.batch_size,
-        "actor_rollout_ref.rollout.n": wanted.n,
+        "data.train_files": target.train,
+        "data.val_files": target.validation,
+        "data.train_batch_size": target.batch_size,
+        "actor_rollout_ref.rollout.n": target.n,
     }
     return ["algorithm.adv_estimator=grpo", *_lines(given)]
 
 
-def _settings(wanted: VerlTarget) -> list[str]:
+def _settings(target: VerlTarget) -> list[str]:
     given = {
-        "memory": wanted.memory,
-        "endpoint": wanted.endpoint,
-        "token_file": wanted.token_file,
-        "mode": wanted.mode,
-        "model": wanted.model,
+        "memory": target.memory,
+        "endpoint": target.endpoint,
+        "token_file": target.token_file,
+        "mode": target.mode,
+        "model": target.model,
     }
     return _lines({f"+memstore.{name}": value for name, value in given.items()})
 
@@ -154,54 +155,54 @@ def _lines(values: dict[str, str | int | None]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
-def _agent_loop(version: tuple[int, int, int], wanted: VerlTarget) -> list[str]:
+def _agent_loop(version: tuple[int, int, int], target: VerlTarget) -> list[str]:
     return [
         "trainer.use_v1=True",
         "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=memstore_rl.trainers.verl.agent_loop.GroupAgentLoopManager",
-        *_sampler(wanted),
+        *_sampler(target),
         "reward.num_workers=1",
     ]
 
 
-def _sampler(wanted: VerlTarget) -> list[str]:
+def _sampler(target: VerlTarget) -> list[str]:
     return [
         "trainer.v1.sampler.custom_sampler.path=pkg://memstore_rl.trainers.verl.sampler",
-        f"trainer.v1.sampler.custom_sampler.name={'AsyncSampler' if wanted.asynchronous else 'SyncSampler'}",
+        f"trainer.v1.sampler.custom_sampler.name={'AsyncSampler' if target.asynchronous else 'SyncSampler'}",
     ]
 
 
-def _manager(version: tuple[int, int, int], wanted: VerlTarget) -> list[str]:
+def _manager(version: tuple[int, int, int], target: VerlTarget) -> list[str]:
     lines = [
         "reward.reward_manager.source=importlib",
         "reward.reward_manager.module.path=pkg://memstore_rl.trainers.verl.manager",
         "reward.reward_manager.name=GroupRewardManager",
     ]
     if version >= (0, 9, 0):
-        return lines + _sampler(wanted)
+        return lines + _sampler(target)
     if version >= (0, 8, 0):
         return lines
-    if wanted.n is None or wanted.batch_size is None:
+    if target.n is None or target.batch_size is None:
         raise InputError(
-            f"verl {wanted.version} needs as many reward workers as its batch is large; give --n and --batch-size"
+            f"verl {target.version} needs reward workers in proportion to its batch; add --n and --batch-size"
         )
-    return [*lines, f"reward.num_workers={workers_needed(wanted.n * wanted.batch_size)}"]
+    return [*lines, f"reward.num_workers={workers_needed(target.n * target.batch_size)}"]
 
 
-def _batch(version: tuple[int, int, int], wanted: VerlTarget) -> list[str]:
-    if wanted.n is None or wanted.train is None or wanted.validation is None:
+def _batch(version: tuple[int, int, int], target: VerlTarget) -> list[str]:
+    if target.n is None or target.train is None or target.validation is None:
         raise InputError(
-            f"verl {wanted.version} tells a reward function no prompts and no groups; give --n, --train, --validation"
+            f"verl {target.version} passes no prompts and groups to a reward function; add --n, --train, --validation"
         )
     if version >= (0, 7, 0):
         path, extra = "pkg://memstore_rl.trainers.verl.batch", ["reward_model.use_reward_loop=False"]
     else:
         path, extra = str(Path(__file__).with_name("batch.py")), ["actor_rollout_ref.rollout.mode=sync"]
     kwargs: dict[str, str | int | None] = {
-        "files": f"[{wanted.train},{wanted.validation}]",
-        "n": wanted.n,
-        "endpoint": wanted.endpoint,
-        "token_file": wanted.token_file,
-        "mode": wanted.mode,
+        "files": f"[{target.train},{target.validation}]",
+        "n": target.n,
+        "endpoint": target.endpoint,
+        "token_file": target.token_file,
+        "mode": target.mode,
     }
     return [
         "reward_model.reward_manager=batch",

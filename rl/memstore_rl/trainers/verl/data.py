@@ -1,18 +1,19 @@
-"""Training data for verl: Parquet for each mode and label budget, with the ground truth of unlabelled rows blanked.
+"""Writes training data for verl: Parquet files per mode and label budget, without the gold answers of unlabelled rows.
 
-    train_oracle.parquet       all queries for training, all with ground truth
-    train_budget_20.parquet    the labelled 20 % of them, nothing else
+    train_oracle.parquet       all training queries, all with ground truth
+    train_budget_20.parquet    the labelled 20 % of them only
     train_memory_20.parquet    all of them, ground truth for the same 20 %
-    validation.parquet         all with ground truth, as are those of
-    test.parquet
-    data.json                  how it was made, and how many rows there are of each dataset
+    validation.parquet         all with ground truth
+    test.parquet               all with ground truth
+    data.json                  how the files were made, and the number of rows per dataset
 
-A row has the columns that verl's RLHFDataset reads: `data_source`, `prompt`, `ability`, `reward_model`, `extra_info`.
+Rows have the columns that verl's RLHFDataset reads: `data_source`, `prompt`, `ability`, `reward_model`, `extra_info`.
 
-**Nothing of an unlabelled gold is written.** A file is a function of the queries' texts, keys, datasets and domains, of
-which of them have a gold, and of the golds of its labelled rows: with any other golds for the unlabelled ones it is
-the same to the last byte. What this cannot promise: a text or a key that tells the answer itself, and a domain that
-was inferred, which looks at the kind of gold (a number, tests); name the domain in the source to be rid of that.
+**No trace of an unlabelled gold answer is written.** A file is a function of the texts, keys, datasets and domains of
+the queries, of which of them have a gold answer, and of the gold answers of labelled rows: changing any other gold
+answer leaves it identical to the last byte. Two leaks remain possible: a text or key that contains the answer, and an
+inferred domain, which depends on the kind of gold answer (a number, tests). To avoid the latter, set the domain in the
+source.
 """
 
 from __future__ import annotations
@@ -54,31 +55,31 @@ SCHEMA = pa.schema(
         ),
     ]
 )
-"""`extra_info.query_id` is the query's id in the memory, `key` the source's own, "" where it gave none."""
+"""`extra_info.query_id` is the query's id in the memory; `key` is the source's key, or ""."""
 BLANK = ""
-"""Ground truth of an unlabelled row: verl wants a text there."""
+"""Ground truth of an unlabelled row; verl requires a text."""
 
 
 @dataclass(frozen=True)
 class DataPlan:
-    """What is to be written."""
+    """The files to write."""
 
     budgets: tuple[float, ...] = (0.2,)
-    """Shares of the training queries with a gold that are labelled, for the modes `budget` and `memory`."""
+    """Shares of the training queries with a gold answer to label, for the modes `budget` and `memory`."""
     modes: tuple[Mode, ...] = MODES
     validation: float = 0.1
     test: float = 0.2
-    """Shares of the queries that do not name their split; what the two leave is for training."""
+    """Shares of the queries without a split; the rest is for training."""
     seed: int = 0
-    """Another seed labels other queries."""
+    """Seed of the label budget."""
     split_seed: int = 0
-    """Another seed trains on other queries."""
+    """Seed of the split."""
     system: str | None = None
     """A system prompt for every row."""
 
 
 class DataFile(NamedTuple):
-    """A file that was written."""
+    """A written file."""
 
     file: str
     rows: int
@@ -87,11 +88,11 @@ class DataFile(NamedTuple):
 
 
 def write_data(queries: Sequence[SourceQuery], folder: Path, plan: DataPlan) -> list[DataFile]:
-    """Write the data; the folder appears whole or not at all.
+    """Write the data to a new folder, atomically.
 
     Raises:
-        InputError: the folder is there and not empty, a share is none, a mode is none, there is nothing to train on,
-            or a budget labels no query at all where only labelled ones are trained on.
+        InputError: the folder exists and is not empty, a share or mode is invalid, there is nothing to train on, or a
+            budget labels no query in mode `budget`.
     """
     tables = _tables(queries, plan)
     with atomic_folder(folder, "data") as building:
@@ -106,12 +107,12 @@ def write_data(queries: Sequence[SourceQuery], folder: Path, plan: DataPlan) -> 
 def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Table]:
     unknown = set(plan.modes) - set(MODES)
     if unknown:
-        raise InputError(f"there is no mode {min(unknown)!r}; there are {', '.join(MODES)}")
+        raise InputError(f"there is no mode {min(unknown)!r}; use one of {', '.join(MODES)}")
     split = _splits(queries, plan)
     rows = {name: [q for q in enumerate(queries) if split[q[0]] == name] for name in SPLITS}
     with_gold = [Identified(query.id, query.dataset) for _, query in rows["train"] if query.gold]
     if not with_gold:
-        raise InputError("no query to train on has a gold answer; give `gold` in the source, or smaller other shares")
+        raise InputError("no training query has a gold answer; add `gold` to the source, or reduce the other shares")
     every = frozenset(query.id for query in queries)
     known = [item for item in rows["train"] if item[1].gold]
     tables: dict[str, pa.Table] = {}
@@ -121,7 +122,7 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
         chosen = labelled(with_gold, budget, plan.seed)
         if "budget" in plan.modes:
             if not chosen:
-                raise InputError(f"a budget of {budget:g} labels no query, so there is nothing for mode budget")
+                raise InputError(f"a budget of {budget:g} labels no query, so mode budget has no data")
             only = [item for item in known if item[1].id in chosen]
             tables[f"train_budget_{budget * 100:g}.parquet"] = _table(only, "train", chosen, plan.system)
         if "memory" in plan.modes:
@@ -134,7 +135,7 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
 
 
 def _splits(queries: Sequence[SourceQuery], plan: DataPlan) -> list[SplitName]:
-    """What each query is for: as it says itself, else by the shares."""
+    """Return the split of each query: its own, else by the shares."""
     free = [position for position, query in enumerate(queries) if query.split is None]
     drawn = cut(
         [Identified(queries[position].id, queries[position].dataset) for position in free],

@@ -1,11 +1,11 @@
-"""The rollouts of a group wait for each other here, and are scored together once the last one is there.
+"""Group barrier: rollouts wait for their group and are scored together when the last one arrives.
 
-Plain asyncio: what waits is a future, so any number may wait. Who calls `submit` through something that holds only so
-many calls (a Ray actor) has to see to its room by itself.
+Waiting uses asyncio futures, so any number of rollouts may wait. A caller that reaches `submit` through something with
+a limit of concurrent calls (a Ray actor) must make sure that the limit is high enough.
 
-A group closes when as many rollouts have come as still can come (`leave` says that one will not), or when none has come
-for `wait_s`; it is then short, and said to be so. A rollout that comes after its group was closed short is scored with
-the others that are late. A group that cannot be scored fails for all its rollouts: nobody gets a number.
+A group closes when all rollouts that can still arrive have arrived (`leave` removes one), or when none has arrived for
+`wait_s`; it is then flagged as short. Rollouts that arrive after that are scored together. If a group cannot be scored,
+all its rollouts get the error; none gets a number.
 """
 
 from __future__ import annotations
@@ -19,108 +19,108 @@ from typing import Protocol
 
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 
-_REMEMBERED = 10_000
-"""Groups closed short whose late rollouts are still told from a new group."""
+_MAX_SHORT_GROUPS = 10_000
+"""Number of short groups to remember, to distinguish their late rollouts from a new group."""
 
 logger = logging.getLogger(__name__)
 
 
 class Scorer(Protocol):
-    """Scores a group; whatever it raises reaches every rollout of it."""
+    """Scores a group; an exception reaches every rollout of the group."""
 
     async def score_group(self, group: Group, *, record: bool = True) -> Sequence[Reward]:
-        """Rewards of the group's rollouts, in their order.
+        """Return the rewards of the group's rollouts, in order.
 
         Args:
-            record: the memory may keep them; what scores without writing takes no notice.
+            record: whether the rollouts may be written to the memory; ignored by scorers that write nothing.
         """
         ...
 
 
 @dataclass
-class _Gathering:
-    """A group that is not complete."""
+class _PendingGroup:
+    """An incomplete group."""
 
     query: RewardQuery | None
-    wanted: int
-    """Rollouts of a full group."""
-    coming: int
-    """Rollouts that may still make it, those that are here counted."""
+    size: int
+    """Number of rollouts in the full group."""
+    expected: int
+    """Number of rollouts expected to arrive, including those that have."""
     answer: asyncio.Future[Sequence[Reward]]
     rollouts: list[Rollout] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
 
 
 class GroupBarrier:
-    """Where groups gather. Belongs to the event loop that it is used from."""
+    """Collects rollouts into groups. Use it from one event loop."""
 
     def __init__(self, scorer: Scorer, *, wait_s: float) -> None:
         self._scorer = scorer
         self._wait_s = wait_s
-        self._open: dict[str, _Gathering] = {}
+        self._open: dict[str, _PendingGroup] = {}
         self._late: OrderedDict[str, int] = OrderedDict()
         self._scoring: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
-        """Rollouts whose group is not complete."""
-        return sum(len(gathering.rollouts) for gathering in self._open.values())
+        """Number of rollouts whose group is incomplete."""
+        return sum(len(pending.rollouts) for pending in self._open.values())
 
-    async def submit(self, key: str, wanted: int, query: RewardQuery, rollout: Rollout) -> Reward:
-        """Wait for the reward of one rollout.
+    async def submit(self, key: str, size: int, query: RewardQuery, rollout: Rollout) -> Reward:
+        """Add a rollout to its group and wait for its reward.
 
         Args:
-            key: what its siblings have in common with it and with nobody else.
-            wanted: how many rollouts a full group has.
+            key: identifies the group.
+            size: number of rollouts in the full group.
         """
-        gathering = self._gathering(key, wanted)
-        gathering.query = query
-        place = len(gathering.rollouts)
-        gathering.rollouts.append(rollout)
-        self._advance(key, gathering)
-        return (await asyncio.shield(gathering.answer))[place]
+        pending = self._pending(key, size)
+        pending.query = query
+        index = len(pending.rollouts)
+        pending.rollouts.append(rollout)
+        self._advance(key, pending)
+        return (await asyncio.shield(pending.answer))[index]
 
-    def leave(self, key: str, wanted: int) -> None:
-        """One rollout of this group will not come."""
-        gathering = self._gathering(key, wanted)
-        gathering.coming -= 1
-        self._advance(key, gathering)
+    def leave(self, key: str, size: int) -> None:
+        """Remove a rollout that will not arrive from its group."""
+        pending = self._pending(key, size)
+        pending.expected -= 1
+        self._advance(key, pending)
 
-    def _gathering(self, key: str, wanted: int) -> _Gathering:
-        gathering = self._open.get(key)
-        if gathering is None:
-            coming = self._late.pop(key, wanted)
-            gathering = _Gathering(None, wanted, coming, asyncio.get_running_loop().create_future())
-            self._open[key] = gathering
-        return gathering
+    def _pending(self, key: str, size: int) -> _PendingGroup:
+        pending = self._open.get(key)
+        if pending is None:
+            expected = self._late.pop(key, size)
+            pending = _PendingGroup(None, size, expected, asyncio.get_running_loop().create_future())
+            self._open[key] = pending
+        return pending
 
-    def _advance(self, key: str, gathering: _Gathering) -> None:
-        if gathering.timer is not None:
-            gathering.timer.cancel()
-        if len(gathering.rollouts) >= gathering.coming:
-            self._close(key, gathering)
+    def _advance(self, key: str, pending: _PendingGroup) -> None:
+        if pending.timer is not None:
+            pending.timer.cancel()
+        if len(pending.rollouts) >= pending.expected:
+            self._close(key, pending)
         else:
-            gathering.timer = asyncio.get_running_loop().call_later(self._wait_s, self._time_out, key, gathering)
+            pending.timer = asyncio.get_running_loop().call_later(self._wait_s, self._time_out, key, pending)
 
-    def _time_out(self, key: str, gathering: _Gathering) -> None:
-        missing = gathering.coming - len(gathering.rollouts)
-        logger.warning("a group is short: %d of %d rollouts did not come", missing, gathering.wanted)
+    def _time_out(self, key: str, pending: _PendingGroup) -> None:
+        missing = pending.expected - len(pending.rollouts)
+        logger.warning("a group is short: %d of %d rollouts did not arrive", missing, pending.size)
         self._late[key] = missing
-        while len(self._late) > _REMEMBERED:
+        while len(self._late) > _MAX_SHORT_GROUPS:
             self._late.popitem(last=False)
-        self._close(key, gathering)
+        self._close(key, pending)
 
-    def _close(self, key: str, gathering: _Gathering) -> None:
+    def _close(self, key: str, pending: _PendingGroup) -> None:
         del self._open[key]
-        if gathering.rollouts:
-            task = asyncio.create_task(self._score(gathering))
+        if pending.rollouts:
+            task = asyncio.create_task(self._score(pending))
             self._scoring.add(task)
             task.add_done_callback(self._scoring.discard)
 
-    async def _score(self, gathering: _Gathering) -> None:
-        assert gathering.query is not None
-        group = Group(gathering.query, gathering.rollouts, gathering.wanted)
+    async def _score(self, pending: _PendingGroup) -> None:
+        assert pending.query is not None
+        group = Group(pending.query, pending.rollouts, pending.size)
         try:
-            gathering.answer.set_result(await self._scorer.score_group(group))
+            pending.answer.set_result(await self._scorer.score_group(group))
         except Exception as error:
-            gathering.answer.set_exception(error)
+            pending.answer.set_exception(error)

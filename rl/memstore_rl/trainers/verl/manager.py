@@ -1,19 +1,18 @@
-"""Reward-loop manager for verl 0.7.1 and later: groups scored at once, though verl asks for one rollout at a time.
+"""Reward-loop manager for verl 0.7.1 and later: scores groups, although verl asks for one rollout at a time.
 
-verl sends each finished rollout to a reward worker chosen at random, so siblings meet in an actor of their own, the
-gate; a reward worker's call waits there until the group is complete. Loaded by
+verl sends each finished rollout to a random reward worker, so the rollouts of a group meet in an actor, the group
+barrier; the reward worker's call waits there until the group is complete. Load it with
 
     reward.reward_manager.source=importlib
     reward.reward_manager.module.path=pkg://memstore_rl.trainers.verl.manager
     reward.reward_manager.name=GroupRewardManager
 
-**It must not stall.** A reward worker is a Ray actor that takes 1,000 calls at a time, whatever is configured: when
-all of them wait for siblings that are call 1,001 and later, nothing moves. So importing this module makes verl's
-`RewardLoopManager` start its workers with room for any number of calls; from verl 0.8 on that manager imports it before
-it starts them. Where it did not (0.7.1), our part of the worker refuses to start unless `reward.num_workers` is large
-enough for the batch.
+**Deadlock.** A reward worker is a Ray actor that runs at most 1,000 calls at a time by default. If all of them wait for
+rollouts of later calls, nothing proceeds. Importing this module therefore makes verl's `RewardLoopManager` start its
+workers without that limit; from verl 0.8 on that manager imports this module before it starts them. Where it does not
+(0.7.1), the manager refuses to start unless `reward.num_workers` is large enough for the batch.
 
-Validation rollouts are scored alone, by ground truth, which needs no siblings: verl pads their batches with copies.
+Validation rollouts are scored one by one with ground truth, because verl pads their batches with copies.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from memstore_rl.trainers.verl.config import workers_needed
 from memstore_rl.trainers.verl.group_barrier import GroupBarrier
 from memstore_rl.trainers.verl.reply import Extra, reply
 from memstore_rl.trainers.verl.rows import TRAINING_SPLIT, is_training, query_of
-from memstore_rl.trainers.verl.scorers import ANY_NUMBER, actor_name, memory_actor, open_scorer, plain
+from memstore_rl.trainers.verl.scorers import MAX_CALLS, actor_name, memory_actor, open_scorer, unwrap_ray_error
 from memstore_rl.trainers.verl.settings import HookSettings, hook_settings, rollouts_in_flight, run_name
 from memstore_rl.trainers.verl.stop import stop_training
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class GroupBarrierActor:
-    """Where the rollouts of all reward workers meet."""
+    """Ray actor with the group barrier of all reward workers."""
 
     def __init__(self, settings: HookSettings, batch: int) -> None:
         self._scorer = open_scorer(settings)
@@ -53,19 +52,19 @@ class GroupBarrierActor:
         self._counts: Counter[str] = Counter()
 
     async def ready(self) -> None:
-        """Answers once the memory is open."""
+        """Return once the memory is open."""
 
-    async def submit(self, key: str, wanted: int, query: RewardQuery, rollout: Rollout) -> Extra:
-        """The reward of a training rollout, when its group is complete."""
-        return self._counted(reply(await self._barrier.submit(key, wanted, query, rollout)))
+    async def submit(self, key: str, size: int, query: RewardQuery, rollout: Rollout) -> Extra:
+        """Return the reward of a training rollout once its group is complete."""
+        return self._counted(reply(await self._barrier.submit(key, size, query, rollout)))
 
     async def validate(self, query: RewardQuery, rollout: Rollout) -> Extra:
-        """The ground truth of a validation rollout."""
+        """Return the ground truth of a validation rollout."""
         group = Group(query, [rollout], mode="oracle")
         return reply((await self._scorer.score_group(group, record=False))[0])
 
     def waiting(self) -> int:
-        """Rollouts whose group is not complete."""
+        """Number of rollouts whose group is incomplete."""
         return self._barrier.waiting
 
     def _counted(self, extra: Extra) -> Extra:
@@ -79,7 +78,7 @@ class GroupBarrierActor:
 
 
 class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
-    """What verl loads into each reward worker; see the module."""
+    """The manager in each reward worker; see the module's docstring."""
 
     def __init__(
         self,
@@ -92,18 +91,18 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
         super().__init__(config, tokenizer, compute_score)
         settings = hook_settings(config)
         check_room(config, settings)
-        self._wanted = int(config.actor_rollout_ref.rollout.n)
+        self._group_size = int(config.actor_rollout_ref.rollout.n)
         self._policy = str(config.actor_rollout_ref.model.path)
         self._run = run_name(config, settings)
-        # Opened here, where what fails fails with its own sentence; and held, since Ray ends an actor nobody holds.
+        # Open it here for a clear error, and keep the handle: Ray ends an actor without references.
         self._memory = None if settings.endpoint is not None else memory_actor(settings)
         self._barrier = group_barrier_actor(config, settings)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """The reward of one rollout, as verl's reward worker asks for it.
+        """Return the reward of one rollout to verl's reward worker.
 
         Raises:
-            MemstoreError: it cannot be scored; under the v1 trainer the training is stopped instead.
+            MemstoreError: it cannot be scored. Under the v1 trainer the training is stopped instead.
         """
         row = data[-1:][0].non_tensor_batch
         try:
@@ -125,11 +124,11 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
         rollout = await self.loop.run_in_executor(None, self._rollout, data)
         try:
             if training:
-                extra: Extra = await self._barrier.submit.remote(str(row["uid"]), self._wanted, query, rollout)
+                extra: Extra = await self._barrier.submit.remote(str(row["uid"]), self._group_size, query, rollout)
             else:
                 extra = await self._barrier.validate.remote(query, rollout)
         except ray.exceptions.RayTaskError as error:
-            raise plain(error) from error
+            raise unwrap_ray_error(error) from error
         return extra
 
     def _rollout(self, data: DataProto) -> Rollout:
@@ -147,45 +146,45 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
 
 
 def group_barrier_actor(config: DictConfig, settings: HookSettings) -> Any:
-    """The gate of this Ray job, made if there is none."""
+    """Return the group barrier of this Ray job, creating it if necessary."""
     actor = ray.remote(GroupBarrierActor).options(
-        name=actor_name("group_barrier", settings), get_if_exists=True, max_concurrency=ANY_NUMBER, num_cpus=0
+        name=actor_name("group_barrier", settings), get_if_exists=True, max_concurrency=MAX_CALLS, num_cpus=0
     )
-    gate = actor.remote(settings, int(config.data.train_batch_size) * int(config.actor_rollout_ref.rollout.n))
-    ray.get(gate.ready.remote())
-    return gate
+    barrier = actor.remote(settings, int(config.data.train_batch_size) * int(config.actor_rollout_ref.rollout.n))
+    ray.get(barrier.ready.remote())
+    return barrier
 
 
 def check_room(config: DictConfig, settings: HookSettings) -> None:
-    """Refuse to start where the reward workers could not hold a batch that waits.
+    """Check that the reward workers can hold a whole waiting batch.
 
     Raises:
-        InputError: there are too few of them.
+        InputError: there are too few reward workers.
     """
     needed = workers_needed(rollouts_in_flight(config), settings.reward_worker_calls)
     if config.reward.num_workers < needed:
         raise InputError(
-            f"{rollouts_in_flight(config)} rollouts that wait for their groups are too many for reward.num_workers="
-            f"{config.reward.num_workers}, since verl's reward workers take {settings.reward_worker_calls} calls at a "
-            f"time, and the training would stall; set reward.num_workers={needed}"
+            f"up to {rollouts_in_flight(config)} rollouts wait for their groups, but reward.num_workers="
+            f"{config.reward.num_workers} reward workers run {settings.reward_worker_calls} calls each, so the "
+            f"training would deadlock; set reward.num_workers={needed}"
         )
 
 
 def widen_reward_workers() -> None:
-    """Have verl's `RewardLoopManager` start workers of ours with room for any number of calls."""
+    """Patch verl's `RewardLoopManager` to start our workers without a limit of concurrent calls."""
     original = RewardLoopManager._init_reward_loop_workers
     if hasattr(original, "__wrapped__"):
         return
 
     @functools.wraps(original)
-    def with_room(self: Any) -> None:
+    def init_without_limit(self: Any) -> None:
         if getattr(self, "reward_manager_cls", None) is GroupRewardManager:
-            self.reward_loop_workers_class = ray.remote(max_concurrency=ANY_NUMBER)(RewardLoopWorker)
+            self.reward_loop_workers_class = ray.remote(max_concurrency=MAX_CALLS)(RewardLoopWorker)
             with open_dict(self.config):
-                self.config.memstore.reward_worker_calls = ANY_NUMBER
+                self.config.memstore.reward_worker_calls = MAX_CALLS
         original(self)
 
-    RewardLoopManager._init_reward_loop_workers = with_room
+    RewardLoopManager._init_reward_loop_workers = init_without_limit
 
 
 widen_reward_workers()

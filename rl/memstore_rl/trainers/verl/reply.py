@@ -1,8 +1,8 @@
-"""A `Reward` as verl wants it: a number, and the same keys for every rollout.
+"""Converts a `Reward` to verl's format: a number, and the same keys for every rollout.
 
-verl takes the keys of a batch's first rollout for all of them, averages what is a number and skips what is text. There
-is no way to tell verl that a rollout has no reward, so one that is unscored must not get this far as a number: it ends
-the training, or by setting gets the mean of its scored siblings, which under GRPO is no advantage.
+verl uses the keys of a batch's first rollout for all of them, averages numbers and skips texts. It cannot represent a
+rollout without a reward. So an unscored rollout ends the training or, with `unscored=mean`, gets the mean of the scored
+rollouts of its group, which under GRPO is no advantage.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ EXTRA_KEYS = (
     "group_short",
     "latency_s",
 )
-"""Keys of `reward_extra_info`, in this order."""
+"""Keys of `reward_extra_info`, in order."""
 
 Extra = dict[str, float | str]
 
 
 class Unscored(MemstoreError):
-    """A rollout has no reward, and verl has no word for that."""
+    """A rollout has no reward, which verl cannot represent."""
 
 
 def reply(reward: Reward) -> Extra:
-    """What verl keeps of a reward that has a number."""
+    """Return the `reward_extra_info` of a reward that has a value."""
     assert reward.value is not None
     return {
         "score": reward.value,
@@ -51,22 +51,22 @@ def reply(reward: Reward) -> Extra:
 
 
 class CompleteScorer:
-    """A scorer whose rewards all have a number, or which raises `Unscored`."""
+    """Wraps a scorer so that every reward has a value, or `Unscored` is raised."""
 
     def __init__(self, scorer: Scorer, unscored: Literal["fail", "mean"]) -> None:
         self._scorer = scorer
         self._unscored: Literal["fail", "mean"] = unscored
 
     async def score_group(self, group: Group, *, record: bool = True) -> list[Reward]:
-        """Rewards of the group's rollouts, in their order."""
+        """Return the rewards of the group's rollouts, in order."""
         return complete_rewards(await self._scorer.score_group(group, record=record), self._unscored)
 
 
 def complete_rewards(rewards: Sequence[Reward], unscored: Literal["fail", "mean"]) -> list[Reward]:
-    """A group's rewards with a number each; one that got the mean still says that it is unscored.
+    """Fill in missing values of a group's rewards; a filled reward keeps the source `unscored`.
 
     Raises:
-        Unscored: one of them has none, and may not have the mean of the others, or there are no others.
+        Unscored: a value is missing and `unscored` is `fail`, or all values are missing.
     """
     known = [reward.value for reward in rewards if reward.value is not None]
     missing = [reward for reward in rewards if reward.value is None]
@@ -74,8 +74,8 @@ def complete_rewards(rewards: Sequence[Reward], unscored: Literal["fail", "mean"
         return list(rewards)
     if unscored == "fail" or not known:
         raise Unscored(
-            f"{len(missing)} of {len(rewards)} rollouts of a group have no reward ({missing[0].reason}), and verl has "
-            "no word for that: leave such rows out, or set memstore.unscored=mean for groups that have some rewards"
+            f"{len(missing)} of {len(rewards)} rollouts of a group have no reward ({missing[0].reason}), which verl "
+            "cannot represent; remove such rows, or set memstore.unscored=mean for groups that have some rewards"
         )
     mean = sum(known) / len(known)
     return [replace(reward, value=mean) if reward.value is None else reward for reward in rewards]

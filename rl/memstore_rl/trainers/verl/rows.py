@@ -1,8 +1,8 @@
-"""A verl row as `RewardQuery` and `Rollout`.
+"""Converts a verl row to a `RewardQuery`.
 
-The row is what `memstore verl data` writes, after verl's dataset and agent loop have added to it:
+`memstore verl data` writes the rows; verl's data set and agent loop add to them:
 
-    raw_prompt                    chat messages; the query is what the user said last
+    raw_prompt                    chat messages; the query is the last user message
     data_source                   the dataset
     reward_model.ground_truth     the gold answer; blank: the query is not labelled
     extra_info                    split, index, key and domain
@@ -27,16 +27,16 @@ def query_of(
     reward_model: Mapping[str, Any],
     extra_info: Mapping[str, Any],
 ) -> RewardQuery:
-    """The query of a row; the gold answer goes with it exactly where the row has one.
+    """Return the query of a row, with its gold answer if it has one.
 
     Raises:
-        InputError: the row has no text of a query.
+        InputError: the row has no user message.
     """
-    text = _last_word(raw_prompt or ())
+    text = _last_user_message(raw_prompt or ())
     if not text.strip():
         index = extra_info.get("index")
         row = f"a row of {data_source}" if index is None else f"the row {index} of {data_source}"
-        raise InputError(f"{row} has no text of a user in its prompt; write the data with `memstore verl data`")
+        raise InputError(f"{row} has no user message in its prompt; write the data with `memstore verl data`")
     domain = extra_info.get("domain")
     return RewardQuery(
         text=text,
@@ -48,23 +48,23 @@ def query_of(
 
 
 def is_training(extra_info: Mapping[str, Any]) -> bool:
-    """Is this a row to train on? verl calls one reward manager for training and validation alike, and says not which.
+    """Whether this is a training row; verl uses one reward manager for training and validation.
 
     Raises:
-        InputError: the row does not say.
+        InputError: the row has no split.
     """
     split = extra_info.get("split")
     if not split:
         raise InputError(
-            "a row has no extra_info.split, so that validation rows could be scored by the reward model; "
+            "a row has no extra_info.split, so validation rows could be scored by the reward model; "
             "write the data with `memstore verl data`"
         )
     return str(split) == TRAINING_SPLIT
 
 
-def _last_word(messages: Sequence[Mapping[str, Any]]) -> str:
-    said = [message["content"] for message in messages if message.get("role") == "user"]
-    return said[-1] if said and isinstance(said[-1], str) else ""
+def _last_user_message(messages: Sequence[Mapping[str, Any]]) -> str:
+    texts = [message["content"] for message in messages if message.get("role") == "user"]
+    return texts[-1] if texts and isinstance(texts[-1], str) else ""
 
 
 def _text(value: object) -> str | None:

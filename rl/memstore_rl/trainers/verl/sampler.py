@@ -1,18 +1,18 @@
-"""Shares of ground truth and prediction among verl's training metrics (verl 0.9, v1 trainer).
+"""Adds the shares of ground truth and predictions to verl's training metrics (verl 0.9, v1 trainer).
 
-verl's v1 trainer keeps what a reward says beside its number, and reports none of it while it trains. It lets the
-sampler be replaced, though, and reports what that returns. So these are verl's own samplers, which also look at the
-extra information of the rollouts that they hand out:
+verl's v1 trainer stores the extra information of a reward but does not report it during training. It does report the
+metrics that its sampler returns, and the sampler is configurable. These samplers are verl's own with metrics from the
+extra information of the sampled rollouts:
 
-    memstore/ground_truth_share    of the rollouts of the batch
-    memstore/predicted_share
-    memstore/unscored_share        those that got the mean of their siblings (memstore.unscored=mean)
-    memstore/short_share           those whose group was not complete
+    memstore/ground_truth_share    share of the batch's rollouts with ground truth
+    memstore/predicted_share       share of predicted ones
+    memstore/unscored_share        share of those with the mean of their group (memstore.unscored=mean)
+    memstore/short_share           share of those in incomplete groups
     memstore/probability           mean over the predicted ones
     memstore/latency_s             mean seconds of a scoring call
 
-Loaded by `trainer.v1.sampler.custom_sampler.{path,name}`. verl gives a custom sampler no group filter
-(`algorithm.filter_groups`), so with that switched on leave these out; `memstore verl check` says so.
+Load them with `trainer.v1.sampler.custom_sampler.{path,name}`. verl does not pass a group filter
+(`algorithm.filter_groups`) to a custom sampler, so do not combine the two; `memstore verl check` reports it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 
 def shares(extras: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The metrics of the rollouts whose `reward_extra_info` these are; none of ours, no metrics."""
+    """Compute the metrics from `reward_extra_info` of rollouts; {} if none comes from memstore."""
     found = [extra for extra in extras if "from_ground_truth" in extra]
     if not found:
         return {}
@@ -44,8 +44,8 @@ def shares(extras: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return metrics | ({"memstore/probability": sum(predicted) / len(predicted)} if predicted else {})
 
 
-class _Counting:
-    """Adds the metrics to what a sampler returns."""
+class _WithShares:
+    """Adds the metrics to those of a sampler."""
 
     def sample(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         batch, metrics = super().sample(*args, **kwargs)  # type: ignore[misc]
@@ -56,9 +56,9 @@ class _Counting:
         return batch, metrics
 
 
-class SyncSampler(_Counting, ReplayBuffer):  # type: ignore[misc]
+class SyncSampler(_WithShares, ReplayBuffer):  # type: ignore[misc]
     """For `trainer.v1.trainer_mode=sync`."""
 
 
-class AsyncSampler(_Counting, ReplayBufferAsync):  # type: ignore[misc]
+class AsyncSampler(_WithShares, ReplayBufferAsync):  # type: ignore[misc]
     """For the asynchronous trainer modes."""

@@ -1,8 +1,8 @@
-"""Who scores a group: a Ray actor that owns the memory, or the reward service. The configuration chooses.
+"""Scorers of the verl hooks: a Ray actor that owns the memory, or the reward service, as configured.
 
-An embedded memory has one owner and verl has many workers, so without a service one actor opens it for all of them; the
-first that asks makes it. It scores and writes nothing: rollouts of the training flow back into the memory through the
-service. Groups that come while others are scored are scored together, in the actor as in the service.
+An embedded memory has one owner and verl has many workers, so without a service one actor opens the memory for all of
+them; the first worker that needs it creates it. The actor writes nothing: only the service records rollouts in the
+memory. Both batch groups that arrive while others are being scored.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from memstore_rl.trainers.verl.token import read_token
 if TYPE_CHECKING:
     from memstore_rl.rewards.group import GroupScorer
 
-ANY_NUMBER = 100_000
-"""Calls that an actor of ours takes at a time: more than any batch has rollouts. Ray's own limit is 1,000."""
+MAX_CALLS = 100_000
+"""Maximum concurrent calls of an actor: more than the rollouts of any batch. Ray's default is 1,000."""
 _MAX_BATCH_ROLLOUTS = 512
 
 logger = logging.getLogger(__name__)
 
 
 def open_scorer(settings: HookSettings) -> Scorer:
-    """The scorer that the settings name, in a process that Ray runs; every reward it gives has a number."""
+    """Create the configured scorer, in a process of Ray; all its rewards have a value."""
     made = ServiceScorer(settings) if settings.endpoint is not None else ActorScorer(settings)
     return CompleteScorer(made, settings.unscored)
 
 
 class ServiceScorer:
-    """Asks the reward service. Belongs to the event loop that it is first used from."""
+    """Scores with the reward service. Use it from one event loop."""
 
     def __init__(self, settings: HookSettings) -> None:
         assert settings.endpoint is not None
@@ -49,16 +49,16 @@ class ServiceScorer:
         )
 
     async def score_group(self, group: Group, *, record: bool = True) -> list[Reward]:
-        """Rewards of the group's rollouts, in their order.
+        """Return the rewards of the group's rollouts, in order.
 
         Raises:
             InputError: the service cannot score this group.
-            ServiceGone: it did not answer, and nobody said to wait.
+            ServiceGone: it did not respond, and `when_gone` is `fail`.
         """
-        asked = Group(group.query, group.rollouts, group.expected, group.mode or self._mode)
+        request = Group(group.query, group.rollouts, group.expected, group.mode or self._mode)
         while True:
             try:
-                return await self._client.score_group(asked, record=record)
+                return await self._client.score_group(request, record=record)
             except ServiceGone as gone:
                 if not self._waits:
                     raise
@@ -66,38 +66,38 @@ class ServiceScorer:
 
 
 class ActorScorer:
-    """Asks the actor that owns the memory."""
+    """Scores with the actor that owns the memory."""
 
     def __init__(self, settings: HookSettings) -> None:
         self._actor = memory_actor(settings)
 
     async def score_group(self, group: Group, *, record: bool = True) -> list[Reward]:
-        """Rewards of the group's rollouts, in their order.
+        """Return the rewards of the group's rollouts, in order.
 
         Raises:
-            MemstoreError: it cannot be scored, or the actor is gone.
+            MemstoreError: the group cannot be scored, or the actor has ended.
         """
         from ray.exceptions import RayActorError, RayTaskError
 
         try:
             rewards: list[Reward] = await self._actor.score_group.remote(group)
         except RayTaskError as error:
-            raise plain(error) from error
+            raise unwrap_ray_error(error) from error
         except RayActorError as error:
             raise MemstoreError(
-                "the process that owns the memory is gone, so nothing can be scored; its last words are in Ray's log"
+                "the process that owns the memory has ended, so nothing can be scored; see Ray's log for the reason"
             ) from error
         return rewards
 
 
-def plain(error: BaseException) -> BaseException:
-    """The error as it was raised in the actor: Ray wraps it in the traceback of another process."""
+def unwrap_ray_error(error: BaseException) -> BaseException:
+    """Return the error as raised in the actor, without the traceback that Ray adds."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, MemstoreError) else error
 
 
 class MemoryActor:
-    """The actor: a `GroupScorer` in a thread, groups batched in front of it."""
+    """The actor: a `GroupScorer` in a thread, behind a batcher."""
 
     def __init__(self, settings: HookSettings) -> None:
         self._settings = settings
@@ -106,7 +106,7 @@ class MemoryActor:
         self._running: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open the memory, if it is not open yet.
+        """Open the memory unless it is open.
 
         Raises:
             MemstoreError: it cannot be opened.
@@ -118,7 +118,7 @@ class MemoryActor:
                 self._running = asyncio.create_task(self._batcher.run())
 
     async def score_group(self, group: Group) -> list[Reward]:
-        """Rewards of the group's rollouts, in their order."""
+        """Return the rewards of the group's rollouts, in order."""
         await self.open()
         assert self._batcher is not None
         return (await self._batcher.submit([group], len(group.rollouts)))[0]
@@ -140,9 +140,9 @@ def _open_group_scorer(settings: HookSettings) -> GroupScorer:
 
 
 def memory_actor(settings: HookSettings) -> Any:
-    """The actor of this Ray job that owns the memory, made if there is none; the memory is open when this returns.
+    """Return the actor of this Ray job that owns the memory, creating it if necessary; its memory is open.
 
-    Whoever makes it has to hold what this returns: Ray ends an actor that its maker lets go of.
+    Keep the handle: Ray ends an actor when its creator drops it.
 
     Raises:
         MemstoreError: the memory cannot be opened.
@@ -153,7 +153,7 @@ def memory_actor(settings: HookSettings) -> Any:
     actor = ray.remote(MemoryActor).options(
         name=actor_name("memory", settings),
         get_if_exists=True,
-        max_concurrency=ANY_NUMBER,
+        max_concurrency=MAX_CALLS,
         num_cpus=0,
         num_gpus=settings.gpus,
     )
@@ -161,14 +161,14 @@ def memory_actor(settings: HookSettings) -> Any:
     try:
         ray.get(handle.open.remote())
     except RayTaskError as error:
-        raise plain(error) from error
+        raise unwrap_ray_error(error) from error
     return handle
 
 
 def actor_name(what: str, settings: HookSettings) -> str:
-    """Name of an actor of ours; two jobs of one Ray namespace have one each, and so have two settings of one job."""
+    """Return the name of an actor, which is unique per Ray job and settings."""
     import ray
 
-    told = settings.model_dump_json(exclude={"reward_worker_calls"})
-    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    settings_json = settings.model_dump_json(exclude={"reward_worker_calls"})
+    digest = hashlib.sha256(settings_json.encode()).hexdigest()[:12]
     return f"memstore_{what}_{ray.get_runtime_context().get_job_id()}_{digest}"

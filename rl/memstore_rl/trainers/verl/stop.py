@@ -1,9 +1,9 @@
-"""A step that cannot be scored ends the training.
+"""Ends a training of verl's v1 trainer when a step cannot be scored.
 
-verl's v1 trainer takes a prompt whose rollouts raised for one that failed, and trains on what is left of the batch: a
-reward service that is gone would be a smaller batch, and a line in a log. Here is the way around that without touching
-the trainer: it polls the status of each prompt in the TransferQueue and raises on one that it does not know. So the
-prompt's status becomes the reason, as one sentence, and the rollout never ends, so that nothing overwrites it.
+The v1 trainer treats a prompt whose rollouts raised as failed and trains on the rest of the batch: an unavailable
+reward service would shrink the batch and leave only a line in a log. The trainer polls the status of each prompt in the
+TransferQueue and raises on an unknown status. So the reason becomes the prompt's status, and the rollout never returns,
+so that nothing overwrites it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 async def stop_training(uid: str, *, validate: bool, reason: str) -> NoReturn:
-    """Make verl's v1 trainer raise with this reason at its next poll; does not return."""
+    """Make verl's v1 trainer raise with this reason at its next poll. Does not return."""
     import transfer_queue as tq
 
     logger.error("the training stops: %s", reason)

@@ -1,4 +1,4 @@
-"""The token of a reward service, from a file: a setting of verl is printed into its log, a file's content is not."""
+"""Reads the token of a reward service from a file, because verl prints its settings to its log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from memstore.errors import InputError
 
 
 def read_token(path: str | None) -> str | None:
-    """The token in a file; None without one.
+    """Return the token in a file; None without a path.
 
     Raises:
         InputError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer itself, on CPU, with our reward function over a trained memory."""
+"""The TRL reward function, alone and in GRPOTrainer on a CPU with a trained memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GROUP = 4
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen additions to train on, half of them labelled, and two to evaluate on."""
+    """Sixteen training queries, half of them labelled, and two validation queries."""
     folder = tmp_path_factory.mktemp("trl") / "data"
     split: dict[bool, SplitName] = {True: "train", False: "validation"}
     queries = [
@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def columns(numbers: Sequence[int], golds: Sequence[str], split: str = "train") -> dict[str, list[Any]]:
-    """The columns of rows as TRL hands them over."""
+    """Return rows as the columns that TRL passes."""
     return {
         "prompts": [[{"role": "user", "content": f"what is {n} + {n + 1} ?"}] for n in numbers],
         "data_source": ["additions"] * len(numbers),
@@ -49,23 +49,23 @@ def answers(*texts: str) -> list[list[dict[str, str]]]:
     return [[{"role": "assistant", "content": text}] for text in texts]
 
 
-def test_groups_are_found_by_their_key_wherever_they_stand() -> None:
+def test_groups_are_found_in_any_row_order() -> None:
     numbers = [0, 1] * GROUP
     golds = ["1" if number == 0 else "3" for number in numbers]
-    said = [f"\\boxed{{{1 + 2 * (place % 2)}}}" for place in range(8)]
+    texts = [f"\\boxed{{{1 + 2 * (index % 2)}}}" for index in range(8)]
     order = random.Random(0).sample(range(8), 8)
     logged: dict[str, Any] = {}
     with GroupScorer.open(mode="oracle") as scorer:
-        rows = columns([numbers[place] for place in order], [golds[place] for place in order])
+        rows = columns([numbers[index] for index in order], [golds[index] for index in order])
         rewards = reward_function(scorer, num_generations=GROUP)(
-            completions=answers(*(said[place] for place in order)), log_metric=logged.__setitem__, **rows
+            completions=answers(*(texts[index] for index in order)), log_metric=logged.__setitem__, **rows
         )
     assert rewards == [1.0] * 8
     assert logged["memstore/ground_truth_share"] == 1.0
     assert logged["memstore/short_share"] == 0.0
 
 
-def test_a_query_that_is_drawn_twice_is_two_groups_whose_rollouts_are_numbered_on() -> None:
+def test_repeated_query_is_two_groups_with_continued_numbering() -> None:
     numbers: list[list[int | None]] = []
 
     class Counting(GroupScorer):
@@ -79,7 +79,7 @@ def test_a_query_that_is_drawn_twice_is_two_groups_whose_rollouts_are_numbered_o
     assert numbers == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
-def test_a_group_that_is_split_over_processes_is_counted_as_short() -> None:
+def test_group_split_over_processes_is_short() -> None:
     logged: dict[str, Any] = {}
     with GroupScorer.open(mode="oracle") as scorer:
         function = reward_function(scorer, num_generations=GROUP)
@@ -91,13 +91,13 @@ def test_a_group_that_is_split_over_processes_is_counted_as_short() -> None:
     assert logged["memstore/short_share"] == 1.0
 
 
-def test_unscored_is_none_and_not_zero() -> None:
+def test_unscored_is_none() -> None:
     with GroupScorer.open(mode="budget") as scorer:
         rewards = reward_function(scorer)(completions=answers("\\boxed{1}", "\\boxed{3}"), **columns([0, 1], ["1", ""]))
     assert rewards == [1.0, None]
 
 
-def test_an_evaluation_is_ground_truth_also_where_training_is_predicted(trained_memory: Memory) -> None:
+def test_evaluation_uses_ground_truth_only(trained_memory: Memory) -> None:
     sources: dict[str, Any] = {}
     with GroupScorer.open(trained_memory) as scorer:
         function = reward_function(scorer)
@@ -115,20 +115,20 @@ def test_plain_prompts_and_completions_are_read() -> None:
         assert reward_function(scorer)(completions=["\\boxed{1}"], **rows) == [1.0]
 
 
-def test_a_row_without_a_split_is_refused() -> None:
+def test_row_without_split_is_rejected() -> None:
     with GroupScorer.open(mode="oracle") as scorer, pytest.raises(InputError, match=r"no extra_info\.split"):
         reward_function(scorer)(completions=answers("1"), **columns([0], ["1"], split=""))
 
 
 @pytest.mark.parametrize("column", ["data_source", "reward_model", "extra_info"])
-def test_a_data_set_without_a_column_is_refused(column: str) -> None:
+def test_missing_column_is_rejected(column: str) -> None:
     rows = columns([0], ["1"])
     del rows[column]
     with GroupScorer.open(mode="oracle") as scorer, pytest.raises(InputError, match=rf"lacks .*{column}.*verl data`$"):
         reward_function(scorer)(completions=answers("1"), **rows)
 
 
-def test_a_row_whose_query_has_no_id_is_refused() -> None:
+def test_row_without_query_id_is_rejected() -> None:
     rows = columns([0], ["1"])
     del rows["extra_info"][0]["query_id"]
     with GroupScorer.open(mode="oracle") as scorer, pytest.raises(InputError, match=r"no extra_info\.query_id"):
@@ -136,24 +136,24 @@ def test_a_row_whose_query_has_no_id_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        ({"num_generations": 0}, "a group of 0 rollouts"),
-        ({"mode": "hybrid"}, "there is no mode 'hybrid'; there are oracle, budget, memory"),
-        ({"when_gone": "zero"}, "when_gone cannot be 'zero'; there are fail and wait"),
+        ({"num_generations": 0}, "num_generations is 0"),
+        ({"mode": "hybrid"}, "there is no mode 'hybrid'; use one of oracle, budget, memory"),
+        ({"when_gone": "zero"}, "when_gone is 'zero'; use fail or wait"),
     ],
 )
-def test_what_the_function_cannot_do_is_told_when_it_is_made(options: dict[str, Any], says: str) -> None:
-    with GroupScorer.open(mode="oracle") as scorer, pytest.raises(InputError, match=says):
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
+    with GroupScorer.open(mode="oracle") as scorer, pytest.raises(InputError, match=message):
         reward_function(scorer, **options)
 
 
-def test_an_address_is_no_scorer() -> None:
-    with pytest.raises(InputError, match="str gives no rewards to TRL; hand over a GroupScorer or a RewardClient"):
+def test_address_is_rejected_as_scorer() -> None:
+    with pytest.raises(InputError, match="scorer is a str; pass a GroupScorer or a RewardClient"):
         reward_function("http://127.0.0.1:8731")  # type: ignore[arg-type]
 
 
-def test_a_service_that_is_gone_raises_and_is_no_reward() -> None:
+def test_missing_service_raises() -> None:
     with (
         RewardClient("http://127.0.0.1:9", deadline_s=0.2) as client,
         pytest.raises(ServiceGone, match="did not answer"),
@@ -162,7 +162,7 @@ def test_a_service_that_is_gone_raises_and_is_no_reward() -> None:
 
 
 @pytest.mark.slow
-def test_grpo_trainer_learns_from_ground_truth_and_from_the_memory(
+def test_grpo_trainer_learns_from_ground_truth_and_predictions(
     trained_memory: Memory, data: Path, tiny_policy: Path, tmp_path: Path
 ) -> None:
     import datasets

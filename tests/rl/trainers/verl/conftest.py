@@ -1,4 +1,4 @@
-"""Fixtures of the tests with verl itself: its data, its configuration, and Ray."""
+"""Fixtures for tests with verl: data, configuration, and Ray."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.trainers.verl.data import DataPlan, write_data
 
 TRAINING, HELD_OUT = 8, 4
-"""Rows of the data that the fixtures write: additions."""
+"""Number of rows in the data of the fixtures."""
 
 
 @pytest.fixture(scope="session")
 def verl_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data that `memstore verl data` would write: for the modes oracle and memory, and for validation."""
+    """A folder as written by `memstore verl data`: for the modes oracle and memory, and for validation."""
     folder = tmp_path_factory.mktemp("verl-data")
     queries = [
         SourceQuery(f"id-{n}", f"what is {n} + {n + 1} ?", "additions", f"q{n}", "math", str(2 * n + 1), split)
@@ -30,7 +30,7 @@ def verl_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def verl_config(tiny_policy: Path) -> Callable[..., Any]:
-    """verl's own configuration of `main_ppo`, with overrides."""
+    """Return a function that composes verl's `main_ppo` configuration with overrides."""
     import verl
     from hydra import compose, initialize_config_dir
 
@@ -55,7 +55,7 @@ def verl_config(tiny_policy: Path) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """Ray on this machine, as many logical processors as verl's actors ask for, down again afterwards."""
+    """A local Ray cluster with as many logical CPUs as verl's actors request."""
     import ray
 
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}

@@ -1,7 +1,7 @@
-"""docs/checkpoints.md, its first half: what verl's checkpoint manager saves, verl's merger makes a model of.
+"""First half of docs/checkpoints.md: verl's merger turns a checkpoint of verl into a model.
 
-Two processes on the CPU shard a policy as verl does (FSDP2, gloo), train it for two steps and save it with verl's own
-manager; `python -m verl.model_merger` is run as a user runs it. The processes meet in a file: no port is taken.
+Two CPU processes shard a policy as verl does (FSDP2, gloo), train it for two steps and save it with verl's checkpoint
+manager; then `python -m verl.model_merger` runs as a user would run it. The processes meet in a file, without a port.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 RANKS = 2
-PATIENCE_S = 360
+TIMEOUT_S = 360
 TRAIN = """
 import datetime, sys, torch, torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -29,10 +29,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 from verl.utils.fsdp_utils import apply_fsdp2
 
-policy, folder, meeting, rank, ranks, patience = sys.argv[1:]
+policy, folder, meeting, rank, ranks, timeout_s = sys.argv[1:]
 dist.init_process_group(
     "gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=int(ranks),
-    timeout=datetime.timedelta(seconds=int(patience)),
+    timeout=datetime.timedelta(seconds=int(timeout_s)),
 )
 model = AutoModelForCausalLM.from_pretrained(policy)
 apply_fsdp2(model, {"mesh": init_device_mesh("cpu", (int(ranks),), mesh_dim_names=("fsdp",))}, {})
@@ -53,7 +53,7 @@ dist.destroy_process_group()
 
 
 def run_all(commands: list[list[Any]]) -> None:
-    """Run programs side by side; none outlives this."""
+    """Run programs in parallel; kill all of them in the end."""
     started = [
         subprocess.Popen(
             [sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -62,8 +62,8 @@ def run_all(commands: list[list[Any]]) -> None:
     ]
     try:
         for process in started:
-            said, _ = process.communicate(timeout=PATIENCE_S)
-            assert process.returncode == 0, said
+            output, _ = process.communicate(timeout=TIMEOUT_S)
+            assert process.returncode == 0, output
     finally:
         for process in started:
             process.kill()
@@ -72,20 +72,20 @@ def run_all(commands: list[list[Any]]) -> None:
 
 @pytest.fixture(scope="module")
 def step_folder(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`global_step_2` of a training, with the trained weights in one piece beside it."""
+    """`global_step_2` of a training, with the unsharded weights next to it."""
     folder = tmp_path_factory.mktemp("checkpoints") / "global_step_2"
     folder.mkdir()
     shared = [tiny_policy, folder, folder / "meeting"]
-    run_all([["-c", TRAIN, *shared, rank, RANKS, PATIENCE_S] for rank in range(RANKS)])
+    run_all([["-c", TRAIN, *shared, rank, RANKS, TIMEOUT_S] for rank in range(RANKS)])
     return folder
 
 
-def test_a_merged_checkpoint_is_the_trained_model(step_folder: Path, tiny_policy: Path, tmp_path: Path) -> None:
+def test_merged_checkpoint_is_the_trained_model(step_folder: Path, tiny_policy: Path, tmp_path: Path) -> None:
     actor, merged = step_folder / "actor", tmp_path / "merged"
     assert json.loads((actor / "fsdp_config.json").read_text()) == {"FSDP_version": 2, "world_size": RANKS}
     names = {path.name for path in actor.iterdir()}
     assert {f"model_world_size_{RANKS}_rank_{rank}.pt" for rank in range(RANKS)} <= names
-    assert not list((actor / "huggingface").glob("*.safetensors")), "the shards would not be needed"
+    assert not list((actor / "huggingface").glob("*.safetensors")), "the checkpoint must be sharded"
 
     words = ["--backend", "fsdp", "--local_dir", actor, "--target_dir", merged]
     run_all([["-m", "verl.model_merger", "merge", *words]])

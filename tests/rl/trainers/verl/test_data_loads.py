@@ -1,4 +1,4 @@
-"""verl's own data set reads what `memstore verl data` writes, in every mode."""
+"""verl's data set reads the files of `memstore verl data`, in every mode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memstore_rl.rewards.reward import RewardQuery
 from memstore_rl.trainers.verl.data import DataPlan, write_data
 from memstore_rl.trainers.verl.rows import is_training, query_of
 
-MADE = {
+EXPECTED = {
     "train_oracle": (14, 14),
     "train_budget_20": (3, 3),
     "train_memory_20": (14, 3),
@@ -22,7 +22,7 @@ MADE = {
     "validation": (2, 2),
     "test": (4, 4),
 }
-"""Rows, and how many of them are labelled."""
+"""Number of rows and of labelled rows per file."""
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_verls_data_set_reads_it(name: str, data: Path, tiny_policy: Path, verl_config: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("name", EXPECTED)
+def test_verl_data_set_reads_the_file(
+    name: str, data: Path, tiny_policy: Path, verl_config: Callable[..., Any]
+) -> None:
     from transformers import AutoTokenizer
     from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
@@ -55,4 +57,4 @@ def test_verls_data_set_reads_it(name: str, data: Path, tiny_policy: Path, verl_
         assert row["extra_info"]["labelled"] == query.labelled
         assert is_training(row["extra_info"]) == name.startswith("train")
         labelled += query.labelled
-    assert (len(rows), labelled) == MADE[name]
+    assert (len(rows), labelled) == EXPECTED[name]

@@ -1,4 +1,4 @@
-"""`memstore verl config` and `check`: what is printed is what verl takes, and what verl would ignore is found."""
+"""`memstore verl config` and `check`: verl accepts the printed overrides, and ignored ones are found."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def empty_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def overrides(verl_rows: Path, tiny_policy: Path, empty_memory: Path) -> list[str]:
-    """A whole recipe for verl 0.9.1."""
+    """A complete recipe for verl 0.9.1."""
     made = overrides_for(
         VerlTarget(
             "0.9.1",
@@ -51,7 +51,7 @@ def failures(overrides: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("version", "design", "sureness", "among_them"),
+    ("version", "design", "support", "expected_line"),
     [
         ("0.9.1", "agent_loop", "tested", "trainer.use_v1=True"),
         ("0.9.0", "agent_loop", "by contract", "trainer.use_v1=True"),
@@ -62,46 +62,46 @@ def failures(overrides: list[str]) -> dict[str, str]:
         ("0.5.0", "batch", "by contract", "reward_model.reward_manager=batch"),
     ],
 )
-def test_each_version_has_its_way_in(version: str, design: str, sureness: str, among_them: str) -> None:
+def test_design_of_each_version(version: str, design: str, support: str, expected_line: str) -> None:
     made = overrides_for(VerlTarget(version, endpoint=SERVICE, n=8, batch_size=1024, train="t", validation="v"))
-    assert (made.design, made.sureness) == (design, sureness)
-    assert among_them in made.overrides
+    assert (made.design, made.sureness) == (design, support)
+    assert expected_line in made.overrides
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("target", "message"),
     [
         (VerlTarget("0.9.1"), "mode memory needs a memory or a service"),
-        (VerlTarget("0.9.1", memory="m", endpoint=SERVICE), "give --memory or --endpoint"),
+        (VerlTarget("0.9.1", memory="m", endpoint=SERVICE), "use --memory or --endpoint"),
         (VerlTarget("0.9.1", mode="hybrid", memory="m"), "there is no mode 'hybrid'"),  # type: ignore[arg-type]
         (VerlTarget("0.8.0", memory="m"), "pins numpy below 2"),
-        (VerlTarget("0.7.1", endpoint=SERVICE), "give --n and --batch-size"),
-        (VerlTarget("0.7.1", endpoint=SERVICE, design="agent_loop"), "has no way in for agent_loop; it has manager"),
-        (VerlTarget("0.6.1", endpoint=SERVICE, n=8), "give --n, --train, --validation"),
-        (VerlTarget("0.10.0", memory="m"), "memstore has no way into verl 0.10.0"),
-        (VerlTarget("0.4.1", endpoint=SERVICE), "memstore has no way into verl 0.4.1"),
-        (VerlTarget("newest", memory="m"), "'newest' is no version of verl"),
+        (VerlTarget("0.7.1", endpoint=SERVICE), "add --n and --batch-size"),
+        (VerlTarget("0.7.1", endpoint=SERVICE, design="agent_loop"), "does not support design agent_loop; use manager"),
+        (VerlTarget("0.6.1", endpoint=SERVICE, n=8), "add --n, --train, --validation"),
+        (VerlTarget("0.10.0", memory="m"), "memstore does not support verl 0.10.0"),
+        (VerlTarget("0.4.1", endpoint=SERVICE), "memstore does not support verl 0.4.1"),
+        (VerlTarget("newest", memory="m"), "'newest' is not a version of verl"),
         (VerlTarget("0.9.1", endpoint=SERVICE, model="m1"), "a service has its own reward model"),
-        (VerlTarget("0.9.1", memory="m", token_file="t"), "a token is for a service"),
+        (VerlTarget("0.9.1", memory="m", token_file="t"), "--token-file needs a service"),
     ],
 )
-def test_what_cannot_be_configured_is_said_in_one_sentence(wanted: VerlTarget, message: str) -> None:
-    with pytest.raises(InputError, match=message) as told:
-        overrides_for(wanted)
-    assert "\n" not in str(told.value)
+def test_unsupported_targets_are_one_sentence(target: VerlTarget, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        overrides_for(target)
+    assert "\n" not in str(error.value)
 
 
-def test_versions_are_read_with_suffixes() -> None:
+def test_version_suffixes_are_ignored() -> None:
     assert parse_version("v0.9.1.dev0") == (0, 9, 1)
     assert parse_version("0.9") == (0, 9, 0)
 
 
-def test_reward_workers_are_enough_for_a_batch_that_waits() -> None:
+def test_workers_needed() -> None:
     assert [workers_needed(rollouts) for rollouts in (1, 800, 801, 8192)] == [1, 1, 2, 11]
 
 
 @pytest.mark.parametrize("design", ["agent_loop", "manager"])
-def test_verl_itself_loads_what_is_printed(design: str, verl_rows: Path, tiny_policy: Path) -> None:
+def test_verl_loads_the_printed_overrides(design: str, verl_rows: Path, tiny_policy: Path) -> None:
     made = overrides_for(
         VerlTarget(
             "0.9.1",
@@ -115,73 +115,69 @@ def test_verl_itself_loads_what_is_printed(design: str, verl_rows: Path, tiny_po
     )
     found = check([*RECIPE, f"actor_rollout_ref.model.path={tiny_policy}", *made.overrides])
     assert {finding.what: finding.ok for finding in found} == dict.fromkeys([f.what for f in found], True)
-    told = {finding.what: finding.says for finding in found}
+    says = {finding.what: finding.says for finding in found}
     assert (
-        told["rewards"]
+        says["rewards"]
         == {
             "agent_loop": "by the agent loop, inside its workers",
             "manager": "by the reward loop's manager",
         }[design]
     )
-    assert told["training data"] == "8 rows, 4 with ground truth"
+    assert says["training data"] == "8 rows, 4 with ground truth"
 
 
 def without(overrides: list[str], *starts: str) -> list[str]:
     return [line for line in overrides if not line.startswith(starts)]
 
 
-def test_keys_that_verl_would_ignore_are_found(overrides: list[str]) -> None:
+def test_ignored_keys_are_found(overrides: list[str]) -> None:
     old = without(overrides, "+actor_rollout_ref.rollout.agent")
     found = failures([*old, "custom_reward_function.path=rewards.py", "reward_model.reward_manager=batch"])
-    assert "verl 0.9 does not read 'custom_reward_function.path=rewards.py'" in found["old keys"]
-    assert "verl would reward by" in found["rewards"]
+    assert "verl 0.9 silently ignores 'custom_reward_function.path=rewards.py'" in found["old keys"]
+    assert "verl would use" in found["rewards"]
     assert "NaiveRewardManager" in found["rewards"]
 
 
 @pytest.mark.parametrize(
     ("change", "what", "message"),
     [
-        ("+memstore.mod=memory", "settings", "memstore.mod is no setting of memstore"),
+        ("+memstore.mod=memory", "settings", "memstore.mod is not a setting of memstore"),
         ("++memstore.memory=null", "settings", "memstore.mode=memory needs memstore.memory"),
         ("+memstore.group_wait_s=-1", "settings", "memstore.group_wait_s cannot be -1"),
         ("++memstore.memory=./nowhere", "memory", "there is no memory at nowhere; make one with"),
         ("reward.reward_model.enable=True", "rewards", "set it to False"),
-        ("trainer.use_v1=False", "rewards", "verl would reward by"),
+        ("trainer.use_v1=False", "rewards", "verl would use"),
         ("trainer.v1.trainer_mode=colocate_async", "metrics", "custom_sampler.name=AsyncSampler"),
         ("algorithm.filter_groups.enable=True", "metrics", "does nothing with a custom sampler"),
-        ("data.train_files=nowhere.parquet", "training data", "nowhere.parquet cannot be read, for it is not there"),
+        ("data.train_files=nowhere.parquet", "training data", "nowhere.parquet does not exist"),
         ("++memstore.mode=budget", "training data", "4 of 8 rows of"),
-        ("actor_rollout_ref.actor.use_dynamic_bsz=False", "verl", "refuses this configuration"),
+        ("actor_rollout_ref.actor.use_dynamic_bsz=False", "verl", "rejects this configuration"),
     ],
 )
-def test_what_would_go_wrong_is_found_before_training(
-    overrides: list[str], change: str, what: str, message: str
-) -> None:
+def test_problems_are_found_before_training(overrides: list[str], change: str, what: str, message: str) -> None:
     assert message in failures([*overrides, change])[what]
 
 
-def test_training_and_validation_data_are_told_apart(overrides: list[str], verl_rows: Path) -> None:
+def test_swapped_training_and_validation_data_are_found(overrides: list[str], verl_rows: Path) -> None:
     changed = [*overrides, f"data.train_files={verl_rows}/validation.parquet"]
-    assert "is named to train on, and its extra_info.split says validation" in failures(changed)["training data"]
+    assert "is a training file, but its extra_info.split is validation" in failures(changed)["training data"]
     changed = [*overrides, f"data.val_files={verl_rows}/train_oracle.parquet"]
-    assert "is named to validate on, and its extra_info.split says train" in failures(changed)["validation data"]
+    assert "is a validation file, but its extra_info.split is train" in failures(changed)["validation data"]
 
 
-def test_a_class_that_cannot_be_loaded_is_named(overrides: list[str]) -> None:
+def test_class_that_cannot_be_loaded_is_named(overrides: list[str]) -> None:
     wrong = without(overrides, "+actor_rollout_ref.rollout.agent")
     wrong.append("+actor_rollout_ref.rollout.agent.agent_loop_manager_class=memstore_rl.trainers.verl.agent_loop.Grup")
     assert "verl cannot load the agent loop memstore_rl.trainers.verl.agent_loop.Grup" in failures(wrong)["rewards"]
 
 
-def test_an_override_that_verl_does_not_have_is_one_sentence(overrides: list[str]) -> None:
-    with pytest.raises(InputError, match="verl does not take these overrides") as told:
+def test_unknown_override_is_one_sentence(overrides: list[str]) -> None:
+    with pytest.raises(InputError, match="verl rejects these overrides") as error:
         check([*overrides, "trainer.nodes=3"])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_the_command_prints_a_line_an_override_and_checks_them(
-    overrides: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_prints_and_checks_overrides(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verl", "config", "--verl", "0.9.1", "--memory", "m", "--n", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "+memstore.memory=m" in lines

@@ -1,4 +1,4 @@
-"""What a verl row and a verl configuration say, and the batch function of the versions that hand over a whole batch."""
+"""Rows and settings of the verl hooks, and the batch function for verl 0.7.0 and earlier."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ USER = [{"role": "system", "content": "Think."}, {"role": "user", "content": "wh
 
 
 def reward(value: float | None, **changes: Any) -> Reward:
-    told: dict[str, Any] = {"source": "predicted", "probability": value, "reason": None}
+    fields: dict[str, Any] = {"source": "predicted", "probability": value, "reason": None}
     if value is None:
-        told = {"source": "unscored", "probability": None, "reason": "the gold cannot be read"}
-    return Reward(value, group_size=2, short=False, model=None, known=None, latency_s=0.1, **{**told, **changes})
+        fields = {"source": "unscored", "probability": None, "reason": "the gold cannot be read"}
+    return Reward(value, group_size=2, short=False, model=None, known=None, latency_s=0.1, **{**fields, **changes})
 
 
-def test_a_row_is_a_query_with_its_gold_where_it_has_one() -> None:
+def test_row_becomes_a_query_with_its_gold() -> None:
     extra = {"split": "train", "key": "q1", "domain": "math"}
     assert query_of(USER, "sums", {"ground_truth": "5"}, extra) == RewardQuery(
         "what is 2 + 3 ?", "sums", "q1", "math", "5"
@@ -49,25 +49,25 @@ def test_a_row_is_a_query_with_its_gold_where_it_has_one() -> None:
 
 
 @pytest.mark.parametrize("prompt", [None, [], [{"role": "user", "content": ""}], [{"role": "system", "content": "x"}]])
-def test_a_row_without_a_text_is_refused(prompt: Any) -> None:
-    with pytest.raises(InputError, match="the row 7 of sums has no text of a user in its prompt"):
+def test_row_without_text_is_rejected(prompt: Any) -> None:
+    with pytest.raises(InputError, match="the row 7 of sums has no user message in its prompt"):
         query_of(prompt, "sums", {}, {"index": 7})
 
 
-def test_only_the_training_split_is_trained_on() -> None:
+def test_only_the_train_split_is_for_training() -> None:
     assert [is_training({"split": split}) for split in ("train", "validation", "test")] == [True, False, False]
     with pytest.raises(InputError, match=r"no extra_info\.split"):
         is_training({})
 
 
-def test_a_reward_keeps_its_keys_and_its_source() -> None:
+def test_reply_has_fixed_keys() -> None:
     extra = reply(reward(0.25))
     assert tuple(extra) == EXTRA_KEYS
     assert (extra["score"], extra["source"], extra["from_model"]) == (0.25, "predicted", 1.0)
     assert (extra["from_ground_truth"], extra["probability"], extra["group_short"]) == (0.0, 0.25, 0.0)
 
 
-def test_an_unscored_rollout_fails_or_gets_the_mean_and_never_a_zero() -> None:
+def test_unscored_rollout_fails_or_gets_the_mean() -> None:
     rewards = [reward(0.5), reward(None), reward(1.0)]
     with pytest.raises(Unscored, match=r"1 of 3 rollouts .* \(the gold cannot be read\)"):
         complete_rewards(rewards, "fail")
@@ -82,26 +82,26 @@ def test_an_unscored_rollout_fails_or_gets_the_mean_and_never_a_zero() -> None:
     ("values", "message"),
     [
         ({}, "memstore.mode=memory needs memstore.memory or memstore.endpoint"),
-        ({"memory": "m", "endpoint": "e"}, "give memstore.memory or memstore.endpoint, not both"),
-        ({"endpoint": "e", "model": "m1"}, "memstore.model is set where the service is started"),
-        ({"endpoint": "127.0.0.1:8731"}, "memstore.endpoint=127.0.0.1:8731 is no address; it looks like http://"),
-        ({"memory": "m", "token_file": "t"}, "memstore.token_file belongs to memstore.endpoint"),
-        ({"memory": "m", "modes": "x"}, "memstore.modes is no setting of memstore; it has: memory"),
+        ({"memory": "m", "endpoint": "e"}, "set memstore.memory or memstore.endpoint, not both"),
+        ({"endpoint": "e", "model": "m1"}, "memstore.model cannot be combined with memstore.endpoint"),
+        ({"endpoint": "127.0.0.1:8731"}, "memstore.endpoint=127.0.0.1:8731 is not an address; use one like http://"),
+        ({"memory": "m", "token_file": "t"}, "memstore.token_file needs memstore.endpoint"),
+        ({"memory": "m", "modes": "x"}, "memstore.modes is not a setting of memstore; its settings are memory"),
         ({"memory": "m", "mode": "hybrid"}, "memstore.mode cannot be 'hybrid'"),
     ],
 )
-def test_settings_that_cannot_be_are_one_sentence(values: Mapping[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message) as told:
+def test_invalid_settings_are_one_sentence(values: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
         parse_settings(values)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_configuration_without_the_block_names_the_command(verl_config: Callable[..., Any]) -> None:
+def test_configuration_without_the_block_names_the_command(verl_config: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="memstore verl config"):
         hook_settings(verl_config())
 
 
-def test_what_waits_at_most_is_read_from_the_configuration(verl_config: Callable[..., Any]) -> None:
+def test_rollouts_in_flight_and_run_name(verl_config: Callable[..., Any]) -> None:
     batch = ("data.train_batch_size=100", "actor_rollout_ref.rollout.n=8", "+memstore.memory=m")
     assert rollouts_in_flight(verl_config(*batch)) == 800
     ahead = ("trainer.v1.trainer_mode=colocate_async", "trainer.v1.colocate_async.num_warmup_batches=2")
@@ -112,7 +112,7 @@ def test_what_waits_at_most_is_read_from_the_configuration(verl_config: Callable
 
 @contextlib.contextmanager
 def serving(port: int = 0) -> Iterator[str]:
-    """A reward service that knows ground truth only."""
+    """Run a reward service with ground truth only."""
     with GroupScorer.open(mode="budget") as scorer, contextlib.ExitStack() as held:
         listener = held.enter_context(socket.create_server(("127.0.0.1", port)))
         server = uvicorn.Server(uvicorn.Config(make_app(RewardService(scorer, None)), log_level="warning"))
@@ -136,25 +136,25 @@ def scorer_of(endpoint: str, **settings: Any) -> ServiceScorer:
     return ServiceScorer(parse_settings({"endpoint": endpoint, "mode": "budget", "deadline_s": 0.3, **settings}))
 
 
-def test_a_service_that_is_gone_fails_where_it_is_not_to_be_waited_for() -> None:
+def test_missing_service_fails_by_default() -> None:
     with pytest.raises(ServiceGone, match="did not answer within 0.3 s"):
         asyncio.run(scorer_of("http://127.0.0.1:9").score_group(GROUP))
 
 
-def test_a_service_that_is_gone_is_waited_for_where_that_is_set(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_service_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
 
     async def run() -> list[Reward]:
-        asked = asyncio.create_task(scorer_of(f"http://127.0.0.1:{port}", when_gone="wait").score_group(GROUP))
+        scoring = asyncio.create_task(scorer_of(f"http://127.0.0.1:{port}", when_gone="wait").score_group(GROUP))
         while "the training waits for it" not in caplog.text:
             await asyncio.sleep(0.05)
         with serving(port):
-            return await asked
+            return await scoring
 
     assert [reward.value for reward in asyncio.run(run())] == [1.0, 0.0]
 
 
-def test_the_token_comes_from_a_file(tmp_path: Path) -> None:
+def test_token_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret\n", encoding="utf-8")
     assert read_token(str(tmp_path / "token")) == "secret"
     assert read_token(None) is None
@@ -162,14 +162,14 @@ def test_the_token_comes_from_a_file(tmp_path: Path) -> None:
         read_token(str(tmp_path / "none"))
 
 
-def as_verl_calls(rows: Path, *, n: int) -> dict[str, Any]:
-    """The first three rows of a file, n rollouts each, as the `batch` manager passes them: every other one is right."""
+def batch_arguments(rows: Path, *, n: int) -> dict[str, Any]:
+    """Return three rows of a file with n rollouts each, as the `batch` manager passes them; every other is right."""
     table = pq.read_table(rows).slice(0, 3).to_pylist()
     repeated = [row for row in table for _ in range(n)]
     golds = [row["reward_model"]["ground_truth"] for row in repeated]
     return {
         "data_sources": [row["data_source"] for row in repeated],
-        "solution_strs": [f"\\boxed{{{int(gold) + place % 2}}}" for place, gold in enumerate(golds)],
+        "solution_strs": [f"\\boxed{{{int(gold) + index % 2}}}" for index, gold in enumerate(golds)],
         "ground_truths": golds,
         "extra_infos": [row["extra_info"] for row in repeated],
         "files": [str(rows)],
@@ -178,37 +178,40 @@ def as_verl_calls(rows: Path, *, n: int) -> dict[str, Any]:
     }
 
 
-def test_a_whole_batch_is_scored_by_the_service(service: str, verl_rows: Path) -> None:
-    scored = compute_score_batch(**as_verl_calls(verl_rows / "train_oracle.parquet", n=4), endpoint=service)
+def test_batch_is_scored_by_the_service(service: str, verl_rows: Path) -> None:
+    scored = compute_score_batch(**batch_arguments(verl_rows / "train_oracle.parquet", n=4), endpoint=service)
     assert [extra["score"] for extra in scored] == [1.0, 0.0] * 6
     assert {tuple(extra) for extra in scored} == {EXTRA_KEYS}
     assert {(extra["group_size"], extra["group_short"]) for extra in scored} == {(4.0, 0.0)}
 
 
-def test_validation_rows_of_a_batch_are_ground_truth_one_by_one(service: str, verl_rows: Path) -> None:
-    asked = {**as_verl_calls(verl_rows / "validation.parquet", n=1), "n": 4, "mode": "budget"}
-    assert [extra["source"] for extra in compute_score_batch(**asked, endpoint=service)] == ["ground_truth"] * 3
+def test_validation_rows_get_ground_truth(service: str, verl_rows: Path) -> None:
+    arguments = {**batch_arguments(verl_rows / "validation.parquet", n=1), "n": 4, "mode": "budget"}
+    assert [extra["source"] for extra in compute_score_batch(**arguments, endpoint=service)] == ["ground_truth"] * 3
 
 
-def test_less_than_a_group_is_refused(service: str, verl_rows: Path) -> None:
-    asked = {**as_verl_calls(verl_rows / "train_oracle.parquet", n=1), "n": 4}
+def test_incomplete_group_is_rejected(service: str, verl_rows: Path) -> None:
+    arguments = {**batch_arguments(verl_rows / "train_oracle.parquet", n=1), "n": 4}
     with pytest.raises(InputError, match=r"1 of the 4 rollouts of a group; set actor_rollout_ref.rollout.mode=sync"):
-        compute_score_batch(**asked, endpoint=service)
+        compute_score_batch(**arguments, endpoint=service)
 
 
-def test_a_query_of_another_file_is_named(service: str, verl_rows: Path) -> None:
-    asked = {**as_verl_calls(verl_rows / "train_oracle.parquet", n=4), "files": [str(verl_rows / "validation.parquet")]}
+def test_query_of_another_file_is_an_error(service: str, verl_rows: Path) -> None:
+    arguments = {
+        **batch_arguments(verl_rows / "train_oracle.parquet", n=4),
+        "files": [str(verl_rows / "validation.parquet")],
+    }
     with pytest.raises(InputError, match="is in none of the files"):
-        compute_score_batch(**asked, endpoint=service)
+        compute_score_batch(**arguments, endpoint=service)
 
 
-def test_a_service_that_is_gone_ends_the_step_in_one_sentence(verl_rows: Path) -> None:
-    asked = as_verl_calls(verl_rows / "train_oracle.parquet", n=4)
-    with pytest.raises(ServiceGone, match="did not answer within 0.2 s") as told:
-        compute_score_batch(**asked, endpoint="http://127.0.0.1:9", deadline_s=0.2)
-    assert "\n" not in str(told.value)
+def test_missing_service_ends_the_batch_with_one_sentence(verl_rows: Path) -> None:
+    arguments = batch_arguments(verl_rows / "train_oracle.parquet", n=4)
+    with pytest.raises(ServiceGone, match="did not answer within 0.2 s") as error:
+        compute_score_batch(**arguments, endpoint="http://127.0.0.1:9", deadline_s=0.2)
+    assert "\n" not in str(error.value)
 
 
-def test_a_batch_function_without_a_service_is_refused(verl_rows: Path) -> None:
+def test_batch_function_needs_a_service(verl_rows: Path) -> None:
     with pytest.raises(InputError, match="set endpoint to its address"):
-        compute_score_batch(**as_verl_calls(verl_rows / "train_oracle.parquet", n=4))
+        compute_score_batch(**batch_arguments(verl_rows / "train_oracle.parquet", n=4))

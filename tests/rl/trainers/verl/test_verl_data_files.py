@@ -1,4 +1,4 @@
-"""Training data for verl: what is in the files, and that nothing of a hidden gold is."""
+"""Training data for verl: content of the files, and no trace of unlabelled gold answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def texts_in(value: Any) -> list[str]:
-    """Every text in a cell."""
+    """Return all texts in a cell."""
     if isinstance(value, dict):
         return [text for item in value.values() for text in texts_in(item)]
     if isinstance(value, list):
@@ -55,8 +55,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_byte_of_unlabelled_rows_is_free_of_their_gold(written: Path) -> None:
-    # Golds of nine digits that stand nowhere else: a copy of one anywhere in the file would show.
+def test_gold_of_unlabelled_rows_is_nowhere_in_the_file(written: Path) -> None:
+    # Nine-digit golds that occur nowhere else, so that any copy in the file is found.
     golds = {ids.query_id(q.dataset, q.key, q.text): str(q.gold) for q in questions(["x"] * 100)}
     golds = {query: f"{731_900_017 + 97 * number}" for number, query in enumerate(golds)}
     for budget, share in (("20", 14), ("30", 21)):
@@ -76,7 +76,7 @@ def test_every_byte_of_unlabelled_rows_is_free_of_their_gold(written: Path) -> N
 
 
 def uncompressed(path: Path) -> bytes:
-    """The file's content once more, without compression and dictionaries."""
+    """Return the file's content without compression and dictionaries."""
     copy = path.with_suffix(".plain")
     pq.write_table(pq.read_table(path), copy, compression="none", use_dictionary=False)
     try:
@@ -87,8 +87,8 @@ def uncompressed(path: Path) -> bytes:
 
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_the_files_do_not_depend_on_hidden_golds(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """With any other golds for unlabelled queries, the files for training are the same to the last byte."""
+def test_files_do_not_depend_on_hidden_golds(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Changing golds of unlabelled queries leaves the training files identical to the last byte."""
     folder = tmp_path_factory.mktemp("twice")
     golds = data.draw(
         st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), min_size=30, max_size=30)
@@ -108,7 +108,7 @@ def test_the_files_do_not_depend_on_hidden_golds(data: st.DataObject, tmp_path_f
             assert (folder / "one" / file).read_bytes() == (folder / f"other_{budget}" / file).read_bytes()
 
 
-def test_real_rows_hold_their_gold_nowhere_but_in_the_question(shared_data: Path, tmp_path: Path) -> None:
+def test_real_unlabelled_rows_hold_no_gold(shared_data: Path, tmp_path: Path) -> None:
     queries = queries_of_files([shared_data / "rollouts" / f"{name}.jsonl.gz" for name in SETS])
     write_data(queries, tmp_path / "data", PLAN)
     gold_of = {query.id: query.gold for query in queries}
@@ -119,9 +119,9 @@ def test_real_rows_hold_their_gold_nowhere_but_in_the_question(shared_data: Path
         gold = gold_of[row["extra_info"]["query_id"]]
         assert gold is not None
         assert row["reward_model"]["ground_truth"] == ""
-        # The key is the source's ("gsm8k/test/12"), id and index are numbers: a short gold may stand there by chance.
-        told = {name: value for name, value in row["extra_info"].items() if name not in ("key", "query_id", "index")}
-        cells = texts_in([row["data_source"], row["ability"], row["reward_model"], told])
+        # A short gold may occur by chance in the key ("gsm8k/test/12"), the id or the index.
+        extra = {name: value for name, value in row["extra_info"].items() if name not in ("key", "query_id", "index")}
+        cells = texts_in([row["data_source"], row["ability"], row["reward_model"], extra])
         assert all(gold not in re.split(r"\W+", cell) and cell.strip() != gold for cell in cells)
         assert row["prompt"] == [
             {"role": "user", "content": next(q.text for q in queries if q.id == row["extra_info"]["query_id"])}
@@ -163,13 +163,13 @@ def test_rows_have_the_columns_of_verl(written: Path) -> None:
     assert sorted(indices) == list(range(100))
 
 
-def test_a_system_prompt_stands_before_the_question(tmp_path: Path) -> None:
+def test_system_prompt_precedes_the_query(tmp_path: Path) -> None:
     write_data(questions(["1"] * 20), tmp_path / "data", DataPlan(system="Think first."))
     roles = {tuple(turn["role"] for turn in row["prompt"]) for row in rows_of(tmp_path / "data", "train_oracle")}
     assert roles == {("system", "user")}
 
 
-def test_queries_without_gold_are_trained_on_only_with_the_memory(tmp_path: Path) -> None:
+def test_queries_without_gold_are_in_mode_memory_only(tmp_path: Path) -> None:
     golds = [None if number % 2 else "5" for number in range(100)]
     write_data(questions(golds), tmp_path / "data", PLAN)
     assert any(not row["extra_info"]["labelled"] for row in rows_of(tmp_path / "data", "train_memory_20"))
@@ -177,7 +177,7 @@ def test_queries_without_gold_are_trained_on_only_with_the_memory(tmp_path: Path
         assert all(row["reward_model"]["ground_truth"] == "5" for row in rows_of(tmp_path / "data", name))
 
 
-def test_a_source_may_name_its_split_and_repeat_its_queries(tmp_path: Path) -> None:
+def test_source_with_splits_and_repeated_queries(tmp_path: Path) -> None:
     rows = [
         {"query": "1 + 1?", "gold": 2, "split": "train"},
         {"query": "1 + 2?", "gold": "3", "split": "test"},
@@ -195,38 +195,38 @@ def test_a_source_may_name_its_split_and_repeat_its_queries(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("rows", "message"),
     [
         ([{"query": "1?", "gold": "2"}, {"query": "1?", "gold": "3"}], "source.jsonl:2: gold is '3', and an earlier"),
         ([{"query": "1?", "split": "dev"}], "source.jsonl:1: split is 'dev'"),
         ([{"gold": "3"}], "source.jsonl:1: query is missing"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_named(rows: list[dict[str, str]], says: str, tmp_path: Path) -> None:
+def test_invalid_row_is_named(rows: list[dict[str, str]], message: str, tmp_path: Path) -> None:
     path = tmp_path / "source.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         queries_of_files([path])
 
 
-def test_a_memory_gives_its_queries(trained_memory: Memory, tmp_path: Path) -> None:
+def test_queries_of_a_memory(trained_memory: Memory, tmp_path: Path) -> None:
     queries = queries_of_memory(trained_memory.graph)
     assert len(queries) == 40
     files = write_data(queries, tmp_path / "data", PLAN)
     assert {file.file: (file.rows, file.labelled) for file in files}["train_memory_20.parquet"] == (28, 6)
 
 
-def test_plans_that_cannot_be_made_leave_nothing_behind(tmp_path: Path) -> None:
-    some = questions(["1"] * 10)
+def test_invalid_plans_leave_no_files(tmp_path: Path) -> None:
+    queries_with_gold = questions(["1"] * 10)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    for queries, folder, plan, says in (
-        (some, "full", PLAN, "exists"),
-        (some, "new", DataPlan(budgets=(0.0,)), "labels no query"),
-        (some, "new", DataPlan(budgets=(2.0,)), "between 0 and 1"),
-        (some, "new", DataPlan(modes=("all",)), "no mode 'all'"),  # type: ignore[arg-type]
+    for queries, folder, plan, message in (
+        (queries_with_gold, "full", PLAN, "exists"),
+        (queries_with_gold, "new", DataPlan(budgets=(0.0,)), "labels no query"),
+        (queries_with_gold, "new", DataPlan(budgets=(2.0,)), "between 0 and 1"),
+        (queries_with_gold, "new", DataPlan(modes=("all",)), "no mode 'all'"),  # type: ignore[arg-type]
         (questions([None] * 10), "new", PLAN, "has a gold answer"),
     ):
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=message):
             write_data(queries, tmp_path / folder, plan)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]

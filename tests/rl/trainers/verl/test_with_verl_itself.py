@@ -1,6 +1,6 @@
-"""verl 0.9.1's own reward loop, agent loops, data set, GRPO advantage and loss, with our hook in them, on one CPU.
+"""The hooks inside verl 0.9.1: its reward loop, agent loops, data set, GRPO advantage and loss, on one CPU.
 
-One Ray for the whole file: starting it and the workers' imports are most of its time.
+All tests share one Ray cluster, because starting it and importing verl in the workers takes most of the time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MANAGER = (
 
 @pytest.fixture(scope="module")
 def reward_loop(verl_config: Callable[..., Any]) -> Iterator[RewardLoopManager]:
-    """verl's reward loop with two workers and our manager; rewards by ground truth."""
+    """verl's reward loop with two workers and our manager, in mode oracle."""
     config = verl_config(*MANAGER, "+memstore.mode=oracle")
     loop = RewardLoopManager(config)
     yield loop
@@ -53,8 +53,8 @@ def reward_loop(verl_config: Callable[..., Any]) -> Iterator[RewardLoopManager]:
         ray.kill(worker)
 
 
-def one(value: object) -> Any:
-    """An object array of one."""
+def object_array(value: object) -> Any:
+    """Return an object array with one element."""
     array = np.empty(1, dtype=object)
     array[0] = value
     return array
@@ -62,7 +62,7 @@ def one(value: object) -> Any:
 
 @pytest.fixture(scope="module")
 def rollout(tiny_policy: Path) -> Callable[..., DataProto]:
-    """A rollout as verl's agent loop sends it to be scored."""
+    """Return a factory of rollouts as verl's agent loop sends them."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
@@ -80,18 +80,18 @@ def rollout(tiny_policy: Path) -> Callable[..., DataProto]:
             **more,
         }
         tensors = TensorDict({"prompts": ones, "responses": tokens, "attention_mask": mask}, batch_size=1)
-        return DataProto(batch=tensors, non_tensor_batch={name: one(value) for name, value in row.items()})
+        return DataProto(batch=tensors, non_tensor_batch={name: object_array(value) for name, value in row.items()})
 
     return made
 
 
-def sent(loop: RewardLoopManager, rollouts: list[DataProto]) -> list[Any]:
-    """Sent as verl's agent loop does: each to a worker chosen at random."""
+def send(loop: RewardLoopManager, rollouts: list[DataProto]) -> list[Any]:
+    """Send rollouts as verl's agent loop does, each to a random worker."""
     return [random.choice(loop.reward_loop_worker_handles).compute_score.remote(item) for item in rollouts]
 
 
-def gate_of(loop: RewardLoopManager, deadline: float) -> Any:
-    """The gate of these workers: made by whichever of them is called first, so it may not be there at once."""
+def barrier_of(loop: RewardLoopManager, deadline: float) -> Any:
+    """Return the barrier of these workers, waiting until the first worker that is called has created it."""
     name = actor_name("group_barrier", hook_settings(loop.config))
     while True:
         try:
@@ -102,11 +102,11 @@ def gate_of(loop: RewardLoopManager, deadline: float) -> Any:
             time.sleep(0.1)
 
 
-def test_siblings_on_different_workers_are_one_group(
+def test_rollouts_on_different_workers_form_one_group(
     reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]
 ) -> None:
     answers = ["the answer is \\boxed{5}", "the answer is \\boxed{6}", "\\boxed{5}", "I do not know"]
-    scored = ray.get(sent(reward_loop, [rollout("u", answer) for answer in answers]))
+    scored = ray.get(send(reward_loop, [rollout("u", answer) for answer in answers]))
     assert [reply["reward_score"] for reply in scored] == [1.0, 0.0, 1.0, 0.0]
     for reply in scored:
         extra = reply["reward_extra_info"]
@@ -115,57 +115,53 @@ def test_siblings_on_different_workers_are_one_group(
         assert extra["group_short"] == 0.0
 
 
-def test_four_thousand_in_flight_on_two_workers_and_every_group_is_full(
+def test_4000_rollouts_in_flight_on_two_workers_form_complete_groups(
     reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]
 ) -> None:
     groups = [f"many-{number}" for number in range(1000)]
-    asked = [rollout(group, "\\boxed{5}") for group in groups]
-    first = [reference for _ in range(GROUP - 1) for reference in sent(reward_loop, asked)]
+    sent = [rollout(group, "\\boxed{5}") for group in groups]
+    first = [reference for _ in range(GROUP - 1) for reference in send(reward_loop, sent)]
     deadline = time.monotonic() + 200
-    gate = gate_of(reward_loop, deadline)
-    while (waiting := ray.get(gate.waiting.remote())) < len(first) and time.monotonic() < deadline:
+    barrier = barrier_of(reward_loop, deadline)
+    while (waiting := ray.get(barrier.waiting.remote())) < len(first) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert waiting == 3000  # on two workers, which take 1,000 calls each if nobody says otherwise
-    scored = ray.get([*first, *sent(reward_loop, asked)], timeout=200)
+    assert waiting == 3000  # on two workers with a default limit of 1,000 calls each
+    scored = ray.get([*first, *send(reward_loop, sent)], timeout=200)
     sizes = Counter((r["reward_extra_info"]["group_size"], r["reward_extra_info"]["group_short"]) for r in scored)
     assert sizes == {(4.0, 0.0): 4000}
     assert {reply["reward_score"] for reply in scored} == {1.0}
 
 
-def test_validation_is_scored_alone_by_ground_truth(
+def test_validation_is_scored_by_ground_truth(
     reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]
 ) -> None:
-    scored = ray.get(sent(reward_loop, [rollout("v", "\\boxed{5}", split="validation") for _ in range(7)]), timeout=200)
+    scored = ray.get(send(reward_loop, [rollout("v", "\\boxed{5}", split="validation") for _ in range(7)]), timeout=200)
     assert [reply["reward_score"] for reply in scored] == [1.0] * 7
     assert {reply["reward_extra_info"]["source"] for reply in scored} == {"ground_truth"}
 
 
-def test_a_row_without_gold_ends_the_step_in_one_sentence_and_is_never_a_zero(
-    reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]
-) -> None:
-    asked = sent(reward_loop, [rollout("blank", "\\boxed{5}", gold="") for _ in range(GROUP)])
+def test_row_without_gold_ends_the_step(reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]) -> None:
+    sent = send(reward_loop, [rollout("blank", "\\boxed{5}", gold="") for _ in range(GROUP)])
     with pytest.raises(
         ray.exceptions.RayTaskError, match=r"Unscored: 4 of 4 rollouts of a group have no reward"
-    ) as told:
-        ray.get(asked)
-    assert "carries no gold answer" in str(told.value)
+    ) as error:
+        ray.get(sent)
+    assert "has no gold answer" in str(error.value)
 
 
-def test_a_row_that_does_not_say_its_split_is_refused(
-    reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]
-) -> None:
+def test_row_without_split_is_rejected(reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]) -> None:
     with pytest.raises(ray.exceptions.RayTaskError, match=r"a row has no extra_info\.split"):
-        ray.get(sent(reward_loop, [rollout("nosplit", "\\boxed{5}", split="")]))
+        ray.get(send(reward_loop, [rollout("nosplit", "\\boxed{5}", split="")]))
 
 
 @pytest.fixture(scope="module")
 def adding_policy(tiny_policy: Path) -> Any:
-    """Stands for verl's language model server: of a prompt's rollouts every other one adds rightly."""
+    """Replaces verl's language model server: every other rollout of a prompt is right."""
 
     class AddingPolicy:
         def __init__(self) -> None:
             self.tokenizer: Any = None
-            self.asked: Counter[str] = Counter()
+            self.sent: Counter[str] = Counter()
 
         async def generate(self, request_id: str, *, prompt_ids: list[int], **options: Any) -> Any:
             from transformers import AutoTokenizer
@@ -173,15 +169,15 @@ def adding_policy(tiny_policy: Path) -> Any:
 
             tokenizer = self.tokenizer = self.tokenizer or AutoTokenizer.from_pretrained(tiny_policy)
             first, second = re.findall(r"\d+", tokenizer.decode(prompt_ids))
-            self.asked[first] += 1
-            said = f"\\boxed{{{int(first) + int(second) + self.asked[first] % 2}}}"
-            return TokenOutput(token_ids=[*tokenizer.encode(said), tokenizer.eos_token_id], stop_reason="completed")
+            self.sent[first] += 1
+            response = f"\\boxed{{{int(first) + int(second) + self.sent[first] % 2}}}"
+            return TokenOutput(token_ids=[*tokenizer.encode(response), tokenizer.eos_token_id], stop_reason="completed")
 
     return AddingPolicy()
 
 
 def prompts(config: Any, file: Path, tiny_policy: Path, size: int) -> dict[str, Any]:
-    """The first batch of verl's own data set, with the uid that its trainer gives each prompt."""
+    """Return the first batch of verl's data set, with a uid per prompt as from its trainer."""
     from torch.utils.data import DataLoader
     from transformers import AutoTokenizer
     from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
@@ -193,7 +189,7 @@ def prompts(config: Any, file: Path, tiny_policy: Path, size: int) -> dict[str, 
     return batch
 
 
-def test_a_grpo_step_of_verl_with_groups_that_straddle_its_agent_workers(
+def test_grpo_step_with_groups_across_agent_workers(
     reward_loop: RewardLoopManager,
     adding_policy: Any,
     verl_rows: Path,
@@ -212,9 +208,9 @@ def test_a_grpo_step_of_verl_with_groups_that_straddle_its_agent_workers(
         config=config, llm_client=adding_policy, reward_loop_worker_handles=reward_loop.reward_loop_worker_handles
     )
     rows = prompts(config, verl_rows / "train_oracle.parquet", tiny_policy, size=3)
-    asked = DataProto.from_single_dict(rows).repeat(GROUP, interleave=True)
-    asked.meta_info["global_steps"] = 1
-    batch = agents.generate_sequences(asked)
+    sent = DataProto.from_single_dict(rows).repeat(GROUP, interleave=True)
+    sent.meta_info["global_steps"] = 1
+    batch = agents.generate_sequences(sent)
 
     reward, extra = extract_reward(batch)
     assert set(extra) == set(EXTRA_KEYS)
@@ -223,16 +219,16 @@ def test_a_grpo_step_of_verl_with_groups_that_straddle_its_agent_workers(
     assert reward.sum(-1).view(3, GROUP).mean(1).tolist() == [0.5] * 3
 
     batch.batch["token_level_scores"] = batch.batch["token_level_rewards"] = reward
-    batch.non_tensor_batch["uid"] = asked.non_tensor_batch["uid"]
+    batch.non_tensor_batch["uid"] = sent.non_tensor_batch["uid"]
     batch = compute_advantage(batch, AdvantageEstimator.GRPO, config=config.algorithm)
     right = torch.tensor(extra["score"]) == 1
     assert (batch.batch["advantages"][:, 0] > 0).tolist() == right.tolist()
 
     policy = AutoModelForCausalLM.from_pretrained(tiny_policy)
-    said = batch.batch["responses"]
-    told = {name: batch.batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
-    logits = policy(**told).logits[:, -said.shape[1] - 1 : -1]
-    log_prob = logits.log_softmax(-1).gather(-1, said.unsqueeze(-1)).squeeze(-1)
+    response = batch.batch["responses"]
+    inputs = {name: batch.batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
+    logits = policy(**inputs).logits[:, -response.shape[1] - 1 : -1]
+    log_prob = logits.log_softmax(-1).gather(-1, response.unsqueeze(-1)).squeeze(-1)
     loss, _ = get_policy_loss_fn("vanilla")(
         old_log_prob=log_prob.detach(),
         log_prob=log_prob,
@@ -271,7 +267,7 @@ def v1(
 
 @pytest.fixture(scope="module")
 def v1_agents(v1: Any, adding_policy: Any) -> Any:
-    """The agent-loop manager that verl's `TaskRunnerV1` would make of that configuration."""
+    """The agent-loop manager that verl's `TaskRunnerV1` creates from that configuration."""
     from verl.utils.import_utils import load_class_from_fqn
 
     name = v1.actor_rollout_ref.rollout.agent.agent_loop_manager_class
@@ -283,7 +279,7 @@ def v1_agents(v1: Any, adding_policy: Any) -> Any:
 
 
 def run_v1(config: Any, agents: Any, file: Path, tiny_policy: Path, size: int, validate: bool = False) -> Any:
-    """A batch through the v1 trainer's rollout: TransferQueue, agent loop, and the sampler that `verl config` names."""
+    """Run a batch through the v1 trainer's rollout: TransferQueue, agent loop, and the sampler of `verl config`."""
     import transfer_queue as tq
     from verl.utils import tensordict_utils as tu
 
@@ -305,7 +301,7 @@ def run_v1(config: Any, agents: Any, file: Path, tiny_policy: Path, size: int, v
     return data, extras, metrics
 
 
-def test_a_batch_of_the_v1_trainer_is_part_ground_truth_part_predicted(
+def test_v1_batch_mixes_ground_truth_and_predictions(
     v1: Any, v1_agents: Any, verl_rows: Path, tiny_policy: Path
 ) -> None:
     data, extras, metrics = run_v1(v1, v1_agents, verl_rows / "train_memory_50.parquet", tiny_policy, size=8)
@@ -321,15 +317,13 @@ def test_a_batch_of_the_v1_trainer_is_part_ground_truth_part_predicted(
     assert 0 < metrics["memstore/probability"] < 1
 
 
-def test_validation_of_the_v1_trainer_is_ground_truth(
-    v1: Any, v1_agents: Any, verl_rows: Path, tiny_policy: Path
-) -> None:
+def test_v1_validation_is_ground_truth(v1: Any, v1_agents: Any, verl_rows: Path, tiny_policy: Path) -> None:
     _, extras, metrics = run_v1(v1, v1_agents, verl_rows / "validation.parquet", tiny_policy, size=4, validate=True)
     assert [extra["source"] for extra in extras] == ["ground_truth"] * 4
     assert "memstore/ground_truth_share" not in metrics
 
 
-def test_the_reward_manager_stops_the_v1_trainer_too(
+def test_reward_manager_stops_the_v1_trainer(
     v1: Any, reward_loop: RewardLoopManager, rollout: Callable[..., DataProto]
 ) -> None:
     import transfer_queue as tq
@@ -341,18 +335,16 @@ def test_the_reward_manager_stops_the_v1_trainer_too(
         keys=[uid], partition_id="train", tags=[{"is_prompt": True, "status": "running", "global_steps": 1}]
     )
     rows = [rollout(uid, "\\boxed{5}", gold="", session_id=n, global_steps=1) for n in range(GROUP)]
-    asked = sent(reward_loop, rows)
+    sent = send(reward_loop, rows)
     with pytest.raises(ValueError, match="the training stops: 4 of 4 rollouts of a group have no reward"):
         SyncSampler("sync", {}, 8, "drop", {}, poll_interval=0.2).sample(1, "train", 1)
-    assert ray.wait(asked, num_returns=1, timeout=0.5)[0] == []  # none came back with a number
+    assert ray.wait(sent, num_returns=1, timeout=0.5)[0] == []  # no rollout returned
     tq.kv_clear(keys=[uid], partition_id="train")
 
 
-def test_a_scorer_that_is_gone_in_the_middle_of_a_step_stops_the_v1_trainer_with_one_sentence(
-    v1: Any, v1_agents: Any, verl_rows: Path, tiny_policy: Path
-) -> None:
-    file = verl_rows / "train_memory_50.parquet"  # half without gold
-    run_v1(v1, v1_agents, file, tiny_policy, size=8)  # by now the workers know the process, and make no other
+def test_lost_scorer_stops_the_v1_trainer(v1: Any, v1_agents: Any, verl_rows: Path, tiny_policy: Path) -> None:
+    file = verl_rows / "train_memory_50.parquet"  # half of it without gold
+    run_v1(v1, v1_agents, file, tiny_policy, size=8)  # the workers hold the actor and do not create another one
     ray.kill(v1_agents._memory)
-    with pytest.raises(ValueError, match="the training stops: the process that owns the memory is gone"):
+    with pytest.raises(ValueError, match="the training stops: the process that owns the memory has ended"):
         run_v1(v1, v1_agents, file, tiny_policy, size=8)
