@@ -1,11 +1,11 @@
-"""How many programs a second the sandbox judges on one core, and what they come to.
+"""Measures the sandbox: agreement with data sets, and programs per second on one core.
 
     python benchmarks/programs.py FILE... [--programs 300] [--core 0]
 
-FILE is a `.jsonl.gz` of code rollouts (`response` or `answer`, `gold`, `reward`). First all of them, on all cores:
-agreement with `reward`, outcomes by kind, misses by kind. Then so many of the first file's whose reward is 1, one after
-another, with this process and all of the sandbox on one core: in warm boxes, in boxes that are built anew for each,
-and beside them a bare interpreter started for each program and its tests together, without any sandbox.
+FILE is a `.jsonl.gz` of code rollouts (`response` or `answer`, `gold`, `reward`). First, all programs run on all
+cores: agreement with `reward`, outcomes by kind, misses by kind. Then `--programs` right programs of the first file
+run one after another, with this process and the sandbox on one core: in reused boxes, in new boxes for each, and, for
+comparison, in a new interpreter for each program and its tests without a sandbox.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from memstore_rl.sandbox.prompt import program_of, read_prompt
 
 
 def job_of(row: dict[str, Any]) -> tuple[str, Tests] | None:
-    """The program of a row and its tests; None where the row has no answer."""
+    """Return the program of a row and its tests; None if the row has no answer."""
     answer = extract_answer(row["response"], "code") if "response" in row else row["answer"]
     if not answer.strip():
         return None
@@ -36,12 +36,12 @@ def job_of(row: dict[str, Any]) -> tuple[str, Tests] | None:
 
 
 def agreement(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Print how the outcomes of all rows agree with their rewards."""
+    """Print the agreement of outcomes with rewards."""
     jobs = [job_of(row) for row in rows]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with Sandbox() as sandbox:
         outcomes = iter(sandbox.run_all([job for job in jobs if job is not None]))
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     kinds: Counter[str] = Counter()
     misses: Counter[str] = Counter()
     for row, job in zip(rows, jobs, strict=True):
@@ -49,28 +49,28 @@ def agreement(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         kind, reward = (outcome.kind, outcome.reward) if outcome else ("no answer", 0.0)
         kinds[kind] += 1
         if reward != row["reward"]:
-            misses[f"{kind}, the set says {row['reward']:g}" + (f" ({outcome.detail})" if outcome else "")] += 1
+            misses[f"{kind}, expected {row['reward']:g}" + (f" ({outcome.detail})" if outcome else "")] += 1
     print(f"{path.name}: {len(rows)} rollouts, {1 - misses.total() / len(rows):.2%} agree, {seconds:.0f} s")
     print(f"  outcomes: {dict(kinds.most_common())}\n  misses: {dict(misses.most_common())}")
 
 
 def speed(jobs: Sequence[tuple[str, Tests]], core: int) -> None:
-    """Print programs a second on one core."""
+    """Print programs per second on one core."""
     os.sched_setaffinity(0, {core})
     with Sandbox(pairs=1) as sandbox:
         warm = per_second(lambda job: sandbox.run(*job).kind == "passed", jobs)
-    print(f"warm boxes: {warm:.0f} programs a second")
-    print(f"boxes built for each: {per_second(_in_new_boxes, jobs[:50]):.1f}")
-    print(f"a bare interpreter for each, no sandbox: {per_second(_bare, jobs[:100]):.1f}")
+    print(f"reused boxes: {warm:.0f} programs per second")
+    print(f"new boxes for each: {per_second(_in_new_boxes, jobs[:50]):.1f}")
+    print(f"a new interpreter for each, no sandbox: {per_second(_bare, jobs[:100]):.1f}")
 
 
 def per_second(judge: Callable[[tuple[str, Tests]], bool], jobs: Sequence[tuple[str, Tests]]) -> float:
-    """Jobs a second; each has to pass."""
-    begun = time.perf_counter()
+    """Return jobs per second; each job must pass."""
+    started = time.perf_counter()
     for job in jobs:
         if not judge(job):
             raise SystemExit(f"this program does not pass here:\n{job[0]}")
-    return len(jobs) / (time.perf_counter() - begun)
+    return len(jobs) / (time.perf_counter() - started)
 
 
 def _in_new_boxes(job: tuple[str, Tests]) -> bool:

@@ -1,16 +1,16 @@
-"""How much the reward service adds to the cost of embedding, and what clients wait.
+"""Measures the reward service: throughput and latency, or durability under kills.
 
     python benchmarks/service.py [--groups 200] [--clients 1 8 64]
     python benchmarks/service.py --kill 3 --minutes 10
 
-The first makes one table: groups of 8 rollouts with thinkings of 200 words, MiniLM, on the demo's memory. `embedding
-alone` is the floor: the embedder on the same texts in batches of as many groups as there are clients, in a process of
-its own. `known texts` are groups whose vectors the service holds already: sent one after the other, and paced, each
-client one group a second at a random instant.
+The first command prints a table for groups of 8 rollouts with 200 words of thinking, MiniLM, on the demo's memory.
+`embedding alone` is the upper limit: the embedder on the same texts, in batches of as many groups as there are clients,
+in a process of its own. `known texts` are groups whose vectors the service already has: sent back to back, and paced at
+about one group per second and client.
 
-The second keeps the service under load, kills it with -9 at random instants, starts it again, and compares what was
-acknowledged with what is in the memory when its journal is empty. Its texts are known after the first round, so that
-minutes of load are thousands of groups.
+The second command keeps the service under load, kills it with -9 at random times, restarts it, and compares the
+acknowledged rollouts with the memory once the journal is empty. Its texts are known after the first round, so minutes
+of load are thousands of groups.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MEMSTORE = str(Path(sys.executable).with_name("memstore"))
 
 
 def group(seed: int, run: str) -> Any:
-    """A group whose texts nobody has seen, unless the seed was used before."""
+    """Create a group with random texts, which are new unless the seed was used before."""
     from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 
     chance = random.Random(seed)
@@ -60,14 +60,14 @@ def group(seed: int, run: str) -> Any:
 
 
 class Service:
-    """`memstore serve` as a process that can be killed and started again."""
+    """`memstore serve` as a process that can be killed and restarted."""
 
     def __init__(self, memory: Path) -> None:
         self.memory, self.port = memory, 0
         self.start()
 
     def start(self) -> None:
-        """Start it, at the address it had before."""
+        """Start the service, at its previous address if it had one."""
         command = [
             MEMSTORE,
             "serve",
@@ -85,30 +85,30 @@ class Service:
         self.port = int(self.endpoint.rsplit(":", 1)[1])
 
     def journal(self) -> int:
-        """How many rollouts are still to be written to the memory."""
+        """Return the number of rollouts not yet written to the memory."""
         text = urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=60).read().decode()
         found = re.search(r"^memstore_journal_entries (\S+)$", text, re.MULTILINE)
         assert found is not None
         return int(float(found[1]))
 
     def stop(self) -> None:
-        """Stop it in good order."""
+        """Stop the service gracefully."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
 
 
 async def load(endpoint: str, groups: list[Any], clients: int, pace_s: float | None) -> tuple[float, list[float]]:
-    """Send the groups from so many clients; seconds in all, and of each group."""
+    """Send the groups from several clients; return the total seconds, and the seconds of each group."""
     from memstore_rl.service.client import AsyncRewardClient
 
     waiting, seconds = iter(groups), []
 
     async def one(client: Any) -> None:
-        for asked in waiting:
+        for item in waiting:
             if pace_s is not None:
                 await asyncio.sleep(pace_s * 2 * random.random())
             started = time.perf_counter()
-            await client.score_group(asked)
+            await client.score_group(item)
             seconds.append(time.perf_counter() - started)
 
     async with AsyncRewardClient(endpoint, connections=clients) as client:
@@ -117,12 +117,12 @@ async def load(endpoint: str, groups: list[Any], clients: int, pace_s: float | N
         return time.perf_counter() - started, seconds
 
 
-def floor(groups: list[Any], clients: int) -> float:
-    """Groups a second that the embedder alone manages, in batches of `clients` groups."""
+def embedding_rate(groups: list[Any], clients: int) -> float:
+    """Return groups per second of the embedder alone, in batches of `clients` groups."""
     from memstore.embedding.minilm import load_embedder
 
     embedder = load_embedder("all-MiniLM-L6-v2", device="cpu", long_text="mean")
-    texts = [[asked.query.text, *(rollout.thinking for rollout in asked.rollouts)] for asked in groups]
+    texts = [[item.query.text, *(rollout.thinking for rollout in item.rollouts)] for item in groups]
     embedder.embed(texts[0])
     started = time.perf_counter()
     for start in range(0, len(texts), clients):
@@ -133,37 +133,37 @@ def floor(groups: list[Any], clients: int) -> float:
 def measure(memory: Path, count: int, clients: list[int]) -> None:
     """Print the table."""
     service = Service(memory)
-    print("| texts | clients | groups/s | of the floor | p50 ms | p99 ms |\n|---|---|---|---|---|---|")
+    print("| texts | clients | groups/s | share of embedding alone | p50 ms | p99 ms |\n|---|---|---|---|---|---|")
 
-    def row(name: str, number: int, done: tuple[float, list[float]], bare: float | None = None) -> None:
-        seconds, each = done
+    def row(name: str, number: int, timing: tuple[float, list[float]], embedding_only: float | None = None) -> None:
+        seconds, each = timing
         rate = len(each) / seconds
-        share = f"{rate / bare:.2f}" if bare else ""
+        share = f"{rate / embedding_only:.2f}" if embedding_only else ""
         p50, p99 = (1000 * float(np.quantile(each, q)) for q in (0.5, 0.99))
         print(f"| {name} | {number} | {rate:.1f} | {share} | {p50:.0f} | {p99:.0f} |", flush=True)
 
     asyncio.run(load(service.endpoint, [group(-1, "warm")], 1, None))
     for number in clients:
         groups = [group(1_000_000 * number + i, f"new-{number}") for i in range(count)]
-        done = asyncio.run(load(service.endpoint, groups, number, None))
-        arguments = [sys.executable, __file__, "--floor", str(number), "--groups", str(count)]
-        bare = float(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
-        print(f"| embedding alone | {number} | {bare:.1f} | 1.00 | | |")
-        row("new", number, done, bare)
+        timing = asyncio.run(load(service.endpoint, groups, number, None))
+        arguments = [sys.executable, __file__, "--embedding-rate", str(number), "--groups", str(count)]
+        embedding_only = float(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+        print(f"| embedding alone | {number} | {embedding_only:.1f} | 1.00 | | |")
+        row("new", number, timing, embedding_only)
         row("known", number, asyncio.run(load(service.endpoint, groups * 3, number, None)))
         row("known, paced", number, asyncio.run(load(service.endpoint, groups[: 10 * number], number, 1.0)))
     service.stop()
 
 
 def kill(memory: Path, minutes: float, kills: int) -> None:
-    """Print what was acknowledged and what is there."""
+    """Print the acknowledged, lost and duplicated rollouts."""
     from memstore.memory import Memory
     from memstore_rl.service.client import RewardClient
 
     service, stop = Service(memory), threading.Event()
     numbers, acknowledged, errors = itertools.count(), [], []
 
-    def ask() -> None:
+    def send() -> None:
         with RewardClient(service.endpoint, deadline_s=300) as client:
             while not stop.is_set():
                 number = next(numbers)
@@ -174,7 +174,7 @@ def kill(memory: Path, minutes: float, kills: int) -> None:
                     return
                 acknowledged.append(number)
 
-    clients = [threading.Thread(target=ask) for _ in range(8)]
+    clients = [threading.Thread(target=send) for _ in range(8)]
     for client in clients:
         client.start()
     started, moments = (
@@ -192,9 +192,9 @@ def kill(memory: Path, minutes: float, kills: int) -> None:
         client.join()
     started = time.monotonic()
     while service.journal():
-        assert service.process.poll() is None, "the service is gone"
+        assert service.process.poll() is None, "the service has ended"
         time.sleep(1.0)
-    print(f"the journal was in the memory {time.monotonic() - started:.0f} s after the load ended")
+    print(f"the journal was empty {time.monotonic() - started:.0f} s after the load ended")
     service.stop()
     with Memory.open(memory) as opened:
         found = list(
@@ -203,27 +203,27 @@ def kill(memory: Path, minutes: float, kills: int) -> None:
                 "RETURN r.name, t.step, t.sample_index"
             ).rows
         )
-    expected = {(f"round-{n // 200}", n % 200, place) for n in acknowledged for place in range(ROLLOUTS)}
+    expected = {(f"round-{n // 200}", n % 200, index) for n in acknowledged for index in range(ROLLOUTS)}
     print(
         f"{minutes:g} minutes, {kills} kills, {len(acknowledged):,} groups acknowledged, {len(errors)} clients gave up"
     )
-    lost, double = len(expected - set(found)), len(found) - len(set(found))
-    print(f"acknowledged rollouts {len(expected):,}, lost {lost}, double {double}")
+    lost, duplicated = len(expected - set(found)), len(found) - len(set(found))
+    print(f"acknowledged rollouts {len(expected):,}, lost {lost}, duplicated {duplicated}")
 
 
 def main() -> None:
-    """Make a memory and measure."""
+    """Create a memory and run a measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=200)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--kill", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--memory", type=Path, help="a memory with a reward model; made with `memstore demo` if absent")
-    parser.add_argument("--floor", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", type=Path, help="memory with a reward model; default: a new `memstore demo`")
+    parser.add_argument("--embedding-rate", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.floor:
-        groups = [group(1_000_000 * arguments.floor + i, "") for i in range(arguments.groups)]
-        print(floor(groups, arguments.floor))
+    if arguments.embedding_rate:
+        groups = [group(1_000_000 * arguments.embedding_rate + i, "") for i in range(arguments.groups)]
+        print(embedding_rate(groups, arguments.embedding_rate))
         return
     with tempfile.TemporaryDirectory() as folder:
         memory = arguments.memory

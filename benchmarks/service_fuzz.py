@@ -1,21 +1,21 @@
-"""A hundred thousand broken requests: each gets a 4xx in one sentence, and the service is as it was.
+"""Fuzzes the reward service with broken requests: each must get a 4xx with one sentence and leave the service intact.
 
     python benchmarks/service_fuzz.py [--requests 100000] [--socket 80000] [--seed 0] [--memory FOLDER]
 
-A request starts as a good one and is then spoilt: keys go missing, are renamed or invented, values become any other
-JSON value, bytes are cut, flipped or put in, methods, routes and tokens are wrong. Some are good by chance: those get
-a 200, and only those. `--socket` of them go to a `memstore serve` of their own over TCP, among them what is not even
-HTTP; the others to the same application in this process.
+A request starts valid and is then mutated: keys are removed, renamed or added, values become other JSON values, bytes
+are cut, flipped or inserted, methods, routes and tokens are wrong. Some stay valid by chance, and only those must get
+a 200. `--socket` requests go to a `memstore serve` process over TCP, some of them not even HTTP; the others go to the
+same application in this process.
 
-It ends with 1 if an answer was neither 200 nor 4xx, was not one sentence, or took a document for good that the wire's
-model refuses; if the journal does not hold what was acknowledged, or the memory more than that; if the memory is
-another one before anything was recorded; if a good request is not answered at the end; or if the service keeps growing:
-if what it holds in the last quarter (median) is more than `MAY_GROW` above what it held in the third.
+The exit code is 1 if a response is neither 200 nor 4xx or is not one sentence; if an invalid document is accepted; if
+the journal lacks acknowledged rollouts, or the memory has more; if the memory changes before anything is recorded; if
+a valid request fails at the end; or if memory use keeps growing: if its median in the last quarter is more than
+`MAX_GROWTH_MIB` above that of the third quarter.
 
-The first half is not judged. A service that records takes a step of about 100 MiB when it first writes to the memory
-(threads and code of the graph's writer, buffers of Arrow), and some more in the next rounds, while malloc's arenas fill
-with what was freed and will be used again; with `--no-record` there is no such step. A leak would go on, a byte a
-request for ever; `MAY_GROW` in a quarter of 80,000 requests is 840 bytes a request.
+The first half is not checked. A recording service grows by about 100 MiB at its first write to the memory (threads and
+code of the graph's writer, buffers of Arrow), and a little in the next rounds, while malloc's arenas fill up; with
+`--no-record` it does not. A leak would grow forever; `MAX_GROWTH_MIB` in a quarter of 80,000 requests is 840 bytes per
+request.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ from memstore_rl.service.texts import TextVectors
 
 MEMSTORE = str(Path(sys.executable).with_name("memstore"))
 TOKEN = "fuzzed-but-right"
-MAY_GROW = 16
-"""MiB."""
-LOOKS = 40
-"""How often it is looked what the service holds."""
-AT_ONCE = 32
+MAX_GROWTH_MIB = 16
+"""Maximum growth of memory use in the last quarter, in MiB."""
+SAMPLES = 40
+"""Number of samples of memory use."""
+CONCURRENCY = 32
 QUERIES = ("What is 2 + 3?", "Sam has 4 apples and eats 1. How many are left?", "Name the option: (a) 1 (b) 2")
 RESPONSES = ("It is 5.\n#### 5", "4 - 1 = 3.\n#### 3", "\\boxed{7}", "(b)", "I do not know.")
 JUNK: tuple[Any, ...] = (
@@ -65,53 +65,53 @@ BYTES = (b"\0", b"\xff\xfe", b"\xc3", b'"', b"}", b"]", b"{", b"[", b",", b"\\",
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request, and whether it is HTTP at all."""
+class FuzzRequest:
+    """A request to send."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
     raw: bytes | None = None
-    """What is sent over a socket instead."""
+    """Raw bytes to send over a socket instead; None for a normal HTTP request."""
 
 
 @dataclass
-class Found:
-    """What came back."""
+class Findings:
+    """Counts of responses, and faults."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     recorded: int = 0
 
-    def add(self, asked: Asked, status: int, body: bytes) -> None:
-        """Count an answer, and note what is wrong with it."""
+    def add(self, item: FuzzRequest, status: int, body: bytes) -> None:
+        """Count a response and record its fault, if any."""
         self.statuses[str(status)] += 1
-        fault = self._fault(asked, status, body)
+        fault = self._fault(item, status, body)
         if fault is not None:
-            self.faults.append(f"{status} {body[:200]!r} for {asked.method} {asked.path} {asked.body[:300]!r}: {fault}")
+            self.faults.append(f"{status} {body[:200]!r} for {item.method} {item.path} {item.body[:300]!r}: {fault}")
 
-    def _fault(self, asked: Asked, status: int, body: bytes) -> str | None:
+    def _fault(self, item: FuzzRequest, status: int, body: bytes) -> str | None:
         if status == 200:
-            if asked.path != "/v1/score":
+            if item.path != "/v1/score":
                 return None
-            if not is_good(asked.body):
-                return "a document that the wire's model refuses was scored"
+            if not is_valid(item.body):
+                return "an invalid document was accepted"
             self.recorded += int(json.loads(body)["recorded"])
             return None
         if not 400 <= status < 500:
             return "neither 200 nor 4xx"
-        if asked.raw is not None:
+        if item.raw is not None:
             return None
         try:
-            said = json.loads(body)["error"]
+            message = json.loads(body)["error"]
         except (ValueError, KeyError, TypeError):
-            return "no sentence"
-        return None if isinstance(said, str) and said.strip() and "\n" not in said else "not one sentence"
+            return "no error message"
+        return None if isinstance(message, str) and message.strip() and "\n" not in message else "not one sentence"
 
 
-def is_good(body: bytes) -> bool:
-    """Does the wire's model take this document?"""
+def is_valid(body: bytes) -> bool:
+    """Whether the document is a valid request."""
     try:
         wire.ScoreRequest.model_validate_json(body)
     except ValidationError:
@@ -119,8 +119,8 @@ def is_good(body: bytes) -> bool:
     return True
 
 
-def good(chance: random.Random) -> dict[str, Any]:
-    """A document that can be scored."""
+def valid_document(chance: random.Random) -> dict[str, Any]:
+    """Create a valid document."""
     query: dict[str, Any] = {"text": chance.choice(QUERIES), "dataset": "fuzz", "domain": "math"}
     if chance.random() < 0.3:
         query["gold"] = chance.choice(("5", "3", "\\frac{1}{2}", "("))
@@ -138,18 +138,20 @@ def good(chance: random.Random) -> dict[str, Any]:
     return {"groups": [group] * chance.randrange(1, 3)}
 
 
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container of a document with each of its keys or positions."""
+def locations(value: Any) -> list[tuple[Any, Any]]:
+    """Return every container of a document with each of its keys or indices."""
     if isinstance(value, dict):
-        return [(value, key) for key in value] + [place for part in value.values() for place in places(part)]
+        return [(value, key) for key in value] + [location for part in value.values() for location in locations(part)]
     if isinstance(value, list):
-        return [(value, index) for index in range(len(value))] + [place for part in value for place in places(part)]
+        return [(value, index) for index in range(len(value))] + [
+            location for part in value for location in locations(part)
+        ]
     return []
 
 
-def spoil(document: dict[str, Any], chance: random.Random) -> None:
-    """Break a document, or hope to."""
-    found = places(document)
+def mutate_document(document: dict[str, Any], chance: random.Random) -> None:
+    """Mutate a document at a random location."""
+    found = locations(document)
     if not found:
         return
     container, key = chance.choice(found)
@@ -166,8 +168,8 @@ def spoil(document: dict[str, Any], chance: random.Random) -> None:
         container[key] = copy.deepcopy(chance.choice(JUNK))
 
 
-def scramble(body: bytes, chance: random.Random) -> bytes:
-    """Break bytes."""
+def mutate_bytes(body: bytes, chance: random.Random) -> bytes:
+    """Mutate bytes."""
     way, at = chance.randrange(6), chance.randrange(len(body) + 1)
     if way == 0:
         return body[:at]
@@ -185,16 +187,16 @@ def scramble(body: bytes, chance: random.Random) -> bytes:
     return body[:at] + body[max(0, at - 20) :]
 
 
-def request(number: int, seed: int) -> Asked:
-    """The request of this number."""
+def request(number: int, seed: int) -> FuzzRequest:
+    """Create the request with this number."""
     chance = random.Random(seed * 10**9 + number)
-    document = good(chance)
+    document = valid_document(chance)
     document = json.loads(json.dumps(document))
     for _ in range(chance.choice((0, 1, 1, 1, 2, 3))):
-        spoil(document, chance)
+        mutate_document(document, chance)
     body = json.dumps(document, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
     if chance.random() < 0.3:
-        body = scramble(body, chance)
+        body = mutate_bytes(body, chance)
     method, path, headers = "POST", "/v1/score", {"Authorization": f"Bearer {TOKEN}"}
     if chance.random() < 0.05:
         method = chance.choice(("GET", "PUT", "DELETE", "PATCH"))
@@ -206,11 +208,11 @@ def request(number: int, seed: int) -> Asked:
         headers = chance.choice(({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic \xe9"}))
     if chance.random() < 0.1:
         headers = headers | {"Content-Type": chance.choice(("text/plain", "", "multipart/form-data", "\xff"))}
-    return Asked(method, path, headers, body)
+    return FuzzRequest(method, path, headers, body)
 
 
-def broken_http(number: int, seed: int) -> Asked:
-    """Something that is hardly HTTP."""
+def broken_http(number: int, seed: int) -> FuzzRequest:
+    """Create a request that is hardly HTTP."""
     chance = random.Random(seed * 10**9 - 1 - number)
     head = chance.choice(
         (
@@ -223,29 +225,29 @@ def broken_http(number: int, seed: int) -> Asked:
             chance.randbytes(100),
         )
     )
-    return Asked("?", "?", {}, b"", scramble(head, chance) if chance.random() < 0.5 else head)
+    return FuzzRequest("?", "?", {}, b"", mutate_bytes(head, chance) if chance.random() < 0.5 else head)
 
 
-async def in_turn(count: int, ask: Callable[[int], Any], resident: Callable[[], float]) -> list[float]:
-    """All requests, some at once; MiB that the service holds, `LOOKS` times on the way."""
+async def send_all(count: int, send: Callable[[int], Any], resident: Callable[[], float]) -> list[float]:
+    """Send all requests, some concurrently; return `SAMPLES` samples of memory use in MiB."""
     held = []
-    for start in range(0, count, AT_ONCE):
-        end = min(start + AT_ONCE, count)
-        await asyncio.gather(*(ask(number) for number in range(start, end)))
-        if LOOKS * end // count > LOOKS * start // count:
+    for start in range(0, count, CONCURRENCY):
+        end = min(start + CONCURRENCY, count)
+        await asyncio.gather(*(send(number) for number in range(start, end)))
+        if SAMPLES * end // count > SAMPLES * start // count:
             held.append(resident())
     return held
 
 
 def resident(process: int | str) -> float:
-    """MiB of memory that a process holds."""
+    """Return the resident memory of a process in MiB."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-async def in_process(folder: Path, count: int, seed: int) -> Found:
-    """Ask the application itself."""
-    found = Found()
+async def in_process(folder: Path, count: int, seed: int) -> Findings:
+    """Fuzz the application in this process."""
+    found = Findings()
     with Memory.open(folder) as memory, tempfile.TemporaryDirectory() as scratch:
         before = memory.snapshot().manifest.id
         texts, journal = TextVectors(memory.embedder, memory.cache), Journal(Path(scratch) / "journal.sqlite")
@@ -255,40 +257,40 @@ async def in_process(folder: Path, count: int, seed: int) -> Found:
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport) as client:
 
-                async def ask(number: int) -> None:
-                    asked = request(number, seed)
-                    headers = [(name.encode(), value.encode("latin-1")) for name, value in asked.headers.items()]
-                    answer = await client.request(
-                        asked.method, "http://service" + asked.path, headers=headers, content=asked.body
+                async def send(number: int) -> None:
+                    item = request(number, seed)
+                    headers = [(name.encode(), value.encode("latin-1")) for name, value in item.headers.items()]
+                    response = await client.request(
+                        item.method, "http://service" + item.path, headers=headers, content=item.body
                     )
-                    found.add(asked, answer.status_code, answer.content)
+                    found.add(item, response.status_code, response.content)
 
-                held = await in_turn(count, ask, lambda: resident("self"))
-                await alive(client, "http://service", found)
+                held = await send_all(count, send, lambda: resident("self"))
+                await check_valid_request(client, "http://service", found)
         if len(journal) != found.recorded:
-            found.faults.append(f"{len(journal)} rollouts are in the journal and {found.recorded} were acknowledged")
+            found.faults.append(f"{len(journal)} rollouts are in the journal, but {found.recorded} were acknowledged")
         if memory.snapshot().manifest.id != before:
-            found.faults.append("the memory is not as it was")
+            found.faults.append("the memory has changed")
         journal.close()
-    told("in this process", found, held)
+    report("in this process", found, held)
     return found
 
 
-async def alive(client: httpx.AsyncClient, endpoint: str, found: Found) -> None:
-    """A good request must be answered after all this."""
-    body = json.dumps(good(random.Random(0))).encode()
-    answer = await client.post(
+async def check_valid_request(client: httpx.AsyncClient, endpoint: str, found: Findings) -> None:
+    """Check that a valid request still succeeds."""
+    body = json.dumps(valid_document(random.Random(0))).encode()
+    response = await client.post(
         f"{endpoint}/v1/score", headers={"Authorization": f"Bearer {TOKEN}"}, content=body, timeout=60
     )
-    if answer.status_code != 200:
-        found.faults.append(f"a good request at the end got {answer.status_code}: {answer.text[:200]}")
+    if response.status_code != 200:
+        found.faults.append(f"a valid request at the end got {response.status_code}: {response.text[:200]}")
     else:
-        found.recorded += int(answer.json()["recorded"])
+        found.recorded += int(response.json()["recorded"])
 
 
-async def over_socket(folder: Path, count: int, seed: int) -> Found:
-    """Ask a service of its own over TCP; it records what it acknowledges when it stops."""
-    found = Found()
+async def over_socket(folder: Path, count: int, seed: int) -> Findings:
+    """Fuzz a service process over TCP; it writes its journal to the memory when it stops."""
+    found = Findings()
     before = rollouts(folder)
     command = [MEMSTORE, "serve", "--memory", str(folder), "--port", "0", "--json"]
     environment = {"MEMSTORE_SERVICE_TOKEN": TOKEN}
@@ -305,87 +307,87 @@ async def over_socket(folder: Path, count: int, seed: int) -> Found:
         endpoint = json.loads("".join(lines) + "}")["endpoint"]
         host, port = endpoint.removeprefix("http://").rsplit(":", 1)
 
-        async def ask(number: int) -> None:
-            asked = broken_http(number, seed) if number % 10 == 0 else request(number, seed + 1)
-            status, body = await sent(host, int(port), asked)
+        async def send(number: int) -> None:
+            item = broken_http(number, seed) if number % 10 == 0 else request(number, seed + 1)
+            status, body = await send_raw(host, int(port), item)
             if status:
-                found.add(asked, status, body)
-            elif asked.raw is not None:
-                found.statuses["hung up"] += 1
+                found.add(item, status, body)
+            elif item.raw is not None:
+                found.statuses["closed"] += 1
             else:
-                found.faults.append(f"no answer to {asked.method} {asked.path} {asked.body[:200]!r}")
+                found.faults.append(f"no response to {item.method} {item.path} {item.body[:200]!r}")
 
-        held = await in_turn(count, ask, lambda: resident(process.pid))
+        held = await send_all(count, send, lambda: resident(process.pid))
         async with httpx.AsyncClient() as client:
-            await alive(client, endpoint, found)
+            await check_valid_request(client, endpoint, found)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
     added = rollouts(folder) - before
     if added > found.recorded:
-        found.faults.append(f"{added} rollouts came into the memory and {found.recorded} were acknowledged")
-    told("over TCP", found, held)
+        found.faults.append(f"{added} rollouts were added to the memory, but {found.recorded} were acknowledged")
+    report("over TCP", found, held)
     return found
 
 
-async def sent(host: str, port: int, asked: Asked) -> tuple[int, bytes]:
-    """Status and body of the answer; 0 where the service hung up without one."""
+async def send_raw(host: str, port: int, item: FuzzRequest) -> tuple[int, bytes]:
+    """Send a request; return status and body, with status 0 if the connection closed without a response."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
-        if asked.raw is None:
-            head = {"Host": host, "Connection": "close", "Content-Length": str(len(asked.body)), **asked.headers}
-            lines = [f"{asked.method} {asked.path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
-            writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + asked.body)
+        if item.raw is None:
+            head = {"Host": host, "Connection": "close", "Content-Length": str(len(item.body)), **item.headers}
+            lines = [f"{item.method} {item.path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+            writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + item.body)
         else:
-            writer.write(asked.raw)
+            writer.write(item.raw)
             writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(), 60)
+        response = await asyncio.wait_for(reader.read(), 60)
     except (ConnectionError, TimeoutError):
         return 0, b""
     finally:
         writer.close()
-    head_part, _, body = answer.partition(b"\r\n\r\n")
+    head_part, _, body = response.partition(b"\r\n\r\n")
     words = head_part.split(maxsplit=2)
     return (int(words[1]), body) if len(words) > 1 and words[1].isdigit() else (0, b"")
 
 
 def rollouts(folder: Path) -> int:
-    """How many rollouts a memory holds."""
+    """Return the number of rollouts in a memory."""
     with Memory.open(folder) as memory:
         return int(memory.snapshot().thinkings.num_rows)
 
 
-def told(where: str, found: Found, held: list[float]) -> None:
-    """Print what came back."""
+def report(where: str, found: Findings, held: list[float]) -> None:
+    """Print the findings."""
     quarter = max(1, len(held) // 4)
     grown = statistics.median(held[-quarter:]) - statistics.median(held[-2 * quarter : -quarter])
-    if grown > MAY_GROW:
-        found.faults.append(f"the service still grew in the last quarter, by {grown:.0f} MiB")
+    if grown > MAX_GROWTH_MIB:
+        found.faults.append(f"memory use still grew in the last quarter, by {grown:.0f} MiB")
     counted = ", ".join(f"{status} {count:,}" for status, count in sorted(found.statuses.items()))
     print(f"{where}: {sum(found.statuses.values()):,} requests ({counted}), {len(found.faults)} faults")
     way = ", ".join(f"{mebibytes:.0f}" for mebibytes in held[:: max(1, len(held) // 10)])
-    print(f"    {found.recorded:,} rollouts acknowledged; MiB on the way: {way}; in the last quarter {grown:+.1f}")
+    print(f"    {found.recorded:,} rollouts acknowledged; MiB over time: {way}; last quarter {grown:+.1f}")
     for fault in found.faults[:10]:
         print(f"    {fault}")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Make a memory and fuzz its service."""
+    """Create a memory and fuzz its service."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--socket", type=int, default=80_000, help="how many of them go over TCP")
+    parser.add_argument("--socket", type=int, default=80_000, help="number of them sent over TCP")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--memory", type=Path, help="a memory with a reward model; made with `memstore demo` if absent")
+    parser.add_argument("--memory", type=Path, help="memory with a reward model; default: a new `memstore demo`")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.memory
         if folder is None:
             folder = Path(scratch) / "memory"
             subprocess.run([MEMSTORE, "demo", "--folder", str(folder)], check=True, stdout=subprocess.DEVNULL)
-        apart = asyncio.run(over_socket(folder, options.socket, options.seed))
-        inside = asyncio.run(in_process(folder, options.requests - options.socket, options.seed))
-    sys.exit(1 if apart.faults or inside.faults else 0)
+        socket_findings = asyncio.run(over_socket(folder, options.socket, options.seed))
+        process_findings = asyncio.run(in_process(folder, options.requests - options.socket, options.seed))
+    sys.exit(1 if socket_findings.faults or process_findings.faults else 0)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What each way from a probability to a reward is worth to GRPO: the table of docs/rewards.md.
+"""Compares reward shapings for GRPO: the table of docs/rewards.md.
 
     python benchmarks/shaping.py FOLDER [--sets NAME ...] [--budget .2] [--seeds 3] [--queries 400] [--work FOLDER]
 
-FOLDER holds one `.jsonl.gz` a set. Each set becomes a memory with `--queries` queries; a reward model sees the labels
-of the budget and predicts the rollouts of all other queries. Each query is one group. A figure is the cosine, over all
-rollouts, between the advantages that a trainer makes of the true rewards and of the shaped predictions:
+FOLDER holds one `.jsonl.gz` per set. Each set becomes a memory of `--queries` queries; a reward model sees the labels
+in the budget and predicts the rollouts of all other queries. Each query is one group. A figure is the cosine, over
+all rollouts, between the advantages of the true rewards and of the shaped predictions:
 
-    grpo    both divided by the group's deviation, as GRPO does
-    mean    both with the group's mean taken away only (Dr. GRPO; verl: algorithm.norm_adv_by_std_in_grpo=False)
-    mixed   GRPO's of the truth, the mean alone of the predictions: what such a trainer misses of GRPO
-    flat    no cosine: the share in the predicted advantages (grpo, squared) of groups that are all right or all wrong
+    grpo    both divided by the group's standard deviation, as in GRPO
+    mean    both with the group's mean subtracted only (Dr. GRPO; verl: algorithm.norm_adv_by_std_in_grpo=False)
+    mixed   GRPO advantages of the truth, mean-only advantages of the predictions
+    flat    no cosine: the share of groups that are all right or all wrong in the predicted advantages (grpo, squared)
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ SETTINGS: dict[str, tuple[Shaping, float]] = {
     **{f"probability, min_spread {spread}": ("probability", spread) for spread in (0.1, 0.2, 0.3)},
 }
 EPSILON = 1e-6
-"""What verl adds to a group's deviation."""
+"""Constant that verl adds to a group's standard deviation."""
 
 
-class Group(NamedTuple):
-    """The rollouts of one query that was not labelled."""
+class UnlabelledGroup(NamedTuple):
+    """The rollouts of one unlabelled query."""
 
     reward: FloatVector
     probability: FloatVector
@@ -51,7 +51,7 @@ class Group(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Of one shaping on one set."""
+    """Figures of one shaping on one set."""
 
     grpo: float
     mean: float
@@ -59,8 +59,8 @@ class Figures(NamedTuple):
     flat: float
 
 
-def predicted_groups(path: Path, queries: int, work: Path, budget: float, seed: int) -> list[Group]:
-    """The groups of the queries outside the budget, with what a model inside it says of them."""
+def predicted_groups(path: Path, queries: int, work: Path, budget: float, seed: int) -> list[UnlabelledGroup]:
+    """Return the groups of queries outside the budget, with predictions of a model trained on the budget."""
     snapshot = read_set(path, queries, work).snapshot
     result = train_snapshot(snapshot, budget=budget, seed=seed, device="cpu")
     visible = visible_rewards(snapshot, result.splits.labelled)
@@ -71,11 +71,11 @@ def predicted_groups(path: Path, queries: int, work: Path, budget: float, seed: 
     query, answer = groups.query_of[rows], groups.answer.cell[rows]
     probability = np.round(scores.probability, DECIMALS)
     members = [np.flatnonzero(query == wanted) for wanted in np.flatnonzero(result.splits.report)]
-    return [Group(truth[m], probability[m], answer[m]) for m in members if len(m) > 1]
+    return [UnlabelledGroup(truth[m], probability[m], answer[m]) for m in members if len(m) > 1]
 
 
 def advantages(rewards: list[FloatVector], deviation: bool) -> FloatVector:
-    """GRPO's advantages of groups, float64 [rollouts]."""
+    """Return GRPO's advantages, float64 [rollouts]."""
     centred = [reward - reward.mean() for reward in rewards]
     if deviation:
         centred = [c / (reward.std(ddof=1) + EPSILON) for c, reward in zip(centred, rewards, strict=True)]
@@ -86,7 +86,7 @@ def cosine(one: FloatVector, other: FloatVector) -> float:
     return float(one @ other / np.sqrt((one @ one) * (other @ other)))
 
 
-def figures(groups: list[Group], rewards: list[FloatVector]) -> Figures:
+def figures(groups: list[UnlabelledGroup], rewards: list[FloatVector]) -> Figures:
     truth = [group.reward for group in groups]
     true, true_mean = advantages(truth, True), advantages(truth, False)
     made, made_mean = advantages(rewards, True), advantages(rewards, False)
@@ -95,10 +95,10 @@ def figures(groups: list[Group], rewards: list[FloatVector]) -> Figures:
     return Figures(cosine(true, made), cosine(true_mean, made_mean), cosine(true, made_mean), share)
 
 
-def measured(seeds: list[list[Group]]) -> dict[str, FloatVector]:
-    """The mean figures of each setting over seeds, float64 [4]."""
+def measure(seeds: list[list[UnlabelledGroup]]) -> dict[str, FloatVector]:
+    """Return the mean figures of each setting over seeds, float64 [4]."""
 
-    def one(groups: list[Group], shaping: Shaping, spread: float) -> Figures:
+    def one(groups: list[UnlabelledGroup], shaping: Shaping, spread: float) -> Figures:
         return figures(groups, [shape(g.probability, g.answer, shaping, spread) for g in groups])
 
     return {name: np.mean([one(groups, *how) for groups in seeds], axis=0) for name, how in SETTINGS.items()}
@@ -107,11 +107,11 @@ def measured(seeds: list[list[Group]]) -> dict[str, FloatVector]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--sets", nargs="+", help="names of files, without .jsonl.gz; all by default")
+    parser.add_argument("--sets", nargs="+", help="file names without .jsonl.gz; default: all")
     parser.add_argument("--budget", type=float, default=0.2)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--queries", type=int, default=400)
-    parser.add_argument("--work", type=Path, help="folder of memories, kept; a temporary one by default")
+    parser.add_argument("--work", type=Path, help="folder in which to keep the memories; default: a temporary one")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
@@ -126,7 +126,7 @@ def main() -> None:
             seeds = [
                 predicted_groups(path, options.queries, work, options.budget, seed) for seed in range(options.seeds)
             ]
-            for name, mean in measured(seeds).items():
+            for name, mean in measure(seeds).items():
                 total[name].append(mean)
                 print(f"| {set_name(path)} | {name} |", _cells(mean), "|", flush=True)
     for name, means in total.items():

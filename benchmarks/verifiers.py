@@ -1,10 +1,10 @@
-"""Do our verifiers judge real responses as their sources did? Agreement, and the misses by kind.
+"""Compares verdicts on real responses with the rewards of their sources: agreement, and misses by kind.
 
     python benchmarks/verifiers.py FOLDER [--code] [--misses 5]
 
-FOLDER holds one `.jsonl.gz` a set with `response`, `gold` and `reward`. Each response goes through the one splitter and
-the verifier of its domain, and the verdict is held against `reward`. Programs are run, in the sandbox, with `--code`
-only. `--misses` prints so many of each kind.
+FOLDER holds one `.jsonl.gz` per set with `response`, `gold` and `reward`. Each response goes through the splitter and
+the verifier of its domain, and the verdict is compared with `reward`. Programs run only with `--code`, in the
+sandbox. `--misses` prints that many misses of each kind.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from memstore.text import extract_answer
 from memstore.text.choice import options
 from memstore_rl.verifiers import Attempt, Verdict, make_verifiers
 
-SHOWN = 90
-"""Characters of a response's end that a miss shows."""
+SHOWN_CHARS = 90
+"""Characters of a response's end to print for a miss."""
 
 
 def kind_of(row: dict[str, Any], attempt: Attempt, verdict: Verdict) -> str:
-    """What sort of miss a verdict is."""
+    """Classify a miss."""
     if verdict.reward is None:
         return "no verdict"
     if verdict.reward > row["reward"]:
-        return "we say right"
+        return "judged right"
     if not attempt.answer:
-        return "we say wrong: no answer found"
+        return "judged wrong: no answer found"
     letters = options(row["query"]).texts
     if sum(f"({letter})" in attempt.answer for letter in letters) > 1:
-        return "we say wrong: several options named"
-    return "we say wrong"
+        return "judged wrong: several options named"
+    return "judged wrong"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--code", action="store_true", help="run programs in the sandbox")
-    parser.add_argument("--misses", type=int, default=0, help="print so many of each kind")
-    asked = parser.parse_args()
-    verifiers = make_verifiers(code=asked.code)
+    parser.add_argument("--misses", type=int, default=0, help="number of misses of each kind to print")
+    arguments = parser.parse_args()
+    verifiers = make_verifiers(code=arguments.code)
     print("| set | responses | agreement | no verdict | seconds |\n|---|---|---|---|---|")
     missed: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for path in sorted(asked.folder.glob("*.jsonl.gz")):
+    for path in sorted(arguments.folder.glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
         domain, name = rows[0]["domain"], path.name.removesuffix(".jsonl.gz")
-        if domain == "code" and not asked.code:
+        if domain == "code" and not arguments.code:
             print(f"| {name} | {len(rows)} | programs are run with --code only | | |")
             continue
         started = time.perf_counter()
@@ -61,17 +61,18 @@ def main() -> None:
         seconds = time.perf_counter() - started
         for row, attempt, verdict in zip(rows, attempts, verdicts, strict=True):
             if verdict.reward != row["reward"]:
-                said = f"gold {row['gold'][-30:]!r}, answer {attempt.answer[:60]!r}, ends {row['response'][-SHOWN:]!r}"
-                missed[name, kind_of(row, attempt, verdict)].append(said)
+                end = row["response"][-SHOWN_CHARS:]
+                line = f"gold {row['gold'][-30:]!r}, answer {attempt.answer[:60]!r}, ends {end!r}"
+                missed[name, kind_of(row, attempt, verdict)].append(line)
         wrong = sum(len(found) for (of, _), found in missed.items() if of == name)
-        unsaid = sum(verdict.reward is None for verdict in verdicts)
-        print(f"| {name} | {len(rows)} | {1 - wrong / len(rows):.2%} | {unsaid} | {seconds:.1f} |", flush=True)
+        unverified = sum(verdict.reward is None for verdict in verdicts)
+        print(f"| {name} | {len(rows)} | {1 - wrong / len(rows):.2%} | {unverified} | {seconds:.1f} |", flush=True)
     verifiers.close()
     print("\n| set | kind of miss | responses |\n|---|---|---|")
     for (name, kind), found in sorted(missed.items()):
         print(f"| {name} | {kind} | {len(found)} |")
-        for said in found[: asked.misses]:
-            print(f"    {said}")
+        for line in found[: arguments.misses]:
+            print(f"    {line}")
 
 
 if __name__ == "__main__":

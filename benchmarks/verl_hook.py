@@ -1,10 +1,11 @@
-"""What the hook costs: verl's reward loop over many rollouts, ours beside verl's naive manager with a trivial function.
+"""Measures the overhead of the verl hook: verl's reward loop with our manager and with verl's naive manager.
 
     python benchmarks/verl_hook.py                     1,024 rollouts in groups of 8, two reward workers
 
-Both get the same rollouts in the same way (each sent to a worker chosen at random, all at once, as verl's agent loop
-does) in the same run, in two rounds each. Ours scores by ground truth that compares integers, so that what is left is
-the hook: the gate, the groups, the batches. Printed are seconds from the first call to the last reward.
+Both get the same rollouts in the same run, in two rounds each, sent as by verl's agent loop: all at once, each to a
+random worker. The naive manager uses a trivial function. Ours uses ground truth that compares integers, so that the
+rest is the overhead of the hook: barrier, groups, batches. The figures are seconds from the first call to the last
+reward.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ MANAGER = [
 
 
 def compute_score(data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None) -> float:
-    """The trivial function: verl's naive manager loads it from this file."""
+    """Trivial reward function; verl's naive manager loads it from this file."""
     return float(ground_truth in solution_str)
 
 
 def make_tokenizer(folder: Path) -> None:
-    """A byte-level tokenizer in a folder; verl's workers load one."""
+    """Save a byte-level tokenizer, which verl's workers load."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -46,8 +47,8 @@ def make_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokens, pad_token="<pad>", eos_token="<end>").save_pretrained(folder)
 
 
-def make_rollouts(folder: Path, count: int, turn: int) -> list[Any]:
-    """Rollouts as verl's agent loop sends them, of 200 words each, in groups of GROUP."""
+def make_rollouts(folder: Path, count: int, round_number: int) -> list[Any]:
+    """Create rollouts as verl's agent loop sends them: 200 words each, in groups of GROUP."""
     import numpy as np
     import torch
     from tensordict import TensorDict
@@ -63,11 +64,11 @@ def make_rollouts(folder: Path, count: int, turn: int) -> list[Any]:
 
     rollouts = []
     for number in range(count):
-        said = " ".join(["so"] * 200) + f" \\boxed{{{number % 3}}}"
-        tokens = torch.tensor([[*tokenizer.encode(said), tokenizer.eos_token_id]])
+        response = " ".join(["so"] * 200) + f" \\boxed{{{number % 3}}}"
+        tokens = torch.tensor([[*tokenizer.encode(response), tokenizer.eos_token_id]])
         mask = torch.ones(1, 8 + tokens.shape[1], dtype=torch.long)
         row = {
-            "uid": f"{turn}-{number // GROUP}",
+            "uid": f"{round_number}-{number // GROUP}",
             "data_source": "numbers",
             "raw_prompt": [{"role": "user", "content": f"which number is {number // GROUP} ?"}],
             "reward_model": {"style": "rule", "ground_truth": "1"},
@@ -76,12 +77,12 @@ def make_rollouts(folder: Path, count: int, turn: int) -> list[Any]:
         prompts = torch.ones(1, 8, dtype=torch.long)
         tensors = TensorDict({"prompts": prompts, "responses": tokens, "attention_mask": mask}, batch_size=1)
         rollouts.append(DataProto(batch=tensors, non_tensor_batch={name: one(value) for name, value in row.items()}))
-    random.Random(turn).shuffle(rollouts)
+    random.Random(round_number).shuffle(rollouts)
     return rollouts
 
 
 def seconds(loop: Any, rollouts: list[Any]) -> float:
-    """From the first call to the last reward."""
+    """Return the seconds from the first call to the last reward."""
     import ray
 
     started = time.perf_counter()
@@ -92,7 +93,7 @@ def seconds(loop: Any, rollouts: list[Any]) -> float:
 
 
 def reward_loop(name: str, folder: Path) -> Any:
-    """verl's reward loop, with its own manager or with ours."""
+    """Create verl's reward loop with its own manager or with ours."""
     from verl.experimental.reward_loop import RewardLoopManager
 
     from memstore_rl.trainers.verl.check import compose
@@ -114,21 +115,21 @@ def reward_loop(name: str, folder: Path) -> Any:
 
 
 def timed(name: str, folder: Path, rollouts: int, turns: int) -> list[float]:
-    """Seconds of each turn but the first, in which the workers import what they need."""
+    """Return the seconds of each repetition except the first, in which the workers import their modules."""
     import ray
 
     loop = reward_loop(name, folder)
-    spent = [seconds(loop, make_rollouts(folder, rollouts, turn)) for turn in range(turns + 1)]
-    for worker in loop.reward_loop_workers:  # verl names its workers, so two loops cannot stand side by side
+    spent = [seconds(loop, make_rollouts(folder, rollouts, round_number)) for round_number in range(turns + 1)]
+    for worker in loop.reward_loop_workers:  # verl names its workers, so two loops cannot coexist
         ray.kill(worker)
     return spent[1:]
 
 
 def main() -> None:
-    """Time both by turns and print one JSON document."""
+    """Time both managers alternately and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=1024)
-    parser.add_argument("--turns", type=int, default=5, help="of each of two rounds")
+    parser.add_argument("--turns", type=int, default=5, help="repetitions in each of two rounds")
     options = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray

@@ -1,11 +1,10 @@
-"""Which queries are trained on, and which of those are labelled.
+"""Draws data splits and label budgets.
 
-A seed puts the queries of a dataset into an order, that of a hash of seed and query id. The first of them are for
-training, the next for validation, the last for testing; the label budget is the first of the training queries, in
-the order of a seed of its own. So a split depends on nothing but the set of queries and two numbers: not on the
-order of a file, and 20 % is part of 30 %. It is the order that `memstore_gnn.data.splits` draws by: a reward model
-that is
-trained with a budget on a memory of the same queries sees the labels of the same ones.
+A seed orders the queries of a dataset by a hash of seed and query id. The first are for training, the next for
+validation, the last for testing. The label budget is the beginning of the training queries in the order of a second
+seed. So a split depends only on the set of queries and two numbers, not on the order of a file, and 20 % is a subset of
+30 %. `memstore_gnn.data.splits` uses the same order: a reward model trained with a budget on a memory of the same
+queries sees the labels of the same queries.
 """
 
 from __future__ import annotations
@@ -21,35 +20,35 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 class Identified(NamedTuple):
-    """What a split looks at of a query."""
+    """The properties of a query that a split uses."""
 
     id: str
     dataset: str
 
 
 def cut(queries: Sequence[Identified], validation: float, test: float, seed: int) -> list[SplitName]:
-    """For each query what it is for; every dataset gives its share to each.
+    """Split queries, stratified by dataset; return the split of each query.
 
     Args:
-        validation, test: shares, 0..1; what they leave is for training.
+        validation, test: shares, 0..1; the rest is for training.
 
     Raises:
-        InputError: they are no shares, or leave nothing.
+        InputError: a share is negative, or nothing is left for training.
     """
     if min(validation, test) < 0 or validation + test >= 1:
         raise InputError(
             f"the shares of validation ({validation:g}) and test ({test:g}) must not be negative and must leave "
             "something to train on"
         )
-    named: list[SplitName] = ["test"] * len(queries)
+    splits: list[SplitName] = ["test"] * len(queries)
     for name, share in (("validation", 1 - test), ("train", 1 - test - validation)):
         for position in _first(queries, share, seed):
-            named[position] = name  # type: ignore[call-overload]
-    return named
+            splits[position] = name  # type: ignore[call-overload]
+    return splits
 
 
 def labelled(queries: Sequence[Identified], budget: float, seed: int) -> frozenset[str]:
-    """Ids of the queries whose ground truth may be used: a share of every dataset.
+    """Return the ids of the labelled queries: a share of every dataset.
 
     Raises:
         InputError: the budget is not a share.

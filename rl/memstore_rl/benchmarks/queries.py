@@ -1,4 +1,4 @@
-"""Queries to train on: from files of records, or from a memory. Rollouts in a file count as their query."""
+"""Reads queries from files of records or from a memory. A rollout in a file stands for its query."""
 
 from __future__ import annotations
 
@@ -17,37 +17,35 @@ from memstore_rl.benchmarks.budget import SPLITS, SplitName
 from memstore_schema.columns import NodeLabel
 
 QUERY_COLUMNS = (("query",), ("input", "output"), ("prompt", "completion"))
-"""A table of queries has the columns of one of these; its rollouts count as their query."""
+"""Columns of which a table of queries has one set."""
 
 
 class SourceQuery(NamedTuple):
-    """A query, once."""
+    """A distinct query of a source."""
 
     id: str
-    """In the memory."""
+    """Id of the query in the memory."""
     text: str
     dataset: str
     key: str | None
     domain: Domain
     gold: str | None
     split: SplitName | None
-    """As the source says it; None: it does not."""
+    """Split given by the source; None: it gives none."""
 
 
 def queries_of_files(sources: Sequence[str | Path], defaults: RecordDefaults | None = None) -> list[SourceQuery]:
-    """The queries of files, in the order in which each first occurs.
+    """Read the distinct queries of files, in order of first occurrence.
 
-    A row is a record of which `query` alone is needed; `gold` is its reference answer, and `split` may say train,
-    validation or test.
+    A row is a record that needs only `query`; `gold` is its gold answer, and `split` can be train, validation or test.
 
     Raises:
-        InputError: a file that cannot be read, a row that is no query, or one that contradicts an earlier row of the
-            same query.
+        InputError: a file cannot be read, a row is not a query, or it contradicts an earlier row of the same query.
     """
     found: dict[str, SourceQuery] = {}
     for path in sources:
         for row in query_rows(path, defaults):
-            found[row.query.id] = joined(found.get(row.query.id), row.query, row.where)
+            found[row.query.id] = merged(found.get(row.query.id), row.query, row.where)
     return list(found.values())
 
 
@@ -55,20 +53,20 @@ class QueryRow(NamedTuple):
     """A row of a file of queries."""
 
     where: str
-    """The file's name and the row's number, for an error."""
+    """File name and row number, for errors."""
     query: SourceQuery
     aside: dict[str, Any]
-    """What the row says under the keys that were set aside."""
+    """Values of the keys that were set aside."""
 
 
 def query_rows(path: str | Path, defaults: RecordDefaults | None, aside: Collection[str] = ()) -> Iterator[QueryRow]:
-    """The rows of a file, each with its query.
+    """Read the rows of a file, each with its query.
 
     Args:
-        aside: keys that say nothing of the query in a row that has `query` (in others they may be the query itself).
+        aside: keys to set aside in rows that have `query`; in other rows they may be the query itself.
 
     Raises:
-        InputError: the file cannot be read, or a row is no query.
+        InputError: the file cannot be read, or a row is not a query.
     """
     source = open_source(path, QUERY_COLUMNS)
     for row in source:
@@ -85,16 +83,16 @@ def query_rows(path: str | Path, defaults: RecordDefaults | None, aside: Collect
 
 
 def queries_of_memory(graph: GraphStore) -> list[SourceQuery]:
-    """The queries of a memory, in the order of their ids; none names its split."""
+    """Read the queries of a memory, in order of id, without splits."""
     table = graph.nodes(NodeLabel.QUERY, ["id", "text", "dataset", "key", "domain", "gold"])
     return [SourceQuery(**row, split=None) for row in table.to_pylist()]
 
 
 def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQuery:
-    """The query of a row.
+    """Return the query of a row.
 
     Raises:
-        RecordError: it has none, or something of it cannot be read.
+        RecordError: it has none, or a value is invalid.
     """
     values = dict(values)
     split = values.pop("split", None)
@@ -114,16 +112,16 @@ def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQ
     )
 
 
-def joined(known: SourceQuery | None, query: SourceQuery, where: str) -> SourceQuery:
-    """One query of two rows: what one is silent about, the other says.
+def merged(known: SourceQuery | None, query: SourceQuery, where: str) -> SourceQuery:
+    """Merge two rows of one query.
 
     Raises:
-        InputError: they contradict each other.
+        InputError: the rows contradict each other.
     """
     if known is None:
         return query
     for name in ("gold", "split"):
-        said, before = getattr(query, name), getattr(known, name)
-        if said is not None and before is not None and said != before:
-            raise InputError(f"{where}: {name} is {said!r}, and an earlier row of the same query says {before!r}")
+        value, earlier = getattr(query, name), getattr(known, name)
+        if value is not None and earlier is not None and value != earlier:
+            raise InputError(f"{where}: {name} is {value!r}, and an earlier row of the same query says {earlier!r}")
     return known._replace(gold=known.gold or query.gold, split=known.split or query.split)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from memstore.errors import InputError
 from memstore.records.record import RecordDefaults
-from memstore_rl.benchmarks.queries import SourceQuery, joined, query_rows
+from memstore_rl.benchmarks.queries import SourceQuery, merged, query_rows
 from memstore_rl.benchmarks.question import Question
 
 _PROMPT_KEYS = ("prompt", "system")
@@ -27,7 +27,7 @@ def questions_of_file(path: str | Path, defaults: RecordDefaults | None = None) 
     found: dict[str, SourceQuery] = {}
     prompts: dict[str, dict[str, str]] = {}
     for where, query, aside in query_rows(path, defaults, _PROMPT_KEYS):
-        found[query.id] = joined(found.get(query.id), query, where)
+        found[query.id] = merged(found.get(query.id), query, where)
         given = {key: text for key, text in aside.items() if text is not None}
         for key, text in given.items():
             if not isinstance(text, str):
