@@ -1,1 +1,1 @@
-"""For those who write a backend: in-memory doubles and the conformance suites that every backend passes."""
+"""Test doubles, conformance suites and test servers for store backends."""

@@ -1,4 +1,4 @@
-"""Digests of a memory's content, to tell whether two memories are the same: after a crash, a move, another order."""
+"""Content digests of a memory, to compare two memories after a crash, a move or another order of writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedders for tests and benchmarks. Neither knows anything of language: nothing real is ever embedded with them."""
+"""Deterministic embedders for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from memstore.types import FloatMatrix
 
 
 class HashEmbedder:
-    """For tests only: a unit vector from the hash of the text, the same on every machine."""
+    """Embedder whose unit vector is the hash of the text, the same on every machine. For tests only."""
 
     def __init__(self, dimension: int = 32) -> None:
         self.fingerprint = Fingerprint("hash", "shake256", dimension, True, 0, "head")
         self.calls = 0
-        """How many texts were embedded so far."""
+        """Number of texts embedded so far."""
 
     def embed(self, texts: Sequence[str], progress: ProgressCallback | None = None) -> FloatMatrix:
         """Unit vectors float32 [N, D] of non-blank texts, in their order."""
@@ -35,7 +35,7 @@ class HashEmbedder:
 
 
 class GivenEmbedder:
-    """For benchmarks and property tests: serves vectors it was given (float32 [N, D], unit length)."""
+    """Embedder that returns given vectors (float32 [N, D], unit length), for benchmarks and property tests."""
 
     def __init__(self, texts: Sequence[str], vectors: FloatMatrix) -> None:
         revision = hashlib.blake2b(np.ascontiguousarray(vectors).data, digest_size=6).hexdigest()

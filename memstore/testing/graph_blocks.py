@@ -1,4 +1,4 @@
-"""Small literal graphs: blocks from a line a rollout, and a graph's whole content as plain Python to compare."""
+"""Small literal graphs for tests: blocks from lists of rollouts, and a graph's content as plain Python."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What every graph store must pass, as a class of pytest tests.
+"""Conformance suite of graph stores, as a class of pytest tests.
 
     class TestMyGraph(GraphConformance):
         @pytest.fixture
         def open_graph(self, tmp_path):
             return lambda: MyGraph.open(tmp_path / "graph", create=True)
 
-`open_graph` opens the same place each time. What a store says of Cypher is in `graph_cypher_conformance`.
+`open_graph` opens the same graph each time. `graph_cypher_conformance` has the suite of Cypher.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class GraphFixtures:
 
     @pytest.fixture
     def open_graph(self) -> OpenGraph:
-        """Opens a graph at one and the same place, making it where there is none."""
+        """Opens the same graph each time, and creates it if it does not exist."""
         raise NotImplementedError
 
     @pytest.fixture
     def opener(self, open_graph: OpenGraph) -> Iterator[OpenGraph]:
-        """`open_graph`; what it opened is closed in the end."""
+        """`open_graph`, with the opened graphs closed after the test."""
         opened: list[GraphStore] = []
 
         def opener() -> GraphStore:
@@ -134,7 +134,7 @@ class GraphConformance(GraphFixtures):
         assert graph.write_block(make_block()) == (0, 0, 0, 0)
         assert graph.nodes(NodeLabel.BATCH, ["id"])["id"].to_pylist() == ["batch"]
 
-    def test_nulls_are_filled_in_and_the_rest_stays(self, graph: GraphStore) -> None:
+    def test_nulls_are_filled_and_other_values_kept(self, graph: GraphStore) -> None:
         graph.write_block(make_block(Rollout("t1", "q1", "4", text="as it was")))
         late = Rollout("t1", "q1", "4", 0.5, source="person", text="another text")
         assert graph.write_block(make_block(late, golds={"q1": "4"})) == (0, 0, 1, 0)
@@ -142,7 +142,7 @@ class GraphConformance(GraphFixtures):
         assert row == [{"reward": 0.5, "reward_source": "person", "text": "as it was"}]
         assert graph.nodes(Q, ["gold"])["gold"].to_pylist() == ["4"]
 
-    def test_a_label_that_contradicts_is_refused_with_the_whole_block(self, graph: GraphStore) -> None:
+    def test_a_contradicting_label_refuses_the_whole_block(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*THREE))
         before = dump(graph)
         with pytest.raises(LabelConflict, match=r"t1 .*1 .*0"):
@@ -173,7 +173,7 @@ class GraphConformance(GraphFixtures):
         with pytest.raises(LabelConflict):
             graph.write_block(make_block(Rollout("t1", "q1", reward=0.3)))
 
-    def test_a_run_gathers_its_policies(self, graph: GraphStore) -> None:
+    def test_the_policies_of_a_run_are_united(self, graph: GraphStore) -> None:
         graph.write_block(make_block(Rollout("t1", "q1", policy="small"), Rollout("t2", "q1", policy="large")))
         graph.write_block(make_block(Rollout("t3", "q1", policy="huge")))
         assert graph.nodes(NodeLabel.RUN, ["policy"])["policy"].to_pylist() == ["huge,large,small"]
@@ -188,7 +188,7 @@ class GraphConformance(GraphFixtures):
         assert len(dump(graph)["Thinking"]) == 4
 
     @pytest.mark.parametrize("lost", ["queries", "answers", "runs"])
-    def test_a_rollout_whose_other_end_is_nowhere_is_refused(self, graph: GraphStore, lost: str) -> None:
+    def test_a_rollout_without_its_query_or_answer_is_refused(self, graph: GraphStore, lost: str) -> None:
         whole = make_block(Rollout("t1", "q1", "4"))
         tables = {name: getattr(whole, name) for name in ("queries", "thinkings", "answers", "runs")}
         tables[lost] = tables[lost].slice(0, 0)
@@ -196,7 +196,7 @@ class GraphConformance(GraphFixtures):
             graph.write_block(GraphBlock(**tables, batch=whole.batch))
         assert not any(dump(graph).values())
 
-    def test_a_later_block_may_lean_on_nodes_of_an_earlier_one(self, graph: GraphStore) -> None:
+    def test_a_block_may_refer_to_nodes_of_an_earlier_block(self, graph: GraphStore) -> None:
         graph.write_block(make_block(Rollout("t1", "q1", "4")))
         late = make_block(Rollout("t2", "q1", "4"))
         graph.write_block(
@@ -233,12 +233,12 @@ class GraphConformance(GraphFixtures):
         ["", " ", "a\nb\r\n\tc", "Ünïcødé 数学 𝄞", 'it\'s "quoted" \\ `so`', "x" * 5_000_000, "NULL", None, "1,2;3"],
         ids=["empty", "blank", "lines", "unicode", "quotes", "5 MB", "NULL", "null", "commas"],
     )
-    def test_texts_come_back_as_they_went_in(self, graph: GraphStore, text: str | None) -> None:
+    def test_texts_are_stored_exactly(self, graph: GraphStore, text: str | None) -> None:
         graph.write_block(make_block(Rollout("t1", "q1", text=text), Rollout("t2", "q1", text="other")))
         assert graph.nodes(T, ["text"])["text"].to_pylist() == [text, "other"]
         assert graph.nodes(T, ["text"], ids=["t1"])["text"].to_pylist() == [text]
 
-    def test_numbers_and_times_come_back_exactly(self, graph: GraphStore) -> None:
+    def test_numbers_and_times_are_stored_exactly(self, graph: GraphStore) -> None:
         block = make_block(Rollout("t1", "q1", reward=1 / 3, step=2**62, mean_logprob=-1e-300))
         local = dt.datetime(2026, 7, 1, 1, 2, 3, 999999, tzinfo=dt.timezone(dt.timedelta(hours=2)))
         graph.write_block(
@@ -290,7 +290,7 @@ class GraphConformance(GraphFixtures):
         assert list(zip(found.source.tolist(), found.target.tolist(), strict=True)) == [(0, 3), (1, 0), (1, 2), (3, 1)]
         assert found.properties["score"].to_pylist() == [np.float32(score) for score in (0.4, 0.2, 0.9, 0.5)]
 
-    def test_links_that_do_not_fit_are_refused_as_a_whole(self, graph: GraphStore) -> None:
+    def test_invalid_links_are_refused_as_a_whole(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*THREE))
         graph.replace_links(make_links(T, {"t1": {"t2": 0.1}}))
         before = dump(graph)
@@ -319,7 +319,7 @@ class GraphConformance(GraphFixtures):
         graph.append_scores(make_scores("m2", 2, {"t1": 0.125}))
         assert dump(graph) == content
 
-    def test_a_score_for_nobody_leaves_nothing(self, graph: GraphStore) -> None:
+    def test_scores_of_an_unknown_rollout_write_nothing(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*THREE))
         before = dump(graph)
         with pytest.raises(InputError, match="nobody"):
@@ -345,7 +345,7 @@ class GraphConformance(GraphFixtures):
                 graph.replace_influences(make_influences("m1", wrong))
         assert dump(graph) == content
 
-    def test_labels_are_set_once_and_replaced_when_told(self, graph: GraphStore) -> None:
+    def test_labels_are_set_once_and_replaced_on_request(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*THREE))
         assert graph.set_labels(make_labels({"t1": 1.0, "t2": 0.25})) == 1
         assert graph.set_labels(make_labels({"t1": 1.0, "t2": 0.25})) == 0
@@ -361,7 +361,7 @@ class GraphConformance(GraphFixtures):
             graph.set_labels(make_labels(wrong), replace=True)
         assert graph.nodes(T, ["reward"])["reward"].to_pylist() == [None]
 
-    def test_a_batch_keeps_what_is_not_said_again(self, graph: GraphStore) -> None:
+    def test_a_batch_keeps_properties_that_are_not_given(self, graph: GraphStore) -> None:
         graph.write_batch({"id": "b", "source": "a.jsonl", "rows": 3, "created_at": NOW})
         graph.write_batch({"id": "b", "state": "done"})
         assert graph.nodes(NodeLabel.BATCH, list(NODE_COLUMNS[NodeLabel.BATCH])).to_pylist() == [
@@ -372,7 +372,7 @@ class GraphConformance(GraphFixtures):
 
     # -- closing ------------------------------------------------------------------------------------------------
 
-    def test_all_is_there_when_opened_again(self, opener: OpenGraph) -> None:
+    def test_everything_is_stored_when_opened_again(self, opener: OpenGraph) -> None:
         with opener() as graph:
             graph.write_block(make_block(*THREE))
             graph.checkpoint()
@@ -392,6 +392,6 @@ def make_scores(model: str, version: int, scores: Mapping[str, float]) -> ScoreB
 
 
 def make_labels(rewards: Mapping[str, float | None]) -> pa.Table:
-    """Labels of the checker's."""
+    """Ground-truth labels."""
     values = pa.array(list(rewards.values()), pa.float64())
     return pa.table({"id": list(rewards), "reward": values, "reward_source": ["ground_truth"] * len(rewards)})

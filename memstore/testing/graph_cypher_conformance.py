@@ -1,10 +1,10 @@
-"""What a graph store that speaks Cypher must pass: the edges of `cypher()`, and every named query with its answer.
+"""Conformance suite of Cypher: the limits of `cypher()`, and every named query with its result.
 
     class TestMyCypher(GraphCypherConformance):
         @pytest.fixture
         def open_graph(self, tmp_path): ...             # as in GraphConformance
 
-The memory the named queries are asked about has four queries, q1 most like q2:
+The named queries run on a memory of four queries, where q1 is most similar to q2:
 
     q1 (sums)   t1 right, t2 right, t3 wrong, all labelled       votes 2 : 1
     q2 (sums)   t4, t5, t6 unlabelled                            votes 2 : 1; m2 scores t4 and t5, m1 scored t4 before;
@@ -112,7 +112,7 @@ def asked(
 
 
 def fill(graph: GraphStore, rollouts: Sequence[Rollout] = ROLLOUTS) -> None:
-    """Write the memory that the named queries are asked about, its rollouts one after the other."""
+    """Write the memory of the named queries, one rollout at a time."""
     for rollout in rollouts:
         graph.write_block(make_block(rollout, datasets=DATASETS))
     graph.replace_links(make_links(NodeLabel.QUERY, {"q2": {"q1": 0.875, "q3": 0.25}, "q3": {"q2": 0.25}}))
@@ -139,16 +139,14 @@ class GraphCypherConformance(GraphFixtures):
     """Subclass it and provide `open_graph`."""
 
     @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
-    def test_a_named_query_answers_its_question(self, graph: GraphStore, query: Any) -> None:
+    def test_a_named_query_returns_its_result(self, graph: GraphStore, query: Any) -> None:
         fill(graph)
         parameters, expected = ANSWERS[query.name]
         found = asked(graph, query.text, {**query.parameters, **parameters}, timeout_s=60)
         assert same(found, expected), found
 
     @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
-    def test_the_rows_of_a_named_query_do_not_stand_in_the_order_of_the_store(
-        self, graph: GraphStore, query: Any
-    ) -> None:
+    def test_the_row_order_of_a_named_query_does_not_depend_on_the_store(self, graph: GraphStore, query: Any) -> None:
         fill(graph, ROLLOUTS[::-1])
         parameters, expected = ANSWERS[query.name]
         result = graph.cypher(query.text, {**query.parameters, **parameters}, timeout_s=60)
@@ -159,7 +157,7 @@ class GraphCypherConformance(GraphFixtures):
         assert len({tuple(row[at] for at in keys) for row in found}) == len(found), "rows of equal rank"
 
     @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
-    def test_a_named_query_may_be_asked_of_an_empty_memory(self, graph: GraphStore, query: Any) -> None:
+    def test_a_named_query_runs_on_an_empty_memory(self, graph: GraphStore, query: Any) -> None:
         assert asked(graph, query.text, query.parameters) == []
 
     def test_columns_rows_and_parameters(self, graph: GraphStore) -> None:
@@ -245,12 +243,12 @@ class GraphCypherConformance(GraphFixtures):
     @pytest.mark.parametrize(
         "query", ["", "MATCH (t:Thinking RETURN t", "RETURN nope(1)", "hello", "RETURN $forgotten"]
     )
-    def test_a_query_that_makes_no_sense_is_refused_in_one_line(self, graph: GraphStore, query: str) -> None:
+    def test_an_invalid_query_is_refused_in_one_line(self, graph: GraphStore, query: str) -> None:
         with pytest.raises(InputError) as refused:
             graph.cypher(query)
         assert "\n" not in str(refused.value)
 
-    def test_a_query_past_its_time_is_ended_and_the_store_goes_on(self, graph: GraphStore) -> None:
+    def test_a_query_past_its_time_limit_ends_and_the_store_stays_usable(self, graph: GraphStore) -> None:
         endless = (
             "UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b WITH a, b WHERE a * b % 7 = 3 RETURN count(*)"
         )
@@ -258,7 +256,7 @@ class GraphCypherConformance(GraphFixtures):
             asked(graph, endless, timeout_s=0.2)
         assert asked(graph, "RETURN 1 AS one", timeout_s=30) == [(1,)]
 
-    def test_rows_can_be_left_and_the_graph_written_meanwhile(self, graph: GraphStore) -> None:
+    def test_rows_may_be_abandoned_and_the_graph_written_meanwhile(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*(Rollout(f"t{i}", "q1", "4") for i in range(50))))
         rows = graph.cypher("MATCH (t:Thinking) RETURN t.id AS id ORDER BY id").rows
         assert next(rows) == ("t0",)

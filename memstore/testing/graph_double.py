@@ -1,4 +1,4 @@
-"""`MemoryGraph`: the smallest graph store that keeps every promise but Cypher. For tests; it copies itself to write."""
+"""`MemoryGraph`: an in-memory graph store without Cypher, for tests. A write works on a copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fixed sequence of writes, for one store that is killed in the midst of it and another that is not."""
+"""A fixed sequence of graph writes, for crash tests that compare a killed store with an intact one."""
 
 from __future__ import annotations
 

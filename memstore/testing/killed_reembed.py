@@ -1,9 +1,9 @@
-"""A reembed that ends with kill -9 just before a certain call: at the same instant, whatever the machine does.
+"""A reembed that is killed (kill -9) just before a given call.
 
     python -m memstore.testing.killed_reembed LOCATION DIMENSION STEP COUNT
 
-moves the memory at LOCATION to `HashEmbedder(DIMENSION)` and dies before the COUNT-th call of STEP. A process of its
-own, so that what a dead process leaves behind is really left: files, locks, connections, half of a collection.
+moves the memory at LOCATION to `HashEmbedder(DIMENSION)` and is killed before the COUNT-th call of STEP. It runs in
+its own process, so that files, locks, connections and partial collections are left behind as after a crash.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from memstore.testing.embedder import HashEmbedder
 
 
 def kill_reembed(location: str, dimension: int, step: str, count: int) -> None:
-    """Run one in a process of its own and see it die.
+    """Run a reembed in its own process and check that it is killed.
 
     Raises:
-        AssertionError: it did not; its last words are in the message.
+        AssertionError: it was not killed; the message has its stderr.
     """
     command = [sys.executable, "-m", __name__, location, str(dimension), step, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -31,7 +31,7 @@ def kill_reembed(location: str, dimension: int, step: str, count: int) -> None:
 
 
 def _dies_before(owner: Any, method: str, count: int) -> None:
-    """From now on the `count`-th call of a method is never made."""
+    """Kill this process before the `count`-th call of a method."""
     call, calls = getattr(owner, method), iter(range(1, count))
 
     def counted(*arguments: Any, **options: Any) -> Any:
@@ -43,7 +43,7 @@ def _dies_before(owner: Any, method: str, count: int) -> None:
 
 
 def main() -> NoReturn:
-    """Reembed, and die on the way."""
+    """Reembed until the given call."""
     location, dimension, step, count = sys.argv[1:]
     with Memory.open(location) as memory:
         owner, method = {

@@ -1,4 +1,4 @@
-"""What a memory must do wherever it lies, as a class of pytest tests: mend itself, change embedders, move.
+"""Conformance suite of memories, as a class of pytest tests: repair, reembedding, moving.
 
     class TestEmbedded(MemoryConformance):
         @pytest.fixture
@@ -38,11 +38,11 @@ OpenMemory = Callable[..., Memory]
 
 
 class Interrupted(Exception):
-    """Stands for a kill at this point."""
+    """Simulates a kill at this point."""
 
 
 class BreakingEmbedder:
-    """Another embedder than `HashEmbedder()`, which breaks off after some texts."""
+    """An embedder other than `HashEmbedder()` that fails after some texts."""
 
     def __init__(self, after: int) -> None:
         self._whole = HashEmbedder(dimension=16)
@@ -50,7 +50,7 @@ class BreakingEmbedder:
         self.fingerprint = self._whole.fingerprint
 
     def embed(self, texts: Sequence[str], progress: ProgressCallback | None = None) -> FloatMatrix:
-        """Embed a few, then break off."""
+        """Embed texts until the limit, then raise `Interrupted`."""
         self._left -= len(texts)
         if self._left < 0:
             raise Interrupted
@@ -114,7 +114,7 @@ class MemoryConformance:
         assert [problem.kind for problem in report.repaired] == [kind]
         assert memory.verify().ok
 
-    def test_what_was_planted_is_found_mended_and_gone(self, filled: OpenMemory) -> None:
+    def test_verify_finds_and_repairs_planted_problems(self, filled: OpenMemory) -> None:
         with filled("one", embedder=HashEmbedder()) as memory:
             whole = memory_digest(memory)
             ids = thinkings(memory)
@@ -146,7 +146,7 @@ class MemoryConformance:
                 memory.vectors.upsert("query", ["q-1"], np.ones((1, 16), np.float32))
             self.mended(memory, "other_embedder", 1)
 
-    def test_a_repair_embeds_what_the_cache_has_lost_too(self, filled: OpenMemory) -> None:
+    def test_a_repair_embeds_texts_that_the_cache_lacks(self, filled: OpenMemory) -> None:
         with filled("one", embedder=HashEmbedder()) as memory:
             folder = memory.cache.folder
         for file in folder.iterdir():
@@ -160,7 +160,7 @@ class MemoryConformance:
 
     # -- another embedder ----------------------------------------------------------------------------------------
 
-    def test_reembed_moves_vectors_and_links_and_clears_up(self, filled: OpenMemory, tmp_path: Path) -> None:
+    def test_reembed_replaces_vectors_and_links_and_deletes_the_old(self, filled: OpenMemory, tmp_path: Path) -> None:
         with filled("one") as memory:
             summary = memory.reembed(HashEmbedder(dimension=16))
             assert summary.vectors == {"query": QUERIES, "thinking": QUERIES * SAMPLES}
@@ -178,7 +178,7 @@ class MemoryConformance:
             filled("one", embedder=HashEmbedder())
 
     @pytest.mark.parametrize("after", [0, QUERIES, QUERIES + 4])
-    def test_a_reembed_that_breaks_off_leaves_the_memory_as_it_was(self, filled: OpenMemory, after: int) -> None:
+    def test_an_interrupted_reembed_leaves_the_memory_unchanged(self, filled: OpenMemory, after: int) -> None:
         with filled("one", embedder=HashEmbedder()) as memory:
             before = memory_digest(memory)
             with pytest.raises(Interrupted):
@@ -192,7 +192,7 @@ class MemoryConformance:
             assert memory.verify().ok
             assert memory.vectors.collections() == [str(again.fingerprint)]
 
-    def test_a_reembed_that_breaks_off_at_the_links_is_finished_by_the_next(
+    def test_a_reembed_interrupted_at_the_links_is_finished_by_the_next(
         self, filled: OpenMemory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         new = HashEmbedder(dimension=16)
@@ -208,8 +208,8 @@ class MemoryConformance:
             assert memory.verify().ok
 
     @pytest.mark.timeout(1200)
-    def test_a_reembed_that_is_killed_is_finished_by_the_next(self, filled: OpenMemory, tmp_path: Path) -> None:
-        """Killed at one instant after the other: all old until all vectors are there, then new; the old go last."""
+    def test_a_killed_reembed_is_finished_by_the_next(self, filled: OpenMemory, tmp_path: Path) -> None:
+        """Killed before each call in turn: the memory is old until all vectors exist, then new; old vectors go last."""
         old, new = HashEmbedder(), HashEmbedder(dimension=16)
         both = {str(old.fingerprint), str(new.fingerprint)}
         with filled("one", embedder=old) as memory:

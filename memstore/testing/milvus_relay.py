@@ -1,4 +1,4 @@
-"""The process between a Milvus server and the tests: it keeps the server off every network but ours.
+"""Relay between a Milvus server in a network namespace and the tests, so that it is not reachable from outside.
 
 Milvus 2.3 listens on every interface and has no setting against it. This process runs in a network namespace of its
 own, where there is no interface but loopback, and starts the server there. The one socket that connects the two

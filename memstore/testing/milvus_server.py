@@ -1,4 +1,4 @@
-"""A Milvus server of one's own for tests and benchmarks, started from the PyPI package `milvus` and gone afterwards.
+"""A private Milvus server for tests and benchmarks, started from the PyPI package `milvus`.
 
 The package carries the standalone server 2.3.5 for Linux on x86_64; only its files are used, its Python code is not
 run. Everything it writes lies in a folder of the caller's. It is reached at a free port of 127.0.0.1 and at nothing
@@ -29,7 +29,7 @@ from memstore.testing.milvus_relay import SERVING
 from memstore.testing.ports import free_port
 
 START_SECONDS = 280.0
-"""Ten are enough on an idle machine."""
+"""An idle machine needs ten."""
 STOP_SECONDS = 20.0
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)(?:\(\w+\))?(?::\s*(.*?))?\s*\}\}")
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--net")
@@ -62,7 +62,7 @@ class MilvusServer:
 
     @property
     def uri(self) -> str:
-        """Where it is reached."""
+        """Address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -98,11 +98,11 @@ class MilvusServer:
             raise RuntimeError(f"the Milvus server in {self.folder} did not start: {said}")
 
     def stop(self) -> None:
-        """Stop it cleanly; nothing where it does not run."""
+        """Stop the server cleanly; does nothing if it is not running."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a power failure would (kill -9)."""
+        """Kill the server (kill -9)."""
         self._end(signal.SIGKILL)
 
     def _said_that_it_serves(self) -> bool:
@@ -164,7 +164,7 @@ class MilvusServer:
 
 
 def why_not() -> str | None:
-    """Why no server can be started here; None where one can."""
+    """Why no server can be started on this machine; None if one can."""
     if _package() is None:
         return "the package `milvus` is not installed (Linux on x86_64 only): pip install milvus==2.3.5"
     made = subprocess.run([*_NAMESPACE, "true"], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""A Neo4j server of one's own for tests and benchmarks, started from a distribution and gone afterwards.
+"""A private Neo4j server for tests and benchmarks, started from a distribution.
 
 `NEO4J_HOME` names the distribution: a folder with `bin/neo4j` and `bin/neo4j-admin`, as it is downloaded. Nothing is
 written there: configuration, data and logs lie in a folder of the caller's, and the server listens on a free port of
@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 from memstore.testing.ports import free_port
 
 START_SECONDS = 280.0
-"""Six are enough on an idle machine."""
+"""An idle machine needs six."""
 STOP_SECONDS = 60.0
 
 
@@ -46,7 +46,7 @@ class Neo4jServer:
 
     @property
     def uri(self) -> str:
-        """Where it listens."""
+        """Address of the server."""
         return f"bolt://127.0.0.1:{self.port}"
 
     @property
@@ -96,11 +96,11 @@ class Neo4jServer:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop it cleanly; nothing where it does not run."""
+        """Stop the server cleanly; does nothing if it is not running."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a power failure would (kill -9)."""
+        """Kill the server (kill -9)."""
         self._end(signal.SIGKILL)
 
     def _end(self, with_signal: signal.Signals) -> None:
@@ -150,7 +150,7 @@ def home() -> Path | None:
 
 
 class Login(NamedTuple):
-    """What one needs to open a graph on a server."""
+    """Address and credential of a test server."""
 
     uri: str
     user: str

@@ -1,4 +1,4 @@
-"""Ports for servers that tests start, stop and start again at the same address."""
+"""Free ports for test servers that restart at the same address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PORTS = range(15_000, 32_000)
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on.
+    """A free port of the loopback interface.
 
     Not one that the kernel would choose: those it gives to any other socket before the server has come up, or while it
     is down between a kill and its next start, and a client that asks for such a port may be given it as its own.

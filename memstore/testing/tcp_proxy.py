@@ -1,4 +1,4 @@
-"""A network that can be cut: it carries connections of a loopback port to a server, until told to drop them.
+"""TCP proxy for tests of network failures: it carries connections to a server until it is cut.
 
 When it is cut, every connection ends at once at both sides, in the middle of whatever was being said, and until it is
 restored nobody can connect. The server runs on. It can also wait for a word of the client's: the server hears it and
@@ -24,7 +24,7 @@ class TcpProxy:
     def __init__(self, target_port: int) -> None:
         """Carry to `target_port` of 127.0.0.1, which need not listen yet."""
         self._target = ("127.0.0.1", target_port)
-        self._last_word: bytes | None = None
+        self._cut_after: bytes | None = None
         self._lock = threading.Lock()
         self._live: set[socket.socket] = set()
         self.port = free_port()
@@ -32,7 +32,7 @@ class TcpProxy:
         self.restore()
 
     def restore(self) -> None:
-        """Let connections through; nothing where it does so already."""
+        """Accept connections again; does nothing if the proxy is not cut."""
         with self._lock:
             if self._listener is not None:
                 return
@@ -40,7 +40,7 @@ class TcpProxy:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:
-        """End what is connected, and refuse what wants to be; nothing where it does so already."""
+        """Close all connections and refuse new ones; does nothing if the proxy is cut."""
         with self._lock:
             listener, self._listener = self._listener, None
             live, self._live = self._live, set()
@@ -53,7 +53,7 @@ class TcpProxy:
 
     def break_after(self, word: bytes) -> None:
         """Once, end the connection in which these bytes are on their way to the server, which still gets them."""
-        self._last_word = word
+        self._cut_after = word
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -83,9 +83,9 @@ class TcpProxy:
         last_word = False
         with suppress(OSError):
             while not last_word and (chunk := source.recv(_CHUNK)):
-                last_word = to_server and self._last_word is not None and self._last_word in chunk
+                last_word = to_server and self._cut_after is not None and self._cut_after in chunk
                 if last_word:
-                    self._last_word = None
+                    self._cut_after = None
                     _end(source)  # before the server can answer
                 target.sendall(chunk)
         if not last_word:  # else the server would be hung up on before it has answered, and might not act

@@ -1,4 +1,4 @@
-"""What every vector store must pass, as a class of pytest tests.
+"""Conformance suite of vector stores, as a class of pytest tests.
 
     class TestMyVectors(VectorStoreConformance):
         @pytest.fixture
@@ -7,7 +7,7 @@
                 return MyVectors.open(tmp_path / "vectors", **options)
             return open_store
 
-`open_store` opens the same place each time, with the defaults below for what is not given.
+`open_store` opens the same store each time; the suite passes the defaults below.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class VectorStoreConformance:
 
     @pytest.fixture
     def open_store(self) -> OpenStore:
-        """Opens a store at one and the same place: `open_store(fingerprint=, dimension=, namespace=)`."""
+        """Opens the same store each time: `open_store(fingerprint=, dimension=, namespace=)`."""
         raise NotImplementedError
 
     @pytest.fixture
     def opener(self, open_store: OpenStore) -> Iterator[OpenStore]:
-        """`open_store` with defaults; what it opened is closed in the end."""
+        """`open_store` with defaults, with the opened stores closed after the test."""
         opened: list[VectorStore] = []
 
         def opener(**options: Any) -> VectorStore:
@@ -68,7 +68,7 @@ class VectorStoreConformance:
         """An empty store."""
         return opener()
 
-    def test_a_new_store_is_empty_and_answers(self, store: VectorStore) -> None:
+    def test_a_new_store_is_empty(self, store: VectorStore) -> None:
         assert store.count() == 0
         assert [name for block in store.ids("query") for name in block] == []
         assert store.missing(["t-1"]) == ["t-1"]
@@ -78,7 +78,7 @@ class VectorStoreConformance:
         assert store.search("query", unit_vectors(2), 3).ids.tolist() == [["", "", ""]] * 2
         assert store.collections() == [FINGERPRINT]
 
-    def test_vectors_come_back_bit_for_bit_in_the_order_asked(self, store: VectorStore) -> None:
+    def test_vectors_are_returned_bit_for_bit_in_the_order_requested(self, store: VectorStore) -> None:
         vectors = unit_vectors(50)
         vectors[0, 0] = np.float32(1e-45)
         vectors[1, 0] = np.float32(-0.0)
@@ -89,7 +89,7 @@ class VectorStoreConformance:
         assert fetched.vectors.dtype == np.float32
         assert fetched.vectors.tobytes() == vectors[order].tobytes()
 
-    def test_what_was_written_is_there_after_a_flush_too(self, store: VectorStore) -> None:
+    def test_rows_are_found_before_and_after_a_flush(self, store: VectorStore) -> None:
         store.upsert("thinking", names(20), unit_vectors(20))
         store.flush()
         store.upsert("query", names(5, "q"), unit_vectors(5, seed=1))
@@ -97,7 +97,7 @@ class VectorStoreConformance:
         assert (store.count("thinking"), store.count("query")) == (20, 5)
         assert np.array_equal(store.fetch(names(20)).vectors, unit_vectors(20))
 
-    def test_it_is_there_after_reopening(self, opener: OpenStore) -> None:
+    def test_rows_are_found_after_reopening(self, opener: OpenStore) -> None:
         first = opener()
         first.upsert("thinking", names(20), unit_vectors(20))
         first.flush()
@@ -150,7 +150,7 @@ class VectorStoreConformance:
         assert hits.scores.dtype == np.float32
         np.testing.assert_allclose(hits.scores, np.take_along_axis(exact, best, axis=1), atol=1e-6)
 
-    def test_search_returns_all_there_are_and_says_where_they_end(self, store: VectorStore) -> None:
+    def test_search_pads_the_result_if_fewer_than_k_exist(self, store: VectorStore) -> None:
         store.upsert("query", names(3, "q"), unit_vectors(3))
         hits = store.search("query", unit_vectors(2), 5)
         assert hits.ids.shape == hits.scores.shape == (2, 5)
@@ -164,7 +164,7 @@ class VectorStoreConformance:
         store.upsert("query", names(3, "q"), unit_vectors(3))
         assert store.search("query", np.zeros((0, DIMENSION), np.float32), 2).ids.shape == (0, 2)
 
-    def test_deleted_ones_are_gone_and_may_come_back(self, store: VectorStore) -> None:
+    def test_deleted_ids_may_be_written_again(self, store: VectorStore) -> None:
         store.upsert("thinking", names(10), unit_vectors(10))
         store.flush()
         store.delete([*names(4), "t-never"])
@@ -263,7 +263,7 @@ class VectorStoreConformance:
         with pytest.raises(EmbedderError, match="8"):
             opener(dimension=4)
 
-    def test_a_closed_store_says_so(self, opener: OpenStore) -> None:
+    def test_a_closed_store_raises(self, opener: OpenStore) -> None:
         store = opener()
         store.close()
         store.close()

@@ -1,4 +1,4 @@
-"""Vectors in this process's memory: the smallest store that keeps the protocol's promises, for tests."""
+"""`MemoryVectors`: an in-memory vector store, for tests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from memstore.vectors.protocol import Fetched, Hits
 
 
 class Row(NamedTuple):
-    """One vector as it was given (float32 [D]) and the kind it was given under."""
+    """One stored vector (float32 [D]) and its kind."""
 
     kind: VectorKind
     vector: FloatMatrix
 
 
-class Shelf:
-    """What outlives a closed store: for each fingerprint its dimension, and for each namespace its rows."""
+class SharedVectors:
+    """Content that stores opened with it share: dimensions by fingerprint, rows by fingerprint and namespace."""
 
     def __init__(self) -> None:
         self.dimensions: dict[str, int] = {}
@@ -30,25 +30,25 @@ class Shelf:
 
 
 class MemoryVectors:
-    """`VectorStore` over a dictionary. Stores opened on the same shelf see the same vectors."""
+    """`VectorStore` over a dictionary. Stores with the same `shared` have the same vectors."""
 
     backend = "memory"
     searches_fast = False
 
     def __init__(
-        self, *, fingerprint: str, dimension: int, namespace: str = "default", shelf: Shelf | None = None
+        self, *, fingerprint: str, dimension: int, namespace: str = "default", shared: SharedVectors | None = None
     ) -> None:
         check_name("fingerprint", fingerprint)
         check_name("namespace", namespace)
-        shelf = shelf if shelf is not None else Shelf()
-        held = shelf.dimensions.setdefault(fingerprint, dimension)
+        shared = shared if shared is not None else SharedVectors()
+        held = shared.dimensions.setdefault(fingerprint, dimension)
         if held != dimension:
             raise EmbedderError(f"{fingerprint} holds vectors of {held} dimensions, not {dimension}")
         self.fingerprint = fingerprint
         self.dimension = dimension
         self._namespace = namespace
-        self._shelf = shelf
-        self._rows = shelf.rows.setdefault((fingerprint, namespace), {})
+        self._shared = shared
+        self._rows = shared.rows.setdefault((fingerprint, namespace), {})
         self._closed = False
 
     def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
@@ -117,17 +117,17 @@ class MemoryVectors:
     def collections(self) -> list[str]:
         """Fingerprints of all embedders that this namespace has vectors of, this one's included."""
         self._check_open()
-        return sorted(fingerprint for fingerprint, namespace in self._shelf.rows if namespace == self._namespace)
+        return sorted(fingerprint for fingerprint, namespace in self._shared.rows if namespace == self._namespace)
 
     def discard(self, fingerprint: str) -> None:
         """Remove all that this namespace has of another embedder; nothing where it has nothing."""
         self._check_open()
         if fingerprint == self.fingerprint:
             raise InputError(f"the vectors of {fingerprint} are in use; open the memory with another embedder first")
-        self._shelf.rows.pop((fingerprint, self._namespace), None)
+        self._shared.rows.pop((fingerprint, self._namespace), None)
 
     def flush(self) -> None:
-        """Nothing to do: there is no disk."""
+        """Do nothing; the store has no disk."""
         self._check_open()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from memstore.testing.vector_conformance import OpenStore, VectorStoreConformance
-from memstore.testing.vector_double import MemoryVectors, Shelf
+from memstore.testing.vector_double import MemoryVectors, SharedVectors
 from memstore.vectors.embedded import EmbeddedVectors
 from memstore.vectors.milvus import MilvusVectors
 
@@ -19,10 +19,10 @@ from memstore.vectors.milvus import MilvusVectors
 class TestMemoryVectors(VectorStoreConformance):
     @pytest.fixture
     def open_store(self) -> OpenStore:
-        shelf = Shelf()
+        shared = SharedVectors()
 
         def open_store(**options: Any) -> MemoryVectors:
-            return MemoryVectors(shelf=shelf, **options)
+            return MemoryVectors(shared=shared, **options)
 
         return open_store
 
