@@ -1,19 +1,18 @@
-"""What the client of rollouts costs, what it keeps when it is killed, and what it loses to a bad server: nothing.
+"""Measure the CPU time and memory of `memstore rollout`, and check that kills and server faults lose no rollout.
 
     python benchmarks/rollout.py [--rollouts 20000] [--concurrency 256]
     python benchmarks/rollout.py --kills 10 [--rollouts 20000] [--no-costs]
 
-The server is `memstore_rl.testing.openai_stub`, a process of its own, which answers after a random delay and fails a
-share of the requests in every way that it knows. What it writes is a function of prompt and seed, so each rollout in
-the file is compared with the one that was asked for. The client is the command, `memstore rollout`; its CPU and its
-peak of memory are what the kernel counted for the process, start and imports included.
+The server is `memstore_rl.testing.openai_stub` in a separate process, which responds after a random delay and injects
+all its kinds of faults. Its text is a function of prompt and seed, so each rollout in the file is compared with the
+requested one. The client is the command, `memstore rollout`; CPU time and peak memory are those of its process, with
+start and imports.
 
-The kills are -9, each when the file has grown past a random place. What the file holds after the last, undisturbed
-run is compared with a run that was left in peace.
+Each kill is a SIGKILL when the file exceeds a random size. The file after a last, undisturbed run is compared with the
+file of a run without kills.
 
-The peers do what a script does: requests of one after the other, and httpx with `asyncio.gather` over all of them.
-Neither survives a failure, so they get a share of the requests, from a server that only delays; their figures are for
-one rollout, and the seconds are scaled to all.
+The peers are simple scripts: sequential requests, and httpx with `asyncio.gather` over all requests. Neither survives a
+failure, so they send a part of the requests to a server without faults; seconds are scaled to all rollouts.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ SEED = 7
 
 
 class Cost(NamedTuple):
-    """What a process used."""
+    """Resources used by a process."""
 
     wall_s: float
     cpu_s: float
@@ -59,7 +58,7 @@ def command(url: str, queries: Path, output: Path, n: int, concurrency: int, *mo
 
 
 def measured(words: list[str]) -> Cost:
-    """Run a command to its end."""
+    """Run a command and measure it."""
     started = time.perf_counter()
     running = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert running.stdout is not None
@@ -72,13 +71,13 @@ def measured(words: list[str]) -> Cost:
     return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, json.loads(printed))
 
 
-def wrong_or_double(path: Path, queries: int, n: int) -> str | None:
-    """What is not as it was asked for; None: every rollout is there, once, and the right one."""
+def first_difference(path: Path, queries: int, n: int) -> str | None:
+    """The first difference to the requested rollouts; None if each is there exactly once."""
     seen: set[tuple[str, int]] = set()
     for row in rows_of(path):
         place = (row["query_id"], row["sample_index"])
         if place in seen:
-            return f"{place} is there twice"
+            return f"{place} is duplicated"
         seen.add(place)
         if row["response"] != text_of(row["query"], row["metadata"]["seed"]):
             return f"{place} is another rollout"
@@ -86,9 +85,9 @@ def wrong_or_double(path: Path, queries: int, n: int) -> str | None:
 
 
 def costs(folder: Path, rollouts: int, concurrency: int) -> None:
-    """Print the table of the client's costs."""
-    names = "rollouts", "n", "graded", "s", "CPU ms/rollout", "without start", "peak MB", "requests", "sent again"
-    print(f"| {' | '.join(names)} | at once | lost or double |\n{'|---' * 11}|")
+    """Print a table of the client's CPU time and memory."""
+    names = "rollouts", "n", "graded", "s", "CPU ms/rollout", "without start", "peak MB", "requests", "retries"
+    print(f"| {' | '.join(names)} | concurrent | lost or duplicate |\n{'|---' * 11}|")
     for n, grading, share in ((1, False, 1), (1, False, 10), (8, False, 1), (8, True, 1)):
         count = rollouts // share // n
         queries = write_sums(folder / "queries.jsonl", count)
@@ -101,7 +100,7 @@ def costs(folder: Path, rollouts: int, concurrency: int) -> None:
         assert start.summary["rollouts"]["new"] == 0
         each = 1000 * cost.cpu_s / (count * n)
         bare = 1000 * (cost.cpu_s - start.cpu_s) / (count * n)
-        found = wrong_or_double(output, count, n) or "none"
+        found = first_difference(output, count, n) or "none"
         summary, judged = cost.summary, "yes" if grading else "no"
         print(
             f"| {count * n:,} | {n} | {judged} | {cost.wall_s:.1f} | {each:.2f} | {bare:.2f} | {cost.peak_mb:.0f} "
@@ -111,7 +110,7 @@ def costs(folder: Path, rollouts: int, concurrency: int) -> None:
 
 
 def stats_of(url: str) -> dict[str, int]:
-    """What the stub has served."""
+    """The stub's counts."""
     import urllib.request
 
     with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as answer:
@@ -119,19 +118,19 @@ def stats_of(url: str) -> dict[str, int]:
 
 
 def kills(folder: Path, rollouts: int, concurrency: int, count: int, seed: int) -> bool:
-    """Kill a run so many times; is the file then the one of a run in peace?"""
+    """Kill a run `count` times; whether the final file equals that of a run without kills."""
     n = 8
     queries = write_sums(folder / "queries.jsonl", rollouts // n)
-    peace, killed = folder / "peace.jsonl", folder / "killed.jsonl"
+    undisturbed, killed = folder / "undisturbed.jsonl", folder / "killed.jsonl"
     with process(FAULTY) as url:
-        measured(command(url, queries, peace, n, concurrency))
-        whole = peace.stat().st_size
+        measured(command(url, queries, undisturbed, n, concurrency))
+        whole = undisturbed.stat().st_size
         chance = random.Random(seed)
         places = sorted(chance.randrange(int(0.95 * whole)) for _ in range(count))
         again = sum(kill_at(command(url, queries, killed, n, concurrency), killed, place) for place in places)
         last = measured(command(url, queries, killed, n, concurrency)).summary["rollouts"]
-    wrong = wrong_or_double(killed, rollouts // n, n)
-    same = not wrong and canonical(rows_of(peace)) == canonical(rows_of(killed))
+    wrong = first_difference(killed, rollouts // n, n)
+    same = not wrong and canonical(rows_of(undisturbed)) == canonical(rows_of(killed))
     rows = sum(1 for _ in rows_of(killed))
     print(
         f"{count} kills ({again} more came too late), {rows} rollouts, {last['held']} of them from killed runs: "
@@ -142,10 +141,9 @@ def kills(folder: Path, rollouts: int, concurrency: int, count: int, seed: int) 
 
 
 def kill_at(words: list[str], file: Path, place: int) -> int:
-    """Start a run and kill it when the file is longer than this.
+    """Start a run and kill it when the file is longer than `place` bytes; return the number of failed attempts.
 
-    A run that ended first is no kill: the file is cut at the place, in the middle of a line for the most part, and the
-    run starts again. Returns how often that was.
+    If the run ends first, the file is cut at that size, usually in the middle of a line, and the run starts again.
     """
     for attempt in range(50):
         with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
@@ -157,11 +155,11 @@ def kill_at(words: list[str], file: Path, place: int) -> int:
         if running.returncode < 0:
             return attempt
         os.truncate(file, place)
-    sys.exit("the runs end sooner than they can be killed; ask for more rollouts")
+    sys.exit("the runs end before they can be killed; pass more --rollouts")
 
 
 def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Rows in an order of their own, without what depends on how a request was cut."""
+    """Rows in sorted order, without the values that depend on how samples were grouped into requests."""
     kept = []
     for row in rows:
         metadata = {name: value for name, value in row["metadata"].items() if not name.endswith("_tokens")}
@@ -170,7 +168,7 @@ def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def peers(rollouts: int, concurrency: int) -> None:
-    """Print what scripts cost, of a share."""
+    """Print the cost of the peers, measured on a part of the rollouts."""
     print("| peer | rollouts | CPU ms/rollout | s for all | peak MB more |\n|---|---|---|---|---|")
     shares = (("one", rollouts // 100), ("gather", rollouts // 20))
     with process(replace(Stub(), delay_s=FAULTY.delay_s)) as url:
@@ -184,7 +182,7 @@ def peers(rollouts: int, concurrency: int) -> None:
 
 
 def peer(kind: str, url: str, count: int, concurrency: int) -> None:
-    """Be a script: one rollout a request."""
+    """Run as a peer: one rollout per request."""
     import httpx
 
     bodies = [
@@ -212,12 +210,12 @@ def peer(kind: str, url: str, count: int, concurrency: int) -> None:
 
 
 def used() -> float:
-    """The peak of this process's memory, in MB."""
+    """Peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=20_000)
     parser.add_argument("--concurrency", type=int, default=256)

@@ -1,1 +1,1 @@
-"""Doubles for tests and benchmarks of rewards and rollouts: see each module."""
+"""Test doubles for rollouts: a stub of an OpenAI-compatible server, and addition queries for it."""

@@ -1,4 +1,4 @@
-"""Questions of sums, which the stub of `memstore_rl.testing.openai_stub` answers rightly every other time."""
+"""Addition questions, half of which the stub server `openai_stub` answers correctly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from memstore_rl.benchmarks.question import Question
 
 
 def sums(count: int) -> Iterator[Question]:
-    """So many questions, each another sum."""
+    """`count` questions, each with another sum."""
     for number in range(count):
         yield Question(
             text=f"What is {10 + number} plus {3 + 2 * number} ?",
@@ -23,7 +23,7 @@ def sums(count: int) -> Iterator[Question]:
 
 
 def write_sums(path: Path, count: int) -> Path:
-    """The questions as a file of queries."""
+    """Write the questions as a file of queries."""
     with path.open("w", encoding="utf-8") as file:
         for each in sums(count):
             row = {

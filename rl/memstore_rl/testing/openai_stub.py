@@ -1,11 +1,10 @@
-"""A server in OpenAI's form that answers without a model, and fails on demand.
+"""A stub of an OpenAI-compatible server: it responds without a model, and injects faults.
 
     python -m memstore_rl.testing.openai_stub '{"drop": 0.05}'
 
-prints its address as one line and serves until it is ended. What it answers is a function of the prompt and of the
-sample's seed (`text_of`), as with vLLM seed + j for choice j: a test can tell whether each rollout is the one that was
-asked for. Faults come by chance, from a seed of their own; what was sent wrongly gets the status that servers give.
-`GET /stats` says what was served.
+prints its address as one line and serves until it is terminated. Its text is a function of the prompt and the sample's
+seed (`text_of`), which is seed + j for choice j, as with vLLM, so a test can check that each rollout is the requested
+one. Faults are random with a seed of their own; invalid requests get the usual status. `GET /stats` returns counts.
 """
 
 from __future__ import annotations
@@ -30,65 +29,65 @@ KINDS = ("busy", "broken", "drop", "cut", "malformed", "empty_choices")
 
 @dataclass(frozen=True)
 class Stub:
-    """How the server behaves. Shares are of the requests, 0..1; what is left is answered well."""
+    """Behaviour of the server. Shares are of the requests, 0..1; the rest is answered correctly."""
 
     delay_s: float = 0.0
-    """Mean of what a request takes, evenly spread between none and twice as long."""
+    """Mean delay of a response, uniform between 0 and twice the mean."""
     busy: float = 0.0
     """Status 429 with Retry-After."""
     broken: float = 0.0
     """Status 500."""
     drop: float = 0.0
-    """The connection ends without a word."""
+    """The connection is closed without a response."""
     cut: float = 0.0
-    """The connection ends in the middle of the answer."""
+    """The connection is closed in the middle of the response."""
     malformed: float = 0.0
-    """Status 200, and no JSON."""
+    """Status 200 with invalid JSON."""
     empty_choices: float = 0.0
-    """An answer without choices."""
+    """A response without choices."""
     too_few: float = 0.0
-    """One choice less than was asked for, where it was more than one."""
+    """One choice fewer than requested, if n > 1."""
     retry_after_s: float = 0.01
     most: int = 0
-    """Choices that are given at most, whatever n says; 0: all."""
+    """Maximum number of choices, regardless of n; 0: no limit."""
     refuse_n: bool = False
-    """Status 400 for n over 1."""
+    """Status 400 for n > 1."""
     refuse_logprobs: bool = False
     key: str = ""
-    """The key that a request must carry."""
+    """The key that requests must have."""
     context: int = 0
-    """Characters that a prompt may have, else status 400; 0: any."""
+    """Maximum characters of a prompt, else status 400; 0: no limit."""
     think: str = ""
-    """`tags`, `reasoning` or `reasoning_content`: where the thinking is given."""
+    """Where the thinking is returned: `tags`, `reasoning` or `reasoning_content`."""
     truncate: float = 0.0
-    """Share of the choices that are cut off."""
+    """Share of truncated choices."""
     blank: float = 0.0
-    """Share of the choices that are empty."""
+    """Share of empty choices."""
     stall_after: int | None = None
-    """Requests that are answered; further ones wait for ever."""
+    """Number of requests that get a response; later ones wait forever."""
     down: bool = False
-    """Status 503 for everything but its models."""
+    """Status 503 for everything but the list of models."""
     seed: int = 0
 
 
 def thinking_of(prompt: str, seed: int) -> str:
-    """What the stub thinks."""
+    """The stub's thinking."""
     return f"Sample {seed} of {hashlib.blake2b(prompt.encode(), digest_size=6).hexdigest()}: I add the numbers up."
 
 
 def answer_of(prompt: str, seed: int) -> str:
-    """What it answers: right every other time, where the prompt asks for a sum."""
+    """The stub's answer; for a prompt that asks for a sum, correct for every other seed."""
     numbers = [int(word) for word in prompt.replace("?", " ").split() if word.isdigit()]
     return str(sum(numbers) + seed % 2)
 
 
 def text_of(prompt: str, seed: int) -> str:
-    """What it writes."""
+    """The stub's text: thinking and answer."""
     return f"{thinking_of(prompt, seed)} The answer is {answer_of(prompt, seed)}."
 
 
 class _Server:
-    """The handlers, and what was served."""
+    """The request handlers and their counts."""
 
     def __init__(self, stub: Stub) -> None:
         self.stub = stub
@@ -133,7 +132,7 @@ class _Server:
             self.counts["under_way"] -= 1
 
     def _refused(self, request: web.Request, body: Mapping[str, Any], chat: bool) -> web.Response | None:
-        """The answer to a request that is wrong."""
+        """The response to an invalid request; None if it is valid."""
         stub = self.stub
         if self._wrong_key(request):
             return _refusal(401, f"Incorrect API key provided: {request.headers.get('Authorization')}")
@@ -159,7 +158,7 @@ class _Server:
         if kind in ("drop", "cut"):
             response = web.StreamResponse(headers={"Content-Length": str(len(content))})
             if kind == "cut":
-                with suppress(ConnectionResetError):  # the client went first
+                with suppress(ConnectionResetError):  # the client closed the connection first
                     await response.prepare(request)
                     await response.write(content[: len(content) // 2])
             if request.transport is not None:
@@ -197,28 +196,28 @@ class _Server:
         else:
             self.unseeded += 1
             seed = self.unseeded
-        fate = (seed * 2_654_435_761 % 1000) / 1000
-        cut_off, blank = fate < stub.truncate, fate >= 1 - stub.blank
+        uniform = (seed * 2_654_435_761 % 1000) / 1000
+        truncated, blank = uniform < stub.truncate, uniform >= 1 - stub.blank
         text, reasoning = _text_and_reasoning(stub.think, prompt, seed)
-        if cut_off:
+        if truncated:
             text = text[: len(text) // 2]
         if blank:
             text = ""
         words = text.split()
         choice: dict[str, Any] = {
             "index": place,
-            "finish_reason": "length" if cut_off else "stop",
+            "finish_reason": "length" if truncated else "stop",
             "tokens": len(words),
         }
         logprobs = [-0.25] * len(words)
         if chat:
             choice["message"] = {"role": "assistant", "content": text, **reasoning}
             listed = [{"token": word, "logprob": value} for word, value in zip(words, logprobs, strict=True)]
-            told: dict[str, Any] = {"content": listed}
+            returned: dict[str, Any] = {"content": listed}
         else:
             choice["text"] = text
-            told = {"tokens": words, "token_logprobs": logprobs}
-        choice["logprobs"] = told if body.get("logprobs") else None
+            returned = {"tokens": words, "token_logprobs": logprobs}
+        choice["logprobs"] = returned if body.get("logprobs") else None
         return choice
 
     def _wrong_key(self, request: web.Request) -> bool:
@@ -251,7 +250,7 @@ async def _listen(stub: Stub) -> tuple[web.AppRunner, str]:
 
 @contextmanager
 def serving(stub: Stub) -> Iterator[str]:
-    """The stub in a thread of this process; gives its address."""
+    """Run the stub in a thread of this process; yields its address."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="openai-stub", daemon=True)
     thread.start()
@@ -267,7 +266,7 @@ def serving(stub: Stub) -> Iterator[str]:
 
 @contextmanager
 def process(stub: Stub) -> Iterator[str]:
-    """The stub as a process of its own; gives its address."""
+    """Run the stub in a separate process; yields its address."""
     command = [sys.executable, "-m", __name__, json.dumps(asdict(stub))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
@@ -287,5 +286,5 @@ if __name__ == "__main__":
     given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     names = {field.name for field in fields(Stub)}
     if unknown := given.keys() - names:
-        sys.exit(f"there is no {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+        sys.exit(f"unknown: {', '.join(unknown)}; available: {', '.join(sorted(names))}")
     asyncio.run(_serve(Stub(**given)))
