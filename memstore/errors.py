@@ -1,41 +1,41 @@
-"""Everything memstore raises on purpose, in one tree.
+"""Errors: all exceptions that memstore raises on purpose.
 
-    MemstoreError                 base: catch this one at an edge
-    |-- InputError                what was passed cannot be used: a file, an option, a query
-    |   |-- RecordError           one row of an input is not a rollout (goes to the rejects file)
-    |   `-- LabelConflict         a ground truth contradicts the one that is known
-    |-- LocationError             no memory there, or a folder that holds something else
+    MemstoreError                 base class: catch this one
+    |-- InputError                an argument is invalid: a file, an option, a query
+    |   |-- RecordError           a row of an input is not a valid rollout (it goes to the rejects file)
+    |   `-- LabelConflict         a ground truth contradicts the stored one
+    |-- LocationError             there is no memory at the location, or it holds something else
     |-- LockedError               another process owns the memory
-    |-- SchemaError               the store is older, newer or of another storage version
-    |-- EmbedderError             no embedder, or not the one this memory was built with
+    |-- SchemaError               the store has an unsupported schema or storage version
+    |-- EmbedderError             there is no embedder, or it is not the one that the memory was built with
     |-- StoreError                the graph or vector store failed
-    |   |-- CorruptStoreError     it opened before and does not now
-    |   |-- StoreFullError        no space left to write to
-    |   `-- QueryTimeout          a Cypher query ran past its limit
-    |-- ModelError                no reward model, or one that does not fit this memory
-    `-- SandboxError              programs cannot be run safely here, so they are not run
+    |   |-- CorruptStoreError     a store that opened before cannot be opened
+    |   |-- StoreFullError        no space is left on the disk
+    |   `-- QueryTimeout          a Cypher query exceeded its time limit
+    |-- ModelError                there is no reward model, or it does not fit the memory
+    `-- SandboxError              programs cannot be run safely on this machine
 
-A message is one sentence that says what happened, to which object, and what to do about it. Nothing here carries
-an HTTP or exit code: those are chosen where an error leaves the process.
+A message is one sentence that says what happened, to which object, and what to do. Errors carry no HTTP status or exit
+code; these are chosen where an error leaves the process.
 """
 
 from __future__ import annotations
 
 
 class MemstoreError(Exception):
-    """Base of all errors that memstore raises on purpose."""
+    """Base class of all errors that memstore raises on purpose."""
 
 
 class InputError(MemstoreError):
-    """What was passed cannot be used."""
+    """An argument is invalid: a file, an option or a query."""
 
 
 class RecordError(InputError):
-    """One row of an input is not a rollout; the message is the reason written to the rejects file."""
+    """A row of an input is not a valid rollout. The message is the reason in the rejects file."""
 
 
 class LabelConflict(InputError):
-    """A ground-truth reward contradicts the one the memory holds; pass `replace` to overwrite it."""
+    """A ground-truth reward contradicts the stored one; pass `replace` to overwrite it."""
 
 
 class LocationError(MemstoreError):
@@ -43,7 +43,7 @@ class LocationError(MemstoreError):
 
 
 class LockedError(MemstoreError):
-    """Another process owns this embedded memory."""
+    """Another process owns the embedded memory; `pid` is its process id if it is known."""
 
     def __init__(self, message: str, pid: int | None = None) -> None:
         super().__init__(message)
@@ -51,32 +51,32 @@ class LockedError(MemstoreError):
 
 
 class SchemaError(MemstoreError):
-    """The memory has a schema or storage version that this memstore does not work with."""
+    """The memory has a schema or storage version that this memstore does not support."""
 
 
 class EmbedderError(MemstoreError):
-    """No embedder can be had, or it is not the one the memory was built with."""
+    """No embedder can be loaded, or it is not the one that the memory was built with."""
 
 
 class StoreError(MemstoreError):
-    """The graph or the vector store failed."""
+    """The graph store or the vector store failed."""
 
 
 class CorruptStoreError(StoreError):
-    """A store that opened before does not open now."""
+    """A store that opened before cannot be opened."""
 
 
 class StoreFullError(StoreError):
-    """There is no space left where the store writes."""
+    """No space is left on the disk that the store writes to."""
 
 
 class QueryTimeout(StoreError):
-    """A Cypher query ran past its time limit."""
+    """A Cypher query exceeded its time limit."""
 
 
 class ModelError(MemstoreError):
-    """There is no reward model, or it does not fit this memory."""
+    """There is no reward model, or it does not fit the memory."""
 
 
 class SandboxError(MemstoreError):
-    """No sandbox for programs can be built here; the message says why and what helps."""
+    """No sandbox for programs can be created on this machine; the message gives the reason and the remedy."""

@@ -1,6 +1,6 @@
-"""How long work tells of itself: a stage has a name and, where it is known, a total; then it advances.
+"""Progress-reporting protocol: a stage has a name and optionally a total, and advances.
 
-The library only calls; what is drawn, and where, is the caller's affair.
+The library calls these methods. The caller decides how progress is shown.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives the progress of long work. Calls come from one thread, stages one after the other."""
+    """Receives the progress of a long operation. Calls come from one thread, and stages do not overlap."""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """A new stage begins; `total` is in the unit that `advance` counts, None where it is not known.
+        """Begin a stage. `total` is in the unit that `advance` counts; None if it is unknown.
 
-        A name that was there before continues where it stood if its total is the same, and starts anew if not.
+        A stage with the name and total of an earlier one continues it; with another total it starts again from zero.
         """
         ...
 
     def advance(self, done: int) -> None:
-        """`done` more of the current stage."""
+        """Report that `done` more units of the current stage are complete."""
         ...
 
 
 class AnnotatedProgress(Progress, Protocol):
-    """A progress that also shows a word beside the current stage: how fast it goes, say."""
+    """Progress that also shows a note beside the current stage, such as its speed."""
 
     def note(self, text: str) -> None:
-        """Show this in place of what was noted before."""
+        """Replace the note."""
         ...
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Do nothing."""

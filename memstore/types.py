@@ -1,4 +1,4 @@
-"""The words of the domain as types. A signature that uses them reads as the design does."""
+"""Types of the domain, for signatures: ids, domains, reward sources, and arrays with their dtype."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 QueryId = NewType("QueryId", str)
 RolloutId = NewType("RolloutId", str)
-"""Id of a Thinking node: one rollout has exactly one."""
+"""Id of a Thinking node, which represents one rollout."""
 AnswerId = NewType("AnswerId", str)
 
 Domain: TypeAlias = Literal["math", "qa", "code", "other"]
@@ -21,7 +21,7 @@ VectorKind: TypeAlias = Literal["query", "thinking"]
 VECTOR_KINDS: tuple[VectorKind, ...] = ("query", "thinking")
 
 FloatMatrix: TypeAlias = NDArray[np.float32]
-"""float32 [N, D], C-contiguous, rows of unit length unless said otherwise."""
+"""float32 [N, D], C-contiguous; rows have unit length unless stated otherwise."""
 IntVector: TypeAlias = NDArray[np.int64]
 FloatVector: TypeAlias = NDArray[np.float64]
 BoolVector: TypeAlias = NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""Fixtures every test may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ pytest.register_assert_rewrite("memstore.testing.memory_conformance", "memstore.
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# hypothesis' own profile for CI, everywhere: no time limit on an example, and the same examples on each machine.
+# hypothesis' CI profile everywhere: no time limit for an example, and the same examples on every machine.
 hypothesis.settings.load_profile("ci")
 
-# A shell's background job ignores Ctrl-C, and what it starts inherits that; a handler is not inherited.
+# A background job of a shell ignores Ctrl-C, and its child processes inherit that; they do not inherit a handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_terminal_width() -> None:
-    """Printed tables are as wide as in a pipe: pytest-xdist gives its workers a width of its own."""
+    """Unset COLUMNS, so that printed tables are as wide as in a pipe; pytest-xdist sets it for its workers."""
     os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real rollouts that stands beside the project's; see its README."""
+    """The folder of real rollouts beside the project's folder; see its README."""
     folder = Path(os.environ.get("MEMSTORE_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "rollouts").is_dir():
         missing(f"no real rollouts at {folder}; set MEMSTORE_TEST_DATA to their folder")
@@ -43,7 +43,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
-    """A Neo4j server, one for all tests of a process; each test takes a namespace of its own."""
+    """A Neo4j server, shared by the tests of a process; each test uses its own namespace."""
     with available(tmp_path_factory.mktemp("neo4j")) as login:
         if login is None:
             missing("no Neo4j server; set NEO4J_HOME to a distribution, or MEMSTORE_TEST_NEO4J_URI to a running one")
@@ -52,7 +52,7 @@ def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
 
 @pytest.fixture(scope="session")
 def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Milvus server, one for all tests of a process; each test takes a namespace of its own."""
+    """A Milvus server, shared by the tests of a process; each test uses its own namespace."""
     with milvus_server.available(tmp_path_factory.mktemp("milvus")) as uri:
         if uri is None:
             missing(f"no Milvus server ({milvus_server.why_not()}); set MEMSTORE_TEST_MILVUS_URI to a running one")
@@ -60,7 +60,7 @@ def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip what cannot be tested here; where CI=true that is a failure."""
+    """Skip a test that cannot run on this machine; with CI=true, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""Opening a memory: what is refused, and with which words; snapshots, frames, labels, stats of a small one."""
+"""Opening a small memory and its errors; snapshots, data frames, labels and stats."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def memory(tmp_path: Path, file: Path) -> Any:
         yield opened
 
 
-def test_stats_equal_a_plain_count(memory: Memory) -> None:
+def test_stats_equal_counts_of_the_rows(memory: Memory) -> None:
     stats = memory.stats().as_json()
     assert (stats["queries"], stats["thinkings"], stats["answers"]) == (6, 18, 12)
     assert (stats["labelled_queries"], stats["labelled_thinkings"], stats["predicted_thinkings"]) == (3, 9, 0)
@@ -79,7 +79,7 @@ def test_thinkings_are_linked_to_thinkings_of_other_queries_only(memory: Memory)
     assert (query[similar.source] != query[similar.target]).all()
 
 
-def test_reopened_memory_is_the_same(memory: Memory, tmp_path: Path) -> None:
+def test_a_reopened_memory_is_unchanged(memory: Memory, tmp_path: Path) -> None:
     before = memory.snapshot()
     memory.close()
     with Memory.open(tmp_path / "memory", embedder=HashEmbedder()) as again:
@@ -101,7 +101,7 @@ def test_a_newer_schema_is_refused(memory: Memory, tmp_path: Path) -> None:
         Memory.open(tmp_path / "memory")
 
 
-def test_a_second_process_learns_who_owns_the_memory(memory: Memory, tmp_path: Path) -> None:
+def test_a_second_process_gets_the_pid_of_the_owner(memory: Memory, tmp_path: Path) -> None:
     program = f"from memstore.memory import Memory; Memory.open({str(tmp_path / 'memory')!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=280)
     assert "LockedError" in done.stderr
@@ -118,7 +118,7 @@ def test_other_link_settings_relink_all(memory: Memory) -> None:
     assert memory.link().nodes == {"query": 0, "thinking": 0}
 
 
-def test_labels_by_hand(memory: Memory) -> None:
+def test_labels_set_by_a_person(memory: Memory) -> None:
     unlabelled = memory.snapshot().thinkings
     rollout = unlabelled["id"].to_pylist()[unlabelled["reward"].to_pylist().index(None)]
     assert memory.label({rollout: 1.0}) == 1
@@ -132,7 +132,7 @@ def test_labels_by_hand(memory: Memory) -> None:
         memory.label({rollout: 3.0})
 
 
-def test_snapshot_survives_the_disk(memory: Memory, tmp_path: Path) -> None:
+def test_a_saved_snapshot_is_loaded_unchanged(memory: Memory, tmp_path: Path) -> None:
     snapshot = memory.snapshot()
     save_snapshot(snapshot, tmp_path / "snap")
     loaded = load_snapshot(tmp_path / "snap")
@@ -153,7 +153,7 @@ def test_snapshot_survives_the_disk(memory: Memory, tmp_path: Path) -> None:
         load_snapshot(tmp_path / "nowhere")
 
 
-def test_snapshot_without_texts_has_none(memory: Memory) -> None:
+def test_a_snapshot_without_texts_has_no_text_columns(memory: Memory) -> None:
     snapshot = memory.snapshot(texts=False)
     assert "text" not in snapshot.queries.column_names
     assert "gold" not in snapshot.queries.column_names
@@ -161,7 +161,7 @@ def test_snapshot_without_texts_has_none(memory: Memory) -> None:
     assert snapshot.manifest.id == memory.snapshot().manifest.id
 
 
-def test_a_file_read_without_adding_it_is_what_ingesting_it_would_give(memory: Memory, tmp_path: Path) -> None:
+def test_read_rollouts_gives_the_nodes_that_an_ingest_would_add(memory: Memory, tmp_path: Path) -> None:
     extra = [row | {"query": row["query"] + " And dogs?", "query_id": None} for row in ROWS[:6]]
     path = tmp_path / "new.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in extra))

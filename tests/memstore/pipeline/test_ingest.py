@@ -1,4 +1,4 @@
-"""Ingest on the real embedded stores: what goes in, what is refused, and that nothing depends on cut or order."""
+"""Ingest with embedded stores: accepted and rejected rows, and independence of the partition and order of files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_run_defaults_to_the_files_name(memory: Memory, tmp_path: Path) -> None:
     assert memory.snapshot().runs["name"].to_pylist() == ["monday"]
 
 
-def test_label_arrives_later_and_a_contradiction_is_refused(memory: Memory, tmp_path: Path) -> None:
+def test_a_later_label_is_added_and_a_contradicting_one_is_rejected(memory: Memory, tmp_path: Path) -> None:
     memory.ingest([write(tmp_path / "a.jsonl", [row(reward=None), row(sample=1)])])
     summary = memory.ingest([write(tmp_path / "b.jsonl", [row(reward=0.0)])])
     assert (summary.changed, summary.added) == (1, 0)
@@ -105,7 +105,7 @@ def test_label_arrives_later_and_a_contradiction_is_refused(memory: Memory, tmp_
     assert memory.snapshot().thinkings["reward"].to_pylist() == [1.0, 1.0, 1.0]
 
 
-def test_gold_is_filled_in_and_a_contradiction_is_refused(memory: Memory, tmp_path: Path) -> None:
+def test_a_later_gold_is_added_and_a_contradicting_one_is_rejected(memory: Memory, tmp_path: Path) -> None:
     memory.ingest([write(tmp_path / "a.jsonl", [row()])])
     memory.ingest([write(tmp_path / "b.jsonl", [row(gold="5")])])
     assert memory.snapshot().queries["gold"].to_pylist() == ["5"]
@@ -114,8 +114,8 @@ def test_gold_is_filled_in_and_a_contradiction_is_refused(memory: Memory, tmp_pa
     assert "gold" in rejected(summary)[0]["reason"]
 
 
-def test_another_domain_than_the_querys_is_refused_in_one_sentence(memory: Memory, tmp_path: Path) -> None:
-    """Of the memory's queries and of the file's own alike; a row that says none has its query's."""
+def test_a_row_with_another_domain_than_its_query_is_rejected(memory: Memory, tmp_path: Path) -> None:
+    """For queries of the memory and of the same file. A row without a domain gets that of its query."""
     memory.ingest([write(tmp_path / "a.jsonl", [row()])])
     silent = row(sample=1)
     del silent["domain"]
@@ -132,7 +132,7 @@ def test_another_domain_than_the_querys_is_refused_in_one_sentence(memory: Memor
     assert memory.snapshot().queries["domain"].to_pylist() == ["math", "math"]
 
 
-def test_bad_rows_are_kept_with_line_and_reason_and_the_rest_goes_in(memory: Memory, tmp_path: Path) -> None:
+def test_invalid_rows_are_rejected_and_the_rest_is_ingested(memory: Memory, tmp_path: Path) -> None:
     lines = [
         json.dumps(row()),
         "no JSON",
@@ -154,7 +154,7 @@ def test_bad_rows_are_kept_with_line_and_reason_and_the_rest_goes_in(memory: Mem
     assert "x" * 5_000_000 in written
 
 
-def test_truncated_gzip_gives_what_it_holds_and_says_so(memory: Memory, tmp_path: Path) -> None:
+def test_a_truncated_gzip_is_ingested_up_to_the_cut(memory: Memory, tmp_path: Path) -> None:
     text = "".join(json.dumps(row(f"What is {n} + {n * 7919 % 1013}?")) + "\n" for n in range(2000))
     whole = gzip.compress(text.encode())
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
@@ -169,7 +169,7 @@ def test_truncated_gzip_gives_what_it_holds_and_says_so(memory: Memory, tmp_path
     ("name", "content", "says"),
     [("empty.jsonl", b"", "empty"), ("missing.jsonl", None, "missing.jsonl")],
 )
-def test_unreadable_source_is_one_sentence(
+def test_the_error_for_an_unreadable_source_is_one_sentence(
     memory: Memory, tmp_path: Path, name: str, content: bytes | None, says: str
 ) -> None:
     if content is not None:
@@ -178,7 +178,7 @@ def test_unreadable_source_is_one_sentence(
         memory.ingest([tmp_path / name])
 
 
-def test_parquet_and_verl_dump_and_trl_completions(memory: Memory, tmp_path: Path) -> None:
+def test_parquet_verl_dumps_and_trl_completions_are_ingested(memory: Memory, tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([row(), row(sample=1)]), tmp_path / "own.parquet")
     dump = [
         {
@@ -201,13 +201,13 @@ def test_parquet_and_verl_dump_and_trl_completions(memory: Memory, tmp_path: Pat
     assert sorted(snapshot.answers["value"].to_pylist()) == ["2", "5", "8"]
 
 
-def test_other_keys_join_metadata_and_are_named(memory: Memory, tmp_path: Path) -> None:
+def test_unknown_keys_are_stored_in_the_metadata_and_listed(memory: Memory, tmp_path: Path) -> None:
     summary = memory.ingest([write(tmp_path / "a.jsonl", [row(temperature=0.7, metadata={"gpu": 3})])])
     assert summary.other_keys == {"temperature"}
     assert json.loads(memory.snapshot().thinkings["metadata"][0].as_py()) == {"gpu": 3, "temperature": 0.7}
 
 
-def test_killed_between_graph_and_vectors_is_finished_by_the_next_ingest(
+def test_an_ingest_killed_between_graph_and_vectors_is_finished_by_the_next(
     memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path / "a.jsonl", [row(f"What is {n} + 1?") for n in range(20)])
@@ -230,7 +230,7 @@ def _die(*_: object, **__: object) -> None:
     raise _DiedError
 
 
-def test_verify_finds_and_mends(memory: Memory, tmp_path: Path) -> None:
+def test_verify_finds_and_repairs_problems(memory: Memory, tmp_path: Path) -> None:
     memory.ingest([write(tmp_path / "a.jsonl", [row(f"What is {n} + 1?") for n in range(20)])])
     before = memory_digest(memory)
     some = memory.snapshot().thinkings["id"].to_pylist()[:3]
@@ -246,7 +246,7 @@ def test_verify_finds_and_mends(memory: Memory, tmp_path: Path) -> None:
     assert memory_digest(memory) == before
 
 
-def test_any_cut_and_order_of_files_gives_the_same_graph(tmp_path: Path) -> None:
+def test_any_partition_and_order_of_files_gives_the_same_graph(tmp_path: Path) -> None:
     rows = [row(f"What is {n % 13} + {n % 5}?", sample=n, answer=str(n % 7)) for n in range(60)]
     cuts = {
         "whole": [rows],
@@ -264,7 +264,7 @@ def test_any_cut_and_order_of_files_gives_the_same_graph(tmp_path: Path) -> None
         assert digest == digests["whole"], name
 
 
-def test_a_folder_that_is_no_memory_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_memory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("dear")
     with pytest.raises(LocationError, match="holds no memory"):
@@ -273,7 +273,7 @@ def test_a_folder_that_is_no_memory_is_refused(tmp_path: Path) -> None:
         Memory.open(tmp_path / "nothing")
 
 
-def test_files_of_one_name_have_a_rejects_file_each(memory: Memory, tmp_path: Path) -> None:
+def test_files_of_the_same_name_have_separate_rejects_files(memory: Memory, tmp_path: Path) -> None:
     kept = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -1,4 +1,4 @@
-"""A snapshot restored is the memory it was taken of."""
+"""Restoring a snapshot gives the memory that it was taken from."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def memory(tmp_path: Path) -> Any:
         yield opened
 
 
-def test_restored_memory_is_the_same(memory: Memory, tmp_path: Path) -> None:
+def test_a_restored_memory_equals_the_original(memory: Memory, tmp_path: Path) -> None:
     save_snapshot(memory.snapshot(), tmp_path / "snapshot")
     with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
         assert other.restore(load_snapshot(tmp_path / "snapshot")) == 36
@@ -62,7 +62,7 @@ def test_restored_memory_is_the_same(memory: Memory, tmp_path: Path) -> None:
         assert other.ingest([tmp_path / "a.jsonl"]).added == 0
 
 
-def test_content_is_not_restored_over_unless_told_to_merge(memory: Memory, tmp_path: Path) -> None:
+def test_a_memory_with_content_is_restored_into_only_with_merge(memory: Memory, tmp_path: Path) -> None:
     snapshot = memory.snapshot()
     with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
         other.ingest([rollouts(tmp_path / "b.jsonl", range(10, 14))])
@@ -75,10 +75,10 @@ def test_content_is_not_restored_over_unless_told_to_merge(memory: Memory, tmp_p
         assert memory_digest(other) == memory_digest(memory)
 
 
-def test_a_restore_that_broke_off_ends_with_the_links_as_they_were(
+def test_a_resumed_restore_writes_the_snapshots_links(
     memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where linking anew would make others: here one link was taken away by hand."""
+    """Even if linking again would give other links: one link was removed by hand before."""
     unlink = "MATCH (q:Query)-[s:SIMILAR_TO]->(:Query) WITH s ORDER BY s.score LIMIT 1 DELETE s"
     memory.cypher(unlink, write=True)
     snapshot = memory.snapshot()
@@ -96,9 +96,7 @@ def test_a_restore_that_broke_off_ends_with_the_links_as_they_were(
         assert memory_digest(other) == memory_digest(memory)
 
 
-def test_links_are_only_written_as_they_were_under_the_settings_they_were_made_with(
-    memory: Memory, tmp_path: Path
-) -> None:
+def test_the_snapshots_links_are_written_only_under_its_own_link_settings(memory: Memory, tmp_path: Path) -> None:
     snapshot = memory.snapshot()
     with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
         other.ingest([tmp_path / "a.jsonl"])

@@ -1,4 +1,4 @@
-"""A Neo4j server, a Milvus server, and a profile for a namespace of its own in each test."""
+"""Profiles of a Neo4j and a Milvus server, with new namespaces for each test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memstore.testing.neo4j_server import Login
 
 @pytest.fixture
 def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neo4j_login: Login, milvus_uri: str) -> None:
-    """A working folder whose memstore.toml has two namespaces of one pair of servers: `one` and `two`."""
+    """A working folder whose memstore.toml has two namespaces, `one` and `two`, on the same servers."""
     tables = []
     for name in ("one", "two"):
         tables += [

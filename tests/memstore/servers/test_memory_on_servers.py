@@ -1,4 +1,4 @@
-"""A memory on a Neo4j server and a server that speaks Milvus: the same as an embedded one, and apart from others."""
+"""A memory on Neo4j and Milvus servers: equal to an embedded one, and isolated from other namespaces."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_same_files_make_the_same_memory_in_a_folder_and_on_servers() -> Non
         assert again.vectors.backend == "milvus"
 
 
-def test_the_server_does_the_searching_and_its_recall_is_told() -> None:
+def test_the_server_searches_and_its_recall_is_reported() -> None:
     with opened("one", create=True) as served:
         served.ingest([write("a.jsonl", rows())], IngestOptions(link=False))
         summary = served.link(LinkSettings(k=2, floor=-0.5))
@@ -77,13 +77,13 @@ def test_the_server_does_the_searching_and_its_recall_is_told() -> None:
         assert served.verify().ok
 
 
-def test_no_memory_is_made_by_looking_for_one() -> None:
+def test_opening_a_missing_memory_does_not_create_one() -> None:
     with pytest.raises(LocationError, match="there is no memory at"):
         opened("one")
-    found = {reach.name: reach for reach in list_memories(SETTINGS)}
+    found = {status.name: status for status in list_memories(SETTINGS)}
     assert "there is no memory at" in (found["one"].reason or "")
     opened("one", create=True).close()
-    found = {reach.name: reach for reach in list_memories(SETTINGS)}
+    found = {status.name: status for status in list_memories(SETTINGS)}
     assert found["one"].reachable
     assert not found["two"].reachable
 
@@ -101,8 +101,8 @@ def test_two_namespaces_of_the_same_servers_do_not_see_each_other() -> None:
         assert sum(map(len, two.vectors.ids("query"))) == 4
 
 
-def test_what_the_cache_lacks_comes_from_the_servers() -> None:
-    """Another machine has no cache; nothing is embedded again there."""
+def test_an_empty_cache_is_filled_from_the_servers() -> None:
+    """A machine without a cache does not embed the texts again."""
     with opened("one", create=True) as memory:
         memory.ingest([write("a.jsonl", rows())])
         there = memory.folder
@@ -114,7 +114,7 @@ def test_what_the_cache_lacks_comes_from_the_servers() -> None:
     assert embedder.calls == 0
 
 
-def test_two_openings_at_once_have_a_cache_each() -> None:
+def test_two_concurrent_openings_have_separate_caches() -> None:
     with opened("one", create=True) as first, opened("one") as second:
         first.ingest([write("a.jsonl", rows(queries=2))])
         second.ingest([write("b.jsonl", rows(first=1, queries=2))])
@@ -138,8 +138,8 @@ def test_another_embedder_and_a_wrong_password_are_refused(monkeypatch: pytest.M
     assert "a-wrong-password" not in str(raised.value)
 
 
-def test_what_came_in_during_a_restore_is_linked_with_what_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process ingests while a snapshot is written to an empty memory: the lists as they were would lack it."""
+def test_rollouts_ingested_during_a_restore_are_linked_with_the_restored_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process ingests during a restore into an empty memory; the snapshot's lists would lack its nodes."""
     file, other = write("a.jsonl", rows()), write("b.jsonl", rows(first=4))
     with opened(Path("embedded"), create=True) as embedded:
         embedded.ingest([file])
@@ -160,7 +160,7 @@ def test_what_came_in_during_a_restore_is_linked_with_what_is_restored(monkeypat
     assert found == whole
 
 
-def test_lists_are_restored_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_are_restored_under_the_link_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(Path("embedded"), create=True) as embedded:
         embedded.ingest([write("a.jsonl", rows())])
         snapshot, digest = embedded.snapshot(), memory_digest(embedded)
@@ -178,8 +178,8 @@ def test_lists_are_restored_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert turns == [1, 1]
 
 
-def test_who_finishes_a_file_makes_good_what_another_died_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two ingest one file at once; one dies between nodes and vectors after the other has looked for such batches."""
+def test_an_ingest_completes_the_batch_of_a_process_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes ingest one file; one dies between nodes and vectors after the other looked for open batches."""
     file = write("legs.jsonl", rows())
 
     def dies(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Whatever goes wrong between a command and its servers: one sentence, and the password is nowhere."""
+"""Every failure between a command and its servers gives one sentence without the password."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("profiles")
 
 @pytest.fixture
 def refused(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., str]:
-    """What a command says that must fail: one line on stderr; no secret there, nor in the log."""
+    """Run a command that must fail, and return its one line on stderr; neither it nor the log has the secret."""
 
     def refused(*arguments: str, secret: str) -> str:
         with caplog.at_level(logging.DEBUG):
@@ -44,30 +44,30 @@ def edit(old: str, new: str) -> None:
 
 def test_a_wrong_password(refused: Callable[..., str], neo4j_login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_NEO4J_PASSWORD", WRONG)
-    said = refused("stats", "--memory", "one", secret=WRONG)
-    assert neo4j_login.uri in said
-    assert "correct the user and the password" in said
+    message = refused("stats", "--memory", "one", secret=WRONG)
+    assert neo4j_login.uri in message
+    assert "correct the user and the password" in message
 
 
 def test_a_database_that_does_not_exist(refused: Callable[..., str], neo4j_login: Login) -> None:
     edit('neo4j_database = "neo4j"', 'neo4j_database = "nowhere"')
-    said = refused("stats", "--memory", "one", secret=neo4j_login.password)
-    assert "database nowhere" in said
+    message = refused("stats", "--memory", "one", secret=neo4j_login.password)
+    assert "database nowhere" in message
 
 
-def test_nobody_there(refused: Callable[..., str], neo4j_login: Login) -> None:
+def test_a_server_that_does_not_answer(refused: Callable[..., str], neo4j_login: Login) -> None:
     nowhere = f"bolt://127.0.0.1:{free_port()}"
     edit(neo4j_login.uri, nowhere)
-    said = refused("cypher", "RETURN 1", "--memory", "one", secret=neo4j_login.password)
-    assert f"no Neo4j answers at {nowhere}" in said
+    message = refused("cypher", "RETURN 1", "--memory", "one", secret=neo4j_login.password)
+    assert f"no Neo4j answers at {nowhere}" in message
 
 
-def test_no_memory_there(refused: Callable[..., str], neo4j_login: Login) -> None:
-    said = refused("snapshot", "out", "--memory", "one", secret=neo4j_login.password)
-    assert "there is no memory at" in said
+def test_a_namespace_without_a_memory(refused: Callable[..., str], neo4j_login: Login) -> None:
+    message = refused("snapshot", "out", "--memory", "one", secret=neo4j_login.password)
+    assert "there is no memory at" in message
 
 
-def test_profiles_and_files_hold_no_password(neo4j_login: Login, capfd: pytest.CaptureFixture[str]) -> None:
+def test_profiles_and_files_contain_no_password(neo4j_login: Login, capfd: pytest.CaptureFixture[str]) -> None:
     Path("rows.jsonl").write_text(f"{ROW}\nnot a row\n")
     with Memory.open("one", create=True, embedder=HashEmbedder()) as memory:
         memory.ingest(["rows.jsonl"])

@@ -1,4 +1,4 @@
-"""A notebook's objects on a real Neo4j: what they show is what the memory holds, and nothing is written by them."""
+"""The object mapping on a Neo4j server: objects show the memory's content, and nothing is written through them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memstore.errors import InputError, LabelConflict, LocationError
 from memstore.graph.protocol import ScoreBatch
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.ogm import MemoryGraph, Query, Thinking, connect
+from memstore.ogm import Py2neoGraph, QueryNode, ThinkingNode, connect
 from memstore.testing.digest import memory_digest
 from memstore.testing.embedder import HashEmbedder
 
@@ -37,41 +37,41 @@ def fill(location: str, animal: str) -> None:
 
 
 @pytest.fixture
-def graph() -> Iterator[MemoryGraph]:
+def graph() -> Iterator[Py2neoGraph]:
     fill("one", "cats")
     fill("two", "dogs")
     with connect("one") as opened:
         yield opened
 
 
-def test_queries_of_the_namespace_and_what_belongs_to_them(graph: MemoryGraph) -> None:
-    assert sorted(query.text for query in Query.match(graph)) == [f"Legs of {n} cats?" for n in range(3)]
-    assert len(Query.match(graph).where(dataset="legs/0")) == 2
-    query = Query.match(graph).where(text="Legs of 1 cats?").first()
-    assert Query.match(graph, query.id).first() == query
+def test_queries_of_the_namespace_and_their_related_nodes(graph: Py2neoGraph) -> None:
+    assert sorted(query.text for query in QueryNode.match(graph)) == [f"Legs of {n} cats?" for n in range(3)]
+    assert len(QueryNode.match(graph).where(dataset="legs/0")) == 2
+    query = QueryNode.match(graph).where(text="Legs of 1 cats?").first()
+    assert QueryNode.match(graph, query.id).first() == query
     assert {thinking.text for thinking in query.thinkings} == {f"1 cats, attempt {sample}" for sample in range(3)}
     assert {answer.value: votes for answer, votes in query.answers.items()} == {"4": 2, "5": 1}
     assert {other.text for other in query.similar} == {"Legs of 0 cats?", "Legs of 2 cats?"}
     thinking = next(iter(query.thinkings))
     assert [found.id for found in thinking.queries] == [query.id]
     assert all("cats" in other.text and not other.text.startswith("1 ") for other in thinking.similar)
-    assert {thinking.reward for thinking in Query.match(graph).where(text="Legs of 0 cats?").first().thinkings} == {
+    assert {thinking.reward for thinking in QueryNode.match(graph).where(text="Legs of 0 cats?").first().thinkings} == {
         0,
         1,
     }
 
 
-def test_conditions_add_up_and_let_no_other_namespace_in(graph: MemoryGraph) -> None:
-    assert len(Query.match(graph).where("true OR true")) == 3
-    assert len(Query.match(graph).where(dataset="legs/0").where(text="Legs of 0 cats?")) == 1
-    assert len(Query.match(graph).where(dataset="legs/1").where(text="Legs of 0 cats?")) == 0
-    assert len(Query.match(graph).where(text="Legs of 0 dogs?")) == 0
-    assert len(Query.match(graph).where("_.gold IS NULL", "_.text ENDS WITH 'cats?'", dataset="legs/0")) == 2
-    assert {query.text for query in Query.match(graph).order_by("_.text").skip(1).limit(1)} == {"Legs of 1 cats?"}
+def test_conditions_add_up_and_exclude_other_namespaces(graph: Py2neoGraph) -> None:
+    assert len(QueryNode.match(graph).where("true OR true")) == 3
+    assert len(QueryNode.match(graph).where(dataset="legs/0").where(text="Legs of 0 cats?")) == 1
+    assert len(QueryNode.match(graph).where(dataset="legs/1").where(text="Legs of 0 cats?")) == 0
+    assert len(QueryNode.match(graph).where(text="Legs of 0 dogs?")) == 0
+    assert len(QueryNode.match(graph).where("_.gold IS NULL", "_.text ENDS WITH 'cats?'", dataset="legs/0")) == 2
+    assert {query.text for query in QueryNode.match(graph).order_by("_.text").skip(1).limit(1)} == {"Legs of 1 cats?"}
 
 
-def test_a_label_goes_through_the_memorys_own_checks(graph: MemoryGraph) -> None:
-    thinking = Thinking.match(graph).where("_.reward IS NULL").first()
+def test_a_label_is_checked_by_the_memory(graph: Py2neoGraph) -> None:
+    thinking = ThinkingNode.match(graph).where("_.reward IS NULL").first()
     assert thinking.label(1.0)
     assert (thinking.reward, thinking.reward_source) == (1.0, "person")
     assert not thinking.label(1.0)
@@ -80,20 +80,20 @@ def test_a_label_goes_through_the_memorys_own_checks(graph: MemoryGraph) -> None
     with pytest.raises(InputError, match="between 0 and 1"):
         thinking.label(2.0)
     assert thinking.label(0.0, replace=True)
-    assert Thinking.match(graph, thinking.id).first().reward == 0.0
+    assert ThinkingNode.match(graph, thinking.id).first().reward == 0.0
 
 
-def test_a_prediction_is_no_reward(graph: MemoryGraph) -> None:
-    thinking = Thinking.match(graph).where("_.reward IS NULL").first()
+def test_a_prediction_is_not_a_reward(graph: Py2neoGraph) -> None:
+    thinking = ThinkingNode.match(graph).where("_.reward IS NULL").first()
     scores = pa.table({"id": [thinking.id], "probability": [0.75], "reward": [1.0]})
     graph.memory.record_scores(ScoreBatch({"id": "m-1", "version": 1}, scores))
     assert thinking.predictions == {"m-1": 0.75}
     assert thinking.reward is None
 
 
-def test_py2neo_cannot_write(graph: MemoryGraph) -> None:
+def test_py2neo_cannot_write(graph: Py2neoGraph) -> None:
     before = memory_digest(graph.memory)
-    thinking = Thinking.match(graph).first()
+    thinking = ThinkingNode.match(graph).first()
     with pytest.raises(InputError, match=r"label a thinking with thinking\.label"):
         thinking.reward = 1.0
     thinking.__node__["reward"] = 0.125  # behind the property
@@ -110,13 +110,13 @@ def test_py2neo_cannot_write(graph: MemoryGraph) -> None:
     assert memory_digest(graph.memory) == before
 
 
-def test_an_embedded_memory_is_out_of_its_reach() -> None:
+def test_an_embedded_memory_cannot_be_opened() -> None:
     Memory.open(Path("embedded"), create=True).close()
     with pytest.raises(LocationError, match="embedded is an embedded memory"):
         connect("embedded")
 
 
-def test_what_the_page_says_fails_on_neo4j_5_does(graph: MemoryGraph) -> None:
+def test_the_py2neo_methods_that_the_page_lists_fail_on_neo4j_5(graph: Py2neoGraph) -> None:
     for listing in (graph.schema.get_uniqueness_constraints, graph.schema.get_indexes):
         with pytest.raises(py2neo.errors.ClientError, match="ProcedureNotFound"):
             listing("Query")
