@@ -95,17 +95,17 @@ def main() -> None:
     parser.add_argument("--programs", type=int, default=300)
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--speed-only", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     right: list[tuple[str, Tests]] = []
-    for path in asked.files:
+    for path in options.files:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
-        if not asked.speed_only:
+        if not options.speed_only:
             agreement(path, rows)
-        if path == asked.files[0]:
+        if path == options.files[0]:
             right = [job for row in rows if row["reward"] == 1.0 and (job := job_of(row)) is not None]
-    step = max(len(right) // asked.programs, 1)
-    speed(right[::step][: asked.programs], asked.core)
+    step = max(len(right) // options.programs, 1)
+    speed(right[::step][: options.programs], options.core)
 
 
 if __name__ == "__main__":

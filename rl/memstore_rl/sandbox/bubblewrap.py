@@ -6,7 +6,7 @@ shared libraries, /dev/null, /dev/urandom and `inside/`. There is no /proc, no /
 inherited.
 
 The kernel's limit on the number of processes does not apply to root, so the user id of the box outside matters.
-`identity` chooses it by who builds the box:
+`identity` chooses it by the user that builds the box:
 
     root that may mount                  no user namespace; the zygote switches to an unused user id
     root that may not, as in containers  an unused user id from the start, with a user namespace
@@ -75,10 +75,10 @@ def identity() -> Identity:
             "programs cannot be run: this is root without the right to change its user, and no limit applies to the "
             "number of its processes; run as an ordinary user, or with the capabilities SETUID and SETGID"
         )
-    nobody = random.choice(_DYNAMIC_USERS)
+    unused = random.choice(_DYNAMIC_USERS)
     if rights & _CAP_SYS_ADMIN:
-        return Identity(namespace=False, start_as=None, become=nobody)
-    return Identity(namespace=True, start_as=nobody, become=0)
+        return Identity(namespace=False, start_as=None, become=unused)
+    return Identity(namespace=True, start_as=unused, become=0)
 
 
 def _root_outside() -> tuple[int, int]:
