@@ -64,7 +64,7 @@ def write_until_full(folder: Path, limit: int = 0) -> dict[str, Any]:
 def check(folder: Path, said: dict[str, Any]) -> None:
     """What had returned is there, what failed is there as a whole or not at all, and it can be done again."""
     assert len(said["messages"]) == 4
-    assert all("no space is left" in message for message in said["messages"])
+    assert all("no space left" in message for message in said["messages"])
     model = MemoryGraph()
     todo = operations(400)
     for _ in range(said["returned"]):
