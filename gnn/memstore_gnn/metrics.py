@@ -1,11 +1,11 @@
-"""What a predicted reward is worth: its order, its advantage, its calibration.
+"""Metrics of predicted rewards: ranking, group-relative advantage and calibration.
 
-Every figure is over rollouts whose true reward is known. `group` is the rollout's query. NaN means that a figure
-cannot be had (one class only, no pair, no advantage), never a made-up number.
+Every metric is over rollouts whose true reward is known. `group` is the rollout's query. A metric that is undefined
+(one class only, no pair, no advantage) is NaN.
 
-The advantage is what group-relative policy optimisation feels: reward less the group's mean, over the group's
-(population) standard deviation, 0 where that is 0. A group that is all right or all wrong should give no gradient;
-a difference invented inside it is pure noise, and counts against the predictor.
+The advantage is that of group-relative policy optimisation: (reward - mean) / standard deviation over the group
+(population standard deviation), and 0 if the deviation is 0. A group with equal rewards has no gradient, so predicted
+differences inside it are noise and lower the advantage metrics.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numpy as np
 from memstore.types import FloatVector, IntVector
 
 BINS = 15
+"""Bins of the calibration metrics, of equal width."""
 FLAT = 1e-9
-"""A group whose rewards spread less than this has no advantage."""
+"""Standard deviation below which a group has no advantage."""
 
 
 class Metrics(NamedTuple):
-    """One predictor on one set of rollouts."""
+    """Metrics of one predictor on one set of rollouts."""
 
     auc: float
     accuracy: float
@@ -49,7 +50,7 @@ def measure(probability: FloatVector, reward: FloatVector, group: IntVector) -> 
 
 
 def auc(probability: FloatVector, reward: FloatVector) -> float:
-    """Chance that a right rollout (reward over 0.5) is put before a wrong one, ties counting half."""
+    """Area under the ROC curve, a correct rollout being one with a reward over 0.5; ties count half."""
     right = reward > 0.5
     positives, negatives = int(right.sum()), int((~right).sum())
     if not positives or not negatives:
@@ -60,12 +61,12 @@ def auc(probability: FloatVector, reward: FloatVector) -> float:
 
 
 def accuracy(probability: FloatVector, reward: FloatVector) -> float:
-    """Share of rollouts on the right side of 0.5."""
+    """Share of rollouts whose probability is on the correct side of 0.5."""
     return float(np.mean((probability > 0.5) == (reward > 0.5))) if len(reward) else float("nan")
 
 
 def pair_accuracy(probability: FloatVector, reward: FloatVector, group: IntVector) -> float:
-    """Share of (right, wrong) pairs inside one query that are ordered right, ties counting half."""
+    """Share of (correct, incorrect) pairs within a query that are ranked correctly; ties count half."""
     right = reward > 0.5
     won = pairs = 0.0
     for members in _members(group):
@@ -77,7 +78,7 @@ def pair_accuracy(probability: FloatVector, reward: FloatVector, group: IntVecto
 
 
 def advantage(reward: FloatVector, group: IntVector) -> FloatVector:
-    """Reward less the group's mean over the group's standard deviation; 0 where that is 0."""
+    """(reward - group mean) / group standard deviation; 0 if the deviation is 0."""
     _, cell = np.unique(group, return_inverse=True)
     centred = centre(reward, group)
     count = np.bincount(cell)
@@ -86,14 +87,14 @@ def advantage(reward: FloatVector, group: IntVector) -> FloatVector:
 
 
 def centre(values: FloatVector, group: IntVector) -> FloatVector:
-    """Values less their group's mean."""
+    """Values less their group's mean, float64 [N]."""
     _, cell = np.unique(group, return_inverse=True)
     mean = np.bincount(cell, values) / np.maximum(np.bincount(cell), 1)
     return np.asarray(values - mean[cell], np.float64)
 
 
 def advantage_hard(probability: FloatVector, reward: FloatVector, group: IntVector) -> float:
-    """Cosine between the true advantage and that of the prediction cut at 0.5."""
+    """Cosine between the true advantage and the advantage of the prediction thresholded at 0.5."""
     return _cosine(advantage((probability > 0.5).astype(np.float64), group), advantage(reward, group))
 
 
@@ -103,7 +104,7 @@ def advantage_soft(probability: FloatVector, reward: FloatVector, group: IntVect
 
 
 def ece(probability: FloatVector, reward: FloatVector, bins: int = BINS) -> float:
-    """Expected calibration error over bins of equal width: mean |confidence - truth|, weighted by size."""
+    """Expected calibration error: mean over bins of |mean probability - mean reward|, weighted by the bin's size."""
     if not len(reward):
         return float("nan")
     at = np.minimum((probability * bins).astype(np.int64), bins - 1)
@@ -112,12 +113,12 @@ def ece(probability: FloatVector, reward: FloatVector, bins: int = BINS) -> floa
 
 
 def brier(probability: FloatVector, reward: FloatVector) -> float:
-    """Mean squared difference."""
+    """Brier score: mean squared difference between probability and reward."""
     return float(np.mean((probability - reward) ** 2)) if len(reward) else float("nan")
 
 
 class CalibrationBin(NamedTuple):
-    """Rollouts whose probability lies in one bin, with the mean prediction and the mean truth."""
+    """One bin of a calibration curve: number of rollouts, mean probability, mean reward."""
 
     rollouts: int
     predicted: float
@@ -125,7 +126,7 @@ class CalibrationBin(NamedTuple):
 
 
 def calibration_curve(probability: FloatVector, reward: FloatVector, bins: int = BINS) -> list[CalibrationBin]:
-    """The bins of `ece` that are not empty, by rising probability."""
+    """Non-empty bins of `ece`, by increasing probability."""
     at = np.minimum((probability * bins).astype(np.int64), bins - 1)
     count = np.bincount(at, minlength=bins)
     predicted, true = np.bincount(at, probability, bins), np.bincount(at, reward, bins)
@@ -135,26 +136,26 @@ def calibration_curve(probability: FloatVector, reward: FloatVector, bins: int =
 
 
 class RiskPoint(NamedTuple):
-    """Of the surest `coverage` of the rollouts, `risk` are on the wrong side of 0.5."""
+    """Error rate (`risk`) of the most confident share (`coverage`) of the rollouts."""
 
     coverage: float
     risk: float
 
 
 def risk_coverage(probability: FloatVector, reward: FloatVector, points: int = 20) -> list[RiskPoint]:
-    """Risk against coverage, surest rollouts first; sureness is the distance of the probability from 0.5."""
+    """Risk-coverage curve; confidence is the distance of the probability from 0.5."""
     risk = _risks(probability, reward)
     taken = np.unique(np.ceil(np.linspace(1 / points, 1, points) * len(risk)).astype(np.int64))
     return [RiskPoint(float(n / len(risk)), float(risk[n - 1])) for n in taken if n]
 
 
 def aurc(probability: FloatVector, reward: FloatVector) -> float:
-    """Area under risk against coverage: the mean risk over all coverages, the lower the better."""
+    """Area under the risk-coverage curve: mean risk over all coverages; lower is better."""
     return float(_risks(probability, reward).mean()) if len(reward) else float("nan")
 
 
 def _risks(probability: FloatVector, reward: FloatVector) -> FloatVector:
-    """Risk of the n surest rollouts, n = 1..N; equally sure ones are all as often wrong as they are on average."""
+    """Error rate of the n most confident rollouts, n = 1..N; rollouts of equal confidence share their mean error."""
     wrong = ((probability > 0.5) != (reward > 0.5)).astype(np.float64)
     _, cell = np.unique(-np.abs(probability - 0.5).round(12), return_inverse=True)
     expected = (np.bincount(cell, wrong) / np.maximum(np.bincount(cell), 1))[cell]
@@ -169,7 +170,7 @@ def _members(group: IntVector) -> list[IntVector]:
 
 
 def _cosine(predicted: FloatVector, true: FloatVector) -> float:
-    """0 for a prediction without any difference, NaN where the truth has none."""
+    """Cosine of two vectors; 0 if the prediction is zero, NaN if the truth is."""
     norm = float(np.linalg.norm(predicted)), float(np.linalg.norm(true))
     if norm[1] <= FLAT:
         return float("nan")

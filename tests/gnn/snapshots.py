@@ -1,8 +1,7 @@
-"""Snapshots from plain rows, without a store: the smallest thing a feature or a predictor can be tested on.
+"""Build snapshots from plain rows, without a store.
 
-Node order, edge order and columns are those that `memstore.snapshots.snapshot` promises. A row is a mapping with
-`query`,
-`value` (the canonical answer, "" for none) and `reward` (None for unlabelled); everything else has a default.
+Node order, edge order and columns are those of `memstore.snapshots.snapshot`. A row is a mapping with `query`, `value`
+(the canonical answer, "" for none) and `reward` (None for unlabelled); all other keys have a default.
 """
 
 from __future__ import annotations

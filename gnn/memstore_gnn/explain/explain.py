@@ -1,4 +1,4 @@
-"""`explain_rollout`: the account of one score, measured on an open memory, and kept in it when asked."""
+"""`explain_rollout`: measure the influences on one score, and optionally store them in the memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from memstore_gnn.scoring.score import GROUND_TRUTH, PREDICTED
 from memstore_schema.columns import NodeLabel
 
 TARGETS = {ROLLOUT: NodeLabel.THINKING, LABELLED: NodeLabel.THINKING, QUERY: NodeLabel.QUERY}
-"""Kinds whose items are nodes that INFLUENCED_BY can lead to."""
+"""Kinds whose items are nodes, the targets of INFLUENCED_BY."""
 NEAR = 1e-6
-"""An effect that is smaller is rounding and not written."""
+"""Effects up to this size are rounding and are not written."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a rollout has its score; `influences` by falling size of the effect."""
+    """The score of a rollout and its influences, by decreasing absolute effect."""
 
     rollout: str
     query: str
@@ -40,20 +40,20 @@ class Explanation:
     sample_index: int | None
     answer: str | None
     votes: int
-    """Rollouts of the group that lead to this answer, this one included; 0 without an answer."""
+    """Rollouts of the group with this answer, this one included; 0 without an answer."""
     group: int
     """Rollouts of the query."""
     model: str
     probability: float
     reward: float
-    """What policy optimisation gets: the label if the model may look at one, else the probability."""
+    """Reward for policy optimisation: the label if the model may see it, otherwise the probability."""
     source: str
     influences: tuple[Influence, ...]
     written: int | None = None
-    """INFLUENCED_BY edges that were written; None where that was not asked for."""
+    """INFLUENCED_BY edges written; None if not requested."""
 
     def as_json(self) -> dict[str, Any]:
-        """The document that the command prints."""
+        """The JSON document that the command prints."""
         return asdict(self)
 
 
@@ -70,13 +70,14 @@ def explain_rollout(
     """Explain the score that a model of the memory gives one of its rollouts.
 
     Args:
-        rollout, who: which one; see `find_rollout`.
-        model: id of one of the memory's models; None takes the one that `score` takes.
-        write: also keep the nodes that moved the score as INFLUENCED_BY, in place of what this model had there.
+        rollout, who: see `find_rollout`.
+        model: id of one of the memory's models; None is the model that `score` uses.
+        write: also store the nodes that influenced the score as INFLUENCED_BY edges, and replace this
+            model's earlier ones.
 
     Raises:
-        InputError: no such rollout, or several.
-        ModelError: no such model, or one that does not fit this memory.
+        InputError: no rollout matches, or several do.
+        ModelError: there is no such model, or it does not fit this memory.
     """
     progress = progress or Silent()
     chosen = open_model(memory, model, device)
@@ -94,11 +95,11 @@ def explain_rollout(
 
 
 def explain(scene: Scene, progress: Progress | None = None) -> Explanation:
-    """Measure everything that may have moved the score of the scene's rollout."""
+    """Measure all influences on the score of the scene's rollout."""
     progress = progress or Silent()
     probability = scene.probability()
     found = candidates(scene)
-    progress.stage("take away and score again", len(found))
+    progress.stage("score without each influence", len(found))
     influences = []
     for candidate in found:
         influences.append(candidate.measured(probability))
@@ -127,9 +128,9 @@ def explain(scene: Scene, progress: Progress | None = None) -> Explanation:
 
 
 def record_influences(memory: Memory, explained: Explanation) -> int:
-    """Keep the nodes that moved a score as INFLUENCED_BY; return how many.
+    """Store the nodes that influenced a score as INFLUENCED_BY edges; return their number.
 
-    What this model had there for this rollout is replaced, so that writing again changes nothing.
+    Earlier edges of this model and rollout are replaced, so that writing again changes nothing.
     """
     moved = [one for one in explained.influences if one.kind in TARGETS and abs(one.effect) > NEAR]
     edges = {

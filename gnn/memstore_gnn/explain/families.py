@@ -1,7 +1,7 @@
-"""Features by what they look at, and a model that is blind to one family of them.
+"""Group features into families, and mask one family of a model's inputs.
 
-A blind model reads every feature of the family as if it had the training memory's mean: standardised to zero. The
-memory's own states are left as they are; what is taken away is what the model sees of the rollouts it scores.
+A masked model reads every feature of the family as the training memory's mean, which is zero after standardisation.
+The states of the memory are not changed; only the features of the scored rollouts are masked.
 """
 
 from __future__ import annotations
@@ -37,40 +37,40 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
     ),
     "behaviour": ("interpreted", "raises", "shown", "passed", "failed", "outcome"),
 }  # fmt: skip
-"""Families of label-free features, by how their names begin; a name that fits none is one of the `OTHER`."""
+"""Families of label-free features by prefix of the name; other names belong to `OTHER`."""
 
 
 def family_of(name: str) -> str:
-    """The family of a label-free feature: that of the longest beginning that fits."""
+    """Family of a label-free feature: that of the longest matching prefix."""
     fitting = [(len(p), family) for family, prefixes in PREFIXES.items() for p in prefixes if name.startswith(p)]
     return max(fitting)[1] if fitting else OTHER
 
 
 def families(model: RewardModel) -> dict[str, int]:
-    """The families that a model reads, in the order of `PREFIXES`, labels near last; and how many columns they have."""
-    read = Counter(family_of(name) for name in model.base.scale.names)
-    return {family: read[family] for family in (*PREFIXES, OTHER) if read[family]} | {
+    """Families that a model reads, with their number of columns; in the order of `PREFIXES`, labels last."""
+    columns = Counter(family_of(name) for name in model.base.scale.names)
+    return {family: columns[family] for family in (*PREFIXES, OTHER) if columns[family]} | {
         LABELS: len(model.base.near.names)
     }
 
 
-def blind(model: RewardModel, family: str) -> RewardModel:
-    """The same model, to which this family says nothing."""
+def masked(model: RewardModel, family: str) -> RewardModel:
+    """The model with one family of features masked."""
     base = model.base
     if family == LABELS:
-        return replace(model, base=replace(base, near=_flat(base.near, base.near.names)))
+        return replace(model, base=replace(base, near=_masked_scale(base.near, base.near.names)))
     weights = base.weights.copy()
     for column, votes in enumerate((VOTES, SKILLED)):
         if family == votes:
             weights[:, column] = 0.0
-    scale = _flat(base.scale, [name for name in base.scale.names if family_of(name) == family])
+    scale = _masked_scale(base.scale, [name for name in base.scale.names if family_of(name) == family])
     projection = model.projection
     if family == VECTORS:
         projection = replace(projection, basis=np.zeros_like(projection.basis))
     return replace(model, base=replace(base, scale=scale, weights=weights), projection=projection)
 
 
-def _flat(scale: Scale, names: Iterable[str]) -> Scale:
-    """A scale that gives these features as zero, whatever their value."""
-    gone = np.isin(np.array(scale.names, dtype=object), list(names))
-    return replace(scale, deviation=np.where(gone, np.inf, scale.deviation))
+def _masked_scale(scale: Scale, names: Iterable[str]) -> Scale:
+    """A scale that maps these features to zero."""
+    dropped = np.isin(np.array(scale.names, dtype=object), list(names))
+    return replace(scale, deviation=np.where(dropped, np.inf, scale.deviation))

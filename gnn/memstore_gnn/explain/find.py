@@ -1,6 +1,6 @@
-"""Find one rollout of a memory by what a person has at hand: its id, or its query and who wrote it.
+"""Find one rollout of a memory by its id, or by its query and policy, run, step or sample.
 
-Nothing is guessed: where several rollouts fit, the error lists them; where none does, it names what is spelt alike.
+If several rollouts match, the error lists them. If none matches, the error suggests similar names.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from memstore.types import BoolVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 
 SHOWN = 5
-"""Rollouts or names that an error lists."""
+"""Rollouts listed in an error."""
 SHORTEST = 6
-"""Characters that the beginning of a rollout's id needs to stand for it."""
+"""Least length of a prefix of a rollout's id."""
 
 
 @dataclass(frozen=True)
 class Who:
-    """What else is known of the rollout; None where it does not matter."""
+    """Origin of a rollout; None matches any value."""
 
     policy: str | None = None
     run: str | None = None
@@ -32,7 +32,7 @@ class Who:
     sample_index: int | None = None
 
     def matches(self, snapshot: Snapshot) -> BoolVector:
-        """bool [T]."""
+        """Rollouts of this origin, bool [T]."""
         keep = np.ones(snapshot.thinkings.num_rows, np.bool_)
         for name, value in asdict(self).items():
             if value is not None:
@@ -47,31 +47,31 @@ ANYBODY = Who()
 
 
 def find_rollout(snapshot: Snapshot, name: str, who: Who = ANYBODY) -> int:
-    """The row of a rollout among the snapshot's thinkings.
+    """Row of a rollout in the snapshot's thinkings.
 
     Args:
-        name: its id or the beginning of it, or its query's id or key.
-        who: which rollout of that query.
+        name: the rollout's id or a prefix of it, or its query's id or key.
+        who: the origin of the rollout among those of the query.
 
     Raises:
-        InputError: no rollout is called so, or several are.
+        InputError: no rollout matches, or several do.
     """
-    called = _called(snapshot, name)
-    if not len(called):
+    named = _matching(snapshot, name)
+    if not len(named):
         raise InputError(f"the memory has no rollout or query {name!r}{_alike(snapshot, name)}")
-    found = called[who.matches(snapshot)[called]]
+    found = named[who.matches(snapshot)[named]]
     if len(found) == 1:
         return int(found[0])
     if not len(found):
-        raise InputError(f"none of the rollouts of {name!r} has {who}; there are {_listed(snapshot, called)}")
+        raise InputError(f"none of the rollouts of {name!r} has {who}; there are {_listed(snapshot, named)}")
     raise InputError(
         f"{len(found)} rollouts are called {name!r}; say which by its policy, run, step or sample, or by its id: "
         f"{_listed(snapshot, found)}"
     )
 
 
-def _called(snapshot: Snapshot, name: str) -> IntVector:
-    """Rows of the rollouts that a name may mean, int64."""
+def _matching(snapshot: Snapshot, name: str) -> IntVector:
+    """Rows of the rollouts that match a name, int64."""
     ids = snapshot.thinkings["id"]
     exact = np.flatnonzero(pc.equal(ids, name).to_numpy())
     if len(exact):

@@ -1,4 +1,4 @@
-"""What may have moved a score, item by item, each measured by taking it away.
+"""Measure the influence of rollouts, labels and features on a score by leaving each out.
 
     votes              the other rollouts of the group that lead to one answer, all of them at once
     rollout            one other rollout of the group
@@ -7,8 +7,8 @@
     labels             every label that the model may look at
     features           one family of features of the group (`families`)
 
-The effect of an item is the probability less the probability without it: above zero, it raised the score. Effects
-overlap (a labelled query has labelled rollouts, votes are features too) and do not add up to anything.
+The effect of an item is the probability less the probability without it; an effect above zero raised the score.
+Effects overlap (a labelled query has labelled rollouts, votes are features too) and do not add up.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ QUERY, LABELLED, LABELS = "labelled query", "labelled rollout", "labels"
 
 @dataclass(frozen=True)
 class Influence:
-    """One item of the account."""
+    """The influence of one item on a score."""
 
     kind: str
     id: str
-    """Of the node; of votes, the answer's; of features, the family; of all labels, empty."""
+    """Id of the node; for votes, of the answer; for features, the family; empty for all labels."""
     text: str
     label: float | None
-    """Ground truth of a rollout, mean of an answer's or of a query's visible labels; None where unknown."""
+    """Ground truth of a rollout, or mean of the visible labels of an answer or query; None if unknown."""
     similarity: float | None
-    """Cosine to the rollout, of a query to the rollout's query; None where nearness is not what brought it in."""
+    """Cosine to the rollout, or of a query to the rollout's query; None if the item is not a neighbour."""
     taken: int
-    """How many rollouts or labels were taken away; of features, how many columns."""
+    """Number of rollouts, labels or feature columns left out."""
     without: float
-    """The probability without it."""
+    """Probability without the item."""
     effect: float
-    """The probability less `without`."""
+    """Probability less `without`."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An influence that is still to be measured."""
+    """An influence to measure."""
 
     kind: str
     id: str
@@ -59,22 +59,22 @@ class Candidate:
     label: float | None
     similarity: float | None
     taken: int
-    take_away: Callable[[], float]
+    leave_out: Callable[[], float]
 
     def measured(self, probability: float) -> Influence:
-        """Take it away and score again."""
-        without = self.take_away()
+        """Score without the item."""
+        without = self.leave_out()
         known = self.kind, self.id, self.text, self.label, self.similarity, self.taken
         return Influence(*known, without, probability - without)
 
 
 def candidates(scene: Scene) -> list[Candidate]:
-    """All that may have moved a score; each is measured by itself."""
+    """All items that can have influenced a score."""
     return [*_of_group(scene), *_of_labels(scene), *_of_features(scene)]
 
 
 def _of_group(scene: Scene) -> Iterator[Candidate]:
-    """Votes of each answer, and each other rollout of the group."""
+    """The votes for each answer, and each other rollout of the group."""
     group = scene.group
     others = np.arange(group.thinkings.num_rows) != scene.row
     answer, texts = answers_of(group)
@@ -94,7 +94,7 @@ def _of_group(scene: Scene) -> Iterator[Candidate]:
 
 
 def _of_labels(scene: Scene) -> Iterator[Candidate]:
-    """All labels, those of each query nearby, and each label of a rollout nearby."""
+    """All labels, those of each neighbouring query, and the label of each neighbouring rollout."""
     memory, reward, query_of = scene.memory, scene.reward, scene.query_of
     known = np.isfinite(reward)
     if not known.any():
@@ -117,7 +117,7 @@ def _of_labels(scene: Scene) -> Iterator[Candidate]:
 def _with_owners(
     queries: list[Neighbour], rollouts: list[Neighbour], query_of: IntVector
 ) -> Iterator[tuple[int, float | None]]:
-    """Queries nearby, then those that only own a rollout nearby (these without a cosine)."""
+    """Neighbouring queries, then queries of neighbouring rollouts (without a cosine)."""
     near = {node.row for node in queries}
     yield from queries
     for row in dict.fromkeys(int(query_of[node.row]) for node in rollouts):
@@ -131,7 +131,7 @@ def _of_features(scene: Scene) -> Iterator[Candidate]:
 
 
 def answers_of(group: Snapshot) -> tuple[IntVector, list[str]]:
-    """The answer of each rollout, int64 [G], -1 where it has none; and the answers' texts."""
+    """Answer of each rollout, int64 [G], -1 without an answer; and the texts of the answers."""
     answer = np.full(group.thinkings.num_rows, -1, np.int64)
     leads = group.edges["leads_to"]
     answer[leads.source] = leads.target

@@ -1,12 +1,12 @@
-"""What a score is made from, and the same with something taken away.
+"""The inputs of one score, and the score with some of them left out.
 
-Every variant goes the way that `memstore score` goes: labels are recalled from the memory, the group is read as a
-snapshot, the model predicts. A rollout that is taken away is cut out of its group's snapshot; a label that is taken
-away is hidden before the model recalls the memory.
+Every variant is computed as `memstore score` does: labels are recalled from the memory, the group is read as a
+snapshot, the model predicts. A rollout is left out by cutting it from the group's snapshot; a label is left out by
+hiding it before the model recalls the memory.
 
-Invariant: the probability of a variant is what scoring the changed memory would give, not an estimate of it. Labels
-act through the nearest neighbours, so a memory is cut to the labelled queries that could be among these with any one
-query taken away; where the cut memory does not give the whole one's score, the whole one is used.
+Invariant: the probability of a variant is the score that the changed memory would give, not an estimate. Labels act
+through nearest neighbours, so the memory is cut to the labelled queries that can be neighbours when any one query is
+left out. If the cut memory gives another score than the whole memory, the whole memory is used.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
-from memstore_gnn.explain.families import blind
+from memstore_gnn.explain.families import masked
 from memstore_gnn.features.assemble import group_features
 from memstore_gnn.features.labels import NEIGHBOURS
 from memstore_gnn.models.inputs import read_target
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
 
 SAME = 1e-6
-"""Two scores that differ by less are one, rounded."""
+"""Largest difference between two scores that counts as rounding."""
 
 
 class Neighbour(NamedTuple):
@@ -43,11 +43,11 @@ class Scene:
     """One rollout, its group, and the labels that a model may look at.
 
     Attributes:
-        memory: queries that have a visible label and could matter, with all their rollouts.
+        memory: the queries with a visible label that can be neighbours, with all their rollouts.
         reward: float64 [T of memory], NaN where a label is hidden.
-        labels: float64 [L], all visible labels, also those that are too far to matter.
+        labels: float64 [L], all visible labels, also those outside `memory`.
         group: the rollout's query with all its rollouts.
-        row: the rollout among those of the group.
+        row: the rollout's row in the group.
     """
 
     model: RewardModel
@@ -64,24 +64,24 @@ class Scene:
         return str(self.group.thinkings["id"][self.row].as_py())
 
     def probability(self) -> float:
-        """What the model says of the rollout."""
+        """Probability that the model predicts for the rollout."""
         return _predicted(self.model, self.group, self.context, self.id)
 
     def without_rollouts(self, gone: BoolVector) -> float:
-        """The probability if these rollouts of the group (bool [G]) were not there."""
+        """Probability without these rollouts of the group (bool [G])."""
         return _predicted(self.model, some_rollouts(self.group, ~gone), self.context, self.id)
 
     def without_labels(self, gone: BoolVector) -> float:
-        """The probability if these labels (bool [T of memory]) were not known."""
+        """Probability without these labels (bool [T of memory])."""
         context = self.model.label_context(self.memory, np.where(gone, np.nan, self.reward))
         return _predicted(self.model, self.group, context, self.id)
 
     def without_family(self, family: str) -> float:
-        """The probability if these features of the group were all as in the mean; see `families`."""
-        return _predicted(blind(self.model, family), self.group, self.context, self.id)
+        """Probability with a family of the group's features masked, see `families`."""
+        return _predicted(masked(self.model, family), self.group, self.context, self.id)
 
     def near(self) -> tuple[list[Neighbour], list[Neighbour]]:
-        """The labelled queries near the rollout's query and the labelled rollouts near itself, nearest first."""
+        """Labelled neighbours of the rollout's query and of the rollout, nearest first."""
         part = self.context.part
         target = read_target(self.group, part)
         found = []
@@ -98,15 +98,15 @@ class Scene:
 
     @property
     def query_of(self) -> IntVector:
-        """int64 [T of memory]: the query of each rollout of the labelled part."""
+        """Query of each rollout of `memory`, int64 [T of memory]."""
         return query_of_thinkings(self.memory)
 
 
 def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinking: int) -> Scene:
-    """The scene of a rollout of a memory.
+    """Build the scene of a rollout of a memory.
 
     Args:
-        reward: float64 [T], the labels that the model may look at, NaN elsewhere.
+        reward: float64 [T], the labels that the model may see, NaN elsewhere.
         thinking: the rollout's row.
 
     Raises:
@@ -119,7 +119,7 @@ def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinki
     labelled = np.zeros(len(ids), np.bool_)
     labelled[query[known]] = True
     memory, inside = subgraph(snapshot, ids[labelled].tolist()), reward[labelled[query]]
-    # Read once here: every recall of the memory takes its rows from it.
+    # Computed once here; every recall of the memory takes its rows from the cache.
     group_features(memory)
     group = subgraph(snapshot, [ids[query[thinking]]])
     row = int(np.flatnonzero(np.flatnonzero(query == query[thinking]) == thinking)[0])
@@ -136,7 +136,7 @@ def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinki
 
 
 def _could_be_near(context: LabelContext, group: Snapshot) -> BoolVector:
-    """bool [Q of memory]: whose labels a group is scored by, or would be with any one of these queries gone."""
+    """Queries that are neighbours of the group, or would be if any one query were left out, bool [Q of memory]."""
     part = context.part
     ids = part.snapshot.queries["id"].combine_chunks()
     own = pc.index_in(group.queries["id"], value_set=ids).fill_null(-1).to_numpy().astype(np.int64)

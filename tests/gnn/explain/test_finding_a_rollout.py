@@ -1,4 +1,4 @@
-"""A rollout is found by what a person has at hand, and never guessed."""
+"""`find_rollout`: by id, prefix, or query and origin; ambiguous names are errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands: told apart by style alone where policies differ, and what their votes are worth."""
+"""Author clusters: separated by style where policies differ, with vote weights from agreement and labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAYS = {
 
 
 def rows_of(queries: int, policies: bool = True) -> list[dict[str, Any]]:
-    """The careful hand is always right, all others agree on something wrong half of the time."""
+    """The careful policy is always correct; all others agree on a wrong answer for half of the queries."""
     rng = np.random.default_rng(3)
     rows = []
     for number in range(queries):
@@ -55,21 +55,21 @@ def free(memory: Snapshot) -> LabelFree:
     return label_free(memory)
 
 
-def test_each_policy_is_a_hand(memory: Snapshot, free: LabelFree) -> None:
-    policy, hand = np.array(memory.thinkings["policy"].to_pylist()), free.membership.argmax(axis=1)
+def test_each_policy_is_a_cluster(memory: Snapshot, free: LabelFree) -> None:
+    policy, cluster = np.array(memory.thinkings["policy"].to_pylist()), free.membership.argmax(axis=1)
     assert free.membership.shape == (160, 4)
     np.testing.assert_allclose(free.membership.sum(axis=1), 0, atol=1e-9)
-    assert [len(set(hand[policy == name])) for name in WAYS] == [1] * 4
-    assert len({hand[policy == name][0] for name in WAYS}) == 4
+    assert [len(set(cluster[policy == name])) for name in WAYS] == [1] * 4
+    assert len({cluster[policy == name][0] for name in WAYS}) == 4
 
 
-def test_one_policy_has_no_hands(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_one_policy_has_no_clusters(build_snapshot: Callable[..., Snapshot]) -> None:
     free = label_free(build_snapshot(rows_of(10, policies=False)))
     assert free.membership.shape == (40, 0)
     np.testing.assert_array_equal(cluster_votes_table(free.groups, np.zeros(40)).column(CLUSTER_VOTES), 0)
 
 
-def test_labels_say_whose_vote_counts(memory: Snapshot, free: LabelFree) -> None:
+def test_labels_change_the_vote_weights(memory: Snapshot, free: LabelFree) -> None:
     reward = np.where(query_of_thinkings(memory) < 30, rewards_of(memory), np.nan)
     policy = np.array(memory.thinkings["policy"].to_pylist())
     parts = (labelled_part(memory, labels, free.reliability) for labels in (np.full(160, np.nan), reward))
@@ -90,7 +90,7 @@ def test_own_labels_do_not_reach_a_rollout(memory: Snapshot, free: LabelFree) ->
     assert np.abs(moved[0] - moved[1]).max() > 1e-3
 
 
-def test_a_group_alone_has_the_same_hands(memory: Snapshot, free: LabelFree) -> None:
+def test_a_group_alone_has_the_same_memberships(memory: Snapshot, free: LabelFree) -> None:
     one = memory.queries["id"].to_pylist()[7]
     alone = with_reliability(subgraph(memory, [one]), free.reliability)
     np.testing.assert_allclose(alone.membership, free.membership[query_of_thinkings(memory) == 7], atol=1e-12)

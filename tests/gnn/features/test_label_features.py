@@ -54,7 +54,7 @@ def test_the_nearest_labels_count_most(build_snapshot: Callable[..., Snapshot]) 
     assert table.column("near_query_label")[texts == "near"][0] == pytest.approx(0.0)
 
 
-def test_without_labels_nothing_is_said(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_without_labels_the_features_are_constant(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = _cloud(build_snapshot, 3, 2, 0)
     table = label_features(snapshot, np.full(6, np.nan), groups_of(snapshot))
     assert (table.column("near_query_label") == 0.5).all()

@@ -1,4 +1,4 @@
-"""Votes over behaviour: calls from a query, outcomes from a process of their own, agreement of what programs do."""
+"""Program votes: example calls of a query, outcomes from a worker process, agreement of outcomes."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_outcomes_are_values_errors_or_unknown() -> None:
 
 
 @pytest.mark.parametrize("tie_up", ["return str(x)", "return x == y", "return {(x,): 1}", "return sorted([x, y])"])
-def test_a_program_that_ties_up_its_process_costs_itself_only(monkeypatch: pytest.MonkeyPatch, tie_up: str) -> None:
-    """A pair that holds itself twice, forty times over, is small until somebody writes it out or compares it."""
+def test_a_program_that_blocks_its_worker_does_not_affect_others(monkeypatch: pytest.MonkeyPatch, tie_up: str) -> None:
+    """A pair that contains itself twice, forty levels deep, is small until it is printed or compared."""
     monkeypatch.setattr("memstore_gnn.programs.worker.RESPONSE_SECONDS", 3.0)
     tangled = f"def f(x):\n    y = x\n    for _ in range(40):\n        x, y = (x, x), (y, y)\n    {tie_up}"
     good = "def f(x):\n    return x + 1"

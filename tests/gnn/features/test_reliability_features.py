@@ -1,4 +1,4 @@
-"""Skill: rollouts worded like those that agree count for more, without a label and without a name."""
+"""Reliability: rollouts worded like those that agree get more weight, without labels or policy names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from memstore_gnn.metrics import auc
 
 @pytest.fixture(scope="module")
 def memory(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
-    """120 queries; three who write `hence` are mostly right, four who write `guess` mostly guess, often the same."""
+    """120 queries: three rollouts that write `hence` are mostly correct, four that write `guess` are mostly wrong."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(120):
@@ -30,7 +30,7 @@ def memory(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
     return build_snapshot(rows)
 
 
-def test_skilled_votes_are_better_than_plain_ones(memory: Snapshot) -> None:
+def test_weighted_votes_are_better_than_plain_ones(memory: Snapshot) -> None:
     reward = memory.thinkings["reward"].to_numpy(zero_copy_only=False)
     made = label_free(memory).table
     careful = np.array(["hence" in text for text in memory.thinkings["text"].to_pylist()])
@@ -38,8 +38,8 @@ def test_skilled_votes_are_better_than_plain_ones(memory: Snapshot) -> None:
     assert auc(made.column("skilled_share"), reward) > auc(made.column("share"), reward) + 0.02
 
 
-def test_a_query_has_no_part_in_its_own_skill(memory: Snapshot) -> None:
-    """Another vote in one query changes the skill of the others; of that query's rollouts, only its common scale."""
+def test_a_query_does_not_change_its_own_reliability(memory: Snapshot) -> None:
+    """A changed vote in one query changes the reliability of other queries, and only the common scale of its own."""
     groups = groups_of(memory)
     fold = folds_of(memory)[groups.query_of]
     numbers = label_free(memory).table
@@ -53,7 +53,7 @@ def test_a_query_has_no_part_in_its_own_skill(memory: Snapshot) -> None:
     assert np.ptp(ratio[~mine]) > 1e-3
 
 
-def test_words_that_tell_nothing_leave_the_votes_alone(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_uninformative_words_leave_the_votes_unchanged(build_snapshot: Callable[..., Snapshot]) -> None:
     rng = np.random.default_rng(3)
     rows = [
         {"query": f"q{i}", "value": str(rng.integers(0, 3)), "thinking": " ".join(rng.choice(list("abcdefgh"), 6))}
@@ -64,7 +64,7 @@ def test_words_that_tell_nothing_leave_the_votes_alone(build_snapshot: Callable[
     np.testing.assert_allclose(made.column("skilled_share"), made.column("share"), atol=0.03)
 
 
-def test_votes_weighted_alike_are_votes(memory: Snapshot) -> None:
+def test_equal_weights_give_plain_votes(memory: Snapshot) -> None:
     groups = groups_of(memory)
     share, others = weighted_votes(groups, np.full(memory.thinkings.num_rows, 3.0))
     np.testing.assert_allclose(share, groups.share)

@@ -1,4 +1,4 @@
-"""The interpreter gives what Python gives, and gives nothing else away."""
+"""The interpreter computes the results of Python, within limits and without access to anything else."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("body", ESCAPES)
-def test_there_is_no_way_out(body: str) -> None:
-    """Each is refused, or is a name that does not exist."""
+def test_a_program_cannot_escape(body: str) -> None:
+    """Each body is unsupported or uses a name that does not exist."""
     with pytest.raises((Stop, NameError)):
         Interpreter(ast.parse(f"def f(x):\n    {body}")).call("f", [[1]])
 
@@ -158,6 +158,6 @@ def test_a_greedy_program_is_stopped(body: str) -> None:
         Interpreter(ast.parse(f"def f(x):\n    {body}")).call("f", [1])
 
 
-def test_each_call_begins_afresh() -> None:
+def test_each_call_starts_in_a_new_scope() -> None:
     interpreter = Interpreter(ast.parse("seen = []\ndef f(x):\n    seen.append(x)\n    return len(seen)"))
     assert [interpreter.call("f", [1]) for _ in range(3)] == [1, 1, 1]
