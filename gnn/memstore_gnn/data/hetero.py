@@ -11,6 +11,9 @@ relation is exported in both directions, each with its own edge type; no relatio
 
 An edge type without edges has an `edge_index` of shape [2, 0]. Positions are those of the snapshot, ordered by id.
 Feature matrices share the snapshot's memory where that is writable: treat them as read-only.
+
+`NeighborLoader` samples with pyg-lib or torch-sparse, `HGTLoader` with torch-sparse. Neither is on PyPI: install the
+wheel for your PyTorch from https://data.pyg.org/whl. Without them, `subgraph` below takes the queries within some hops.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from torch_geometric.data import HeteroData
 
 from memstore.errors import InputError
@@ -33,7 +37,7 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
-from memstore_gnn.data.splits import Split
+from memstore_gnn.data.splits import Split, label_budget, labelled_queries
 
 _EDGES = {
     "generates": ("query", "generates", "thinking"),
@@ -41,6 +45,9 @@ _EDGES = {
     "query_similar": ("query", "similar_to", "query"),
     "thinking_similar": ("thinking", "similar_to", "thinking"),
 }
+_PYG_MASKS = {"select": "val_mask", "report": "test_mask"}
+DEFAULT_BUDGET = 0.8
+"""Share of the queries with ground truth in the train and select masks of an export without a split."""
 
 
 class NodeIndex:
@@ -73,31 +80,56 @@ def node_index(snapshot: Snapshot) -> dict[str, NodeIndex]:
 
 
 def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: Split | None = None) -> HeteroData:
-    """Export a snapshot.
+    """Export a snapshot, in a form that PyG's loaders, transforms and models accept.
 
     Args:
         reward: float64 [T], NaN for hidden labels; None uses the snapshot's ground truth.
-        splits: adds `train_mask`, `select_mask` and `report_mask` to queries and, through their query, thinkings.
+        splits: the queries of each mask (`memstore_gnn.data.splits.label_budget`), and through them their thinkings.
+            None trains and selects on 80 % of the queries with ground truth, reports on the rest, and leaves
+            thinkings without ground truth out of all masks.
 
     Returns:
-        query and thinking: `x` float32 [N, D], `has_x` bool [N] (False: blank text, zero row), `node_id` (str [N]);
-        answer: `node_id` and `num_nodes`; thinking also `y` float32 [T], NaN where unlabelled. `validate()` holds.
+        every node type: `x` float32 [N, D], `has_x` bool [N] (False: zero row) and `node_index` int64 [N], the row in
+            the snapshot. The x of an answer is the mean of the vectors of its thinkings.
+        thinking: `y` float32 [T], NaN where unlabelled, and `y_mask` bool [T].
+        query and thinking: `train_mask`, `select_mask` and `report_mask`, bool; `val_mask` and `test_mask` are PyG's
+            names for the last two.
+        the graph: `node_ids`, a dict from node type to ids, str [N]. Batches of a loader keep it whole.
+
+    Example:
+        >>> ids = batch.node_ids["thinking"][batch["thinking"].node_index.numpy()]  # of a loader's batch
     """
     data = HeteroData()
-    for name, index in node_index(snapshot).items():
-        data[name].node_id = index.ids
-        data[name].num_nodes = len(index)
-    data["query"].x, data["thinking"].x = _tensor(snapshot.query_x), _tensor(snapshot.thinking_x)
-    data["query"].has_x, data["thinking"].has_x = _tensor(snapshot.query_has_x), _tensor(snapshot.thinking_has_x)
+    x, has_x = _features(snapshot)
+    index = node_index(snapshot)
+    for name, nodes in index.items():
+        data[name].x, data[name].has_x = _tensor(x[name]), _tensor(has_x[name])
+        data[name].node_index = torch.arange(len(nodes))
+        data[name].num_nodes = len(nodes)
+    # PyG's loaders index every array of a node type with tensors, which numpy's arrays of str do not support.
+    data.node_ids = {name: nodes.ids for name, nodes in index.items()}
     labels = rewards_of(snapshot) if reward is None else reward
     if labels.shape != (snapshot.thinkings.num_rows,):
         raise InputError(f"{labels.size} rewards for {snapshot.thinkings.num_rows} rollouts; pass one a rollout")
     data["thinking"].y = torch.from_numpy(labels.astype(np.float32))
+    data["thinking"].y_mask = ~torch.isnan(data["thinking"].y)
     for key, relation in _EDGES.items():
         _add_relation(data, relation, snapshot.edges[key])
-    if splits is not None:
-        _add_masks(data, splits, query_of_thinkings(snapshot))
+    _add_masks(data, snapshot, splits)
     return data
+
+
+def _features(snapshot: Snapshot) -> tuple[dict[str, NDArray[np.float32]], dict[str, BoolVector]]:
+    """Vectors of each node type, and which rows have one. An answer has the mean of its thinkings' vectors."""
+    edges, count = snapshot.edges["leads_to"], snapshot.answers.num_rows
+    known = snapshot.thinking_has_x[edges.source]
+    source, target = edges.source[known], edges.target[known]
+    votes = np.bincount(target, minlength=count)
+    shape = (count, snapshot.thinkings.num_rows)
+    mean = csr_matrix(((1.0 / np.maximum(votes, 1))[target].astype(np.float32), (target, source)), shape=shape)
+    answer_x = np.asarray(mean @ snapshot.thinking_x, np.float32)
+    x = {"query": snapshot.query_x, "thinking": snapshot.thinking_x, "answer": answer_x}
+    return x, {"query": snapshot.query_has_x, "thinking": snapshot.thinking_has_x, "answer": votes > 0}
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
@@ -115,15 +147,29 @@ def _add_relation(data: HeteroData, relation: tuple[str, str, str], edges: EdgeT
         data[relation].edge_attr = data[reverse].edge_attr = score
 
 
-def _add_masks(data: HeteroData, splits: Split, owner: IntVector) -> None:
+def _add_masks(data: HeteroData, snapshot: Snapshot, splits: Split | None) -> None:
+    owner, labelled = query_of_thinkings(snapshot), np.ones(snapshot.thinkings.num_rows, np.bool_)
+    if splits is None:
+        splits = _default_split(snapshot)
+        labelled = np.isfinite(rewards_of(snapshot))
     parts = {"train": splits.train, "select": splits.select, "report": splits.report}
     shared = np.sum([part.astype(np.int64) for part in parts.values()], axis=0) > 1
     if shared.any():
-        both = data["query"].node_id[int(shared.argmax())]
+        both = data.node_ids["query"][int(shared.argmax())]
         raise InputError(f"query {both} is in two parts of the split; a query is trained on, selected on or reported")
     for name, mask in parts.items():
-        data["query"][f"{name}_mask"] = torch.from_numpy(mask.copy())
-        data["thinking"][f"{name}_mask"] = torch.from_numpy(mask[owner])
+        masks = {"query": torch.from_numpy(mask.copy()), "thinking": torch.from_numpy(mask[owner] & labelled)}
+        for kind, tensor in masks.items():
+            data[kind][f"{name}_mask"] = tensor
+            if name in _PYG_MASKS:
+                data[kind][_PYG_MASKS[name]] = tensor
+
+
+def _default_split(snapshot: Snapshot) -> Split:
+    if labelled_queries(snapshot).any():
+        return label_budget(snapshot, DEFAULT_BUDGET, seed=0)
+    none = np.zeros(snapshot.queries.num_rows, np.bool_)
+    return Split(none, none, none)
 
 
 def select_queries(

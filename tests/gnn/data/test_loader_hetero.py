@@ -107,7 +107,8 @@ def test_ids_lead_both_ways(memory: Snapshot) -> None:
     data = to_hetero(memory)
     two = query_id("sums", "k2", "two")
     row = int(index["query"].positions([two])[0])
-    assert data["query"].node_id[row] == two
+    assert data.node_ids["query"][row] == two
+    assert data["query"].node_index.tolist() == [0, 1, 2]
     assert memory.queries["text"][row].as_py() == "two"
     four = answer_id(query_id("sums", "k1", "one"), "4")
     assert memory.answers["value"][int(index["answer"].positions([four])[0])].as_py() == "4"
