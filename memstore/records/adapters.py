@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from memstore.errors import RecordError
-from memstore.text.chat import conversation, decoded_prompt, plain_output
+from memstore.text.chat import read_completion, read_prompt
 
 RECORD_KEYS = frozenset(
     [
@@ -70,13 +71,8 @@ def _with_reward(values: Mapping[str, Any], column: str | None) -> dict[str, Any
 
 def _from_verl(values: Mapping[str, Any], reward_column: str) -> dict[str, Any]:
     own, extra = _split_keys(values, _VERL_KEYS, reward_column)
-    prompt, output = values["input"], values["output"]
-    if isinstance(prompt, str):
-        prompt, system = decoded_prompt(prompt)
-        if system:
-            extra["system"] = system
-    own |= {"query": prompt, "response": plain_output(output) if isinstance(output, str) else output}
-    own["gold"] = _gold(values.get("gts"))
+    own |= _texts(values["input"], values["output"], extra)
+    own["gold"] = gold_text(values.get("gts"))
     if reward_column != "score" and "score" in values:
         extra["score"] = values["score"]
     return _with_metadata(own, extra)
@@ -84,23 +80,19 @@ def _from_verl(values: Mapping[str, Any], reward_column: str) -> dict[str, Any]:
 
 def _from_trl(values: Mapping[str, Any], reward_column: str | None) -> dict[str, Any]:
     own, extra = _split_keys(values, _TRL_KEYS, reward_column)
-    prompt, completion = values["prompt"], values["completion"]
-    if isinstance(prompt, list):
-        prompt, system, _ = conversation(prompt)
-    elif isinstance(prompt, str):
-        prompt, system = decoded_prompt(prompt)
-    else:
-        system = ""
-    if isinstance(completion, list):
-        completion, _, thinking = conversation(completion)
-        if thinking:
-            own["thinking"] = thinking
-    elif isinstance(completion, str):
-        completion = plain_output(completion)
-    if system:
-        extra["system"] = system
-    own |= {"query": prompt, "response": completion}
+    own |= _texts(values["prompt"], values["completion"], extra)
     return _with_metadata(own, extra)
+
+
+def _texts(prompt: object, completion: object, extra: dict[str, Any]) -> dict[str, Any]:
+    """Query and response of a row; a system prompt is added to `extra`."""
+    read, response = read_prompt(prompt), read_completion(completion)
+    if read is not None and read.system:
+        extra["system"] = read.system
+    return {
+        "query": prompt if read is None else read.query,
+        "response": completion if response is None else response,
+    }
 
 
 def _split_keys(
@@ -141,18 +133,31 @@ def _is_nan(value: object) -> bool:
     return isinstance(value, float) and value != value
 
 
-def _gold(value: object) -> object:
-    """verl's ground truth: the value itself, the only value of a dict or list, or JSON."""
+def gold_text(value: object) -> object:
+    """verl's ground truth: the value itself, the only value of a dict or list, or JSON; None if it is missing."""
+    if hasattr(value, "tolist"):  # numpy
+        value = value.tolist()
     if isinstance(value, Mapping) and "ground_truth" in value:
         value = value["ground_truth"]
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if _is_missing(value):
+        return None
     if isinstance(value, Mapping | list):
         try:
             return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
         except (TypeError, ValueError, RecursionError) as error:
             raise RecordError(f"gts cannot be written as JSON: {error}") from error
     return value
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a value is one that tables use for a missing one: None, NaN, NaT, NA or an empty list."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, float | Decimal):
+        return value != value
+    return isinstance(value, list | tuple | Mapping) and not value
 
 
 def _with_metadata(own: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,30 @@
 
 The query is the user's message. For several turns it is the whole conversation, with each later turn under its role.
 The system prompt is returned separately: it is the same for all queries of a run and would make them look alike.
+
+The response is what the policy wrote: the assistant's messages, without those of tools and users. Reasoning that a
+message carries beside its content comes first, in `<think>` tags.
+
+Ingest and the trainer hooks both read rows with `read_prompt` and `read_completion`, so that a row has the same query
+and the same response in both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 _SPECIAL = (
     "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
     "<|end_of_text|>", "<|endoftext|>",
 )  # fmt: skip
 _REPLIES = ("assistant", "model")
+_OTHERS = frozenset(
+    ["system", "developer", "user", "tool", "function", "ipython", "environment", "observation", "tool_response"]
+)
+"""Roles of messages that a policy does not write."""
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_REASONING_PARTS = frozenset(["reasoning", "thinking"])
 
 
 class Prompt(NamedTuple):
@@ -30,6 +42,41 @@ class Conversation(NamedTuple):
     system: str
     reasoning: str
     """The reasoning that the messages carry in a field beside `content`."""
+
+
+def read_prompt(prompt: object) -> Prompt | None:
+    """Read a prompt as a trainer passes or logs it: a list of messages, or a text; None if it is neither."""
+    if isinstance(prompt, str):
+        return decoded_prompt(prompt)
+    if _is_list(prompt):
+        text, system, _ = conversation(prompt)
+        return Prompt(text, system)
+    return None
+
+
+def read_completion(completion: object) -> str | None:
+    """Read the policy's response in a completion, which is a list of messages or a text; None if it is neither."""
+    if isinstance(completion, str):
+        return plain_output(completion)
+    if not _is_list(completion):
+        return None
+    text, _, reasoning = conversation(_written_by_policy(completion), roles=False)
+    return f"<think>\n{reasoning}\n</think>\n\n{text}" if reasoning.strip() else text
+
+
+def _written_by_policy(messages: Sequence[Any]) -> list[Any]:
+    roles = [str(message.get("role") or "") if isinstance(message, Mapping) else "" for message in messages]
+    known = any(role in _REPLIES for role in roles)
+    return [
+        message
+        for message, role in zip(messages, roles, strict=True)
+        if (not role or role in _REPLIES if known else role not in _OTHERS)
+    ]
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether a value is a list, a tuple or an array."""
+    return isinstance(value, list | tuple) or (hasattr(value, "tolist") and hasattr(value, "__len__"))
 
 
 def decoded_prompt(text: str) -> Prompt:
@@ -57,8 +104,12 @@ def plain_output(text: str) -> str:
     return _without_special(text).removeprefix("assistant\n")
 
 
-def conversation(messages: Sequence[Any]) -> Conversation:
-    """Return a list of chat messages as text; items that are not messages are taken as text."""
+def conversation(messages: Sequence[Any], *, roles: bool = True) -> Conversation:
+    """Return a list of chat messages as text; items that are not messages are taken as text.
+
+    Args:
+        roles: put each later turn under a line with its role; otherwise join the turns that have text.
+    """
     system: list[str] = []
     turns: list[str] = []
     reasoning: list[str] = []
@@ -66,25 +117,47 @@ def conversation(messages: Sequence[Any]) -> Conversation:
         role, content = "", _content(message)
         if isinstance(message, Mapping):
             role, content = str(message.get("role") or ""), _content(message.get("content"))
-            thought = message.get("reasoning_content") or message.get("reasoning")
-            if isinstance(thought, str):
+            thought = _reasoning(message)
+            if thought:
                 reasoning.append(thought)
         if role == "system":
             system.append(content)
-        else:
+        elif roles:
             turns.append(f"{role}\n{content}" if role and turns else content)
+        elif content:
+            turns.append(content)
     return Conversation("\n".join(turns), "\n".join(system), "\n".join(reasoning))
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    """The reasoning of a message: the first field that has one, or the parts of its content that are reasoning."""
+    for key in _REASONING_KEYS:
+        if thought := _content(message.get(key)):
+            return thought
+    content = message.get("content")
+    parts = [part for part in content if _is_reasoning(part)] if _is_list(content) else []
+    return "".join(_plain(part.get("thinking") or part.get("reasoning") or part.get("text")) for part in parts)
+
+
+def _is_reasoning(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") in _REASONING_PARTS
 
 
 def _content(content: object) -> str:
     """The text of a message's content, which is a string or a list of parts; parts without text are skipped."""
-    if isinstance(content, list | tuple):
-        return "".join(_plain(part.get("text") if isinstance(part, Mapping) else part) for part in content)
+    if _is_list(content):
+        return "".join(
+            _plain(part.get("text") if isinstance(part, Mapping) else part)
+            for part in content
+            if not _is_reasoning(part)
+        )
+    if isinstance(content, Mapping):
+        return _plain(content.get("text"))
     return _plain(content)
 
 
 def _plain(value: object) -> str:
-    return str(value) if isinstance(value, str | int | float) else ""
+    return str(value) if isinstance(value, str | int | float) and value == value else ""
 
 
 def _without_special(text: str) -> str:

@@ -34,6 +34,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from memstore.errors import InputError
+from memstore.text.chat import read_completion
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import MODES, Group, Mode, Reward, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
@@ -92,10 +93,14 @@ def reward_function(
         groups = []
         for positions in grouped_rows:
             first = positions[0].row
-            query = query_of(_messages(prompts[first]), data_source[first], reward_model[first], extra_info[first])
+            query = query_of(prompts[first], data_source[first], reward_model[first], extra_info[first])
             rollouts = [
                 Rollout(
-                    response=_completion_text(completions[row]), policy=policy, run=run, step=step, sample_index=sample
+                    response=read_completion(completions[row]) or "",
+                    policy=policy,
+                    run=run,
+                    step=step,
+                    sample_index=sample,
                 )
                 for row, sample in positions
             ]
@@ -180,15 +185,3 @@ def _log_rewards(
             log_metric("memstore/probability", sum(predicted) / len(predicted))
         log_metric("memstore/latency_s", sum(reward.latency_s for reward in rewards) / len(rewards))
     return [reward.value for reward in rewards]
-
-
-def _messages(prompt: str | Messages) -> Messages:
-    """Convert a prompt to messages; a plain text is a user message."""
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-
-
-def _completion_text(completion: str | Messages) -> str:
-    """Return the policy's text: the completion, or its assistant messages."""
-    if isinstance(completion, str):
-        return completion
-    return "\n".join(str(message["content"]) for message in completion if message.get("role") == "assistant")

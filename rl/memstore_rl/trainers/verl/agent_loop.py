@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ray
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
+from memstore.text.chat import plain_output
 from memstore_rl.rewards.reward import Group, Reward, Rollout
 from memstore_rl.trainers.verl.group_barrier import GroupBarrier
 from memstore_rl.trainers.verl.reply import reply
@@ -110,7 +111,7 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
     def _rollout(self, final: AgentLoopOutput, kwargs: dict[str, Any]) -> Rollout:
         logprobs = final.response_logprobs
         return Rollout(
-            response=self.tokenizer.decode(final.response_ids, skip_special_tokens=True),
+            response=plain_output(self.tokenizer.decode(final.response_ids, skip_special_tokens=True)),
             policy=self._policy,
             run=self._run_name,
             step=int(kwargs["global_steps"]),

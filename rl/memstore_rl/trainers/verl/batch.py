@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 from memstore.errors import InputError
+from memstore.text.chat import plain_output
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.trainers.verl.reply import Extra, complete_rewards, reply
@@ -67,7 +68,7 @@ def compute_score_batch(
             {"ground_truth": ground_truths[rows[0]]},
             extra,
         )
-        rollouts = [Rollout(response=solution_strs[row], policy=policy, run=hook.run) for row in rows]
+        rollouts = [Rollout(response=plain_output(solution_strs[row]), policy=policy, run=hook.run) for row in rows]
         groups.append(_group(query, rollouts, training=is_training(extra), n=n, hook=hook))
         group_rows.append(rows)
     replies: dict[int, Extra] = {}

@@ -28,6 +28,7 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopManager, RewardL
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from memstore.errors import InputError
+from memstore.text.chat import plain_output
 from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 from memstore_rl.trainers.verl.config import workers_needed
 from memstore_rl.trainers.verl.group_barrier import GroupBarrier
@@ -137,7 +138,7 @@ class GroupRewardManager(RewardManagerBase):  # type: ignore[misc]
         length = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
         step, session = row.get("global_steps"), row.get("session_id")
         return Rollout(
-            response=self.tokenizer.decode(responses[:length], skip_special_tokens=True),
+            response=plain_output(self.tokenizer.decode(responses[:length], skip_special_tokens=True)),
             policy=self._policy,
             run=self._run,
             step=None if step is None else int(step),

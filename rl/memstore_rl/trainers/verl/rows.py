@@ -2,18 +2,20 @@
 
 `memstore verl data` writes the rows; verl's data set and agent loop add to them:
 
-    raw_prompt                    chat messages; the query is the last user message
+    raw_prompt                    chat messages; the query is their text, as an ingest of the same row reads it
     data_source                   the dataset
-    reward_model.ground_truth     the gold answer; blank: the query is not labelled
+    reward_model.ground_truth     the gold answer; blank or missing (None, NaN): the query is not labelled
     extra_info                    split, index, key and domain
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from memstore.errors import InputError
+from memstore.records.adapters import gold_text
+from memstore.text.chat import read_prompt
 from memstore.types import Domain
 from memstore_rl.rewards.reward import RewardQuery
 
@@ -22,28 +24,31 @@ TRAINING_SPLIT = "train"
 
 
 def query_of(
-    raw_prompt: Sequence[Mapping[str, Any]] | None,
+    raw_prompt: object,
     data_source: str,
     reward_model: Mapping[str, Any],
     extra_info: Mapping[str, Any],
 ) -> RewardQuery:
     """Return the query of a row, with its gold answer if it has one.
 
+    Args:
+        raw_prompt: a list of messages, or a text.
+
     Raises:
         InputError: the row has no user message.
     """
-    text = _last_user_message(raw_prompt or ())
-    if not text.strip():
+    prompt = read_prompt(raw_prompt)
+    if prompt is None or not prompt.query.strip():
         index = extra_info.get("index")
         row = f"a row of {data_source}" if index is None else f"the row {index} of {data_source}"
-        raise InputError(f"{row} has no user message in its prompt; write the data with `memstore verl data`")
+        raise InputError(f"{row} has no user message with text in its prompt; write the data with `memstore verl data`")
     domain = extra_info.get("domain")
     return RewardQuery(
-        text=text,
+        text=prompt.query,
         dataset=data_source,
         key=_text(extra_info.get("key")),
         domain=domain if domain in _DOMAINS else None,
-        gold=_text(reward_model.get("ground_truth")),
+        gold=_text(gold_text(reward_model.get("ground_truth"))),
     )
 
 
@@ -60,11 +65,6 @@ def is_training(extra_info: Mapping[str, Any]) -> bool:
             "write the data with `memstore verl data`"
         )
     return str(split) == TRAINING_SPLIT
-
-
-def _last_user_message(messages: Sequence[Mapping[str, Any]]) -> str:
-    texts = [message["content"] for message in messages if message.get("role") == "user"]
-    return texts[-1] if texts and isinstance(texts[-1], str) else ""
 
 
 def _text(value: object) -> str | None:

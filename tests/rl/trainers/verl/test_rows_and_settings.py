@@ -50,7 +50,7 @@ def test_row_becomes_a_query_with_its_gold() -> None:
 
 @pytest.mark.parametrize("prompt", [None, [], [{"role": "user", "content": ""}], [{"role": "system", "content": "x"}]])
 def test_row_without_text_is_rejected(prompt: Any) -> None:
-    with pytest.raises(InputError, match="the row 7 of sums has no user message in its prompt"):
+    with pytest.raises(InputError, match="the row 7 of sums has no user message with text in its prompt"):
         query_of(prompt, "sums", {}, {"index": 7})
 
 
