@@ -5,12 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VLLM_VENV := .venv-vllm
+QUICK_TESTS := tests/schema tests/memstore/text tests/memstore/records tests/memstore/locations tests/memstore/runtime \
+	tests/memstore/test_memory.py tests/memstore/test_front_door.py tests/gnn tests/docs tests/cli/test_help.py
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: demo test test-rl test-vllm lint types bench clean
+.PHONY: demo check test test-rl test-vllm lint types bench clean
 
 demo: $(STAMP)
 	$(BIN)/memstore demo --folder demo-memory
+
+# Before every commit: lint, types, and tests of the library that start no server and no sandbox.
+check: lint types
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow" $(QUICK_TESTS)
 
 # loadgroup: the tests with Ray are of one group, so that one process starts it once.
 test: $(STAMP)
