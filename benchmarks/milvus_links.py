@@ -1,4 +1,4 @@
-"""How fast a Milvus server links, and what share of the true neighbours it finds.
+"""Link throughput of a Milvus server and recall of its neighbours.
 
     python benchmarks/milvus_links.py [--rows 8000 80000] [--new 1000]
 
@@ -33,7 +33,7 @@ REACHES = (100, 400, 1_600)
 
 
 def measure(uri: str, rows: int, new: int) -> None:
-    """Print all lines for one size."""
+    """Measure one size and print the results."""
     rng = np.random.default_rng(0)
     vectors = clustered(rows, rows // ROWS_A_CLUSTER + 1, rng)
     group = rng.permutation(np.arange(rows) // ROLLOUTS_A_QUERY)
@@ -64,7 +64,7 @@ def measure(uri: str, rows: int, new: int) -> None:
 
 
 def searching(store: MilvusVectors, names: list[str]) -> StoreSearch:
-    """The store as linking sees it."""
+    """The vector store in the interface that linking uses."""
     place = {name: position for position, name in enumerate(names)}
 
     def nearest(vectors: FloatMatrix, hits: int, width: int) -> IntVector:
@@ -75,7 +75,7 @@ def searching(store: MilvusVectors, names: list[str]) -> StoreSearch:
 
 
 def recall_of(found: IntVector, vectors: FloatMatrix) -> float:
-    """Share of the true nearest among what was found for the first rows."""
+    """Recall of the exact nearest neighbours for the first rows."""
     count, hits = found.shape
     best = -np.partition(-(vectors[:count] @ vectors.T), hits - 1, axis=1)[:, hits - 1]
     scores = np.einsum("nd,nkd->nk", vectors[:count], vectors[found])
@@ -85,7 +85,7 @@ def recall_of(found: IntVector, vectors: FloatMatrix) -> float:
 def incremental(
     vectors: FloatMatrix, group: IntVector, is_new: BoolVector, exact: Neighbours, nearest: StoreSearch
 ) -> None:
-    """Link the new rows into the exact lists of the old ones."""
+    """Link the new rows into the exact lists of the old rows."""
     place = np.flatnonzero(~is_new)
     among_old = link_all(vectors[~is_new], group[~is_new], HOW)
     old = Neighbours.none(len(vectors), HOW.k)

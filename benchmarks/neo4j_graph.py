@@ -1,12 +1,11 @@
-"""How long a memory's graph takes on a Neo4j server, beside the embedded store; embedding and vectors are left out.
+"""Time of writing and reading a memory's graph on Neo4j and on the embedded store, without embedding and vectors.
 
     NEO4J_HOME=DIR python benchmarks/neo4j_graph.py [--queries 1000 10000] [--folder DIR]
 
-The server is started from NEO4J_HOME in a temporary folder of the same machine, with a heap of 2 GB, and
-has written and read 16,000 rollouts of another namespace before it is measured. Every column is a
-process of its own, so that the client's peak memory is its own. Vectors are in the cache; the read goes through the
-project's own snapshot and loader. The peer writes and reads the same data the plain way (one MERGE a row, one row an
-edge) on a share of the rows; its figures are scaled to all of them.
+The benchmark starts a server from NEO4J_HOME in a temporary folder, with a heap of 2 GB, and warms it up by writing
+and reading 16,000 rollouts of another namespace. Each column is measured in a separate process, which gives the
+client's peak memory. Vectors are cached, and the read uses memstore's snapshot and loader. The peer writes and reads
+the same data naively (one MERGE per row, one row per edge) on a sample of the rows; its figures are scaled to all rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Faults under an ingest, each at random instants; every memory is compared with that of an undisturbed ingest.
+"""Faults at random instants during an ingest; each memory is compared with that of an undisturbed ingest.
 
     NEO4J_HOME=DIR python benchmarks/server_faults.py [--times 25] [--queries 60] [--faults NAME ...]
 
@@ -35,39 +35,39 @@ BLOCK_ROWS = 64
 EMBEDDED = "embedded"
 LONGEST_S = 600.0
 PAUSE_S = (0.0, 5.0)
-"""How long a server or a connection stays away, beside the time that a server takes to start."""
+"""Downtime of a server or connection in seconds, without the server's start."""
 WORDS = 1_000
-"""Characters that are shown of what a process said that should not have."""
+"""Maximum length of unexpected output that is printed, in characters."""
 Process = subprocess.Popen[str]
 Strike = Callable[[Pair, Process, float], None]
 
 
 def kill_ingest(pair: Pair, process: Process, pause: float) -> None:
-    """The ingesting process dies."""
+    """Kill the ingesting process."""
     process.kill()
 
 
 def kill_neo4j(pair: Pair, process: Process, pause: float) -> None:
-    """The graph's server dies and comes back."""
+    """Kill and restart the graph's server."""
     pair.neo4j.kill()
     time.sleep(pause)
     pair.neo4j.start()
 
 
 def kill_milvus(pair: Pair, process: Process, pause: float) -> None:
-    """The vectors' server dies and comes back."""
+    """Kill and restart the vectors' server."""
     pair.milvus.kill()
     time.sleep(pause)
     pair.milvus.start()
 
 
 def cut_neo4j(pair: Pair, process: Process, pause: float) -> None:
-    """The connection to the graph is lost for a while."""
+    """Cut the connection to the graph for a while."""
     _cut(pair.to_neo4j, pause)
 
 
 def cut_milvus(pair: Pair, process: Process, pause: float) -> None:
-    """The connection to the vectors is lost for a while."""
+    """Cut the connection to the vectors for a while."""
     _cut(pair.to_milvus, pause)
 
 
@@ -87,19 +87,19 @@ FAULTS: dict[str, Strike] = {
 
 
 class Outcome(NamedTuple):
-    """What became of one ingest under a fault."""
+    """Outcome of one ingest under a fault."""
 
     seconds: float
     status: int
     said: str
-    """Its last words."""
+    """Its last output line."""
     differs: list[str]
     again: str = ""
-    """What the next ingest said, where that failed too."""
+    """Output of the next ingest if that failed too."""
 
     @property
     def ended(self) -> str:
-        """In which of the ways that there are."""
+        """The kind of outcome."""
         if self.again:
             return "otherwise"
         if self.status == 0:
@@ -110,10 +110,10 @@ class Outcome(NamedTuple):
 
 
 class Trial:
-    """Ingests of one file into the pair, and what an undisturbed one makes."""
+    """Ingests of one file into a pair of servers, and the digest of an undisturbed one."""
 
     def __init__(self, pair: Pair, file: Path) -> None:
-        """Ingest twice in peace: the servers' first ingest is slower than all others."""
+        """Ingest twice without faults, because the first ingest of a server is slower than the others."""
         self._pair = pair
         self._command = command([file], LOCATION, "hash", BLOCK_ROWS)
         first, again = self._undisturbed(), self._undisturbed()
@@ -131,7 +131,7 @@ class Trial:
         return Outcome(seconds, status, said, [])
 
     def under(self, strike: Strike, rng: random.Random) -> Outcome:
-        """An ingest with a fault at a random instant, and what the memory is once it is finished."""
+        """Run an ingest with a fault at a random instant, then finish it and compare the memory."""
         while True:
             environment = self._pair.environment()
             instant, pause = rng.random() * self.seconds, rng.uniform(*PAUSE_S)
@@ -169,13 +169,13 @@ class Trial:
 
 
 def _end(process: Process) -> tuple[int, str]:
-    """Wait for it; its exit status and last words."""
+    """Wait for the process; return its exit status and last output line."""
     _, said = process.communicate(timeout=LONGEST_S)
     return process.returncode, said.strip()
 
 
 class Row(NamedTuple):
-    """What became of all the ingests under one fault."""
+    """Outcomes of all ingests under one fault."""
 
     fault: str
     times: int
@@ -184,7 +184,7 @@ class Row(NamedTuple):
     differ: int
     longest: float | None
     otherwise: int = 0
-    """Ingests that ended in a way that they must not."""
+    """Ingests with a forbidden outcome."""
 
     def __str__(self) -> str:
         longest = "" if self.longest is None else f"{self.longest:.0f}"
@@ -193,7 +193,7 @@ class Row(NamedTuple):
 
 
 def strike_pair(folder: Path, faults: list[str], times: int, queries: int, rng: random.Random) -> list[Row]:
-    """The faults of the pair of servers, and after them the sentences that ingests ended with."""
+    """Run the faults of the pair of servers, then print the error sentences of the ingests."""
     rows, sentences = [], Counter[str]()
     with running(folder) as pair:
         trial = Trial(pair, make(folder, queries).path)
@@ -222,7 +222,7 @@ def _tell(what: str, outcome: Outcome) -> None:
 
 
 def main() -> None:
-    """Run the faults asked for."""
+    """Run the selected faults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=25)
     parser.add_argument("--queries", type=int, default=60, help="8 rollouts each")

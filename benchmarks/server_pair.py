@@ -1,4 +1,4 @@
-"""A Neo4j and a Milvus server of one's own, each behind a connection that can be cut, and memories on the two.
+"""A Neo4j and a Milvus server for benchmarks, each behind a proxy whose connections can be cut.
 
 A memory on the pair is the location `env` under the environment that `Pair.environment` gives; each namespace is a
 memory of its own.
@@ -22,7 +22,7 @@ LOCATION = "env"
 
 
 class Pair(NamedTuple):
-    """Two running servers and the ways to them."""
+    """Two running servers and their proxies."""
 
     neo4j: Neo4jServer
     milvus: MilvusServer
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
     folder: Path
 
     def environment(self) -> dict[str, str]:
-        """What a process needs to find a memory that nobody has used yet."""
+        """Environment variables of a process that opens a new memory."""
         namespace = f"m-{uuid.uuid4().hex[:12]}"
         return {
             "MEMSTORE_NEO4J_URI": f"bolt://127.0.0.1:{self.to_neo4j.port}",
@@ -46,7 +46,7 @@ class Pair(NamedTuple):
 
 @contextmanager
 def running(folder: Path) -> Iterator[Pair]:
-    """Start both in this folder; they end with the context."""
+    """Start both in this folder; they stop at the end of the context."""
     with (
         neo4j_server.running(folder / "neo4j") as neo4j,
         MilvusServer(folder / "milvus") as milvus,
@@ -58,7 +58,7 @@ def running(folder: Path) -> Iterator[Pair]:
 
 @contextmanager
 def named(environment: dict[str, str]) -> Iterator[None]:
-    """Within the context this process finds the memory too."""
+    """Set the environment variables in this process within the context."""
     os.environ.update(environment)
     try:
         yield

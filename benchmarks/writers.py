@@ -1,4 +1,4 @@
-"""Six ingests at once into one memory on servers, of files that overlap, beside one ingest of the same files.
+"""Six concurrent ingests of overlapping files into one memory on servers, compared with a single ingest.
 
     NEO4J_HOME=DIR python benchmarks/writers.py [--queries 200] [--times 3]
 
@@ -35,12 +35,12 @@ class Run(NamedTuple):
 
     seconds: float
     failed: list[str]
-    """Last words of the processes that did not end well."""
+    """Last output lines of the processes that failed."""
     digest: dict[str, str]
 
 
 def overlapping(file: Path) -> list[Path]:
-    """The rows of a file in six, each of them in two; queries are shared by neighbours too."""
+    """The rows of a file in six parts, each row in two of them; neighbouring parts share queries."""
     rows = file.read_text().splitlines(keepends=True)
     shares = [rows[number::WRITERS] for number in range(WRITERS)]
     files = []
@@ -51,7 +51,7 @@ def overlapping(file: Path) -> list[Path]:
 
 
 def ingest(pair: Pair, portions: list[list[Path]]) -> Run:
-    """Ingest these files, a process for each portion, all at once."""
+    """Ingest these files concurrently, with one process per portion."""
     environment = pair.environment()
     start = time.monotonic()
     processes = [
@@ -75,7 +75,7 @@ def ingest(pair: Pair, portions: list[list[Path]]) -> Run:
 
 
 def main() -> None:
-    """Run both ways in turn."""
+    """Run both variants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=200, help="8 rollouts each")
     parser.add_argument("--times", type=int, default=3)

@@ -1,13 +1,13 @@
-"""What memstore asks of a graph database, and what a backend promises.
+"""The interface of a graph backend, `GraphStore`, and the types that it exchanges.
 
-Assumptions, which the conformance suite in `memstore.testing` checks on every backend:
+The conformance suite in `memstore.testing` checks these assumptions on every backend:
 
-1. `write_block`, `append_scores`, `replace_influences` and `set_labels` are atomic: after a crash all of a call is
-   there or nothing of it. So is `replace_links`, save that a server may take a large one in parts: then every list is
-   whole, and nodes are marked as linked last. All are idempotent: the same call twice is the same graph.
-2. Node tables come ordered by `id` (bytewise). Edge endpoints are positions in that order, not database ids.
-3. What is columnar stays columnar: pyarrow tables in and out, never a Python object per row in a bulk path.
-4. A store object has one user at a time inside one process; `LockedError` says who else holds an embedded one.
+1. `write_block`, `append_scores`, `replace_influences` and `set_labels` are atomic: after a crash either the whole
+   call or none of it is in the graph. `replace_links` is atomic too, except that a server may split a large update:
+   then every list is complete, and nodes are marked as linked last. All are idempotent.
+2. Node tables are ordered by `id` (bytewise). Edge endpoints are positions in that order, not database ids.
+3. Bulk data is columnar: pyarrow tables in and out, never one Python object per row.
+4. An embedded store has one owning process; `LockedError` names it.
 
 Columns are declared once, in `memstore_schema.columns`.
 """
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 20
 """Rows of a Cypher result that a notebook shows."""
 COUNTED_ROWS = 1_000
-"""Rows of a Cypher result that a notebook reads to say how many more there are."""
+"""Rows of a Cypher result that a notebook reads to count the remaining ones."""
 
 
 class WriteCounts(NamedTuple):
-    """What one `write_block` changed."""
+    """Numbers of nodes that one `write_block` added or changed."""
 
     queries_added: int
     thinkings_added: int
     thinkings_changed: int
-    """Rollouts that were there and gained something: a first label, a replaced one."""
+    """Existing rollouts whose label was set or replaced."""
     answers_added: int
 
 
 @dataclass(frozen=True)
 class GraphBlock:
-    """Rollouts that enter the graph together, in one transaction.
+    """Rollouts that are written to the graph in one transaction.
 
-    Tables have the columns of `memstore_schema.columns` for their label and unique ids. `thinkings` carries one
-    column more, `query_id`, and `answer_id` with `answer_text` (both null where no answer could be read): GENERATES,
-    LEADS_TO and PRODUCED (by `run`) follow from them.
+    Tables have the columns of `memstore_schema.columns` for their label, and unique ids. `thinkings` has the further
+    columns `query_id`, `answer_id` and `answer_text`; the last two are null if no answer could be extracted. The edges
+    GENERATES, LEADS_TO and PRODUCED follow from these columns and `run`.
     """
 
     queries: pa.Table
@@ -61,15 +61,15 @@ class GraphBlock:
     answers: pa.Table
     runs: pa.Table
     batch: Mapping[str, Any]
-    """The Batch node's properties; `id` at least. Written in the same transaction."""
+    """Properties of the Batch node, including `id`; written in the same transaction."""
 
 
 @dataclass(frozen=True)
 class EdgeTable:
     """Edges of one type between two labels, as COO.
 
-    `source` and `target` are int64 [E] positions in the id-ordered node tables of their labels; `properties` has
-    one row an edge, in the same order. Ordered by (source, target).
+    `source` and `target` are int64 [E] positions in the id-ordered node tables of their labels. `properties` has
+    one row per edge, in the same order. Edges are ordered by (source, target).
     """
 
     source: IntVector
@@ -91,7 +91,7 @@ class CypherResult:
 
     Args:
         columns: names of the columns.
-        rows: one tuple a row, in the order of `columns`.
+        rows: one tuple per row, in the order of `columns`.
     """
 
     columns: list[str]
@@ -108,7 +108,7 @@ class CypherResult:
         return pd.DataFrame.from_records(list(self.rows), columns=self.columns)
 
     def __repr__(self) -> str:
-        # Without the rows: reading them queries the store.
+        # The rows are left out because reading them would consume the stream.
         return f"CypherResult(columns={self.columns})"
 
     def _repr_html_(self) -> str:
@@ -122,7 +122,7 @@ class CypherResult:
 
 
 class _RowStream(Iterator[tuple[Any, ...]]):
-    """An iterator whose next rows can be looked at before they are consumed."""
+    """An iterator with look-ahead."""
 
     def __init__(self, rows: Iterable[tuple[Any, ...]]) -> None:
         self._rows = iter(rows)
@@ -139,10 +139,10 @@ class _RowStream(Iterator[tuple[Any, ...]]):
 
 @dataclass(frozen=True)
 class LinkUpdate:
-    """New neighbour lists for some nodes of one label: what was there for these sources is replaced.
+    """New neighbour lists for nodes of one label; they replace the existing lists of these sources.
 
-    `sources` (ids) may include nodes with no neighbour left. `edges` has `source` and `target` (ids) and `score`
-    (float32 cosine). `linked` (ids) are the nodes to mark as linked under `fingerprint`.
+    `sources` (ids) may include nodes that have no neighbours any more. `edges` has the columns `source` and `target`
+    (ids) and `score` (float32 cosine). `linked` (ids) are the nodes to mark as linked under `fingerprint`.
     """
 
     label: NodeLabel
@@ -156,8 +156,8 @@ class LinkUpdate:
 class ScoreBatch:
     """Predictions of one reward model for rollouts of the memory; appended, never overwritten.
 
-    `scores` has `id` (rollout), `probability` and `reward` (float64 0..1). `model` are the RewardModel node's
-    properties; `id` at least.
+    `scores` has the columns `id` (rollout), `probability` and `reward` (float64 0..1). `model` holds the properties of
+    the RewardModel node, including `id`.
     """
 
     model: Mapping[str, Any]
@@ -167,11 +167,11 @@ class ScoreBatch:
 
 @dataclass(frozen=True)
 class InfluenceUpdate:
-    """What moved one reward model's scores of some rollouts: what was there for them and this model is replaced.
+    """Influences on one reward model's scores of some rollouts; they replace the existing ones.
 
-    `rollouts` (ids) may include some that nothing moved. `edges` has, by the label of their targets (Query or
-    Thinking), tables of `source` (a rollout of `rollouts`), `target` (id) and `weight` (float64: how much higher the
-    probability is because of the target).
+    `rollouts` (ids) may include rollouts without influences. `edges` maps the label of the targets (Query or Thinking)
+    to a table of `source` (one of `rollouts`), `target` (id) and `weight` (float64, the increase of the probability
+    that is due to the target).
     """
 
     model: str
@@ -180,27 +180,27 @@ class InfluenceUpdate:
 
 
 class GraphStore(Protocol):
-    """A graph database that holds a memory. See the module's assumptions."""
+    """A graph database that holds a memory; the module docstring lists the assumptions."""
 
     backend: str
     """`ladybug`, `neo4j` or `memory`."""
     speaks_cypher: bool
-    """False only for the in-memory double."""
+    """False only for the in-memory test double."""
 
     def schema_version(self) -> int:
-        """Number of the newest migration applied to this store; 0 for an empty one."""
+        """Number of the newest applied migration; 0 for an empty store."""
         ...
 
     def migrate(self) -> list[str]:
-        """Apply the migrations that are missing, each in its own transaction; return their names.
+        """Apply the pending migrations, each in its own transaction; return their names.
 
         Raises:
-            SchemaError: the store has a newer schema than this code knows.
+            SchemaError: the store has a newer schema than this version of memstore.
         """
         ...
 
     def read_meta(self) -> dict[str, str]:
-        """The memory's settings that data depend on: embedder, splitter version, link settings, ..."""
+        """Settings that the stored data depend on: embedder, splitter version, link settings, ..."""
         ...
 
     def write_meta(self, values: Mapping[str, str]) -> None:
@@ -208,24 +208,24 @@ class GraphStore(Protocol):
         ...
 
     def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
-        """Add a block's nodes and edges; what is there already stays as it is, save that nulls are filled in.
+        """Add the nodes and edges of a block; existing nodes keep their properties, and only nulls are filled in.
 
-        A rollout that is there without a reward gains the block's. Query.gold likewise: the first one stays, save
-        with `replace`. Run.policy becomes the sorted, comma-joined union.
+        An existing rollout without a reward takes the reward of the block. Query.gold likewise: the first value stays
+        unless `replace` is set. Run.policy becomes the sorted, comma-joined union.
 
         Raises:
             LabelConflict: a reward differs from the stored one and `replace` is False. Nothing is written. The
-                caller is expected to have set such rows aside before (see `memstore.pipeline.ingest`).
-            InputError: an id occurs twice, or a rollout names a query, answer or run that is nowhere.
+                caller is expected to reject such rows beforehand (see `memstore.pipeline.ingest`).
+            InputError: an id occurs twice, or a rollout names a query, answer or run that does not exist.
         """
         ...
 
     def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
-        """Columns of all nodes of a label, or of those of `ids` that exist; ordered by id, duplicates removed."""
+        """Columns of all nodes of a label, or of the existing nodes in `ids`; ordered by id, without duplicates."""
         ...
 
     def edges(self, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
-        """All edges of a type between two labels, endpoints as positions in `nodes(label, ["id"])`."""
+        """All edges of a type between two labels; endpoints are positions in `nodes(label, ["id"])`."""
         ...
 
     def replace_links(self, update: LinkUpdate) -> None:
@@ -233,41 +233,41 @@ class GraphStore(Protocol):
         ...
 
     def linking(self) -> AbstractContextManager[None]:
-        """Keep others from linking this memory, from before its nodes are read until after the lists are written.
+        """Hold the linking lease, so that no other process links this memory at the same time.
 
-        Who comes second waits; nothing else does. A store that has one owner has nobody to keep out.
+        A second process waits; other operations do not. It does nothing on a store with a single owner.
         """
         ...
 
     def append_scores(self, batch: ScoreBatch) -> None:
-        """Write SCORED_BY edges (and the RewardModel node where it is new).
+        """Write SCORED_BY edges, and the RewardModel node if it is new.
 
-        A rollout that this model has scored before keeps that score. `batch.properties` are those of every edge.
+        A rollout that this model has scored before keeps its score. `batch.properties` are set on every edge.
 
         Raises:
-            InputError: an id that is not in the memory; nothing is written.
+            InputError: an id is not in the memory; nothing is written.
         """
         ...
 
     def replace_influences(self, update: InfluenceUpdate) -> None:
-        """Replace the INFLUENCED_BY edges of a model that leave `update.rollouts`; those of other models stay.
+        """Replace the INFLUENCED_BY edges of one model that leave `update.rollouts`; edges of other models stay.
 
         Raises:
-            InputError: an id that is not in the memory, or an edge of another rollout; nothing is written.
+            InputError: an id is not in the memory, or an edge leaves another rollout; nothing is written.
         """
         ...
 
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
-        """Set `reward` and `reward_source` by `id`; return how many changed.
+        """Set `reward` and `reward_source` by `id`; return the number of changed rollouts.
 
         Raises:
             LabelConflict: a reward differs from the stored one and `replace` is False; nothing is written.
-            InputError: an id that is not in the memory; nothing is written.
+            InputError: an id is not in the memory; nothing is written.
         """
         ...
 
     def write_batch(self, batch: Mapping[str, Any]) -> None:
-        """Add or update a Batch node by `id`: only the given properties change."""
+        """Add or update a Batch node by `id`; only the given properties change."""
         ...
 
     def cypher(
@@ -287,7 +287,7 @@ class GraphStore(Protocol):
         ...
 
     def checkpoint(self) -> None:
-        """Make what is written compact and quick to open; a no-op where a server does that by itself."""
+        """Compact the store, so that it opens quickly; a no-op on servers, which do this on their own."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,7 @@
-"""`MemoryGraph`: an in-memory graph store without Cypher, for tests. A write works on a copy."""
+"""`MemoryGraph`: an in-memory graph store without Cypher, for tests.
+
+A write changes a copy of the content, which replaces the original when all of it has succeeded.
+"""
 
 from __future__ import annotations
 
@@ -41,49 +44,51 @@ Properties = dict[str, Any]
 
 
 @dataclass
-class Shelf:
-    """What a graph holds; share one between stores to open the same graph again."""
+class GraphContent:
+    """Content of an in-memory graph. Pass it to another store to open the same graph again."""
 
     nodes: dict[NodeLabel, dict[str, Properties]] = field(default_factory=lambda: {label: {} for label in NodeLabel})
     edges: dict[tuple[EdgeType, NodeLabel], dict[tuple[str, ...], Properties]] = field(default_factory=dict)
-    """By type and source label, then by ends (and model, where several may say something of the same ends)."""
+    """By type and source label, then by endpoints (and model, if edges of several models may share endpoints)."""
     meta: dict[str, str] = field(default_factory=dict)
     applied: list[str] = field(default_factory=list)
 
 
 class MemoryGraph:
-    """A graph in dicts."""
+    """A graph store on dictionaries."""
 
     backend = "memory"
     speaks_cypher = False
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
-        self._shelf = shelf or Shelf()
+    def __init__(self, content: GraphContent | None = None) -> None:
+        self._content = content or GraphContent()
         self.migrate()
 
     def schema_version(self) -> int:
         """See `GraphStore`."""
-        return max((migrations.number_of(name) for name in self._shelf.applied), default=0)
+        return max((migrations.number_of(name) for name in self._content.applied), default=0)
 
     def migrate(self) -> list[str]:
-        """See `GraphStore`; the double has the columns of `memstore_schema.columns`, whatever is applied."""
+        """See `GraphStore`; the columns are those of `memstore_schema.columns` whatever is applied."""
         check_schema(self.schema_version(), "this process")
-        return migrations.apply("ladybug", list(self._shelf.applied), lambda one: self._shelf.applied.append(one.name))
+        return migrations.apply(
+            "ladybug", list(self._content.applied), lambda one: self._content.applied.append(one.name)
+        )
 
     def read_meta(self) -> dict[str, str]:
         """See `GraphStore`."""
-        return dict(self._shelf.meta)
+        return dict(self._content.meta)
 
     def write_meta(self, values: Mapping[str, str]) -> None:
         """See `GraphStore`."""
-        self._shelf.meta.update(values)
+        self._content.meta.update(values)
 
-    # -- writing: on a copy that takes the place of the shelf's content when all has gone well ------------------
+    # -- writing ------------------------------------------------------------------------------------------------
 
     def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
         """See `GraphStore`."""
         check_block(block)
-        draft = copy.deepcopy(self._shelf)
+        draft = copy.deepcopy(self._content)
         rollouts = draft.nodes[NodeLabel.THINKING]
         changes = label_changes(_labels(rollouts), block.thinkings, replace=replace).to_pylist()
         queries = _add(draft, NodeLabel.QUERY, block.queries)
@@ -109,7 +114,7 @@ class MemoryGraph:
 
     def replace_links(self, update: LinkUpdate) -> None:
         """See `GraphStore`."""
-        draft, sources = copy.deepcopy(self._shelf), set(update.sources)
+        draft, sources = copy.deepcopy(self._content), set(update.sources)
         edges = draft.edges.setdefault((EdgeType.SIMILAR_TO, update.label), {})
         for ends in [ends for ends in edges if ends[0] in sources]:
             del edges[ends]
@@ -130,7 +135,7 @@ class MemoryGraph:
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""
         check_unique(batch.scores["id"])
-        draft, model = copy.deepcopy(self._shelf), batch.model["id"]
+        draft, model = copy.deepcopy(self._content), batch.model["id"]
         if model not in draft.nodes[NodeLabel.REWARD_MODEL]:
             _merge(draft, NodeLabel.REWARD_MODEL, batch.model)
         scored = draft.edges.setdefault((EdgeType.SCORED_BY, NodeLabel.THINKING), {})
@@ -143,7 +148,7 @@ class MemoryGraph:
     def replace_influences(self, update: InfluenceUpdate) -> None:
         """See `GraphStore`."""
         check_influences(update)
-        draft, rollouts = copy.deepcopy(self._shelf), set(update.rollouts)
+        draft, rollouts = copy.deepcopy(self._content), set(update.rollouts)
         if unknown := sorted(rollouts - set(draft.nodes[NodeLabel.THINKING])):
             raise missing(NodeLabel.THINKING, unknown)
         edges = draft.edges.setdefault((EdgeType.INFLUENCED_BY, NodeLabel.THINKING), {})
@@ -159,7 +164,7 @@ class MemoryGraph:
 
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""
-        labels, rollouts = check_labels(labels), self._shelf.nodes[NodeLabel.THINKING]
+        labels, rollouts = check_labels(labels), self._content.nodes[NodeLabel.THINKING]
         if unknown := [node for node in labels["id"].to_pylist() if node not in rollouts]:
             raise missing(NodeLabel.THINKING, unknown)
         changes = label_changes(_labels(rollouts), labels, replace=replace).to_pylist()
@@ -169,17 +174,17 @@ class MemoryGraph:
 
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
-        _merge(self._shelf, NodeLabel.BATCH, batch)
+        _merge(self._content, NodeLabel.BATCH, batch)
 
-    def _keep(self, draft: Shelf) -> None:
-        self._shelf.nodes, self._shelf.edges = draft.nodes, draft.edges
+    def _keep(self, draft: GraphContent) -> None:
+        self._content.nodes, self._content.edges = draft.nodes, draft.edges
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
         """See `GraphStore`."""
         check_columns(label, columns)
-        stored = self._shelf.nodes[label]
+        stored = self._content.nodes[label]
         wanted = sorted(stored if ids is None else {node for node in ids if node in stored}, key=str.encode)
         fields = {name: NODE_COLUMNS[label][name] for name in columns}
         return pa.table({name: pa.array([stored[i][name] for i in wanted], kind) for name, kind in fields.items()})
@@ -193,7 +198,7 @@ class MemoryGraph:
         }
         rows = sorted(
             (place[source][a], place[target][b], list(properties.values()))
-            for (a, b, *_), properties in self._shelf.edges.get((edge, source), {}).items()
+            for (a, b, *_), properties in self._content.edges.get((edge, source), {}).items()
             if b in place[target]
         )
         ends = np.array([row[:2] for row in rows], dtype=np.int64).reshape(-1, 2)
@@ -212,7 +217,7 @@ class MemoryGraph:
         timeout_s: float | None = None,
     ) -> CypherResult:
         """Always an error."""
-        raise InputError("the in-memory double does not speak Cypher; use an embedded memory")
+        raise InputError("the in-memory graph does not support Cypher; use an embedded memory")
 
     def checkpoint(self) -> None:
         """Nothing to do."""
@@ -233,34 +238,34 @@ def _labels(rollouts: Mapping[str, Properties]) -> pa.Table:
     return pa.Table.from_pylist([{"id": node, **row} for node, row in rollouts.items()], schema=LABEL_SCHEMA)
 
 
-def _add(shelf: Shelf, label: NodeLabel, table: pa.Table) -> int:
-    """Add the nodes that are not there; how many."""
-    before = len(shelf.nodes[label])
+def _add(content: GraphContent, label: NodeLabel, table: pa.Table) -> int:
+    """Add the nodes that do not exist; return their number."""
+    before = len(content.nodes[label])
     for row in table.select(node_schema(label).names).to_pylist():
-        shelf.nodes[label].setdefault(row["id"], row)
-    return len(shelf.nodes[label]) - before
+        content.nodes[label].setdefault(row["id"], row)
+    return len(content.nodes[label]) - before
 
 
-def _merge(shelf: Shelf, label: NodeLabel, properties: Mapping[str, Any]) -> None:
+def _merge(content: GraphContent, label: NodeLabel, properties: Mapping[str, Any]) -> None:
     check_properties(label, properties)
-    shelf.nodes[label].setdefault(properties["id"], dict.fromkeys(NODE_COLUMNS[label])).update(properties)
+    content.nodes[label].setdefault(properties["id"], dict.fromkeys(NODE_COLUMNS[label])).update(properties)
 
 
-def _connect_rollout(shelf: Shelf, row: Properties, run_ids: Mapping[str, str]) -> None:
+def _connect_rollout(content: GraphContent, row: Properties, run_ids: Mapping[str, str]) -> None:
     here = {"target": row["id"]}
-    _connect(shelf, EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, {**here, "source": row["query_id"]})
+    _connect(content, EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, {**here, "source": row["query_id"]})
     if row["answer_id"] is not None:
         leads = {"source": row["id"], "target": row["answer_id"], "text": row["answer_text"]}
-        _connect(shelf, EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, leads)
+        _connect(content, EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, leads)
     if row["run"] is not None:
         if row["run"] not in run_ids:
             raise InputError(f"the run {row['run']} of a rollout is not among the block's runs; add it to them")
-        _connect(shelf, EdgeType.PRODUCED, NodeLabel.RUN, NodeLabel.THINKING, {**here, "source": run_ids[row["run"]]})
+        _connect(content, EdgeType.PRODUCED, NodeLabel.RUN, NodeLabel.THINKING, {**here, "source": run_ids[row["run"]]})
 
 
-def _connect(shelf: Shelf, edge: EdgeType, source: NodeLabel, target: NodeLabel, row: Properties) -> None:
+def _connect(content: GraphContent, edge: EdgeType, source: NodeLabel, target: NodeLabel, row: Properties) -> None:
     for label, end in ((source, row["source"]), (target, row["target"])):
-        if end not in shelf.nodes[label]:
+        if end not in content.nodes[label]:
             raise missing(label, [end])
     properties = {name: row.get(name) for name in EDGE_COLUMNS[edge]}
-    shelf.edges.setdefault((edge, source), {})[row["source"], row["target"]] = properties
+    content.edges.setdefault((edge, source), {})[row["source"], row["target"]] = properties

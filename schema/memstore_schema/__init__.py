@@ -1,1 +1,1 @@
-"""The graph's schema: columns, DDL and migrations per backend, named queries, JSON schemas. Imports nothing of ours."""
+"""Schema of the graph: columns, DDL and migrations per backend, named queries. Imports no other package."""

@@ -1,6 +1,6 @@
-"""The graph's labels, relations and their columns, declared once for every backend.
+"""Node labels, relationship types and their columns, declared once for every backend.
 
-Types are Arrow's. `id` is the key of every label. Nullable unless it is a key. Times are UTC microseconds.
+Types are Arrow types. `id` is the key of every label; all other columns are nullable. Times are UTC microseconds.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from enum import StrEnum
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-"""Number of the newest migration that this code knows."""
+"""Number of the newest migration of this version of memstore."""
 
 
 class NodeLabel(StrEnum):
-    """Labels of the graph; no label ever comes from a user's string."""
+    """Node labels of the graph. Labels in statements always come from this enum, never from user input."""
 
     QUERY = "Query"
     THINKING = "Thinking"
@@ -25,7 +25,7 @@ class NodeLabel(StrEnum):
 
 
 class EdgeType(StrEnum):
-    """Relation types of the graph."""
+    """Relationship types of the graph."""
 
     GENERATES = "GENERATES"
     LEADS_TO = "LEADS_TO"
@@ -40,13 +40,13 @@ TIME = pa.timestamp("us", tz="UTC")
 NODE_COLUMNS: dict[NodeLabel, dict[str, pa.DataType]] = {
     NodeLabel.QUERY: {
         "id": pa.string(),
-        "key": pa.string(),  # the source's own key
+        "key": pa.string(),  # key in the source
         "text": pa.string(),
         "dataset": pa.string(),
         "domain": pa.string(),  # math | qa | code | other
         "gold": pa.string(),  # the reference answer or tests, if known
         "vector_key": pa.string(),  # content hash of the embedded text; null where there is nothing to embed
-        "linked": pa.string(),  # fingerprint of the links this node has its neighbours under; null: not linked
+        "linked": pa.string(),  # fingerprint of the link settings; null: not linked yet
         "batch": pa.string(),
     },
     NodeLabel.THINKING: {
@@ -69,8 +69,8 @@ NODE_COLUMNS: dict[NodeLabel, dict[str, pa.DataType]] = {
     },
     NodeLabel.ANSWER: {
         "id": pa.string(),
-        "text": pa.string(),  # the value as a person reads it; a function of query and value
-        "value": pa.string(),  # the canonical value: what votes are counted by
+        "text": pa.string(),  # the value in readable form; a function of query and value
+        "value": pa.string(),  # the canonical value, by which votes are counted
     },
     NodeLabel.RUN: {
         "id": pa.string(),
@@ -88,7 +88,7 @@ NODE_COLUMNS: dict[NodeLabel, dict[str, pa.DataType]] = {
     NodeLabel.BATCH: {
         "id": pa.string(),
         "source": pa.string(),
-        "state": pa.string(),  # graph: in the graph, vectors may lack | done
+        "state": pa.string(),  # graph: in the graph, vectors may be missing | done
         "rows": pa.int64(),
         "rejected": pa.int64(),
         "created_at": TIME,

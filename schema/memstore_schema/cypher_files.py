@@ -1,4 +1,4 @@
-"""Cypher kept as files of this package: read, and cut into statements.
+"""Read the Cypher files of this package and split them into statements.
 
 A statement ends with a semicolon at the end of a line. Lines that begin with `//` are comments.
 """
@@ -22,5 +22,5 @@ def statements(text: str) -> tuple[str, ...]:
 
 
 def bookkeeping(backend: str) -> tuple[str, ...]:
-    """Statements that make room for the records of migrations and settings; they may be run on any store again."""
+    """Idempotent statements that create the tables or constraints for migrations and settings."""
     return statements(folder("ddl", f"{backend}.cypher").read_text(encoding="utf-8"))

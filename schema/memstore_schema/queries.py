@@ -1,9 +1,9 @@
-"""Named queries: a file each in `queries/`, in the subset of Cypher that LadybugDB and Neo4j both speak.
+"""Named queries: one file each in `queries/`, in the subset of Cypher that LadybugDB and Neo4j share.
 
-A file begins with comments: the question it answers, then a line for each parameter with its default as JSON
-(`// $limit = 20`); the rest is the text. A list index is not in the subset (one counts from 1, the other from 0),
-nor is `type()`, a pattern comprehension or a subquery in CALL. A text ends with an ORDER BY that leaves no two rows of
-equal rank, so that it answers alike on every store; a UNION could not be ordered as a whole.
+A file begins with comments: the question that the query answers, then one line per parameter with its default as JSON
+(`// $limit = 20`). The rest is the query. The subset excludes list indices (LadybugDB counts from 1, Neo4j from 0),
+`type()`, pattern comprehensions and CALL subqueries. A query ends with an ORDER BY without ties, so that every store
+returns the rows in the same order; this excludes UNION, which cannot be ordered as a whole.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _PARAMETER = re.compile(r"\$(\w+) = (.+)")
 
 @dataclass(frozen=True)
 class NamedQuery:
-    """A question that is often asked, and the Cypher that answers it."""
+    """A frequent question and the Cypher query that answers it."""
 
     name: str
     question: str
     text: str
     parameters: Mapping[str, Any]
-    """Every parameter of the text with its default."""
+    """Defaults of all parameters of the query."""
 
 
 def named_queries() -> tuple[NamedQuery, ...]:
@@ -44,12 +44,12 @@ def parse(name: str, source: str) -> NamedQuery:
     """A named query from the text of its file.
 
     Raises:
-        ValueError: the file does not begin with its question, or a parameter's line cannot be read.
+        ValueError: the file does not begin with its question, or a parameter line is malformed.
     """
     lines = source.strip().splitlines()
     head = [line.removeprefix("//").strip() for line in lines if line.startswith("//")]
     if not head or not lines[0].startswith("//"):
-        raise ValueError(f"the query {name} does not begin with the question it answers; write it as a comment")
+        raise ValueError(f"the query {name} does not begin with a comment that holds its question; add one")
     parameters = {}
     for line in head[1:]:
         found = _PARAMETER.fullmatch(line)

@@ -173,5 +173,5 @@ def test_command_names_the_unreachable_server(services: dict[str, Any]) -> None:
     done = entry("stats", **given)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "no Neo4j answers at bolt://127.0.0.1:1" in done.stderr
+    assert "no Neo4j server responds at bolt://127.0.0.1:1" in done.stderr
     assert PASSWORDS["NEO4J_PASSWORD"] not in done.stderr

@@ -1,4 +1,4 @@
-"""The migrations make what `columns` declares, in every backend's numbering."""
+"""Migrations give the declared columns, with the same numbers on every backend."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_migrations_are_numbered_from_one_to_the_schema_version() -> None:
     assert [number_of(migration.name) for migration in found] == [migration.number for migration in found]
 
 
-def test_all_migrations_together_make_the_declared_columns(tmp_path: Path) -> None:
+def test_all_migrations_together_give_the_declared_columns(tmp_path: Path) -> None:
     declared = {str(table): columns for part in (NODE_COLUMNS, EDGE_COLUMNS) for table, columns in part.items()}
     with LadybugGraph.open(tmp_path / "graph", create=True) as graph:
         tables = {row[1]: row[2] for row in graph.cypher("CALL show_tables() RETURN *").rows}
@@ -43,7 +43,7 @@ def test_all_migrations_together_make_the_declared_columns(tmp_path: Path) -> No
         assert [row[:2] for row in recorded] == [(m.name, m.number) for m in migrations("ladybug")]
 
 
-def test_only_what_is_pending_is_applied_and_a_failure_ends_it() -> None:
+def test_only_pending_migrations_are_applied_until_one_fails() -> None:
     run: list[str] = []
     everything = [migration.name for migration in migrations("ladybug")]
     assert apply("ladybug", [], lambda migration: run.append(migration.name)) == run == everything

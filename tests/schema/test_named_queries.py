@@ -1,4 +1,4 @@
-"""Named queries as files. What they answer is tested on the graph stores, by the conformance suite."""
+"""Files of the named queries. The conformance suite tests their results on each graph store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_query_has_an_expected_answer() -> None:
 
 
 @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
-def test_a_query_asks_declares_its_parameters_and_keeps_to_the_common_subset(query: NamedQuery) -> None:
+def test_a_named_query_has_a_question_declares_its_parameters_and_keeps_to_the_common_subset(query: NamedQuery) -> None:
     assert query.question.endswith("?")
     assert set(re.findall(r"\$(\w+)", query.text)) == set(query.parameters)
     assert not NOT_PORTABLE.search(query.text)
@@ -29,13 +29,13 @@ def test_a_query_asks_declares_its_parameters_and_keeps_to_the_common_subset(que
 
 
 @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
-def test_a_query_says_in_which_order_its_rows_stand(query: NamedQuery) -> None:
-    """The text ends with an order of all rows: behind a UNION it would be one of the last part's only."""
+def test_a_named_query_orders_its_rows(query: NamedQuery) -> None:
+    """The query ends with an ORDER BY of all rows, so it has no UNION."""
     assert not re.search(r"\bUNION\b", query.text)
     assert re.search(r"\bORDER BY [\w.(), ]+(\nLIMIT \$limit)?\Z", query.text.partition("RETURN")[2]), "no order"
 
 
-def test_a_file_is_read_into_its_parts() -> None:
+def test_a_query_file_is_parsed() -> None:
     query = parse("some", '// Which?\n// $limit = 20\n// $dataset = "sums"\nMATCH (q)\nRETURN q LIMIT $limit\n')
     assert (query.name, query.question) == ("some", "Which?")
     assert query.parameters == {"limit": 20, "dataset": "sums"}
@@ -43,6 +43,6 @@ def test_a_file_is_read_into_its_parts() -> None:
 
 
 @pytest.mark.parametrize("source", ["MATCH (q) RETURN q", "", "// Which?\n// limit 20\nRETURN 1", "// W?\n// $a = x\n"])
-def test_a_file_that_cannot_be_read_is_an_error(source: str) -> None:
+def test_a_malformed_query_file_is_an_error(source: str) -> None:
     with pytest.raises(ValueError, match=r"question|parameter|Expecting"):
         parse("some", source)

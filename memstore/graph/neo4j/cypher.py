@@ -1,7 +1,8 @@
-"""A user's Cypher on a server: in its namespace, read-only by a read transaction, with a time limit, streamed.
+"""A user's Cypher on Neo4j: restricted to one namespace, read-only by default, with a time limit, streamed.
 
-Reading is the one transaction here that is not managed: rows that were handed out cannot be taken back, so a stream
-that breaks off is an error and is not run again. Writing is managed, and has all its rows when it returns.
+A query that reads runs in an unmanaged transaction. Its rows cannot be withdrawn once the caller has them, so a
+stream that breaks off raises an error and is not retried. A query that writes runs in a managed transaction and
+returns all rows at once.
 
 Values become plain Python as on LadybugDB: str, int, float, bool, None, datetime (UTC), list, dict. A node or
 relationship is the dict of its properties, without the namespace.
@@ -28,7 +29,7 @@ _USERS_FAULT = ("Neo.ClientError.Statement.", "Neo.ClientError.Procedure.", "Neo
 
 
 class Stream:
-    """Rows of a query that reads, for one iteration; the connection goes back when they end, or are dropped."""
+    """Rows of a read-only query, for one iteration; the connection is returned when they end or are dropped."""
 
     def __init__(
         self, connection: Connection, query: str, parameters: Mapping[str, Any], timeout_s: float | None
@@ -52,7 +53,7 @@ class Stream:
             raise
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """The rows. The iterator has begun already, so that dropping it lets go of the connection."""
+        """The rows. The iterator has been started, so that dropping it closes the connection."""
         rows = self._rows()
         next(rows)
         return rows
@@ -70,7 +71,7 @@ class Stream:
             self.close()
 
     def close(self) -> None:
-        """Let go of the connection; calling it again does nothing."""
+        """Return the connection; calling it again does nothing."""
         self._session.close()
 
 
@@ -99,7 +100,7 @@ def _run(tx: Statements, query: str, parameters: Mapping[str, Any]) -> neo4j.Res
 
 
 def plain(value: Any, namespace: str) -> Any:
-    """A value of a result as plain Python."""
+    """Convert a value of a result to plain Python."""
     if isinstance(value, Node):
         return _node(value, namespace)
     if isinstance(value, Relationship):
@@ -119,12 +120,10 @@ def plain(value: Any, namespace: str) -> Any:
 
 
 def _node(node: Node, namespace: str) -> dict[str, Any]:
-    """Its properties; a node that the query has deleted has none."""
+    """The properties of a node; a node that the query has deleted has none."""
     properties = dict(node)
     if properties and properties.pop(PROPERTY, None) != namespace:
-        raise StoreError(
-            "the query reached a node outside of its namespace, and nothing of it is shown; report this query"
-        )
+        raise StoreError("the query reached a node outside of its namespace and was stopped; please report this query")
     return {name: plain(value, namespace) for name, value in properties.items()}
 
 
@@ -135,7 +134,7 @@ def _explain(error: Neo4jError | DriverError | OSError, where: str, timeout_s: f
     if "TransactionTimedOut" in code and timeout_s is not None:
         return QueryTimeout(f"the query ran past its limit of {timeout_s:g} s; match less, or allow more time")
     if "MemoryPoolOutOfMemory" in code:
-        return StoreError("the query needs more memory than the server gives it; match less, or add a LIMIT")
+        return StoreError("the query needs more memory than the server allows; match less, or add a LIMIT")
     if code.startswith(_USERS_FAULT):
         return InputError(f"the query cannot be run: {one_line(error)}")
     return translate(error, where)

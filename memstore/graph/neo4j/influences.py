@@ -1,4 +1,4 @@
-"""INFLUENCED_BY: what moved a model's score of a rollout is replaced as a whole, in one transaction."""
+"""Replace the INFLUENCED_BY edges of a reward model in one transaction on Neo4j."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""SIMILAR_TO: a node's neighbour list is replaced as a whole.
+"""Replace SIMILAR_TO neighbour lists on Neo4j.
 
-A transaction of Neo4j lives in the server's memory (400,000 edges take more than 700 MB), so a large update is several
-transactions, each of whole lists; one of up to `PART_WEIGHT` nodes and edges is a single one. Nodes that the update
-marks as linked come after all others. So an update that is cut short leaves nodes unmarked, the next `memstore link`
-does those again, and every list that is not done again is right already.
+Neo4j keeps a transaction in memory (400,000 edges take more than 700 MB). An update of more than `PART_WEIGHT` nodes
+and edges is therefore split into several transactions, each of complete lists. Nodes that the update marks as linked
+are written last: an interrupted update leaves nodes unmarked, the next `memstore link` links those again, and every
+other list is already correct.
 
-Nodes are looked up once, by their ids, and then named by the server's own numbers.
+Nodes are looked up once by id and then addressed by their internal ids.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from memstore.errors import InputError, StoreError
 from memstore.graph.neo4j.connection import Connection, Statements
-from memstore.graph.neo4j.link_lease import check as check_turn
+from memstore.graph.neo4j.link_lease import check as check_lease
 from memstore.graph.neo4j.statements import by_number, numbers
 from memstore.graph.protocol import LinkUpdate
 from memstore.graph.rules import absent, missing
@@ -30,37 +30,38 @@ from memstore_schema.columns import EdgeType, NodeLabel
 
 PART_WEIGHT = 100_000
 BATCH_SOURCES = 5_000
-"""Sources of one statement."""
+"""Source nodes per statement."""
 
 _MARK = "SET a.linked = $fingerprint"
 _EMPTY = f"WITH a MATCH (a)-[r:{EdgeType.SIMILAR_TO}]->() DELETE r"
 
 
 class _Nodes:
-    """The nodes of an update, ascending by id; all else of it names them by their positions here."""
+    """The nodes of an update, ascending by id; the other parts of the update refer to them by position."""
 
     def __init__(self, update: LinkUpdate) -> None:
         self.label = update.label
         named = [pa.array(ids, pa.string()) for ids in (update.sources, update.linked)]
         ids = pc.unique(pa.chunked_array([*named, *update.edges["target"].chunks]))
-        self.ids = ids.take(pc.sort_indices(ids))  # the server finds them faster in the order of its index
+        self.ids = ids.take(pc.sort_indices(ids))  # look-ups in index order are faster
         self.linked = np.unique(self.positions(named[1]))
         self._needed = np.union1d(self.linked, self.positions(update.edges["target"]))
         self._numbers: IntVector = np.empty(0, dtype=np.int64)
         self._written: int | None = None
 
     def positions(self, ids: pa.Array | pa.ChunkedArray) -> IntVector:
-        """Where these ids are."""
+        """Positions of these ids."""
         found: IntVector = pc.index_in(ids, value_set=self.ids).to_numpy().astype(np.int64)
         return found
 
     def numbers(self, tx: Statements) -> IntVector:
-        """The server's numbers of all; -1 for a source without neighbours that is not in the graph.
+        """Internal ids of all nodes; -1 for a source without neighbours that is not in the graph.
 
-        They are looked up under the writers' lock, and again where another writer came after our last transaction.
+        They are looked up under the writers' lock, and again if another writer has committed since the last
+        transaction of this update.
 
         Raises:
-            InputError: a node that is to be marked, or to which an edge leads, is not in the graph.
+            InputError: a node to mark, or the target of an edge, is not in the graph.
         """
         if self._written is None or tx.writes != self._written + 1:
             self._numbers = numbers(tx, self.label, self.ids)
@@ -70,7 +71,7 @@ class _Nodes:
         return self._numbers
 
     def committed(self, writes: int) -> None:
-        """A transaction in which the numbers were right is done; `writes` is what the lock counted in it."""
+        """Note that a transaction with valid internal ids has committed; `writes` is the lock's counter in it."""
         self._written = writes
 
 
@@ -86,15 +87,15 @@ class _Part(NamedTuple):
     score: pa.Array
 
 
-def replace_links(connection: Connection, update: LinkUpdate, *, turn: int | None) -> None:
-    """See `GraphStore.replace_links`; more than `PART_WEIGHT` are replaced in parts.
+def replace_links(connection: Connection, update: LinkUpdate, *, lease: int | None) -> None:
+    """See `GraphStore.replace_links`; an update of more than `PART_WEIGHT` nodes and edges is written in parts.
 
     Args:
-        turn: the turn in which the lists were computed (see `turns`); None where nobody else links.
+        lease: number of the lease under which the lists were computed (see `link_lease`); None without a lease.
 
     Raises:
-        StoreError: the turn is over.
-        InputError: an edge leaves a node that is not among `update.sources`, or ends at one that is nowhere.
+        StoreError: the lease has expired.
+        InputError: an edge leaves a node that is not in `update.sources`, or ends at a node that does not exist.
     """
     sources = pc.unique(pa.array(update.sources, pa.string()))
     stray = update.edges.filter(absent(update.edges["source"], sources))
@@ -107,18 +108,18 @@ def replace_links(connection: Connection, update: LinkUpdate, *, turn: int | Non
     rest = np.setdiff1d(nodes.linked, source)
     parts = list(_cut(nodes, source, update.edges))
     for part in parts:
-        replace = partial(_replace, turn=turn, nodes=nodes, part=part, fingerprint=update.fingerprint)
+        replace = partial(_replace, lease=lease, nodes=nodes, part=part, fingerprint=update.fingerprint)
         nodes.committed(connection.write(partial(replace, rest=rest if part is parts[-1] else rest[:0])))
 
 
 def _cut(nodes: _Nodes, source: IntVector, edges: pa.Table) -> Iterator[_Part]:
-    """Sources, those that are marked last, with their lists, in parts; an empty one where there is nothing."""
+    """Cut the lists into parts, sources to be marked last; yields one empty part if there are none."""
     is_linked = np.isin(source, nodes.linked)
     first_unmarked = np.argsort(is_linked, kind="stable")
     source, is_linked = source[first_unmarked], is_linked[first_unmarked]
-    place = np.empty(len(nodes.ids), dtype=np.int64)
-    place[source] = np.arange(len(source))
-    leaves = place[nodes.positions(edges["source"])]
+    position = np.empty(len(nodes.ids), dtype=np.int64)
+    position[source] = np.arange(len(source))
+    leaves = position[nodes.positions(edges["source"])]
     order = np.argsort(leaves, kind="stable")
     target, score = nodes.positions(edges["target"])[order], edges["score"].combine_chunks().take(pa.array(order))
     counts = np.bincount(leaves, minlength=len(source))
@@ -131,9 +132,11 @@ def _cut(nodes: _Nodes, source: IntVector, edges: pa.Table) -> Iterator[_Part]:
         yield _Part(source[begin:end], is_linked[begin:end], *lists)
 
 
-def _replace(tx: Statements, *, turn: int | None, nodes: _Nodes, part: _Part, rest: IntVector, fingerprint: str) -> int:
-    """Replace the lists of a part; mark those of its sources that are linked now, and `rest`."""
-    check_turn(tx, turn)
+def _replace(
+    tx: Statements, *, lease: int | None, nodes: _Nodes, part: _Part, rest: IntVector, fingerprint: str
+) -> int:
+    """Replace the lists of a part and mark its linked sources and `rest` as linked."""
+    check_lease(tx, lease)
     number = nodes.numbers(tx)
     unmarked, marked = part.source[~part.is_linked], part.source[part.is_linked]
     for changed, change in ((unmarked, _EMPTY), (marked, f"{_MARK} {_EMPTY}"), (rest, _MARK)):
@@ -149,7 +152,7 @@ def _replace(tx: Statements, *, turn: int | None, nodes: _Nodes, part: _Part, re
 
 
 def _batches(part: _Part, number: IntVector) -> Iterator[list[list[Any]]]:
-    """A row a source that has neighbours: its number, its neighbours' numbers, their scores."""
+    """Rows of (internal id of a source, those of its neighbours, their scores), for sources with neighbours."""
     chosen = np.flatnonzero(np.diff(part.offset))
     for start in range(0, len(chosen), BATCH_SOURCES):
         some = chosen[start : start + BATCH_SOURCES]
@@ -161,7 +164,7 @@ def _batches(part: _Part, number: IntVector) -> Iterator[list[list[Any]]]:
 
 
 def _create(tx: Statements, label: NodeLabel, rows: list[list[Any]]) -> Callable[[], None]:
-    """Begin to make edges; what is returned waits for them, and looks whether they are all there."""
+    """Start to create edges; the returned function waits for them and checks their number."""
     made = tx.start(
         f"UNWIND $rows AS r {by_number('a', label, 'r[0]')} UNWIND range(0, size(r[1]) - 1) AS i "
         f"{by_number('b', label, 'r[1][i]')} CREATE (a)-[:{EdgeType.SIMILAR_TO} {{score: r[2][i]}}]->(b) "
@@ -173,8 +176,8 @@ def _create(tx: Statements, label: NodeLabel, rows: list[list[Any]]) -> Callable
     def check() -> None:
         if (count := made()[0][0]) != wanted:
             raise StoreError(
-                f"of {wanted} links only {count} could be made: another program deletes nodes of this memory; once it "
-                "has ended, `memstore link` does what is left"
+                f"only {count} of {wanted} links could be created, because another program deletes nodes of this "
+                "memory; run `memstore link` when it has ended"
             )
 
     return check

@@ -1,11 +1,12 @@
-"""Columns of nodes and COO of edges, page by page.
+"""Read node columns and edges (COO) from Neo4j, page by page.
 
-A page is a read transaction of its own: so many nodes after the last id, in the order of the index on (namespace, id),
-which the ORDER BY must name in full to be used. Its columns come collected into lists, edges as one list a node: a row
-an edge takes several times as long. Server and client hold a few pages at a time, and what was read as Arrow.
+A page is a separate read transaction: the next nodes after the last id, in the order of the index on (namespace, id).
+Neo4j uses that index only if the ORDER BY names both properties. Columns are collected into lists and edges into one
+list per node, because one row per edge takes several times as long. Server and client hold a few pages at a time; the
+result grows as Arrow tables.
 
-Nodes are never deleted by memstore. What others add meanwhile may be in a page or not; an edge whose end came after
-the ids were read is left out.
+memstore never deletes nodes. Nodes that other writers add while a read is running may be missing from it. An edge is
+left out if one of its ends was added after the ids were read.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel, edge_schema
 
 PAGE_ROWS = 5_000
 LONG_PAGE_ROWS = 1_000
-"""Nodes of a page where texts are read: at 100 kB each, 100 MB."""
+"""Nodes per page when texts are read: 100 MB at 100 kB each."""
 LONG_COLUMNS = frozenset({"text", "gold", "metadata", "metrics"})
 EDGE_PAGE_NODES = 5_000
 READERS = 2
-"""Pages that are read at once."""
+"""Pages that are read concurrently."""
 
 
 def nodes(connection: Connection, label: NodeLabel, columns: Sequence[str], ids: Sequence[str] | None) -> pa.Table:
@@ -64,7 +65,7 @@ def _some(connection: Connection, label: NodeLabel, schema: pa.Schema, size: int
 
 
 def _page(name: str, label: NodeLabel) -> str:
-    """The nodes of a page, in the order of ids."""
+    """Cypher clauses that match the nodes of one page, ordered by id."""
     return (
         f"MATCH ({name}:{label}) USING INDEX SEEK {name}:{label}(namespace, id) "
         f"WHERE {name}.id > $after AND {name}.id <= $until WITH {name} ORDER BY {name}.namespace, {name}.id"
@@ -72,9 +73,9 @@ def _page(name: str, label: NodeLabel) -> str:
 
 
 def _pages(connection: Connection, label: NodeLabel, statement: str, size: int) -> Iterator[list[Any]]:
-    """The one row of each page.
+    """Yield the single row of each page.
 
-    Two pages are read at a time, so that the server works while the client unpacks; no more than three are held.
+    Two pages are read concurrently, so that the server works while the client unpacks. At most three are held.
     """
     pending: deque[Future[list[list[Any]]]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
@@ -88,7 +89,7 @@ def _pages(connection: Connection, label: NodeLabel, statement: str, size: int) 
 
 
 def _bounds(connection: Connection, label: NodeLabel, size: int) -> Iterator[tuple[str, str]]:
-    """Cut the ids of a label into ranges (after, until] of so many."""
+    """Cut the ids of a label into ranges (after, until] of `size` nodes."""
     statement = (
         f"MATCH (n:{label}) USING INDEX SEEK n:{label}(namespace, id) WHERE n.id > $after "
         "WITH n ORDER BY n.namespace, n.id LIMIT $size RETURN max(n.id), count(*)"
@@ -108,59 +109,61 @@ def _run(tx: Statements, statement: str, **parameters: Any) -> list[list[Any]]:
 def edges(connection: Connection, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
     """See `GraphStore.edges`.
 
-    Pages go by the source; for PRODUCED by the target, since a run may have produced half of the memory.
+    Pages are ranges of source nodes. For PRODUCED they are ranges of targets, since one run may have produced half of
+    the memory.
     """
     check_ends(edge, source, target)
     by, other = (target, source) if edge is EdgeType.PRODUCED else (source, target)
-    places = _places(connection, by)
-    others = places if other is by else _places(connection, other)
-    near, far, properties = _collected(connection, edge, by, other)
-    near, far = _look_up(places, near), _look_up(others, far)
+    positions = _positions_of(connection, by)
+    other_positions = positions if other is by else _positions_of(connection, other)
+    near, far, properties = _read_edges(connection, edge, by, other)
+    near, far = _look_up(positions, near), _look_up(other_positions, far)
     known = (near >= 0) & (far >= 0)
-    f, t, last = (far, near, len(places[0])) if edge is EdgeType.PRODUCED else (near, far, len(others[0]))
+    f, t, last = (far, near, len(positions[0])) if edge is EdgeType.PRODUCED else (near, far, len(other_positions[0]))
     order = np.argsort(f * (last + 1) + t, kind="stable")
     order = order[known[order]]
     return EdgeTable(f[order], t[order], properties.take(order) if properties.num_columns else properties)
 
 
-class _Places(NamedTuple):
-    """The server's numbers of a label's nodes, ascending, and the position of each in the order of ids."""
+class _Positions(NamedTuple):
+    """Internal node ids of one label, ascending, and the position of each node in the order of ids."""
 
     number: IntVector
     position: IntVector
 
 
-def _places(connection: Connection, label: NodeLabel) -> _Places:
+def _positions_of(connection: Connection, label: NodeLabel) -> _Positions:
     statement = f"{_page('n', label)} RETURN collect(id(n))"
     pages = [np.array(numbers, dtype=np.int64) for (numbers,) in _pages(connection, label, statement, PAGE_ROWS)]
     numbers = np.concatenate([np.empty(0, dtype=np.int64), *pages])
     order = np.argsort(numbers)
-    return _Places(numbers[order], order)
+    return _Positions(numbers[order], order)
 
 
-def _look_up(places: _Places, numbers: IntVector) -> IntVector:
-    """Positions of nodes by the server's numbers; -1 for one that came later."""
-    if len(places.number) == 0:
+def _look_up(positions: _Positions, numbers: IntVector) -> IntVector:
+    """Positions of nodes by their internal ids; -1 for a node that was added later."""
+    if len(positions.number) == 0:
         return np.full(len(numbers), -1, dtype=np.int64)
-    at = np.minimum(np.searchsorted(places.number, numbers), len(places.number) - 1)
-    return np.where(places.number[at] == numbers, places.position[at], -1)
+    at = np.minimum(np.searchsorted(positions.number, numbers), len(positions.number) - 1)
+    return np.where(positions.number[at] == numbers, positions.position[at], -1)
 
 
-def _collected(
+def _read_edges(
     connection: Connection, edge: EdgeType, by: NodeLabel, other: NodeLabel
 ) -> tuple[IntVector, IntVector, pa.Table]:
-    """The server's numbers of both ends of each edge, those first by which the pages go, and the properties.
+    """Internal ids of both ends of each edge, paged end first, and the edges' properties.
 
-    A node's neighbours come as one text of numbers, and so do their scores: what costs is the number of values.
+    The neighbours of a node are returned as one string of numbers, and so are their scores, because the transfer time
+    depends on the number of values.
     """
     schema = edge_schema(edge)
     arrow = "<-[r:{}]-" if edge is EdgeType.PRODUCED else "-[r:{}]->"
     label = f":{other}" if sum(one is by for one, _ in EDGE_ENDS[edge]) > 1 else ""
-    lists = "".join(f", {_list(field)}" for field in schema)
+    lists = "".join(f", {_collected(field)}" for field in schema)
     statement = (
         f"{_page('a', by)} OPTIONAL MATCH (a){arrow.format(edge)}(b{label}) "
         "WITH a, collect(b) AS bs, collect(r) AS rs RETURN "
-        f"collect(CASE WHEN size(bs) > 0 THEN [id(a), {_text('b', 'bs', 'id(b)')}{lists}] END)"
+        f"collect(CASE WHEN size(bs) > 0 THEN [id(a), {_joined('b', 'bs', 'id(b)')}{lists}] END)"
     )
     near, far, properties = [], [], []
     for (rows,) in _pages(connection, by, statement, EDGE_PAGE_NODES):
@@ -179,18 +182,18 @@ def _collected(
     )
 
 
-def _list(field: pa.Field) -> str:
+def _collected(field: pa.Field) -> str:
     if field.type == pa.float32():
-        return _text("r", "rs", f"coalesce(toString(r.`{field.name}`), 'nan')")
+        return _joined("r", "rs", f"coalesce(toString(r.`{field.name}`), 'nan')")
     return returned(pa.schema([field]), "r", "rs").removesuffix(f" AS `{field.name}`")
 
 
-def _text(element: str, elements: str, value: str) -> str:
+def _joined(element: str, elements: str, value: str) -> str:
     return f"reduce(text = '', {element} IN {elements} | text + {value} + ' ')"
 
 
 def _flat(lists: Sequence[Any], field: pa.Field) -> Any:
-    """The values of one property of a page, from a list or a text a node."""
+    """Values of one property of a page, given as one list or one string per node."""
     if field.type != pa.float32():
         return list(itertools.chain.from_iterable(lists))
     numbers = np.fromstring("".join(lists), dtype=np.float64, sep=" ")

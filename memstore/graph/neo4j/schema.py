@@ -78,7 +78,7 @@ def _check_constraints(connection: Connection) -> None:
         if of_ours != name.startswith("memstore_") or (of_ours and properties not in _KEYS):
             raise LocationError(
                 f"{connection.address} has a constraint of another project, {name} on "
-                f"{on[0]}({', '.join(properties)}); name a database of its own for memstore, or drop that constraint"
+                f"{on[0]}({', '.join(properties)}); use a separate database for memstore, or drop that constraint"
             )
 
 
@@ -89,5 +89,5 @@ def _check_empty(connection: Connection) -> None:
     if rows:
         raise LocationError(
             f"{connection.address} holds {rows[0][1]} nodes of another project with the label {rows[0][0][0]}; "
-            "name a database of its own for memstore"
+            "use a separate database for memstore"
         )

@@ -16,8 +16,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from memstore.graph import writes
-from memstore.graph.neo4j import cypher, influences, links, read, schema, statements
-from memstore.graph.neo4j import link_lease as turns
+from memstore.graph.neo4j import cypher, influences, link_lease, links, read, schema, statements
 from memstore.graph.neo4j.connection import Address, Connection
 from memstore.graph.protocol import (
     CypherResult,
@@ -44,7 +43,7 @@ class Neo4jGraph:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._turn: int | None = None
+        self._lease: int | None = None
         self._streams: weakref.WeakSet[cypher.Stream] = weakref.WeakSet()
 
     @classmethod
@@ -117,16 +116,16 @@ class Neo4jGraph:
 
     def replace_links(self, update: LinkUpdate) -> None:
         """See `GraphStore`; a large update is several transactions, see `memstore.graph.neo4j.links`."""
-        links.replace_links(self._connection, update, turn=self._turn)
+        links.replace_links(self._connection, update, lease=self._lease)
 
     @contextlib.contextmanager
     def linking(self) -> Iterator[None]:
         """Hold the link lease: other processes wait before they read the nodes to link."""
-        with turns.taken(self._connection) as self._turn:
+        with link_lease.hold(self._connection) as self._lease:
             try:
                 yield
             finally:
-                self._turn = None
+                self._lease = None
 
     def append_scores(self, batch: ScoreBatch) -> None:
         """See `GraphStore`."""

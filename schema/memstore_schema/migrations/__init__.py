@@ -1,8 +1,8 @@
-"""Numbered changes of the graph's schema, one file each: `<backend>/<number>_<name>.cypher`.
+"""Schema migrations, one file each: `<backend>/<number>_<name>.cypher`.
 
-A store records the names of those it has. A migration never changes once it is released: what `columns` says is
-what all of them together make, and a test compares the two. Backends number alike, so that one schema version
-means one set of columns everywhere.
+A store records the names of its applied migrations. A released migration never changes. All migrations together
+produce the columns of `memstore_schema.columns`, which a test checks. Both backends use the same numbers, so that a
+schema version means the same columns everywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from memstore_schema.cypher_files import folder, statements
 
 @dataclass(frozen=True)
 class Migration:
-    """One step; `name` begins with the number."""
+    """One migration; `name` begins with its number."""
 
     number: int
     name: str
@@ -32,7 +32,7 @@ def migrations(backend: str) -> tuple[Migration, ...]:
 
 
 def pending(backend: str, applied: Collection[str]) -> list[Migration]:
-    """Those that a store with the `applied` ones lacks, in order."""
+    """Migrations that are not in `applied`, in order."""
     return [migration for migration in migrations(backend) if migration.name not in applied]
 
 
@@ -40,7 +40,7 @@ def apply(backend: str, applied: Collection[str], run: Callable[[Migration], Non
     """Run the pending migrations one after another; return their names.
 
     Args:
-        run: carries out one migration and records its name, in one transaction.
+        run: applies one migration and records its name, in one transaction.
     """
     names = []
     for migration in pending(backend, applied):

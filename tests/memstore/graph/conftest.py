@@ -1,4 +1,4 @@
-"""The suites are a library: pytest is told to explain their assertions too."""
+"""Fixtures of the graph tests; pytest rewrites the assertions of the conformance suites."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.register_assert_rewrite("memstore.testing.graph_conformance", "memstore.t
 
 @pytest.fixture
 def neo4j_open(neo4j_login: Login) -> Iterator[partial[Neo4jGraph]]:
-    """Opens one and the same namespace of the server each time; it is emptied in the end."""
+    """Open the same namespace of the server on each call; it is emptied at the end."""
     namespace = f"test-{uuid.uuid4().hex[:16]}"
     uri, user, password = neo4j_login
     opener = partial(Neo4jGraph.open, uri, user=user, password=password, namespace=namespace)

@@ -1,4 +1,4 @@
-"""The conformance suites on the double and on LadybugDB."""
+"""The conformance suites on the in-memory graph and on LadybugDB."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from memstore.graph.ladybug import LadybugGraph
 from memstore.testing.graph_conformance import GraphConformance, OpenGraph
 from memstore.testing.graph_cypher_conformance import GraphCypherConformance
-from memstore.testing.graph_double import MemoryGraph, Shelf
+from memstore.testing.graph_double import GraphContent, MemoryGraph
 
 
 class TestMemoryGraph(GraphConformance):
     @pytest.fixture
     def open_graph(self) -> OpenGraph:
-        shelf = Shelf()
-        return lambda: MemoryGraph(shelf)
+        content = GraphContent()
+        return lambda: MemoryGraph(content)
 
 
 class TestLadybugGraph(GraphConformance):

@@ -1,4 +1,4 @@
-"""What a crash leaves: all of a call or nothing of it, and never less than what had returned."""
+"""Crashes leave complete calls, and no call that had returned is lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ for number, operation in enumerate(operations(10_000)):
 
 
 def states(last: int) -> Iterator[dict[str, Any]]:
-    """The content of the graph before the first operation, after it, after the second, ... after number `last`."""
+    """Content of the graph before the first operation and after each operation up to `last`."""
     model = MemoryGraph()
     yield dump(model)
     for _, operation in zip(range(last + 1), operations(last + 2), strict=False):
@@ -42,7 +42,7 @@ def states(last: int) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_killed_writer_leaves_whole_calls(tmp_path: Path, seed: int) -> None:
+def test_a_killed_writer_leaves_complete_calls(tmp_path: Path, seed: int) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path / "graph")], stdout=subprocess.PIPE, text=True
     )
@@ -62,7 +62,7 @@ def test_a_killed_writer_leaves_whole_calls(tmp_path: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def torn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """A graph as a kill leaves it, with four blocks in its log; and its content after none, one, ... of them."""
+    """A graph after a kill, with four blocks in its log, and its content after 0, 1, ... of them."""
     folder = tmp_path_factory.mktemp("torn")
     graph = LadybugGraph.open(folder / "alive", create=True)
     graph.checkpoint()
@@ -80,9 +80,7 @@ def log_of(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("cut", [1, 37, 5_000, 0.3, 0.6])
-def test_a_log_cut_short_is_mended_on_request(
-    tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]], cut: float
-) -> None:
+def test_repair_recovers_a_truncated_log(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]], cut: float) -> None:
     killed, contents = torn
     folder = shutil.copytree(killed, tmp_path / "graph")
     size = log_of(folder).stat().st_size
@@ -101,8 +99,8 @@ def test_a_log_cut_short_is_mended_on_request(
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.99])
 @pytest.mark.parametrize("before", [0, 3])
-def test_an_end_that_a_kill_tore_is_cut_off(tmp_path: Path, before: int, share: float) -> None:
-    """Killed in the middle of its next write: all that had returned is there, nothing else, and nobody is asked."""
+def test_opening_cuts_off_a_truncated_last_record(tmp_path: Path, before: int, share: float) -> None:
+    """After a kill during a write, opening recovers every call that had returned, and nothing else."""
     contents = []
     with LadybugGraph.open(tmp_path / "alive", create=True) as graph:
         graph.checkpoint()
@@ -121,8 +119,8 @@ def test_an_end_that_a_kill_tore_is_cut_off(tmp_path: Path, before: int, share: 
     assert LadybugGraph.repair(tmp_path / "killed") is None
 
 
-def test_what_had_returned_is_never_cut_off(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
-    """A log that is broken in front of its torn end stays as it is, for `verify --repair`."""
+def test_calls_that_had_returned_are_never_cut_off(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
+    """A log that is damaged before its truncated end is left for `verify --repair`."""
     folder = shutil.copytree(torn[0], tmp_path / "graph")
     with log_of(folder).open("rb+") as log:
         log.seek(log_of(folder).stat().st_size // 2)
@@ -135,7 +133,7 @@ def test_what_had_returned_is_never_cut_off(tmp_path: Path, torn: tuple[Path, li
     assert log_of(folder).read_bytes() == broken
 
 
-def test_a_log_overwritten_in_its_middle_is_mended_on_request(
+def test_repair_recovers_a_log_that_is_damaged_in_the_middle(
     tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]
 ) -> None:
     killed, contents = torn
@@ -151,7 +149,7 @@ def test_a_log_overwritten_in_its_middle_is_mended_on_request(
     assert LadybugGraph.repair(folder) is None
 
 
-def test_a_whole_log_is_replayed_and_needs_no_repair(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_an_intact_log_is_replayed_and_needs_no_repair(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
     killed, contents = torn
     folder = shutil.copytree(killed, tmp_path / "graph")
     assert LadybugGraph.repair(folder) is None
@@ -159,7 +157,7 @@ def test_a_whole_log_is_replayed_and_needs_no_repair(tmp_path: Path, torn: tuple
         assert dump(graph) == contents[-1]
 
 
-def test_a_broken_file_is_not_mended(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_repair_refuses_a_damaged_database_file(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
     folder = shutil.copytree(torn[0], tmp_path / "graph")
     with (folder / "graph.lbdb").open("rb+") as file:
         file.truncate(6_000)

@@ -1,4 +1,4 @@
-"""No space left: the call is undone, the error says so, and with space the graph goes on where it stopped."""
+"""On a full disk the call is undone with an error, and succeeds once there is space."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write_until_full(folder: Path, limit: int = 0) -> dict[str, Any]:
 
 
 def check(folder: Path, said: dict[str, Any]) -> None:
-    """What had returned is there, what failed is there as a whole or not at all, and it can be done again."""
+    """Completed calls are in the graph, a failed call is complete or absent, and can be repeated."""
     assert len(said["messages"]) == 4
     assert all("no space left" in message for message in said["messages"])
     model = MemoryGraph()
@@ -106,7 +106,7 @@ def test_a_full_disk(small_disk: Path, size: str) -> None:
     check(small_disk / "graph", said)
 
 
-def test_a_full_disk_may_be_read_and_left(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_graph_on_a_full_disk_can_be_read_and_closed(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     with LadybugGraph.open(small_disk / "graph", create=True) as graph:
         graph.write_block(make_block(Rollout("t1", "q1", "4")))
         with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:

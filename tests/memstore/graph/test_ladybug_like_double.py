@@ -1,4 +1,4 @@
-"""Whatever is written in whatever order, LadybugDB and the double hold the same graph and refuse the same calls."""
+"""LadybugDB and the in-memory graph give the same graph and the same errors for random writes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ checkpoints = st.just(("checkpoint", ()))
 
 
 def call(graph: GraphStore, name: str, arguments: tuple[Any, ...]) -> object:
-    """What the call returns, or the kind of error it raises."""
+    """The result of the call, or the type of its error."""
     options = {"replace": arguments[1]} if len(arguments) == 2 else {}
     try:
         return getattr(graph, name)(*arguments[:1], **options)
@@ -62,7 +62,7 @@ def call(graph: GraphStore, name: str, arguments: tuple[Any, ...]) -> object:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(blocks(), blocks(), links, scores, labels, checkpoints), max_size=8))
-def test_the_same_calls_make_the_same_graph(calls: list[tuple[str, tuple[Any, ...]]]) -> None:
+def test_the_same_calls_give_the_same_graph(calls: list[tuple[str, tuple[Any, ...]]]) -> None:
     model = MemoryGraph()
     with TemporaryDirectory() as folder:
         with LadybugGraph.open(Path(folder) / "graph", create=True) as graph:

@@ -1,4 +1,4 @@
-"""What opens, what is refused, and what the refusal says."""
+"""Opening a LadybugDB graph, and the errors of folders that cannot be opened."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "graph"
 
 
-def test_no_graph_where_none_was_asked_for(tmp_path: Path) -> None:
+def test_opening_without_create_creates_nothing(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "missing"):
         with pytest.raises(LocationError, match="no graph"):
             LadybugGraph.open(place, create=False)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("so far")
     with pytest.raises(LocationError, match="something else"):
         LadybugGraph.open(tmp_path, create=True)
@@ -37,14 +37,14 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_create_opens_what_is_there(folder: Path) -> None:
+def test_create_opens_an_existing_graph(folder: Path) -> None:
     with LadybugGraph.open(folder, create=True) as graph:
         graph.write_block(make_block(Rollout("t1", "q1")))
     with LadybugGraph.open(folder, create=True) as graph:
         assert len(dump(graph)["Thinking"]) == 1
 
 
-def test_a_graph_whose_making_was_cut_short_is_made_again(tmp_path: Path) -> None:
+def test_an_interrupted_creation_is_repeated(tmp_path: Path) -> None:
     (tmp_path / "graph.lbdb").touch()
     with LadybugGraph.open(tmp_path, create=True) as graph:
         assert graph.schema_version() == SCHEMA_VERSION
@@ -56,7 +56,7 @@ def test_a_second_store_of_this_process_is_refused(folder: Path) -> None:
     LadybugGraph.open(folder, create=False).close()
 
 
-def test_versions_of_library_and_storage_are_kept(folder: Path) -> None:
+def test_library_and_storage_versions_are_recorded(folder: Path) -> None:
     with LadybugGraph.open(folder, create=False) as graph:
         assert graph.read_meta() == {
             "ladybug_version": ladybug.__version__,
@@ -64,7 +64,7 @@ def test_versions_of_library_and_storage_are_kept(folder: Path) -> None:
         }
 
 
-def test_a_newer_schema_is_refused_and_the_lock_given_back(folder: Path) -> None:
+def test_a_newer_schema_is_refused_and_the_lock_released(folder: Path) -> None:
     with LadybugGraph.open(folder, create=False) as graph:
         query = "CREATE (:Migration {name: '9999_later', number: 9999, applied_at: $now})"
         list(graph.cypher(query, {"now": dt.datetime.now(dt.UTC)}, write=True).rows)
@@ -97,13 +97,13 @@ def test_another_storage_version_is_refused(folder: Path, version: int) -> None:
 
 
 @pytest.mark.parametrize("head", [b"SQLite format 3\x00", b"LBU", b"\x00" * 64])
-def test_a_file_of_something_else_is_refused(folder: Path, head: bytes) -> None:
+def test_a_file_of_another_format_is_refused(folder: Path, head: bytes) -> None:
     (folder / "graph.lbdb").write_bytes(head)
     with pytest.raises(CorruptStoreError, match="restore a snapshot"):
         LadybugGraph.open(folder, create=False)
 
 
-def test_a_closed_store_says_so(folder: Path) -> None:
+def test_a_closed_store_raises_an_error(folder: Path) -> None:
     graph = LadybugGraph.open(folder, create=False)
     rows = graph.cypher("UNWIND range(1, 100) AS i RETURN i").rows
     next(rows)
@@ -115,7 +115,7 @@ def test_a_closed_store_says_so(folder: Path) -> None:
         list(rows)
 
 
-def test_a_pool_too_small_for_a_query_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_a_buffer_pool_too_small_for_a_query_raises_an_error(tmp_path: Path) -> None:
     with LadybugGraph.open(tmp_path / "graph", create=True, buffer_pool_bytes=32 * 2**20) as graph:
         query = "UNWIND range(1, 3000000) AS i WITH i, md5(string(i)) AS h RETURN h, collect(i)"
         with pytest.raises(StoreError, match="memory"):
@@ -123,8 +123,8 @@ def test_a_pool_too_small_for_a_query_is_an_error_that_says_so(tmp_path: Path) -
         assert list(graph.cypher("RETURN 1 AS one").rows) == [(1,)]
 
 
-def test_many_blocks_and_checkpoints_do_not_swell_the_file(tmp_path: Path) -> None:
-    """Each checkpoint of older versions took 9 MiB for good (LadybugDB issue 924)."""
+def test_many_blocks_and_checkpoints_do_not_grow_the_file(tmp_path: Path) -> None:
+    """Each checkpoint of older versions grew the file by 9 MiB (LadybugDB issue 924)."""
     sizes = {}
     with LadybugGraph.open(tmp_path / "graph", create=True) as graph:
         for number in range(50):

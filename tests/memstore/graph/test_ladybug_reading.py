@@ -1,4 +1,4 @@
-"""Reading columns: what the conformance suite is too small to meet."""
+"""Reading columns larger than those of the conformance suite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from memstore.graph.ladybug.read import take_rows
 from memstore.graph.ladybug.statements import CHUNK_ROWS
 
 
-def test_rows_of_more_text_than_a_chunk_holds_are_taken_in_pieces() -> None:
+def test_rows_with_more_text_than_an_arrow_chunk_holds_are_split() -> None:
     count = CHUNK_ROWS + 10
     table = pa.table({"id": [f"t{i}" for i in range(count)], "step": pa.array([None, *range(1, count)], pa.int64())})
     order = pa.array(range(count - 1, -1, -1))

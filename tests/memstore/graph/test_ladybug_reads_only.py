@@ -1,4 +1,4 @@
-"""A query that is only allowed to read changes nothing: not the graph, no file, no setting."""
+"""A read-only query changes neither the graph nor files nor settings."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("query", REFUSED)
-def test_what_does_more_than_read_is_refused(graph: LadybugGraph, place: Path, query: str) -> None:
+def test_a_query_that_does_more_than_read_is_refused(graph: LadybugGraph, place: Path, query: str) -> None:
     before, files = dump(graph), sorted(entry.name for entry in place.iterdir())
     settings = [list(graph.cypher(f"CALL current_setting('{name}') RETURN *").rows) for name in ("threads", "timeout")]
     with pytest.raises(InputError):
@@ -107,7 +107,7 @@ def test_what_does_more_than_read_is_refused(graph: LadybugGraph, place: Path, q
         "MATCH p = (q:Query)-[*1..2]->() RETURN p",
     ],
 )
-def test_what_only_reads_is_answered(graph: LadybugGraph, query: str) -> None:
+def test_a_read_only_query_is_allowed(graph: LadybugGraph, query: str) -> None:
     assert list(graph.cypher(query).rows)
 
 

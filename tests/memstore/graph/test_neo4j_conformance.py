@@ -1,4 +1,4 @@
-"""The conformance suites on a Neo4j server, a namespace a test."""
+"""The conformance suites on a Neo4j server, one namespace per test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memstore.testing.graph_cypher_conformance import GraphCypherConformance
 
 
 class Neo4jFixtures:
-    """Opens one namespace of the server, and empties it in the end."""
+    """Open one namespace of the server, and empty it at the end."""
 
     @pytest.fixture
     def open_graph(self, neo4j_open: partial[Neo4jGraph]) -> OpenGraph:

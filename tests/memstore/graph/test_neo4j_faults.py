@@ -1,4 +1,4 @@
-"""A server that is killed, cut off, full, slow or stopped by its administrator costs time and nothing else."""
+"""Writes survive a server that is killed, disconnected, full, slow or stopped by its administrator."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from memstore.testing.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.xdist_group("a Neo4j server that is harmed")
 COUNT = 60
-"""Operations of a writer that is disturbed."""
+"""Operations of the writer during faults."""
 PATIENCE_S = 250.0
-"""For what passes in seconds on an idle machine."""
+"""Time limit for operations that take seconds on an idle machine."""
 LOCK = "MATCH (n:MemstoreNamespace {namespace: $name}) SET n.writes = n.writes"
 
 
@@ -49,15 +49,15 @@ def through(uri: str, server: Neo4jServer, namespace: str) -> Neo4jGraph:
 
 
 def undisturbed() -> dict[str, object]:
-    """What the operations make of an empty graph."""
+    """The graph after all operations on an empty one."""
     graph = MemoryGraph()
     for operation in operations(COUNT):
         operation(graph)
     return dump(graph)
 
 
-def test_a_server_that_is_killed_under_a_writer(server: Neo4jServer) -> None:
-    """The driver waits for it to come back; what was acknowledged is there, and nothing is there twice."""
+def test_a_killed_server_under_a_writer(server: Neo4jServer) -> None:
+    """The driver reconnects; acknowledged writes are in the graph exactly once."""
 
     def kill() -> None:
         server.kill()
@@ -67,8 +67,8 @@ def test_a_server_that_is_killed_under_a_writer(server: Neo4jServer) -> None:
         assert disturbed(graph, kill, times=1) == undisturbed()
 
 
-def test_a_connection_that_is_cut_under_a_writer(server: Neo4jServer) -> None:
-    """The server may have committed what it could not say any more: done again, it changes nothing."""
+def test_a_lost_connection_under_a_writer(server: Neo4jServer) -> None:
+    """A commit may have succeeded without a response; repeating it changes nothing."""
 
     def cut() -> None:
         proxy.cut()
@@ -81,8 +81,8 @@ def test_a_connection_that_is_cut_under_a_writer(server: Neo4jServer) -> None:
             assert disturbed(graph, cut, times=4) == undisturbed()
 
 
-def test_a_connection_that_is_cut_while_the_server_commits(server: Neo4jServer) -> None:
-    """Nobody knows whether it was committed: what is ours is done again, what a user wrote is not."""
+def test_a_connection_lost_during_a_commit(server: Neo4jServer) -> None:
+    """If the outcome of a commit is unknown, memstore's writes are retried and a user's query is not."""
     commit = b"\x00\x02\xb0\x12\x00\x00"  # the whole message, as the protocol frames it
     with TcpProxy(server.port) as proxy:
         uri = f"bolt://127.0.0.1:{proxy.port}"
@@ -94,7 +94,7 @@ def test_a_connection_that_is_cut_while_the_server_commits(server: Neo4jServer) 
             assert dump(graph) == undisturbed()
 
             proxy.break_after(commit)
-            with pytest.raises(StoreError, match="may have been kept or not"):
+            with pytest.raises(StoreError, match="may or may not have been kept"):
                 graph.cypher("CREATE (:Batch {id: 'made once'})", write=True)
             graph.write_meta({"after": "it"})  # waits for the namespace's lock, and so for the commit
             made = graph.cypher("MATCH (b:Batch {id: 'made once'}) RETURN count(*)")
@@ -117,8 +117,8 @@ with Neo4jGraph.open(uri, user=user, password=password, namespace="printed", ret
 """
 
 
-def test_a_connection_that_is_lost_prints_nothing_but_the_sentence(server: Neo4jServer) -> None:
-    """In a process that has configured no logging, as a notebook."""
+def test_a_lost_connection_prints_only_the_error_sentence(server: Neo4jServer) -> None:
+    """In a process without logging configuration, such as a notebook."""
     with TcpProxy(server.port) as proxy:
         arguments = [f"bolt://127.0.0.1:{proxy.port}", server.user, server.password]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -127,12 +127,12 @@ def test_a_connection_that_is_lost_prints_nothing_but_the_sentence(server: Neo4j
             assert process.stdout.readline() == "open\n"
             proxy.cut()
             _, said = process.communicate("go on\n")
-    assert said.startswith("no Neo4j answers at bolt://127.0.0.1:")
+    assert said.startswith("no Neo4j server responds at bolt://127.0.0.1:")
     assert said.count("\n") == 1, said
 
 
 def disturbed(graph: Neo4jGraph, disturb: Callable[[], None], *, times: int) -> dict[str, object]:
-    """What the operations make of a graph when this happens under them at random instants."""
+    """The graph after operations that are disturbed at random instants."""
     chance = random.Random(7)
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(lambda: [operation(graph) for operation in operations(COUNT)])
@@ -143,23 +143,23 @@ def disturbed(graph: Neo4jGraph, disturb: Callable[[], None], *, times: int) -> 
     return dump(graph)
 
 
-def test_a_server_that_stays_away_is_one_sentence(server: Neo4jServer) -> None:
+def test_a_server_that_stays_down_gives_one_sentence(server: Neo4jServer) -> None:
     with opened(server, "away", retry_s=1) as graph:
         server.kill()
         try:
             for use in (lambda: graph.write_meta({"a": "b"}), lambda: dump(graph), lambda: graph.cypher("RETURN 1")):
-                with pytest.raises(StoreError, match=f"no Neo4j answers at {server.uri}") as refused:
+                with pytest.raises(StoreError, match=f"no Neo4j server responds at {server.uri}") as refused:
                     use()
                 assert "\n" not in str(refused.value)
         finally:
             server.start()
-        opened(server, "away", retry_s=PATIENCE_S).close()  # it answers again
+        opened(server, "away", retry_s=PATIENCE_S).close()  # the server is back
         graph.write_block(make_block(Rollout("t1", "q1", "4")))
         assert len(dump(graph)["Thinking"]) == 1
 
 
 def test_no_space_left(server: Neo4jServer) -> None:
-    """The call is undone, the error says so; with space and a restart the same calls go on where they stopped."""
+    """The call is undone with an error; after a restart with free space the same calls succeed."""
     server.stop()
     largest = max(file.stat().st_size for file in (server.folder / "data").rglob("*") if file.is_file())
     server.start(file_bytes=largest + 2_000_000)
@@ -179,7 +179,7 @@ def test_no_space_left(server: Neo4jServer) -> None:
 
 
 def until_full(graph: Neo4jGraph, made: list[Callable[[GraphStore], object]]) -> tuple[int, StoreFullError]:
-    """How many operations went well, and the error of the next."""
+    """Number of successful operations, and the error of the next one."""
     for done, operation in enumerate(made):
         try:
             operation(graph)
@@ -191,7 +191,7 @@ def until_full(graph: Neo4jGraph, made: list[Callable[[GraphStore], object]]) ->
 def held(
     server: Neo4jServer, namespace: str, use: Callable[[GraphStore], object], meanwhile: Callable[..., None]
 ) -> None:
-    """Use a graph whose lock another writer holds, while something else is done."""
+    """Use a graph while another writer holds its lock."""
     with opened(server, namespace) as graph, graph._connection._driver.session() as session:
         other = session.begin_transaction()
         other.run(LOCK, name=namespace).consume()
@@ -204,7 +204,7 @@ def held(
             other.close()
 
 
-def test_a_transaction_that_the_administrator_ends(server: Neo4jServer) -> None:
+def test_a_transaction_ended_by_the_administrator(server: Neo4jServer) -> None:
     def end(graph: Neo4jGraph) -> None:
         give_up = time.monotonic() + PATIENCE_S
         with graph._connection._driver.session() as session:

@@ -1,4 +1,4 @@
-"""A server that is read-only, speaks TLS, or holds another project: faults of one server of its own, in one file."""
+"""Read-only servers, TLS, and databases of other projects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.xdist_group("a Neo4j server that is not ours")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Neo4jServer]:
-    """A server with a certificate of its own; the tests change its settings and data."""
+    """A server with a self-signed certificate; the tests change its settings and data."""
     distribution = home()
     if distribution is None:
         request.getfixturevalue("neo4j_login")  # skips or fails, with the reason, unless another server is named
@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 
 def certify(folder: Path) -> None:
-    """Make a self-signed certificate, for a name that is not ours."""
+    """Create a self-signed certificate for another host name."""
     folder.mkdir()
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=elsewhere.example"
     files = ["-keyout", "private.key", "-out", "public.crt"]
@@ -57,7 +57,7 @@ def opened(server: Neo4jServer, scheme: str = "bolt", **options: str) -> Neo4jGr
 
 @pytest.fixture
 def plainly(server: Neo4jServer) -> Iterator[Callable[..., list[list[object]]]]:
-    """Runs statements as another project would; the database is emptied before and after, constraints too."""
+    """Run statements of another project; data and constraints are removed before and after."""
 
     def run(text: str, **parameters: object) -> list[list[object]]:
         with neo4j.GraphDatabase.driver(server.uri, auth=(server.user, server.password)) as driver:
@@ -95,18 +95,18 @@ def test_a_self_signed_certificate_needs_ssc(server: Neo4jServer) -> None:
 )
 def test_another_projects_constraint(server: Neo4jServer, plainly: Callable[..., object], constraint: str) -> None:
     plainly(constraint)
-    with pytest.raises(LocationError, match=r"another project, theirs on .*database of its own") as refused:
+    with pytest.raises(LocationError, match=r"another project, theirs on .*separate database") as refused:
         opened(server)
     assert server.uri in str(refused.value)
 
 
-def test_a_constraint_that_has_our_name(server: Neo4jServer, plainly: Callable[..., object]) -> None:
+def test_a_constraint_with_a_memstore_name(server: Neo4jServer, plainly: Callable[..., object]) -> None:
     plainly("CREATE CONSTRAINT memstore_query FOR (n:Book) REQUIRE n.isbn IS UNIQUE")
     with pytest.raises(LocationError, match="memstore_query"):
         opened(server)
 
 
-def test_an_index_where_ours_belongs(server: Neo4jServer, plainly: Callable[..., object]) -> None:
+def test_an_index_in_place_of_a_memstore_constraint(server: Neo4jServer, plainly: Callable[..., object]) -> None:
     plainly("CREATE INDEX theirs FOR (n:Query) ON (n.namespace, n.id)")
     try:
         with pytest.raises(LocationError, match="theirs|index"):
@@ -121,7 +121,7 @@ def test_another_projects_nodes(server: Neo4jServer, plainly: Callable[..., obje
         opened(server)
 
 
-def test_other_labels_are_no_concern_of_ours(server: Neo4jServer, plainly: Callable[..., list[list[object]]]) -> None:
+def test_other_labels_are_ignored(server: Neo4jServer, plainly: Callable[..., list[list[object]]]) -> None:
     plainly("CREATE (:Book {isbn: 1})-[:SIMILAR_TO]->(:Book {isbn: 2})")
     with opened(server) as graph:
         graph.write_block(make_block(Rollout("t1", "q1", "4")))
@@ -137,7 +137,7 @@ def test_a_newer_schema_is_refused(server: Neo4jServer, plainly: Callable[..., o
         opened(server)
 
 
-def test_a_migration_that_was_cut_short_is_begun_anew(server: Neo4jServer, plainly: Callable[..., object]) -> None:
+def test_an_interrupted_migration_is_repeated(server: Neo4jServer, plainly: Callable[..., object]) -> None:
     opened(server).close()
     plainly("MATCH (n:MemstoreMigration) DELETE n")
     plainly("DROP CONSTRAINT memstore_batch")
@@ -147,24 +147,24 @@ def test_a_migration_that_was_cut_short_is_begun_anew(server: Neo4jServer, plain
         graph.write_block(make_block(Rollout("t1", "q1", "4")))
 
 
-def test_a_server_that_may_only_be_read(server: Neo4jServer, plainly: Callable[..., object]) -> None:
+def test_a_read_only_server(server: Neo4jServer, plainly: Callable[..., object]) -> None:
     with opened(server) as graph:
         graph.write_block(make_block(Rollout("t1", "q1", "4")))
     restart(server, {"server.databases.read_only": "neo4j"})
     try:
         with opened(server, create=False) as graph:  # type: ignore[arg-type]
             assert len(dump(graph)["Thinking"]) == 1
-            with pytest.raises(StoreError, match=r"may not be written to") as refused:
+            with pytest.raises(StoreError, match=r"may not write to") as refused:
                 graph.write_block(make_block(Rollout("t2", "q1", "4")))
             assert server.uri in str(refused.value)
             assert "\n" not in str(refused.value)
-        with pytest.raises(StoreError, match=r"may not be written to"):
+        with pytest.raises(StoreError, match=r"may not write to"):
             opened(server, namespace="another")
     finally:
         restart(server, {})
 
 
 def restart(server: Neo4jServer, settings: dict[str, str]) -> None:
-    server.kill()  # a clean stop takes longer, and nothing is lost
+    server.kill()  # a clean stop takes longer
     server.configure(tls(server.folder / "certificates") | settings)
     server.start()

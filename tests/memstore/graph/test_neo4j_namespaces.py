@@ -1,4 +1,4 @@
-"""Two projects in one database: neither sees, changes or waits for the other, whatever is asked."""
+"""Two namespaces in one database do not read, change or block each other."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ ASKED = [
 ]
 
 
-def test_nothing_of_theirs_is_read(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
+def test_no_other_namespace_is_read(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
     mine, theirs = pair
     questions = [(text, {}) for text in ASKED] + [(query.text, query.parameters) for query in named_queries()]
     before = [list(mine.cypher(text, parameters).rows) for text, parameters in questions]
@@ -120,7 +120,7 @@ def test_nothing_of_theirs_is_read(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
     assert "theirs" not in repr([content, before])
 
 
-def test_nothing_of_theirs_is_changed(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
+def test_no_other_namespace_is_changed(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
     mine, theirs = pair
     fill_theirs(theirs)
     content, meta = dump(theirs), theirs.read_meta()
@@ -147,7 +147,7 @@ def test_nothing_of_theirs_is_changed(pair: tuple[Neo4jGraph, Neo4jGraph]) -> No
     assert theirs.read_meta() == meta
 
 
-def test_what_is_made_by_hand_is_in_the_namespace(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
+def test_nodes_created_by_a_user_query_are_in_the_namespace(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
     mine, theirs = pair
     made = "MATCH (q:Query {id: 'q1'}) CREATE (q)-[:GENERATES]->(t:Thinking {id: 't5', text: 'new'}) RETURN t"
     assert list(mine.cypher(made, write=True).rows) == [({"id": "t5", "text": "new"},)]
@@ -157,7 +157,7 @@ def test_what_is_made_by_hand_is_in_the_namespace(pair: tuple[Neo4jGraph, Neo4jG
         mine.cypher("CREATE (:Thinking {id: 't1'})", write=True)
 
 
-def test_a_namespace_that_is_not_there_is_not_opened_unless_made(neo4j_login: Login) -> None:
+def test_a_missing_namespace_is_only_opened_with_create(neo4j_login: Login) -> None:
     uri, user, password = neo4j_login
     name = f"test-{uuid.uuid4().hex[:12]}"
     with pytest.raises(LocationError, match=f"no memory at {uri}.*namespace {name}.*ingest"):
@@ -166,7 +166,7 @@ def test_a_namespace_that_is_not_there_is_not_opened_unless_made(neo4j_login: Lo
     Neo4jGraph.open(uri, user=user, password=password, namespace=name, create=False).close()
 
 
-def test_a_memory_that_was_deleted_meanwhile_is_not_written(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
+def test_a_deleted_memory_is_not_written(pair: tuple[Neo4jGraph, Neo4jGraph]) -> None:
     mine, _ = pair
     mine.cypher("MATCH (n) DETACH DELETE n", write=True)
     with pytest.raises(LocationError, match="deleted"):

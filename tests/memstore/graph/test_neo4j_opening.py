@@ -1,4 +1,4 @@
-"""Opening a graph on a server: what is missing, not allowed, not ours or too old is one sentence without a password."""
+"""Errors of opening a graph on a server: one sentence each, without a password."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = "hunter2-do-not-print"
 
 
 def refused(caplog: pytest.LogCaptureFixture, uri: str, password: str = SECRET, **options: object) -> MemstoreError:
-    """The error of opening, which must be a sentence that names the location and no secret, nor may the log."""
+    """The error of opening: one sentence with the location. Neither it nor the log contains the password."""
     with caplog.at_level(logging.DEBUG), pytest.raises(MemstoreError) as caught:
         Neo4jGraph.open(uri, user="neo4j", password=password, **options)  # type: ignore[arg-type]
     text = str(caught.value)
@@ -58,18 +58,18 @@ def test_the_right_password_is_in_no_message_or_log(neo4j_login: Login, caplog: 
     assert neo4j_login.password not in caplog.text + repr(vars(graph)) + str(graph)
 
 
-def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_server_at_the_address(caplog: pytest.LogCaptureFixture) -> None:
     uri = f"bolt://127.0.0.1:{free_port()}"
     error = refused(caplog, uri)
     assert type(error) is StoreError
-    assert f"no Neo4j answers at {uri} (database neo4j, namespace default)" in str(error)
+    assert f"no Neo4j server responds at {uri} (database neo4j, namespace default)" in str(error)
 
 
 @pytest.mark.parametrize(
     "uri",
     ["http://localhost:7474", "localhost:7687", "bolt://", "bolt://host:port", "", "neo4j+x://host"],
 )
-def test_what_is_no_address(uri: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_address(uri: str, caplog: pytest.LogCaptureFixture) -> None:
     assert type(refused(caplog, uri)) is InputError
 
 
@@ -80,13 +80,13 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("namespace", ["", "a b", "ü", "x" * 200, "-x", "a/b"])
-def test_what_is_no_namespace(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_namespace(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
     assert type(refused(caplog, "bolt://127.0.0.1:1", namespace=namespace)) is InputError
 
 
 @contextmanager
 def pretender(version: bytes, agent: str = "") -> Iterator[str]:
-    """Listens, agrees on a version of the protocol, and says who it is; its address."""
+    """Address of a server that accepts one protocol version and reports a given product name."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -113,14 +113,14 @@ def test_a_server_of_an_older_major_version(caplog: pytest.LogCaptureFixture) ->
     assert "upgrade the server" in str(error)
 
 
-def test_a_server_that_speaks_no_protocol_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_without_a_common_protocol(caplog: pytest.LogCaptureFixture) -> None:
     with pretender(bytes(4)) as uri:
         error = refused(caplog, uri)
     assert type(error) is SchemaError
     assert "upgrade the server" in str(error)
 
 
-def test_something_that_is_no_neo4j(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_is_not_neo4j(caplog: pytest.LogCaptureFixture) -> None:
     with pretender(b"HTTP") as uri:
         error = refused(caplog, uri)
     assert isinstance(error, (StoreError, SchemaError))
@@ -128,7 +128,7 @@ def test_something_that_is_no_neo4j(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
-def test_both_ways_of_connecting(neo4j_login: Login, scheme: str) -> None:
+def test_both_connection_schemes(neo4j_login: Login, scheme: str) -> None:
     uri = neo4j_login.uri.replace("bolt", scheme)
     with Neo4jGraph.open(uri, user=neo4j_login.user, password=neo4j_login.password, namespace="test-ways") as graph:
         assert graph.schema_version() == SCHEMA_VERSION
@@ -144,7 +144,7 @@ def test_tls_to_a_server_without(neo4j_login: Login, scheme: str, caplog: pytest
     assert scheme in str(error)
 
 
-def test_a_closed_store_says_so(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_a_closed_store_raises_an_error(neo4j_open: partial[Neo4jGraph]) -> None:
     graph = neo4j_open()
     rows = graph.cypher("UNWIND range(1, 100000) AS i RETURN i").rows
     next(rows)
@@ -157,7 +157,7 @@ def test_a_closed_store_says_so(neo4j_open: partial[Neo4jGraph]) -> None:
         list(rows)
 
 
-def test_rows_that_are_dropped_give_their_connection_back(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_dropped_rows_return_their_connection(neo4j_open: partial[Neo4jGraph]) -> None:
     with neo4j_open() as graph:
         for _ in range(120):  # the pool has 100
             next(graph.cypher("UNWIND range(1, 5000) AS i RETURN i").rows)
@@ -173,7 +173,7 @@ def test_every_key_has_its_constraint(neo4j_open: partial[Neo4jGraph]) -> None:
     assert all(found["UNIQUENESS", label] == ["namespace", "id"] for label in NodeLabel)
 
 
-def test_migrations_number_as_those_of_the_embedded_store() -> None:
+def test_migrations_have_the_numbers_of_the_embedded_store() -> None:
     numbers = [[migration.number for migration in migrations.migrations(backend)] for backend in ("neo4j", "ladybug")]
     assert numbers[0] == numbers[1] == list(range(1, SCHEMA_VERSION + 1))
 

@@ -1,4 +1,4 @@
-"""What the namespace does to a query's text, and which queries it cannot hold."""
+"""Rewriting queries for a namespace, and refusing those that could leave it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCOPED = [
     ("MATCH (n WHERE n.id = 'x') RETURN n", "MATCH (n N WHERE n.id = 'x') RETURN n"),
     ("MATCH (n:Where) RETURN n", "MATCH (n:Where N) RETURN n"),
     ("MATCH /* (a) */ (n) // (b)\nRETURN '(c)', n", "MATCH /* (a) */ (n N) // (b)\nRETURN '(c)', n"),
-    # a node that only hangs on another one is held by the relationship
+    # a node next to a scoped node is scoped by the relationship
     ("MATCH (a)-->(b) RETURN b", "MATCH (a N)-->(b) RETURN b"),
     ("MATCH ()-[r]->() RETURN r", "MATCH ( N)-[r]->() RETURN r"),
     ("MATCH (a)-[r:T*1..2 {x: 1}]-(b:Query) RETURN b", "MATCH (a)-[r:T*1..2 {x: 1}]-(b:Query N) RETURN b"),
@@ -68,7 +68,7 @@ SCOPED = [
     ("MATCH (n) WHERE (n:Query) RETURN n", "MATCH (n N) WHERE (n:Query) RETURN n"),
     ("WITH {match: 1} AS set RETURN set.match AS create",) * 2,
     ("RETURN duration.between($a, $b), [x IN $xs WHERE (x) > 1 | (x)]",) * 2,
-    # what is made belongs to the namespace; what is there is not described again
+    # created nodes get the namespace; nodes that are bound already are not changed
     ("CREATE (:Query {id: 'x'})", "CREATE (:Query {namespace: $ns, id: 'x'})"),
     ("CREATE (n)", "CREATE (n N)"),
     ("CREATE (a:Query)-[:T {x: 1}]->(b), (a)-[:T]->()", "CREATE (a:Query N)-[:T {x: 1}]->(b N), (a)-[:T]->( N)"),
@@ -91,7 +91,7 @@ SCOPED = [
         "MATCH (a:Query) FOREACH (x IN [1, 2] | CREATE (a)-[:T]->(:Run {id: x}))",
         "MATCH (a:Query N) FOREACH (x IN [1, 2] | CREATE (a)-[:T]->(:Run {namespace: $ns, id: x}))",
     ),
-    # a name that WITH did not let through is a new node, and MERGE would find any
+    # a name that WITH does not pass on is a new node, and MERGE would match any node
     ("MATCH (a:Query) WITH 1 AS one MERGE (a)", "MATCH (a:Query N) WITH 1 AS one MERGE (a N)"),
     ("MATCH (a:Query) RETURN a UNION MERGE (a) RETURN a", "MATCH (a:Query N) RETURN a UNION MERGE (a N) RETURN a"),
     ("MATCH (a) CALL { MERGE (a) RETURN 1 AS x } RETURN x", "MATCH (a N) CALL { MERGE (a N) RETURN 1 AS x } RETURN x"),
@@ -101,7 +101,7 @@ SCOPED = [
 
 @pytest.mark.parametrize(("query", "expected"), SCOPED, ids=[query for query, _ in SCOPED])
 def test_every_node_pattern_gets_the_namespace(query: str, expected: str) -> None:
-    """In `expected`, N stands for the map with nothing but the namespace, $ns for the parameter."""
+    """In `expected`, N stands for the map that holds only the namespace, $ns for the parameter."""
     expected = re.sub(r" N(?=\W)", " {namespace: $ns}", expected).replace("$ns", "$memstore_namespace")
     assert scoped(query) == expected
 
@@ -156,14 +156,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("query", REFUSED)
-def test_what_a_namespace_cannot_hold_is_refused_in_one_line(query: str) -> None:
+def test_a_query_that_could_leave_the_namespace_is_refused_in_one_line(query: str) -> None:
     with pytest.raises(InputError) as refused:
         scoped(query)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("query", named_queries(), ids=lambda query: query.name)
-def test_named_queries_have_it_in_every_pattern(query: object) -> None:
+def test_named_queries_get_the_namespace_in_every_pattern(query: object) -> None:
     text = scoped(query.text)  # type: ignore[attr-defined]
     patterns = re.findall(r"\((?:\w+)?:\w+[^()]*\)", text)
     assert patterns

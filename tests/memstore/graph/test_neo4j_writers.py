@@ -1,4 +1,4 @@
-"""Several writers in one namespace end as one would; a label that contradicts is one clear error."""
+"""Concurrent writers in one namespace give the graph of one writer; conflicting labels are errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rollouts(count: int) -> list[Rollout]:
 
 
 def overlapping(count: int) -> list[list[GraphBlock]]:
-    """For each writer its blocks: all of the rollouts, cut and ordered otherwise each time."""
+    """Blocks of each writer: the same rollouts in different blocks and orders."""
     plans = []
     for writer in range(WRITERS):
         order = rollouts(count)
@@ -47,7 +47,7 @@ def all_at_once(work: list[Callable[[], object]]) -> list[Future[object]]:
         return [pool.submit(one) for one in work]
 
 
-def test_six_writers_of_the_same_rollouts_end_as_one(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_six_concurrent_writers_give_the_graph_of_one(neo4j_open: partial[Neo4jGraph]) -> None:
     single = MemoryGraph()
     single.write_block(make_block(*rollouts(400), batch={"id": "b"}))
 
@@ -62,7 +62,7 @@ def test_six_writers_of_the_same_rollouts_end_as_one(neo4j_open: partial[Neo4jGr
     assert added == [40, 400, 0, len(dump(single)["Answer"])]
 
 
-def test_of_labels_that_contradict_one_is_kept_and_the_others_told(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_one_of_several_conflicting_labels_is_kept(neo4j_open: partial[Neo4jGraph]) -> None:
     with neo4j_open() as graph:
         graph.write_block(make_block(*(Rollout(f"t{i}", "q1", "4") for i in range(50))))
 
@@ -80,7 +80,7 @@ def test_of_labels_that_contradict_one_is_kept_and_the_others_told(neo4j_open: p
     assert sorted(map(str, (type(outcome).__name__ for outcome in outcomes))) == [*["LabelConflict"] * 4, "int"]
 
 
-def test_a_block_that_contradicts_anothers_label_is_refused_whole(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_a_block_with_a_conflicting_label_is_refused_completely(neo4j_open: partial[Neo4jGraph]) -> None:
     def write(number: int) -> object:
         reward = float(number % 2)
         block = make_block(Rollout("shared", "q1", "4", reward), Rollout(f"own{number}", "q1", "4"), batch={"id": "b"})
@@ -98,7 +98,7 @@ def test_a_block_that_contradicts_anothers_label_is_refused_whole(neo4j_open: pa
     assert sum(outcome is None for outcome in outcomes) == WRITERS // 2
 
 
-def test_scores_runs_and_settings_of_several_writers(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_scores_runs_and_settings_of_concurrent_writers(neo4j_open: partial[Neo4jGraph]) -> None:
     with neo4j_open() as graph:
         graph.write_block(make_block(*(Rollout(f"t{i}", "q1", "4") for i in range(20))))
 
@@ -117,14 +117,14 @@ def test_scores_runs_and_settings_of_several_writers(neo4j_open: partial[Neo4jGr
     assert len(meta) == WRITERS + 1
 
 
-def test_namespaces_and_schema_made_by_several_at_once(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_concurrent_creation_of_namespaces_and_schema(neo4j_open: partial[Neo4jGraph]) -> None:
     for future in all_at_once([lambda: neo4j_open().close()] * WRITERS):
         future.result()
     with neo4j_open() as graph:
         assert list(graph.cypher("MATCH (n:MemstoreNamespace) RETURN count(n)").rows) == [(1,)]
 
 
-def test_one_links_at_a_time(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_one_process_links_at_a_time(neo4j_open: partial[Neo4jGraph]) -> None:
     order: list[str] = []
 
     def second() -> None:
@@ -134,7 +134,9 @@ def test_one_links_at_a_time(neo4j_open: partial[Neo4jGraph]) -> None:
     with neo4j_open() as graph, ThreadPoolExecutor(1) as pool:
         with graph.linking():
             waiting = pool.submit(second)
-            graph.write_block(make_block(Rollout("t1", "q1", "4"), Rollout("t2", "q2", "4")))  # others may write
+            graph.write_block(
+                make_block(Rollout("t1", "q1", "4"), Rollout("t2", "q2", "4"))
+            )  # other writers are not blocked
             graph.replace_links(make_links(NodeLabel.QUERY, {"q1": {"q2": 0.5}}))
             wait_for_who_waits(graph, "memstore linking")
             order.append("first")
@@ -142,12 +144,14 @@ def test_one_links_at_a_time(neo4j_open: partial[Neo4jGraph]) -> None:
     assert order == ["first", "second"]
 
 
-def test_who_lost_its_turn_writes_no_lists(neo4j_open: partial[Neo4jGraph]) -> None:
+def test_an_expired_lease_writes_no_lists(neo4j_open: partial[Neo4jGraph]) -> None:
     with neo4j_open() as graph, neo4j_open() as other:
         graph.write_block(make_block(Rollout("t1", "q1", "4"), Rollout("t2", "q2", "4")))
         with graph.linking():
             end_transactions(graph, "memstore linking")
-            graph.replace_links(make_links(NodeLabel.QUERY, {"q1": {"q2": 0.5}}))  # nobody else has begun
+            graph.replace_links(
+                make_links(NodeLabel.QUERY, {"q1": {"q2": 0.5}})
+            )  # no other process has taken the lease
             with other.linking(), pytest.raises(StoreError, match="memstore link"):
                 graph.replace_links(make_links(NodeLabel.QUERY, {"q2": {"q1": 0.5}}))
         assert dump(other)["Query SIMILAR_TO Query"] == [("q1", "q2", {"score": 0.5})]
@@ -155,7 +159,7 @@ def test_who_lost_its_turn_writes_no_lists(neo4j_open: partial[Neo4jGraph]) -> N
 
 
 def wait_for_who_waits(graph: Neo4jGraph, app: str) -> None:
-    """Return when a transaction of ours waits for a lock in the server."""
+    """Return when a transaction of memstore waits for a lock on the server."""
     shown = "SHOW TRANSACTIONS YIELD metaData, status WHERE metaData.app = $app RETURN status"
     with graph._connection.session(neo4j.READ_ACCESS) as session:
         while not any("Blocked" in row["status"] for row in session.run(shown, app=app)):
@@ -168,10 +172,10 @@ def end_transactions(graph: Neo4jGraph, app: str) -> None:
         session.run("TERMINATE TRANSACTIONS $ids", ids=[row["transactionId"] for row in shown]).consume()
 
 
-def test_a_large_update_of_links_is_cut_where_it_may_be(
+def test_a_large_link_update_is_split_into_complete_lists(
     neo4j_open: partial[Neo4jGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the parts, the result is that of one; cut short, nodes that are not done are not marked."""
+    """A split update gives the result of a single one; interrupted, it leaves the remaining nodes unmarked."""
     monkeypatch.setattr(links, "PART_WEIGHT", 7)
     monkeypatch.setattr(links, "BATCH_SOURCES", 2)
     names = [f"t{i:02}" for i in range(30)]
@@ -198,10 +202,10 @@ def test_a_large_update_of_links_is_cut_where_it_may_be(
 
 
 @pytest.mark.parametrize("anew", [True, False], ids=["made anew", "gone"])
-def test_nodes_are_looked_up_again_where_another_has_written_between_two_parts(
+def test_nodes_are_looked_up_again_after_another_writer(
     neo4j_open: partial[Neo4jGraph], monkeypatch: pytest.MonkeyPatch, anew: bool
 ) -> None:
-    """Nodes that were deleted and made anew have other numbers; of those that are gone the first is named."""
+    """Recreated nodes have other internal ids; the error names the first deleted one."""
     monkeypatch.setattr(links, "PART_WEIGHT", 7)
     names = [f"t{i:02}" for i in range(30)]
     neighbours = {a: dict.fromkeys(names[i + 1 : i + 4], 0.5) for i, a in enumerate(names)}
@@ -234,10 +238,10 @@ def test_nodes_are_looked_up_again_where_another_has_written_between_two_parts(
         assert looked_up == [0, 4]
 
 
-def test_a_node_that_another_program_takes_away_is_one_sentence(
+def test_a_node_deleted_by_another_program_gives_one_sentence(
     neo4j_open: partial[Neo4jGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not take the writers' lock, so nothing tells of it but the number of links that are made."""
+    """Another program does not take the writers' lock, so only the number of created links reveals it."""
     with neo4j_open() as graph, graph._connection.session(neo4j.WRITE_ACCESS) as session:
         graph.write_block(make_block(*(Rollout(name, "q1") for name in ("t1", "t2"))))
         numbers = links.numbers
@@ -250,7 +254,7 @@ def test_a_node_that_another_program_takes_away_is_one_sentence(
             return found
 
         monkeypatch.setattr(links, "numbers", then_gone)
-        with pytest.raises(StoreError, match="of 1 links only 0 could be made"):
+        with pytest.raises(StoreError, match="only 0 of 1 links could be created"):
             graph.replace_links(make_links(NodeLabel.THINKING, {"t1": {"t2": 0.5}}))
         assert graph.nodes(NodeLabel.THINKING, ["id", "linked"]).to_pylist() == [{"id": "t1", "linked": None}]
 

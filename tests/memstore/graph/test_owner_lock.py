@@ -37,7 +37,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_another_process_is_named_and_its_lock_ends_with_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_the_owner_is_named_and_its_lock_ends_with_it(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     with pytest.raises(LockedError, match=rf"process {holder.pid} \(since 20.*memstore serve") as refused:
         OwnerLock(tmp_path)
     assert refused.value.pid == holder.pid
@@ -46,7 +46,7 @@ def test_another_process_is_named_and_its_lock_ends_with_it(tmp_path: Path, hold
     OwnerLock(tmp_path).release()
 
 
-def test_a_graph_says_the_same(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_opening_a_graph_names_the_owner(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     with pytest.raises(LockedError, match=str(holder.pid)):
         LadybugGraph.open(tmp_path, create=True)
     (tmp_path / "graph.lbdb").touch()
@@ -54,7 +54,7 @@ def test_a_graph_says_the_same(tmp_path: Path, holder: subprocess.Popen[str]) ->
         LadybugGraph.repair(tmp_path)
 
 
-def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
+def test_a_second_lock_of_the_same_process_is_refused(tmp_path: Path) -> None:
     held = OwnerLock(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
     for folder in (tmp_path, tmp_path / "link"):
@@ -66,9 +66,7 @@ def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
     OwnerLock(tmp_path).release()
 
 
-def test_the_kernel_refuses_as_well_where_the_registry_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_kernel_lock_is_checked_without_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = OwnerLock(tmp_path)
     monkeypatch.setattr(lock, "_held", {})
     with pytest.raises(LockedError, match=str(os.getpid())):
@@ -77,7 +75,7 @@ def test_the_kernel_refuses_as_well_where_the_registry_does_not(
     held.release()
 
 
-def test_what_a_dead_owner_wrote_is_no_lock(tmp_path: Path) -> None:
+def test_the_signature_of_a_dead_owner_is_not_a_lock(tmp_path: Path) -> None:
     (tmp_path / "owner.lock").write_text("1 2020-01-01T00:00:00+00:00\n" * 9)
     held = OwnerLock(tmp_path)
     assert (tmp_path / "owner.lock").read_text().split()[0] == str(os.getpid())
@@ -85,7 +83,7 @@ def test_what_a_dead_owner_wrote_is_no_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_no_place_for_a_lock(tmp_path: Path) -> None:
+def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(LocationError, match="cannot be written"):
         OwnerLock(tmp_path)

@@ -54,7 +54,7 @@ def opened(location: str | Path, *, create: bool = False) -> Memory:
     return Memory.open(location, create=create, embedder=HashEmbedder(), settings=SETTINGS)
 
 
-def test_the_same_files_make_the_same_memory_in_a_folder_and_on_servers() -> None:
+def test_the_same_files_give_the_same_memory_embedded_and_on_servers() -> None:
     file = write("legs.jsonl", rows())
     with opened(Path("embedded"), create=True) as embedded, opened("one", create=True) as served:
         assert served.ingest([file]).as_json()["rollouts"] == embedded.ingest([file]).as_json()["rollouts"]
@@ -134,7 +134,7 @@ def test_another_embedder_and_a_wrong_password_are_refused(monkeypatch: pytest.M
     monkeypatch.setenv("TEST_NEO4J_PASSWORD", "a-wrong-password")
     with pytest.raises(StoreError) as raised:
         opened("one")
-    assert "refuses this user or password" in str(raised.value)
+    assert "rejected this user or password" in str(raised.value)
     assert "a-wrong-password" not in str(raised.value)
 
 

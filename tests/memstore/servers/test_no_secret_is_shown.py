@@ -59,7 +59,7 @@ def test_a_server_that_does_not_answer(refused: Callable[..., str], neo4j_login:
     nowhere = f"bolt://127.0.0.1:{free_port()}"
     edit(neo4j_login.uri, nowhere)
     message = refused("cypher", "RETURN 1", "--memory", "one", secret=neo4j_login.password)
-    assert f"no Neo4j answers at {nowhere}" in message
+    assert f"no Neo4j server responds at {nowhere}" in message
 
 
 def test_a_namespace_without_a_memory(refused: Callable[..., str], neo4j_login: Login) -> None:

@@ -1,4 +1,4 @@
-// Rollouts, what they come from, what they lead to and what is said of them.
+// Queries, rollouts, answers, runs, reward models and their relationships.
 CREATE NODE TABLE Query(
     id STRING PRIMARY KEY, key STRING, text STRING, dataset STRING, domain STRING, gold STRING, vector_key STRING,
     linked STRING, batch STRING

@@ -1,4 +1,4 @@
-// Rollouts, what they come from, what they lead to and what is said of them. Neo4j needs no columns, only the keys.
+// Queries, rollouts, answers, runs, reward models and their relationships. Neo4j needs keys only.
 CREATE CONSTRAINT memstore_query IF NOT EXISTS FOR (n:Query) REQUIRE (n.namespace, n.id) IS UNIQUE;
 CREATE CONSTRAINT memstore_thinking IF NOT EXISTS FOR (n:Thinking) REQUIRE (n.namespace, n.id) IS UNIQUE;
 CREATE CONSTRAINT memstore_answer IF NOT EXISTS FOR (n:Answer) REQUIRE (n.namespace, n.id) IS UNIQUE;
