@@ -12,13 +12,12 @@ and the same response in both.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
-_SPECIAL = (
-    "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-    "<|end_of_text|>", "<|endoftext|>",
-)  # fmt: skip
+from memstore.text.special_tokens import Turn, assistant_text, has_headers, turns, until_end
+
 _REPLIES = ("assistant", "model")
 _OTHERS = frozenset(
     ["system", "developer", "user", "tool", "function", "ipython", "environment", "observation", "tool_response"]
@@ -26,6 +25,10 @@ _OTHERS = frozenset(
 """Roles of messages that a policy does not write."""
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _REASONING_PARTS = frozenset(["reasoning", "thinking"])
+_PREFILL = re.compile(r"<think>\s*(?:</think>\s*)?\Z")
+"""What a template puts before the completion: an opened reasoning, or an empty one where reasoning is off."""
+_PLAIN_REPLY = re.compile(r"(?:^|\n|\s(?=(?-i:ASSISTANT)))[ \t#*]*(?:assistant|ai|response)[ \t*]*:[ \t*]*\Z", re.I)
+_PLAIN_USER = re.compile(r"(?:^|\n|(?<=[.!?] ))[ \t#*]*(?:user|human|instruction)[ \t*]*:[ \t*]*", re.I)
 
 
 class Prompt(NamedTuple):
@@ -80,8 +83,31 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
 
 
 def decoded_prompt(text: str) -> Prompt:
-    """Parse a prompt that was rendered by a chat template and decoded, removing its role lines."""
-    text = _without_special(text).strip()
+    """Parse a prompt that was rendered by a chat template and decoded, with or without its special tokens."""
+    text = _PREFILL.sub("", text)
+    if has_headers(text):
+        return _from_turns(turns(text))
+    text = _PREFILL.sub("", until_end(text)).strip()
+    reply = _PLAIN_REPLY.search(text)
+    user = _PLAIN_USER.search(text) if reply else None
+    if reply and user and user.end() <= reply.start():
+        # Vicuna, Alpaca: "... USER: ... ASSISTANT:"; the text before the user is the system prompt.
+        return Prompt(text[user.end() : reply.start()].strip(), text[: user.start()].strip())
+    return _from_role_lines(text)
+
+
+def _from_turns(found: list[Turn]) -> Prompt:
+    """The system prompt and the other turns; an empty assistant turn at the end asks for the completion."""
+    system = [turn.text.strip() for turn in found if turn.role == "system"]
+    rest = [turn for turn in found if turn.role != "system" and _PREFILL.sub("", turn.text).strip()]
+    parts = [
+        f"{turn.role}\n{turn.text.strip()}" if at and turn.role else turn.text.strip() for at, turn in enumerate(rest)
+    ]
+    return Prompt("\n".join(parts), "\n".join(system))
+
+
+def _from_role_lines(text: str) -> Prompt:
+    """A prompt whose roles are lines, as ChatML and Llama 3 leave them without their special tokens."""
     system = ""
     if text.startswith("system\n"):
         head, line, rest = text.partition("\nuser\n")
@@ -91,7 +117,6 @@ def decoded_prompt(text: str) -> Prompt:
         if line:
             system, text = head.removeprefix("system\n").strip(), "user\n" + rest
     asked = text.startswith("user\n")
-    text = text.removesuffix("<think>").rstrip()
     for reply in _REPLIES:
         if text.endswith("\n" + reply) or (asked and text.endswith(reply)):
             text = text.removesuffix(reply)
@@ -100,8 +125,8 @@ def decoded_prompt(text: str) -> Prompt:
 
 
 def plain_output(text: str) -> str:
-    """Return a completion without special tokens."""
-    return _without_special(text).removeprefix("assistant\n")
+    """Return a completion without special tokens, its reasoning in `<think>` tags."""
+    return assistant_text(text).removeprefix("assistant\n")
 
 
 def conversation(messages: Sequence[Any], *, roles: bool = True) -> Conversation:
@@ -158,10 +183,3 @@ def _content(content: object) -> str:
 
 def _plain(value: object) -> str:
     return str(value) if isinstance(value, str | int | float) and value == value else ""
-
-
-def _without_special(text: str) -> str:
-    if "<|" in text:
-        for token in _SPECIAL:
-            text = text.replace(token, "")
-    return text

@@ -13,10 +13,20 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from memstore.text.characters import to_ascii
+from memstore.text.maths import canonical as mathematical_value
+from memstore.text.maths import is_number
 from memstore.text.plain import fold
 
-_LINE = re.compile(r"^[ \t*]*+[(\[]?([A-Z])[)\].:]\**+[ \t]++(\S.*)$", re.M)
-_INLINE = re.compile(r"(?<![\w(\[])[(\[]?([A-Z])[)\]]\s++")
+_LINE = re.compile(
+    r"^[ \t*]*+[(\[]?([A-Za-z])(?:[)\]]\**+[ \t]*+|[.:]\**+(?:[ \t]++|(?=[^\x00-\x7f])|(?<=\.)(?=[0-9$-])))(\S.*)$",
+    re.M,
+)
+_INLINE = re.compile(r"(?<![\w(\[\\{}^_=+/-])([(\[]?)([A-Za-z])[)\]](?:\s++|(?=[^\s,.;:)\]}=+*/^-]))")
+_LATEX_LETTER = re.compile(
+    r"\\(?:textbf|mathbf|textrm|mathrm|text|textsf)\s*+\{\s*+([(\[]?[A-Z][)\].:]?)(?:\s|\\[ ,;])*+\}|\{\\bf\s*+([(\[]?[A-Z][)\].:]?)(?:\s|\\[ ,;])*+\}"
+)
+_LATEX_SPACE = re.compile(r"\\(?:q?quad(?![A-Za-z])|hspace\*?\{[^{}]*+\}|[ ,;:!])|~")
 _CACHED_LENGTH = 20_000
 """Characters; the options of longer queries are not cached."""
 _MIN_LINES, _MIN_INLINE = 2, 3
@@ -27,14 +37,30 @@ _HALF_BRACKETED = re.compile(r"(?:^|(?<=\s))([A-Z])\)(?!\w)")
 _ANY_BRACKETED = re.compile(r"(?<![\w}\\])(?:[(\[]|(?:^|(?<=\s)))([A-Za-z])[)\]](?!\w)")
 _LISTED = re.compile(r"[(\[{]\s*+([A-Z](?:\s*+(?:,|/|&|and\b|or\b)(?:\s++(?:and|or)\b)?\s*+[A-Z])++)\s*+[)\]}]")
 """Several letters in one pair of brackets: "(A, C and F)"."""
-_BARE = re.compile(r"(?<![\w'’.(\-])([A-Z])(?=[,;:*\s]|\.(?!\w)|$)(?!\s++(?!(?i:and)\b)[A-Za-z]{3})")
-"""A single capital, unless a word follows: "A new idea", "I think"."""
-_NAMES = re.compile(r"(?:option|choice|answer|is|be|:)[\s*]++$", re.I)
-_LEAD = re.compile(
-    r"[\s*_\"'(\[{]*+(?:(?:option|choice|answer)\s++)?[(\[{]*+([A-Za-z])(?P<close>[)\]}.:,]++|(?=\s|$))[\s*_\"')\]}]*+",
+_REASON = r"(?i:because|since|as|for|due|is|whereas|although|though|rather|instead|not|which)\b"
+_LOOSE_REASON = r"(?i:given|so|it|this|that|these|while|where|with|by|the)\b"
+_BARE = re.compile(
+    rf"(?<![\w'’.(\-])([A-Z])(?=[,;:*\s]|\.(?!\w)|$|[\u4e00-\u9fff])(?!\s++(?!(?i:and)\b|{_REASON})[A-Za-z]{{3}})"
+)
+"""A single capital, unless a word follows: "A new idea", "I think". A reason may follow: "B because"."""
+_NAMES = re.compile(
+    r"(?:option|choice|answer|is|be|:|choose|chose|chosen|pick|picked|select|selected|go with|going with"
+    r"|答案|是|为|選|选|选择|選擇|故选|正解は|答えは|정답은)[\s*:]*+$",
     re.I,
 )
-_MARKUP = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)(?![A-Za-z])|[*$`]")
+_LEAD = re.compile(
+    r"[\s*_\"'(\[{<]*+(?:(?:option|choice|answer)\s++)?[(\[{<]*+([A-Za-z])"
+    r"(?P<close>[)\]}>.:,]++|(?=[\s*_\"'`]|$))[\s*_\"')\]}>]*+",
+    re.I,
+)
+_LEAD_REASON = re.compile(
+    rf"[\s*_\"')\]}}>]*+(?:(?:but\s++not\b|{_REASON})|[,;:.(-]\s*+(?:but\s++not\b|{_REASON}|{_LOOSE_REASON}))"
+)
+"""What follows a letter when the sentence goes on with a reason: "B because", "B, not C"."""
+_OTHER_CHOICE = re.compile(r"[\s,]*+(?:and|or|nor|&|/)\b", re.I)
+_MARKUP = re.compile(
+    r"\\(?:boxed|fbox|text|textbf|textit|textrm|mathrm|mathbf|mathit|bf)(?![A-Za-z])|[*$`«»“”‘’「」『』《》]"
+)
 _FEW_WORDS = 6
 """In an answer of at most this many words, any single capital counts as a letter."""
 _READ_LIMIT = 1_000
@@ -62,11 +88,22 @@ def options(query: str) -> Options:
 
 
 def _folded_options(query: str) -> Options:
-    texts = _read_options(query)
+    texts = _read_options(_plain_query(query))
     return Options(texts, {letter: fold(_MARKUP.sub(" ", text)) for letter, text in texts.items()})
 
 
 _cached_options = lru_cache(maxsize=512)(_folded_options)
+
+
+def _plain_query(query: str) -> str:
+    r"""A query with ASCII letters and brackets, and without LaTeX around its letters: `\textbf{(A)}\ 1 \qquad`."""
+    query = to_ascii(query.replace("、", ") "))
+    letter = _LATEX_LETTER.search(query) if "\\" in query else None
+    if letter:
+        options_part = query[letter.start() :].replace("$", " ")
+        options_part = _LATEX_SPACE.sub(" ", _LATEX_LETTER.sub(lambda match: f"{match[1] or match[2]} ", options_part))
+        query = query[: letter.start()] + options_part
+    return query
 
 
 def _read_options(query: str) -> Mapping[str, str]:
@@ -76,19 +113,28 @@ def _read_options(query: str) -> Mapping[str, str]:
     marks = list(_INLINE.finditer(query))
     ends = [match.start() for match in marks[1:]] + [len(query)]
     texts = [query[match.end() : end].partition("\n")[0] for match, end in zip(marks, ends[: len(marks)], strict=True)]
-    inline = _last_run(zip((match[1] for match in marks), texts, strict=True))
+    inline = _last_run(zip((match[2] for match in marks), texts, strict=True))
     return inline if len(inline) >= _MIN_INLINE else {}
 
 
 def _last_run(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The last sequence of letters that starts at A without a gap."""
+    """The last sequence of letters of one case that starts at A without a gap; the letters in upper case."""
     run: dict[str, str] = {}
+    first = ""
     for letter, text in pairs:
-        if letter == "A":
-            run = {}
-        if ord(letter) == ord("A") + len(run):
-            run[letter] = text.strip(" \t*,;")
-    return run
+        if letter in "Aa":
+            run, first = {}, letter
+        if first and ord(letter) == ord(first) + len(run):
+            run[letter.upper()] = _option_text(text)
+    return run if all(run.values()) else {}
+
+
+def _option_text(text: str) -> str:
+    """The text of an option without the punctuation of the list that it stands in: `'A)21', 'B)22'`."""
+    text = text.strip(" \t*,;")
+    if text.endswith(("',", "'", "']")) and "'" not in text.rstrip("',] "):
+        text = text.rstrip("',] ")
+    return text
 
 
 def bracketed_letters(text: str) -> list[re.Match[str]]:
@@ -103,30 +149,63 @@ def announced_letters(text: str) -> list[re.Match[str]]:
 
 def leads_with_letter(text: str) -> bool:
     """Return whether `text` starts like an option: "B", "B) text", "(B) text", "B. text"."""
-    lead = _LEAD.match(text)
+    lead = _LEAD.match(text := to_ascii(text))
     return lead is not None and lead[1].isupper() and bool(lead["close"] or lead.end() == len(text))
 
 
 def named_letter(answer: str, offered: Options) -> str:
     """Return the letter of the single option that `answer` names, or "" if it names none or several."""
-    plain = _MARKUP.sub(" ", answer[:_READ_LIMIT])
+    plain = _MARKUP.sub(" ", to_ascii(answer[:_READ_LIMIT]))
     lead = _LEAD.match(plain)
     letter = lead[1].upper() if lead else ""
     rest = fold(plain[lead.end() :]) if lead else ""
     bare = lead is not None and not rest.strip(".")
     if bare and letter in offered.texts:
         return letter
-    folded = fold(plain)
-    same = [key for key, text in offered.folded.items() if text == folded]
-    if len(same) == 1:
-        return same[0]
+    same = _with_text(plain, offered)
+    if same:
+        return same
     if lead and bare and lead[1].isupper():
         return letter
     mentioned = _mentioned(plain)
     text = offered.folded.get(letter, "")
     if lead and text and (rest == text or (lead["close"] and _continues(rest, text, plain, mentioned | {letter}))):
         return letter
+    if lead and letter in offered.texts and _gives_reason(lead, plain, text):
+        return letter
     return mentioned.pop() if len(mentioned) == 1 else ""
+
+
+def _with_text(plain: str, offered: Options) -> str:
+    """The letter of the only option with the text of `plain`, or with the same number."""
+    folded = fold(plain)
+    same = [key for key, text in offered.folded.items() if text == folded]
+    if not same and is_number(plain):
+        value = mathematical_value(plain)
+        same = [key for key, text in offered.texts.items() if is_number(text) and mathematical_value(text) == value]
+    return same[0] if len(same) == 1 else ""
+
+
+def _gives_reason(lead: re.Match[str], plain: str, option: str) -> bool:
+    """Whether a capital at the start, perhaps with its option, is followed by a reason: "B because sugar is sweet"."""
+    if not lead[1].isupper() or _OTHER_CHOICE.match(plain, lead.end(1)):
+        return False
+    if _LEAD_REASON.match(plain, lead.end(1)) and not _offers_another(plain[lead.end(1) :]):
+        return True
+    rest = fold(plain[lead.end() :])
+    after = rest[len(option) :] if option and rest.startswith(option) else ""
+    return bool(lead["close"] and after and _LEAD_REASON.match(after))
+
+
+_ANOTHER = re.compile(
+    r"[,;.]\s*+(?:or|but|and)\s++(?:it\s++\w++\s++(?:also\s++)?be\s++|also\s++|perhaps\s++|maybe\s++|possibly\s++)?"
+    r"(?:option\s++)?[(\[]?[A-Z](?![\w'’])"
+)
+
+
+def _offers_another(rest: str) -> bool:
+    """Whether the words after a letter offer another one: "B is right, but C is too"."""
+    return _ANOTHER.search(rest) is not None
 
 
 def _continues(rest: str, option: str, plain: str, mentioned: set[str]) -> bool:

@@ -3,6 +3,7 @@ r"""Find the answer that a response states.
 The first kind of marker that is present is used; of several of that kind, the last:
 
     <answer>...</answer>                             every domain
+    {"answer": ...}, as JSON                         math, qa, other
     a fenced block, else a function body             code
     \boxed{...}, with balanced braces                math, qa, other
     #### ...                                         math, qa
@@ -15,11 +16,13 @@ A marker counts only if the text after it can be an answer. Each search takes ti
 
 from __future__ import annotations
 
+import json
 import re
 from typing import NamedTuple
 
 from memstore.text.choice import announced_letters, bracketed_letters, leads_with_letter, yes_or_no
 from memstore.text.fences import answer_block
+from memstore.text.listing import program_span
 from memstore.text.latex import last_boxed
 from memstore.types import Domain
 
@@ -45,7 +48,17 @@ _IS = re.compile(
     r"(?:[\s*_:：]++|\$\$|\\\[|(?:therefore|thus|indeed|then|likely|probably|most\s++likely|to\s++be|option|choice)\b)*+",
     re.I,
 )
-_SENTENCE_END = re.compile(r"[.!?](?=[\s*_\"”]|$)|\n|$")
+_ANSWER_CJK = re.compile(
+    r"(?:答案|答え|正解|정답|解答|结果)(?:应该|應該|应|應)?(?:是|为|為|は|은|는|选|選)?[\s*_]*+[:：]?[\s*_]*+"
+    r"|(?:故|应|應|因此|所以|则|综上|我)[,，]?(?:选择|選擇|选|選)(?:项|項)?[\s*_:：]*+|(?:选择|選擇|选|選)(?=[\s*_:：(（\[【]*[A-ZＡ-Ｚ](?![A-Za-z]))[\s*_:：]*+"
+)
+_SENTENCE_END = re.compile(r"[.!?](?=[\s*_\"”]|$)|[。！？]|\n|$")
+_JSON_ANSWER = re.compile(
+    r"(?:```(?:json)?\s*+)?(?:\{\s*+)?\"(?:final_?|predicted_?|correct_?)?(?:answer|choice|option|answer_?choice|answer_?letter)\"\s*+:\s*+"
+    r"(\"(?:[^\"\\\n]|\\.){1,400}+\"|-?[0-9][0-9.eE+-]{0,60})\s*+(?:[,}](?:\s*+\})?|$)(?:\s*+```)?",
+    re.I,
+)
+"""The answer of a structured output; the key stands in double quotes, as JSON demands."""
 _LEAD_WORDS = frozenset(
     [
         "so", "thus", "therefore", "hence", "and", "then", "finally", "overall", "the", "this", "final", "best",
@@ -66,8 +79,10 @@ _BRIEF, _BRIEF_WORDS = 80, 8
 _TAIL = 1_000
 """Characters at the end of a response that are searched for an unmarked answer."""
 
+_OPTION_LINE = re.compile(r"^[ \t*_>(\[]*+([A-Z])(?=[)\].:*_\s]|$)", re.M)
 _NUMBER = re.compile(
-    r"(?:(?<![\w.)\]}])-\s?)?[$£€]?\\?\$?(?:\d{1,3}+(?:,\d{3})++(?!\d)|\d++)(?:\.\d++)?+(?:/\d++(?:\.\d++)?+)?+(?:\s?\\?%)?+"
+    r"(?:(?<![\w.)\]}])[-−－]\s?)?[$£€¥￥]?\\?\$?(?:\d{1,3}+(?:[,\u00a0\u2009\u202f]\d{3})++(?!\d)|\d++)(?:\.\d++)?+"
+    r"(?:/\d++(?:\.\d++)?+)?+(?:\s?\\?%)?+"
 )
 
 
@@ -77,10 +92,12 @@ def find_answer(text: str, domain: Domain) -> StatedAnswer | None:
     if found is not None:
         return found
     if domain == "code":
-        return _function_body(text)
+        return _program(text)
     if domain == "other":
         return StatedAnswer(0, len(text), text.strip()) if text.strip() else None
-    return _whole_line(text, domain) or (_last_letter(text) if domain == "qa" else _last_number(text))
+    if domain == "math":
+        return _whole_line(text, domain) or _last_number(text)
+    return _whole_line(text, domain) or _first_line(text) or _last_letter(text)
 
 
 def marked_answer(text: str, domain: Domain) -> StatedAnswer | None:
@@ -91,8 +108,10 @@ def marked_answer(text: str, domain: Domain) -> StatedAnswer | None:
     if domain == "code":
         block = answer_block(text)
         return StatedAnswer(*block) if block else None
-    hashes = _after_hashes(text, domain) if domain != "other" else None
-    return _boxed(text) or hashes or _on_last_line(text, domain) or _after_answer_is(text, domain)
+    found = _in_json(text) or _boxed(text)
+    if found is None and domain != "other":
+        found = _after_hashes(text, domain)
+    return found or _on_last_line(text, domain) or _after_answer_is(text, domain)
 
 
 def _tagged(text: str) -> StatedAnswer | None:
@@ -104,9 +123,25 @@ def _tagged(text: str) -> StatedAnswer | None:
     return StatedAnswer(start, end + len(_END_TAG) if end >= 0 else len(text), inner) if inner else None
 
 
+def _in_json(text: str) -> StatedAnswer | None:
+    """The last `"answer": ...` of a structured output."""
+    if '"' not in text or "{" not in text:
+        return None
+    match = None
+    for match in _JSON_ANSWER.finditer(text):
+        pass
+    if match is None:
+        return None
+    try:
+        answer = str(json.loads(match[1])).strip()
+    except ValueError:
+        return None
+    return StatedAnswer(match.start(), match.end(), answer) if answer else None
+
+
 def _boxed(text: str) -> StatedAnswer | None:
     box = last_boxed(text)
-    if box is None or not box[2].strip():
+    if box is None:
         return None
     start, end, inner = box
     return StatedAnswer(_introduction(text, start), end, inner.strip())
@@ -132,19 +167,26 @@ def _on_last_line(text: str, domain: Domain) -> StatedAnswer | None:
 def _after_answer_is(text: str, domain: Domain) -> StatedAnswer | None:
     """The last "the answer is ..."; for qa the last one followed by a letter, if there is one."""
     announced: StatedAnswer | None = None
-    for mention in list(_ANSWER.finditer(text))[-1 : -_MAX_MENTIONS - 1 : -1]:
-        match = _IS.match(text, mention.end())
-        if match is None:
-            continue
-        end = _sentence_end(text, match.end())
-        answer = text[match.end() : end].strip(" \t*_")
+    for mention, start in _mentions(text):
+        end = _sentence_end(text, start)
+        answer = text[start:end].strip(" \t*_")
         if not _may_answer(answer, domain) or (domain == "other" and text[end:].strip()):
             continue
-        found = StatedAnswer(_introduction(text, mention.start(), announced=True), end, answer)
+        found = StatedAnswer(_introduction(text, mention, announced=True), end, answer)
         if domain != "qa" or bracketed_letters(answer) or leads_with_letter(answer):
             return found
         announced = announced or found
     return announced
+
+
+def _mentions(text: str) -> list[tuple[int, int]]:
+    """Start of each "the answer is" and of the words after it, the last first."""
+    found = [(match.start(), match.end()) for match in list(_ANSWER_CJK.finditer(text))[-_MAX_MENTIONS:]]
+    for mention in list(_ANSWER.finditer(text))[-_MAX_MENTIONS:]:
+        match = _IS.match(text, mention.end())
+        if match:
+            found.append((mention.start(), match.end()))
+    return sorted(found, reverse=True)
 
 
 def _sentence_end(text: str, start: int) -> int:
@@ -195,6 +237,23 @@ def _whole_line(text: str, domain: Domain) -> StatedAnswer | None:
     return None
 
 
+def _first_line(text: str) -> StatedAnswer | None:
+    """A first line that names an option, with the reasons below; not the first line of a list of all options."""
+    start = len(text) - len(text.lstrip())
+    line, _, reasons = text[start:].partition("\n")
+    line = line.rstrip()
+    if not any(map(str.isalnum, reasons)) or len(line) > _MAX_ANSWER_LINE:
+        return None
+    lead = _OPTION_LINE.match(line)
+    if lead and leads_with_letter(line):
+        alone = not any(map(str.isalnum, line[lead.end() :]))
+        listed = lead[1] == "A" and any(match[1] == "B" for match in _OPTION_LINE.finditer(reasons))
+        return None if listed and not alone else StatedAnswer(start, start + len(line), line)
+    if yes_or_no(line) and len(line.strip("*_. ")) <= len("False"):
+        return StatedAnswer(start, start + len(line), line)
+    return None
+
+
 def _last_letter(text: str) -> StatedAnswer | None:
     """The last option named near the end of a response; the whole response is its thinking."""
     tail = text[-_TAIL:]
@@ -212,13 +271,16 @@ def _last_number(text: str) -> StatedAnswer | None:
     return None
 
 
-def _function_body(text: str) -> StatedAnswer | None:
-    """The whole text as code; an indented function body ends before the first line that is not indented."""
+def _program(text: str) -> StatedAnswer | None:
+    """The program in a text without fences; an indented body ends before the first line that is not indented."""
     if not text.strip():
         return None
     first = text.lstrip("\n")
-    end = len(text)
     if first[:1] in (" ", "\t"):
         margin = re.compile(r"\n(?=[^\s#)\]}])").search(text, len(text) - len(first))
-        end = margin.start() if margin else end
-    return StatedAnswer(0, len(text), text[:end].strip("\n").rstrip() + "\n")
+        start, end = 0, margin.start() if margin else len(text)
+    else:
+        start, end = program_span(text)
+    program = text[start:end].strip("\n").rstrip() + "\n"
+    # Words before a program are its thinking; without any, what follows it is not one either.
+    return StatedAnswer(start if text[:start].strip() else 0, len(text), program)

@@ -14,18 +14,28 @@ from itertools import pairwise
 
 from memstore.text import latex
 from memstore.text.plain import collapse
-from memstore.text.rational import evaluate, format_rational
-from memstore.text.units import CALCULATING, without_unit
+from memstore.text.rational import decimal_value, evaluate, format_rational
+from memstore.text.units import CALCULATING, without_cjk_unit, without_formula_unit, without_symbols, without_unit
 
 _READ_LIMIT = 2_500
 """Characters; of a longer answer only the whitespace is normalised."""
-_PLAIN = re.compile(r"\s*+([-+]?)\s*+\$?([-+]?)(\d{1,3}+(?:,\d{3})++(?!\d)|\d++)(?:\.(\d*+))?\s*+%?[.\s]*+", re.A)
+_PLAIN = re.compile(r"\s*+([-+]?)\s*+\$?([-+]?)(\d{1,3}+(?:,\d{3})++(?!\d)|\d++)(?:\.(\d*+))?\s*+%?\s*+\.?+\s*+", re.A)
 _MAX_PLAIN = 200
 """Characters up to which an answer is tried as a plain number, the fast path."""
 _SCIENTIFIC = re.compile(r"([-+]?(?:\d++(?:\.\d*+)?|\.\d++))[eE]([-+]?\d{1,4})", re.A)
 _MAX_EXPONENT = 1_000
 """Largest exponent of scientific notation that is evaluated."""
 
+_BASED = re.compile(
+    r"\(?\s*([-+]?[0-9A-Za-z][0-9A-Za-z, .]{0,200}?)\s*\)?\s*"
+    r"(?:_\s*\{?\s*\(?\s*(?:base\s*)?([0-9]{1,2}|[a-z]+)\s*\)?\s*\}?|\(?\s*(?:in\s+)?base[\s-]*([0-9]{1,2}|[a-z]+)\s*\)?)"
+)
+_BASES = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "twelve": 12, "sixteen": 16,
+}  # fmt: skip
+_AND = re.compile(r"\s*(?:,\s*)?(?:(?<![A-Za-z\\])and(?![A-Za-z])|&|[和与及])\s*")
+_MIXED_IN_WORDS = re.compile(r"[0-9]\s*and\s*(?:a\b|[0-9]+\s*/|\\frac)")
 _ABOUT = re.compile(r"(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|\\approx)\s++)++", re.I)
 _SYMBOL = re.compile(r"\\?[A-Za-z][A-Za-z]?(?:_\{?\w\}?)?(?:\([A-Za-z]\))?")
 _SYMBOLIC = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{1,2}(?![A-Za-z])")
@@ -64,17 +74,27 @@ def _plain_number(match: re.Match[str]) -> str:
     whole = match[3].replace(",", "").lstrip("0") or "0"
     decimals = (match[4] or "").rstrip("0")
     sign = "-" if (match[1] == "-") != (match[2] == "-") else ""
-    if len(decimals) > 12:
-        return format_rational(Fraction(f"{sign}{whole}.{decimals}"))
+    if len(decimals) > 8:
+        value = decimal_value(f"{whole}.{match[4]}")
+        return format_rational(-value if sign else value)
     number = f"{whole}.{decimals}" if decimals else whole
     return number if number == "0" else sign + number
 
 
 def _read(text: str, nested: int) -> str:
     text = _bare(text)
-    value = _value(text)
+    based = _with_base(text)
+    if based is not None:
+        return based
+    bare, factor = without_cjk_unit(text)
+    value = _value(bare)
     if value is not None:
-        return format_rational(value)
+        return format_rational(value * factor)
+    if factor == 1:
+        text = bare
+    shorter = without_formula_unit(text)
+    if shorter != text and not _WORD.search(re.sub(r"\\[A-Za-z]++", " ", shorter)):
+        return _read(shorter, nested)
     result = _right_side(text, nested) or _stated(text)
     if result is not None:
         return result
@@ -97,14 +117,36 @@ def _bare(text: str) -> str:
     return text
 
 
+def _with_base(text: str) -> str | None:
+    """A number in another base than ten, as `1011_2` or `2F_{16}`: the base is part of its value."""
+    match = _BASED.fullmatch(text) if "_" in text or "base" in text else None
+    if match is None:
+        return None
+    name = match[2] or match[3]
+    base = int(name) if name.isdigit() else _BASES.get(name, 0)
+    digits = re.sub(r"[, ]", "", match[1]).lstrip("+").upper()
+    letters = re.search(r"[A-Z]", digits)
+    if not 2 <= base <= 36 or (letters and (base <= 10 or not (any(map(str.isdigit, digits)) or base == 16))):
+        return None
+    if base == 10:
+        value = _value(digits)
+        return None if value is None else format_rational(value)
+    sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits)
+    return f"{sign}{digits.lstrip('0') or '0'}_" + (str(base) if base < 10 else f"{{{base}}}")
+
+
 def _value(text: str) -> Fraction | None:
     """The number in `text` without its unit, or None if `text` is not a number."""
     scientific = _SCIENTIFIC.fullmatch(text)
     if scientific:
-        exponent = int(scientific[2])
-        return Fraction(scientific[1]) * Fraction(10) ** exponent if abs(exponent) <= _MAX_EXPONENT else None
+        return _scientific_value(scientific) if abs(int(scientific[2])) <= _MAX_EXPONENT else None
     if not any(character.isdigit() for character in text):
         return None
+    text = without_symbols(text)
+    scientific = _SCIENTIFIC.match(text)
+    if scientific and abs(int(scientific[2])) <= _MAX_EXPONENT:
+        parts, factor = without_unit(latex.tokens("1" + text[scientific.end() :]), text)
+        return _scientific_value(scientific) * factor if parts == ["1"] else None
     parts = latex.tokens(text)
     if "," in text and parts[0] in _OPENING:
         return None
@@ -113,6 +155,12 @@ def _value(text: str) -> Fraction | None:
     if value is None:
         value = _mixed(parts)
     return None if value is None else value * factor
+
+
+def _scientific_value(match: re.Match[str]) -> Fraction:
+    digits = match[1].lstrip("+-")
+    value = decimal_value(digits) * Fraction(10) ** int(match[2])
+    return -value if match[1].startswith("-") else value
 
 
 def _mixed(parts: list[str]) -> Fraction | None:
@@ -154,6 +202,8 @@ def _stated(text: str) -> str | None:
 
 def _sequence(text: str, nested: int) -> str | None:
     """A tuple, set, interval or bare list with canonical elements in their order."""
+    if ("and" in text or "&" in text or not text.isascii()) and not _MIXED_IN_WORDS.search(text):
+        text = _AND.sub(", ", text).strip(", ")
     if "," not in text or "=" in text or nested >= _MAX_NESTED:
         return None
     opening = text[0] if text[0] in _OPENING and text[-1] in _CLOSING else ""

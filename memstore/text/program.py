@@ -3,7 +3,8 @@
 An answer may be a whole program or the body of a function whose signature is in the query; both have the same form.
 If the program defines the query's function, only imports, definitions and assignments are kept, not calls and asserts.
 Parameters keep their names, because callers may pass them by keyword. A source that does not parse or is nested too
-deeply is compared as text. Two programs that compute the same result in different ways remain two answers.
+deeply is compared as text. An answer that is a literal, such as the output of a program, is a value and is not put
+under the signature. Two programs that compute the same result in different ways remain two answers.
 """
 
 from __future__ import annotations
@@ -12,21 +13,19 @@ import ast
 import builtins
 import re
 import textwrap
-import warnings
 from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
-from memstore.text.fences import unfenced
+from memstore.text.fences import program_in
+from memstore.text.literal import literal_value
+from memstore.text.parsing import PARSE_ERRORS, PARSE_LIMIT, parsed
 from memstore.text.plain import collapse
 
-_PARSE_LIMIT = 50_000
-"""Characters; of a longer answer only the whitespace is normalised."""
 _MAX_DEPTH = 100
 """Levels of a syntax tree, low enough for Python's recursion limit at any depth of the caller's stack."""
 _DEF = re.compile(r"^(?:async[ \t]++)?def[ \t]++(\w++)[ \t]*+\(", re.M)
 _BUILTINS = frozenset(dir(builtins))
-_PARSE_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 class _Signature(NamedTuple):
@@ -38,15 +37,18 @@ class _Signature(NamedTuple):
 
 def canonical(answer: str, query: str) -> str:
     """Return the canonical form of a program, or the text with normalised whitespace if it is not a program."""
-    source = unfenced(answer).strip("\n").rstrip()
+    source = program_in(answer).strip("\n").rstrip()
     if not source:
         return ""
-    if len(source) <= _PARSE_LIMIT:
+    if len(source) <= PARSE_LIMIT:
+        literal = literal_value(source)
+        if literal is not None:
+            return literal
         try:
-            tree = _parse(source, _signature(query) if len(query) <= _PARSE_LIMIT else None)
+            tree = _parse(source, _signature(query) if len(query) <= PARSE_LIMIT else None)
             if tree is not None and _depth(tree) <= _MAX_DEPTH:
                 return ast.unparse(_normal(tree))
-        except _PARSE_ERRORS:
+        except PARSE_ERRORS:
             pass
     return collapse(source)
 
@@ -63,16 +65,6 @@ def _parse(source: str, signature: _Signature | None) -> ast.Module | None:
     if tree is not None and signature:
         return _relevant_part(tree, signature)
     return tree
-
-
-def parsed(source: str) -> ast.Module | None:
-    """Parse a source without showing warnings; None if it does not parse."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(source)
-        except _PARSE_ERRORS:
-            return None
 
 
 @lru_cache(maxsize=512)

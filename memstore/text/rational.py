@@ -16,6 +16,12 @@ _MAX_BITS = 4_000
 """Bits of a numerator or denominator, about 1,200 decimal digits; bounds the time of powers."""
 _MAX_DECIMALS = 12
 """Decimal places up to which a terminating decimal is written as a decimal instead of a fraction."""
+_FLOAT_DIGITS = 12
+"""Significant digits from which a decimal is taken for a printed float, which is rounded."""
+_MAX_FLOAT_DIGITS = 17
+"""Significant digits of a printed double."""
+_FLOAT_DENOMINATOR = 10_000
+"""Largest denominator of the fraction that a printed float is taken for."""
 _CLOSING = {"(": ")", "{": "}"}
 _PRODUCT = frozenset(["*", "/", "\\times", "\\div"])
 
@@ -46,6 +52,23 @@ def format_rational(value: Fraction) -> str:
     digits = str(abs(scaled.numerator)).rjust(_MAX_DECIMALS + 1, "0")
     sign = "-" if value < 0 else ""
     return f"{sign}{digits[:-_MAX_DECIMALS]}.{digits[-_MAX_DECIMALS:].rstrip('0')}"
+
+
+def decimal_value(digits: str) -> Fraction:
+    """Return the value of a decimal; a printed float such as 0.3333333333333333 is the fraction that it rounds.
+
+    A decimal of at least `_FLOAT_DIGITS` significant digits is replaced by a fraction with a small denominator if they
+    differ by at most two units in its last place, or by
+    the rounding error of a double. Exact arithmetic would keep 1/3 and the float of 1/3 apart.
+    """
+    value = Fraction(digits)
+    decimals = digits.partition(".")[2]
+    significant = len(digits.replace(".", "").lstrip("0"))
+    if not decimals or significant < _FLOAT_DIGITS:
+        return value
+    near = value.limit_denominator(_FLOAT_DENOMINATOR)
+    rounding = value / 2**51 if significant <= _MAX_FLOAT_DIGITS else Fraction(0)
+    return near if abs(near - value) <= max(Fraction(2, 10 ** len(decimals)), rounding) else value
 
 
 class _Parser:
@@ -141,7 +164,7 @@ def _number(part: str) -> Fraction:
     digits = part.replace(",", "")
     if not digits.isascii() or not digits.replace(".", "", 1).isdigit():
         raise _NotANumberError
-    return Fraction(digits)
+    return decimal_value(digits)
 
 
 def _bounded(value: Fraction) -> Fraction:

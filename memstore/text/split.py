@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from memstore.text.extract import find_answer, marked_answer
+from memstore.text.special_tokens import assistant_text
 from memstore.types import Domain
 
-SPLITTER_VERSION = "1"
+SPLITTER_VERSION = "2"
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -34,6 +35,7 @@ def split_response(response: str, domain: Domain) -> SplitResponse:
     Example:
         split_response("She has 9 left. The answer is 9.", "math") == ("She has 9 left.", "9.")
     """
+    response = assistant_text(response)
     thought, closed, rest = response.rpartition(_CLOSE)
     if closed:
         thought = _without_tags(thought)
@@ -60,7 +62,7 @@ def embedded_text(thinking: str, answer: str) -> str:
 
 def unfinished_thinking(response: str) -> str:
     """Return the whole text of a truncated response as thinking, without `<think>` tags."""
-    return _without_tags(response)
+    return _without_tags(assistant_text(response))
 
 
 def _split_untagged(text: str, domain: Domain) -> SplitResponse:

@@ -8,8 +8,8 @@ import textwrap
 from functools import lru_cache
 from typing import NamedTuple
 
-from memstore.text.fences import unfenced
-from memstore.text.program import parsed as quietly_parsed
+from memstore.text.fences import program_in, unfenced
+from memstore.text.parsing import parsed as quietly_parsed
 
 _PARSE_LIMIT = 100_000
 _CODE_LINE = re.compile(r"^(?:from|import|def|async[ \t]++def|class|@)\b", re.M)
@@ -45,7 +45,7 @@ def read_prompt(query: str) -> Prompt:
 
 def program_of(answer: str, prompt: Prompt) -> str:
     """Return the program of an answer, which may be a whole program or a body that continues the query's code."""
-    source = unfenced(answer)
+    source = program_in(answer)
     if prompt.entry is None:
         return textwrap.dedent(source)
     if _defines(source, prompt.entry):
