@@ -11,6 +11,7 @@ once and win over the settings from then on.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -31,12 +32,14 @@ from memstore.locations.location import FolderLocation, Location
 from memstore.locations.opening import open_graph, opened_cache, opened_vectors
 from memstore.locations.settings import Settings
 from memstore.progress import Progress, Silent
-from memstore.text import SPLITTER_VERSION
+from memstore.text import OLDER_SPLITTERS, SPLITTER_VERSION
 from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
 from memstore.vectors.knn import LinkSettings
 from memstore.vectors.labels import LABEL_OF
 from memstore.vectors.protocol import VectorStore
 from memstore_schema.columns import EdgeType, NodeLabel
+
+logger = logging.getLogger(__name__)
 
 
 class Stores:
@@ -50,7 +53,8 @@ class Stores:
         namespace: the namespace of graph and vectors.
 
     Raises:
-        SchemaError: the memory was built with another version of the splitter.
+        SchemaError: the memory was built with a newer version of the splitter. A memory of an older version opens with
+            a warning.
         EmbedderError: `embedder` is not the one that the memory was built with.
     """
 
@@ -208,11 +212,19 @@ class Stores:
 
     def _check_splitter(self) -> None:
         recorded = self._meta.get("splitter")
-        if recorded is not None and recorded != SPLITTER_VERSION:
+        if recorded is None or recorded == SPLITTER_VERSION:
+            return
+        if recorded not in OLDER_SPLITTERS:
             raise SchemaError(
                 f"the memory {self.location} was built with splitter {recorded}, but this memstore has splitter "
-                f"{SPLITTER_VERSION}, which reads answers differently; ingest the same files into a new memory"
+                f"{SPLITTER_VERSION}; open it with the newer memstore that built it"
             )
+        logger.warning(
+            "the memory %s was built with splitter %s, and this memstore reads some answers differently (splitter %s): "
+            "its answers stay as they are, and rows ingested from now on may not share an answer with them; to read "
+            "all answers anew, ingest the same files into a new memory",
+            self.location, recorded, SPLITTER_VERSION,
+        )  # fmt: skip
 
     # -- switching the embedder ---------------------------------------------------------------------------------
 

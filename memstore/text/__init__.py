@@ -12,6 +12,7 @@ All functions are pure, accept any text and take time linear in its length.
 from memstore.text.canonical import Canonical, canonical_answer
 from memstore.text.domain import infer_domain
 from memstore.text.split import (
+    OLDER_SPLITTERS,
     SPLITTER_VERSION,
     SplitResponse,
     embedded_text,
@@ -21,6 +22,7 @@ from memstore.text.split import (
 )
 
 __all__ = [
+    "OLDER_SPLITTERS",
     "SPLITTER_VERSION",
     "Canonical",
     "SplitResponse",

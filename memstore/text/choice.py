@@ -23,8 +23,9 @@ _LINE = re.compile(
     re.M,
 )
 _INLINE = re.compile(r"(?<![\w(\[\\{}^_=+/-])([(\[]?)([A-Za-z])[)\]](?:\s++|(?=[^\s,.;:)\]}=+*/^-]))")
+_LETTER = r"([(\[]?[A-Z][)\].:]?)(?:\s|\\[ ,;])*+"
 _LATEX_LETTER = re.compile(
-    r"\\(?:textbf|mathbf|textrm|mathrm|text|textsf)\s*+\{\s*+([(\[]?[A-Z][)\].:]?)(?:\s|\\[ ,;])*+\}|\{\\bf\s*+([(\[]?[A-Z][)\].:]?)(?:\s|\\[ ,;])*+\}"
+    rf"\\(?:text|math)(?:bf|rm|sf)\s*+\{{\s*+{_LETTER}\}}|\\text\s*+\{{\s*+{_LETTER}\}}|\{{\\bf\s*+{_LETTER}\}}"
 )
 _LATEX_SPACE = re.compile(r"\\(?:q?quad(?![A-Za-z])|hspace\*?\{[^{}]*+\}|[ ,;:!])|~")
 _CACHED_LENGTH = 20_000
@@ -37,8 +38,8 @@ _HALF_BRACKETED = re.compile(r"(?:^|(?<=\s))([A-Z])\)(?!\w)")
 _ANY_BRACKETED = re.compile(r"(?<![\w}\\])(?:[(\[]|(?:^|(?<=\s)))([A-Za-z])[)\]](?!\w)")
 _LISTED = re.compile(r"[(\[{]\s*+([A-Z](?:\s*+(?:,|/|&|and\b|or\b)(?:\s++(?:and|or)\b)?\s*+[A-Z])++)\s*+[)\]}]")
 """Several letters in one pair of brackets: "(A, C and F)"."""
-_REASON = r"(?i:because|since|as|for|due|is|whereas|although|though|rather|instead|not|which)\b"
-_LOOSE_REASON = r"(?i:given|so|it|this|that|these|while|where|with|by|the)\b"
+_REASON = r"(?i:because|since|as|whereas|although|though|rather|instead|not|which|due)\b"
+_LOOSE_REASON = r"(?i:for|is|given|so|it|this|that|these|while|where|with|by|the)\b"
 _BARE = re.compile(
     rf"(?<![\w'’.(\-])([A-Z])(?=[,;:*\s]|\.(?!\w)|$|[\u4e00-\u9fff])(?!\s++(?!(?i:and)\b|{_REASON})[A-Za-z]{{3}})"
 )
@@ -101,7 +102,9 @@ def _plain_query(query: str) -> str:
     letter = _LATEX_LETTER.search(query) if "\\" in query else None
     if letter:
         options_part = query[letter.start() :].replace("$", " ")
-        options_part = _LATEX_SPACE.sub(" ", _LATEX_LETTER.sub(lambda match: f"{match[1] or match[2]} ", options_part))
+        options_part = _LATEX_SPACE.sub(
+            " ", _LATEX_LETTER.sub(lambda match: f"{match[1] or match[2] or match[3]} ", options_part)
+        )
         query = query[: letter.start()] + options_part
     return query
 
@@ -198,8 +201,8 @@ def _gives_reason(lead: re.Match[str], plain: str, option: str) -> bool:
 
 
 _ANOTHER = re.compile(
-    r"[,;.]\s*+(?:or|but|and)\s++(?:it\s++\w++\s++(?:also\s++)?be\s++|also\s++|perhaps\s++|maybe\s++|possibly\s++)?"
-    r"(?:option\s++)?[(\[]?[A-Z](?![\w'’])"
+    r"(?:[,;.]\s*+(?:or|but|and)\s++(?:it\s++\w++\s++(?:also\s++)?be\s++|also\s++|perhaps\s++|maybe\s++|possibly\s++)?"
+    r"(?:option\s++)?[(\[]?[A-Z](?![\w'’])|\b(?:and|or)\s++[(\[][A-Z][)\]]\s++(?:for|is|are)\b)"
 )
 
 

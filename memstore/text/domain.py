@@ -13,10 +13,13 @@ from memstore.types import Domain
 _TESTS = re.compile(r"^[ \t]*+(?:def[ \t]++check\b|assert\b)", re.M)
 _SIGNATURE = re.compile(r"^[ \t]*+(?:async[ \t]++)?def[ \t]++\w++[ \t]*+\(", re.M)
 _LATEX = re.compile(r"\\[A-Za-z]++|\$[^$\n]{1,500}\$|^#### ", re.M)
-_LOWER_OPTION = re.compile(r"(?:^|[\s(\[])a[)\].:、]", re.M)
+_CAPITAL_OPTION = re.compile(r"(?:^|[\s(\[{'\"])A[)\].:、]|（A）|Ａ", re.M)
 _TEST_KEYS = frozenset(
-    ["inputs", "outputs", "input_output", "test_list", "test_cases", "tests", "test", "fn_name", "entry_point", "public_test_cases",
-     "private_test_cases", "functional", "unit_tests", "testtype", "test_code", "assert_case", "stdin", "stdout"]
+    [
+        "inputs", "outputs", "input_output", "test_list", "test_cases", "tests", "test", "fn_name", "entry_point",
+        "public_test_cases", "private_test_cases", "functional", "unit_tests", "testtype", "test_code", "assert_case",
+        "stdin", "stdout",
+    ]
 )  # fmt: skip
 _CASE_KEYS = (frozenset(["input", "output"]), frozenset(["input", "expected_output"]), frozenset(["input", "expected"]))
 _JSON_LIMIT = 20_000_000
@@ -26,10 +29,14 @@ _JSON_LIMIT = 20_000_000
 def infer_domain(query: str, gold: str | None) -> Domain:
     """Infer the domain of a query whose source does not give one.
 
-    Rules, first match wins: the gold holds tests, as Python or as JSON -> code; the query has lettered options -> qa,
-    unless the gold is a formula that none of them is; the gold is a number or LaTeX -> math; the query or the gold has a
-    Python signature -> code; otherwise other. Options in small letters count only if the gold names one of them: "(a)"
-    also begins the parts of a problem.
+    Rules, first match wins:
+
+    1. The gold holds tests, as Python or as JSON -> code.
+    2. The query has lettered options -> qa, unless the gold is a formula that none of them is. Options in small letters
+       count only if the gold names one of them, because "(a)" also begins the parts of a problem.
+    3. The gold has a Python signature -> code.
+    4. The gold is a number or LaTeX -> math.
+    5. The query has a Python signature -> code; otherwise other.
     """
     if gold and (_TESTS.search(gold) or _holds_tests(gold)):
         return "code"
@@ -37,18 +44,13 @@ def infer_domain(query: str, gold: str | None) -> Domain:
     mathematical = bool(gold) and (is_number(gold or "") or bool(_LATEX.search(gold or "")))
     if offered.texts:
         named = bool(gold) and named_letter(gold or "", offered) in offered.texts
-        if named or not (mathematical or _in_small_letters(query, offered.texts)):
+        if named or (not mathematical and _CAPITAL_OPTION.search(query)):
             return "qa"
     if gold and _SIGNATURE.search(gold) and not mathematical:
         return "code"
     if mathematical:
         return "math"
     return "code" if _SIGNATURE.search(query) else "other"
-
-
-def _in_small_letters(query: str, texts: object) -> bool:
-    """Whether the options found in a query are "(a)", "(b)" rather than "(A)", "(B)"."""
-    return not re.search(r"(?:^|[\s(\[{'\"])A[)\].:、)]|（A）|Ａ", query, re.M)
 
 
 def _holds_tests(gold: str) -> bool:

@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from memstore.text.choice import announced_letters, bracketed_letters, leads_with_letter, yes_or_no
 from memstore.text.fences import answer_block
-from memstore.text.listing import program_span
 from memstore.text.latex import last_boxed
+from memstore.text.listing import program_span
 from memstore.types import Domain
 
 
@@ -127,11 +127,10 @@ def _in_json(text: str) -> StatedAnswer | None:
     """The last `"answer": ...` of a structured output."""
     if '"' not in text or "{" not in text:
         return None
-    match = None
-    for match in _JSON_ANSWER.finditer(text):
-        pass
-    if match is None:
+    matches = list(_JSON_ANSWER.finditer(text))
+    if not matches:
         return None
+    match = matches[-1]
     try:
         answer = str(json.loads(match[1])).strip()
     except ValueError:

@@ -17,7 +17,8 @@ _FENCE = re.compile(r"^[ \t]*+(?:```|~~~)[ \t]*+([\w+#.-]*+)[^\n`]*+$", re.M)
 _NO_PROGRAM = frozenset(
     [
         "bash", "sh", "shell", "console", "text", "txt", "output", "input", "json", "plaintext", "plain", "pycon",
-        "yaml", "toml", "xml", "html", "csv", "diff", "stdout", "stdin", "terminal", "cmd", "powershell", "markdown", "md",
+        "yaml", "toml", "xml", "html", "csv", "diff", "stdout", "stdin", "terminal", "cmd", "powershell", "markdown",
+        "md",
     ]
 )  # fmt: skip
 _DEFINES = re.compile(r"^[ \t]*+(?:async[ \t]++def|def|class)\b", re.M)
@@ -47,12 +48,13 @@ def answer_block(text: str) -> Block | None:
     A block without a closing fence, as in a truncated response, extends to the end of the text.
     """
     blocks = _blocks(text)
+    programs = [_is_program(block) for block in blocks]
     for at in range(len(blocks) - 1, -1, -1):
-        block = blocks[at]
-        if not any(map(_is_program, blocks[:at])) or not _shows_usage(block, text):
-            if _is_program(block) or not any(map(_is_program, blocks)):
-                return block
-    return next((block for block in reversed(blocks) if _is_program(block)), None)
+        if any(programs) and not programs[at]:
+            continue
+        if not any(programs[:at]) or not _shows_usage(blocks[at], text):
+            return blocks[at]
+    return None
 
 
 def unfenced(text: str) -> str:

@@ -12,15 +12,15 @@ import unicodedata
 from fractions import Fraction
 
 from memstore.text.characters import to_ascii, without_symbols_behind
-from memstore.text.units import is_text_unit
+from memstore.text.units import is_text_unit, without_formula_unit
 
 _UNICODE = str.maketrans(
     {
         "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "∙": "\\cdot ", "∗": "*", "÷": "/", "∕": "/", "⁄": "/",
         "π": "\\pi ", "∞": "\\infty ", "√": "\\sqrt ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ", "⩾": "\\ge ",
         "≈": "\\approx ", "∪": "\\cup ", "∩": "\\cap ", "∅": "\\emptyset ", "±": "\\pm ", "≠": "\\neq ",
-        "′": "'", "°": "^\\circ ", "º": "^\\circ ", "℃": " ", "℉": " ", "€": " ", "£": " ", "¥": " ", "￥": " ", "¢": " ", "₹": " ",
-        "…": "...", "（": "(", "）": ")",
+        "′": "'", "°": "^\\circ ", "º": "^\\circ ", "℃": " ", "℉": " ", "€": " ", "£": " ", "¥": " ", "￥": " ",
+        "¢": " ", "₹": " ", "…": "...",
     }
 )  # fmt: skip
 _RAISED = {"⁰": "0", "¹": "1", "²": "2", "³": "3", **{chr(0x2070 + digit): str(digit) for digit in range(4, 10)},
@@ -77,7 +77,8 @@ _DECORATION = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|scriptstyle|limits|[bB]ig{1,2}[lrm]?|q?quad|degree|blacksquare|checkmark|qed"
     r"|text|textbf|textit|textrm|textnormal|textsf|texttt|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|mbox|hbox"
     r"|operatorname|euro|pounds|yen|hfill|mathstrut|strut|nobreak|enspace|thinspace)(?![A-Za-z])"
-    r"|\\[hv]?(?:phantom|space)\*?\s*+\{[^{}]*+\}|\\[,;:!()\[\]$ ]|\^\s*+\{?\s*+\\circ\s*+\}?(?:\s*+[CFK](?![A-Za-z]))?+|[$~]|\\(?=\s|$)"
+    r"|\\[hv]?(?:phantom|space)\*?\s*+\{[^{}]*+\}|\\[,;:!()\[\]$ ]|[$~]|\\(?=\s|$)"
+    r"|\^\s*+\{?\s*+\\circ\s*+\}?(?:\s*+[CFK](?![A-Za-z]))?+"
 )
 _SPELLING = re.compile(r"\\\\|\\(?:cdot|lbrace|rbrace)(?![A-Za-z])|\\[{}%]")
 _SPELLED = {"\\\\": " ", "\\cdot": "*", "\\lbrace": "{", "\\rbrace": "}", "\\{": "{", "\\}": "}", "\\%": "%"}
@@ -146,6 +147,11 @@ def normalised(text: str) -> str:
         text = _COMMAND.sub(lambda match: _EQUIVALENT.get(match[0], match[0]), text)
         text = _THIN.sub("", text)
     return _with_periods(text)
+
+
+def formula(text: str) -> str:
+    """Return an answer as LaTeX for a formula parser: normalised, without a unit or symbols behind it."""
+    return without_formula_unit(_without_text_unit(without_symbols_behind(normalised(text))))
 
 
 def _from_unicode(text: str) -> str:

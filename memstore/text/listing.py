@@ -17,11 +17,16 @@ _WRAPPER = re.compile(
 _STARTS = re.compile(
     r"(?:async[ \t]+def|def|class)[ \t]+\w+[ \t]*[(:\[]|(?:import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b)|@\w"
 )
-_CODE = re.compile(
-    r"(?:async[ \t]+def|def|class|import|from|if|elif|else|for|while|try|except|finally|with|return|raise|assert|global"
-    r"|nonlocal|del|pass|break|continue|print|match|case|lambda|yield|await)\b(?=[ \t]*[\w(:'\"\[{*@-]|[ \t]*$)[^.?!]*+(?:$|[.?!](?!\s*$))"
-    r"|@\w|#|[)\]}]|'''|\"\"\"|[\w.]+[ \t]*(?:\[[^\n]*\][ \t]*)?(?:[-+*/%&|^]|//|\*\*|<<|>>)?=(?!=)|[\w.]+(?:, *[\w.]+)+[ \t]*=|[\w.]+\("
+_KEYWORD = (
+    "async[ \\t]+def|def|class|import|from|if|elif|else|for|while|try|except|finally|with|return|raise|assert|global"
+    "|nonlocal|del|pass|break|continue|print|match|case|lambda|yield|await"
 )
+_ASSIGNMENT = r"[\w.]+[ \t]*(?:\[[^\n]*\][ \t]*)?(?:[-+*/%&|^]|//|\*\*|<<|>>)?=(?!=)|[\w.]+(?:, *[\w.]+)+[ \t]*="
+_CODE = re.compile(
+    rf"(?:{_KEYWORD})\b(?=[ \t]*[\w(:'\"\[{{*@-]|[ \t]*$)[^.?!]*+(?:$|[.?!](?!\s*$))"
+    rf"|@\w|#|[)\]}}]|'''|\"\"\"|{_ASSIGNMENT}|[\w.]+\("
+)
+"""A line at the margin that is code: a statement, but not a sentence that begins with such a word."""
 
 
 class Span(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 
-from memstore.text.parsing import PARSE_ERRORS, parsed
+from memstore.text.parsing import PARSE_ERRORS, depth, parsed
 
 _MAX_LENGTH = 20_000
 """Characters; a longer answer is not read as a literal."""
@@ -29,9 +29,11 @@ def literal_value(source: str) -> str | None:
     if tree is None or len(tree.body) != 1:
         return None
     match tree.body[0]:
+        case ast.Expr(value=ast.Constant(value=str())) if source[:1] in (" ", "\t"):
+            return None  # the docstring of a function body
         case ast.Expr(value=value):
             pass
-        case ast.Assert(test=ast.Compare(ops=[ast.Eq()], comparators=[value])):
+        case ast.Assert(test=ast.Compare(left=ast.Call(), ops=[ast.Eq()], comparators=[value])) if source[0] == "a":
             pass
         case _:
             return None
@@ -39,6 +41,29 @@ def literal_value(source: str) -> str | None:
         return _form(value, 0)
     except PARSE_ERRORS:
         return None
+
+
+def expression_form(source: str) -> str | None:
+    """Return the form of an expression at the margin that calls nothing, or None if `source` is something else.
+
+    It is no body of a function, in which it would do nothing: `abc` or `n * 2` is an answer in itself.
+    """
+    if source[:1] in (" ", "\t") or len(source) > _MAX_LENGTH:
+        return None
+    tree = parsed(source)
+    if tree is None or len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr):
+        return None
+    value = tree.body[0].value
+    if isinstance(value, ast.Constant) or depth(value, _MAX_DEPTH) > _MAX_DEPTH or any(map(_acts, ast.walk(value))):
+        return None
+    try:
+        return ast.unparse(value)
+    except PARSE_ERRORS:
+        return None
+
+
+def _acts(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call | ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr)
 
 
 def _form(node: ast.expr, depth: int) -> str | None:

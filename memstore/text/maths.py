@@ -92,12 +92,12 @@ def _read(text: str, nested: int) -> str:
         return format_rational(value * factor)
     if factor == 1:
         text = bare
-    shorter = without_formula_unit(text)
-    if shorter != text and not _WORD.search(re.sub(r"\\[A-Za-z]++", " ", shorter)):
-        return _read(shorter, nested)
     result = _right_side(text, nested) or _stated(text)
     if result is not None:
         return result
+    shorter = without_formula_unit(text)
+    if shorter != text and not _WORD.search(re.sub(r"\\[A-Za-z]++", " ", shorter)):
+        return _read(shorter, nested)
     listed = _sequence(text, nested)
     if listed is not None:
         return listed

@@ -19,3 +19,13 @@ def parsed(source: str) -> ast.Module | None:
             return ast.parse(source)
         except PARSE_ERRORS:
             return None
+
+
+def depth(tree: ast.AST, limit: int) -> int:
+    """Return the depth of a tree, counted without recursion up to `limit + 1`."""
+    level: list[ast.AST] = [tree]
+    levels = 0
+    while level and levels <= limit:
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        levels += 1
+    return levels

@@ -18,8 +18,8 @@ from itertools import count
 from typing import NamedTuple
 
 from memstore.text.fences import program_in
-from memstore.text.literal import literal_value
-from memstore.text.parsing import PARSE_ERRORS, PARSE_LIMIT, parsed
+from memstore.text.literal import expression_form, literal_value
+from memstore.text.parsing import PARSE_ERRORS, PARSE_LIMIT, depth, parsed
 from memstore.text.plain import collapse
 
 _MAX_DEPTH = 100
@@ -41,12 +41,12 @@ def canonical(answer: str, query: str) -> str:
     if not source:
         return ""
     if len(source) <= PARSE_LIMIT:
-        literal = literal_value(source)
-        if literal is not None:
-            return literal
+        value = literal_value(source) or expression_form(source)
+        if value is not None:
+            return value
         try:
             tree = _parse(source, _signature(query) if len(query) <= PARSE_LIMIT else None)
-            if tree is not None and _depth(tree) <= _MAX_DEPTH:
+            if tree is not None and depth(tree, _MAX_DEPTH) <= _MAX_DEPTH:
                 return ast.unparse(_normal(tree))
         except PARSE_ERRORS:
             pass
@@ -101,16 +101,6 @@ def _relevant_part(tree: ast.Module, signature: _Signature) -> ast.Module:
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign):
             kept.append(node)
     return ast.Module(body=kept, type_ignores=[])
-
-
-def _depth(tree: ast.AST) -> int:
-    """Depth of the tree, counted without recursion up to `_MAX_DEPTH + 1`."""
-    level: list[ast.AST] = [tree]
-    depth = 0
-    while level and depth <= _MAX_DEPTH:
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        depth += 1
-    return depth
 
 
 def _normal(tree: ast.Module) -> ast.Module:

@@ -5,7 +5,8 @@ The thinking ends where the answer is introduced: the thinking of "...so she has
 answer comes first, the explanation after it is the thinking. A response that is truncated inside `<think>` has no
 answer, unless the thinking has a marked one, such as a box or a tag.
 
-A memory records `SPLITTER_VERSION`. Increase it with every change that moves a split.
+A memory records `SPLITTER_VERSION`. Increase it with every change that moves a split or a canonical value, and add the
+version before to `OLDER_SPLITTERS`: memories of older versions open, and their answers stay as they were read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from memstore.text.special_tokens import assistant_text
 from memstore.types import Domain
 
 SPLITTER_VERSION = "2"
+OLDER_SPLITTERS = frozenset(["1"])
+"""1 (until 2026-11): no special tokens, Unicode digits, bases, periods; options only in capitals with a blank."""
 
 _OPEN, _CLOSE = "<think>", "</think>"
 

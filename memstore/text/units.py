@@ -51,7 +51,7 @@ _MAX_UNIT_TOKENS = 14
 _SYMBOLS = (
     "kWh", "MWh", "kcal", "mol", "kPa", "MPa", "GPa", "atm", "rpm", "mph", "kph", "Hz", "kHz", "MHz", "GHz", "km", "cm",
     "mm", "nm", "kg", "mg", "mL", "ml", "kW", "MW", "kJ", "MJ", "kN", "eV", "Pa", "hr", "min", "sec", "ft", "yd", "mi",
-    "lbs", "lb", "oz", "gal", "GB", "MB", "kB", "dL", "dm", "in", "cal", "bar",
+    "lbs", "lb", "oz", "gal", "GB", "MB", "TB", "kB", "KB", "Mb", "Gb", "kb", "dL", "dm", "in", "cal", "bar",
 )  # fmt: skip
 _LETTER_SYMBOLS = ("m", "s", "h", "g", "L", "l", "N", "J", "W", "V", "A", "K", "C", "F")
 """Symbols of one letter, which is a variable unless it stands beside another unit or in `\\text{...}`."""
@@ -62,35 +62,29 @@ _COMPOUND = re.compile(
 )
 
 _WORDS = (
-    "units?", "square", "cubic", "sq", "cu", "squared", "cubed", "meters?", "metres?", "centimeters?", "centimetres?",
+    "units?", "square", "cubic", "sq", "cu", "meters?", "metres?", "centimeters?", "centimetres?",
     "millimeters?", "millimetres?", "kilometers?", "kilometres?", "feet", "foot", "inch", "inches", "yards?", "miles?",
     "grams?", "kilograms?", "pounds?", "ounces?", "tons?", "lit(?:er|re)s?", "milliliters?", "gallons?", "seconds?",
     "minutes?", "hours?", "days?", "weeks?", "months?", "years?", "degrees?", "radians?", "dollars?", "cents?",
     "euros?", "percent", "newtons?", "joules?", "watts?", "volts?", "per",
 )  # fmt: skip
+_ADJECTIVES = frozenset(["square", "cubic", "sq", "cu", "per"])
+_NAMES = "|".join((*_WORDS, *(symbol for symbol in _SYMBOLS if symbol not in ("in", "min", "bar"))))
 _FORMULA_UNIT = re.compile(
-    rf"(?<=[0-9)}}\]\sA-Za-z])(?:\s+|(?<=[0-9)}}\]]))(?:(?:{'|'.join((*_WORDS, *(s for s in _SYMBOLS if s not in ('in', 'min', 'bar'))))})"
-    rf"(?![A-Za-z]){_POWER}[\s./-]*){{1,5}}\Z"
+    rf"(?<=[0-9)}}\]\sA-Za-z])(?:\s+|(?<=[0-9)}}\]]))(?:(?:{_NAMES})(?![A-Za-z]){_POWER}[\s./-]*){{1,5}}\Z"
 )
 
 _CJK = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3"
 _CJK_BEHIND = re.compile(rf"(.*[0-9)}}\]])\s*([{_CJK}]{{1,10}})(?:\s*/\s*[{_CJK}]{{1,6}})?\s*", re.S)
 _CJK_MULTIPLIERS = {
-    "十": 10,
-    "百": 10**2,
-    "千": 10**3,
-    "万": 10**4,
-    "萬": 10**4,
-    "亿": 10**8,
-    "億": 10**8,
-    "만": 10**4,
-    "억": 10**8,
-}
+    "十": 10, "百": 10**2, "千": 10**3, "万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "억": 10**8,
+}  # fmt: skip
 _CJK_UNITS = re.compile(
     "(?:平方|立方)?(?:厘米|毫米|分米|千米|公里|米|千克|公斤|毫克|毫升|克|吨|升|斤|英里|英尺|英寸)"
-    "|美元|人民币|日元|元|块钱|块|角|分钟|分|小时|个小时|个|小時|時間|秒钟|秒|天|日|周|个月|月|年|岁|歳|人|名|位|只|隻|支|本|条|张|枚|辆|棵|朵"
-    "|箱|盒|袋|瓶|杯|台|件|双|套|头|匹|颗|粒|页|次|种|倍|摄氏度|度|公顷|亩|组|对|家|所|座|艘|架|句|首|篇|步|级|层|排|行|列|桶|筐|串|枝|根|片"
-    "|円|個|回|원|개|명|시간|분|초|살|권|마리|킬로미터|미터|센티미터|그램|킬로그램|リットル|メートル|キロメートル|センチメートル|グラム|キログラム"
+    "|美元|人民币|日元|元|块钱|块|角|分钟|分|小时|个小时|个|小時|時間|秒钟|秒|天|日|周|个月|月|年|岁|歳|人|名|位|只|隻|支|本|条|张|枚|辆"
+    "|箱|盒|袋|瓶|杯|台|件|双|套|头|匹|颗|粒|页|次|种|倍|摄氏度|度|公顷|亩|组|对|家|所|座|艘|架|句|首|篇|步|级|层|排|行|列|桶|筐|串|棵|朵"
+    "|枝|根|片|円|個|回|원|개|명|시간|분|초|살|권|마리|킬로미터|미터|센티미터|그램|킬로그램"
+    "|リットル|メートル|キロメートル|センチメートル|グラム|キログラム"
 )
 
 
@@ -132,7 +126,9 @@ def without_symbols(text: str) -> str:
 def without_formula_unit(text: str) -> str:
     """Remove the unit behind a formula: "16\\pi square units"; only units that cannot be part of one."""
     unit = _FORMULA_UNIT.search(text)
-    return text[: unit.start()].rstrip() if unit and text[: unit.start()].strip() else text
+    if unit is None or unit[0].split()[-1] in _ADJECTIVES or not text[: unit.start()].strip():
+        return text
+    return text[: unit.start()].rstrip()
 
 
 def without_cjk_unit(text: str) -> tuple[str, int]:

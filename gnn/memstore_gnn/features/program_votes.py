@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memstore.snapshots.snapshot import Snapshot
+from memstore.text.literal import literal_value
 from memstore_gnn.data.groups import Array, Groups, Partition
 from memstore_gnn.features import shared_items as shared
 from memstore_gnn.features.call_examples import entry_point, examples_of, inputs_of
@@ -116,6 +117,8 @@ def _outcomes(snapshot: Snapshot, groups: Groups, calls: dict[int, _Calls]) -> d
     tasks: dict[Task, list[int]] = {}
     for i, query in enumerate(groups.query_of.tolist()):
         if query in calls:
+            if literal_value(answers[i]) is not None:
+                continue
             source = _normal_source(read_program(texts[query], answers[i]).tree)
             if source is not None:
                 task = Task(source, calls[query].name, calls[query].arguments)
@@ -137,6 +140,11 @@ def _regrouped(snapshot: Snapshot, groups: Groups, signature: list[str]) -> Grou
     code = np.array([domain == "code" for domain in snapshot.queries["domain"].to_pylist()], bool)[groups.query_of]
     if not code.any():
         return groups
+    # An answer that is a value, such as the output of a program, is compared as in the other domains.
+    texts = answer_texts(snapshot).to_pylist()
+    code &= np.array(
+        [not of_code or literal_value(text) is None for of_code, text in zip(code, texts, strict=True)], bool
+    )
     rows = len(groups.query_of)
     ran = np.array([bool(s) for s in signature], bool)
     numbers: dict[str, int] = {}

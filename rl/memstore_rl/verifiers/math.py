@@ -17,10 +17,12 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from memstore.runtime.processes import WorkerPool
 from memstore.text import canonical_answer
 from memstore.text.extract import marked_answer
+from memstore.text.latex import formula
 from memstore_rl.verifiers.protocol import Attempt, Verdict, quoted
 
 CPU_SECONDS = 3.0
@@ -33,6 +35,11 @@ MAX_FORMULA_CHARS = 1_000
 _INTEGER = re.compile(r"-?\d+")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+|/\d+)?")
 _WORDS = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}(?![A-Za-z(^_])")
+_BASE = re.compile(r"[0-9A-Z]_(?:([0-9]+)|\{([0-9]+)\})")
+DECIMALS = 6
+"""Decimal places to which two numbers must agree, as math-verify rounds."""
+RELATIVE_TOLERANCE = Fraction(1, 10_000)
+"""Largest difference of two equal numbers, relative to the larger one: six decimals do not tell small numbers apart."""
 _TWO_NUMBERS = re.compile(r"\d\s+\d")
 
 
@@ -97,10 +104,21 @@ def _compare_values(gold: str, answer: str) -> Verdict | None:
         return Verdict(1.0)
     if _INTEGER.fullmatch(right.value) and _INTEGER.fullmatch(given.value):
         return Verdict(0.0)
+    if _NUMBER.fullmatch(right.value) and _NUMBER.fullmatch(given.value):
+        return Verdict(float(_same_number(Fraction(right.value), Fraction(given.value))))
+    if _BASE.findall(right.value) != _BASE.findall(given.value):
+        # The formula parser ignores the base of a number such as 1011_2.
+        return Verdict(0.0)
     # Only the parser can decide whether a formula is readable, and an answer is not wrong against an unreadable gold.
     if not right.formula or (not given.formula and _NUMBER.fullmatch(right.value)):
         return Verdict(0.0)
     return None
+
+
+def _same_number(gold: Fraction, answer: Fraction) -> bool:
+    """Return whether two numbers agree to `DECIMALS` places and within `RELATIVE_TOLERANCE`."""
+    close = abs(gold - answer) <= RELATIVE_TOLERANCE * max(abs(gold), abs(answer))
+    return close and round(gold, DECIMALS) == round(answer, DECIMALS)
 
 
 def _gold_side(gold: str) -> _Side:
@@ -113,6 +131,8 @@ def _side(text: str) -> _Side:
     value = canonical_answer(text, "math", "").value
     if _NUMBER.fullmatch(value):
         return _Side(value, value)
+    if not value or len(text) > MAX_FORMULA_CHARS:
+        return _Side(value, "")
+    text = formula(text)
     words = _WORDS.search(re.sub(r"\\[A-Za-z]+", " ", text))
-    readable = value and len(text) <= MAX_FORMULA_CHARS and not words and not _TWO_NUMBERS.search(text)
-    return _Side(value, text if readable else "")
+    return _Side(value, "" if words or _TWO_NUMBERS.search(text) else text)

@@ -26,10 +26,14 @@ from types import FrameType
 from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy import Expr, FiniteSet, Float, Interval, MatrixBase, Rational, Tuple
 
 from memstore.runtime.processes import serve
 
 MEMORY_BYTES = 1 << 30
+SMALL = 0.01
+"""Numbers below this are compared relative to their size; above it, math-verify's six decimals are precise enough."""
+RELATIVE_TOLERANCE = 1e-4
 _LATEX = (LatexExtractionConfig(boxed_match_priority=0),)
 
 
@@ -42,7 +46,43 @@ def compare(gold: str, answer: str) -> str:
     parsed_gold = _parse(gold)
     if not parsed_gold:
         return "g"
-    return "1" if verify(parsed_gold, _parse(answer), timeout_seconds=None) else "0"
+    parsed_answer = _parse(answer)
+    equal = verify(parsed_gold, parsed_answer, timeout_seconds=None)
+    return "1" if equal and _same_magnitude(parsed_gold, parsed_answer) else "0"
+
+
+def _same_magnitude(gold: list[Any], answer: list[Any]) -> bool:
+    """Return whether a pair of parsed expressions agrees relative to its size.
+
+    math-verify rounds to six decimals, to which all small numbers are zero.
+    """
+    pairs = [(left, right) for left in gold for right in answer if not isinstance(left, str | type(None))]
+    return not pairs or any(_close(left, right) for left, right in pairs if not isinstance(right, str))
+
+
+def _close(gold: Any, answer: Any) -> bool:
+    """Compare two expressions element by element; False only for small numbers that differ."""
+    if isinstance(gold, MatrixBase | Tuple | Interval | FiniteSet) and type(gold) is type(answer):
+        left, right = _elements(gold), _elements(answer)
+        return len(left) != len(right) or all(map(_close, left, right))
+    if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
+        return True
+    symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    values = {symbol: Rational(10 + at, 9) for at, symbol in enumerate(symbols)}
+    left, right = (expression.subs(values).evalf(20) for expression in (gold, answer))
+    if not (isinstance(left, Float) and isinstance(right, Float)) or min(left._prec, right._prec) <= 1:
+        # Not a number, or a zero that is known to no digit.
+        return True
+    size = max(abs(left), abs(right))
+    return bool(size > SMALL or abs(left - right) <= RELATIVE_TOLERANCE * size)
+
+
+def _elements(collection: Any) -> list[Any]:
+    if isinstance(collection, MatrixBase):
+        return list(collection)
+    if isinstance(collection, FiniteSet):
+        return sorted(collection.args, key=lambda element: str(element.evalf(8)))
+    return list(collection.args[:2]) if isinstance(collection, Interval) else list(collection.args)
 
 
 def _parse(formula: str) -> list[Any]:
