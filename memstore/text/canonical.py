@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from memstore.text import choice, maths, program
 from memstore.text.plain import fold
+from memstore.text.special_tokens import assistant_text
 from memstore.types import Domain
 
 _MAX_VALUE = 2_000
@@ -43,6 +44,8 @@ def canonical_answer(answer: str, domain: Domain, query: str) -> Canonical:
     Example:
         canonical_answer("\\\\frac{1}{2}", "math", "") == canonical_answer("$0.50", "math", "") == ("0.5", "0.5")
     """
+    if "<" in answer or "[/" in answer:
+        answer = assistant_text(answer)
     if not answer or answer.isspace():
         return Canonical("", "")
     if domain == "math":

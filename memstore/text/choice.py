@@ -38,10 +38,11 @@ _HALF_BRACKETED = re.compile(r"(?:^|(?<=\s))([A-Z])\)(?!\w)")
 _ANY_BRACKETED = re.compile(r"(?<![\w}\\])(?:[(\[]|(?:^|(?<=\s)))([A-Za-z])[)\]](?!\w)")
 _LISTED = re.compile(r"[(\[{]\s*+([A-Z](?:\s*+(?:,|/|&|and\b|or\b)(?:\s++(?:and|or)\b)?\s*+[A-Z])++)\s*+[)\]}]")
 """Several letters in one pair of brackets: "(A, C and F)"."""
+_CJK = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3"
 _REASON = r"(?i:because|since|as|whereas|although|though|rather|instead|not|which|due)\b"
 _LOOSE_REASON = r"(?i:for|is|given|so|it|this|that|these|while|where|with|by|the)\b"
 _BARE = re.compile(
-    rf"(?<![\w'’.(\-])([A-Z])(?=[,;:*\s]|\.(?!\w)|$|[\u4e00-\u9fff])(?!\s++(?!(?i:and)\b|{_REASON})[A-Za-z]{{3}})"
+    rf"(?<![^\W{_CJK}])(?<!['’.(\-/])([A-Z])(?=[,;:*\s]|\.(?!\w)|$|[{_CJK}])(?!\s++(?!(?i:and)\b|{_REASON})[A-Za-z]{{3}})"
 )
 """A single capital, unless a word follows: "A new idea", "I think". A reason may follow: "B because"."""
 _NAMES = re.compile(
@@ -50,15 +51,21 @@ _NAMES = re.compile(
     re.I,
 )
 _LEAD = re.compile(
-    r"[\s*_\"'(\[{<]*+(?:(?:option|choice|answer)\s++)?[(\[{<]*+([A-Za-z])"
+    r"[\s*_\"'(\[{<>]*+(?:(?:option|choice|answer)\s++)?[(\[{<]*+([A-Za-z])"
     r"(?P<close>[)\]}>.:,]++|(?=[\s*_\"'`]|$))[\s*_\"')\]}>]*+",
     re.I,
 )
-_LEAD_REASON = re.compile(
-    rf"[\s*_\"')\]}}>]*+(?:(?:but\s++not\b|{_REASON})|[,;:.(-]\s*+(?:but\s++not\b|{_REASON}|{_LOOSE_REASON}))"
-)
+_STRONG_REASON = re.compile(rf"[\s*_\"')\]}}>]*+(?:[,;:.(-]\s*+)?(?:but\s++not\b|{_REASON})")
+_LEAD_REASON = re.compile(rf"[\s*_\"')\]}}>]*+(?:(?:[,;:.(-]\s*+)?{_REASON}|[,;:.(-]\s*+{_LOOSE_REASON})")
 """What follows a letter when the sentence goes on with a reason: "B because", "B, not C"."""
-_OTHER_CHOICE = re.compile(r"[\s,]*+(?:and|or|nor|&|/)\b", re.I)
+_ALTERNATIVE = re.compile(
+    r"[,;.]\s*+(?:or|but|and)\s++(?:it\s++\w++\s++(?:also\s++)?be\s++|also\s++|perhaps\s++|maybe\s++|possibly\s++)?"
+    r"(?:option\s++)?[(\[]?[A-Z](?![\w'’])"
+)
+"""A second letter offered after the first: "B, or perhaps C"."""
+_SECOND = re.compile(r"\b(?:and|or)\s++[(\[][A-Z][)\]]\s++(?:for|is|are)\b")
+"""A second letter beside the first: "(B) for the first and (C) for the second"."""
+_OTHER_CHOICE = re.compile(r"[\s,]*+(?:(?:and|or|nor)\b|[&/或和与及])", re.I)
 _MARKUP = re.compile(
     r"\\(?:boxed|fbox|text|textbf|textit|textrm|mathrm|mathbf|mathit|bf)(?![A-Za-z])|[*$`«»“”‘’「」『』《》]"
 )
@@ -176,6 +183,8 @@ def named_letter(answer: str, offered: Options) -> str:
         return letter
     if lead and letter in offered.texts and _gives_reason(lead, plain, text):
         return letter
+    if lead and lead[1].isupper() and "," in lead["close"] and letter not in mentioned:
+        return ""  # "B, but it could also be C"
     return mentioned.pop() if len(mentioned) == 1 else ""
 
 
@@ -193,22 +202,14 @@ def _gives_reason(lead: re.Match[str], plain: str, option: str) -> bool:
     """Whether a capital at the start, perhaps with its option, is followed by a reason: "B because sugar is sweet"."""
     if not lead[1].isupper() or _OTHER_CHOICE.match(plain, lead.end(1)):
         return False
-    if _LEAD_REASON.match(plain, lead.end(1)) and not _offers_another(plain[lead.end(1) :]):
-        return True
+    behind = plain[lead.end(1) :]
+    if _STRONG_REASON.match(behind):
+        return not _ALTERNATIVE.search(behind)
+    if _LEAD_REASON.match(behind):
+        return not (_ALTERNATIVE.search(behind) or _SECOND.search(behind))
     rest = fold(plain[lead.end() :])
     after = rest[len(option) :] if option and rest.startswith(option) else ""
     return bool(lead["close"] and after and _LEAD_REASON.match(after))
-
-
-_ANOTHER = re.compile(
-    r"(?:[,;.]\s*+(?:or|but|and)\s++(?:it\s++\w++\s++(?:also\s++)?be\s++|also\s++|perhaps\s++|maybe\s++|possibly\s++)?"
-    r"(?:option\s++)?[(\[]?[A-Z](?![\w'’])|\b(?:and|or)\s++[(\[][A-Z][)\]]\s++(?:for|is|are)\b)"
-)
-
-
-def _offers_another(rest: str) -> bool:
-    """Whether the words after a letter offer another one: "B is right, but C is too"."""
-    return _ANOTHER.search(rest) is not None
 
 
 def _continues(rest: str, option: str, plain: str, mentioned: set[str]) -> bool:

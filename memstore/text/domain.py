@@ -31,14 +31,13 @@ def infer_domain(query: str, gold: str | None) -> Domain:
 
     Rules, first match wins:
 
-    1. The gold holds tests, as Python or as JSON -> code.
+    1. The gold holds tests, as Python or as JSON, or a Python function -> code.
     2. The query has lettered options -> qa, unless the gold is a formula that none of them is. Options in small letters
        count only if the gold names one of them, because "(a)" also begins the parts of a problem.
-    3. The gold has a Python signature -> code.
-    4. The gold is a number or LaTeX -> math.
-    5. The query has a Python signature -> code; otherwise other.
+    3. The gold is a number or LaTeX -> math.
+    4. The query has a Python signature -> code; otherwise other.
     """
-    if gold and (_TESTS.search(gold) or _holds_tests(gold)):
+    if gold and (_TESTS.search(gold) or _SIGNATURE.search(gold) or _holds_tests(gold)):
         return "code"
     offered = options(query)
     mathematical = bool(gold) and (is_number(gold or "") or bool(_LATEX.search(gold or "")))
@@ -46,8 +45,6 @@ def infer_domain(query: str, gold: str | None) -> Domain:
         named = bool(gold) and named_letter(gold or "", offered) in offered.texts
         if named or (not mathematical and _CAPITAL_OPTION.search(query)):
             return "qa"
-    if gold and _SIGNATURE.search(gold) and not mathematical:
-        return "code"
     if mathematical:
         return "math"
     return "code" if _SIGNATURE.search(query) else "other"

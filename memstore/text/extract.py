@@ -20,6 +20,7 @@ import json
 import re
 from typing import NamedTuple
 
+from memstore.text.characters import to_ascii
 from memstore.text.choice import announced_letters, bracketed_letters, leads_with_letter, yes_or_no
 from memstore.text.fences import answer_block
 from memstore.text.latex import last_boxed
@@ -97,7 +98,15 @@ def find_answer(text: str, domain: Domain) -> StatedAnswer | None:
         return StatedAnswer(0, len(text), text.strip()) if text.strip() else None
     if domain == "math":
         return _whole_line(text, domain) or _last_number(text)
-    return _whole_line(text, domain) or _first_line(text) or _last_letter(text)
+    first, last = _first_line(text), _whole_line(text, domain)
+    if first and last and not _lists_options(text[first.end :]):
+        first = None
+    return first or last or _last_letter(text)
+
+
+def _lists_options(reasons: str) -> bool:
+    """Whether the lines below a first line discuss the options one by one."""
+    return len(list(_OPTION_LINE.finditer(to_ascii(reasons)))) > 1
 
 
 def marked_answer(text: str, domain: Domain) -> StatedAnswer | None:
@@ -240,16 +249,16 @@ def _first_line(text: str) -> StatedAnswer | None:
     """A first line that names an option, with the reasons below; not the first line of a list of all options."""
     start = len(text) - len(text.lstrip())
     line, _, reasons = text[start:].partition("\n")
-    line = line.rstrip()
+    line, length = to_ascii(line.rstrip()), len(line.rstrip())
     if not any(map(str.isalnum, reasons)) or len(line) > _MAX_ANSWER_LINE:
         return None
     lead = _OPTION_LINE.match(line)
     if lead and leads_with_letter(line):
         alone = not any(map(str.isalnum, line[lead.end() :]))
-        listed = lead[1] == "A" and any(match[1] == "B" for match in _OPTION_LINE.finditer(reasons))
-        return None if listed and not alone else StatedAnswer(start, start + len(line), line)
+        listed = any(match[1] == chr(ord(lead[1]) + 1) for match in _OPTION_LINE.finditer(reasons))
+        return None if listed and not alone else StatedAnswer(start, start + length, line)
     if yes_or_no(line) and len(line.strip("*_. ")) <= len("False"):
-        return StatedAnswer(start, start + len(line), line)
+        return StatedAnswer(start, start + length, line)
     return None
 
 

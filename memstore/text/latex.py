@@ -20,7 +20,7 @@ _UNICODE = str.maketrans(
         "π": "\\pi ", "∞": "\\infty ", "√": "\\sqrt ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ", "⩾": "\\ge ",
         "≈": "\\approx ", "∪": "\\cup ", "∩": "\\cap ", "∅": "\\emptyset ", "±": "\\pm ", "≠": "\\neq ",
         "′": "'", "°": "^\\circ ", "º": "^\\circ ", "℃": " ", "℉": " ", "€": " ", "£": " ", "¥": " ", "￥": " ",
-        "¢": " ", "₹": " ", "…": "...",
+        "¢": " ", "₹": " ", "…": "...", "∎": " ", "■": " ",
     }
 )  # fmt: skip
 _RAISED = {"⁰": "0", "¹": "1", "²": "2", "³": "3", **{chr(0x2070 + digit): str(digit) for digit in range(4, 10)},
@@ -87,7 +87,7 @@ _MAX_BOXES = 8
 """Boxes that are tried, from the end."""
 _BOXED = re.compile(r"\\f?boxed\s*+\{")
 _PLACEHOLDER = re.compile(
-    r"(?:[\s.…?_\-*$#]|\\[cl]?dots|\\(?:square|Box|ldots|quad|qquad|,|;|!|\s)|\\[hv]?phantom\s*\{[^{}]*\}"
+    r"(?:[\s.…?_\-*$#]|\\_|\\[cl]?dots|\\(?:square|Box|ldots|quad|qquad|,|;|!|\s)|\\[hv]?phantom\s*\{[^{}]*\}"
     r"|\\(?:text|textbf|mathrm)\s*\{\s*(?:your |the |final )*(?:answer|solution|result)(?: here)?\s*\}"
     r"|\[?(?:your |the |final )*(?:answer|solution|result)(?: here)?\]?)*+",
     re.I,

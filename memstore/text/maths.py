@@ -36,7 +36,11 @@ _BASES = {
 }  # fmt: skip
 _AND = re.compile(r"\s*(?:,\s*)?(?:(?<![A-Za-z\\])and(?![A-Za-z])|&|[和与及])\s*")
 _MIXED_IN_WORDS = re.compile(r"[0-9]\s*and\s*(?:a\b|[0-9]+\s*/|\\frac)")
-_ABOUT = re.compile(r"(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|\\approx)\s++)++", re.I)
+_ABOUT = re.compile(
+    r"(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|\\approx)\s++"
+    r"|(?:the\s++)?(?:final\s++|correct\s++)?answer(?:\s++is)?\s*+:\s*+)++",
+    re.I,
+)
 _SYMBOL = re.compile(r"\\?[A-Za-z][A-Za-z]?(?:_\{?\w\}?)?(?:\([A-Za-z]\))?")
 _SYMBOLIC = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{1,2}(?![A-Za-z])")
 _SENTENCE_LIMIT = 300

@@ -18,8 +18,8 @@ _MAX_DECIMALS = 12
 """Decimal places up to which a terminating decimal is written as a decimal instead of a fraction."""
 _FLOAT_DIGITS = 12
 """Significant digits from which a decimal is taken for a printed float, which is rounded."""
-_MAX_FLOAT_DIGITS = 17
-"""Significant digits of a printed double."""
+_DOUBLE_DIGITS = (15, 16, 17)
+"""Significant digits of a printed double with a rounding error, such as 0.30000000000000004."""
 _FLOAT_DENOMINATOR = 10_000
 """Largest denominator of the fraction that a printed float is taken for."""
 _CLOSING = {"(": ")", "{": "}"}
@@ -58,7 +58,7 @@ def decimal_value(digits: str) -> Fraction:
     """Return the value of a decimal; a printed float such as 0.3333333333333333 is the fraction that it rounds.
 
     A decimal of at least `_FLOAT_DIGITS` significant digits is replaced by a fraction with a small denominator if they
-    differ by at most two units in its last place, or by
+    differ by less than one unit in its last place, or by
     the rounding error of a double. Exact arithmetic would keep 1/3 and the float of 1/3 apart.
     """
     value = Fraction(digits)
@@ -67,8 +67,9 @@ def decimal_value(digits: str) -> Fraction:
     if not decimals or significant < _FLOAT_DIGITS:
         return value
     near = value.limit_denominator(_FLOAT_DENOMINATOR)
-    rounding = value / 2**51 if significant <= _MAX_FLOAT_DIGITS else Fraction(0)
-    return near if abs(near - value) <= max(Fraction(2, 10 ** len(decimals)), rounding) else value
+    rounding = value / 2**51 if significant in _DOUBLE_DIGITS else Fraction(0)
+    difference = abs(near - value)
+    return near if difference < Fraction(1, 10 ** len(decimals)) or difference <= rounding else value
 
 
 class _Parser:

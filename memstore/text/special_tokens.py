@@ -53,6 +53,8 @@ _GOES_ON = re.compile(r"[ \t]*+[^\s<\[]")
 _EDGE = r"(?:<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<(?:/?s|bos|eos|pad|sop|unk|[BE]OS_TOKEN)>|\[gMASK\])"
 _LEADING = re.compile(rf"\s*+{_EDGE}(?:\s*+{_EDGE})*+")
 _BEHIND = re.compile(rf"{_EDGE}\s*+\Z")
+_MAX_TOKEN = 60
+"""Characters of the longest token and the space behind it."""
 _EDGES_TRIED = 10_000
 """Special tokens that are removed from the end of a text: padding may be long."""
 _THINKING_TAGS = {
@@ -153,7 +155,8 @@ def _without_tokens_behind(text: str) -> str:
     for _ in range(_EDGES_TRIED):
         if text[-1:] not in (">", "]") and not text[-1:].isspace():
             return text
-        start = max(text.rfind("<", len(text) - 60), text.rfind("[", len(text) - 60))
+        near = max(0, len(text) - _MAX_TOKEN)
+        start = max(text.rfind("<", near), text.rfind("[", near))
         behind = _BEHIND.match(text, start) if start >= 0 else None
         if behind is None or _is_quoted(text, start):
             return text
