@@ -20,6 +20,7 @@ from memstore.types import Domain
 _MAX_VALUE = 2_000
 """Characters; longer values are replaced by their digest, which bounds the size of an Answer node."""
 _DIGEST = re.compile(r"blake2b:[0-9a-f]{64}")
+_MAX_ROUNDS = 8
 _CACHED_LENGTH = 200
 """Characters; longer answers rarely repeat and are not cached."""
 
@@ -44,7 +45,22 @@ def canonical_answer(answer: str, domain: Domain, query: str) -> Canonical:
     Example:
         canonical_answer("\\\\frac{1}{2}", "math", "") == canonical_answer("$0.50", "math", "") == ("0.5", "0.5")
     """
-    if "<" in answer or "[/" in answer:
+    result = _canonical(answer, domain, query)
+    for _ in range(_MAX_ROUNDS if domain != "code" else 0):
+        # A form without its marks may show a special token that they hid.
+        again = _canonical(result.value, domain, query) if _has_mark(result.value) else result
+        if again.value == result.value:
+            break
+        result = again
+    return result
+
+
+def _has_mark(text: str) -> bool:
+    return "<" in text or "[/" in text
+
+
+def _canonical(answer: str, domain: Domain, query: str) -> Canonical:
+    if _has_mark(answer):
         answer = assistant_text(answer)
     if not answer or answer.isspace():
         return Canonical("", "")
@@ -70,7 +86,8 @@ def _choice(answer: str, query: str) -> Canonical:
     offered = choice.options(query)
     if not offered.texts:
         return _shortened(choice.yes_or_no(answer) or fold(answer))
-    letter = choice.named_letter(answer, offered)
+    # The words without their marks may be the text of an option: a value has to read as itself.
+    letter = choice.named_letter(answer, offered) or choice.named_letter(fold(answer), offered)
     if letter:
         return Canonical(letter, f"({letter}) {offered.texts.get(letter, '')}".rstrip())
     return _shortened(fold(answer))

@@ -143,10 +143,17 @@ def normalised(text: str) -> str:
     if "{,}" in text:
         text = _DECIMAL_COMMA.sub(".", text)
     if "\\" in text:
-        text = _CONSTANT.sub(lambda match: f" {_CONSTANTS.get(match[1], match[1] or match[2])}", text)
+        text = _CONSTANT.sub(_constant, text)
         text = _COMMAND.sub(lambda match: _EQUIVALENT.get(match[0], match[0]), text)
         text = _THIN.sub("", text)
     return _with_periods(text)
+
+
+def _constant(match: re.Match[str]) -> str:
+    """An upright constant, set off from letters beside it: a formula parser reads `2i` but not `2 i`."""
+    name = _CONSTANTS.get(match[1], match[1] or match[2])
+    before, behind = match.string[: match.start()][-1:], match.string[match.end() :][:1]
+    return f"{' ' * before.isalpha()}{name}{' ' * behind.isalpha()}"
 
 
 def formula(text: str) -> str:

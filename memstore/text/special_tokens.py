@@ -53,6 +53,8 @@ _GOES_ON = re.compile(r"[ \t]*+[^\s<\[]")
 _EDGE = r"(?:<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<(?:/?s|bos|eos|pad|sop|unk|[BE]OS_TOKEN)>|\[gMASK\])"
 _LEADING = re.compile(rf"\s*+{_EDGE}(?:\s*+{_EDGE})*+")
 _BEHIND = re.compile(rf"{_EDGE}\s*+\Z")
+_MAX_ROUNDS = 50
+"""Removing a token may complete another one; texts are read until they stay as they are."""
 _MAX_TOKEN = 60
 """Characters of the longest token and the space behind it."""
 _EDGES_TRIED = 10_000
@@ -98,6 +100,15 @@ def assistant_text(text: str) -> str:
     Example:
         assistant_text("The answer is 12.<|im_end|>") == "The answer is 12."
     """
+    for _ in range(_MAX_ROUNDS):
+        again = _own_words(text)
+        if again == text:
+            break
+        text = again
+    return text
+
+
+def _own_words(text: str) -> str:
     for tag, replacement in _THINKING_TAGS.items():
         if tag in text:
             text = text.replace(tag, replacement)

@@ -134,6 +134,24 @@ def test_programs_without_a_body_agree_on_nothing(build_snapshot: Callable[..., 
     np.testing.assert_allclose(made.columns["outcome_share"][at][:3], 0)
 
 
+def test_answers_that_are_values_keep_their_votes(build_snapshot: Callable[..., Snapshot]) -> None:
+    """The output of a program is not a program: equal values agree, and other values do not agree with them."""
+    query = "Complete the assertion.\ndef f(a):\n    return a\nassert f(1) == ??"
+    values = ["[1, 2]", "[1, 2]", "'abc'", "'ab'"]
+    snapshot = build_snapshot(
+        [
+            {"query": query, "domain": "code", "value": value, "answer": value, "sample_index": n}
+            for n, value in enumerate(values)
+        ]
+    )
+    at = np.argsort(snapshot.thinkings["sample_index"].to_numpy())
+    made = behaviour_of(snapshot, groups_of(snapshot)).groups
+    cell = made.answer.cell[at]
+    assert cell[0] == cell[1]
+    assert len(set(cell.tolist())) == 3
+    assert made.answered[at].all()
+
+
 def test_without_code_the_groups_stay_as_they_are(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = build_snapshot([{"query": "q", "value": v} for v in ("1", "1", "2")])
     groups = groups_of(snapshot)

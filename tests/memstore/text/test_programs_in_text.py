@@ -168,9 +168,9 @@ def test_a_body_is_still_put_under_the_signature(body: str) -> None:
 
 CASES = {"inputs": ["3\n1 2 3\n", "2\n5 5\n"], "outputs": ["6\n", "10\n"]}
 CODE_GOLDS = [
-    json.dumps(CASES), json.dumps(CASES, indent=2), json.dumps({**CASES, "fn_name": "f"}), json.dumps({"input_output": CASES}),
-    json.dumps([{"input": "1\n2", "output": "3", "testtype": "functional"}]), json.dumps([{"input": "1",
-    "output": "3\n"}]),
+    json.dumps(CASES), json.dumps(CASES, indent=2), json.dumps({**CASES, "fn_name": "f"}),
+    json.dumps({"input_output": CASES}), json.dumps([{"input": "1", "output": "3\n"}]),
+    json.dumps([{"input": "1\n2", "output": "3", "testtype": "functional"}]),
     json.dumps({"test_list": ["assert add(1,2)==3"]}), json.dumps(["assert f(1) == 2", "assert f(2) == 3"]),
     json.dumps({"test": "def check(candidate):\n    assert candidate(1) == 2", "entry_point": "f"}),
     json.dumps({"tests": ["assert add(1,2)==3"]}), "assert f(1) == 2",
@@ -213,7 +213,8 @@ POISON = {
     "lambdas": "def f(x):\n    return " + "lambda:" * 2_800 + "1",
     "conditions": "def f(x):\n    return " + "1 if x else " * 1_500 + "1",
     "powers": "def f(x):\n    return " + "2**" * 5_000 + "1",
-    "branches": "def f(x):\n    if x==0:\n        return 0\n" + "".join(f"    elif x=={i}:\n        return {i}\n" for i in range(330)),
+    "branches": "def f(x):\n    if x==0:\n        return 0\n"
+    + "".join(f"    elif x=={i}:\n        return {i}\n" for i in range(330)),
     "decorators": "@a\n" * 5_000 + "def f(x): pass",
     "surrogate": "def f(x):\n    return '\ud800'",
     "nul": "def f(x):\n    return '\0'",

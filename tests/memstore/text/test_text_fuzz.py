@@ -26,9 +26,12 @@ LIMIT_SECONDS = 2.0
 PIECES = [
     "The answer is ", "Answer: ", "\\boxed{", "}", "{", "####", " 12", "-3.50", "1,000", "\\frac", "\\frac{1}{2}",
     "½", "４２",
-    "³", "₂", "\u202f", "\u00a0", "0.\\overline{3}", "0.333...", "1e-9", "1e999999999", "_{16}", "_2", " base 2",
+    "³", "₂",
+    "\u202f", "\u00a0", "0.\\overline{3}", "0.333...", "1e-9", "1e999999999", "_{16}", "_2",
+    " base 2",
     " km/h",
-    "\\text{ cm}^2", "元", "万", " and ", ", ", "和", "(A)", "(B) sugar", "B", "b) ", "A、", "答案：", "故选", "because ",
+    "\\text{ cm}^2", "元", "万", " and ", ", ", "和", "(A)", "(B) sugar", "B", "b) ", "A、", "答案：", "故选",
+    "because ",
     " or ",
     "<think>", "</think>", "<answer>", "</answer>", "<|im_end|>", "<|im_start|>user\n",
     "<|channel|>final<|message|>", "</s>",
@@ -70,6 +73,7 @@ def check(text: str, domain: Domain, query: str) -> None:
 @settings(max_examples=400, deadline=None)
 @example("B. or (C)", "qa", QUERIES[1])
 @example("\\boxed{\\boxed{...}}", "math", "")
+@example("<|im_end|>...½", "qa", QUERIES[1])
 def test_any_text_has_an_outcome(text: str, domain: Domain, query: str) -> None:
     check(text, domain, query)
 

@@ -87,7 +87,8 @@ def copied() -> Iterator[Path]:
         pytest.skip(f"{PYTHON} is not a Python that memstore runs on")
     folder = Path(tempfile.mkdtemp(prefix="memstore-sandbox-"))
     folder.chmod(0o755)
-    for name in ("memstore/errors.py", "memstore/text/fences.py", "memstore/text/plain.py", "memstore/text/program.py"):
+    for name in ("errors.py", "text/fences.py", "text/listing.py", "text/parsing.py"):
+        name = f"memstore/{name}"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     for name in ("memstore", "memstore/text", "memstore_rl"):

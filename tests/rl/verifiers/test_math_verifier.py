@@ -49,6 +49,23 @@ def check(verifier: MathVerifier, gold: str, answer: str) -> Verdict:
         ("\\text{no solution}", "No solution."),
         ("\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "\\begin{pmatrix}1 & 2\\\\ 3 & 4\\end{pmatrix}"),
         ("She has 5 left, 5 + 4 = 9.\n#### 9", "9"),
+        ("10^{-8}x", "\\frac{x}{10^8}"),  # small numbers, written in another way
+        ("e^{-20}", "\\frac{1}{e^{20}}"),
+        ("\\{10^{-8}, 2\\}", "\\{2,10^{-8}\\}"),
+        ("6.02e23", "6.02\\times 10^{23}"),
+        ("0.0012346", "0.00123461"),
+        ("\\sin(\\pi)", "0"),
+        ("1011_2", "1011_{2}"),
+        ("x_1+x_2", "x_2+x_1"),  # an index, not a base
+        ("1 - \\frac{1}{\\mathrm{e}}", "1 - e^{-1}"),  # upright constants
+        ("\\ln 2 + \\mathrm{e}", "e+\\ln 2"),
+        ("2\\mathrm{i}+1", "1+2i"),
+        ("\\frac{1}{12}", "0.0833333333333333"),
+        ("1/3", "0.\\overline{3}"),
+        ("\\sqrt{12}", "2\\sqrt{3}\\text{ cm}"),
+        ("16\\pi", "16π cm²"),
+        ("14 - i", "14.0 + -1.0i"),
+        ("19, 46, \\text{ and } 82", "19, 46, 82"),
     ],
 )
 def test_equal(verifier: MathVerifier, gold: str, answer: str) -> None:
@@ -75,6 +92,31 @@ def test_equal(verifier: MathVerifier, gold: str, answer: str) -> None:
         ("0", "???"),
         ("x+1", ""),
         ("\\sqrt{2}", "I do not know."),
+        ("\\frac{1}{2004!}", "\\frac{1}{2006!}"),  # below six decimals all numbers are zero
+        ("10^{-12}", "10^{-11}"),
+        ("1.23e-9", "4.56e-9"),
+        ("0.0000001", "0.0000002"),
+        ("0", "10^{-9}"),
+        ("0.000012", "0.0000123"),
+        ("10^{-8}x", "2\\cdot 10^{-8}x"),
+        ("\\{10^{-8}, 2\\}", "\\{2,10^{-9}\\}"),
+        ("(10^{-8}, 2)", "(2\\cdot10^{-8}, 2)"),
+        ("e^{-20}", "e^{-21}"),
+        ("\\sqrt{2}\\cdot10^{-7}", "3\\cdot 10^{-7}"),
+        ("\\frac{\\pi}{10^9}", "\\frac{2\\pi}{10^9}"),
+        ("x=\\frac{1}{10^9}", "x=\\frac{2}{10^9}"),
+        ("\\begin{pmatrix}10^{-8}\\\\1\\end{pmatrix}", "\\begin{pmatrix}10^{-9}\\\\1\\end{pmatrix}"),
+        ("1011_2", "1011_3"),  # the base is part of the number
+        ("213_7", "213_8"),
+        ("1011_2", "11"),
+        ("1011_2", "1011"),
+        ("(1011_2, 3)", "(1011_3, 3)"),
+        ("1A_{16}", "1A_{12}"),
+        ("1/3", "0.33"),
+        ("0.5", "50\\%"),
+        ("6.02e23", "6.03e23"),
+        ("19, 46, \\text{ and } 82", "21, 46, 82"),
+        ("2\\mathrm{i}", "2"),
     ],
 )
 def test_different(verifier: MathVerifier, gold: str, answer: str) -> None:
