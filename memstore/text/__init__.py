@@ -1,10 +1,10 @@
 """Split responses, extract answers and compute canonical answers; ingest, training and scoring all use these.
 
     split.py      split a response into thinking and answer
-    extract.py    find the answer that a response states; `fences.py` finds code blocks
+    extract.py    find the answer that a response states; `fences.py` and `listing.py` find programs
     canonical.py  map an answer to the value that votes are counted by; see `maths.py`, `choice.py` and `program.py`
     domain.py     infer the domain of a query from its content
-    chat.py       remove chat templates and flatten lists of messages
+    chat.py       remove chat templates and flatten lists of messages; see `special_tokens.py`
 
 All functions are pure, accept any text and take time linear in its length.
 """

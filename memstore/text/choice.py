@@ -1,9 +1,10 @@
 """Multiple choice: parse the lettered options of a query and the letter that an answer names.
 
 Options are a sequence A, B, C... of lines such as "(A) text", "A) text" or "A. text", or inline as "(A) text (B) text
-(C) text". If there are several sequences (worked examples before the question), the last one is used. An answer names
-an option by its letter or by the option's text. An answer that names several options, such as "B or E", has no letter
-and is compared as text.
+(C) text". The letters may be small, full-width or in LaTeX, and the blank may be missing. If there are several
+sequences (worked examples before the question), the last one is used. An answer names an option by its letter, by the
+option's text or by its number. An answer that names several options, such as "B or E", has no letter and is compared as
+text.
 """
 
 from __future__ import annotations
