@@ -56,9 +56,13 @@ _LEAD = re.compile(
     r"(?P<close>[)\]}>.:,]++|(?=[\s*_\"'`]|$))[\s*_\"')\]}>]*+",
     re.I,
 )
-_STRONG_REASON = re.compile(rf"[\s*_\"')\]}}>]*+(?:[,;:.(-]\s*+)?(?:but\s++not\b|{_REASON})")
+_CONFIRMED = r"(?i:is\s++(?:the\s++)?(?:correct|right|best|answer))\b"
+_IS_CORRECT = re.compile(rf"\s+{_CONFIRMED}")
+_STRONG_REASON = re.compile(rf"[\s*_\"')\]}}>]*+(?:[,;:.(-]\s*+)?(?:but\s++not\b|{_REASON}|{_CONFIRMED})|\s+-\s+\w")
 _LEAD_REASON = re.compile(rf"[\s*_\"')\]}}>]*+(?:(?:[,;:.(-]\s*+)?{_REASON}|[,;:.(-]\s*+{_LOOSE_REASON})")
 """What follows a letter when the sentence goes on with a reason: "B because", "B, not C"."""
+_TEXT_REASON = re.compile(rf"[,;]?\s++{_REASON}")
+"""What follows the text of an option when the sentence goes on with a reason: "sugar, because it is sweet"."""
 _ALTERNATIVE = re.compile(
     r"[,;.]\s*+(?:or|but|and)\s++(?:it\s++\w++\s++(?:also\s++)?be\s++|also\s++|perhaps\s++|maybe\s++|possibly\s++)?"
     r"(?:option\s++)?[(\[]?[A-Z](?![\w'’])"
@@ -154,8 +158,12 @@ def bracketed_letters(text: str) -> list[re.Match[str]]:
 
 
 def announced_letters(text: str) -> list[re.Match[str]]:
-    """Find letters that follow a word such as "option" or "is": "option B", "the best is B"."""
-    return [match for match in _BARE.finditer(text) if _NAMES.search(text[max(0, match.start() - 12) : match.start()])]
+    """Find letters beside words that name a choice: "option B", "the best is B", "B is correct"."""
+    return [
+        match
+        for match in _BARE.finditer(text)
+        if _NAMES.search(text[max(0, match.start() - 12) : match.start()]) or _IS_CORRECT.match(text, match.end())
+    ]
 
 
 def leads_with_letter(text: str) -> bool:
@@ -193,6 +201,12 @@ def _with_text(plain: str, offered: Options) -> str:
     """The letter of the only option with the text of `plain`, or with the same number."""
     folded = fold(plain)
     same = [key for key, text in offered.folded.items() if text == folded]
+    if not same:
+        same = [
+            key
+            for key, text in offered.folded.items()
+            if len(text) > 2 and folded.startswith(text) and _TEXT_REASON.match(folded, len(text))
+        ]
     if not same and is_number(plain):
         value = mathematical_value(plain)
         same = [key for key, text in offered.texts.items() if is_number(text) and mathematical_value(text) == value]

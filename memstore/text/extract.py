@@ -55,11 +55,11 @@ _ANSWER_CJK = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?=[\s*_\"”]|$)|[。！？]|\n|$")
 _JSON_ANSWER = re.compile(
-    r"(?:```(?:json)?\s*+)?(?:\{\s*+)?\"(?:final_?|predicted_?|correct_?)?(?:answer|choice|option|answer_?choice|answer_?letter)\"\s*+:\s*+"
-    r"(\"(?:[^\"\\\n]|\\.){1,400}+\"|-?[0-9][0-9.eE+-]{0,60})\s*+(?:[,}](?:\s*+\})?|$)(?:\s*+```)?",
+    r"(?:```(?:json)?\s*+)?(?:\{\s*+)?[\"'](?:final_?|predicted_?|correct_?)?(?:answer|choice|option|answer_?choice|answer_?letter)[\"']\s*+:\s*+"
+    r"(\"(?:[^\"\\\n]|\\.){1,400}+\"|'[^'\n\\]{1,400}+'|-?[0-9][0-9.eE+-]{0,60})\s*+(?:[,}](?:\s*+\})?|$)(?:\s*+```)?",
     re.I,
 )
-"""The answer of a structured output; the key stands in double quotes, as JSON demands."""
+"""The answer of a structured output; the key is quoted, as in JSON or in a Python dictionary."""
 _LEAD_WORDS = frozenset(
     [
         "so", "thus", "therefore", "hence", "and", "then", "finally", "overall", "the", "this", "final", "best",
@@ -134,14 +134,14 @@ def _tagged(text: str) -> StatedAnswer | None:
 
 def _in_json(text: str) -> StatedAnswer | None:
     """The last `"answer": ...` of a structured output."""
-    if '"' not in text or "{" not in text:
+    if "{" not in text:
         return None
     matches = list(_JSON_ANSWER.finditer(text))
     if not matches:
         return None
     match = matches[-1]
     try:
-        answer = str(json.loads(match[1])).strip()
+        answer = match[1][1:-1].strip() if match[1].startswith("'") else str(json.loads(match[1])).strip()
     except ValueError:
         return None
     return StatedAnswer(match.start(), match.end(), answer) if answer else None
