@@ -88,6 +88,7 @@ _MAX_BOXES = 8
 _BOXED = re.compile(r"\\f?boxed\s*+\{")
 _PLACEHOLDER = re.compile(
     r"(?:[\s.…?_\-*$#]|\\_|\\[cl]?dots|\\(?:square|Box|ldots|quad|qquad|,|;|!|\s)|\\[hv]?phantom\s*\{[^{}]*\}"
+    r"|\\(?:text|textbf|mathrm)\s*\{[\s.…?_]*\}"
     r"|\\(?:text|textbf|mathrm)\s*\{\s*(?:your |the |final )*(?:answer|solution|result)(?: here)?\s*\}"
     r"|\[?(?:your |the |final )*(?:answer|solution|result)(?: here)?\]?)*+",
     re.I,

@@ -15,7 +15,14 @@ from itertools import pairwise
 from memstore.text import latex
 from memstore.text.plain import collapse
 from memstore.text.rational import decimal_value, evaluate, format_rational
-from memstore.text.units import CALCULATING, without_cjk_unit, without_formula_unit, without_symbols, without_unit
+from memstore.text.units import (
+    CALCULATING,
+    without_area,
+    without_cjk_unit,
+    without_formula_unit,
+    without_symbols,
+    without_unit,
+)
 
 _READ_LIMIT = 2_500
 """Characters; of a longer answer only the whitespace is normalised."""
@@ -38,7 +45,7 @@ _AND = re.compile(r"\s*(?:,\s*)?(?:(?<![A-Za-z\\])and(?![A-Za-z])|&|[和与及])
 _MIXED_IN_WORDS = re.compile(r"[0-9]\s*and\s*(?:a\b|[0-9]+\s*/|\\frac)")
 _ABOUT = re.compile(
     r"(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|\\approx)\s++"
-    r"|(?:the\s++)?(?:final\s++|correct\s++)?answer(?:\s++is)?\s*+:\s*+)++",
+    r"|(?:the\s++)?(?:final\s++|correct\s++)?answer(?:\s++is)?\s*+:\s*+|=\s*+(?==?[^=]))++",
     re.I,
 )
 _SYMBOL = re.compile(r"\\?[A-Za-z][A-Za-z]?(?:_\{?\w\}?)?(?:\([A-Za-z]\))?")
@@ -146,7 +153,7 @@ def _value(text: str) -> Fraction | None:
         return _scientific_value(scientific) if abs(int(scientific[2])) <= _MAX_EXPONENT else None
     if not any(character.isdigit() for character in text):
         return None
-    text = without_symbols(text)
+    text = without_area(without_symbols(text))
     scientific = _SCIENTIFIC.match(text)
     if scientific and abs(int(scientific[2])) <= _MAX_EXPONENT:
         parts, factor = without_unit(latex.tokens("1" + text[scientific.end() :]), text)

@@ -61,6 +61,8 @@ _COMPOUND = re.compile(
     rf"(?<=[0-9)}}\s])\s*(?<![A-Za-z]){_ANY_SYMBOL}(?:\s*(?:/|\*|\\times|\bper\b)\s*\(?\s*{_ANY_SYMBOL}\s*\)?){{1,3}}\s*\Z"
 )
 
+_AREA = re.compile(r"(?<=[0-9)}])(?:\s+m\s*\^\s*\{?\s*[23]\s*\}?|\s*[kM]?(?:Ω|\\Omega))\s*\Z")
+
 _WORDS = (
     "units?", "square", "cubic", "sq", "cu", "meters?", "metres?", "centimeters?", "centimetres?",
     "millimeters?", "millimetres?", "kilometers?", "kilometres?", "feet", "foot", "inch", "inches", "yards?", "miles?",
@@ -86,6 +88,12 @@ _CJK_UNITS = re.compile(
     "|枝|根|片|円|個|回|원|개|명|시간|분|초|살|권|마리|킬로미터|미터|센티미터|그램|킬로그램"
     "|リットル|メートル|キロメートル|センチメートル|グラム|キログラム"
 )
+
+
+_CJK_COUNTED = re.compile(
+    f"[个個只隻支本条张位名朵棵颗辆件块枚](?:(?![半多余以左又加减乘除分之倍万亿千百十和与及或])[{_CJK}]){{1,4}}"
+)
+"""A counter and what it counts: 12个苹果."""
 
 
 def without_unit(parts: list[str], text: str) -> tuple[list[str], int]:
@@ -123,6 +131,11 @@ def without_symbols(text: str) -> str:
     return text[: unit.start()].rstrip() if unit and any(map(str.isdigit, text[: unit.start()])) else text
 
 
+def without_area(text: str) -> str:
+    """Remove "m^2" or "m^3" behind a number and a blank, and the sign of ohm; `5m^2` without a blank is a product."""
+    return _AREA.sub("", text)
+
+
 def without_formula_unit(text: str) -> str:
     """Remove the unit behind a formula: "16\\pi square units"; only units that cannot be part of one."""
     unit = _FORMULA_UNIT.search(text)
@@ -137,7 +150,7 @@ def without_cjk_unit(text: str) -> tuple[str, int]:
     if behind is None:
         return text, 1
     unit, factor = behind[2], 1
-    while unit and not _CJK_UNITS.fullmatch(unit):
+    while unit and not _CJK_UNITS.fullmatch(unit) and not _CJK_COUNTED.fullmatch(unit):
         multiplier = _CJK_MULTIPLIERS.get(unit[0])
         if multiplier is None:
             return text, 1

@@ -25,7 +25,8 @@ SAME = [
              "120 \\frac{\\text{km}}{\\text{h}}", "120 mi/hr", "120 m/s", "120\\ \\text{mph}"]),
     ("5", ["5 kg/m^3", "5 kg/m³", "5 m/s^2", "5 m/s²", "5 g/cm^3", "5\\text{ m}", "5\\ \\mathrm{m}",
            "5 \\mathrm{cm}^2",
-           "5千克", "5 个", "5\\text{ square units}", "5 W/m^2", "5 N*m", "5 mol/L", "5\\text{ J}",
+           "5千克", "5 个", "5个苹果", "5 m^2", "5 m³", "5 Ω", "=5",
+            "5\\text{ square units}", "5 W/m^2", "5 N*m", "5 mol/L", "5\\text{ J}",
            "5\\,\\text{m/s}^2", "5人"]),
     ("30000", ["3万", "3万元", "30000元", "3 万"]),
     ("45", ["45°", "45^\\circ", "45^{\\circ}", "45°C", "45℃", "45^{\\circ}\\text{C}", "45^\\circ \\mathrm{F}",
@@ -91,7 +92,8 @@ DIFFERENT = [
     ("3,5", "3.5"),  # a list
     ("1{,}234", "1.234"),
     ("1'23", "123"),
-    ("5 m", "5"), ("5 h", "5"), ("3 x", "3"), ("5m", "5"),  # may be variables
+    ("5 m", "5"), ("5 h", "5"), ("5m^2", "5"), ("5 x^2", "5"), ("5个半", "5"), ("5个多", "5"),
+     ("3 x", "3"), ("5m", "5"),  # may be variables
     ("5 squared", "5"), ("5 cubed", "5"), ("2 dozen", "2"), ("3个半", "3"), ("3半", "3"),
     ("3\\text{ ft }2\\text{ in}", "32"), ("3\\text{ ft }2\\text{ in}", "3"), ("3 feet 2 inches", "3"),
     ("x\\text{ is even}", "x"), ("x > 3 \\text{ or } x < 1", "x > 3"),
@@ -121,7 +123,8 @@ def test_answers_that_stay_two(answer: str, other: str) -> None:
 PLACEHOLDERS = [
     "...", "…", "?", "", " ", "\\phantom{0}", "\\ldots", "\\cdots", "\\dots", "\\square", "\\Box", "\\quad", "___",
     "\\_\\_",
-    "answer", "your answer", "Answer", "\\text{answer}", "\\text{your answer here}", "final answer", "\\,",
+    "answer", "your answer", "Answer", "\\text{answer}", "\\text{?}", "\\text{your answer here}", "final answer",
+    "\\,",
     "[answer]", "??",
     "\\text{final answer}", "*", "\\hphantom{12}",
 ]  # fmt: skip
