@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memstore_cli.open_memory import open_memory
-from memstore_cli.options import DeviceOption, JsonOption, MemoryOption
+from memstore_cli.options import DeviceOption, JsonOption, MemoryOption, with_option_groups
 from memstore_cli.output import METRIC_NAMES, print_json, print_table
 from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from memstore.memory import Memory
+    from memstore.progress import Progress
     from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction
 
 
-def evaluate(
-    memory: MemoryOption = "",
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """Which predictors are compared, and on which labels."""
+
     budget: Annotated[
         list[float] | None,
         typer.Option(
@@ -29,20 +34,20 @@ def evaluate(
             show_default="0.2",
             help="Share of the labelled queries to train on. Repeatable.",
         ),
-    ] = None,
+    ] = None
     seed: Annotated[
         list[int] | None,
         typer.Option("--seed", show_default="0", help="Seed of the split and the training. Repeatable."),
-    ] = None,
+    ] = None
     protocol: Annotated[
         bool, typer.Option("--protocol", help="Use all budgets (0 to 70 %) and three seeds, unless given.")
-    ] = False,
+    ] = False
     predictor: Annotated[
         list[str] | None,
         typer.Option(
             "--predictor", metavar="NAME", show_default="all fast ones", help="A predictor to compare. Repeatable."
         ),
-    ] = None,
+    ] = None
     dataset: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,11 +56,38 @@ def evaluate(
             show_default="all",
             help="Report this dataset only; training uses all. Repeatable.",
         ),
-    ] = None,
+    ] = None
     plots: Annotated[
         Path | None,
         typer.Option("--plots", metavar="FOLDER", help="Write plots of budgets, calibration and risk to FOLDER."),
-    ] = None,
+    ] = None
+
+    def run(self, store: Memory, progress: Progress) -> tuple[list[EvaluationRow], list[Path]]:
+        """Evaluate the predictors, and draw the plots if they are requested."""
+        from memstore_gnn.evaluation.compare import evaluate_memory
+        from memstore_gnn.evaluation.evaluate import BUDGETS, SEEDS
+        from memstore_gnn.evaluation.plots import check_plots, draw_plots
+
+        predictions: list[Prediction] = []
+        if self.plots is not None:
+            check_plots(self.plots)
+        rows = evaluate_memory(
+            store,
+            predictors=self.predictor,
+            budgets=self.budget or (BUDGETS if self.protocol else [0.2]),
+            seeds=self.seed or (SEEDS if self.protocol else [0]),
+            datasets=self.dataset,
+            device=store.settings.device,
+            progress=progress,
+            keep=None if self.plots is None else predictions.append,
+        )
+        return rows, [] if self.plots is None else draw_plots(predictions, self.plots)
+
+
+@with_option_groups
+def evaluate(
+    comparison: ComparisonOptions,
+    memory: MemoryOption = "",
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,26 +95,8 @@ def evaluate(
 
     The memory is not changed: it keeps its labels and gets no model.
     """
-    with open_memory(memory, device=device) as store:
-        from memstore_gnn.evaluation.compare import evaluate_memory
-        from memstore_gnn.evaluation.evaluate import BUDGETS, SEEDS
-        from memstore_gnn.evaluation.plots import check_plots, draw_plots
-
-        predictions: list[Prediction] = []
-        if plots is not None:
-            check_plots(plots)
-        with show_progress(as_json) as progress:
-            rows = evaluate_memory(
-                store,
-                predictors=predictor,
-                budgets=budget or (BUDGETS if protocol else [0.2]),
-                seeds=seed or (SEEDS if protocol else [0]),
-                datasets=dataset,
-                device=store.settings.device,
-                progress=progress,
-                keep=None if plots is None else predictions.append,
-            )
-        plot_files = [] if plots is None else draw_plots(predictions, plots)
+    with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
+        rows, plot_files = comparison.run(store, progress)
     if as_json:
         print_json([row.to_json() for row in rows])
         return

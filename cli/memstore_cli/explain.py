@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memstore_cli.open_memory import open_memory
-from memstore_cli.options import DeviceOption, JsonOption, MemoryOption, ModelOption
+from memstore_cli.options import DeviceOption, JsonOption, MemoryOption, ModelOption, with_option_groups
 from memstore_cli.output import counted, print_facts, print_json, print_table
 from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
     from memstore_gnn.explain.explain import Explanation
+    from memstore_gnn.explain.find import Who
     from memstore_gnn.explain.influences import Influence
 
 
+@dataclass(frozen=True)
+class RolloutOptions:
+    """Which rollout of a query is explained."""
+
+    policy: Annotated[str | None, typer.Option("--policy", show_default=False, help="Policy of the rollout.")] = None
+    run: Annotated[str | None, typer.Option("--run", show_default=False, help="Run of the rollout.")] = None
+    step: Annotated[int | None, typer.Option("--step", show_default=False, help="Training step of the rollout.")] = None
+    sample: Annotated[int | None, typer.Option("--sample", show_default=False, help="Sample index of the rollout.")] = (
+        None
+    )
+
+    def who(self) -> Who:
+        """The library's form of these options."""
+        from memstore_gnn.explain.find import Who
+
+        return Who(self.policy, self.run, self.step, self.sample)
+
+
+@with_option_groups
 def explain(
     rollout: Annotated[
         str,
         typer.Argument(metavar="ID", help="Id of a rollout (a prefix is enough), or the key or id of its query."),
     ],
+    selection: RolloutOptions,
     memory: MemoryOption = "",
-    policy: Annotated[str | None, typer.Option("--policy", show_default=False, help="Policy of the rollout.")] = None,
-    run: Annotated[str | None, typer.Option("--run", show_default=False, help="Run of the rollout.")] = None,
-    step: Annotated[
-        int | None, typer.Option("--step", show_default=False, help="Training step of the rollout.")
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option("--sample", show_default=False, help="Sample index of the rollout.")
-    ] = None,
     model: ModelOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows in the table; JSON contains all.")] = 15,
     write: Annotated[
@@ -39,20 +53,11 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Explain a score: remove votes, rollouts, labels or features, score again, and report the difference."""
-    with open_memory(memory, device=device) as store:
+    with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
         from memstore_gnn.explain.explain import explain_rollout
-        from memstore_gnn.explain.find import Who
 
-        with show_progress(as_json) as progress:
-            explained = explain_rollout(
-                store,
-                rollout,
-                Who(policy, run, step, sample),
-                model=model,
-                write=write,
-                device=store.settings.device,
-                progress=progress,
-            )
+        who, own_device = selection.who(), store.settings.device
+        explained = explain_rollout(store, rollout, who, model=model, write=write, device=own_device, progress=progress)
     if as_json:
         print_json(explained.as_json())
     else:

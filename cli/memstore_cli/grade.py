@@ -96,6 +96,20 @@ class GradingOptions:
         )
 
 
+@dataclass(frozen=True)
+class OutputFiles:
+    """Files that are written."""
+
+    samples: Annotated[
+        Path | None,
+        typer.Option("--samples", metavar="FILE", show_default=False, help="Write a JSON line for each sample."),
+    ] = None
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", show_default=False, help="Plot the metrics to a .png, .svg or .pdf."),
+    ] = None
+
+
 @with_option_groups
 def grade(
     files: Annotated[
@@ -104,14 +118,7 @@ def grade(
     ],
     policies: PolicyOptions,
     grading: GradingOptions,
-    samples: Annotated[
-        Path | None,
-        typer.Option("--samples", metavar="FILE", show_default=False, help="Write a JSON line for each sample."),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", metavar="FILE", show_default=False, help="Plot the metrics to a .png, .svg or .pdf."),
-    ] = None,
+    outputs: OutputFiles,
     as_json: JsonOption = False,
 ) -> None:
     """Score policies by their rollouts: accuracy, pass@k and majority@k, with 95 % intervals.
@@ -124,18 +131,18 @@ def grade(
     from memstore_rl.grade.plots import check_plot, draw
     from memstore_rl.verifiers import make_verifiers
 
-    check_plot(plot)
+    check_plot(outputs.plot)
     with closing(make_verifiers(code=grading.code)) as verifiers, show_progress(as_json) as progress:
         report = grade_files(
             files,
             grading.options(policies),
             against=policies.against or (),
             verifiers=verifiers,
-            samples=samples,
+            samples=outputs.samples,
             progress=progress,
         )
-    if plot is not None:
-        draw(report, plot)
+    if outputs.plot is not None:
+        draw(report, outputs.plot)
     if as_json:
         print_json(report.as_json())
     else:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memstore_cli.open_memory import open_memory
-from memstore_cli.options import JsonOption, MemoryOption
+from memstore_cli.options import JsonOption, MemoryOption, with_option_groups
 from memstore_cli.output import counted, print_json
 from memstore_cli.progress import show_progress
 
+if TYPE_CHECKING:
+    from memstore.vectors.knn.settings import LinkSettings
 
-def link(
-    memory: MemoryOption = "",
+
+@dataclass(frozen=True)
+class NeighbourOptions:
+    """Which links are created."""
+
     k: Annotated[
         int | None,
         typer.Option(
             "--k", min=1, max=100, show_default=False, help="Neighbours per node; a new value recreates all links."
         ),
-    ] = None,
+    ] = None
     floor: Annotated[
         float | None,
         typer.Option(
@@ -31,7 +36,21 @@ def link(
             show_default=False,
             help="Minimum cosine of a link; a new value recreates all links.",
         ),
-    ] = None,
+    ] = None
+
+    def settings(self, current: LinkSettings) -> LinkSettings:
+        """The current settings, changed by the options that are given."""
+        return replace(
+            current,
+            k=current.k if self.k is None else self.k,
+            floor=current.floor if self.floor is None else self.floor,
+        )
+
+
+@with_option_groups
+def link(
+    neighbours: NeighbourOptions,
+    memory: MemoryOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Link similar queries and similar thinkings.
@@ -40,8 +59,7 @@ def link(
     """
     started = time.perf_counter()
     with open_memory(memory) as store:
-        current = store.link_settings
-        settings = replace(current, k=current.k if k is None else k, floor=current.floor if floor is None else floor)
+        settings = neighbours.settings(store.link_settings)
         with show_progress(as_json) as progress:
             summary = store.link(settings, progress=progress)
     seconds = round(time.perf_counter() - started, 3)

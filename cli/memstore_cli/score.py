@@ -24,6 +24,9 @@ from memstore_cli.output import counted, print_json
 from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memstore.memory import Memory
     from memstore_gnn.verbs import Abstention, ScoreSummary
 
 
@@ -74,18 +77,38 @@ class AbstainOptions:
         return Abstention(Mode(self.abstain), RISK if self.risk is None else self.risk, self.band)
 
 
-@with_option_groups
-def score(
-    uncertain: AbstainOptions,
+@dataclass(frozen=True)
+class SourceOptions:
+    """Which rollouts are scored."""
+
     file: Annotated[
         str | None,
         typer.Argument(metavar="FILE", show_default=False, help="Score the rollouts of this file without adding them."),
-    ] = None,
-    memory: MemoryOption = "",
+    ] = None
     as_ingested: Annotated[
         bool,
         typer.Option("--as-ingested", help="Score FILE together with the memory's rollouts of the same queries."),
-    ] = False,
+    ] = False
+
+    def check(self) -> None:
+        """Check that the options are used together."""
+        if self.as_ingested and self.file is None:
+            raise UsageError("--as-ingested needs a FILE; pass one, or leave out the option")
+
+    def scorer(self, store: Memory) -> Callable[..., ScoreSummary]:
+        """The library function that scores these rollouts."""
+        from memstore_gnn.verbs import score_file, score_memory_rollouts
+
+        if self.file is None:
+            return partial(score_memory_rollouts, store)
+        return partial(score_file, store, self.file, as_ingested=self.as_ingested)
+
+
+@with_option_groups
+def score(
+    source: SourceOptions,
+    uncertain: AbstainOptions,
+    memory: MemoryOption = "",
     model: ModelOption = None,
     output: Annotated[
         Path | None,
@@ -98,20 +121,16 @@ def score(
 
     Scores of the memory's rollouts are stored as SCORED_BY edges, beside those of earlier models.
     """
-    if as_ingested and file is None:
-        raise UsageError("--as-ingested needs a FILE; pass one, or leave out the option")
+    source.check()
     uncertain.check(output)
-    with open_memory(memory, device=device) as store:
-        from memstore_gnn.verbs import score_file, score_memory_rollouts
-
-        run = partial(score_memory_rollouts, store)
-        if file is not None:
-            run = partial(score_file, store, file, as_ingested=as_ingested)
-        abstention = uncertain.abstention()
-        with show_progress(as_json) as progress:
-            summary = run(
-                model=model, output=output, abstention=abstention, device=store.settings.device, progress=progress
-            )
+    with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
+        summary = source.scorer(store)(
+            model=model,
+            output=output,
+            abstention=uncertain.abstention(),
+            device=store.settings.device,
+            progress=progress,
+        )
     _print_warnings(summary)
     if as_json:
         print_json(summary.as_json())

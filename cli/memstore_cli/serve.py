@@ -7,7 +7,7 @@ import sys
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,12 @@ from memstore_cli.options import (
     with_option_groups,
 )
 from memstore_cli.output import print_json
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from memstore_rl.service.serve import ServeOptions
+    from memstore_rl.verifiers import Verifiers
 
 TOKEN_VARIABLE = "MEMSTORE_SERVICE_TOKEN"
 
@@ -44,6 +50,10 @@ class ListenOptions:
             help=f"File with the token. Default: the variable {TOKEN_VARIABLE}.",
         ),
     ] = None
+
+    def token(self) -> SecretStr | None:
+        """The token of the file or the variable; None if there is none."""
+        return read_secret(self.token_file, TOKEN_VARIABLE, "token")
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,28 @@ class RewardOptions:
         ),
     ] = None
 
+    def options(
+        self, listen: ListenOptions, token: SecretStr | None, device: str | None, verifiers: Verifiers | None
+    ) -> ServeOptions:
+        """The library's form of these options."""
+        from memstore_rl.service.recorder import RecorderSchedule
+        from memstore_rl.service.serve import ServeOptions
+
+        return ServeOptions(
+            host=listen.host,
+            port=listen.port,
+            token=token,
+            mode=self.mode,  # type: ignore[arg-type]
+            model=self.model,
+            device=device,
+            expected=self.expected,
+            shaping=self.shaping,  # type: ignore[arg-type]
+            verifiers=verifiers,
+            min_spread=self.min_spread,
+            record=self.record,
+            schedule=RecorderSchedule(refresh_s=self.refresh),
+        )
+
 
 @with_option_groups
 def serve(
@@ -89,31 +121,17 @@ def serve(
 
     Ctrl-C or SIGTERM stops the service after the running requests.
     """
-    token = read_secret(listen.token_file, TOKEN_VARIABLE, "token")
+    token = listen.token()
     with ExitStack() as stack, open_memory(memory, device=device) as store:
         try:
             from memstore_rl.service.logs import log_to_stderr
-            from memstore_rl.service.recorder import RecorderSchedule
-            from memstore_rl.service.serve import ServeOptions
             from memstore_rl.service.serve import serve as serve_memory
             from memstore_rl.verifiers import make_verifiers
         except ModuleNotFoundError as error:
             raise UsageError(f"{error.name} is not installed; run: pip install 'memstore[serve]'") from error
 
-        options = ServeOptions(
-            host=listen.host,
-            port=listen.port,
-            token=token,
-            mode=rewards.mode,  # type: ignore[arg-type]
-            model=rewards.model,
-            device=store.settings.device,
-            expected=rewards.expected,
-            shaping=rewards.shaping,  # type: ignore[arg-type]
-            verifiers=stack.enter_context(closing(make_verifiers(code=True))) if rewards.code else None,
-            min_spread=rewards.min_spread,
-            record=rewards.record,
-            schedule=RecorderSchedule(refresh_s=rewards.refresh),
-        )
+        verifiers = stack.enter_context(closing(make_verifiers(code=True))) if rewards.code else None
+        options = rewards.options(listen, token, store.settings.device, verifiers)
 
         def announce(endpoint: str) -> None:
             if as_json:

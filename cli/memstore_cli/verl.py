@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from memstore_cli.open_memory import open_memory
 from memstore_cli.options import JsonOption, OptionalMemoryOption, UsageError, with_option_groups
 from memstore_cli.output import counted, print_json, print_table
 from memstore_cli.verl_config import check, config
+
+if TYPE_CHECKING:
+    from memstore_rl.trainers.verl.data import DataPlan
 
 verl_app = typer.Typer(help="Training data, configuration and checks for verl.", no_args_is_help=True)
 
@@ -44,6 +47,21 @@ class SplitOptions:
         str | None, typer.Option("--system", metavar="TEXT", show_default=False, help="System prompt of every row.")
     ] = None
 
+    def plan(self) -> DataPlan:
+        """The library's form of these options."""
+        from memstore_rl.rewards.reward import MODES
+        from memstore_rl.trainers.verl.data import DataPlan
+
+        return DataPlan(
+            budgets=tuple(self.budget or [0.2]),
+            modes=tuple(self.mode or MODES),  # type: ignore[arg-type]
+            validation=self.validation,
+            test=self.test,
+            seed=self.seed,
+            split_seed=self.split_seed,
+            system=self.system,
+        )
+
 
 @with_option_groups
 def data(
@@ -66,24 +84,14 @@ def data(
     if not sources and not memory:
         raise UsageError("no input given; pass files, or a memory with --memory LOCATION")
     from memstore_rl.benchmarks.queries import queries_of_files, queries_of_memory
-    from memstore_rl.rewards.reward import MODES
-    from memstore_rl.trainers.verl.data import DataPlan, write_data
+    from memstore_rl.trainers.verl.data import write_data
 
-    plan = DataPlan(
-        budgets=tuple(splits.budget or [0.2]),
-        modes=tuple(splits.mode or MODES),  # type: ignore[arg-type]
-        validation=splits.validation,
-        test=splits.test,
-        seed=splits.seed,
-        split_seed=splits.split_seed,
-        system=splits.system,
-    )
     if sources:
         queries = queries_of_files(sources)
     else:
         with open_memory(memory) as store:
             queries = queries_of_memory(store.graph)
-    files = write_data(queries, output, plan)
+    files = write_data(queries, output, splits.plan())
     if as_json:
         print_json({"folder": str(output), "files": [file._asdict() for file in files]})
         return
