@@ -1,4 +1,4 @@
-"""Draws data splits and label budgets.
+"""Draw data splits and label budgets.
 
 A seed orders the queries of a dataset by a hash of seed and query id. The first are for training, the next for
 validation, the last for testing. The label budget is the beginning of the training queries in the order of a second

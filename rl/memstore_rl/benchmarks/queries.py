@@ -1,4 +1,4 @@
-"""Reads queries from files of records or from a memory. A rollout in a file stands for its query."""
+"""Read queries from files of records or from a memory. Repeated rollouts of a query give one query."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SourceQuery(NamedTuple):
     domain: Domain
     gold: str | None
     split: SplitName | None
-    """Split given by the source; None: it gives none."""
+    """Split given by the source; None if it gives none."""
 
 
 def queries_of_files(sources: Sequence[str | Path], defaults: RecordDefaults | None = None) -> list[SourceQuery]:
@@ -123,5 +123,5 @@ def merged(known: SourceQuery | None, query: SourceQuery, where: str) -> SourceQ
     for name in ("gold", "split"):
         value, earlier = getattr(query, name), getattr(known, name)
         if value is not None and earlier is not None and value != earlier:
-            raise InputError(f"{where}: {name} is {value!r}, and an earlier row of the same query says {earlier!r}")
+            raise InputError(f"{where}: {name} is {value!r}, but an earlier row of the same query has {earlier!r}")
     return known._replace(gold=known.gold or query.gold, split=known.split or query.split)

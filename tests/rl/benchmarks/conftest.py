@@ -1,4 +1,4 @@
-"""Copies of the benchmarks, as the hub lays them out: invented rows in the columns of the real ones."""
+"""Local copies of the benchmarks in the layout of the hub: synthetic rows with the columns of the real ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def assertion(out, exp, atol):
     else:
         assert out == exp
 """
-"""Invented, but of the shape that EvalPlus's tests have."""
+"""Synthetic test helpers in the form of EvalPlus's."""
 
 
 def word_problems(number: int) -> Row:
@@ -38,9 +38,9 @@ def word_problems(number: int) -> Row:
 
 
 def lettered(number: int, labels: str = "ABCD") -> Row:
-    """Which of these is `number`? The right one walks through the options."""
+    """A multiple-choice row; the position of the right option depends on `number`."""
     right = number % len(labels)
-    texts = [f"{number + 10 * (place - right)} boats" for place in range(len(labels))]
+    texts = [f"{number + 10 * (position - right)} boats" for position in range(len(labels))]
     return {
         "id": f"row-{number}",
         "question": f"Which of these is {number}?",
@@ -60,14 +60,14 @@ def exam(number: int) -> Row:
 
 
 def graduate(number: int) -> Row:
-    wrong = {f"Incorrect Answer {place}": f"{number + place} hulls,\n(roughly)" for place in (1, 2, 3)}
+    wrong = {f"Incorrect Answer {index}": f"{number + index} hulls,\n(roughly)" for index in (1, 2, 3)}
     right = {"Question": f"How many hulls has ship {number}?", "Correct Answer": f"{number} hulls"}
     return {"Record ID": f"rec{number}", **right, **wrong}
 
 
 def social(number: int) -> Row:
     answers = {
-        f"answer{letter}": f"{'sail' if place == number % 3 else 'swim'} {letter}" for place, letter in enumerate("ABC")
+        f"answer{letter}": f"{'sail' if index == number % 3 else 'swim'} {letter}" for index, letter in enumerate("ABC")
     }
     return {
         "context": f"Kim saw {number} boats.",
@@ -161,13 +161,13 @@ SETS: dict[str, tuple[Maker, str]] = {
     "humaneval_plus": (docstring, "humaneval_plus/data"),
     "mbpp_plus": (one_sentence, "mbpp_plus/data"),
 }
-"""All but gpqa: how a row is made, and the folder its files lie in."""
+"""Row maker and folder of every benchmark except gpqa."""
 ROWS = 12
-"""Of each split."""
+"""Number of rows per split."""
 
 
 def write_table(path: Path, rows: list[Row]) -> None:
-    """Write rows as the file's ending says."""
+    """Write rows in the format of the file's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
@@ -182,14 +182,15 @@ def write_table(path: Path, rows: list[Row]) -> None:
 
 @pytest.fixture(scope="session")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of every benchmark; leave it as it is."""
+    """A folder with a copy of every benchmark; tests must not change it."""
     from memstore_rl.benchmarks import benchmarks
 
     folder = tmp_path_factory.mktemp("copies")
-    for place, (name, (make, where)) in enumerate(SETS.items()):
+    for index, (name, (make, subfolder)) in enumerate(SETS.items()):
         for part, split in enumerate(benchmarks()[name].splits):
             rows = [make(number) for number in range(1 + part * ROWS, 1 + (part + 1) * ROWS)]
-            write_table(folder / where / f"{split}-00000-of-00001.{('parquet', 'jsonl')[place % 2]}", rows)
+            suffix = ("parquet", "jsonl")[index % 2]
+            write_table(folder / subfolder / f"{split}-00000-of-00001.{suffix}", rows)
     write_table(folder / "gpqa" / "gpqa_diamond.csv", [graduate(number) for number in range(ROWS)])
     write_table(folder / "gpqa" / "gpqa_main.csv", [graduate(number) for number in range(100, 100 + ROWS)])
     configs = "".join(f"- config_name: {name}\n  data_files: {name}.csv\n" for name in ("gpqa_main", "gpqa_diamond"))
@@ -199,7 +200,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's prepared data stays out of the user's cache; nothing is asked of a hub."""
+    """Keep the library's prepared data out of the user's cache, and local copies out of the environment."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets-cache")

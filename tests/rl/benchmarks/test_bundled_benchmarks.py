@@ -1,5 +1,7 @@
-"""Each of the thirteen, through the library that reads the real ones: what a question says, and that an answer as its
-prompt asks for it is read by the one extractor and judged right against the declared gold, and another one wrong."""
+"""Bundled benchmarks: questions, prompts and gold answers, loaded with the `datasets` library from local copies.
+
+An answer in the format that the prompt requests is extracted and compared with the declared gold by the verifiers.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def code_verifiers() -> Iterator[Verifiers]:
     made.close()
 
 
-def asked_for(question: Question, *, right: bool) -> str:
+def response_to(question: Question, *, right: bool) -> str:
     """A response in the form that the prompt asks for."""
     assert question.prompt is not None
     assert question.gold is not None
@@ -69,8 +71,8 @@ def asked_for(question: Question, *, right: bool) -> str:
 
 
 def attempts_at(question: Question) -> list[Attempt]:
-    """A right answer and a wrong one, as the splitter reads them."""
-    responses = [asked_for(question, right=right) for right in (True, False)]
+    """A right and a wrong answer, as extracted from responses."""
+    responses = [response_to(question, right=right) for right in (True, False)]
     answers = [split_response(response, question.domain).answer for response in responses]
     return [Attempt(question.text, question.gold or "", answer) for answer in answers]
 

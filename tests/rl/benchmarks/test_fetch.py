@@ -1,7 +1,7 @@
-"""The whole way from a hub, with the library that asks the real one: a server on loopback that answers like it.
+"""Load every benchmark with the `datasets` library from a local server that implements the hub's API.
 
-It knows what the library asks for: a repository's files by name and revision, its listing, a file's header. It holds
-every benchmark under the name, the configuration and the revision that its declaration gives, and nothing else.
+The server implements the requests that the library sends: a repository's files by name and revision, its listing, and
+the header of a file. It serves every benchmark under the name, configuration and revision of its declaration only.
 """
 
 from __future__ import annotations
@@ -32,45 +32,45 @@ print(json.dumps({"questions": found, "cached": [name for name in benchmarks() i
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves a folder of repositories, each at one revision."""
+    """An HTTP server for a folder of repositories, each at one revision."""
 
     def __init__(self, root: Path, revisions: dict[str, str]) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(("127.0.0.1", 0), HubRequest)
         self.root, self.revisions = root, revisions
 
 
-class Answer(BaseHTTPRequestHandler):
-    """One request."""
+class HubRequest(BaseHTTPRequestHandler):
+    """Handles one request to the hub."""
 
     server: Hub
 
     def do_GET(self) -> None:
         path = unquote(urlparse(self.path).path).strip("/")
         api, _, rest = path.partition("datasets/")
-        repository, _, asked = rest.partition("/")
-        name, _, asked = asked.partition("/")
+        repository, _, requested = rest.partition("/")
+        name, _, requested = requested.partition("/")
         repository = f"{repository}/{name}"
         if repository not in self.server.revisions:
-            return self.answer(404, X_Error_Code="RepoNotFound")
+            return self.respond(404, X_Error_Code="RepoNotFound")
         folder, revision = self.server.root / repository, self.server.revisions[repository]
-        kind, _, below = asked.partition("/")
+        kind, _, below = requested.partition("/")
         known = next((start for start in (revision, COMMIT) if f"{below}/".startswith(f"{start}/")), None)
-        if asked and known is None:
-            return self.answer(404, X_Error_Code="RevisionNotFound")
+        if requested and known is None:
+            return self.respond(404, X_Error_Code="RevisionNotFound")
         below = below.removeprefix(known or "").strip("/")
         if not api:
             return self.file(folder / below)
-        return self.answer(200, json.dumps(listing(folder, below) if kind == "tree" else about(repository)).encode())
+        return self.respond(200, json.dumps(listing(folder, below) if kind == "tree" else about(repository)).encode())
 
     do_HEAD = do_GET
 
     def file(self, path: Path) -> None:
         if not path.is_file():
-            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
+            return self.respond(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
         content = path.read_bytes()
-        return self.answer(200, content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=COMMIT)
+        return self.respond(200, content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=COMMIT)
 
-    def answer(self, status: int, content: bytes = b"", **headers: str) -> None:
+    def respond(self, status: int, content: bytes = b"", **headers: str) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -80,7 +80,7 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
+        """Print no log lines."""
 
 
 def about(repository: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def listing(folder: Path, below: str) -> list[dict[str, Any]]:
 
 
 def publish(declared: Declaration, copies: Path, root: Path) -> None:
-    """Lay out a copy as its repository is: tables that the hub made of a script, or files that a card names."""
+    """Publish a copy in its repository's layout: converted tables of a script, or files listed in a dataset card."""
     repository = root / declared.source
     config = declared.config or "default"
     source = copies / declared.source
@@ -119,7 +119,7 @@ def publish(declared: Declaration, copies: Path, root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub(copies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a hub that has all of them."""
+    """The address of a hub with all benchmarks."""
     root = tmp_path_factory.mktemp("hub")
     for declared in benchmarks().values():
         publish(declared, copies, root)
@@ -133,7 +133,7 @@ def hub(copies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 def loaded(home: Path, **variables: str) -> Any:
-    """What a process of its own loads: the library reads the hub's address once."""
+    """The questions loaded in a new process; the library reads the hub's address only once."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MEMSTORE_", "HF_"))}
     environment = {**kept, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **variables}
     command = [sys.executable, "-c", LOAD, *benchmarks()]
@@ -142,7 +142,7 @@ def loaded(home: Path, **variables: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_all_thirteen_come_from_a_hub_and_then_from_the_cache(hub: str, copies: Path, tmp_path: Path) -> None:
+def test_benchmarks_load_from_a_hub_and_then_from_the_cache(hub: str, copies: Path, tmp_path: Path) -> None:
     expected = {name: sorted(question.id for question in questions(name, folder=copies)) for name in benchmarks()}
     first = loaded(tmp_path, HF_ENDPOINT=hub)
     assert first["questions"] == expected

@@ -1,4 +1,4 @@
-"""Splits and label budgets: seeded, nested, stratified by dataset, and equal to those of a reward model."""
+"""Splits and label budgets: seeded, nested, stratified by dataset, and identical to those of the reward model."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_another_seed_labels_other_queries() -> None:
 def test_split_is_a_partition_stratified_by_dataset(seed: int) -> None:
     names = cut(QUERIES, validation=0.1, test=0.2, seed=seed)
     for dataset, size in (("a", 60), ("b", 20), ("c", 20)):
-        of = [name for query, name in zip(QUERIES, names, strict=True) if query.dataset == dataset]
-        assert [of.count(name) for name in SPLITS] == [size * 7 // 10, size // 10, size * 2 // 10]
+        drawn = [name for query, name in zip(QUERIES, names, strict=True) if query.dataset == dataset]
+        assert [drawn.count(name) for name in SPLITS] == [size * 7 // 10, size // 10, size * 2 // 10]
 
 
 def test_zero_shares_leave_everything_for_training() -> None:
