@@ -1,9 +1,10 @@
-"""What every backend refuses before it writes or asks anything, in the same words."""
+"""Checks of names, vectors and output files, before anything is read or written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -63,3 +64,25 @@ def check_k(k: int) -> None:
     """Refuse a search for no neighbours."""
     if k < 1:
         raise InputError(f"a search for the {k} nearest finds nothing; ask for at least 1")
+
+
+def check_not_input(path: Path | None, what: str, inputs: Iterable[str | Path]) -> None:
+    """Refuse an output file that is one of the inputs, also through a link.
+
+    Args:
+        path: the output file; None skips the check.
+        what: content of the output, for the message (`scores`).
+        inputs: files that are read; names that are not files are ignored.
+
+    Raises:
+        InputError: `path` is an input.
+    """
+    if path is not None and any(_same_file(path, Path(file)) for file in inputs):
+        raise InputError(f"{path} is an input, so the {what} cannot be written to it; name another file")
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them does not exist yet
+        return path.resolve() == other.resolve()

@@ -21,6 +21,7 @@ from memstore.html_table import html_table
 from memstore.locations.location import FolderLocation, Location, ServerLocation, resolve_location
 from memstore.locations.settings import Settings
 from memstore.locations.stores import Stores
+from memstore.pipeline.delete import DeleteSummary, delete_rollouts
 from memstore.pipeline.ingest import IngestOptions, IngestSummary, ingest
 from memstore.pipeline.link import LinkSummary, link_memory
 from memstore.pipeline.reembed import ReembedSummary, reembed_memory
@@ -207,11 +208,11 @@ class Memory:
         """Link the nodes that are not linked yet; with other settings than the memory's, link all nodes again."""
         return link_memory(self.stores, settings, progress=progress)
 
-    def label(self, rewards: Mapping[str, float], *, source: str = "person", replace: bool = False) -> int:
+    def label(self, rewards: Mapping[str, float | None], *, source: str = "person", replace: bool = False) -> int:
         """Set the ground truth of rollouts by id; return how many changed.
 
         Args:
-            rewards: reward in 0..1 by rollout id.
+            rewards: reward in 0..1 by rollout id; None removes the ground truth.
             source: recorded as the rollouts' `reward_source`.
             replace: overwrite a ground truth that differs.
 
@@ -219,17 +220,31 @@ class Memory:
             LabelConflict: a rollout has another ground truth and `replace` is False.
             InputError: an id that is not in the memory, or a reward outside 0..1.
         """
-        for rollout, reward in rewards.items():
+        given = {rollout: reward for rollout, reward in rewards.items() if reward is not None}
+        for rollout, reward in given.items():
             if not 0.0 <= reward <= 1.0:
                 raise InputError(f"the reward of {rollout} is {reward:g}; it must lie between 0 and 1")
         table = pa.table(
             {
-                "id": pa.array(list(rewards), pa.string()),
-                "reward": pa.array(list(rewards.values()), pa.float64()),
-                "reward_source": pa.array([source] * len(rewards), pa.string()),
+                "id": pa.array(list(given), pa.string()),
+                "reward": pa.array(list(given.values()), pa.float64()),
+                "reward_source": pa.array([source] * len(given), pa.string()),
             }
         )
-        return self.graph.set_labels(table, replace=replace)
+        changed = self.graph.set_labels(table, replace=replace) if given else 0
+        removed = [rollout for rollout in rewards if rollout not in given]
+        return changed + (self.graph.clear_labels(removed) if removed else 0)
+
+    def delete(
+        self,
+        *,
+        run: str | None = None,
+        dataset: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> DeleteSummary:
+        """Delete the rollouts of a run or dataset; see `memstore.pipeline.delete.delete_rollouts`."""
+        return delete_rollouts(self.stores, run=run, dataset=dataset, dry_run=dry_run, progress=progress)
 
     def record_scores(self, batch: ScoreBatch) -> None:
         """Append a reward model's predictions as SCORED_BY edges; existing predictions stay."""

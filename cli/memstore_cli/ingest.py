@@ -87,7 +87,10 @@ class WriteOptions:
 @with_option_groups
 def ingest(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="JSONL, gzip or Parquet; - reads JSONL from standard input.")
+        list[str],
+        typer.Argument(
+            metavar="FILE", help="JSONL, gzip or Parquet files, folders of them or globs; - is JSONL on stdin."
+        ),
     ],
     row_defaults: RowDefaults,
     writing: WriteOptions,
@@ -98,9 +101,9 @@ def ingest(
 
     Existing rollouts are not added again, and the next ingest finishes an interrupted one.
     """
-    from memstore.records.readers import open_source
+    from memstore.records.readers import expand_paths, open_source
 
-    for file in files:
+    for file in expand_paths(files):
         open_source(file)  # fail on a wrong name before a memory is created
     with open_memory(memory, create=True, long_text=writing.long_text, device=writing.device) as store:
         from memstore.pipeline.ingest import IngestOptions

@@ -8,6 +8,7 @@ verb's file imports anything heavy, so that `memstore --help` is fast.
     1           failure                `error: ` and one sentence, for errors that memstore raises
     2           wrong usage            the same, with the help command to run
     130         Ctrl-C or SIGTERM      how to resume
+    141         stdout was closed, as by `| head`; nothing is printed
 
 Any other exception is a bug and keeps its traceback.
 """
@@ -24,6 +25,7 @@ import typer
 from memstore.errors import MemstoreError
 from memstore_cli.cypher import cypher
 from memstore_cli.datasets import datasets
+from memstore_cli.delete import delete
 from memstore_cli.demo import demo
 from memstore_cli.evaluate import evaluate
 from memstore_cli.explain import explain
@@ -48,10 +50,11 @@ from memstore_cli.verl import verl_app
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C; Typer uses the same for KeyboardInterrupt."""
+CLOSED_PIPE = 141
+"""Exit code if the reader of stdout is gone: 128 and the number of SIGPIPE, as for other Unix commands."""
 
 app = typer.Typer(
     name="memstore",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -61,7 +64,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Memory": (demo, ingest, link, label, stats, cypher),
     "Reward model": (train, score, explain, evaluate, models, promote),
     "Policy training": (datasets, rollout, grade, serve),
-    "Maintenance": (verify, profiles, snapshot, restore, reembed),
+    "Maintenance": (verify, profiles, snapshot, restore, reembed, delete),
 }
 """The verbs by theme, as `memstore --help` groups them."""
 
@@ -110,6 +113,11 @@ def run(arguments: Sequence[str], received_signals: Sequence[int] = ()) -> int:
     try:
         code = app(list(arguments), prog_name="memstore", standalone_mode=False) or 0
         sys.stdout.flush()
+    except SystemExit as error:
+        # Typer turns a closed pipe into this, with the BrokenPipeError as its context.
+        if isinstance(error.__context__, BrokenPipeError):
+            return _handle_error(error.__context__)
+        raise
     except Exception as error:
         if not received_signals:
             return _handle_error(error)
@@ -128,8 +136,9 @@ def _handle_error(error: Exception) -> int:
         return _fail(str(error), 1)
     if isinstance(error, BrokenPipeError):
         # The reader has closed the pipe; flushing the buffer at exit would fail again.
+        sys.stdout = sys.__stdout__ or sys.stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return CLOSED_PIPE
     raise error
 
 

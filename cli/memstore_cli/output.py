@@ -1,6 +1,7 @@
 """Output of a verb: one JSON document, or lines and tables for people.
 
-Tables are shortened to the width of the terminal; JSON and CSV are never shortened.
+Texts in a table are shortened to the width of the terminal. Ids are shortened in a terminal only, and there only if
+nothing else can be; in a pipe or a file they are whole. JSON and CSV are never shortened.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import datetime as dt
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,10 @@ WIDTH = 120
 """Characters of a table's line if stdout is not a terminal."""
 GAP = 2
 """Characters between two columns of a table."""
+MIN_TEXT_WIDTH = 8
+"""Characters that a text column keeps when columns are shortened to make room for ids."""
+_ID = re.compile(r"[a-z]{1,3}-[0-9a-f]{12,}")
+"""An id of the memory, such as `t-001363fd514c1cd41a41df07`."""
 MAX_CELL_CHARS = 2000
 """Characters of a value that a table considers; no terminal shows more."""
 
@@ -67,20 +73,35 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     cells = [[cell(value) for value in row] for row in rows]
     screen = console()
     natural = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-    widest = _widest_column(natural, screen.width - GAP * (len(columns) - 1))
+    has_ids = [any(_ID.fullmatch(line[position]) for line in cells) for position in range(len(columns))]
+    available = screen.width - GAP * (len(columns) - 1)
+    widths = _column_widths(natural, has_ids, available, cut_ids=sys.stdout.isatty())
+    screen.width = max(screen.width, sum(widths) + GAP * len(columns))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     for position, name in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[position], (int, float, type(None))) for row in rows)
         table.add_column(
             Text(name),
             justify="right" if numbers else "left",
-            width=min(natural[position], widest),
+            width=widths[position],
             no_wrap=True,
             overflow="ellipsis",
         )
     for line in cells:
         table.add_row(*map(Text, line))
     screen.print(table)
+
+
+def _column_widths(natural: Sequence[int], has_ids: Sequence[bool], available: int, *, cut_ids: bool) -> list[int]:
+    """Widths of the columns: texts are shortened first, then ids if `cut_ids`; otherwise the table becomes wider."""
+    ids = sum(width for width, is_id in zip(natural, has_ids, strict=True) if is_id)
+    texts = [width for width, is_id in zip(natural, has_ids, strict=True) if not is_id]
+    widest = _widest_column(texts, available - ids)
+    if sum(texts) > available - ids and widest < MIN_TEXT_WIDTH:
+        if cut_ids:
+            return [min(width, _widest_column(natural, available)) for width in natural]
+        widest = MIN_TEXT_WIDTH
+    return [width if is_id else min(width, widest) for width, is_id in zip(natural, has_ids, strict=True)]
 
 
 def _widest_column(natural: Sequence[int], available: int) -> int:

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, a line every ten seconds in a log, nothing with --json in a log."""
+"""Progress on stderr: bars on a terminal, a line every ten seconds in a log, a line a minute with --json in a log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from memstore.progress import AnnotatedProgress, Silent
+from memstore.progress import AnnotatedProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 LINE_INTERVAL_S = 10.0
 """Seconds between two lines if stderr is not a terminal."""
+JSON_LINE_INTERVAL_S = 60.0
+"""The same with --json, whose caller rarely reads stderr."""
 
 
 @contextmanager
 def show_progress(as_json: bool = False) -> Iterator[AnnotatedProgress]:
-    """Show the progress of the enclosed work; with `as_json`, only on a terminal."""
+    """Show the progress of the enclosed work; with `as_json`, less often if stderr is not a terminal."""
     if sys.stderr.isatty():
         with _bars() as bars:
             yield Bars(bars)
-    elif as_json:
-        yield Silent()
     else:
-        yield Lines()
+        yield Lines(JSON_LINE_INTERVAL_S if as_json else LINE_INTERVAL_S)
 
 
 def _bars() -> RichProgress:
@@ -75,7 +75,7 @@ class Bars:
 
 
 class Lines:
-    """Prints a line every ten seconds; work that takes less prints nothing."""
+    """Prints a line every `every` seconds; work that takes less prints nothing."""
 
     def __init__(self, every: float = LINE_INTERVAL_S) -> None:
         self._every = every

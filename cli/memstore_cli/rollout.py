@@ -20,6 +20,8 @@ from memstore_cli.output import counted, print_json
 from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from memstore_rl.benchmarks.question import Question
     from memstore_rl.rollout.engine import Engine, Sampling
     from memstore_rl.rollout.run import RolloutPlan
@@ -257,10 +259,14 @@ class OutputOptions:
     ] = None
     device: DeviceOption = None
 
-    def check(self) -> None:
-        """Check that there is an output."""
+    def check(self, queries: Sequence[str]) -> None:
+        """Check that there is an output, and that it is not a file of queries."""
         if self.output is None and self.into is None:
             raise UsageError("no output given; pass --output FILE, --into MEMORY, or both")
+        from memstore.checks import check_not_input
+        from memstore_rl.benchmarks import benchmarks
+
+        check_not_input(self.output, "rollouts", [source for source in queries if source not in benchmarks()])
 
 
 @with_option_groups
@@ -276,7 +282,7 @@ def rollout(
 
     An interrupted run is resumed by the same command.
     """
-    outputs.check()
+    outputs.check(queries.queries)
     model.check()
     questions = queries.questions()
     from memstore_rl.rollout.run import rollout as sample_rollouts

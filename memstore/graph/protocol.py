@@ -266,6 +266,14 @@ class GraphStore(Protocol):
         """
         ...
 
+    def clear_labels(self, ids: Sequence[str]) -> int:
+        """Remove `reward` and `reward_source` of these rollouts; return how many had a reward.
+
+        Raises:
+            InputError: an id that is not in the memory; nothing is written.
+        """
+        ...
+
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """Add or update a Batch node by `id`; only the given properties change."""
         ...

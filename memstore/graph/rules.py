@@ -68,7 +68,8 @@ def check_schema(version: int, where: str) -> None:
 
 def missing(label: NodeLabel, ids: Sequence[str]) -> InputError:
     """The error for ids that are not in the memory."""
-    return InputError(f"the {label} {ids[0]} is not in the memory ({len(ids)} missing in all)")
+    more = f", nor are {len(ids) - 1:,} more" if len(ids) > 1 else ""
+    return InputError(f"the {label} {ids[0]} is not in the memory{more}; check the id")
 
 
 def absent(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -135,6 +135,20 @@ def set_labels(statements: Primitives, connection: Any, labels: pa.Table, *, rep
     return int(changes.num_rows)
 
 
+def clear_labels(statements: Primitives, connection: Any, ids: Sequence[str]) -> int:
+    """See `GraphStore.clear_labels`."""
+    wanted = pa.chunked_array([pa.array(sorted(set(ids)), pa.string())])
+    statements.check_known(connection, NodeLabel.THINKING, wanted)
+    stored = statements.look_up(connection, NodeLabel.THINKING, wanted, LABEL_SCHEMA.names)
+    labelled = stored.filter(pc.is_valid(stored["reward"]))["id"]
+    empty = {
+        "reward": _repeat(None, len(labelled), pa.float64()),
+        "reward_source": _repeat(None, len(labelled), pa.string()),
+    }
+    statements.set_properties(connection, NodeLabel.THINKING, pa.table({"id": labelled} | empty))
+    return len(labelled)
+
+
 def append_scores(statements: Primitives, connection: Any, batch: ScoreBatch) -> None:
     """See `GraphStore.append_scores`: a rollout that this model has scored keeps its score."""
     scores, model = batch.scores, batch.model["id"]

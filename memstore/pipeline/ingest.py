@@ -30,6 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from memstore.checks import check_not_input
 from memstore.embedding.cached import embed_cached
 from memstore.errors import RecordError, StoreFullError
 from memstore.locations.location import ServerLocation
@@ -47,7 +48,7 @@ from memstore.records.columns import (
     query_conflict,
     to_columns,
 )
-from memstore.records.readers import RowSource, open_source
+from memstore.records.readers import RowSource, expand_paths, open_source
 from memstore.records.record import RecordDefaults, Row, parse_record
 from memstore.records.rejects import Rejects
 from memstore.types import QueryId, VectorKind
@@ -124,22 +125,25 @@ def ingest(
     """Add the rollouts of these files to the memory.
 
     Args:
-        sources: JSON lines, gzipped JSON lines or Parquet files; "-" reads standard input.
+        sources: JSON lines, gzipped JSON lines or Parquet files, folders of them, or glob patterns; "-" reads standard
+            input.
         rejects_file: file for rejected rows; None writes it to the memory's rejects folder.
 
     Raises:
-        InputError: a source cannot be read at all.
+        InputError: a source cannot be read at all, or is the rejects file.
         StoreFullError: the disk is full. Completed blocks are kept; the same call resumes after them.
     """
     options = options or IngestOptions()
+    sources = expand_paths(sources)
     opened = [open_source(source) for source in sources]
     started = time.perf_counter()
+    check_not_input(rejects_file, "rejected rows", sources)
     path = rejects_file or stores.rejects_folder / rejects_name(sources)
     with _space_errors(stores), Rejects(path) as rejects:
         run = _Ingest(stores, options, rejects, progress or Silent())
         run.finish_open_batches()
-        for source in opened:
-            run.add(source)
+        for number, source in enumerate(opened, start=1):
+            run.add(source, f"{source.name} ({number} of {len(opened)})" if len(opened) > 1 else source.name)
         if options.link:
             with run.timed("link"):
                 run.summary.links = link_memory(stores, progress=progress).edges
@@ -156,6 +160,7 @@ def rejects_name(sources: Sequence[str | Path]) -> str:
     """Name of the rejects file of these sources, derived from their full paths: a second ingest uses the same file."""
     if not sources:
         return "ingest.rejects.jsonl"
+    sources = expand_paths(sources)
     paths = "\n".join(source if source == "-" else str(Path(source).resolve()) for source in map(str, sources))
     digest = hashlib.blake2b(paths.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
     return f"{open_source(sources[0]).stem}-{digest}.rejects.jsonl"
@@ -171,6 +176,7 @@ class _Ingest:
         self.progress = progress
         self.summary = IngestSummary()
         self.now = dt.datetime.now(dt.UTC)
+        self._embedded = 0
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -194,11 +200,11 @@ class _Ingest:
             graph.write_batch({"id": batch, "state": "done"})
         self.summary.finished_batches = len(open_ids)
 
-    def add(self, source: RowSource) -> None:
-        """Ingest one source, block by block."""
+    def add(self, source: RowSource, shown: str) -> None:
+        """Ingest one source, block by block; `shown` is its name in the progress."""
         seen = Occurrences()
         batch: dict[str, object] | None = None
-        name = f"ingest {source.name}"
+        name = f"ingest {shown}"
         rows, position, rejected_before, rows_before = iter(source), 0, self.rejects.count, self.summary.rows
         while True:
             self.progress.stage(name, source.size)
@@ -319,7 +325,12 @@ class _Ingest:
         known[query] = after
 
     def _embed(self, texts: dict[str, str]) -> None:
-        self.progress.stage("embed", len(texts))
+        if not texts:
+            return
+        # Blocks share one stage, so that it also ends at 100 % if two of them have the same number of texts.
+        self.progress.stage("embed", self._embedded + len(texts))
+        self.progress.advance(self._embedded)
+        self._embedded += len(texts)
         embed_cached(self.stores.embedder, self.stores.cache, list(texts.values()), self.progress.advance)
 
     def _write_vectors(self, kind: VectorKind, nodes: pa.Table, stored: set[Any]) -> None:

@@ -91,7 +91,7 @@ def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
         nodes = _embedded(stores, kind)
         yield from _problem("missing_vector", stores.vectors.missing(nodes["id"].to_pylist()))
         yield from _problem("changed_vector", _changed(stores, nodes))
-        yield from _problem("orphan_vector", _orphans(stores, kind))
+        yield from _problem("orphan_vector", orphan_vectors(stores, kind))
         yield from _problem("unlinked_node", _unlinked(stores, kind), "memstore link")
         yield from _problem("missing_link", nodes_short_of_links(stores, kind))
     others = [name for name in stores.vectors.collections() if name != stores.vectors.fingerprint]
@@ -131,7 +131,7 @@ def _changed(stores: Stores, nodes: pa.Table) -> list[str]:
     return changed
 
 
-def _orphans(stores: Stores, kind: VectorKind) -> list[str]:
+def orphan_vectors(stores: Stores, kind: VectorKind) -> list[str]:
     """Ids of stored vectors whose node is not in the graph."""
     known = set(_embedded(stores, kind)["id"].to_pylist())
     return [node for block in stores.vectors.ids(kind) for node in block if node not in known]
@@ -153,14 +153,13 @@ def _repair(stores: Stores, kinds: set[str], progress: Progress) -> None:
                 stores.vectors.discard(fingerprint)
     for kind in VECTOR_KINDS:
         if "orphan_vector" in kinds:
-            stores.vectors.delete(_orphans(stores, kind))
+            stores.vectors.delete(orphan_vectors(stores, kind))
         if "changed_vector" in kinds:
             nodes = _embedded(stores, kind)
             nodes = nodes.filter(pc.is_in(nodes["id"], value_set=pa.array(_changed(stores, nodes), pa.string())))
             write_vectors(stores, kind, nodes["id"].to_pylist(), nodes["vector_key"].to_pylist())
         if "missing_link" in kinds:
-            with stores.graph.linking():  # keeps lists that another process computed earlier from overwriting the mark
-                _mark_unlinked(stores, kind, nodes_short_of_links(stores, kind))
+            _mark_short_lists(stores, kind)
     if kinds & {"missing_vector", "open_batch"}:
         fill_vectors(stores, progress=progress)
     for row in stores.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist():
@@ -168,6 +167,17 @@ def _repair(stores: Stores, kinds: set[str], progress: Progress) -> None:
             stores.graph.write_batch({"id": row["id"], "state": "done"})
     if kinds & {"unlinked_node", "missing_link"}:
         link_memory(stores, progress=progress)
+
+
+def mark_short_lists(stores: Stores) -> None:
+    """Mark nodes with fewer links than neighbours as not linked, so that the next link call links them again."""
+    for kind in VECTOR_KINDS:
+        _mark_short_lists(stores, kind)
+
+
+def _mark_short_lists(stores: Stores, kind: VectorKind) -> None:
+    with stores.graph.linking():  # keeps lists that another process computed earlier from overwriting the mark
+        _mark_unlinked(stores, kind, nodes_short_of_links(stores, kind))
 
 
 def _mark_unlinked(stores: Stores, kind: VectorKind, nodes: list[str]) -> None:

@@ -28,7 +28,7 @@ from memstore.records.columns import (
     merge_query,
     to_columns,
 )
-from memstore.records.readers import open_source
+from memstore.records.readers import expand_paths, open_source
 from memstore.records.record import RecordDefaults, parse_record
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.snapshots.take import BOOKKEEPING, manifest_of
@@ -53,7 +53,7 @@ def read_rollouts(
     """
     progress = progress or Silent()
     located: list[tuple[str, IdentifiedRecord]] = []
-    for path in sources:
+    for path in expand_paths(sources):
         source, seen = open_source(path), Occurrences()
         progress.stage(f"read {source.name}", source.size)
         for row in source:

@@ -172,6 +172,16 @@ class MemoryGraph:
             rollouts[change["id"]].update(change)
         return len(changes)
 
+    def clear_labels(self, ids: Sequence[str]) -> int:
+        """See `GraphStore`."""
+        rollouts = self._shelf.nodes[NodeLabel.THINKING]
+        if unknown := [node for node in ids if node not in rollouts]:
+            raise missing(NodeLabel.THINKING, unknown)
+        labelled = {node for node in ids if rollouts[node].get("reward") is not None}
+        for node in labelled:
+            rollouts[node].update({"reward": None, "reward_source": None})
+        return len(labelled)
+
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
         _merge(self._content, NodeLabel.BATCH, batch)

@@ -16,6 +16,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from memstore.errors import EmbedderError, InputError
 from memstore.graph.protocol import ScoreBatch
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
+from memstore.pipeline.delete import delete_namespace
 from memstore.testing.digest import memory_digest
 from memstore.testing.embedder import HashEmbedder
 from memstore.testing.killed_reembed import kill_reembed
@@ -57,14 +59,14 @@ class BreakingEmbedder:
         return self._whole.embed(texts, progress)
 
 
-def write_rollouts(path: Path, queries: range = range(QUERIES)) -> Path:
+def write_rollouts(path: Path, queries: range = range(QUERIES), *, run: str = "first", dataset: str = "legs") -> Path:
     """A file of rollouts of these queries."""
     rows = [
         {
             "query": f"How many legs have {number} cats?",
-            "dataset": "legs",
+            "dataset": dataset,
             "policy": "tiny",
-            "run": "first",
+            "run": run,
             "sample_index": sample,
             "thinking": f"A cat has four legs, so {number} cats have {number} * 4 ({sample}).",
             "answer": str(4 * number + sample % 2),
@@ -103,6 +105,99 @@ class MemoryConformance:
             memory.record_scores(ScoreBatch(model=model, scores=scores, properties={"scored_at": when}))
             assert memory.verify().ok
         return open_memory
+
+    # -- delete --------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("chosen", [{"run": "second"}, {"dataset": "tails"}, {"run": "second", "dataset": "tails"}])
+    def test_deleting_what_was_added_restores_the_memory(
+        self, filled: OpenMemory, tmp_path: Path, chosen: dict[str, Any]
+    ) -> None:
+        more = write_rollouts(tmp_path / "more.jsonl", range(2, QUERIES + 3), run="second", dataset="tails")
+        with filled("one", embedder=HashEmbedder()) as memory:
+            before = memory_digest(memory)
+            memory.ingest([more])
+            counted = memory.delete(**chosen, dry_run=True)
+            assert memory.stats().thinkings == QUERIES * SAMPLES + counted.rollouts
+            deleted = memory.delete(**chosen)
+            assert (counted.rollouts, counted.queries, counted.runs) == ((QUERIES + 1) * SAMPLES, QUERIES + 1, 1)
+            assert deleted.rollouts == counted.rollouts
+            assert deleted.vectors == deleted.rollouts + deleted.queries
+            assert memory.verify().ok
+            assert memory_digest(memory) == before
+
+    def test_a_run_on_shared_queries_leaves_the_queries(self, filled: OpenMemory, tmp_path: Path) -> None:
+        more = write_rollouts(tmp_path / "more.jsonl", range(QUERIES + 1), run="second")
+        with filled("one", embedder=HashEmbedder()) as memory:
+            before = memory_digest(memory)
+            memory.ingest([more])
+            deleted = memory.delete(run="second")
+            assert (deleted.queries, deleted.rollouts) == (1, (QUERIES + 1) * SAMPLES)
+            assert memory.verify().ok
+            assert memory_digest(memory) == before
+
+    def test_unknown_names_delete_nothing(self, filled: OpenMemory) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            before = memory_digest(memory)
+            cases: list[tuple[dict[str, Any], str]] = [
+                ({"run": "fist"}, "did you mean 'first'"),
+                ({"dataset": "arms"}, "it has legs"),
+                ({"run": "first", "dataset": "arms"}, "no dataset 'arms'"),
+                ({}, "pass a run or a dataset"),
+            ]
+            for chosen, message in cases:
+                with pytest.raises(InputError, match=message):
+                    memory.delete(**chosen)
+            assert memory_digest(memory) == before
+
+    def test_an_interrupted_delete_is_repaired_or_finished(
+        self, filled: OpenMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The call is interrupted before each of its steps in turn."""
+        more = write_rollouts(tmp_path / "more.jsonl", range(3, QUERIES + 2), run="second", dataset="tails")
+        monkeypatch.setattr("memstore.pipeline.delete.BLOCK_NODES", 5)
+        with filled("one", embedder=HashEmbedder()) as memory:
+            before = memory_digest(memory)
+            interrupted = 0
+            for allowed in range(20):
+                memory.ingest([more])
+                with monkeypatch.context() as patch:
+                    _interrupt_after(patch, memory, allowed)
+                    try:
+                        memory.delete(run="second")
+                    except Interrupted:
+                        interrupted += 1
+                    else:
+                        break
+                assert memory.verify(repair=True).ok
+                if "second" in memory.graph.nodes(NodeLabel.RUN, ["name"])["name"].to_pylist():
+                    memory.delete(run="second")
+                assert memory.verify().ok
+                assert memory_digest(memory) == before
+            assert interrupted >= 8
+
+    def test_a_label_is_set_and_removed(self, filled: OpenMemory) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            before = memory_digest(memory)
+            table = memory.graph.nodes(NodeLabel.THINKING, ["id", "reward"]).to_pylist()
+            labelled = {row["id"]: row["reward"] for row in table if row["reward"] is not None}
+            assert memory.label(dict.fromkeys(row["id"] for row in table)) == len(labelled)
+            assert memory.stats().labelled_thinkings == 0
+            assert memory.label(dict.fromkeys(labelled)) == 0
+            with pytest.raises(InputError, match="t-nobody"):
+                memory.label({"t-nobody": None})
+            assert memory.label(labelled, source="ground_truth") == len(labelled)
+            assert memory_digest(memory) == before
+
+    def test_a_namespace_is_emptied_and_can_be_filled_again(self, filled: OpenMemory, tmp_path: Path) -> None:
+        with filled("one", embedder=HashEmbedder()) as memory:
+            assert delete_namespace(memory.stores, dry_run=True).rollouts == QUERIES * SAMPLES
+            deleted = delete_namespace(memory.stores)
+            assert (deleted.queries, deleted.models) == (QUERIES, 1)
+            assert memory.verify().ok
+            assert [memory.graph.nodes(label, ["id"]).num_rows for label in NodeLabel] == [0] * len(NodeLabel)
+            assert memory.vectors.count() == 0
+            assert memory.ingest([tmp_path / "legs.jsonl"]).added == QUERIES * SAMPLES
+            assert memory.verify().ok
 
     # -- verify and repair ---------------------------------------------------------------------------------------
 
@@ -269,6 +364,24 @@ class MemoryConformance:
         with filled("one", embedder=HashEmbedder()) as memory:
             memory.ingest([more])
             assert memory_digest(memory) == merged
+
+
+def _interrupt_after(patch: pytest.MonkeyPatch, memory: Memory, allowed: int) -> None:
+    """Let `delete` make this many writes to graph and vectors, and raise `Interrupted` before the next."""
+    left = [allowed]
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Interrupted
+            return function(*arguments, **options)
+
+        return call
+
+    patch.setattr(memory.graph, "cypher", counting(memory.graph.cypher))
+    patch.setattr(memory.vectors, "delete", counting(memory.vectors.delete))
+    patch.setattr(memory.graph, "replace_links", counting(memory.graph.replace_links))
 
 
 def links(memory: Memory) -> set[tuple[str, str, float]]:

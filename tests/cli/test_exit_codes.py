@@ -166,7 +166,7 @@ def test_a_closed_pipe_prints_no_error() -> None:
     words = [str(Path(sys.executable).with_name("memstore")), "cypher", "--list", "--json"]
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_a_bug_keeps_its_traceback(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from memstore.progress import Silent
 from memstore_cli.progress import Bars, Lines, show_progress
 
 
@@ -51,8 +50,22 @@ def test_bars_keep_one_task_per_stage() -> None:
     }
 
 
-def test_json_without_a_terminal_shows_no_progress() -> None:
+@pytest.mark.parametrize(("as_json", "seconds", "lines"), [(True, 59, 0), (True, 61, 1), (False, 11, 1)])
+def test_json_without_a_terminal_shows_a_line_a_minute(
+    as_json: bool, seconds: float, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("memstore_cli.progress.time.monotonic", lambda: now)
+    with show_progress(as_json) as progress:
+        progress.stage("ingest a.jsonl", 4)
+        now += seconds
+        progress.advance(1)
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == ["ingest a.jsonl: 25%"] * lines
+    assert captured.out == ""
+
+
+def test_json_on_a_terminal_shows_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with show_progress(as_json=True) as progress:
-        assert isinstance(progress, Silent)
-    with show_progress() as progress:
-        assert isinstance(progress, Lines)
+        assert isinstance(progress, Bars)

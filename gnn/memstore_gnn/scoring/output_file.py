@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from memstore.checks import check_not_input
 from memstore.errors import InputError
 
 
@@ -25,8 +26,7 @@ def check_output(path: Path | None, what: str, inputs: Sequence[str | Path] = ()
         raise InputError(f"{path} is a folder; name a file for the {what}")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} for {path.name} does not exist; create it first")
-    if any(path.resolve() == Path(file).resolve() for file in inputs):
-        raise InputError(f"{path} is an input, so the {what} cannot be written to it; name another file")
+    check_not_input(path, what, inputs)
 
 
 def need_matplotlib() -> None:

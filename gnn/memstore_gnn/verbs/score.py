@@ -138,11 +138,12 @@ def score_file(
         model, output, abstention, device, progress: as in `score_memory_rollouts`.
 
     Raises:
-        InputError: the file cannot be read, or a row is no rollout or contradicts the domain of its query.
+        InputError: the file cannot be read or is the output, or a row is no rollout or contradicts the domain of its
+            query.
         ModelError: as in `score_memory_rollouts`.
     """
     started, progress = time.perf_counter(), progress or Silent()
-    check_output(output, "scores")
+    check_output(output, "scores", [file])
     job = _Job.of(memory, model, abstention, device)
     new = memory.read_rollouts([file], progress=progress)
     progress.stage("read the memory")

@@ -163,6 +163,11 @@ class LadybugGraph:
         with self._writing() as connection:
             return writes.set_labels(statements, connection, labels, replace=replace)
 
+    def clear_labels(self, ids: Sequence[str]) -> int:
+        """See `GraphStore`."""
+        with self._writing() as connection:
+            return writes.clear_labels(statements, connection, ids)
+
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
         with self._writing() as connection:

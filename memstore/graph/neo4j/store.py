@@ -139,6 +139,10 @@ class Neo4jGraph:
         """See `GraphStore`."""
         return self._connection.write(lambda tx: writes.set_labels(statements, tx, labels, replace=replace))
 
+    def clear_labels(self, ids: Sequence[str]) -> int:
+        """See `GraphStore`."""
+        return self._connection.write(lambda tx: writes.clear_labels(statements, tx, ids))
+
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
         self._connection.write(lambda tx: writes.merge_node(statements, tx, NodeLabel.BATCH, batch))

@@ -14,9 +14,10 @@ from memstore.records.record import RecordDefaults, parse_record
 from memstore.text import infer_domain
 from memstore.types import Domain
 from memstore_rl.benchmarks.budget import SPLITS, SplitName
+from memstore_rl.benchmarks.prompt_rows import PROMPT_COLUMN, is_prompt_row, query_of_prompt_row
 from memstore_schema.columns import NodeLabel
 
-QUERY_COLUMNS = (("query",), ("input", "output"), ("prompt", "completion"))
+QUERY_COLUMNS = (("query",), (PROMPT_COLUMN,), ("input", "output"))
 """Columns of which a table of queries has one set."""
 
 
@@ -38,6 +39,7 @@ def queries_of_files(sources: Sequence[str | Path], defaults: RecordDefaults | N
     """Read the distinct queries of files, in order of first occurrence.
 
     A row is a record that needs only `query`; `gold` is its gold answer, and `split` can be train, validation or test.
+    Rows of datasets for verl and TRL are converted; see `prompt_rows`.
 
     Raises:
         InputError: a file cannot be read, a row is not a query, or it contradicts an earlier row of the same query.
@@ -73,9 +75,9 @@ def query_rows(path: str | Path, defaults: RecordDefaults | None, aside: Collect
         where = f"{source.name}:{row.number}"
         if row.values is None:
             raise InputError(f"{where}: {row.reason}")
-        values = dict(row.values)
-        apart = {key: values.pop(key) for key in aside if key in values} if "query" in values else {}
         try:
+            values = query_of_prompt_row(row.values) if is_prompt_row(row.values) else dict(row.values)
+            apart = {key: values.pop(key) for key in aside if key in values} if "query" in values else {}
             query = query_of_row(values, defaults or RecordDefaults())
         except RecordError as error:
             raise InputError(f"{where}: {error}") from error
@@ -95,6 +97,9 @@ def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQ
         RecordError: it has none, or a value is invalid.
     """
     values = dict(values)
+    if not values.keys() & {"query", "input", "prompt"}:
+        names = ", ".join(map(str, values)) or "none"
+        raise RecordError(f"query is missing: the row needs the key `query` or `prompt`, but has {names}")
     split = values.pop("split", None)
     if "query" in values and values.get("answer") is None and values.get("response") is None:
         values["answer"] = ""

@@ -2,7 +2,8 @@
 
 A row needs `query`; `gold`, `dataset`, `query_id`, `domain` and `split` (train, validation, test) have the same meaning
 as in a record, and `prompt` and `system` set the messages to the model. Rollouts of the same query give one question.
-No splits are drawn: a row without a split has none.
+Datasets for verl and TRL, whose rows have `prompt` instead of `query`, are read too (`prompt_rows`). No splits are
+drawn: a row without a split has none.
 """
 
 from __future__ import annotations

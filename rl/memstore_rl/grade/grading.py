@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from memstore.errors import InputError
 from memstore.progress import Progress, Silent
+from memstore.records.readers import expand_paths
 from memstore.records.record import Record, RecordDefaults
 from memstore_gnn.scoring.output_file import check_output
 from memstore_rl.grade.compare import difference, paired
@@ -67,6 +68,7 @@ def grade_files(
             sides have no query in common, or `samples` cannot be written.
     """
     options = options or GradeOptions()
+    files, against = expand_paths(files), expand_paths(against)
     check_output(samples, "samples", [*files, *against])
     if verifiers is None:
         with closing(standard_verifiers()) as standard:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from memstore.errors import RecordError
 from memstore.progress import Progress
 from memstore.records.columns import Occurrences, assign_ids
-from memstore.records.readers import RowSource, open_source
+from memstore.records.readers import RowSource, expand_paths, open_source
 from memstore.records.record import Record, RecordDefaults, Row, parse_record
 from memstore.text import infer_domain
 from memstore.types import Domain, QueryId
@@ -57,12 +57,14 @@ class RolloutReader:
         Raises:
             InputError: a file cannot be read, or has no rows.
         """
-        for source in [open_source(file) for file in files]:
+        sources = [open_source(file) for file in expand_paths(files)]
+        for number, source in enumerate(sources, start=1):
+            shown = f"grade {source.name}" + (f" ({number} of {len(sources)})" if len(sources) > 1 else "")
             seen, rows, position = Occurrences(), iter(source), 0
             while chunk := list(islice(rows, BLOCK_ROWS)):
-                progress.stage(f"grade {source.name}", source.size)
+                progress.stage(shown, source.size)
                 yield [sample for row in chunk for sample in self._sample(source, row, defaults, seen, is_wanted)]
-                progress.stage(f"grade {source.name}", source.size)
+                progress.stage(shown, source.size)
                 progress.advance(source.position() - position)
                 position = source.position()
 

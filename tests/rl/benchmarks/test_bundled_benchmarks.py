@@ -129,6 +129,14 @@ def test_the_query_of_a_choice_shows_its_options(copies: Path) -> None:
     assert found["row-4"].gold == "A"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_prompt_shows_no_answer_to_copy(name: str, copies: Path) -> None:
+    """With the example `#### 42` in the prompt, 11 of 64 answers of a model with 0.5B parameters were 42."""
+    question = questions(name, limit=1, folder=copies)[0]
+    instructions = f"{question.system or ''}{(question.prompt or '').replace(question.text, '')}"
+    assert not re.search(r"\d|\([A-JＡ-Ｊ]\)", instructions), instructions
+
+
 def test_shuffled_options_are_spread_and_reproducible(copies: Path) -> None:
     first, again = (questions("gpqa", seed=seed, folder=copies) for seed in (0, 1))
     assert {question.text for question in first} == {question.text for question in again}

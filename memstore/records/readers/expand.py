@@ -1,0 +1,65 @@
+"""Expand folders and glob patterns to files."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from memstore.errors import InputError
+
+_ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson", ".ndjson.gz", ".parquet")
+"""Endings of the files of a folder that are read; a file that is named itself may have any name."""
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def expand_paths(names: Sequence[str | Path]) -> list[str | Path]:
+    """Replace folders and glob patterns by their files, in natural order: `2.jsonl` comes before `10.jsonl`.
+
+    A folder stands for the files of a supported format in it and its subfolders, without hidden ones. A name that
+    exists is never taken for a pattern. Each file is listed once; other names are kept as they are.
+
+    Raises:
+        InputError: a folder or a pattern has no such file.
+    """
+    found: dict[str, str | Path] = {}
+    for name in names:
+        for file in _files(name):
+            found.setdefault(str(file) if str(file) == "-" else str(Path(file).absolute()), file)
+    return list(found.values())
+
+
+def _files(name: str | Path) -> list[str | Path]:
+    path = Path(name)
+    if str(name) == "-":
+        return [name]
+    if path.is_dir():
+        inside = [file for file in path.rglob("*") if _is_readable(file, path)]
+        if not inside:
+            raise InputError(f"the folder {name} has no file of rollouts; it needs files that end in {_listed()}")
+        return list(_in_natural_order(inside))
+    if not glob.has_magic(str(name)) or path.exists():
+        return [name]
+    matches = [Path(match) for match in glob.glob(str(name), recursive=True)]
+    if not matches:
+        raise InputError(f"no file matches {name}; check the pattern")
+    return [file for match in _in_natural_order(matches) for file in (_files(match) if match.is_dir() else [match])]
+
+
+def _is_readable(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and file.name.lower().endswith(_ENDINGS) and file.is_file()
+
+
+def _in_natural_order(files: Sequence[Path]) -> list[Path]:
+    """Sorted with numbers in names compared as numbers."""
+
+    def key(file: Path) -> list[tuple[int, str]]:
+        return [(int(part) if number % 2 else 0, part) for number, part in enumerate(_DIGITS.split(str(file)))]
+
+    return sorted(files, key=key)
+
+
+def _listed() -> str:
+    return f"{', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}"
