@@ -112,7 +112,10 @@ DeviceOption = Annotated[
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="ID", show_default=False, help="A reward model of the memory. Default: the one in use."
+        "--model",
+        metavar="ID",
+        show_default=False,
+        help="Id of a reward model (a prefix is enough). Default: the one in use.",
     ),
 ]
 

@@ -98,10 +98,11 @@ def record_promotion(memory: Memory, model: str) -> None:
 
 
 def model_folder(memory: Memory, model: str | None = None) -> Path:
-    """Folder of one of the memory's models, by default the one in use.
+    """Folder of one of the memory's models, named by its id or the beginning of it, by default the one in use.
 
     Raises:
-        ModelError: the memory has no model or no model of this name, or the model's files are not on this machine.
+        ModelError: the memory has no model, no model of this name or several, or the model's files are not on this
+            machine.
     """
     nodes = sorted(model_nodes(memory), key=lambda node: node["version"])
     chosen = model_in_use(memory, nodes) if model is None else model
@@ -112,7 +113,14 @@ def model_folder(memory: Memory, model: str | None = None) -> Path:
         )
     paths = {node["id"]: node["path"] for node in nodes}
     if chosen not in paths:
-        raise ModelError(f"the memory {memory.location} has no reward model {chosen!r}; it has {', '.join(paths)}")
+        found = [name for name in paths if chosen and name.startswith(chosen)]
+        if len(found) > 1:
+            raise ModelError(
+                f"{len(found)} reward models begin with {chosen!r} ({', '.join(found)}); pass more of the id"
+            )
+        if not found:
+            raise ModelError(f"the memory {memory.location} has no reward model {chosen!r}; it has {', '.join(paths)}")
+        chosen = found[0]
     folder = memory.folder / str(paths[chosen])
     if not folder.is_dir():
         raise ModelError(
