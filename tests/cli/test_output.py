@@ -51,7 +51,7 @@ def test_a_table_fits_the_terminal_and_does_not_interpret_markup(
 
 
 def test_csv_holds_structured_values_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    print_rows(["id", "list"], [("q,1", ["é"]), (None, {"a": 1})], Format.CSV, limit=1)
+    print_rows(["id", "list"], [("q,1", ["é"]), (None, {"a": 1})], Format.CSV, limit=2)
     assert capsys.readouterr().out == 'id,list\n"q,1","[""é""]"\n,"{""a"": 1}"\n'
 
 

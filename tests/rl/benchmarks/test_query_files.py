@@ -75,7 +75,7 @@ def test_a_limit_keeps_the_order_of_the_file(tmp_path: Path) -> None:
         (lines([{"query": "2?"}, {"query": " "}]), "a.jsonl:2: query is empty"),
         (lines([{"query": "2?", "prompt": ["Say"]}]), "a.jsonl:1: prompt must be text"),
         (lines([{"query": "2?", "split": "dev"}]), "a.jsonl:1: split is 'dev'; it must be one of train"),
-        (lines([{"query": "2?", "gold": "2"}, {"query": "2?", "gold": "3"}]), "a.jsonl:2: gold is '3', and an earlier"),
+        (lines([{"query": "2?", "gold": "2"}, {"query": "2?", "gold": "3"}]), "a.jsonl:2: gold is '3', but an earlier"),
         (b"what is two?\n", "a.jsonl:1: the line is not JSON"),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_file_without_queries(tmp_path: Path, content: bytes, sentence: str) -
 
 def test_a_table_without_queries(tmp_path: Path) -> None:
     pq.write_table(pa.table({"question": ["2?"]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="it needs query, or input with output, or .*, but has question"):
+    with pytest.raises(InputError, match="it needs query, or prompt, or input with output, but has question"):
         questions(str(tmp_path / "a.parquet"))
 
 
