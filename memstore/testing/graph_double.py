@@ -174,7 +174,7 @@ class MemoryGraph:
 
     def clear_labels(self, ids: Sequence[str]) -> int:
         """See `GraphStore`."""
-        rollouts = self._shelf.nodes[NodeLabel.THINKING]
+        rollouts = self._content.nodes[NodeLabel.THINKING]
         if unknown := [node for node in ids if node not in rollouts]:
             raise missing(NodeLabel.THINKING, unknown)
         labelled = {node for node in ids if rollouts[node].get("reward") is not None}
