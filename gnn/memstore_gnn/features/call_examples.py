@@ -10,6 +10,8 @@ import ast
 import re
 from typing import Any, NamedTuple
 
+from memstore_gnn.features.syntax import is_deep
+
 TEXT_LIMIT = 6000
 """Characters read, from the start of the query's text."""
 CALL_LIMIT = 400
@@ -206,7 +208,7 @@ def _from_signature(query: str, name: str) -> list[tuple[Any, ...]]:
 
 def _kind(argument: ast.arg) -> str:
     """Key of `_SAMPLES` for a parameter."""
-    if argument.annotation is not None:
+    if argument.annotation is not None and not is_deep(argument.annotation):
         annotation = ast.unparse(argument.annotation).lower().replace("typing.", "")
         for kind in (annotation, annotation.split("[")[0] + "[int]", annotation.split("[")[0]):
             if kind in _SAMPLES:

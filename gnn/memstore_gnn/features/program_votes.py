@@ -7,7 +7,6 @@ tests are not used.
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from memstore_gnn.data.groups import Array, Groups, Partition
 from memstore_gnn.features import shared_items as shared
 from memstore_gnn.features.call_examples import entry_point, examples_of, inputs_of
 from memstore_gnn.features.outline import answer_texts
-from memstore_gnn.features.syntax import read_program
+from memstore_gnn.features.syntax import normal_source, read_program
 from memstore_gnn.programs.outcomes import UNKNOWN, Task, canonical
 from memstore_gnn.programs.worker import outcomes
 
@@ -119,20 +118,13 @@ def _outcomes(snapshot: Snapshot, groups: Groups, calls: dict[int, _Calls]) -> d
         if query in calls:
             if literal_value(answers[i]) is not None:
                 continue
-            source = _normal_source(read_program(texts[query], answers[i]).tree)
+            source = normal_source(read_program(texts[query], answers[i]))
             if source is not None:
                 task = Task(source, calls[query].name, calls[query].arguments)
                 tasks.setdefault(task, []).append(i)
-    found = outcomes(list(tasks))
+    own = groups.own.cell.tolist()
+    found = outcomes(list(tasks), [own[rollouts[0]] for rollouts in tasks.values()])
     return {i: results for results, rollouts in zip(found, tasks.values(), strict=True) for i in rollouts}
-
-
-def _normal_source(tree: ast.Module | None) -> str | None:
-    """Source without comments and layout; None for an answer that is not a program or is nested too deeply."""
-    try:
-        return None if tree is None else ast.unparse(tree)
-    except (RecursionError, ValueError):
-        return None
 
 
 def _regrouped(snapshot: Snapshot, groups: Groups, signature: list[str]) -> Groups:

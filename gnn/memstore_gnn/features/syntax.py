@@ -2,6 +2,9 @@
 
 Nothing is executed. If the query begins a function, a completion is parsed together with the query. Programs that
 are nested too deeply do not parse, and text after `LIMIT` characters is ignored.
+
+Every text has an outcome, and the same one wherever it is computed: what recurses over a tree reads only trees of
+`MAX_DEPTH` levels, so that the recursion limit of Python and the depth of the caller's stack do not matter.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import numpy as np
 
 LIMIT = 20_000
 """Characters of a program that are parsed."""
+MAX_DEPTH = 100
+"""Levels of a syntax tree that is written as text. Programs of people and policies have about 30 at most."""
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL)
 
 NAMES = (
@@ -29,6 +34,10 @@ NAMES = (
     "empty_body",
     "docstring_only",
 )
+
+
+UNWRITABLE = (ValueError, RecursionError, MemoryError)
+"""Errors of `ast.unparse` and `ast.dump`: integers of more than 4,300 digits, and what is nested too deeply."""
 
 
 class Program(NamedTuple):
@@ -98,13 +107,34 @@ class _Renamed(ast.NodeTransformer):
 
 
 def shape(program: Program) -> str:
-    """Dump of the renamed tree, equal for programs that differ only in names, comments and layout; "" without one."""
-    if program.tree is None:
+    """Dump of the renamed tree, equal for programs that differ only in names, comments and layout; "" without one, and
+    for a tree that cannot be written as text."""
+    if program.tree is None or is_deep(program.tree):
         return ""
     try:
         return ast.dump(_Renamed().visit(program.tree))
-    except RecursionError:
+    except UNWRITABLE:
         return ""
+
+
+def normal_source(program: Program) -> str | None:
+    """Source without comments and layout; None without a tree, and for a tree that cannot be written as text."""
+    if program.tree is None or is_deep(program.tree):
+        return None
+    try:
+        return ast.unparse(program.tree)
+    except UNWRITABLE:
+        return None
+
+
+def is_deep(tree: ast.AST) -> bool:
+    """Whether a tree has more than `MAX_DEPTH` levels; computed without recursion."""
+    level: list[ast.AST] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
 
 
 def syntax_of(program: Program) -> tuple[float, ...]:

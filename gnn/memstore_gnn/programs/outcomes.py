@@ -5,9 +5,9 @@
     over a limit                `!` and the limit, e.g. `!steps`, see `memstore_gnn.programs.limits`
     not supported, or no result `?`
 
-Every program text has an outcome, and `run_task` raises nothing. Outcomes are reproducible: they do not depend on
-the order of sets, on object addresses or on what ran before. Set order follows string hashes, so a process that runs
-tasks needs a fixed PYTHONHASHSEED; `memstore_gnn.programs.worker` sets it.
+Every program text has an outcome, and `run_task` raises nothing but the CPU time limit that its process may set.
+Outcomes are reproducible: they do not depend on the order of sets, on addresses or on what ran before. Set order
+follows string hashes, so a process that runs tasks needs a fixed PYTHONHASHSEED, as `memstore_gnn.programs.worker` has.
 """
 
 from __future__ import annotations
@@ -35,12 +35,18 @@ class Task(NamedTuple):
 
 
 def run_task(task: Task) -> list[str]:
-    """Interpret a program and return the outcome of each call."""
+    """Interpret a program and return the outcome of each call.
+
+    Raises:
+        TooMuch: the CPU time limit of the process, which ends the whole task.
+    """
     unknown = [UNKNOWN] * len(task.arguments)
     try:
         program = Interpreter(ast.parse(task.source))
         return [_outcome(program, task.name, arguments) for arguments in task.arguments]
-    except (Stop, SyntaxError, ValueError, RecursionError, MemoryError):
+    except (Stop, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if isinstance(error, TooMuch) and str(error) == CPU_TIME:
+            raise
         return unknown
 
 
