@@ -22,7 +22,8 @@ ANNOTATIONS = {"minus": "-" * 380 + "1", "attribute": "a" + ".b" * 150, "hexadec
 
 
 def _row(number: int, sample: int, body: str, annotation: str = "int") -> dict[str, Any]:
-    query = f"def f{number}(x: {annotation}) -> int:\n    '''Return x + {number}.\n    >>> f{number}(3)\n    {3 + number}\n    '''\n"
+    example = f">>> f{number}(3)\n    {3 + number}"
+    query = f"def f{number}(x: {annotation}) -> int:\n    '''Return x + {number}.\n    {example}\n    '''\n"
     response = f"try {sample}\n```python\ndef f{number}(x):\n    {body}\n```"
     return {"query": query, "response": response, "domain": "code", "dataset": "toy", "sample_index": sample}
 

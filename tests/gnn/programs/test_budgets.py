@@ -1,4 +1,4 @@
-"""The CPU time of programs is limited from outside, by group, and outcomes are kept. Requests are counted, not timed."""
+"""The CPU time of programs is limited from outside and by group, and outcomes are kept. Requests are counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ BOMBS = {
     "permutations": "import itertools\ndef f(x):\n    return list(itertools.permutations(range(20000)))",
     "combinations": "import itertools\ndef f(x):\n    return list(itertools.combinations(range(20000), 10000))",
     "sum of lists": "def f(x):\n    a = [[0] * 19000] * 19000\n    return len(sum(a, []))",
-    "equal trees": "def f(x):\n    a = b = (1,)\n    for i in range(60):\n        a, b = (a, a), (b, b)\n    return a == b",
+    "equal trees": "def f(x):\n    a = b = (1,)\n    for i in range(60):\n        a, b = (a, a), (b, b)\n    "
+    "return a == b",
     "printed tree": "def f(x):\n    a = [1]\n    for i in range(60):\n        a = [a, a]\n    return repr(a)",
     "hashed tree": "def f(x):\n    a = (1,)\n    for i in range(60):\n        a = (a, a)\n    return hash(a)",
 }
@@ -60,7 +61,7 @@ def test_outcomes_are_kept_by_digest(requests: list[tuple[float, str]]) -> None:
 
 
 def test_a_group_has_one_budget(monkeypatch: pytest.MonkeyPatch, requests: list[tuple[float, str]]) -> None:
-    """Four bombs reach the first limit, the budget then allows two of them the second; good programs are not affected."""
+    """Four bombs reach the first limit, two of them the second; good programs are not affected."""
     monkeypatch.setattr(worker, "GROUP_SECONDS", 1.0)
     bombs = [Task(f"{BOMBS['permutations']}\nn = {n}", "f", ("(1,)",)) for n in range(4)]
     other = GOOD._replace(source=GOOD.source + "\n\nn = 1")
