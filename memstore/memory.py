@@ -6,7 +6,7 @@ loaded on first use, so that opening a memory and querying it stay quick.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -119,9 +119,11 @@ class Memory:
 
     def _counts(self) -> dict[str, int]:
         """Numbers of queries, rollouts and labels, counted by the graph; empty if it cannot be queried."""
-        if self.stores.closed or not self.graph.speaks_cypher:
+        if self.stores.closed:
             return {}
         try:
+            if not self.graph.speaks_cypher:
+                return {}
             return {
                 name: int(next(self.graph.cypher(query, timeout_s=COUNT_SECONDS).rows)[0])
                 for name, query in _COUNTS.items()
@@ -305,4 +307,10 @@ class Memory:
             >>> memory.cypher("MATCH (q:Query) RETURN q.dataset, count(*)").to_pandas()
         """
         result = self.graph.cypher(query, parameters, write=write, timeout_s=timeout_s)
-        return CypherResult(result.columns, list(result.rows)) if write else result
+        return CypherResult(result.columns, list(result.rows) if write else _rows_of_open(self.stores, result.rows))
+
+
+def _rows_of_open(stores: Stores, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a result; the stores stay open while it is read, also if the memory itself is dropped."""
+    yield from rows
+    del stores

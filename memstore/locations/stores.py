@@ -10,14 +10,19 @@ once and win over the settings from then on.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import logging
+import os
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +31,7 @@ import pyarrow.compute as pc
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.cached import embed_cached
 from memstore.embedding.protocol import Embedder, Fingerprint
-from memstore.errors import EmbedderError, SchemaError
+from memstore.errors import EmbedderError, LockedError, MemstoreError, SchemaError, StoreError
 from memstore.graph.protocol import GraphStore
 from memstore.locations.location import FolderLocation, Location
 from memstore.locations.opening import open_graph, opened_cache, opened_vectors
@@ -73,6 +78,10 @@ class Stores:
         self._check_splitter()
         if embedder is not None:
             self._check_embedder(embedder)
+        # A memory that nobody holds any more is closed, so that it can be opened again.
+        self._finalizer = weakref.finalize(self, _close_dropped, self._opened, graph)
+        self._finalizer.atexit = False
+        _open_stores.add(self)
 
     @classmethod
     def open(cls, location: Location, settings: Settings, *, embedder: Embedder | None, create: bool) -> Self:
@@ -83,7 +92,15 @@ class Stores:
             LockedError: another process owns the folder.
             SchemaError, EmbedderError, StoreError: the stores cannot be used; the message says what to do.
         """
-        graph, namespace = open_graph(location, settings, create=create)
+        # The working directory may change while the memory is open.
+        location = replace(location, folder=location.folder.absolute())
+        try:
+            graph, namespace = open_graph(location, settings, create=create)
+        except LockedError as error:
+            if error.pid != os.getpid():
+                raise
+            gc.collect()  # the owner may be an unreachable memory in a reference cycle
+            graph, namespace = open_graph(location, settings, create=create)
         try:
             graph.migrate()
             return cls(location, graph, settings, embedder, namespace)
@@ -92,7 +109,14 @@ class Stores:
             raise
 
     def close(self) -> None:
-        """Close everything that is open. Calling it again does nothing."""
+        """Close everything that is open. Calling it again does nothing.
+
+        Raises:
+            StoreError: a forked child of the process that opened the memory called it.
+        """
+        if isinstance(self.graph, _ForkedStore):
+            self.graph.refuse()
+        self._finalizer.detach()
         self.closed = True
         for name in ("vectors", "cache"):
             self.__dict__.pop(name, None)
@@ -100,6 +124,19 @@ class Stores:
             self._opened.close()
         finally:
             self.graph.close()
+
+    def _disown(self) -> None:
+        """Make every use of the stores an error in a forked child.
+
+        The child lacks the threads of the databases: a query, a close or a destructor would wait for them for ever. The
+        references to the databases are therefore never released.
+        """
+        self._finalizer.detach()
+        for part in (self.graph, self._opened, self.__dict__.get("vectors"), self.__dict__.get("cache")):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(part))
+        forked: Any = _ForkedStore(self.location)
+        self.graph = forked
+        self.__dict__["vectors"] = self.__dict__["cache"] = forked
 
     # -- stores -------------------------------------------------------------------------------------------------
 
@@ -296,3 +333,40 @@ class Stores:
             answers = edges.properties["text"].filter(of_blank).to_pylist()
             texts.update(zip(source.filter(of_blank).to_pylist(), answers, strict=True))
         return {node: texts[node] for node in nodes}
+
+
+class _ForkedStore:
+    """Stands for a store in a forked child, where no store can be used."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise the error of a store that a fork has copied."""
+        raise StoreError(
+            f"the memory {self._location} was opened before this process was forked; open it after the fork, read a "
+            "snapshot of it, or start workers with the method `spawn`"
+        )
+
+
+_open_stores: weakref.WeakSet[Stores] = weakref.WeakSet()
+
+
+def _close_dropped(opened: ExitStack, graph: GraphStore) -> None:
+    """Close the parts of stores that were dropped without `close`."""
+    with contextlib.suppress(MemstoreError):
+        opened.close()
+    with contextlib.suppress(MemstoreError):
+        graph.close()
+
+
+def _disown_all() -> None:
+    for stores in list(_open_stores):
+        if not stores.closed:
+            stores._disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

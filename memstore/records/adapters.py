@@ -3,7 +3,15 @@
     format              recognized by             further keys
     memstore            `query`                   see `RECORD_KEYS`
     verl rollout dump   `input`, `output`         `gts`, `score`, `step`
-    TRL completions     `prompt`, `completion`    a column per reward function; `step`, `advantage`
+    TRL completions     `prompt`, `completion`    `reward`, or a column per reward function; `step`, `advantage`
+    verifiers results   as TRL's                  `answer` (the gold answer), `reward`
+    chats               `messages`                `answer` (the gold answer), `reward`
+    question, response  `prompt`, `response`      the same; also `question` or `problem` for `prompt`
+
+The `answer` beside a response of another tool is the gold answer of its query. In a row with `query` and `response` it
+is the rollout's own answer only if the row also has `thinking` or `gold`.
+
+A score of -1 is a reward of 0. Any other score outside 0..1 is replaced by the verdict `acc`, if the row has one.
 
 A conversion drops nothing: values without a key of their own keep their old key in the metadata. A score that is marked
 as predicted is not a ground truth: it is kept in the metadata, and the reward stays empty.
@@ -17,6 +25,7 @@ from decimal import Decimal
 from typing import Any
 
 from memstore.errors import RecordError
+from memstore.records.layouts import as_prompt_and_completion, key_list, missing_keys
 from memstore.text.chat import read_completion, read_prompt
 
 RECORD_KEYS = frozenset(
@@ -33,14 +42,34 @@ KNOWN_KEYS = RECORD_KEYS | _VERL_KEYS | _TRL_KEYS
 
 _CONTENT_KEYS = frozenset(["query", "answer", "thinking", "response", "gold", "reward"])
 """Keys of a memstore row that mean something else in another format, such as the `answer` of a reward function."""
-_TRL_NUMBERS = frozenset(["advantage", "step"])
-"""Numeric columns of TRL that are not rewards."""
+_TRL_NUMBERS = frozenset(
+    [
+        "advantage",
+        "advantages",
+        "step",
+        "probability",
+        "mean_logprob",
+        "logprob",
+        "entropy",
+        "kl",
+        "temperature",
+        "top_p",
+    ]
+)
+"""Numeric columns of TRL, its hooks and verifiers that are not rewards."""
+_TIMES = ("_ms", "_s", "_seconds")
+"""Endings of columns that hold durations."""
+_VERDICT = "acc"
+"""verl's verdict beside a score: true or false, 1 or 0."""
 _SOURCE_KEYS = ("source", "src")
 """Keys that give the origin of a score."""
 _PREDICTED_SOURCES = frozenset(["predicted", "gnn", "unscored"])
 
-REQUIRED_COLUMNS = (("query", "answer"), ("query", "response"), ("input", "output"), ("prompt", "completion"))
-"""A table of rollouts must have both columns of one of these pairs."""
+REQUIRED_COLUMNS = (
+    ("query", "answer"), ("query", "response"), ("input", "output"), ("prompt", "completion"), ("prompt", "response"),
+    ("question", "response"), ("problem", "response"), ("messages",),
+)  # fmt: skip
+"""A table of rollouts must have the columns of one of these."""
 
 
 def adapt_row(values: Mapping[str, Any], reward_column: str | None) -> Mapping[str, Any]:
@@ -53,14 +82,38 @@ def adapt_row(values: Mapping[str, Any], reward_column: str | None) -> Mapping[s
         RecordError: the reward column is missing or ambiguous.
     """
     if reward_column is not None and reward_column not in values:
-        raise RecordError(f"the row has no key {reward_column!r}, which was named as the reward column")
+        raise RecordError(
+            f"the row has no key {reward_column!r}, which was named as the reward column; it has {key_list(values)}"
+        )
     if "query" in values:
+        if _answer_is_gold(values):
+            values = {**values, "gold": _extracted_gold(gold_text(values["answer"])), "answer": None}
         return _with_reward(values, reward_column) if reward_column not in (None, "reward") else values
-    if "input" in values and "output" in values:
+    if isinstance(values.get("input"), str | list) and isinstance(values.get("output"), str) and not _is_alpaca(values):
         return _from_verl(values, reward_column or "score")
-    if "prompt" in values and "completion" in values:
-        return _from_trl(values, reward_column or _only_float(values))
-    return values
+    renamed = as_prompt_and_completion(values)
+    if renamed is None:
+        raise RecordError(missing_keys(values))
+    return _from_trl(renamed, reward_column or ("reward" if "reward" in renamed else _only_float(renamed)))
+
+
+def _answer_is_gold(values: Mapping[str, Any]) -> bool:
+    """Whether the `answer` beside a `response` is the gold answer, as in data sets of the Hugging Face Hub."""
+    if values.get("answer") is None or values.get("response") is None:
+        return False
+    return "gold" not in values and "thinking" not in values
+
+
+def _is_alpaca(values: Mapping[str, Any]) -> bool:
+    """Whether the row has Alpaca's columns, whose `input` is only a part of the question."""
+    return "instruction" in values and "gts" not in values
+
+
+def _extracted_gold(value: object) -> object:
+    """The gold answer in a worked solution of GSM8K (`... #### 12`); any other value as it is."""
+    if isinstance(value, str) and "####" in value:
+        return value.rpartition("####")[2].strip() or value
+    return value
 
 
 def _with_reward(values: Mapping[str, Any], column: str | None) -> dict[str, Any]:
@@ -81,6 +134,9 @@ def _from_verl(values: Mapping[str, Any], reward_column: str) -> dict[str, Any]:
 def _from_trl(values: Mapping[str, Any], reward_column: str | None) -> dict[str, Any]:
     own, extra = _split_keys(values, _TRL_KEYS, reward_column)
     own |= _texts(values["prompt"], values["completion"], extra)
+    for key in ("answer", "gold"):
+        if key in extra:
+            own["gold"] = _extracted_gold(gold_text(extra.pop(key)))
     return _with_metadata(own, extra)
 
 
@@ -110,14 +166,41 @@ def _split_keys(
         if any(_source_name(values.get(key)) in _PREDICTED_SOURCES for key in _SOURCE_KEYS):
             extra[reward_column] = reward
         else:
-            own["reward"] = None if format_keys is _TRL_KEYS and _is_nan(reward) else reward
+            own["reward"] = _reward(reward, values)
+            if own["reward"] is not reward and not is_nan(reward):
+                extra[reward_column] = reward
     return own, extra
+
+
+def _reward(score: object, values: Mapping[str, Any]) -> object:
+    """The reward of a score: 0 for -1, and verl's verdict in place of another score outside 0..1.
+
+    Raises:
+        RecordError: the score lies outside 0..1 and the row has no verdict.
+    """
+    if is_nan(score):
+        return None
+    if not isinstance(score, int | float) or 0.0 <= score <= 1.0:
+        return score
+    verdict = values.get(_VERDICT)
+    if verdict in (0, 1):
+        return verdict
+    if score == -1:
+        return 0.0
+    raise RecordError(
+        f"reward is {score!r:.40}; it must lie between 0 and 1; choose another column with --reward-column NAME (the "
+        f"row has {key_list(values)}), or rescale it"
+    )
 
 
 def _only_float(values: Mapping[str, Any]) -> str | None:
     """The reward column of a TRL row: its only column of floats. A null may be a missing float."""
     taken = KNOWN_KEYS | _TRL_NUMBERS
-    floats = [key for key, value in values.items() if key not in taken and (value is None or isinstance(value, float))]
+    floats = [
+        key
+        for key, value in values.items()
+        if key not in taken and not key.endswith(_TIMES) and (value is None or isinstance(value, float))
+    ]
     if len(floats) > 1:
         names = ", ".join(map(repr, sorted(floats)))
         raise RecordError(f"several columns may be the reward ({names}); choose one with --reward-column NAME")
@@ -128,9 +211,11 @@ def _source_name(value: object) -> str:
     return value.strip().lower() if isinstance(value, str) else ""
 
 
-def _is_nan(value: object) -> bool:
-    """Whether a value is NaN, which TRL writes if a reward function returned None."""
-    return isinstance(value, float) and value != value
+def is_nan(value: object) -> bool:
+    """Whether a value is one that tables and TRL write for a missing one: NaN, NaT or NA."""
+    if isinstance(value, float | Decimal):
+        return value != value
+    return type(value).__name__ in ("NAType", "NaTType")
 
 
 def gold_text(value: object) -> object:
@@ -152,12 +237,8 @@ def gold_text(value: object) -> object:
 
 
 def _is_missing(value: object) -> bool:
-    """Whether a value is one that tables use for a missing one: None, NaN, NaT, NA or an empty list."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    if isinstance(value, float | Decimal):
-        return value != value
-    return isinstance(value, list | tuple | Mapping) and not value
+    """Whether a ground truth is missing: None, NaN, NaT, NA or an empty list."""
+    return value is None or is_nan(value) or (isinstance(value, list | tuple | Mapping) and not value)
 
 
 def _with_metadata(own: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:

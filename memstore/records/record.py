@@ -17,7 +17,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple, get_args
 
 from memstore.errors import RecordError
-from memstore.records.adapters import KNOWN_KEYS, RECORD_KEYS, adapt_row
+from memstore.records.adapters import KNOWN_KEYS, RECORD_KEYS, adapt_row, is_nan
+from memstore.records.layouts import key_list
 from memstore.text.domain import infer_domain
 from memstore.text.split import split_response
 from memstore.types import DOMAINS, Domain, RewardSource
@@ -94,7 +95,7 @@ def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
     Raises:
         RecordError: the row is not a valid rollout; the message gives the reason in one sentence.
     """
-    values = adapt_row(values, defaults.reward_column)
+    values = _without_missing(adapt_row(values, defaults.reward_column))
     query = values.get("query")
     if query is None:
         raise RecordError("query is missing")
@@ -130,6 +131,12 @@ def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
     )
 
 
+def _without_missing(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Replace values that tables write for a missing one (NaN, NaT) by None."""
+    missing = [key for key, value in values.items() if key in RECORD_KEYS and is_nan(value)]
+    return {**values, **dict.fromkeys(missing)} if missing else values
+
+
 def _thinking_and_answer(
     values: Mapping[str, Any], query: str, gold: str | None, domain: Domain | None
 ) -> tuple[str, str]:
@@ -145,7 +152,7 @@ def _thinking_and_answer(
     elif "answer" in values and (values["answer"] is not None or thinking.strip()):
         answer = _label(values, "answer") or ""
     else:
-        raise RecordError("answer and response are both missing")
+        raise RecordError(f"answer and response are both missing; the row has the keys {key_list(values)}")
     return thinking if thinking.strip() else "", answer if answer.strip() else ""
 
 
@@ -212,7 +219,10 @@ def _reward(value: object) -> float | None:
         return None
     reward = _number("reward", value)
     if not 0.0 <= reward <= 1.0:
-        raise RecordError(f"reward is {_quoted(value)}; it must lie between 0 and 1")
+        raise RecordError(
+            f"reward is {_quoted(value)}; it must lie between 0 and 1; rescale it, or choose another column with "
+            "--reward-column NAME"
+        )
     return reward or 0.0
 
 

@@ -1,28 +1,43 @@
 """Save and load snapshots: Arrow IPC for tables, safetensors for vectors and edge ends, JSON for the manifest.
 
-A snapshot's folder is written atomically (`memstore.snapshots.atomic_folder`). Loading one executes no code.
+A snapshot's folder is written atomically (`memstore.snapshots.atomic_folder`). Loading one executes no code. The
+manifest has the digest of every other file, and loading validates the tables in full: an Arrow file whose offsets are
+damaged would otherwise be read outside of its buffers.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from memstore.errors import InputError
+from memstore.errors import InputError, StoreError, StoreFullError
 from memstore.graph.protocol import EdgeTable
 from memstore.snapshots.atomic_folder import atomic_folder
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.snapshots.take import EDGE_NAMES
+from memstore.vectors.labels import LABEL_OF
+from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
 
+_MAX_REASON = 200
+"""Characters of a reader's error that a message quotes."""
 FORMAT = 1
 """Version of the folder's format; a newer one is refused."""
 _TABLES = ("queries", "thinkings", "answers", "runs", "reward_models")
+_DIGESTS = "digests"
+"""Key of the manifest: the SHA-256 of every other file by name. Snapshots of memstore 0.1.0 lack it."""
+_MANIFEST = "manifest.json"
+_MAX_MANIFEST = 2**20
+"""Longest manifest that is read, in bytes."""
 _ARRAYS = ("query_x", "thinking_x", "query_has_x", "thinking_has_x")
 
 
@@ -31,7 +46,20 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> None:
 
     Raises:
         InputError: the folder exists and is not empty.
+        StoreFullError: the disk is full; nothing is left behind.
+        StoreError: the folder cannot be written.
     """
+    try:
+        _write(snapshot, folder)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFullError(
+                f"there is no space for the snapshot {folder}; free some, and take it again"
+            ) from error
+        raise StoreError(f"the snapshot {folder} cannot be written: {error.strerror or error}") from error
+
+
+def _write(snapshot: Snapshot, folder: Path) -> None:
     with atomic_folder(folder, "snapshot") as building:
         for name in _TABLES:
             _write_table(getattr(snapshot, name), building / f"{name}.arrow")
@@ -40,20 +68,20 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> None:
             arrays[f"{name}.source"], arrays[f"{name}.target"] = edge.source, edge.target
             _write_table(edge.properties, building / f"edges_{name}.arrow")
         save_file(arrays, building / "arrays.safetensors")
-        manifest = {"format": FORMAT, **asdict(snapshot.manifest)}
-        (building / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        digests = {path.name: _digest(path) for path in sorted(building.iterdir())}
+        manifest = {"format": FORMAT, **asdict(snapshot.manifest), _DIGESTS: digests}
+        (building / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def load_snapshot(folder: Path) -> Snapshot:
-    """Read a snapshot from a folder. Its tables are memory-mapped.
+    """Read a snapshot from a folder and check it in full. Its tables are memory-mapped.
 
     Raises:
         InputError: the folder holds no snapshot, a damaged one, or one of a newer format.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest.pop("format") > FORMAT:
-            raise InputError(f"the snapshot {folder} has a newer format; install a newer memstore")
+        manifest = _read_manifest(folder)
+        _check_digests(folder, manifest.pop(_DIGESTS, None))
         arrays = load_file(folder / "arrays.safetensors")
         edges = {
             name: EdgeTable(
@@ -62,13 +90,90 @@ def load_snapshot(folder: Path) -> Snapshot:
             for name in EDGE_NAMES
         }
         tables = {name: _read_table(folder / f"{name}.arrow") for name in _TABLES}
-        return Snapshot(
+        snapshot = Snapshot(
             manifest=Manifest(**manifest), edges=edges, **tables, **{name: arrays[name] for name in _ARRAYS}
         )
+        _check_shapes(snapshot)
+        return snapshot
     except FileNotFoundError as error:
         raise InputError(f"{folder} is not a snapshot; take one with: memstore snapshot FOLDER") from error
-    except (ValueError, KeyError, TypeError, pa.ArrowInvalid, SafetensorError) as error:
-        raise InputError(f"the snapshot {folder} is damaged ({error}); take it again from its memory") from error
+    except OSError as error:
+        raise InputError(f"the snapshot {folder} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError, pa.ArrowException, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0][:_MAX_REASON]
+        raise InputError(f"the snapshot {folder} is damaged ({reason}); take it again from its memory") from error
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest without its format.
+
+    Raises:
+        InputError: the format is newer.
+        ValueError: the manifest is damaged.
+    """
+    with (folder / _MANIFEST).open("rb") as file:
+        manifest = json.loads(file.read(_MAX_MANIFEST).decode())
+    if not isinstance(manifest, dict):
+        raise ValueError("the manifest is not a JSON object")
+    version = manifest.pop("format", None)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError("the manifest has no valid format")
+    if version > FORMAT:
+        raise InputError(f"the snapshot {folder} has a newer format; install a newer memstore")
+    expected = {field.name: int if field.name == "schema_version" else str for field in fields(Manifest)}
+    for name, kind in expected.items():
+        if type(manifest.get(name)) is not kind:
+            raise ValueError(f"the manifest has no valid {name}")
+    if unknown := manifest.keys() - expected.keys() - {_DIGESTS}:
+        raise ValueError(f"the manifest has the unknown key {min(unknown)!r:.40}")
+    if manifest["schema_version"] > SCHEMA_VERSION:
+        raise InputError(f"the snapshot {folder} has a newer schema; install a newer memstore")
+    return manifest
+
+
+def _check_digests(folder: Path, digests: object) -> None:
+    """Compare the files with their digests; a snapshot of memstore 0.1.0 has none."""
+    if digests is None:
+        return
+    if not isinstance(digests, Mapping) or digests.keys() != _file_names():
+        raise ValueError("the manifest lists other files")
+    for name, digest in digests.items():
+        if _digest(folder / name) != digest:
+            raise ValueError(f"{name} has another digest than in the manifest")
+
+
+def _file_names() -> set[str]:
+    edges = {f"edges_{name}.arrow" for name in EDGE_NAMES}
+    return {f"{name}.arrow" for name in _TABLES} | edges | {"arrays.safetensors"}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_shapes(snapshot: Snapshot) -> None:
+    """Check that edges and vectors fit the node tables."""
+    lengths = {
+        NodeLabel.QUERY: len(snapshot.queries),
+        NodeLabel.THINKING: len(snapshot.thinkings),
+        NodeLabel.ANSWER: len(snapshot.answers),
+        NodeLabel.RUN: len(snapshot.runs),
+        NodeLabel.REWARD_MODEL: len(snapshot.reward_models),
+    }
+    for kind, label in LABEL_OF.items():
+        x, has_x, count = getattr(snapshot, f"{kind}_x"), getattr(snapshot, f"{kind}_has_x"), lengths[label]
+        if x.ndim != 2 or x.dtype != np.float32 or len(x) != count or has_x.shape != (count,) or has_x.dtype != bool:
+            raise ValueError(f"the vectors of {kind} do not fit the table")
+    for name, edge in snapshot.edges.items():
+        source, target = (lengths[label] for label in EDGE_NAMES[name][1:])
+        if edge.source.shape != (len(edge.properties),) or edge.target.shape != (len(edge.properties),):
+            raise ValueError(f"the edges {name} do not fit their table")
+        for ends, count in ((edge.source, source), (edge.target, target)):
+            if not np.issubdtype(ends.dtype, np.integer):
+                raise ValueError(f"the edges {name} are not positions")
+            if len(ends) and (ends.min() < 0 or ends.max() >= count):
+                raise ValueError(f"the edges {name} end outside of the table")
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
@@ -78,4 +183,6 @@ def _write_table(table: pa.Table, path: Path) -> None:
 
 def _read_table(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+        table = pa.ipc.open_file(source).read_all()
+    table.validate(full=True)
+    return table

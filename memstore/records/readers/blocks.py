@@ -15,6 +15,10 @@ _BLOCK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 31
 """zlib's window size for the gzip format."""
+_MAX_RATIO = 100
+"""Highest accepted ratio of decompressed to compressed bytes; rollouts have 3 to 20, and gzip reaches 1,032."""
+_FREE_BYTES = 4 * 2**20
+"""Decompressed bytes up to which the ratio is not checked."""
 
 
 class BrokenInputError(Exception):
@@ -49,6 +53,15 @@ def read_blocks(file: BinaryIO, consumed: Callable[[int], None]) -> Iterator[byt
 
 def _decompressed(data: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Decompress all members of a gzip; only zeros may follow the last."""
+    compressed, decompressed = len(data), 0
+
+    def counted(blocks: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal compressed
+        for block in blocks:
+            compressed += len(block)
+            yield block
+
+    blocks = counted(blocks)
     while data:
         member = zlib.decompressobj(_GZIP_WINDOW)
         while not member.eof:
@@ -57,6 +70,12 @@ def _decompressed(data: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
             except zlib.error as error:
                 raise BrokenInputError(f"the gzip data is damaged ({error})") from error
             if out:
+                decompressed += len(out)
+                if decompressed > _FREE_BYTES + _MAX_RATIO * compressed:
+                    raise BrokenInputError(
+                        f"the gzip data expands more than {_MAX_RATIO}-fold, which rollouts do not; if the file is "
+                        "right, decompress it first with gunzip"
+                    )
                 yield out
             data = member.unconsumed_tail
             if not data and not member.eof and not (data := next(blocks, b"")):

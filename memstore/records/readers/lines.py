@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from memstore.errors import InputError
 from memstore.records.readers.blocks import BrokenInputError, read_blocks
+from memstore.records.readers.other_formats import SNIFFED_BYTES, refuse_other_format
 from memstore.records.record import Row
 
 MAX_LINE = 64 * 1024 * 1024
@@ -51,7 +52,7 @@ class LineSource:
         empty = True
         try:
             with self._open() as file:
-                for row in _rows(read_blocks(file, self._consumed)):
+                for row in _rows(_checked(read_blocks(file, self._consumed), self.name)):
                     empty = False
                     yield row
         except OSError as error:
@@ -76,10 +77,22 @@ class _Line(NamedTuple):
 
     data: bytes
     reason: str | None = None
+    blank_before: int = 0
+    """Blank lines before this one that were skipped."""
+
+
+def _checked(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """The blocks; refuses another format in a gzip, a pipe or standard input (see `refuse_other_format`)."""
+    first = next(blocks, b"")
+    refuse_other_format(first[:SNIFFED_BYTES], name)
+    yield first
+    yield from blocks
 
 
 def _rows(blocks: Iterator[bytes]) -> Iterator[Row]:
-    for number, line in enumerate(_lines(blocks), start=1):
+    number = 0
+    for line in _lines(blocks):
+        number += line.blank_before + 1
         data = line.data.removeprefix(_BOM) if number == 1 else line.data
         if line.reason is not None:
             yield Row(number, None, line.reason, _raw(data))
@@ -88,15 +101,23 @@ def _rows(blocks: Iterator[bytes]) -> Iterator[Row]:
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[_Line]:
-    """Split an input into lines. If it is truncated, the last line has a reason."""
+    """Split an input into lines. If it is truncated, the last line has a reason.
+
+    A block of blank lines is skipped as a whole: a gzip of 200 kB may hold 2 * 10^8 of them.
+    """
     parts: list[bytes] = []
     length = 0
+    blank = 0
     broken: str | None = None
     try:
         for block in blocks:
+            if not length and block.isspace():
+                blank += block.count(b"\n")
+                continue
             *whole, rest = block.split(b"\n")
             if whole:
-                yield _line([*parts, whole[0]], length + len(whole[0]))
+                yield _line([*parts, whole[0]], length + len(whole[0]))._replace(blank_before=blank)
+                blank = 0
                 for data in whole[1:]:
                     yield _Line(data)
                 parts, length = [], 0
@@ -105,7 +126,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[_Line]:
                 parts.append(rest[: MAX_LINE + 1])
     except BrokenInputError as error:
         broken = str(error)
-    last = _line(parts, length)
+    last = _line(parts, length)._replace(blank_before=blank)
     if broken is None:
         if length:
             yield last
@@ -114,7 +135,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[_Line]:
         # A truncated object is not valid JSON, so this line is complete.
         yield last
         last = _Line(b"")
-    yield _Line(last.data, broken)
+    yield last._replace(reason=broken)
 
 
 def _line(parts: list[bytes], length: int) -> _Line:

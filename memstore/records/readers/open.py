@@ -10,6 +10,7 @@ from pathlib import Path
 from memstore.errors import InputError
 from memstore.records.adapters import REQUIRED_COLUMNS
 from memstore.records.readers.lines import LineSource
+from memstore.records.readers.other_formats import SNIFFED_BYTES, refuse_other_format
 from memstore.records.readers.parquet import ParquetSource
 from memstore.records.readers.source import RowSource, stem_of
 
@@ -40,11 +41,12 @@ def open_source(path: str | Path, columns: Sequence[Sequence[str]] = REQUIRED_CO
         if status.st_size == 0:
             raise InputError(f"{path} is empty; it must contain one rollout a line")
         with path.open("rb") as file:
-            magic = file.read(len(_PARQUET_MAGIC))
+            start = file.read(SNIFFED_BYTES)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; check its name") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if magic == _PARQUET_MAGIC:
+    if start.startswith(_PARQUET_MAGIC):
         return ParquetSource(path, size=status.st_size, columns=columns)
+    refuse_other_format(start, str(path))
     return LineSource(path, name=path.name, stem=stem_of(path), size=status.st_size)

@@ -122,7 +122,10 @@ def record_values(
         sample_index: the position in the group, used if the rollout has no `sample_index`.
         domain: overrides the query's domain.
     """
-    texts = {"response": rollout.response, "thinking": rollout.thinking, "answer": rollout.answer}
+    # An `answer` beside a `response` is the gold answer, unless the row has `thinking` too (memstore.records.adapters).
+    own = "" if rollout.answer is not None else None
+    thinking = own if rollout.thinking is None else rollout.thinking
+    texts = {"response": rollout.response, "thinking": thinking, "answer": rollout.answer}
     values: dict[str, Any] = {
         "query": readable(query.text),
         "query_id": query.key,
