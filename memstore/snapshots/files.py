@@ -167,7 +167,9 @@ def _check_shapes(snapshot: Snapshot) -> None:
             raise ValueError(f"the vectors of {kind} do not fit the table")
     for name, edge in snapshot.edges.items():
         source, target = (lengths[label] for label in EDGE_NAMES[name][1:])
-        if edge.source.shape != (len(edge.properties),) or edge.target.shape != (len(edge.properties),):
+        # An Arrow file does not keep the number of rows of a table without columns.
+        rows = len(edge.properties) if edge.properties.num_columns else len(edge.source)
+        if edge.source.shape != (rows,) or edge.target.shape != (rows,):
             raise ValueError(f"the edges {name} do not fit their table")
         for ends, count in ((edge.source, source), (edge.target, target)):
             if not np.issubdtype(ends.dtype, np.integer):

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from memstore.errors import InputError, StoreFullError
@@ -80,14 +79,11 @@ def test_every_cut_and_every_flip_is_refused(saved: Path, tmp_path: Path) -> Non
     for name in names(saved):
         data = (saved / name).read_bytes()
         for kind in ("cut", "flip", "flip"):
+            if kind == "flip" and name == "manifest.json":
+                continue  # a changed letter in a free text of the manifest cannot be noticed
             copy = Path(shutil.copytree(saved, tmp_path / "s"))
             at = chance.randrange(len(data))
-            if kind == "cut":
-                damaged = data[:at]
-            elif name == "manifest.json":
-                continue  # a changed letter in a free text of the manifest cannot be noticed
-            else:
-                damaged = data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+            damaged = data[:at] if kind == "cut" else data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
             (copy / name).write_bytes(damaged)
             refusal(copy)
             shutil.rmtree(copy)
@@ -96,14 +92,10 @@ def test_every_cut_and_every_flip_is_refused(saved: Path, tmp_path: Path) -> Non
 def test_damaged_offsets_of_a_snapshot_without_digests_are_refused(copy: Path) -> None:
     without_digests(copy)
     table = load_snapshot(copy).queries
-    column = table["text"].combine_chunks()
-    offsets = pa.array([0] + [2**30] * len(table), pa.int32()).buffers()[1]
-    broken = pa.Array.from_buffers(pa.string(), len(table), [None, offsets, column.buffers()[2]])
-    position = table.column_names.index("text")
-    broken_table = table.set_column(position, table.schema.field("text"), pa.chunked_array([broken]))
-    with pa.OSFile(str(copy / "new.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(broken_table)
-    (copy / "new.arrow").rename(copy / "queries.arrow")
+    offsets = table["text"].chunk(0).buffers()[1].to_pybytes()[: 4 * (len(table) + 1)]
+    data = (copy / "queries.arrow").read_bytes()
+    assert offsets in data
+    (copy / "queries.arrow").write_bytes(data.replace(offsets, offsets[:-4] + (2**30).to_bytes(4, "little")))
     assert "damaged" in refusal(copy)
 
 
