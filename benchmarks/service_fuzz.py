@@ -197,7 +197,8 @@ def request(number: int, seed: int) -> FuzzRequest:
     body = json.dumps(document, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
     if chance.random() < 0.3:
         body = mutate_bytes(body, chance)
-    method, path, headers = "POST", "/v1/score", {"Authorization": f"Bearer {TOKEN}"}
+    method, path = "POST", "/v1/score"
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     if chance.random() < 0.05:
         method = chance.choice(("GET", "PUT", "DELETE", "PATCH"))
     if chance.random() < 0.05:
@@ -280,7 +281,10 @@ async def check_valid_request(client: httpx.AsyncClient, endpoint: str, found: F
     """Check that a valid request still succeeds."""
     body = json.dumps(valid_document(random.Random(0))).encode()
     response = await client.post(
-        f"{endpoint}/v1/score", headers={"Authorization": f"Bearer {TOKEN}"}, content=body, timeout=60
+        f"{endpoint}/v1/score",
+        headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
+        content=body,
+        timeout=60,
     )
     if response.status_code != 200:
         found.faults.append(f"a valid request at the end got {response.status_code}: {response.text[:200]}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -113,12 +114,15 @@ def check(
     """Compose verl's configuration with these overrides, and fail unless verl would call memstore."""
     from memstore_rl.trainers.verl.check import check as check_overrides
 
-    with redirect_stdout(sys.stderr):  # verl prints status lines
+    written = io.StringIO()
+    # What is wrong comes first, before the status lines and warnings of verl.
+    with redirect_stdout(written), redirect_stderr(written):
         findings = check_overrides(overrides, config_name)
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            print(f"{'ok' if finding.ok else 'NOT OK':<7} {finding.what:<16} {finding.says}")
+            print(f"{'ok' if finding.ok else 'NOT OK':<7} {finding.what:<16} {finding.says}", flush=True)
+    sys.stderr.write(written.getvalue())
     if not all(finding.ok for finding in findings):
         raise typer.Exit(FAILED)

@@ -4,13 +4,15 @@ A worker reads one request per line from standard input and writes one response 
 parent kills a worker that misses its deadline and starts another one for the next request; it does the same after a
 crash. No signals are used in the parent, so a pool works in any thread.
 
-Parent side: `WorkerPool`. Child side: `serve`, which caps the worker's memory and ends it when its parent dies.
+Parent side: `WorkerPool`. Child side: `serve`, which caps the worker's memory and ends it when its parent dies, and
+`run_forked`, which handles one request in a child of the worker that the kernel kills at its CPU limit.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from memstore.errors import MemstoreError
 
@@ -40,6 +44,8 @@ class Worker:
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
+        self.starts = 0
+        """How often a process was started."""
 
     @property
     def pid(self) -> int | None:
@@ -67,6 +73,7 @@ class Worker:
         with tempfile.TemporaryFile() as stderr:
             process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
             self._process, self._unread = process, b""
+            self.starts += 1
             if self._read_line(process, START_TIMEOUT_S) != READY:
                 self.kill()
                 stderr.seek(0)
@@ -103,8 +110,25 @@ class Worker:
                     stream.close()
 
 
+@dataclass(eq=False)
+class CpuAccount:
+    """CPU seconds that the requests of one group have used."""
+
+    seconds: float = 0.0
+    running: int = 0
+    """Requests that a worker is handling now; each counts as one second until it ends."""
+
+    @property
+    def used(self) -> float:
+        """CPU seconds used so far, including an estimate for running requests."""
+        return self.seconds + self.running
+
+
 class WorkerPool:
     """Several workers that run the same command. Thread-safe.
+
+    If all workers are busy, the next free one serves the waiting request whose account has used the least, and the
+    oldest of these. A group of slow requests therefore delays another group's request by one request at most.
 
     Example:
         pool = WorkerPool([sys.executable, "-m", "memstore_rl.verifiers.math_worker", "3.0"], count=2)
@@ -115,8 +139,9 @@ class WorkerPool:
         """Nothing is started before the first request."""
         self.workers = tuple(Worker(command) for _ in range(count))
         self._idle = list(self.workers)
-        self._idle_changed = threading.Condition()
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker-pool")
+        self._waiting: list[CpuAccount] = []
+        self._changed = threading.Condition()
+        self._closed = False
 
     def request_all(self, lines: Sequence[bytes], timeout_s: float) -> list[bytes | None]:
         """Return the response to each request, in order; None as in `Worker.request`.
@@ -124,24 +149,101 @@ class WorkerPool:
         Raises:
             WorkerError: a worker does not start.
         """
-        return list(self._threads.map(lambda line: self._request(line, timeout_s), lines))
+        if not lines:
+            return []
+        with ThreadPoolExecutor(min(len(self.workers), len(lines)), thread_name_prefix="worker-pool") as threads:
+            return list(threads.map(lambda line: self.request(line, timeout_s), lines))
 
-    def _request(self, line: bytes, timeout_s: float) -> bytes | None:
-        with self._idle_changed:
-            self._idle_changed.wait_for(lambda: bool(self._idle))
-            worker = self._idle.pop()
+    def request(self, line: bytes, timeout_s: float, account: CpuAccount | None = None) -> bytes | None:
+        """Return the response to a request; None as in `Worker.request`.
+
+        Args:
+            account: account of the request's group, which decides who is served first. The caller adds the CPU seconds.
+
+        Raises:
+            WorkerError: a worker does not start, or the pool is closed.
+        """
+        account = account or CpuAccount()
+        worker = self._take(account)
         try:
             return worker.request(line, timeout_s)
         finally:
-            with self._idle_changed:
+            with self._changed:
+                account.running -= 1
                 self._idle.append(worker)
-                self._idle_changed.notify()
+                self._changed.notify_all()
+
+    def _take(self, account: CpuAccount) -> Worker:
+        """Wait for a worker and this request's turn."""
+        with self._changed:
+            self._waiting.append(account)
+            try:
+                self._changed.wait_for(lambda: self._closed or (self._idle and self._next() is account))
+                if self._closed:
+                    raise WorkerError("this pool of worker processes is closed; create another one")
+                account.running += 1
+                return self._idle.pop()
+            finally:
+                self._waiting.remove(account)
+                self._changed.notify_all()
+
+    def _next(self) -> CpuAccount:
+        return min(self._waiting, key=lambda account: account.used)
 
     def close(self) -> None:
         """Kill all workers. Later requests fail; calling it again does nothing."""
-        self._threads.shutdown()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._idle) == len(self.workers))
         for worker in self.workers:
             worker.kill()
+
+
+class ForkedResult(NamedTuple):
+    """What a forked child returned."""
+
+    result: str | None
+    """None if the child was killed or raised an exception."""
+    cpu_seconds: float
+
+
+def run_forked(work: Callable[[], str], cpu_seconds: float) -> ForkedResult:
+    """Run a function in a forked child, which the kernel kills after `cpu_seconds` of CPU time, also inside C code.
+
+    The child starts from the parent's state and leaves nothing behind in it. Call it from a process with one thread.
+
+    Args:
+        work: returns one line.
+        cpu_seconds: limit of the child's CPU time.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            # The timer's signal ends the process at once, whatever it is doing: no handler has to run.
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+            _die_with_parent()
+            with os.fdopen(writer, "wb") as file:
+                file.write(work().encode())
+            os._exit(0)
+        except BaseException:
+            # Whatever a hostile input made the work raise: no result is the answer.
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        result = file.read()
+    _, status, usage = os.wait4(child, 0)
+    return ForkedResult(result.decode() if status == 0 else None, usage.ru_utime + usage.ru_stime)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
 def serve(handle: Callable[[str], str], *, memory_bytes: int, open_files: int | None = None) -> None:
@@ -155,11 +257,9 @@ def serve(handle: Callable[[str], str], *, memory_bytes: int, open_files: int | 
         memory_bytes: limit of the address space.
         open_files: limit of open files; None keeps the inherited one.
     """
-    import ctypes
     import resource
 
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    _die_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if open_files is not None:

@@ -33,6 +33,7 @@ from memstore.records import ids
 from memstore.records.record import Record, RecordDefaults, parse_record
 from memstore.text import infer_domain
 from memstore.types import Domain
+from memstore_rl.rewards.abstention import all_abstain
 from memstore_rl.rewards.memory_model import Embed, MemoryModel, Predicted
 from memstore_rl.rewards.reward import MODES, Group, Mode, Reward, RewardQuery, Rollout, Source, readable, record_values
 from memstore_rl.rewards.shaping import DECIMALS, SHAPINGS, Shaping, is_flat, shape
@@ -46,6 +47,9 @@ _UNLABELLED: dict[Mode, str] = {
     "budget": "the query is not labelled, and mode budget rewards labelled queries only",
 }
 _FLAT = "the group's probabilities are closer together than min_spread, so all its rollouts get the same reward"
+_ABSTAINED = (
+    "all rollouts of the group decline to answer, so their agreement is no evidence; this is the mean of the labels"
+)
 _QUOTED_CHARS = 60
 """Characters of a query that an error quotes."""
 
@@ -60,6 +64,17 @@ class _Task:
     records: list[Record]
     known: bool | None
     short: bool
+
+
+@dataclass(frozen=True)
+class VerifiedGroup:
+    """A validated group with its verdicts; see `GroupScorer.verify`."""
+
+    task: _Task
+    verdicts: list[Verdict] | None
+    """None if the group is not labelled."""
+    seconds: float
+    """Duration of the call of `verify`."""
 
 
 class GroupScorer:
@@ -105,6 +120,7 @@ class GroupScorer:
         self._expected = expected
         self._warned: set[tuple[Domain | None, Domain]] = set()
         self._min_spread = min_spread
+        self._abstained = 0
         self._shaping: Shaping = shaping
         self._resources = ExitStack()
         self._verifiers = verifiers if verifiers is not None else self._own_verifiers()
@@ -166,17 +182,31 @@ class GroupScorer:
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
         """Return the rewards of several groups, in order, computed in one batch."""
+        return self.score_verified(self.verify(groups))
+
+    def verify(self, groups: Sequence[Group]) -> list[VerifiedGroup]:
+        """Validate groups and verify the labelled ones: the part of scoring that runs programs and compares formulas.
+
+        It is separate from `score_verified` so that a service can score other requests meanwhile.
+        """
         started = time.perf_counter()
         tasks = [self._task(number, group) for number, group in enumerate(groups)]
         verdicts = self._verdicts(tasks)
-        to_predict = [number for number, task in enumerate(tasks) if self._needs_model(task, verdicts[number])]
+        seconds = time.perf_counter() - started
+        return [VerifiedGroup(task, of_task, seconds) for task, of_task in zip(tasks, verdicts, strict=True)]
+
+    def score_verified(self, groups: Sequence[VerifiedGroup]) -> list[list[Reward]]:
+        """Return the rewards of verified groups, in order, computed in one batch."""
+        started = time.perf_counter()
+        to_predict = [number for number, group in enumerate(groups) if self._needs_model(group.task, group.verdicts)]
         predicted: dict[int, Predicted] = {}
         if to_predict and self._model is not None:
-            predictions = self._model.predict([tasks[number].records for number in to_predict])
+            predictions = self._model.predict([groups[number].task.records for number in to_predict])
             predicted = dict(zip(to_predict, predictions, strict=True))
-        latency = time.perf_counter() - started
+        seconds = time.perf_counter() - started
         return [
-            self._rewards(task, verdicts[number], predicted.get(number), latency) for number, task in enumerate(tasks)
+            self._rewards(group.task, group.verdicts, predicted.get(number), group.seconds + seconds)
+            for number, group in enumerate(groups)
         ]
 
     def refresh(self) -> None:
@@ -233,10 +263,15 @@ class GroupScorer:
     ) -> list[Reward]:
         size = len(task.records)
         verdicts = verdicts or [Verdict(None, None if predicted is not None else _UNLABELLED[task.mode])] * size
+        abstained = predicted is not None and self._model is not None and all_abstain(task.records)
         if predicted is not None:
             probability = np.round(predicted.probability, DECIMALS)
+            if abstained and self._model is not None:
+                self._log_abstention(task)
+                probability = np.full(size, round(self._model.prior, DECIMALS))
             values = shape(probability, predicted.answer, self._shaping, self._min_spread).tolist()
-            chances, flat = probability.tolist(), _FLAT if is_flat(probability, self._min_spread) else None
+            flat = _FLAT if is_flat(probability, self._min_spread) else None
+            chances, flat = probability.tolist(), _ABSTAINED if abstained else flat
         rewards = []
         for index, (value, reason) in enumerate(verdicts):
             source: Source = "ground_truth" if value is not None else "unscored"
@@ -246,6 +281,18 @@ class GroupScorer:
                 chance, model = chances[index], self._model_id
             rewards.append(Reward(value, source, chance, size, task.short, model, task.known, latency, reason))
         return rewards
+
+    def _log_abstention(self, task: _Task) -> None:
+        """Log the first group that declines to answer, and each tenfold number of them."""
+        self._abstained += 1
+        if self._abstained in (1, 10, 100) or self._abstained % 1000 == 0:
+            logger.warning(
+                "all %d rollouts of a group decline to answer (%s), so their reward is the mean of the labels; "
+                "%d such groups so far",
+                len(task.records),
+                _quoted_query(task.group.query),
+                self._abstained,
+            )
 
     @property
     def _model_id(self) -> str | None:

@@ -66,6 +66,8 @@ class _State:
     snapshot: Snapshot
     context: LabelContext
     domains: dict[str, Domain]
+    prior: float
+    """Mean of the visible labels; 0.5 without any."""
 
 
 class MemoryModel:
@@ -136,6 +138,11 @@ class MemoryModel:
         """The snapshot in use."""
         return self._state.snapshot
 
+    @property
+    def prior(self) -> float:
+        """Mean of the labels that the model may see: the probability of a rollout without any evidence."""
+        return self._state.prior
+
     def refresh(self) -> None:
         """Re-read the memory; a snapshot from a folder stays. Calls in progress keep their state."""
         if self._memory is not None:
@@ -188,7 +195,9 @@ class MemoryModel:
 def _read_memory(model: RewardModel, snapshot: Snapshot) -> _State:
     reward = visible_to(model, snapshot)
     ids, domains = snapshot.queries["id"].to_pylist(), snapshot.queries["domain"].to_pylist()
-    return _State(snapshot, model.label_context(snapshot, reward), dict(zip(ids, domains, strict=True)))
+    known = reward[np.isfinite(reward)]
+    prior = float(known.mean()) if len(known) else 0.5
+    return _State(snapshot, model.label_context(snapshot, reward), dict(zip(ids, domains, strict=True)), prior)
 
 
 def _answers(new: Snapshot) -> IntVector:

@@ -24,7 +24,12 @@ from memstore.errors import InputError
 from memstore_rl.sandbox.prompt import Prompt, parsed, read_prompt
 
 _CHECK = "check"
+_STDIN = "stdin"
+"""LiveCodeBench's `testtype` of programs that read and print."""
+_METHOD_KEYS = ("fn_name", "func_name", "method_name")
+"""Keys of tests that call a method of a class (APPS, LiveCodeBench)."""
 _PREDEFINED = frozenset(dir(builtins)) | {"candidate", "__name__"}
+_PLAIN_ATTRIBUTES = frozenset(name for plain in (str, list, dict, set, tuple, int, float) for name in dir(plain))
 _PARSE_LIMIT = 20_000_000
 
 
@@ -80,13 +85,17 @@ def _from_list(form: list[Any], prompt: Prompt, setup: str = "") -> Tests:
     if form and all(isinstance(line, str) for line in form):
         return _from_source("\n".join([setup, *form]), prompt, entry=None)
     if form and all(isinstance(case, dict) for case in form):
+        kinds = {case.get("testtype", _STDIN) for case in form}
+        if kinds != {_STDIN}:
+            raise _unreadable("tests of `testtype` functional call methods of a class; write them as assertions")
         return _from_cases([case.get("input") for case in form], [case.get("output") for case in form])
     raise _unreadable("the list is empty, or holds neither assertions nor pairs of input and output")
 
 
 def _from_object(form: dict[str, Any], prompt: Prompt) -> Tests:
-    if "fn_name" in form:
-        raise _unreadable("tests with `fn_name` are not supported; write them as assertions")
+    for key in _METHOD_KEYS:
+        if form.get(key):
+            raise _unreadable(f"tests with `{key}` are not supported; write them as assertions")
     if isinstance(form.get("inputs"), list) and isinstance(form.get("outputs"), list):
         return _from_cases(form["inputs"], form["outputs"])
     if isinstance(form.get("test_list"), list):
@@ -115,6 +124,8 @@ def _from_source(source: str, prompt: Prompt, entry: object) -> CallTests:
         return CallTests(names, source, prompt.prelude)
     called_with = _argument_of_check(tree)
     name = entry if isinstance(entry, str) else called_with or prompt.entry
+    if name is not None and not name.isidentifier():
+        raise _unreadable(f"{name[:60]!r} is not the name of a function; tests cannot create the program's objects")
     if name is None:
         raise _unreadable("neither the tests nor the query name the function to pass to check")
     return CallTests((name,), source, prompt.prelude, None if called_with else _CHECK)
@@ -135,7 +146,7 @@ def _called_functions(tree: ast.Module, prompt: Prompt) -> tuple[str, ...]:
     known = _PREDEFINED | _bound(tree) | (_bound(prelude) if prelude else set())
     names = dict.fromkeys(name for node in ast.walk(tree) if (name := _callee(node)) and name not in known)
     for name in names:
-        if name[:1].isupper() and _makes_objects(tree, name, names):
+        if name in prompt.classes or (name[:1].isupper() and _makes_objects(tree, name, names)):
             raise InputError(
                 f"the gold answer cannot be used as tests: they create objects of the program's class {name}"
             )
@@ -150,17 +161,25 @@ def _callee(node: ast.AST) -> str | None:
 
 
 def _makes_objects(tree: ast.Module, name: str, names: Container[str]) -> bool:
-    """Whether the result of `name` is kept in a variable or passed to another function of the program.
+    """Whether the result of `name` is kept, used by attribute, or passed to another function of the program.
 
     For a name like a class's, the result is then an object, which cannot leave the program's process.
     """
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and _callee(node.value) == name:
-            return True
-        if isinstance(node, ast.Call) and _callee(node) in names:
-            given = (inner for argument in node.args for inner in ast.walk(argument))
-            if any(_callee(inner) == name for inner in given):
+        match node:
+            case ast.Assign() | ast.AnnAssign() | ast.NamedExpr() | ast.Return():
+                if node.value is not None and _callee(node.value) == name:
+                    return True
+            case ast.Attribute(value=ast.Call() as made, attr=attribute) if _callee(made) == name:
+                # `Solution().add` makes an object; `Reverse("ab").upper` may as well be a function that returns a text.
+                if (not made.args and not made.keywords) or attribute not in _PLAIN_ATTRIBUTES:
+                    return True
+            case ast.withitem(context_expr=made) if _callee(made) == name:
                 return True
+            case ast.Call() if _callee(node) in names:
+                given = (inner for argument in node.args for inner in ast.walk(argument))
+                if any(_callee(inner) == name for inner in given):
+                    return True
     return False
 
 

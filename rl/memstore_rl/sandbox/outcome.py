@@ -27,6 +27,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 NO_VERDICT: frozenset[Kind] = frozenset(["unsupported", "unreadable", "lost"])
 """Kinds that are not caused by the program: no reward."""
 
+UNJUDGEABLE: frozenset[Kind] = frozenset(["timeout", "opaque", "output"])
+"""Kinds of programs that exceed a limit of judging: 0, with a reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -14,6 +14,8 @@ from memstore.text.parsing import parsed as quietly_parsed
 _PARSE_LIMIT = 100_000
 _CODE_LINE = re.compile(r"^(?:from|import|def|async[ \t]++def|class|@)\b", re.M)
 
+_CLASS = re.compile(r"\bclass[ \t]+[`'\"]?([A-Z]\w*)")
+
 
 class Prompt(NamedTuple):
     """The code in a query."""
@@ -24,12 +26,14 @@ class Prompt(NamedTuple):
     """The code before the function to write: imports, and helpers that the tests may call."""
     entry: str | None
     """Name of the function to write: the last one in the code."""
+    classes: frozenset[str] = frozenset()
+    """Names of the classes that the query defines or asks for."""
 
 
 @lru_cache(maxsize=512)
 def read_prompt(query: str) -> Prompt:
     """Read the code of a query that is code, contains a code block, or ends with code."""
-    line = _CODE_LINE.search(query)
+    line, classes = _CODE_LINE.search(query), frozenset(_CLASS.findall(query))
     for code in (query, unfenced(query), query[line.start() :] if line else ""):
         tree = parsed(code) or parsed(code.rstrip() + "\n    pass\n")
         functions = (
@@ -39,8 +43,8 @@ def read_prompt(query: str) -> Prompt:
             last = functions[-1]
             first_line = min([last.lineno, *(mark.lineno for mark in last.decorator_list)])
             prelude = "".join(code.splitlines(keepends=True)[: first_line - 1])
-            return Prompt(code, prelude, last.name)
-    return Prompt("", "", None)
+            return Prompt(code, prelude, last.name, classes)
+    return Prompt("", "", None, classes)
 
 
 def program_of(answer: str, prompt: Prompt) -> str:

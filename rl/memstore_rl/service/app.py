@@ -1,22 +1,28 @@
 """The HTTP API of the service: routes, authorization, limits, and errors as one sentence.
 
-    POST /v1/score       rewards of groups                        401, 413, 422, 503 (with Retry-After)
+    POST /v1/score       rewards of groups                        413, 415, 422, 503 (with Retry-After)
     GET  /v1/info        memory, model, mode, version
     GET  /health/live    the process is running
     GET  /health/ready   the service accepts requests, or 503
     GET  /metrics        Prometheus
 
-If a token is set, every route except the health routes requires it (`Authorization: Bearer TOKEN`).
+If a token is set, every route except the health routes requires it (`Authorization: Bearer TOKEN`; 401). Without a
+token the service is for this machine only, and a web page must not reach it through a browser: the Host must be a
+loopback name (421), and so must an Origin (403).
+
+Every error is JSON with one sentence: {"error": "..."}.
 """
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
@@ -66,14 +72,14 @@ def make_app(
         405, _error_handler(405, "this route does not support this method; see GET /openapi.json")
     )
 
-    app.add_middleware(_TokenMiddleware, service=service, token=token)
+    app.add_middleware(_Guard, service=service, token=token)
     _add_routes(app, service, dict(info or {}))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
-class _TokenMiddleware:
-    """Checks the token of every request and counts responses."""
+class _Guard:
+    """Checks who may send a request, turns unexpected exceptions into an error, and counts responses."""
 
     def __init__(self, app: ASGIApp, service: RewardService, token: SecretStr | None) -> None:
         self._app, self._metrics, self._token = app, service.metrics, token
@@ -82,7 +88,7 @@ class _TokenMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), 0
 
         async def send_and_note_status(message: Message) -> None:
             nonlocal status
@@ -91,19 +97,54 @@ class _TokenMiddleware:
             await send(message)
 
         try:
-            await (self._app if self._is_allowed(scope) else self._unauthorized())(scope, receive, send_and_note_status)
+            await (self._rejection(Request(scope)) or self._app)(scope, receive, send_and_note_status)
+        except Exception:
+            # A bug: the client gets a sentence, the log gets the traceback.
+            if status:
+                raise
+            logger.exception("a request failed because of a bug in the service")
+            error = _error(500, "the service failed because of a bug; its log has the details")
+            await error(scope, receive, send_and_note_status)
         finally:
-            self._metrics.requests.labels(str(status)).inc()
+            self._metrics.requests.labels(str(status or 500)).inc()
             if scope["path"] == "/v1/score":
                 self._metrics.seconds.observe(time.perf_counter() - started)
 
-    def _is_allowed(self, scope: Scope) -> bool:
-        return self._token is None or scope["path"] in OPEN_ROUTES or _is_authorized(Request(scope), self._token)
-
-    def _unauthorized(self) -> Response:
+    def _rejection(self, request: Request) -> Response | None:
+        """Return the response to a request that is not allowed."""
+        if self._token is None:
+            return _loopback_rejection(request)
+        if request.scope["path"] in OPEN_ROUTES or _is_authorized(request, self._token):
+            return None
         response = _error(401, "the token is missing or wrong; send it as: Authorization: Bearer TOKEN")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
+
+
+def _loopback_rejection(request: Request) -> Response | None:
+    """Reject what a web page in a browser on this machine could send."""
+    if not all(is_loopback_host(_host_name(host)) for host in request.headers.getlist("host")):
+        return _error(
+            421, "without a token the service answers to loopback names only; use http://127.0.0.1, or set a token"
+        )
+    if not all(is_loopback_host(_host_name(urlsplit(given).netloc)) for given in request.headers.getlist("origin")):
+        return _error(403, "without a token the service takes no requests of web pages from elsewhere; set a token")
+    return None
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host name or address is this machine's loopback."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def _host_name(authority: str) -> str:
+    """Return the host of `host:port`, without the brackets of an IPv6 address."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
 
 
 def _add_routes(app: FastAPI, service: RewardService, info: dict[str, Any]) -> None:
@@ -139,13 +180,21 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         operation["requestBody"] = body
         operation["responses"] |= {
             str(status): {"description": meaning}
-            for status, meaning in {401: "no token", 413: "too long", 422: "cannot be scored", 503: "busy"}.items()
+            for status, meaning in {
+                401: "no token",
+                413: "too long",
+                415: "not JSON",
+                422: "cannot be scored",
+                503: "busy",
+            }.items()
         }
         app.openapi_schema = document
     return app.openapi_schema
 
 
 async def _score(service: RewardService, request: Request) -> Response:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return _error(415, "send the request as JSON, with the header Content-Type: application/json")
     try:
         content = await _body(request)
     except ClientDisconnect:
@@ -184,9 +233,9 @@ async def _body(request: Request) -> bytes | None:
 
 
 def _is_authorized(request: Request, token: SecretStr) -> bool:
-    given = request.headers.get("authorization", "")
-    expected = f"Bearer {token.get_secret_value()}"
-    return hmac.compare_digest(given.encode(), expected.encode())
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    matches = hmac.compare_digest(given.strip().encode(), token.get_secret_value().encode())
+    return matches and scheme.lower() == "bearer"
 
 
 def _error(status: int, message: str, *, retry_after_s: float | None = None) -> JSONResponse:

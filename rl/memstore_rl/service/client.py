@@ -55,7 +55,7 @@ class _Service:
         if not deadline_s > 0:
             raise InputError(f"a deadline of {deadline_s:g} s leaves no time for a response; pass more than 0 s")
         self.endpoint = endpoint.rstrip("/")
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._deadline_s = deadline_s
         self.retry = RetryPolicy(deadline_s=deadline_s, first_pause_s=_FIRST_PAUSE_S, longest_pause_s=_LONGEST_PAUSE_S)
 
@@ -77,7 +77,7 @@ class _Service:
         message = _message(response)
         if status in _RETRYABLE:
             raise _Unavailable(message, retry_after_s(response.headers.get("retry-after")))
-        if status in (401, 403):
+        if status in (401, 403, 421):
             raise ServiceError(f"the reward service at {self.endpoint} rejected this client: {message}")
         if status in (413, 422):
             raise InputError(f"the reward service at {self.endpoint} rejected the request: {message}")

@@ -1,12 +1,51 @@
-"""Structured logs: one JSON object per line on stderr."""
+"""Structured logs: one JSON object per line on stderr.
+
+Warnings and errors are limited by the line of code that logs them, so that no client and no lack of a resource can fill
+the disk: a few lines an interval for memstore's own loggers, and one for those of asyncio and uvicorn. The next line
+after an interval has the number of lines left out.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import logging
+import threading
+import time
+from collections.abc import Callable
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+INTERVAL_S = 60.0
+BURST = 10
+"""Lines in an interval that one line of memstore's code may log."""
+
+
+class FloodFilter(logging.Filter):
+    """Drops warnings and errors of a line of code beyond its number in an interval."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._windows: dict[tuple[str, int], list[float]] = {}
+        """Start of the interval, lines logged, lines dropped; by file and line of the code."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
+        now, most = self._clock(), BURST if record.name.startswith("memstore") else 1
+        with self._lock:
+            window = self._windows.setdefault((record.pathname, record.lineno), [now, 0, 0])
+            if now - window[0] >= INTERVAL_S:
+                if window[2]:
+                    record.left_out = int(window[2])
+                window[:] = [now, 0, 0]
+            logged = window[1] < most
+            window[1 if logged else 2] += 1
+        return logged
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,10 +66,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: str = "INFO") -> None:
-    """Log memstore and uvicorn to stderr as JSON lines."""
+    """Log memstore, uvicorn and asyncio to stderr as JSON lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
-    for name in ("memstore", "memstore_gnn", "memstore_rl", "uvicorn"):
+    handler.addFilter(FloodFilter())
+    for name in ("memstore", "memstore_gnn", "memstore_rl", "uvicorn", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

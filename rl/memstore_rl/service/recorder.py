@@ -105,6 +105,7 @@ class Recorder:
             return 0
         self._flush()
         file = self._journal.path.with_name(f"{STEM}.jsonl")
+        file.touch(mode=0o600)
         file.write_text("".join(entry.row + "\n" for entry in entries), encoding="utf-8")
         rejects = self._memory.rejects_folder / f"{STEM}-{time.time_ns()}.rejects.jsonl"
         summary = self._memory.ingest([file], IngestOptions(link=False), rejects_file=rejects)

@@ -9,7 +9,6 @@ loop and clients on the same machine.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -30,8 +29,9 @@ from memstore.memory import Memory
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Mode
 from memstore_rl.rewards.shaping import Shaping
-from memstore_rl.service.app import make_app
+from memstore_rl.service.app import is_loopback_host, make_app
 from memstore_rl.service.journal import Journal
+from memstore_rl.service.protocol import server_config
 from memstore_rl.service.recorder import Recorder, RecorderSchedule
 from memstore_rl.service.service import MAX_BATCH_ROLLOUTS, MAX_WAITING_ROLLOUTS, RewardService
 from memstore_rl.service.texts import TextVectors
@@ -95,7 +95,7 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         held.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(_SWITCH_SECONDS)
         folder = memory.folder / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         held.callback(OwnerLock(folder).release)
         listener = held.enter_context(_listen(options.host, options.port))
         journal = held.enter_context(closing(Journal(folder / JOURNAL))) if options.record else None
@@ -143,18 +143,11 @@ def check_address(host: str, token: SecretStr | None) -> None:
     """
     if token is not None:
         check_token(token.get_secret_value())
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback_host(host):
         raise InputError(
             f"{host} can be reached from other machines, so it needs a token; set MEMSTORE_SERVICE_TOKEN or use --host "
             f"{DEFAULT_HOST}"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -207,9 +200,7 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
 def _run_server(app: Any, listener: socket.socket, on_ready: Callable[[str], None] | None) -> None:
     """Serve requests until SIGINT or SIGTERM."""
     host, port = listener.getsockname()[:2]
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=_ANSWER_SECONDS
-    )
+    config = server_config(app, log_config=None, timeout_graceful_shutdown=_ANSWER_SECONDS)
     server = uvicorn.Server(config)
     # uvicorn re-raises the signal that stopped it; ignore it, because the shutdown is already done.
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}

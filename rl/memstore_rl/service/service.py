@@ -1,7 +1,10 @@
 """The reward service without HTTP: scorer, batcher and journal.
 
-    submit -> batch -> score -> journal (durable) -> response   scoring and journal have one thread each
+    verify -> batch -> score -> journal (durable) -> response   scoring and journal have one thread each
                                 journal -> memory -> links      the recorder's thread
+
+Requests with gold answers are verified in threads of their own before they are batched: running programs and comparing
+formulas takes seconds if a policy wrote expensive ones, and other requests must not wait for them.
 
 A response is returned after its rollouts are in the journal. If the journal cannot be written, the request fails.
 """
@@ -13,11 +16,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from memstore_rl.rewards.group import VerifiedGroup
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout, record_values
-from memstore_rl.service.batching import Batcher
+from memstore_rl.service.batching import Batcher, QueueFull
 from memstore_rl.service.journal import Entry, Journal
 from memstore_rl.service.metrics import Metrics
 from memstore_rl.service.wire import GroupIn, ScoreRequest, ScoreResponse
@@ -26,14 +31,26 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH_ROLLOUTS = 512
 MAX_WAITING_ROLLOUTS = 16_384
+MAX_VERIFYING = 256
+"""Requests that are verified at the same time. The threads wait for worker processes."""
 
 
 class Scorer(Protocol):
-    """Scores groups; implemented by `memstore_rl.rewards.group.GroupScorer`."""
+    """Scores groups in two steps; implemented by `memstore_rl.rewards.group.GroupScorer`."""
 
-    def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
+    def verify(self, groups: Sequence[Group]) -> list[VerifiedGroup]:
+        """Validate groups and verify those with a gold answer. Called in several threads at a time."""
+        ...
+
+    def score_verified(self, groups: Sequence[VerifiedGroup]) -> list[list[Reward]]:
         """Return the rewards of each group's rollouts, in order."""
         ...
+
+
+class _Verified(NamedTuple):
+    request: GroupIn
+    group: Group
+    verified: VerifiedGroup
 
 
 class _Scored(NamedTuple):
@@ -67,7 +84,7 @@ class RewardService:
         self.metrics = Metrics(
             waiting=lambda: self._batcher.waiting, journal=lambda: len(journal) if journal is not None else 0
         )
-        self._batcher = Batcher[GroupIn, _Scored](
+        self._batcher = Batcher[_Verified, _Scored](
             self._score_batch,
             max_batch=max_batch,
             max_waiting=max_waiting,
@@ -75,6 +92,9 @@ class RewardService:
             on_batch=self.metrics.on_batch,
         )
         self._running: asyncio.Task[None] | None = None
+        self._max_waiting = max_waiting
+        self._verifying = 0
+        self._verify_threads = ThreadPoolExecutor(MAX_VERIFYING, thread_name_prefix="memstore-verify")
 
     @property
     def ready(self) -> bool:
@@ -91,6 +111,7 @@ class RewardService:
         if self._running is not None:
             await self._running
         self._batcher.close()
+        self._verify_threads.shutdown(wait=False, cancel_futures=True)
 
     async def score(self, request: ScoreRequest) -> ScoreResponse:
         """Return the rewards of a request's groups.
@@ -100,9 +121,21 @@ class RewardService:
             MemstoreError: it cannot be scored or recorded.
         """
         weight = sum(len(group.rollouts) for group in request.groups)
-        scored = await self._batcher.submit(request.groups, weight)
+        scored = await self._batcher.submit(await self._verify(request, weight), weight)
         self._count(scored)
         return ScoreResponse([group.rewards for group in scored], sum(group.recorded for group in scored))
+
+    async def _verify(self, request: ScoreRequest, weight: int) -> list[_Verified]:
+        if self._verifying and self._verifying + weight > self._max_waiting:
+            raise QueueFull(1.0)
+        groups = [group.to_group() for group in request.groups]
+        self._verifying += weight
+        try:
+            loop = asyncio.get_running_loop()
+            verified = await loop.run_in_executor(self._verify_threads, self._scorer.verify, groups)
+        finally:
+            self._verifying -= weight
+        return [_Verified(*of_group) for of_group in zip(request.groups, groups, verified, strict=True)]
 
     def _count(self, scored: Sequence[_Scored]) -> None:
         self.metrics.groups.inc(len(scored))
@@ -111,12 +144,11 @@ class RewardService:
             for reward in group.rewards:
                 self.metrics.rewards.labels(reward.source).inc()
 
-    def _score_batch(self, requested: list[GroupIn]) -> list[_Scored]:
+    def _score_batch(self, batch: list[_Verified]) -> list[_Scored]:
         """Score groups; runs in the batcher's work thread."""
-        groups = [group.to_group() for group in requested]
-        rewards = self._scorer.score_groups(groups)
-        scored = zip(requested, groups, rewards, strict=True)
-        return [_Scored(group, of_group, item.record) for item, group, of_group in scored]
+        rewards = self._scorer.score_verified([item.verified for item in batch])
+        scored = zip(batch, rewards, strict=True)
+        return [_Scored(item.group, of_group, item.request.record) for item, of_group in scored]
 
 
 def _append_to_journal(journal: Journal, scored: list[_Scored]) -> list[_Scored]:

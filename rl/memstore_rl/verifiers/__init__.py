@@ -5,6 +5,7 @@ math.py         numbers and formulas, compared as mathematics
 math_worker.py  the worker process that runs math-verify
 code.py         programs, by running their tests in the sandbox
 choice.py       multiple choice, by letter or by the option's text
+outcomes.py     outcomes kept by digest
 standard.py     the verifiers of each domain
 """
 

@@ -3,7 +3,8 @@
 Running model-written code is opt-in: create a `CodeVerifier` and pass it to `standard_verifiers(code=...)`. If no
 sandbox can be built here, creating it fails; there is no weaker mode.
 
-A program that fails in any way gets 0. Tests that cannot be read or run, and a lost sandbox, give no verdict.
+A program that fails in any way gets 0. Tests that cannot be read or run, and a lost sandbox, give no verdict. Outcomes
+are kept by the digest of program and tests, so that copies of a program run once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Sequence
 
 from memstore.errors import InputError
 from memstore_rl.sandbox import Limits, Outcome, Sandbox, Tests, read_tests
+from memstore_rl.sandbox.outcome import UNJUDGEABLE
 from memstore_rl.sandbox.prompt import program_of, read_prompt
+from memstore_rl.verifiers.outcomes import OutcomeCache, digest
 from memstore_rl.verifiers.protocol import Attempt, Verdict
 
 
@@ -30,6 +33,7 @@ class CodeVerifier:
             SandboxError: no sandbox can be built here; the message gives the reason and the fix.
         """
         self._sandbox = Sandbox(limits=limits, pairs=pairs)
+        self._outcomes = OutcomeCache[Outcome]()
 
     def check(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Return a verdict for each attempt, in order. Equal programs with equal tests run once.
@@ -39,7 +43,12 @@ class CodeVerifier:
         """
         jobs = [_job(attempt) for attempt in attempts]
         unique = list(dict.fromkeys(job for job in jobs if not isinstance(job, Verdict)))
-        outcomes = dict(zip(unique, self._sandbox.run_all(unique), strict=True))
+        outcomes = {job: kept for job in unique if (kept := self._outcomes.get(_key(job))) is not None}
+        new = [job for job in unique if job not in outcomes]
+        outcomes.update(zip(new, self._sandbox.run_all(new), strict=True))
+        for job in new:
+            if outcomes[job].kind != "lost":
+                self._outcomes.put(_key(job), outcomes[job])
         return [job if isinstance(job, Verdict) else _verdict(outcomes[job]) for job in jobs]
 
     def close(self) -> None:
@@ -58,7 +67,16 @@ def _job(attempt: Attempt) -> tuple[str, Tests] | Verdict:
     return program_of(attempt.answer, read_prompt(attempt.query)), tests
 
 
+def _key(job: tuple[str, Tests]) -> bytes:
+    program, tests = job
+    return digest(program, repr(tests))
+
+
 def _verdict(outcome: Outcome) -> Verdict:
+    if outcome.kind in UNJUDGEABLE:
+        return Verdict(
+            outcome.reward, f"the program could not be judged and is wrong ({outcome.kind}): {outcome.detail}"
+        )
     if outcome.reward is not None:
         return Verdict(outcome.reward)
     return Verdict(None, f"the program was not judged ({outcome.kind}): {outcome.detail}")

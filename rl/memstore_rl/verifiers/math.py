@@ -5,8 +5,13 @@ different, and words are compared as words (a formula parser would read "listen"
 remains (formulas, decimals, sets, intervals, matrices) goes to math-verify, in a worker process with a memory limit
 and a time limit. math-verify rounds decimals to six places.
 
-An answer that cannot be parsed is wrong. A gold answer that cannot be parsed, or a comparison that does not finish in
-time, gives no verdict.
+An answer that cannot be parsed is wrong. So is an answer whose comparison does not finish within its limits, if the
+gold answer alone can be parsed and compared: an answer must not escape its verdict by being expensive. A gold answer
+that cannot be parsed and compared gives no verdict.
+
+The comparisons of a group (one query, one gold answer) share a budget of CPU time. Each gets a short limit first, so
+that expensive answers take nothing from the others, and what is left goes to those that need more. Outcomes are kept by
+digest: copies of an answer are compared once.
 """
 
 from __future__ import annotations
@@ -16,21 +21,36 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 
-from memstore.runtime.processes import WorkerPool
+from memstore.runtime.processes import CpuAccount, WorkerPool
 from memstore.text import canonical_answer
 from memstore.text.extract import marked_answer
 from memstore.text.latex import formula
+from memstore_rl.verifiers.outcomes import OutcomeCache, digest
 from memstore_rl.verifiers.protocol import Attempt, Verdict, quoted
 
 CPU_SECONDS = 3.0
 """CPU time limit of one comparison."""
+GROUP_CPU_SECONDS = 12.0
+"""CPU time limit of all comparisons of a group."""
+QUICK_CPU_SECONDS = 0.5
+"""First CPU time limit of a comparison. Ordinary ones take a hundredth of a second."""
+MIN_CPU_SECONDS = 0.1
+"""Smallest first limit, for large groups."""
 EXTRA_WALL_SECONDS = 60.0
 """Wall-clock seconds on top of the CPU limit before the worker is killed, for machines busy with other work."""
 MAX_FORMULA_CHARS = 1_000
 """A longer formula is equal only if its canonical value is."""
+
+_COMMAND = ("/usr/bin/env", "PYTHONHASHSEED=0", sys.executable, "-m", "memstore_rl.verifiers.math_worker")
+_ATTEMPTS = 2
+"""A comparison is repeated once if its worker was lost."""
+_UNFINISHED = frozenset(["t", "b"])
+"""Letters of a comparison that ran out of its limit, or out of its group's budget."""
 
 _INTEGER = re.compile(r"-?\d+")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+|/\d+)?")
@@ -53,19 +73,41 @@ class _Side:
     """Input for math-verify; "" if the text is not to be parsed as a formula."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The attempts at one query with one gold answer."""
+
+    gold: str
+    attempts: list[Attempt]
+    account: CpuAccount = field(default_factory=CpuAccount)
+
+    def key(self, attempt: Attempt) -> bytes:
+        """Digest of an attempt with its group, for outcomes that depend on the group's budget."""
+        return digest(self.gold, attempt.answer, *(other.answer for other in self.attempts))
+
+
 class MathVerifier:
     """Verifies answers of domain `math`. Thread-safe."""
 
-    def __init__(self, *, seconds: float = CPU_SECONDS, processes: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seconds: float = CPU_SECONDS,
+        group_seconds: float = GROUP_CPU_SECONDS,
+        processes: int | None = None,
+    ) -> None:
         """Create the verifier; its worker processes start with the first comparison that needs one.
 
         Args:
             seconds: CPU time limit of one comparison.
+            group_seconds: CPU time limit of all comparisons of one query with one gold answer.
             processes: number of worker processes; None: one per CPU, at most four.
         """
         self._seconds = seconds
-        command = [sys.executable, "-m", "memstore_rl.verifiers.math_worker", str(seconds)]
-        self._workers = WorkerPool(command, processes or min(4, os.cpu_count() or 1))
+        self._group_seconds = group_seconds
+        self._workers = WorkerPool(_COMMAND, processes or min(4, os.cpu_count() or 1))
+        self._outcomes = OutcomeCache[Verdict]()
+        self._readable = OutcomeCache[bool]()
 
     def check(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Return a verdict for each attempt, in order.
@@ -73,33 +115,102 @@ class MathVerifier:
         Raises:
             WorkerError: math-verify does not start.
         """
-        pairs = [(attempt.gold, attempt.answer) for attempt in attempts]
-        by_value = {pair: _compare_values(*pair) for pair in dict.fromkeys(pairs)}
-        undecided = [pair for pair, verdict in by_value.items() if verdict is None]
-        requests = [
-            json.dumps([_gold_side(gold).formula, _side(answer).formula]).encode() for gold, answer in undecided
-        ]
-        letters = self._workers.request_all(requests, self._seconds + EXTRA_WALL_SECONDS)
-        by_formula = {pair: self._verdict(pair[0], letter) for pair, letter in zip(undecided, letters, strict=True)}
-        return [by_value[pair] or by_formula[pair] for pair in pairs]
+        verdicts = {attempt: self._decided(attempt) for attempt in dict.fromkeys(attempts)}
+        if any(verdict is None for verdict in verdicts.values()):
+            groups: dict[tuple[str, str], list[Attempt]] = {}
+            for attempt in verdicts:
+                groups.setdefault((attempt.query, attempt.gold), []).append(attempt)
+            self._compare_groups([_Group(gold, attempts) for (_, gold), attempts in groups.items()], verdicts)
+        return [verdict for attempt in attempts if (verdict := verdicts[attempt]) is not None]
 
-    def _verdict(self, gold: str, letter: bytes | None) -> Verdict:
-        if letter in (b"0", b"1"):
-            return Verdict(float(letter == b"1"))
-        if letter == b"g":
-            return Verdict(None, f"the gold answer {quoted(gold)} cannot be read as mathematics")
-        return Verdict(None, f"the answer was not compared with the gold {quoted(gold)} within {self._seconds:g} s")
+    def _decided(self, attempt: Attempt) -> Verdict | None:
+        """Return the verdict of an attempt that needs no comparison of formulas, else None."""
+        key = digest(attempt.gold, attempt.answer)
+        return self._outcomes.get(key) or _compare_values(attempt.gold, attempt.answer)
+
+    def _compare_groups(self, groups: Sequence[_Group], verdicts: dict[Attempt, Verdict | None]) -> None:
+        """Compare formulas within the budget of each group, first all with a short limit."""
+        pending = [(group, attempt) for group in groups for attempt in group.attempts if verdicts[attempt] is None]
+        verdicts.update({attempt: self._outcomes.get(group.key(attempt)) for group, attempt in pending})
+        jobs = [job for job in pending if verdicts[job[1]] is None]
+        with ThreadPoolExecutor(len(self._workers.workers), thread_name_prefix="compare") as threads:
+            for quick in (True, False):
+                letters = list(threads.map(partial(self._compare, quick=quick), jobs))
+                for job, letter in zip(jobs, letters, strict=True):
+                    if letter not in _UNFINISHED:
+                        verdicts[job[1]] = self._verdict(job[1], letter)
+                jobs = [job for job, letter in zip(jobs, letters, strict=True) if letter in _UNFINISHED]
+            for job, verdict in zip(jobs, threads.map(self._unjudged, jobs), strict=True):
+                verdicts[job[1]] = verdict
+
+    def _quick(self, group: _Group) -> float:
+        share = self._group_seconds / (2 * len(group.attempts))
+        return min(self._seconds, QUICK_CPU_SECONDS, max(MIN_CPU_SECONDS, share))
+
+    def _compare(self, job: tuple[_Group, Attempt], quick: bool) -> str:
+        """Compare within a limit and the rest of the group's budget.
+
+        Returns:
+            The worker's letter, "b" if the budget is spent, or "l" if the worker was lost.
+        """
+        group, attempt = job
+        seconds = min(self._quick(group) if quick else self._seconds, self._group_seconds - group.account.seconds)
+        if seconds <= 0:
+            return "b"
+        return self._ask(_gold_side(group.gold).formula, _side(attempt.answer).formula, seconds, group.account)
+
+    def _ask(self, gold: str, answer: str | None, seconds: float, account: CpuAccount) -> str:
+        request = json.dumps([gold, answer, seconds]).encode()
+        for _ in range(_ATTEMPTS):
+            response = self._workers.request(request, seconds + EXTRA_WALL_SECONDS, account)
+            if response is not None:
+                letter, used = response.decode().split()
+                account.seconds += float(used)
+                return letter
+        return "l"
+
+    def _verdict(self, attempt: Attempt, letter: str) -> Verdict:
+        if letter == "l":
+            return Verdict(None, f"the process that compares the answer with the gold {quoted(attempt.gold)} was lost")
+        verdict = _unreadable(attempt.gold) if letter == "g" else Verdict(float(letter == "1"))
+        self._outcomes.put(digest(attempt.gold, attempt.answer), verdict)
+        return verdict
+
+    def _unjudged(self, job: tuple[_Group, Attempt]) -> Verdict:
+        """Return the verdict on an answer whose comparison did not finish."""
+        group, attempt = job
+        readable = self._readable.get(digest(group.gold))
+        if readable is None:
+            letter = self._ask(_gold_side(group.gold).formula, None, self._seconds, CpuAccount())
+            if letter == "l":
+                return self._verdict(attempt, letter)
+            readable = letter == "1"
+            self._readable.put(digest(group.gold), readable)
+        if readable:
+            limits = f"within {self._seconds:g} s of CPU time, {self._group_seconds:g} s for its group"
+            verdict = Verdict(0.0, f"it is wrong: it was not compared with the gold {quoted(group.gold)} {limits}")
+        else:
+            verdict = Verdict(
+                None,
+                f"the gold answer {quoted(group.gold)} cannot be compared with anything within {self._seconds:g} s",
+            )
+        self._outcomes.put(group.key(attempt), verdict)
+        return verdict
 
     def close(self) -> None:
         """Stop the worker processes."""
         self._workers.close()
 
 
+def _unreadable(gold: str) -> Verdict:
+    return Verdict(None, f"the gold answer {quoted(gold)} cannot be read as mathematics")
+
+
 def _compare_values(gold: str, answer: str) -> Verdict | None:
     """Return the verdict where canonical values decide it, else None."""
     right, given = _gold_side(gold), _side(answer)
     if not right.value:
-        return Verdict(None, f"the gold answer {quoted(gold)} cannot be read as mathematics")
+        return _unreadable(gold)
     if right.value == given.value:
         return Verdict(1.0)
     if _INTEGER.fullmatch(right.value) and _INTEGER.fullmatch(given.value):

@@ -1,8 +1,9 @@
 """The `Verifier` protocol: decides whether an answer is right, or reports why it cannot.
 
 A verifier takes a batch of attempts and returns a verdict for each, in order. It enforces its own time limit, works in
-any thread, and never raises because of what a policy wrote: an attempt that cannot be judged gets the reward None with
-a one-sentence reason. Treat everything that a policy wrote as hostile input.
+any thread, and never raises because of what a policy wrote. An attempt that cannot be judged because of its gold answer
+gets the reward None with a one-sentence reason; one that cannot be judged because of the answer gets 0 with a reason.
+Treat everything that a policy wrote as hostile input.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Verdict(NamedTuple):
     reward: float | None
     """0..1; None if the attempt could not be judged."""
     reason: str | None = None
-    """Why it could not be judged, as one sentence; None with a reward."""
+    """Why it could not be judged, or why an answer that could not be judged is wrong; one sentence."""
 
 
 class Verifier(Protocol):

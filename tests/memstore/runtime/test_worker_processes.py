@@ -7,11 +7,13 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from memstore.runtime.processes import Worker, WorkerError, WorkerPool
+from memstore.runtime.processes import CpuAccount, Worker, WorkerError, WorkerPool
 
 CHILD = """
 import os, sys, time
@@ -98,3 +100,72 @@ worker.request(b"hang", 600.0)
             assert select.select([child], [], [], TIMEOUT_S)[0]
         finally:
             os.close(child)
+
+
+class Gated:
+    """Stands in for a worker: notes the order of its requests and waits at a gate."""
+
+    def __init__(self) -> None:
+        self.order: list[bytes] = []
+        self.gate = threading.Event()
+
+    def request(self, line: bytes, timeout_s: float) -> bytes:
+        self.order.append(line)
+        assert self.gate.wait(TIMEOUT_S)
+        return line
+
+
+def test_free_worker_serves_the_group_that_used_the_least() -> None:
+    # A group of bombs queues first; another group's request waits for the one that runs, not for all of them.
+    pool, worker = WorkerPool(COMMAND, 1), Gated()
+    pool.workers, pool._idle = (), [worker]  # type: ignore[assignment,list-item]
+    bombs, innocent = CpuAccount(), CpuAccount()
+    with ThreadPoolExecutor(10) as threads:
+        running = [threads.submit(pool.request, b"bomb", 1.0, bombs) for _ in range(8)]
+        wait_until(lambda: len(pool._waiting) == 7)
+        running.append(threads.submit(pool.request, b"innocent", 1.0, innocent))
+        wait_until(lambda: len(pool._waiting) == 8)
+        worker.gate.set()
+        assert [future.result() for future in running] == [b"bomb"] * 8 + [b"innocent"]
+    assert worker.order[:2] == [b"bomb", b"innocent"]
+    assert (bombs.running, innocent.running) == (0, 0)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    turn = threading.Event()
+    for _ in range(20_000):
+        if condition():
+            return
+        turn.wait(0.01)
+    raise AssertionError("the condition never held")
+
+
+FORKING = """
+from memstore.runtime.processes import run_forked, serve
+
+def work(word):
+    if word == "c":
+        return str(9 ** (9 ** 9) % 2)
+    if word == "loop":
+        while True:
+            pass
+    if word == "raise":
+        raise KeyboardInterrupt
+    return word
+
+def handle(line):
+    result, seconds = run_forked(lambda: work(line.strip()), 0.2)
+    return f"{result} {seconds < 0.5}"
+
+serve(handle, memory_bytes=1 << 30)
+"""
+
+
+def test_forked_work_is_killed_at_its_cpu_limit_and_the_worker_goes_on() -> None:
+    worker = Worker([sys.executable, "-c", FORKING])
+    try:
+        responses = [worker.request(word, TIMEOUT_S) for word in (b"a", b"c", b"loop", b"raise", b"b")]
+        assert responses == [b"a True", b"None True", b"None True", b"None True", b"b True"]
+        assert worker.starts == 1
+    finally:
+        worker.kill()

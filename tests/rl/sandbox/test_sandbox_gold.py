@@ -83,6 +83,23 @@ UNREADABLE = {
     "a class of the program": "assert max_chain_length([Pair(5, 24), Pair(1, 2)], 2) == 1",
     "an object of the program": "root = Node(1)\nroot.left = Node(2)\nassert depth(root) == 2",
     "brackets": "[" * 100_000,
+    # LeetCode's class, in the forms of LiveCodeBench, LeetCodeDataset and APPS: the method's object stays in the box.
+    "a method": "assert Solution().add(1, 2) == 3",
+    "a method in a list": json.dumps(["assert Solution().add(1, 2) == 3", "assert Solution().add(0, 2) == 2"]),
+    "a method through a variable": "s = Solution()\nassert s.add(1, 2) == 3",
+    "a method through an annotated variable": "s: object = Solution()\nassert s.add(1, 2) == 3",
+    "a method through a walrus": "assert (s := Solution()).add(1, 2) == 3",
+    "a method in a check": "def check(f):\n    assert f(1) == 2\ndef make():\n    return Solution()\ncheck(make().add)",
+    "a context": "with Stack() as s:\n    assert s.pop() is None",
+    "an attribute of no plain value": "assert Node(1).left is None",
+    "an entry point that is a method": json.dumps(
+        {"test": "def check(candidate):\n    assert candidate(1, 2) == 3", "entry_point": "Solution().add"}
+    ),
+    "functional tests": json.dumps([{"input": "1\n2", "output": "3", "testtype": "functional"}]),
+    "some functional tests": json.dumps(
+        [{"input": "1", "output": "3", "testtype": "stdin"}, {"input": "1", "output": "3", "testtype": "functional"}]
+    ),
+    "a function of LiveCodeBench": json.dumps({"func_name": "add", "inputs": ["1"], "outputs": ["2"]}),
 }
 
 
@@ -96,6 +113,15 @@ def test_function_with_a_class_like_name_is_accepted() -> None:
     tests = read_tests("assert Extract([[1, 2]]) == [1]\nassert set(Split([1])) == {1}", "")
     assert isinstance(tests, CallTests)
     assert sorted(tests.names) == ["Extract", "Split"]
+    # A near miss: attributes of a plain value.
+    assert isinstance(read_tests("assert Reverse('ab').upper() == 'BA'", ""), CallTests)
+    with pytest.raises(InputError, match="objects of the program's class Reverse"):
+        read_tests("assert Reverse('ab').upper() == 'BA'", "Write a class `Reverse` with the method upper.")
+
+
+def test_stdin_tests_of_livecodebench_are_read() -> None:
+    gold = json.dumps([{"input": "1\n", "output": "2\n", "testtype": "stdin"}])
+    assert read_tests(gold, "") == ScriptTests((Case("1\n", "2\n"),))
 
 
 PROGRAMS = {

@@ -8,15 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import uvicorn
 from pydantic import SecretStr
 
 from memstore.errors import InputError
+from memstore_rl.rewards.group import VerifiedGroup
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
+from memstore_rl.service.protocol import ConnectionLimits, server_config
 from memstore_rl.service.service import RewardService
 
 
@@ -29,14 +32,22 @@ class LengthScorer:
         self.gate = threading.Event()
         """Scoring waits while this is cleared; initially set."""
         self.gate.set()
-        self.broken = ""
+        self.broken = self.bug = ""
 
-    def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
+    def verify(self, groups: Sequence[Group]) -> list[VerifiedGroup]:
+        return [VerifiedGroup(cast("Any", group), None, 0.0) for group in groups]
+
+    def score_verified(self, groups: Sequence[VerifiedGroup]) -> list[list[Reward]]:
+        return self._score([cast("Group", group.task) for group in groups])
+
+    def _score(self, groups: Sequence[Group]) -> list[list[Reward]]:
         self.batches.append(len(groups))
         time.sleep(self.pause_s)
         self.gate.wait(200)
         if any(group.query.text == self.broken for group in groups):
             raise InputError(f"the query {self.broken!r} cannot be scored")
+        if any(group.query.text == self.bug for group in groups):
+            raise ZeroDivisionError("a bug")
         return [[self._reward(group, rollout) for rollout in group.rollouts] for group in groups]
 
     def _reward(self, group: Group, rollout: Rollout) -> Reward:
@@ -81,12 +92,14 @@ def served(scorer: LengthScorer, tmp_path: Path) -> Served:
     """Return a context manager that serves the scorer on loopback and yields the address."""
 
     @contextlib.contextmanager
-    def serve(*, token: str | None = None, port: int = 0, **options: int) -> Iterator[str]:
+    def serve(
+        *, token: str | None = None, port: int = 0, limits: ConnectionLimits | None = None, **options: int
+    ) -> Iterator[str]:
         journal = Journal(tmp_path / "journal.sqlite")
         service = RewardService(scorer, journal, **options)
         app = make_app(service, token=SecretStr(token) if token else None, info={"model": "m1"})
         listener = socket.create_server(("127.0.0.1", port))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+        server = uvicorn.Server(server_config(app, limits, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -18,6 +18,7 @@ from memstore_rl.service import wire
 from memstore_rl.service.app import OPEN_ROUTES
 
 Served = Callable[..., AbstractContextManager[str]]
+JSON = {"Content-Type": "application/json"}
 GROUP: dict[str, Any] = {"query": {"text": "1 + 1?"}, "rollouts": [{"response": "2"}, {"answer": "3"}]}
 
 
@@ -25,7 +26,9 @@ def test_rewards_come_in_order_and_rollouts_are_recorded_once(served: Served, ma
     groups = [make_group("a?", (1, 2, 3)), make_group("b?", (7,), expected=2, gold="4")]
     with served() as endpoint:
         responses = [
-            wire.from_json(httpx.post(f"{endpoint}/v1/score", content=wire.request_json(groups, record=True)).content)
+            wire.from_json(
+                httpx.post(f"{endpoint}/v1/score", content=wire.request_json(groups, record=True), headers=JSON).content
+            )
             for _ in range(2)
         ]
         metrics = httpx.get(f"{endpoint}/metrics").text
@@ -45,7 +48,9 @@ def test_recorded_counts_only_new_rollouts(served: Served, make_group: Callable[
     first, second = make_group("a?", (1, 2, 3)), make_group("b?", (4, 5))
     with served() as endpoint:
         scored = [
-            wire.from_json(httpx.post(f"{endpoint}/v1/score", content=wire.request_json(groups, record=True)).content)
+            wire.from_json(
+                httpx.post(f"{endpoint}/v1/score", content=wire.request_json(groups, record=True), headers=JSON).content
+            )
             for groups in ([first], [second, first, second])
         ]
     assert [response.recorded for response in scored] == [3, 2]
@@ -54,7 +59,7 @@ def test_recorded_counts_only_new_rollouts(served: Served, make_group: Callable[
 def test_record_false_records_nothing(served: Served, make_group: Callable[..., Group]) -> None:
     with served() as endpoint:
         body = wire.request_json([make_group()], record=False)
-        assert wire.from_json(httpx.post(f"{endpoint}/v1/score", content=body).content).recorded == 0
+        assert wire.from_json(httpx.post(f"{endpoint}/v1/score", content=body, headers=JSON).content).recorded == 0
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_invalid_field_is_named(served: Served, change: dict[str, Any], message:
 )
 def test_body_that_is_no_request_is_rejected(served: Served, content: bytes) -> None:
     with served() as endpoint:
-        response = httpx.post(f"{endpoint}/v1/score", content=content)
+        response = httpx.post(f"{endpoint}/v1/score", content=content, headers=JSON)
         assert (response.status_code, list(response.json())) == (422, ["error"])
         assert httpx.get(f"{endpoint}/health/ready").status_code == 200
 
@@ -105,7 +110,7 @@ def test_unscorable_group_does_not_fail_other_requests(served: Served, scorer: A
 def test_body_over_the_limit_is_rejected(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_BODY", 2**20)
     with served() as endpoint:
-        response = httpx.post(f"{endpoint}/v1/score", content=(b" " * 2**16 for _ in range(100)))
+        response = httpx.post(f"{endpoint}/v1/score", content=(b" " * 2**16 for _ in range(100)), headers=JSON)
     assert response.status_code == 413
     assert "1 MiB" in response.json()["error"]
 
@@ -185,7 +190,7 @@ def test_whatever_is_sent_the_answer_is_a_sentence_or_rewards(served: Served) ->
         @given(json_values | near_requests)
         @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
         def send(document: object) -> None:
-            response = client.post(f"{endpoint}/v1/score", content=json.dumps(document))
+            response = client.post(f"{endpoint}/v1/score", content=json.dumps(document), headers=JSON)
             assert response.status_code in (200, 422)
             assert list(response.json()) == (["rewards", "recorded"] if response.status_code == 200 else ["error"])
 

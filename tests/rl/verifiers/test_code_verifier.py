@@ -95,3 +95,48 @@ def test_rewards_agree_with_the_data_sets(verifier: CodeVerifier, shared_data: P
 def rollouts(file: Path) -> list[dict[str, Any]]:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+NEST = "    value = 1\n    for _ in range({depth}):\n        value = [value]\n    return value\n"
+ROUND = "def check(candidate):\n    value = candidate(1, 2)\n    assert candidate(value, value) == value\n"
+BOMBS = {
+    # What a program does, its answer, the tests: each is the program's fault, so the verdict is 0 and never missing.
+    "endless": ("    while True: pass\n", GOLD, "timeout"),
+    "work inside C": ("    return sum(range(10**12))\n", GOLD, "timeout"),
+    "too deep": (NEST.format(depth=150), GOLD, "opaque"),
+    "too deep when the tests pass it back": (NEST.format(depth=99), ROUND, "opaque"),
+    "an object": ("    return object()\n", GOLD, "opaque"),
+    "a shared list": ("    a = []\n    for _ in range(60): a = [a, a]\n    return a\n", GOLD, "opaque"),
+}
+
+
+@pytest.mark.parametrize(("answer", "gold", "kind"), BOMBS.values(), ids=BOMBS.keys())
+def test_program_that_cannot_be_judged_is_wrong(verifier: CodeVerifier, answer: str, gold: str, kind: str) -> None:
+    verdict = verifier.check([Attempt(QUERY, gold, answer)])[0]
+    assert verdict.reward == 0.0
+    assert verdict.reason is not None
+    assert kind in verdict.reason
+
+
+def test_tests_that_pass_a_deep_value_of_their_own_give_no_verdict(verifier: CodeVerifier) -> None:
+    # A near miss: the program returned nothing large, so the fault is the tests'.
+    gold = (
+        "def check(candidate):\n    assert candidate(1, 2) == 3\n    value = 1\n    for _ in range(150):\n"
+        "        value = [value]\n    candidate(value, 1)\n"
+    )
+    assert verifier.check([Attempt(QUERY, gold, "    return a + b\n")])[0].reward is None
+
+
+def test_copies_of_a_program_run_once(verifier: CodeVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+    run = verifier._sandbox.run
+
+    def counted(program: str, tests: Any) -> Any:
+        runs.append(program)
+        return run(program, tests)
+
+    monkeypatch.setattr(verifier._sandbox, "run", counted)
+    attempts = [Attempt(QUERY, GOLD, "    return a + b + 4711\n")] * 8
+    for _ in range(3):
+        assert [verdict.reward for verdict in verifier.check(attempts)] == [0.0] * 8
+    assert len(runs) == 1

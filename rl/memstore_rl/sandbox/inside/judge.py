@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .frames import BadFrame, receive, send
-from .values import NotPlain, pack, unpack
+from .values import NotPlain, is_large, pack, unpack
 
 _DETAIL = 300
 _ENDINGS = frozenset(["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
@@ -45,6 +45,8 @@ class _Session:
         self._channel = channel
         self._verdict = verdict
         self.answers = 0
+        self._large_value = False
+        """Whether the program returned a value near the limits of what can be transferred."""
 
     def end(self, kind: str, detail: str = "") -> NoReturn:
         """Write the verdict and exit."""
@@ -74,13 +76,13 @@ class _Session:
         try:
             question = {"id": number, "name": name, "arguments": pack(arguments), "keywords": pack(keywords)}
         except NotPlain as error:
-            self.end("unsupported", f"the tests pass {error} to the program")
+            self._end_by_argument(error)
         try:
             send(self._channel, question)
         except OSError:
             self.end("exited")
         except BadFrame as error:
-            self.end("unsupported", f"the tests pass {error} to the program")
+            self._end_by_argument(error)
         answer = self._receive()
         if answer.get("id") != number:
             self.end("forged", "an answer to no pending call")
@@ -90,6 +92,12 @@ class _Session:
         if "raised" in answer:
             self._raise(answer["raised"])
         return self._value(answer, arguments)
+
+    def _end_by_argument(self, error: Exception) -> NoReturn:
+        """End because an argument cannot be transferred: the program's fault if it returned the large value in it."""
+        if self._large_value:
+            self.end("opaque", f"it returned a value that the tests pass back to it, which is {error}")
+        self.end("unsupported", f"the tests pass {error} to the program")
 
     def _receive(self) -> dict[str, Any]:
         try:
@@ -120,6 +128,7 @@ class _Session:
         """Return the value, and apply changes of the arguments here, as a call in one process would."""
         try:
             value = unpack(answer["value"])
+            self._large_value |= is_large(answer["value"])
             changed = answer["changed"]
             if type(changed) is not list or len(changed) != len(arguments):
                 raise ValueError("arguments are missing")

@@ -115,6 +115,18 @@ def unpack(form: Json) -> Any:
         raise ValueError(f"not the form of a value: {error}") from None
 
 
+def is_large(form: Json) -> bool:
+    """Whether an unpacked form uses a tenth of the values, or half of the depth, that can be transferred."""
+    items, level, depth = 0, [form], 0
+    while level:
+        items += len(level)
+        if items > MAX_ITEMS // 10 or depth > MAX_DEPTH // 2:
+            return True
+        level = [item for inner in level if type(inner) is list for item in inner[1:]]
+        depth += 1
+    return False
+
+
 def _unpack(form: Json, depth: int) -> Any:
     kind = type(form)
     if form is None or kind is bool or kind is int or kind is float or kind is str:

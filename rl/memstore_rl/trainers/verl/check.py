@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 def check(overrides: Sequence[str], config_name: str = "ppo_trainer") -> list[Finding]:
-    """Check overrides, as given to `python -m verl.trainer.main_ppo`.
+    """Check overrides, as given to `python -m verl.trainer.main_ppo`; findings that are not ok come first.
 
     Raises:
         InputError: verl is not installed, its version is not supported, or it rejects the overrides.
@@ -57,9 +57,11 @@ def check(overrides: Sequence[str], config_name: str = "ppo_trainer") -> list[Fi
         "metrics": lambda: _metrics(config),
         "training data": lambda: _data(config, "train_files", training=True),
         "validation data": lambda: _data(config, "val_files", training=False),
+        "recipe": lambda: _is_a_recipe(overrides),
         "verl": lambda: _valid_for_verl(config, installed),
     }
-    return [_run_check(what, run) for what, run in checks.items()]
+    findings = [_run_check(what, run) for what, run in checks.items()]
+    return sorted(findings, key=lambda finding: finding.ok)
 
 
 def _run_check(what: str, run: Callable[[], str]) -> Finding:
@@ -229,6 +231,17 @@ def _file(path: Path, settings: HookSettings, *, training: bool) -> tuple[int, i
             "memory can use them"
         )
     return len(golds), labelled
+
+
+def _is_a_recipe(overrides: Sequence[str]) -> str:
+    """Check that the overrides are more than what `memstore verl config` prints."""
+    policy = "actor_rollout_ref.model.path"
+    if not any(line.lstrip("+~").startswith(f"{policy}=") for line in overrides):
+        raise InputError(
+            f"no override sets {policy}; what `memstore verl config` prints is only memstore's part: add the overrides "
+            "of your recipe (policy, engine, batch sizes, GPUs), as in docs/verl.md"
+        )
+    return "a policy is set"
 
 
 def _valid_for_verl(config: DictConfig, installed: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,23 @@ def test_verl_loads_the_printed_overrides(design: str, verl_rows: Path, tiny_pol
         }[design]
     )
     assert says["training data"] == "8 rows, 4 with ground truth"
+
+
+@pytest.mark.parametrize("version", ["0.9.1", "0.8.0", "0.7.1", "0.6.1"])
+def test_predicted_rewards_are_not_divided_by_the_deviation(version: str) -> None:
+    # docs/rewards.md: the best setting of all that were measured. Ground truth alone keeps verl's default.
+    target = VerlTarget(version, endpoint=SERVICE, n=8, batch_size=8, train="t", validation="v")
+    line = "algorithm.norm_adv_by_std_in_grpo=False"
+    assert line in overrides_for(target).overrides
+    assert line not in overrides_for(replace(target, mode="oracle")).overrides
+
+
+def test_printed_overrides_alone_are_no_recipe(overrides: list[str]) -> None:
+    alone = [line for line in overrides if not line.startswith(("actor_rollout_ref.model", *RECIPE))]
+    found = check(alone)
+    assert [finding.ok for finding in found] == sorted(finding.ok for finding in found)
+    assert found[0].what == "recipe"
+    assert "add the overrides of your recipe" in found[0].says
 
 
 def without(overrides: list[str], *starts: str) -> list[str]:
