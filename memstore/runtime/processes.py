@@ -112,16 +112,19 @@ class Worker:
 
 @dataclass(eq=False)
 class CpuAccount:
-    """CPU seconds that the requests of one group have used."""
+    """What the requests of one group have used."""
 
     seconds: float = 0.0
+    """CPU seconds, added by the caller, who knows them from the responses."""
+    occupied: float = 0.0
+    """Seconds that workers were busy with the group, added by the pool."""
     running: int = 0
-    """Requests that a worker is handling now; each counts as one second until it ends."""
+    """Requests that a worker is handling now."""
 
     @property
-    def used(self) -> float:
-        """CPU seconds used so far, including an estimate for running requests."""
-        return self.seconds + self.running
+    def use(self) -> float:
+        """What decides whose turn it is: busy seconds, with one for each running request."""
+        return self.occupied + self.running
 
 
 class WorkerPool:
@@ -165,10 +168,12 @@ class WorkerPool:
         """
         account = account or CpuAccount()
         worker = self._take(account)
+        started = time.monotonic()
         try:
             return worker.request(line, timeout_s)
         finally:
             with self._changed:
+                account.occupied += time.monotonic() - started
                 account.running -= 1
                 self._idle.append(worker)
                 self._changed.notify_all()
@@ -188,7 +193,7 @@ class WorkerPool:
                 self._changed.notify_all()
 
     def _next(self) -> CpuAccount:
-        return min(self._waiting, key=lambda account: account.used)
+        return min(self._waiting, key=lambda account: account.use)
 
     def close(self) -> None:
         """Kill all workers. Later requests fail; calling it again does nothing."""

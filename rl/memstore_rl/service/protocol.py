@@ -50,11 +50,11 @@ def server_config(app: Any, limits: ConnectionLimits | None = None, **options: A
     Args:
         options: further options of `uvicorn.Config`.
     """
-    limits = limits or ConnectionLimits()
-    most = min(limits.connections, _available_files())
+    chosen = limits or ConnectionLimits()
+    most = min(chosen.connections, _available_files())
 
     class Protocol(_LimitedProtocol):
-        limited = limits
+        limited = chosen
         max_connections = most
 
     return uvicorn.Config(
@@ -63,8 +63,8 @@ def server_config(app: Any, limits: ConnectionLimits | None = None, **options: A
         ws="none",
         lifespan="on",
         access_log=False,
-        h11_max_incomplete_event_size=limits.header_bytes,
-        timeout_keep_alive=max(1, round(limits.keep_alive_s)),
+        h11_max_incomplete_event_size=chosen.header_bytes,
+        timeout_keep_alive=max(1, round(chosen.keep_alive_s)),
         **options,
     )
 

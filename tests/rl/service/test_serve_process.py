@@ -22,7 +22,7 @@ from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
 from memstore.testing.ports import free_port
 from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
-from memstore_rl.service.client import RewardClient
+from memstore_rl.service.client import RewardClient, ServiceError
 from memstore_rl.service.serve import _listen, check_address
 
 # Ground truth only and hashed vectors, so that the process starts within seconds.
@@ -115,6 +115,34 @@ def test_kill_9_under_load_loses_no_acknowledged_rollout(process: Process, tmp_p
     expected = {(number, place, float(place == 1)) for number in acknowledged for place in range(4)}
     assert expected <= set(found)
     assert len(found) == len(set(found))
+
+
+def test_sigterm_with_64_clients_loses_no_acknowledged_rollout(process: Process, tmp_path: Path) -> None:
+    acknowledged: list[int] = []
+    numbers = iter(range(1_000_000))
+
+    def ask() -> None:
+        with RewardClient(process.endpoint, deadline_s=5) as client:
+            while True:
+                number = next(numbers)
+                try:
+                    client.score_group(group(number))
+                except ServiceError:  # the service has stopped
+                    return
+                acknowledged.append(number)
+
+    clients = [threading.Thread(target=ask) for _ in range(64)]
+    for client in clients:
+        client.start()
+    wait_for(acknowledged, 100, [])
+    code, log = process.stop()
+    for client in clients:
+        client.join(200)
+    assert code == 0
+    assert all("traceback" not in json.loads(line) for line in log.splitlines())
+    with Memory.open(tmp_path / "memory", embedder=HashEmbedder()) as memory:
+        found = set(memory.cypher("MATCH (t:Thinking) RETURN t.step, t.sample_index").rows)
+    assert {(number, place) for number in acknowledged for place in range(4)} <= found
 
 
 def wait_for(acknowledged: list[int], count: int, wrong: list[object]) -> None:
