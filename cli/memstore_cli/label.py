@@ -58,7 +58,7 @@ def _rewards_in(words: list[str]) -> list[tuple[str, float | None]]:
     *ids, reward = words
     if not ids:
         raise UsageError("pass one id or more, then the reward, such as: memstore label t-0123456789ab 1")
-    return [(name, _reward(reward, "the reward")) for name in ids]
+    return [(name, _reward(reward, "REWARD")) for name in ids]
 
 
 def _reward(text: object, where: str) -> float | None:

@@ -114,10 +114,10 @@ def run(arguments: Sequence[str], received_signals: Sequence[int] = ()) -> int:
         code = app(list(arguments), prog_name="memstore", standalone_mode=False) or 0
         sys.stdout.flush()
     except SystemExit as error:
-        # Typer turns a closed pipe into this, with the BrokenPipeError as its context.
+        # Raised by shell completion, and for a closed pipe, with the BrokenPipeError as its context.
         if isinstance(error.__context__, BrokenPipeError):
             return _handle_error(error.__context__)
-        raise
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except Exception as error:
         if not received_signals:
             return _handle_error(error)

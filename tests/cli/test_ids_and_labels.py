@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,7 +59,7 @@ WRONG = [
     (("label", "t-zzz", "1"), 1, "the memory has no rollout with the id 't-zzz'"),
     (("label", "t-", "1"), 1, "160 rollouts have an id that begins with 't-'"),
     (("label", "q-123", "1"), 1, "'q-123' is the id of a query, not of a rollout"),
-    (("label", "t-1", "t-2", "many"), 2, "the reward is 'many'; pass a number from 0"),
+    (("label", "t-1", "t-2", "many"), 2, "REWARD is 'many'; pass a number from 0"),
     (("label", "t-1", "2"), 2, "it must lie between 0"),
     (("label", "t-1"), 2, "pass one id or more, then the reward"),
     (("label",), 2, "pass ids and a reward, or --file FILE"),
@@ -147,7 +149,7 @@ def test_ids_are_shortened_last_in_a_terminal(
     print_table(("id", "text"), [(T1, "x" * 300)])
     assert T1 in capsys.readouterr().out
     print_table(("id", "other", "third"), [(T1, T2, T1)])
-    out = capsys.readouterr().out
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert max(map(len, out.splitlines())) <= 60
     assert T1 not in out
 
@@ -179,3 +181,9 @@ def test_shell_completion_is_printed(shell: str, command: Callable[..., Any], mo
     done = command("--show-completion", shell)
     assert done.code == 0, done.err
     assert "_MEMSTORE_COMPLETE" in done.out
+
+
+def test_verbs_are_completed(process: Callable[..., Any]) -> None:
+    words = {"_MEMSTORE_COMPLETE": "complete_bash", "COMP_WORDS": "memstore sna", "COMP_CWORD": "1"}
+    done = process(env={**os.environ, **words})
+    assert (done.code, done.out.split()) == (0, ["snapshot"])
