@@ -11,14 +11,16 @@ from memstore.errors import InputError
 
 _ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson", ".ndjson.gz", ".parquet")
 """Endings of the files of a folder that are read; a file that is named itself may have any name."""
+MEMORY_MARKER = "memstore.json"
+"""File that every folder of a memory has. `memstore.locations.opening`, a higher layer, defines the same name."""
 _DIGITS = re.compile(r"([0-9]+)")
 
 
 def expand_paths(names: Sequence[str | Path]) -> list[str | Path]:
     """Replace folders and glob patterns by their files, in natural order: `2.jsonl` comes before `10.jsonl`.
 
-    A folder stands for the files of a supported format in it and its subfolders, without hidden ones. A name that
-    exists is never taken for a pattern. Each file is listed once; other names are kept as they are.
+    A folder stands for the files of a supported format in it and its subfolders, without hidden ones and without
+    memories. A name that exists is never taken for a pattern. Each file is listed once; other names are kept.
 
     Raises:
         InputError: a folder or a pattern has no such file.
@@ -36,6 +38,8 @@ def _files(name: str | Path) -> list[str | Path]:
         return [name]
     if path.is_dir():
         inside = [file for file in path.rglob("*") if _is_readable(file, path)]
+        memories = [marker.parent for marker in path.rglob(MEMORY_MARKER)]
+        inside = [file for file in inside if not any(file.is_relative_to(memory) for memory in memories)]
         if not inside:
             raise InputError(f"the folder {name} has no file of rollouts; it needs files that end in {_listed()}")
         return list(_in_natural_order(inside))

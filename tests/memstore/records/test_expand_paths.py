@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from memstore.errors import InputError
+from memstore.locations.opening import MARKER
 from memstore.records.readers import expand_paths
+from memstore.records.readers.expand import MEMORY_MARKER
 
 FILES = [
     "run/2.jsonl",
@@ -21,11 +23,13 @@ FILES = [
     "odd[1].jsonl",
     "odd1.jsonl",
     "empty/readme.md",
+    "run/memory/memstore.json",
+    "run/memory/rejects/a.rejects.jsonl",
 ]
 IN_RUN = ["run/1.jsonl.gz", "run/2.jsonl", "run/10.jsonl", "run/UPPER.JSONL", "run/later/3.parquet"]
 
 CASES = [
-    (["run"], IN_RUN, "a folder, in natural order, with subfolders, without hidden and other files"),
+    (["run"], IN_RUN, "a folder, in natural order, with subfolders, without hidden and other files and memories"),
     (["run/"], IN_RUN, "a slash behind it"),
     (["run/*.jsonl"], ["run/2.jsonl", "run/10.jsonl"], "a pattern; hidden files do not match a star"),
     (["run/**/*.parquet"], ["run/later/3.parquet"], "any depth"),
@@ -59,3 +63,7 @@ def test_names_become_files(names: list[str], files: list[str]) -> None:
 def test_nothing_to_read_is_an_error(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         expand_paths([name])
+
+
+def test_the_marker_of_a_memory_is_known() -> None:
+    assert MEMORY_MARKER == MARKER
