@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # hypothesis' CI profile everywhere: no time limit for an example, and the same examples on every machine.
 hypothesis.settings.load_profile("ci")
 
+# One OpenMP thread in each xdist worker and in what it starts: more threads than cores spin while they wait for one
+# another. On two busy cores the tests of training took 42 s with one thread each and more than 280 s with two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A background job of a shell ignores Ctrl-C, and its child processes inherit that; they do not inherit a handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

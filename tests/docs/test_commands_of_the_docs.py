@@ -158,6 +158,7 @@ def outline(transcript: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("demo")
 def test_transcript_of_the_demo_is_current(demo_folder: Path) -> None:
     page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
     transcript = re.search(r"^```console\n\$ memstore demo\n(.*?)^```", page, re.M | re.S)
@@ -166,6 +167,7 @@ def test_transcript_of_the_demo_is_current(demo_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("demo")
 @pytest.mark.parametrize("page", RUN, ids=[str(page.relative_to(ROOT)) for page in RUN])
 def test_commands_of_a_page_run(
     page: Path, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

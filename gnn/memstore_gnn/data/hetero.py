@@ -97,7 +97,10 @@ def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: 
         the graph: `node_ids`, a dict from node type to ids, str [N]. Batches of a loader keep it whole.
 
     Example:
-        >>> ids = batch.node_ids["thinking"][batch["thinking"].node_index.numpy()]  # of a loader's batch
+        >>> from memstore import Memory
+        >>> with Memory.open("my-memory") as memory:
+        ...     data = to_hetero(memory.snapshot())
+        >>> ids = data.node_ids["thinking"][data["thinking"].node_index.numpy()]  # the same for a loader's batch
     """
     data = HeteroData()
     x, has_x = _features(snapshot)
