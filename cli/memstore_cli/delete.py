@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memstore.errors import InputError
 from memstore_cli.open_memory import open_memory
-from memstore_cli.options import JsonOption, MemoryOption, UsageError
+from memstore_cli.options import JsonOption, MemoryOption, UsageError, with_option_groups
 from memstore_cli.output import counted, print_json
 from memstore_cli.progress import show_progress
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from memstore.progress import Progress
 
 
-def delete(
-    memory: MemoryOption = "",
+@dataclass(frozen=True)
+class ScopeOptions:
+    """What is deleted."""
+
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", show_default=False, help="Delete the rollouts of this run.")
-    ] = None,
+    ] = None
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -31,7 +34,7 @@ def delete(
             show_default=False,
             help="Delete the rollouts of this dataset; with --run, of this run on it.",
         ),
-    ] = None,
+    ] = None
     namespace: Annotated[
         str | None,
         typer.Option(
@@ -40,7 +43,25 @@ def delete(
             show_default=False,
             help="Delete everything in the memory; NAME must be its namespace (`default` for a folder).",
         ),
-    ] = None,
+    ] = None
+
+    def delete(self, store: Memory, dry_run: bool, progress: Progress) -> DeleteSummary:
+        """Delete it, or count it with `dry_run`."""
+        from memstore.pipeline.delete import delete_namespace
+
+        if self.namespace is None:
+            return store.delete(run=self.run, dataset=self.dataset, dry_run=dry_run, progress=progress)
+        if self.namespace != store.namespace:
+            raise InputError(
+                f"the memory {store.location} is in the namespace {store.namespace!r}, not {self.namespace!r}"
+            )
+        return delete_namespace(store.stores, dry_run=dry_run, progress=progress)
+
+
+@with_option_groups
+def delete(
+    scope: ScopeOptions,
+    memory: MemoryOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,25 +69,14 @@ def delete(
 
     This cannot be undone: take a snapshot first, and look at --dry-run.
     """
-    if (namespace is not None) == (run is not None or dataset is not None):
+    if (scope.namespace is not None) == (scope.run is not None or scope.dataset is not None):
         raise UsageError("pass --run, --dataset or both, or else --namespace")
     with open_memory(memory) as store, show_progress(as_json) as progress:
-        if namespace is not None:
-            summary = _delete_namespace(store, namespace, dry_run, progress)
-        else:
-            summary = store.delete(run=run, dataset=dataset, dry_run=dry_run, progress=progress)
+        summary = scope.delete(store, dry_run, progress)
     if as_json:
         print_json(summary.as_json())
     else:
         show_deleted(summary)
-
-
-def _delete_namespace(store: Memory, namespace: str, dry_run: bool, progress: Progress) -> DeleteSummary:
-    from memstore.pipeline.delete import delete_namespace
-
-    if namespace != store.namespace:
-        raise InputError(f"the memory {store.location} is in the namespace {store.namespace!r}, not {namespace!r}")
-    return delete_namespace(store.stores, dry_run=dry_run, progress=progress)
 
 
 def show_deleted(summary: DeleteSummary) -> None:

@@ -125,8 +125,7 @@ def ingest(
     """Add the rollouts of these files to the memory.
 
     Args:
-        sources: JSON lines, gzipped JSON lines or Parquet files, folders of them, or glob patterns; "-" reads standard
-            input.
+        sources: JSON lines, gzipped JSON lines or Parquet; folders of them, or patterns; "-" reads standard input.
         rejects_file: file for rejected rows; None writes it to the memory's rejects folder.
 
     Raises:

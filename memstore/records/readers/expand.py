@@ -20,16 +20,20 @@ def expand_paths(names: Sequence[str | Path]) -> list[str | Path]:
     """Replace folders and glob patterns by their files, in natural order: `2.jsonl` comes before `10.jsonl`.
 
     A folder stands for the files of a supported format in it and its subfolders, without hidden ones and without
-    memories. A name that exists is never taken for a pattern. Each file is listed once; other names are kept.
+    memories; those that are listed already are left out. A name that exists is never taken for a pattern. Names of
+    files are kept as they are, also repeated ones.
 
     Raises:
         InputError: a folder or a pattern has no such file.
     """
-    found: dict[str, str | Path] = {}
+    found: list[str | Path] = []
+    listed: set[Path] = set()
     for name in names:
         for file in _files(name):
-            found.setdefault(str(file) if str(file) == "-" else str(Path(file).absolute()), file)
-    return list(found.values())
+            if file is name or Path(file).absolute() not in listed:
+                found.append(file)
+            listed.add(Path(file).absolute())
+    return found
 
 
 def _files(name: str | Path) -> list[str | Path]:

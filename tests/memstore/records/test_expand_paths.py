@@ -38,7 +38,12 @@ CASES = [
     (["run/notes.txt"], ["run/notes.txt"], "a file that is named has any ending"),
     (["run/none.jsonl"], ["run/none.jsonl"], "a missing file is reported by the reader"),
     (["-"], ["-"], "standard input"),
-    (["run/10.jsonl", "run"], ["run/10.jsonl", *(name for name in IN_RUN if name != "run/10.jsonl")], "each file once"),
+    (
+        ["run/10.jsonl", "run"],
+        ["run/10.jsonl", *(name for name in IN_RUN if name != "run/10.jsonl")],
+        "a folder adds no file twice",
+    ),
+    (["run/2.jsonl", "run/2.jsonl"], ["run/2.jsonl", "run/2.jsonl"], "a file that is named twice is read twice"),
     (["ru*"], IN_RUN, "a pattern that matches a folder"),
 ]
 

@@ -236,11 +236,11 @@ def test_a_file_without_gradable_samples_is_rejected(
 
 def test_unwritable_sample_files_are_rejected(write: Write, tmp_path: Path) -> None:
     file = write(row(1, "1"))
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="missing for samples.jsonl does not exist"):
         grade_files([file], samples=tmp_path / "missing" / "samples.jsonl")
     with pytest.raises(InputError, match="is a folder"):
         grade_files([file], samples=tmp_path)
-    with pytest.raises(InputError, match="is read, so the samples cannot be written to it"):
+    with pytest.raises(InputError, match="is an input, so the samples cannot be written to it"):
         grade_files([write(row(2, "2"), name="other.jsonl")], against=[file], samples=tmp_path / "." / file.name)
 
 
