@@ -37,16 +37,20 @@ class OwnerLock:
             )
         try:
             self._file: int | None = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except PermissionError as error:
-            raise LocationError(
-                f"{folder} cannot be written to; change its rights, or open a snapshot of it"
-            ) from error
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             signature = os.pread(self._file, 200, 0).decode("ascii", "replace")
             os.close(self._file)
             raise _taken(folder, signature) from None
+        except OSError as error:
+            os.close(self._file)
+            raise LocationError(
+                f"the file system of {folder} does not support file locks ({error.strerror}), which keep two "
+                "processes from writing to one memory; move the memory to a local disk"
+            ) from error
         _held[self._folder] = os.getpid()
         try:
             self._sign()

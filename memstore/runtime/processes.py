@@ -86,15 +86,16 @@ class Worker:
     def _read_line(self, process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
         assert process.stdout is not None
         stdout, deadline = process.stdout.fileno(), time.monotonic() + timeout_s
-        while b"\n" not in self._unread:
+        chunks = [self._unread]
+        while b"\n" not in chunks[-1]:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or not select.select([stdout], [], [], remaining)[0]:
                 return None
             chunk = os.read(stdout, 1 << 16)
             if not chunk:
                 return None
-            self._unread += chunk
-        line, _, self._unread = self._unread.partition(b"\n")
+            chunks.append(chunk)
+        line, _, self._unread = b"".join(chunks).partition(b"\n")
         return line
 
     def kill(self) -> None:
@@ -251,7 +252,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
-def serve(handle: Callable[[str], str], *, memory_bytes: int, open_files: int | None = None) -> None:
+def serve(handle: Callable[[str], str], *, memory_bytes: int | None, open_files: int | None = None) -> None:
     """Answer requests from standard input until it ends: the main loop of a worker process.
 
     On Linux the kernel kills the worker when the parent's thread that started it ends, which covers a parent that is
@@ -259,13 +260,14 @@ def serve(handle: Callable[[str], str], *, memory_bytes: int, open_files: int | 
 
     Args:
         handle: maps a request to a response, each one line without its end.
-        memory_bytes: limit of the address space.
+        memory_bytes: limit of the address space; None sets none.
         open_files: limit of open files; None keeps the inherited one.
     """
     import resource
 
     _die_with_parent()
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if open_files is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))

@@ -1,9 +1,10 @@
 """A user's Cypher on LadybugDB: read-only by default, with a time limit, one statement per call.
 
-A read-only transaction refuses to change the graph, but still writes files (COPY ... TO), reads them (LOAD FROM,
-CALL read_csv...) and changes connection settings. A read-only query must therefore also begin with a reading clause and
-may call only functions that inspect the graph. LadybugDB refuses to prepare two statements at once, so a COMMIT cannot
-end the read-only transaction.
+A database that is opened read-only refuses to change the graph, but still writes files (COPY ... TO), reads them (LOAD
+FROM, CALL read_csv...) and changes connection settings. A read-only query must therefore also begin with a reading
+clause and may call only functions that inspect the graph. LadybugDB refuses to prepare two statements at once.
+
+`queries` runs the query in a process of its own, which keeps the limits of time and memory.
 
 Values become plain Python: str, int, float, bool, None, datetime (UTC), list, dict. A node or relationship becomes the
 dict of its non-null properties.
@@ -13,14 +14,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from ladybug.prepared_statement import PreparedStatement
-
 from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError
+from memstore.graph.ladybug.cypher_hints import explain
 from memstore.graph.ladybug.errors import one_line
 
 _TOKENS = re.compile(
@@ -32,39 +31,44 @@ _TOKENS = re.compile(
 _READING = {"MATCH", "OPTIONAL", "UNWIND", "WITH", "RETURN", "CALL"}
 _LOOKING = re.compile(r"show_\w+|\w+_info|current_setting|db_version|storage_version|catalog_version", re.IGNORECASE)
 _PARAMETER = re.compile("Unable to cast Python|parameter type|Python object|with ANY type|UNREACHABLE_CODE")
-_WRITES = "write query inside a read-only transaction"
+_ALIAS = re.compile(r"\bAS\s+(\w+|`[^`]*`)$", re.IGNORECASE)
+_WRITES = "Cannot execute write operations in a read-only database"
+TOO_MUCH_MEMORY = (
+    "the query was ended because it needs more memory than a query may use, or LadybugDB crashed on it; "
+    "match less, or add a LIMIT"
+)
 READ_ONLY = "this query {}, and here the memory is only read; pass --write (write=True) if it is meant to"
 
 
-class _Statement(PreparedStatement):  # type: ignore[misc]
-    """A prepared statement without a traceback at deletion, which LadybugDB's prints if preparing failed."""
+def check(query: str, parameters: Mapping[str, Any], *, write: bool) -> None:
+    """Refuse a query before it is run.
 
-    _prepared_statement: Any = None
-
-
-def run(
-    connection: Any, query: str, parameters: Mapping[str, Any], *, write: bool, timeout_s: float | None
-) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    """Columns and rows; see `GraphStore.cypher`. The connection serves only this query and must outlive the rows."""
+    Raises:
+        InputError: a parameter is missing, the query uses a construct that LadybugDB lacks, or it does more than read
+            and `write` is False.
+    """
     tokens = _tokens(query)
     _check_parameters(tokens, parameters)
+    _check_calls(tokens)
     if not write:
         check_reads_only(tokens)
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    if timeout_s is not None:
-        connection.set_query_timeout(max(1, round(timeout_s * 1000)))
-    try:
-        if not write:
-            connection.execute("BEGIN TRANSACTION READ ONLY")
-        statement = _Statement(connection, query, dict(parameters))
-        if not statement.is_success():
-            raise RuntimeError(statement.get_error_message())
-        result = connection.execute(statement, dict(parameters))
-    except (RuntimeError, ValueError) as error:
-        raise _translate(error, timeout_s) from error
-    if isinstance(result, list):
-        raise InputError("several statements were given; run one at a time")
-    return result.get_column_names(), _rows(result, deadline, timeout_s)
+
+
+def _check_calls(tokens: list[str]) -> None:
+    """Refuse subqueries and procedures, for which LadybugDB reports a syntax error only."""
+    for word, following, after in zip(tokens, [*tokens[1:], ""], [*tokens[2:], "", ""], strict=False):
+        if word.upper() != "CALL":
+            continue
+        if following in ("{", "("):
+            raise InputError(
+                "an embedded memory has no subqueries with CALL { ... }; "
+                "use WITH, COUNT { MATCH ... } or EXISTS { MATCH ... } instead"
+            )
+        if after == ".":
+            raise InputError(
+                f"an embedded memory has no procedures such as {following}.*; "
+                "CALL show_tables() RETURN * lists its labels and relationship types"
+            )
 
 
 def check_reads_only(tokens: list[str]) -> None:
@@ -96,16 +100,6 @@ def _check_parameters(tokens: list[str], parameters: Mapping[str, Any]) -> None:
             raise InputError(f"the query uses {token}, but no such parameter was given")
 
 
-def _rows(result: Any, deadline: float | None, timeout_s: float | None) -> Iterator[tuple[Any, ...]]:
-    try:
-        while result.has_next():
-            if deadline is not None and time.monotonic() > deadline:
-                raise _timeout(timeout_s)
-            yield tuple(plain(value) for value in result.get_next())
-    except RuntimeError as error:
-        raise StoreError(f"the rows of this query can no longer be read: {one_line(error)}") from error
-
-
 def plain(value: Any) -> Any:
     """A value of a result as a plain Python value."""
     if isinstance(value, dict):
@@ -129,20 +123,65 @@ def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
     return {str(key): plain(item) for key, item in value.items()}
 
 
-def _translate(error: Exception, timeout_s: float | None) -> MemstoreError:
-    text = str(error)
-    if _WRITES in text:
+def translate(kind: str, message: str, query: str, timeout_s: float | None) -> MemstoreError:
+    """The store error for a failed query.
+
+    Args:
+        kind: name of the exception type; LadybugDB itself raises only RuntimeError.
+        message: text of the exception.
+    """
+    line = one_line(message)
+    if _WRITES in message:
         return InputError(READ_ONLY.format("writes"))
-    if text.startswith("Interrupted"):
-        return _timeout(timeout_s)
-    if "Buffer manager exception" in text:
+    if message.startswith("Interrupted"):
+        return timeout(timeout_s)
+    if "bad_alloc" in message:
+        return StoreError(TOO_MUCH_MEMORY)
+    if "Buffer manager exception" in message:
         return StoreError("the query needs more memory than the graph's buffer pool has; match less, or add a LIMIT")
-    if isinstance(error, ValueError) or _PARAMETER.search(text):
-        return InputError(f"a parameter of the query cannot be passed to the graph: {one_line(error)}")
-    if "do not support prepare multiple statements" in text:
+    if kind != "RuntimeError" or _PARAMETER.search(message):
+        return InputError(f"a parameter of the query cannot be passed to the graph: {line}")
+    if "do not support prepare multiple statements" in message:
         return InputError("several statements were given; run one at a time")
-    return InputError(f"the query cannot be run: {one_line(error)}")
+    return InputError(f"the query cannot be run: {explain(line, query)}")
 
 
-def _timeout(timeout_s: float | None) -> QueryTimeout:
+def timeout(timeout_s: float | None) -> QueryTimeout:
+    """The error for a query that ran past its time limit."""
     return QueryTimeout(f"the query ran past its limit of {timeout_s:g} s; match less, or allow more time")
+
+
+def column_names(query: str, columns: list[str]) -> list[str]:
+    """Name the columns as the query wrote them; LadybugDB names `count(*)` after its own function, COUNT_STAR().
+
+    The names of LadybugDB are kept where the query returns `*` or they cannot be assigned.
+    """
+    items = _returned(query)
+    if len(items) != len(columns) or "*" in items:
+        return columns
+    named = [_ALIAS.search(item) for item in items]
+    return [column if alias else item for column, item, alias in zip(columns, items, named, strict=True)]
+
+
+def _returned(query: str) -> list[str]:
+    """The items of the first RETURN outside of brackets, as text."""
+    found, depth, start, end, items = False, 0, 0, 0, []
+    for match in _TOKENS.finditer(query):
+        token = match[0]
+        word = token.upper()
+        if token.startswith(("//", "/*")):
+            continue
+        last, end = end, match.end()
+        depth += (token in "([{") - (token in ")]}")
+        if depth:
+            continue
+        if not found:
+            found, start = word == "RETURN", end
+        elif word == "DISTINCT" and not query[start : match.start()].strip():
+            start = end
+        elif token == ",":
+            items.append(query[start:last].strip())
+            start = end
+        elif word in ("ORDER", "SKIP", "LIMIT", "UNION", ";"):
+            return [*items, query[start:last].strip()]
+    return [*items, query[start:end].strip()] if found else []

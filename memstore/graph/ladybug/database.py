@@ -48,13 +48,13 @@ class Database:
 
     def __init__(self, folder: Path, *, create: bool, buffer_pool_bytes: int) -> None:
         """Open it; see `LadybugGraph.open`."""
-        self.folder = folder
+        self.folder, self._buffer_pool_bytes = folder, buffer_pool_bytes
         _check_folder(folder, create)
         self._lock = OwnerLock(folder)
         self._log = WriteAheadLog(folder / FILE)
         try:
             _check_storage_version(folder / FILE)
-            self._database = self._log.open(lambda: _open(folder, buffer_pool_bytes))
+            self._database = self._log.open(lambda: open_database(folder, buffer_pool_bytes))
             self._log.record_length()
         except BaseException:
             self._lock.release()
@@ -75,13 +75,21 @@ class Database:
 
     def connect(self) -> Any:
         """A new connection, which the caller closes."""
+        self.check_open()
+        connection = ladybug.Connection(self._database)
+        self._connections.add(connection)
+        return connection
+
+    def check_open(self) -> None:
+        """Refuse to use a database that is closed.
+
+        Raises:
+            StoreError: it is closed, or was closed by an earlier failure.
+        """
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         if self._database is None:
             raise StoreError(f"the graph in {self.folder} is closed; open it again")
-        connection = ladybug.Connection(self._database)
-        self._connections.add(connection)
-        return connection
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -101,9 +109,24 @@ class Database:
         finally:
             connection.close()
 
-    def record_write(self) -> None:
-        """Record a completed write outside of `transaction`."""
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Close the database, so that a child process can write to it, and open it again.
+
+        An incomplete write of a child that was killed is cut off.
+        """
+        self.check_open()
         self._log.record_length()
+        self._release()
+        try:
+            yield
+        finally:
+            try:
+                self._database = self._log.open(lambda: open_database(self.folder, self._buffer_pool_bytes))
+                self._log.record_length()
+            except MemstoreError as error:
+                self._failure = error
+                raise
 
     def checkpoint(self) -> None:
         """Write the log into the database file."""
@@ -164,14 +187,14 @@ def repair(folder: Path, buffer_pool_bytes: int) -> str | None:
     lock = OwnerLock(folder)
     try:
         try:
-            _open(folder, buffer_pool_bytes).close()
+            open_database(folder, buffer_pool_bytes).close()
             return None
         except CorruptStoreError:
             pass
         kept = _quarantine(folder)
         size = kept.stat().st_size
         try:
-            database = _open(folder, buffer_pool_bytes, throw_on_wal_replay_failure=False)
+            database = open_database(folder, buffer_pool_bytes, throw_on_wal_replay_failure=False)
             connection = ladybug.Connection(database)
             connection.execute("CHECKPOINT")
             connection.close()
@@ -201,7 +224,8 @@ def _quarantine(folder: Path) -> Path:
     return kept
 
 
-def _open(folder: Path, buffer_pool_bytes: int, **options: bool) -> Any:
+def open_database(folder: Path, buffer_pool_bytes: int, **options: bool) -> Any:
+    """Open the database of a folder; `options` are those of `ladybug.Database`."""
     try:
         database = ladybug.Database(
             folder / FILE,

@@ -22,7 +22,7 @@ _LOCKED = re.compile(r"Could not set lock on file.*?(?:PID (\d+))?\)", re.DOTALL
 _MISSING = re.compile(r"Unable to find primary key value ([^.]+)\.")
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """LadybugDB's message as one sentence, without the exception name and the marked query below it."""
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return re.sub(r"^\w+ exception: ", "", line).rstrip(". ")

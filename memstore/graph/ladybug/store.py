@@ -1,7 +1,8 @@
 """`LadybugGraph`: the graph store of an embedded memory.
 
 Each method takes the store's lock, so that threads take turns, opens a connection or a transaction, and calls the
-module that implements it.
+module that implements it. A user's query runs in another process, which reads the database's files: until its result
+is complete it keeps writers out, but not other readers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow as pa
 from memstore.graph import writes
 from memstore.graph.ladybug import cypher, links, read, statements
 from memstore.graph.ladybug.database import Database, repair
+from memstore.graph.ladybug.queries import QueryProcesses
 from memstore.graph.protocol import (
     CypherResult,
     EdgeTable,
@@ -44,9 +46,11 @@ class LadybugGraph:
     backend = "ladybug"
     speaks_cypher = True
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, queries: QueryProcesses) -> None:
+        self._database, self._queries = database, queries
         self._lock = threading.RLock()
+        self._files = threading.RLock()
+        """Held while files are changed, or read by another process; taken before `_lock`."""
         self._positions: dict[NodeLabel, IntVector] = {}
 
     @classmethod
@@ -63,11 +67,12 @@ class LadybugGraph:
             CorruptStoreError: the graph does not open; `memstore verify --repair` recovers a truncated log.
             SchemaError: the graph has a newer schema or another storage version of LadybugDB.
         """
-        store = cls(Database(Path(folder), create=create, buffer_pool_bytes=buffer_pool_bytes))
+        database = Database(Path(folder), create=create, buffer_pool_bytes=buffer_pool_bytes)
+        store = cls(database, QueryProcesses(Path(folder), buffer_pool_bytes))
         try:
             store._prepare(create)
         except BaseException:
-            store._database.close()
+            store.close()
             raise
         return store
 
@@ -109,7 +114,7 @@ class LadybugGraph:
 
     def migrate(self) -> list[str]:
         """See `GraphStore`."""
-        with self._lock:
+        with self._files, self._lock:
             return migrations.apply(self.backend, self._applied(), self._run_migration)
 
     def _run_migration(self, migration: migrations.Migration) -> None:
@@ -128,7 +133,7 @@ class LadybugGraph:
 
     def write_meta(self, values: Mapping[str, str]) -> None:
         """See `GraphStore`."""
-        with self._lock, self._database.transaction() as connection:
+        with self._files, self._lock, self._database.transaction() as connection:
             for name, value in values.items():
                 connection.execute("MERGE (m:Meta {name: $name}) SET m.value = $value", {"name": name, "value": value})
 
@@ -176,7 +181,7 @@ class LadybugGraph:
     @contextmanager
     def _writing(self) -> Iterator[Any]:
         """A write transaction; it clears the cached positions."""
-        with self._lock, self._database.transaction() as connection:
+        with self._files, self._lock, self._database.transaction() as connection:
             self._positions.clear()
             yield connection
 
@@ -200,32 +205,31 @@ class LadybugGraph:
         write: bool = False,
         timeout_s: float | None = None,
     ) -> CypherResult:
-        """See `GraphStore`. The rows are a snapshot at the time of the call, unaffected by later writes."""
-        with self._lock:
-            connection = self._database.connect()
+        """See `GraphStore`. The query runs in a process of its own; later writes do not change its rows."""
+        parameters = parameters or {}
+        cypher.check(query, parameters, write=write)
+        with self._files:
+            self._database.check_open()
             if write:
-                self._positions.clear()
-            try:
-                columns, rows = cypher.run(connection, query, parameters or {}, write=write, timeout_s=timeout_s)
-                if write:
-                    self._database.record_write()
-                else:
-                    connection.execute("ROLLBACK")
-            except BaseException:
-                connection.close()
-                raise
-        return CypherResult(columns, _closing(rows, connection))
+                with self._lock, self._database.released():
+                    self._positions.clear()
+                    columns, rows = self._queries.run(query, parameters, write=True, timeout_s=timeout_s)
+                    rows = iter(list(rows))
+            else:
+                columns, rows = self._queries.run(query, parameters, write=False, timeout_s=timeout_s)
+        return CypherResult(cypher.column_names(query, columns), rows)
 
     # -- upkeep -------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> None:
         """See `GraphStore`."""
-        with self._lock:
+        with self._files, self._lock:
             self._database.checkpoint()
 
     def close(self) -> None:
         """See `GraphStore`."""
-        with self._lock:
+        self._queries.close()
+        with self._files, self._lock:
             self._database.close()
 
     def __enter__(self) -> Self:
@@ -235,10 +239,3 @@ class LadybugGraph:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _closing(rows: Iterator[tuple[Any, ...]], connection: Any) -> Iterator[tuple[Any, ...]]:
-    try:
-        yield from rows
-    finally:
-        connection.close()
