@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memstore.errors import InputError
 from memstore_cli.options import (
     CodeOption,
     DatasetOption,
@@ -142,6 +143,8 @@ def grade(
             progress=progress,
         )
     if outputs.plot is not None:
+        if not report.grades:
+            raise InputError(f"there is nothing to draw: {report.notes[0]}")
         draw(report, outputs.plot)
     if as_json:
         print_json(report.as_json())
@@ -151,7 +154,8 @@ def grade(
 
 def show_report(report: Report) -> None:
     """Print the metrics of each policy, the comparison, and the notes."""
-    _show_grades([*report.grades, *([report.against] if report.against else [])])
+    if report.grades:
+        _show_grades([*report.grades, *([report.against] if report.against else [])])
     if report.comparison is not None and report.against is not None:
         _show_comparison(report.comparison, report.grades[0].policy.label, report.against.policy.label)
     for note in report.notes:

@@ -18,11 +18,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from memstore.errors import MemstoreError
 
@@ -31,6 +31,8 @@ START_TIMEOUT_S = 60.0
 READY = b"ready"
 """First line that a worker writes."""
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+
+Item = TypeVar("Item")
 
 
 class WorkerError(MemstoreError):
@@ -128,24 +130,79 @@ class CpuAccount:
         return self.occupied + self.running
 
 
-class WorkerPool:
-    """Several workers that run the same command. Thread-safe.
+class FairQueue(Generic[Item]):
+    """Lends a fixed set of items, such as workers, to groups in turn. Thread-safe.
 
-    If all workers are busy, the next free one serves the waiting request whose account has used the least, and the
-    oldest of these. A group of slow requests therefore delays another group's request by one request at most.
+    If all are lent, the next one that comes back goes to the waiting group that has used the least, and the longest
+    waiting of these. Many slow requests of a group therefore delay another group by one request at most.
+    """
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._idle = list(items)
+        self._count = len(self._idle)
+        self._waiting: list[CpuAccount] = []
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for an item."""
+        return len(self._waiting)
+
+    @contextmanager
+    def borrow(self, account: CpuAccount) -> Iterator[Item | None]:
+        """Wait for an item; None if the queue is closed."""
+        item = self._take(account)
+        if item is None:
+            yield None
+            return
+        started = time.monotonic()
+        try:
+            yield item
+        finally:
+            with self._changed:
+                account.occupied += time.monotonic() - started
+                account.running -= 1
+                self._idle.append(item)
+                self._changed.notify_all()
+
+    def _take(self, account: CpuAccount) -> Item | None:
+        with self._changed:
+            self._waiting.append(account)
+            try:
+                self._changed.wait_for(lambda: self._closed or (self._idle and self._next() is account))
+                if self._closed:
+                    return None
+                account.running += 1
+                return self._idle.pop()
+            finally:
+                self._waiting.remove(account)
+                self._changed.notify_all()
+
+    def _next(self) -> CpuAccount:
+        return min(self._waiting, key=lambda account: account.use)
+
+    def close(self) -> list[Item]:
+        """Lend nothing more, and return all items once they are back."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._idle) == self._count)
+            return list(self._idle)
+
+
+class WorkerPool:
+    """Several workers that run the same command, lent by a `FairQueue`. Thread-safe.
 
     Example:
-        pool = WorkerPool([sys.executable, "-m", "memstore_rl.verifiers.math_worker", "3.0"], count=2)
-        pool.request_all([b'["0.5", "1/2"]'], timeout_s=60.0)  # [b'1']
+        pool = WorkerPool([sys.executable, "-m", "memstore_rl.verifiers.math_worker"], count=2)
+        pool.request_all([b'["0.5", "1/2", 3.0]'], timeout_s=60.0)  # [b'1 0.012']
     """
 
     def __init__(self, command: Sequence[str], count: int) -> None:
         """Nothing is started before the first request."""
         self.workers = tuple(Worker(command) for _ in range(count))
-        self._idle = list(self.workers)
-        self._waiting: list[CpuAccount] = []
-        self._changed = threading.Condition()
-        self._closed = False
+        self._queue = FairQueue(self.workers)
 
     def request_all(self, lines: Sequence[bytes], timeout_s: float) -> list[bytes | None]:
         """Return the response to each request, in order; None as in `Worker.request`.
@@ -167,42 +224,14 @@ class WorkerPool:
         Raises:
             WorkerError: a worker does not start, or the pool is closed.
         """
-        account = account or CpuAccount()
-        worker = self._take(account)
-        started = time.monotonic()
-        try:
+        with self._queue.borrow(account or CpuAccount()) as worker:
+            if worker is None:
+                raise WorkerError("this pool of worker processes is closed; create another one")
             return worker.request(line, timeout_s)
-        finally:
-            with self._changed:
-                account.occupied += time.monotonic() - started
-                account.running -= 1
-                self._idle.append(worker)
-                self._changed.notify_all()
-
-    def _take(self, account: CpuAccount) -> Worker:
-        """Wait for a worker and this request's turn."""
-        with self._changed:
-            self._waiting.append(account)
-            try:
-                self._changed.wait_for(lambda: self._closed or (self._idle and self._next() is account))
-                if self._closed:
-                    raise WorkerError("this pool of worker processes is closed; create another one")
-                account.running += 1
-                return self._idle.pop()
-            finally:
-                self._waiting.remove(account)
-                self._changed.notify_all()
-
-    def _next(self) -> CpuAccount:
-        return min(self._waiting, key=lambda account: account.use)
 
     def close(self) -> None:
         """Kill all workers. Later requests fail; calling it again does nothing."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: len(self._idle) == len(self.workers))
-        for worker in self.workers:
+        for worker in self._queue.close():
             worker.kill()
 
 

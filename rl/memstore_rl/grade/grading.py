@@ -100,7 +100,7 @@ class _Job(NamedTuple):
                 counts.add(pairs)
                 writer.add(pairs)
             side = _Side(names, counts, reader)
-            side.check(policy, options)
+            side.check(policy, options, written=samples is not None)
         return side
 
 
@@ -112,8 +112,11 @@ class _Side:
     counts: SampleCounts
     reader: RolloutReader
 
-    def check(self, policy: str | None, options: GradeOptions) -> None:
+    def check(self, policy: str | None, options: GradeOptions, *, written: bool) -> None:
         """Check that at least one sample was judged.
+
+        Args:
+            written: the samples are written to a file, which has the reason of each one that was not judged.
 
         Raises:
             InputError: none was.
@@ -126,11 +129,14 @@ class _Side:
             raise InputError(
                 f"{self.files} has no rollout of policy {policy!r}; leave out --policy to see the policies"
             )
+        if written:
+            return
+        raise InputError(f"{self.unjudged()}{_hint(self, options)}")
+
+    def unjudged(self) -> str:
+        """Why none of the samples was judged."""
         [(reason, samples)] = self.counts.reasons.most_common(1)
-        raise InputError(
-            f"none of the {self.counts.samples:,} samples of {self.files} can be judged: {reason} ({samples:,})"
-            f"{_hint(self, options)}"
-        )
+        return f"none of the {self.counts.samples:,} samples of {self.files} can be judged: {reason} ({samples:,})"
 
     def single_policy(self, option: str) -> tuple[PolicyKey, dict[str, DatasetCounts]]:
         """The policy to compare.
@@ -165,6 +171,8 @@ def _grade(job: _Job, files: Sequence[str | Path], against: Sequence[str | Path]
     options = job.options
     first = job.side(files, options.policy, samples)
     second = job.side(against, options.against_policy, None) if against else None
+    if not first.counts.judged:
+        return _without_grades(first, options)
     compared = (first.single_policy("--policy"), second.single_policy("--against-policy")) if second else None
     sides = [first] if second is None else [first, second]
     ks = tuple(sorted(set(options.ks))) or _default_ks([side.counts for side in sides])
@@ -185,6 +193,23 @@ def _grade(job: _Job, files: Sequence[str | Path], against: Sequence[str | Path]
         repeated=sum(side.reader.repeated for side in sides),
         reasons=dict(sum((side.counts.reasons for side in sides), start=Counter[str]()).most_common()),
         notes=_notes(sides, [*grades, *([other] if other else [])], comparison),
+    )
+
+
+def _without_grades(side: _Side, options: GradeOptions) -> Report:
+    """The report of files without a judged sample, whose samples have the reasons."""
+    return Report(
+        grades=(),
+        against=None,
+        comparison=None,
+        ks=(),
+        seed=options.seed,
+        rows=side.reader.rows,
+        rejected=side.reader.rejected,
+        reject_examples=list(side.reader.reject_examples),
+        repeated=side.reader.repeated,
+        reasons=dict(side.counts.reasons.most_common()),
+        notes=[side.unjudged()],
     )
 
 

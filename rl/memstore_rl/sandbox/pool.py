@@ -2,7 +2,7 @@
 
 One box of a pair runs the program and the other runs the tests (the judge); both are equally isolated. The host sends
 the program to one and the tests to the other, and receives one line with the verdict, or the output of a script. Boxes
-are reused; the processes in them never are.
+are reused; the processes in them never are. If all pairs are busy, the group that has used the least is next.
 
 A sandbox failure is never a verdict. A lost box is rebuilt and the program runs once more; if no box can be built, that
 is an error.
@@ -11,13 +11,14 @@ is an error.
 from __future__ import annotations
 
 import os
-import queue
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 from memstore.errors import SandboxError
+from memstore.runtime.processes import CpuAccount, FairQueue
 from memstore_rl.sandbox.box import Box, BoxLost
 from memstore_rl.sandbox.gold import CallTests, Tests
 from memstore_rl.sandbox.outcome import Limits, Outcome
@@ -44,6 +45,13 @@ class _Pair:
         self.judge.close()
 
 
+@dataclass
+class _Slot:
+    """Room for a pair, which is built on demand."""
+
+    pair: _Pair | None
+
+
 class Sandbox:
     """Runs programs concurrently. Thread-safe, but not usable in a forked copy of the process.
 
@@ -67,10 +75,7 @@ class Sandbox:
         self.pairs = pairs or len(os.sched_getaffinity(0))
         self._owner = os.getpid()
         self._closed = False
-        self._free: queue.LifoQueue[_Pair | None] = queue.LifoQueue()
-        for _ in range(self.pairs - 1):
-            self._free.put(None)
-        self._free.put(first)
+        self._free = FairQueue([*(_Slot(None) for _ in range(self.pairs - 1)), _Slot(first)])
 
     def __enter__(self) -> Sandbox:
         return self
@@ -78,8 +83,11 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, program: str, tests: Tests) -> Outcome:
+    def run(self, program: str, tests: Tests, account: CpuAccount | None = None) -> Outcome:
         """Run a program against tests.
+
+        Args:
+            account: account of the program's group: if all pairs are busy, the group that has used the least is next.
 
         Raises:
             SandboxError: the sandbox is closed, or can no longer be built.
@@ -88,7 +96,7 @@ class Sandbox:
         lost = ""
         for _ in range(_ATTEMPTS):
             try:
-                with self._pair() as pair:
+                with self._pair(account or CpuAccount()) as pair:
                     if isinstance(tests, CallTests):
                         kind, detail = run_calls(pair.program, pair.judge, self.limits, program, tests)
                     else:
@@ -100,40 +108,40 @@ class Sandbox:
         return Outcome("lost", f"its sandbox was lost {_ATTEMPTS} times: {lost}", time.monotonic() - started)
 
     def run_all(self, jobs: Sequence[tuple[str, Tests]]) -> list[Outcome]:
-        """Run programs against their tests concurrently; return the outcomes in order.
+        """Run programs against their tests concurrently; return the outcomes in order. Those with the same tests are a
+        group.
 
         Raises:
             SandboxError: the sandbox is closed, or can no longer be built.
         """
         if self.pairs == 1 or len(jobs) < 2:
             return [self.run(*job) for job in jobs]
+        accounts = {tests: CpuAccount() for _, tests in jobs}
         with ThreadPoolExecutor(min(self.pairs, len(jobs)), thread_name_prefix="sandbox") as threads:
-            return list(threads.map(lambda job: self.run(*job), jobs))
+            return list(threads.map(lambda job: self.run(job[0], job[1], accounts[job[1]]), jobs))
 
     def close(self) -> None:
         """Close all boxes after their programs have ended; calling it again does nothing."""
         if self._closed or os.getpid() != self._owner:
             return
         self._closed = True
-        for _ in range(self.pairs):
-            pair = self._free.get()
-            if pair is not None:
-                pair.close()
+        for slot in self._free.close():
+            if slot.pair is not None:
+                slot.pair.close()
 
     @contextmanager
-    def _pair(self) -> Iterator[_Pair]:
+    def _pair(self, account: CpuAccount) -> Iterator[_Pair]:
         """Borrow a pair for one program. It is built on demand, and closed if the program raised."""
-        if self._closed or os.getpid() != self._owner:
-            raise SandboxError(
-                "this sandbox is closed, or belongs to the parent of this forked process; open another one"
-            )
-        pair = self._free.get()
-        kept: _Pair | None = None
-        try:
-            pair = pair or _Pair()
-            yield pair
-            kept = pair
-        finally:
-            if kept is None and pair is not None:
-                pair.close()
-            self._free.put(kept)
+        closed = self._closed or os.getpid() != self._owner
+        with nullcontext(None) if closed else self._free.borrow(account) as slot:
+            if slot is None:
+                raise SandboxError(
+                    "this sandbox is closed, or belongs to the parent of this forked process; open another one"
+                )
+            pair, slot.pair = slot.pair or _Pair(), None
+            try:
+                yield pair
+                slot.pair = pair
+            finally:
+                if slot.pair is None:
+                    pair.close()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from memstore.runtime.processes import CpuAccount, Worker, WorkerError, WorkerPool
+from memstore.runtime.processes import CpuAccount, FairQueue, Worker, WorkerError, WorkerPool
 
 CHILD = """
 import os, sys, time
@@ -118,13 +118,13 @@ class Gated:
 def test_free_worker_serves_the_group_that_used_the_least() -> None:
     # A group of bombs queues first; another group's request waits for the one that runs, not for all of them.
     pool, worker = WorkerPool(COMMAND, 1), Gated()
-    pool.workers, pool._idle = (), [worker]  # type: ignore[assignment,list-item]
+    pool._queue = FairQueue([worker])  # type: ignore[list-item]
     bombs, innocent = CpuAccount(), CpuAccount()
     with ThreadPoolExecutor(10) as threads:
         running = [threads.submit(pool.request, b"bomb", 1.0, bombs) for _ in range(8)]
-        wait_until(lambda: len(pool._waiting) == 7)
+        wait_until(lambda: pool._queue.waiting == 7)
         running.append(threads.submit(pool.request, b"innocent", 1.0, innocent))
-        wait_until(lambda: len(pool._waiting) == 8)
+        wait_until(lambda: pool._queue.waiting == 8)
         worker.gate.set()
         assert [future.result() for future in running] == [b"bomb"] * 8 + [b"innocent"]
     assert worker.order[:2] == [b"bomb", b"innocent"]

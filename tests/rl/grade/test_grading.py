@@ -208,6 +208,15 @@ def test_two_policies_on_the_same_queries(write: Write) -> None:
     assert any("1 of the first policy alone" in note for note in report.notes)
 
 
+def test_samples_without_a_verdict_are_written_with_their_reasons(write: Write, tmp_path: Path) -> None:
+    file = tmp_path / "samples.jsonl"
+    report = grade_files([write(row(1, "1", gold="???"))], samples=file)
+    assert report.grades == ()
+    assert "none of the 1 samples" in report.notes[0]
+    [sample] = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sample["reward"] is None
+
+
 def test_files_without_a_common_query_are_rejected(write: Write) -> None:
     first, second = write(row(1, "1"), name="a.jsonl"), write(row(2, "2"), name="b.jsonl")
     with pytest.raises(

@@ -128,7 +128,7 @@ def test_errors_are_one_sentence_of_json(served: Served, scorer: Any) -> None:
     for response in responses:
         assert list(response.json()) == ["error"]
         assert "\n" not in response.json()["error"]
-    assert "bug in the service" in responses[4].json()["error"]
+    assert "because of a bug" in responses[4].json()["error"]
 
 
 def raw(endpoint: str, sent: bytes) -> httpx.Response:
