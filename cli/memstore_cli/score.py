@@ -20,7 +20,7 @@ from memstore_cli.options import (
     UsageError,
     with_option_groups,
 )
-from memstore_cli.output import counted, print_json
+from memstore_cli.output import counted, print_json, print_table
 from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -110,6 +110,10 @@ def score(
     uncertain: AbstainOptions,
     memory: MemoryOption = "",
     model: ModelOption = None,
+    bands: Annotated[
+        bool,
+        typer.Option("--bands", help="List the model's bands with coverage and error; score nothing."),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", show_default=False, help="Write a JSON line for each scored rollout."),
@@ -123,6 +127,11 @@ def score(
     """
     source.check()
     uncertain.check(output)
+    if bands:
+        if source.file is not None or output is not None:
+            raise UsageError("--bands scores nothing; leave out FILE and --output, or --bands")
+        _show_bands(memory, model, as_json)
+        return
     with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
         summary = source.scorer(store)(
             model=model,
@@ -136,6 +145,26 @@ def score(
         print_json(summary.as_json())
     else:
         show_scores(summary)
+
+
+def _show_bands(location: str, model: str | None, as_json: bool) -> None:
+    """Print the candidate bands of a model."""
+    from memstore_gnn.verbs import bands_of_model
+
+    with open_memory(location) as store:
+        name, rows = bands_of_model(store, model)
+    if as_json:
+        print_json({"model": name, "bands": [row._asdict() for row in rows]})
+        return
+    if not rows:
+        print(f"{name} has no bands: it was trained without labelled queries to measure them on")
+        return
+    cells = [
+        (f"{row.band:.3f}", f"{row.coverage:.1%}", f"{row.risk:.3f}", f"{row.error:.3f}", f"{row.smallest_risk:.3f}")
+        for row in rows
+    ]
+    print_table(("band", "coverage", "risk", "error", "--risk from"), cells)
+    print(f"{name}; risk is the share of wrong rewards outside the band, on held-out labelled queries")
 
 
 def _print_warnings(summary: ScoreSummary) -> None:

@@ -30,7 +30,8 @@ class SplitOptions:
             min=0.0,
             max=1.0,
             show_default="0.2",
-            help="Label this share of the training queries, for the modes budget and memory. Repeatable.",
+            help="Label this share of a file's training queries or of a memory's labelled queries, for the "
+            "modes budget and memory. Repeatable.",
         ),
     ] = None
     mode: Annotated[

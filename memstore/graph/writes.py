@@ -8,6 +8,7 @@ at a time, so a look-up and the write that depends on it do not race.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -158,9 +159,10 @@ def append_scores(statements: Primitives, connection: Any, batch: ScoreBatch) ->
         merge_node(statements, connection, NodeLabel.REWARD_MODEL, batch.model)
     scores = scores.filter(absent(scores["id"], statements.scored(connection, model, scores["id"])))
     columns = {"source": scores["id"], "target": _repeat(model, scores.num_rows, pa.string())}
+    properties = {"scored_at": dt.datetime.now(dt.UTC), **batch.properties}
     for name, kind in EDGE_COLUMNS[EdgeType.SCORED_BY].items():
         given = name in scores.column_names
-        columns[name] = scores[name] if given else _repeat(batch.properties.get(name), scores.num_rows, kind)
+        columns[name] = scores[name] if given else _repeat(properties.get(name), scores.num_rows, kind)
     statements.create_edges(
         connection, EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, pa.table(columns)
     )

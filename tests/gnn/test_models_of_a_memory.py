@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from memstore.errors import InputError, ModelError
@@ -17,8 +19,11 @@ from memstore.testing.embedder import HashEmbedder
 from memstore_gnn.evaluation.compare import ON_REQUEST, PREDICTORS, evaluate_memory, predictor_named
 from memstore_gnn.evaluation.evaluate import EvaluationRow
 from memstore_gnn.models.registry import list_models
+from memstore_gnn.scoring.abstain import Mode
 from memstore_gnn.verbs import (
+    Abstention,
     TrainSummary,
+    bands_of_model,
     open_model,
     overall,
     score_file,
@@ -175,3 +180,31 @@ def test_evaluate_leaves_the_memory_unchanged(trained: tuple[Memory, TrainSummar
     rows = evaluate_memory(memory, predictors=["constant", "knn"], budgets=[0.5], seeds=[0, 1])
     assert [(r.predictor, r.seed) for r in rows] == [("constant", 0), ("knn", 0), ("constant", 1), ("knn", 1)]
     assert memory.stats() == before
+
+
+def test_bands_of_a_model_are_those_of_its_card(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+    memory, half, whole = trained
+    name, rows = bands_of_model(memory)
+    assert name == whole.model
+    assert [row.band for row in rows] == sorted({row.band for row in rows})
+    assert rows[0].coverage == 1.0
+    for row in rows:
+        chosen = score_memory_rollouts(memory, abstention=Abstention(Mode.WITHHOLD, risk=row.smallest_risk))
+        assert chosen.band is not None
+        assert chosen.band <= row.band
+    assert bands_of_model(memory, half.model)[0] == half.model
+    with pytest.raises(ModelError, match="has no reward model 'm-none'"):
+        bands_of_model(memory, "m-none")
+
+
+def test_scores_are_recorded_with_their_time(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+    memory, _, _ = trained
+    before = dt.datetime.now(dt.UTC)
+    model = train_memory(memory, epochs=1, seed=5, device="cpu").model
+    assert score_memory_rollouts(memory, model=model).scored
+    snapshot = memory.snapshot()
+    edges = snapshot.edges["scored_by"]
+    at = snapshot.reward_models["id"].to_pylist().index(model)
+    times = edges.properties["scored_at"].filter(pa.array(edges.target == at)).to_pylist()
+    assert times
+    assert all(before <= time <= dt.datetime.now(dt.UTC) for time in times)

@@ -100,6 +100,33 @@ def band_for(risks: Iterable[Mapping[str, float]], risk: float, model: str) -> f
     )
 
 
+class BandRow(NamedTuple):
+    """A candidate band of a model, with what it did on labelled queries that the model's parts were not fitted to."""
+
+    band: float
+    """Half the width of the band around 0.5, as `--band` takes it."""
+    coverage: float
+    """Share of the rewards outside the band."""
+    risk: float
+    """Share of these that are on the wrong side of 0.5."""
+    error: float
+    """Standard error of the risk, with queries as independent examples."""
+    smallest_risk: float
+    """Smallest `--risk` that selects this band or a narrower one: risk plus standard error."""
+
+
+def band_table(risks: Iterable[Mapping[str, float]]) -> list[BandRow]:
+    """List the bands on a model's card, from the narrowest to the widest; bands of equal width once.
+
+    Args:
+        risks: `RiskBand`s by falling coverage, as on a model's card.
+    """
+    rows: dict[float, BandRow] = {}
+    for one in (RiskBand(**risk) for risk in risks):
+        rows.setdefault(one.band, BandRow(one.band, one.coverage, one.risk, one.error, one.risk + one.error))
+    return list(rows.values())
+
+
 def abstain(scores: Scores, group: IntVector, band: float, mode: Mode) -> Scores:
     """Withhold or shrink the predicted rewards inside the band.
 

@@ -6,7 +6,13 @@ SCORED_BY edges, which are only ever added. `memstore_gnn.evaluation` has the fu
 """
 
 from memstore_gnn.models.stored_model import open_model, visible_to
-from memstore_gnn.verbs.score import Abstention, ScoreSummary, score_file, score_memory_rollouts
+from memstore_gnn.verbs.score import (
+    Abstention,
+    ScoreSummary,
+    bands_of_model,
+    score_file,
+    score_memory_rollouts,
+)
 from memstore_gnn.verbs.train import TrainResult, TrainSummary, overall, train_memory, train_snapshot
 
 __all__ = [
@@ -14,6 +20,7 @@ __all__ = [
     "ScoreSummary",
     "TrainResult",
     "TrainSummary",
+    "bands_of_model",
     "open_model",
     "overall",
     "score_file",

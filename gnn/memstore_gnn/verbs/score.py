@@ -26,7 +26,7 @@ from memstore_gnn.models.registry import model_folder, model_nodes
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.models.stored_model import open_model, visible_to
 from memstore_gnn.monitoring.drift import Drift
-from memstore_gnn.scoring.abstain import ABSTAINED, RISK, SHRUNK, Mode, abstain, band_for
+from memstore_gnn.scoring.abstain import ABSTAINED, RISK, SHRUNK, BandRow, Mode, abstain, band_for, band_table
 from memstore_gnn.scoring.output_file import check_output
 from memstore_gnn.scoring.score import Scores, memory_target, score_memory, score_rollouts
 from memstore_gnn.scoring.score_lines import write_scores
@@ -158,6 +158,19 @@ def score_file(
         return job.finish(new, target, groups.query_of, scores, output, started)
     alone = int(((groups.own.size == 1) & (groups.query.size > 1)).sum())
     return replace(job.finish(new, target, groups.own.cell, scores, output, started), alone=alone)
+
+
+def bands_of_model(memory: Memory, model: str | None = None) -> tuple[str, list[BandRow]]:
+    """List the candidate bands of a model with coverage and error; return its id and the rows.
+
+    Args:
+        model: id of one of the memory's models; None uses the model in use.
+
+    Raises:
+        ModelError: the memory has no model, no model of this name, or its files cannot be read.
+    """
+    card = open_model(memory, model, "cpu").card
+    return card.id, band_table(card.risks)
 
 
 class _Job(NamedTuple):

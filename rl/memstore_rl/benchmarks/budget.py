@@ -47,6 +47,32 @@ def cut(queries: Sequence[Identified], validation: float, test: float, seed: int
     return splits
 
 
+def keep_in_training(
+    queries: Sequence[Identified], splits: Sequence[SplitName], labelled_ids: frozenset[str], seed: int
+) -> list[SplitName]:
+    """Move labelled queries to the training split, each in exchange for an unlabelled training query of its dataset.
+
+    Args:
+        splits: the split of each query, from `cut` with the same seed.
+
+    Raises:
+        InputError: a dataset has more labelled queries than training queries.
+    """
+    moved = list(splits)
+    ids, datasets = [query.id for query in queries], [query.dataset for query in queries]
+    for rows in draw(ids, datasets, 1.0, seed):
+        out = [row for row in rows if moved[row] != "train" and ids[row] in labelled_ids]
+        free = [row for row in rows[::-1] if moved[row] == "train" and ids[row] not in labelled_ids]
+        if len(out) > len(free):
+            raise InputError(
+                f"the label budget is larger than the training split of the dataset {datasets[rows[0]]!r}; choose a "
+                "smaller budget, or smaller shares of validation and test"
+            )
+        for row, other in zip(out, free, strict=False):
+            moved[row], moved[other] = moved[other], moved[row]
+    return moved
+
+
 def labelled(queries: Sequence[Identified], budget: float, seed: int) -> frozenset[str]:
     """Return the ids of the labelled queries: a share of every dataset.
 

@@ -15,7 +15,7 @@ from memstore.text import infer_domain
 from memstore.types import Domain
 from memstore_rl.benchmarks.budget import SPLITS, SplitName
 from memstore_rl.benchmarks.prompt_rows import PROMPT_COLUMN, is_prompt_row, query_of_prompt_row
-from memstore_schema.columns import NodeLabel
+from memstore_schema.columns import EdgeType, NodeLabel
 
 QUERY_COLUMNS = (("query",), (PROMPT_COLUMN,), ("input", "output"))
 """Columns of which a table of queries has one set."""
@@ -33,6 +33,8 @@ class SourceQuery(NamedTuple):
     gold: str | None
     split: SplitName | None
     """Split given by the source; None if it gives none."""
+    has_label: bool | None = None
+    """Whether a memory has ground truth for a rollout of the query; None if the source is no memory."""
 
 
 def queries_of_files(sources: Sequence[str | Path], defaults: RecordDefaults | None = None) -> list[SourceQuery]:
@@ -87,7 +89,11 @@ def query_rows(path: str | Path, defaults: RecordDefaults | None, aside: Collect
 def queries_of_memory(graph: GraphStore) -> list[SourceQuery]:
     """Read the queries of a memory, in order of id, without splits."""
     table = graph.nodes(NodeLabel.QUERY, ["id", "text", "dataset", "key", "domain", "gold"])
-    return [SourceQuery(**row, split=None) for row in table.to_pylist()]
+    known = graph.nodes(NodeLabel.THINKING, ["reward"])["reward"].is_valid().to_numpy()
+    generates = graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
+    labelled = set(generates.source[known[generates.target]].tolist())
+    rows = enumerate(table.to_pylist())
+    return [SourceQuery(**row, split=None, has_label=position in labelled) for position, row in rows]
 
 
 def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQuery:

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from memstore.errors import InputError
 from memstore.snapshots.atomic_folder import atomic_folder
-from memstore_rl.benchmarks.budget import SPLITS, Identified, SplitName, cut, labelled
+from memstore_rl.benchmarks.budget import SPLITS, Identified, SplitName, cut, keep_in_training, labelled
 from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.reward import MODES, Mode
 
@@ -65,7 +65,8 @@ class DataPlan:
     """The files to write."""
 
     budgets: tuple[float, ...] = (0.2,)
-    """Shares of the training queries with a gold answer to label, for the modes `budget` and `memory`."""
+    """Shares of the queries to label, for the modes `budget` and `memory`: of the training queries with a gold answer,
+    or of the labelled queries of a memory, as `memstore train --budget` draws them."""
     modes: tuple[Mode, ...] = MODES
     validation: float = 0.1
     test: float = 0.2
@@ -108,7 +109,8 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
     unknown = set(plan.modes) - set(MODES)
     if unknown:
         raise InputError(f"there is no mode {min(unknown)!r}; use one of {', '.join(MODES)}")
-    split = _splits(queries, plan)
+    draws = _memory_draws(queries, plan)
+    split = _splits(queries, plan, frozenset().union(*draws.values()))
     rows = {name: [q for q in enumerate(queries) if split[q[0]] == name] for name in SPLITS}
     with_gold = [Identified(query.id, query.dataset) for _, query in rows["train"] if query.gold]
     if not with_gold:
@@ -119,11 +121,13 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
     if "oracle" in plan.modes:
         tables["train_oracle.parquet"] = _table(known, "train", every, plan.system)
     for budget in plan.budgets:
-        chosen = labelled(with_gold, budget, plan.seed)
+        chosen = draws[budget] if budget in draws else labelled(with_gold, budget, plan.seed)
         if "budget" in plan.modes:
             if not chosen:
                 raise InputError(f"a budget of {budget:g} labels no query, so mode budget has no data")
             only = [item for item in known if item[1].id in chosen]
+            if not only:
+                raise InputError(f"a budget of {budget:g} labels no query with a gold answer; add `gold` to the source")
             tables[f"train_budget_{budget * 100:g}.parquet"] = _table(only, "train", chosen, plan.system)
         if "memory" in plan.modes:
             tables[f"train_memory_{budget * 100:g}.parquet"] = _table(rows["train"], "train", chosen, plan.system)
@@ -134,15 +138,19 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
     return tables
 
 
-def _splits(queries: Sequence[SourceQuery], plan: DataPlan) -> list[SplitName]:
-    """Return the split of each query: its own, else by the shares."""
+def _memory_draws(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[float, frozenset[str]]:
+    """Ids of the labelled queries by budget, as reward models of the memory draw them; {} if the source is a file."""
+    pool = [Identified(query.id, query.dataset) for query in queries if query.has_label]
+    return {budget: labelled(pool, budget, plan.seed) for budget in plan.budgets} if pool else {}
+
+
+def _splits(queries: Sequence[SourceQuery], plan: DataPlan, reserved: frozenset[str]) -> list[SplitName]:
+    """Return the split of each query: its own, else by the shares; reserved queries are for training."""
     free = [position for position, query in enumerate(queries) if query.split is None]
-    drawn = cut(
-        [Identified(queries[position].id, queries[position].dataset) for position in free],
-        plan.validation,
-        plan.test,
-        plan.split_seed,
-    )
+    identified = [Identified(queries[position].id, queries[position].dataset) for position in free]
+    drawn = cut(identified, plan.validation, plan.test, plan.split_seed)
+    if reserved:
+        drawn = keep_in_training(identified, drawn, reserved, plan.split_seed)
     named = dict(zip(free, drawn, strict=True))
     return [query.split or named[position] for position, query in enumerate(queries)]
 

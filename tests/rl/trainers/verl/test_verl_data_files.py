@@ -213,7 +213,7 @@ def test_queries_of_a_memory(trained_memory: Memory, tmp_path: Path) -> None:
     queries = queries_of_memory(trained_memory.graph)
     assert len(queries) == 40
     files = write_data(queries, tmp_path / "data", PLAN)
-    assert {file.file: (file.rows, file.labelled) for file in files}["train_memory_20.parquet"] == (28, 6)
+    assert {file.file: (file.rows, file.labelled) for file in files}["train_memory_20.parquet"] == (28, 8)  # 20 % of 40
 
 
 def test_invalid_plans_leave_no_files(tmp_path: Path) -> None:
