@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memstore.errors import InputError
+from memstore.errors import InputError, MemstoreError
 from memstore_cli.open_memory import open_memory
 from memstore_cli.options import (
     DatasetOption,
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
     from memstore.memory import Memory
     from memstore.pipeline.ingest import IngestSummary
     from memstore.records.record import RecordDefaults
+
+
+SHOWN_SKIPPED = 5
+"""Files of folders that are not read and named nevertheless."""
 
 
 class LongText(StrEnum):
@@ -101,25 +109,62 @@ def ingest(
 
     Existing rollouts are not added again, and the next ingest finishes an interrupted one.
     """
-    from memstore.records.readers import expand_paths, open_source
+    from memstore.records.readers import expand_paths, open_source, skipped_files
 
     for file in expand_paths(files):
         open_source(file)  # fail on a wrong name before a memory is created
-    with open_memory(memory, create=True, long_text=writing.long_text, device=writing.device) as store:
+    if skipped := skipped_files(files):
+        more = f" and {len(skipped) - SHOWN_SKIPPED:,} more" if len(skipped) > SHOWN_SKIPPED else ""
+        print(f"not read: {', '.join(map(str, skipped[:SHOWN_SKIPPED]))}{more}", file=sys.stderr)
+    with (
+        _no_empty_memory(writing.rejects) as created,
+        open_memory(memory, create=True, long_text=writing.long_text, device=writing.device) as store,
+    ):
         from memstore.pipeline.ingest import IngestOptions
 
+        created.append(store)
         _check_long_text(store, writing.long_text)
         options = IngestOptions(
             defaults=row_defaults.record_defaults(), replace=writing.replace, link=not writing.no_link
         )
         with show_progress(as_json) as progress:
             summary = store.ingest(files, options, rejects_file=writing.rejects, progress=progress)
+    if summary.rejects_file is not None and not Path(summary.rejects_file).exists():
+        summary.rejects_file = None  # it was removed with the empty memory
     if as_json:
         print_json(summary.as_json())
     else:
         show_ingest(summary)
     if summary.rows and summary.rejected == summary.rows:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _no_empty_memory(rejects: Path | None) -> Iterator[list[Memory]]:
+    """Remove the memory in the list if this process has created it and no rollout came into it.
+
+    Args:
+        rejects: the file of rejected rows, which is kept.
+    """
+    opened: list[Memory] = []
+    try:
+        yield opened
+    finally:
+        for memory in opened:
+            inside = rejects is not None and rejects.resolve().is_relative_to(memory.folder.resolve())
+            if memory.stores.created and not inside and _is_empty(memory):
+                shutil.rmtree(memory.folder, ignore_errors=True)
+
+
+def _is_empty(closed: Memory) -> bool:
+    """Whether a memory has no rollouts. If that cannot be read, it counts as having some."""
+    from memstore.memory import Memory
+
+    try:
+        with Memory.open(closed.location) as memory:
+            return not list(memory.cypher("MATCH (t:Thinking) RETURN t.id LIMIT 1").rows)
+    except MemstoreError:
+        return False
 
 
 def _check_long_text(store: Memory, requested: LongText | None) -> None:
@@ -144,7 +189,8 @@ def show_ingest(summary: IngestSummary) -> None:
             f"{counted(summary.queries_added, 'query', 'queries')} added"
         )
     if summary.rejected:
-        print(f"{counted(summary.rejected, 'row')} rejected; rows and reasons are in {summary.rejects_file}")
+        where = f"rows and reasons are in {summary.rejects_file}" if summary.rejects_file else "the first reasons:"
+        print(f"{counted(summary.rejected, 'row')} rejected; {where}")
         for reason in summary.reject_examples:
             print(f"    {reason}")
     if summary.other_keys:

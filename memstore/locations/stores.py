@@ -34,7 +34,7 @@ from memstore.embedding.protocol import Embedder, Fingerprint
 from memstore.errors import EmbedderError, LockedError, MemstoreError, SchemaError, StoreError
 from memstore.graph.protocol import GraphStore
 from memstore.locations.location import FolderLocation, Location
-from memstore.locations.opening import open_graph, opened_cache, opened_vectors
+from memstore.locations.opening import MARKER, open_graph, opened_cache, opened_vectors
 from memstore.locations.settings import Settings
 from memstore.progress import Progress, Silent
 from memstore.text import OLDER_SPLITTERS, SPLITTER_VERSION
@@ -71,6 +71,8 @@ class Stores:
         self.settings = settings
         self.namespace = namespace
         self.closed = False
+        self.created = False
+        """Whether opening made the memory, in a folder that held none."""
         self._given_embedder = embedder
         self._temporary_fingerprint: Fingerprint | None = None
         self._opened = ExitStack()
@@ -94,6 +96,7 @@ class Stores:
         """
         # The working directory may change while the memory is open.
         location = replace(location, folder=location.folder.absolute())
+        created = isinstance(location, FolderLocation) and not (location.folder / MARKER).exists()
         try:
             graph, namespace = open_graph(location, settings, create=create)
         except LockedError as error:
@@ -103,7 +106,9 @@ class Stores:
             graph, namespace = open_graph(location, settings, create=create)
         try:
             graph.migrate()
-            return cls(location, graph, settings, embedder, namespace)
+            stores = cls(location, graph, settings, embedder, namespace)
+            stores.created = created
+            return stores
         except BaseException:
             graph.close()
             raise

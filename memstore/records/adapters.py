@@ -91,7 +91,8 @@ def adapt_row(values: Mapping[str, Any], reward_column: str | None) -> Mapping[s
         return _with_reward(values, reward_column) if reward_column not in (None, "reward") else values
     if isinstance(values.get("input"), str | list) and isinstance(values.get("output"), str) and not _is_alpaca(values):
         return _from_verl(values, reward_column or "score")
-    renamed = as_prompt_and_completion(values)
+    trl = "prompt" in values and "completion" in values
+    renamed = values if trl else as_prompt_and_completion(values)
     if renamed is None:
         raise RecordError(missing_keys(values))
     return _from_trl(renamed, reward_column or ("reward" if "reward" in renamed else _only_float(renamed)))

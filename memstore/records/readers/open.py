@@ -48,5 +48,7 @@ def open_source(path: str | Path, columns: Sequence[Sequence[str]] = REQUIRED_CO
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if start.startswith(_PARQUET_MAGIC):
         return ParquetSource(path, size=status.st_size, columns=columns)
+    if path.suffix.lower() == ".parquet" and not start.lstrip().startswith((b"{", b"\x1f\x8b")):
+        raise InputError(f"{path} is not a readable Parquet file: it does not begin with PAR1; write it again")
     refuse_other_format(start, str(path))
     return LineSource(path, name=path.name, stem=stem_of(path), size=status.st_size)

@@ -16,6 +16,8 @@ from memstore.records.record import Row
 
 _BATCH = 2_000
 """Rows of a batch."""
+_FREE_ROWS = 100_000
+"""Rows up to which a file may have more rows than bytes: a dictionary repeats a value for almost nothing."""
 _NAMED_COLUMNS = 20
 """Columns that an error message lists."""
 
@@ -41,6 +43,11 @@ class ParquetSource:
             self._rows = file.metadata.num_rows
         if self._rows == 0:
             raise InputError(f"{path} is empty; it must contain one rollout a row")
+        if self._rows > max(_FREE_ROWS, size):
+            raise InputError(
+                f"{path} has {self._rows:,} rows in {size:,} bytes, which cannot be rollouts; write it again without "
+                "the repeated rows"
+            )
 
     def position(self) -> int:
         """Bytes consumed so far, estimated from the rows."""

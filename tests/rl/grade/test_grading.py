@@ -230,7 +230,7 @@ def test_files_without_a_common_query_are_rejected(write: Write) -> None:
     [
         ([], "is empty"),
         ([row(1, "1", gold=None)], "none of the 1 samples .*neither gold nor reward"),
-        ([{"text": "no rollout"}], "rollouts.jsonl contains no rollouts: rollouts.jsonl:1: query is missing"),
+        ([{"text": "no rollout"}], "rollouts.jsonl contains no rollouts: rollouts.jsonl:1: the row has the keys text"),
         ([row(1, "1", gold="???")], "none of the 1 samples .*cannot be read"),
     ],
 )
