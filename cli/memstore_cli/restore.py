@@ -23,11 +23,13 @@ def restore(
 ) -> None:
     """Write a snapshot into a new memory, or with --merge into an existing one."""
     from memstore.snapshots.files import load_snapshot
+    from memstore.snapshots.models import FOLDER, copy_models
 
     started = time.perf_counter()
     taken = load_snapshot(folder)
     with open_memory(memory, create=True, device=device) as store, show_progress(as_json) as progress:
         added = store.restore(taken, merge=merge, progress=progress)
+        copy_models(folder / FOLDER, store.models_folder)
     seconds = round(time.perf_counter() - started, 3)
     if as_json:
         print_json({"snapshot": taken.manifest.id, "added": added, "seconds": seconds})

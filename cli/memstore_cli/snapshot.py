@@ -19,14 +19,16 @@ def snapshot(
     no_texts: Annotated[bool, typer.Option("--no-texts", help="Leave out texts: smaller, but not a backup.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a read-only, columnar copy: Arrow tables, safetensors and a manifest."""
+    """Write a read-only, columnar copy: Arrow tables, safetensors, a manifest, and the files of the reward models."""
     started = time.perf_counter()
     with open_memory(memory) as store:
         from memstore.snapshots.files import save_snapshot
+        from memstore.snapshots.models import FOLDER, copy_models
 
         taken = store.snapshot(texts=not no_texts)
         save_snapshot(taken, folder)
-    size = sum(file.stat().st_size for file in folder.iterdir())
+        copy_models(store.models_folder, folder / FOLDER)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     counts = {"queries": len(taken.queries), "thinkings": len(taken.thinkings), "answers": len(taken.answers)}
     seconds = round(time.perf_counter() - started, 3)
     if as_json:
