@@ -11,12 +11,17 @@ The graph is authoritative. What is derived from it is compared with it. Kinds o
     unlinked_node     a node that is not linked under the settings    link it
     missing_link      a node with fewer links than neighbours         link it again
     stray_thinking    a rollout without its query                     ingest the same files into a new memory
+    missing_model     a reward model without files                    copy it from a backup, or train again
+    damaged_model     files that differ from those saved              copy it from a backup, or train again
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.graph.protocol import LinkUpdate
+from memstore.locations.location import FolderLocation
 from memstore.locations.stores import Stores
 from memstore.pipeline.link import link_memory, nodes_short_of_links
 from memstore.pipeline.vectors import fill_vectors, write_vectors
@@ -84,6 +90,7 @@ def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
     batches = stores.graph.nodes(NodeLabel.BATCH, ["id", "source", "state"]).to_pylist()
     yield from _problem("open_batch", [f"{row['id']} ({row['source']})" for row in batches if row["state"] != "done"])
     yield from _problem("stray_thinking", _stray_thinkings(stores), "ingest the same files into a new memory")
+    yield from _model_problems(stores)
     if stores.fingerprint is None:
         return
     for kind in VECTOR_KINDS:
@@ -96,6 +103,34 @@ def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
         yield from _problem("missing_link", nodes_short_of_links(stores, kind))
     others = [name for name in stores.vectors.collections() if name != stores.vectors.fingerprint]
     yield from _problem("other_embedder", others)
+
+
+def _model_problems(stores: Stores) -> Iterator[Problem]:
+    """Reward models without files, and models whose files are not those that were saved.
+
+    A model of a memory on servers may be on another machine, so only the files of a folder can be missing.
+    """
+    nodes = stores.graph.nodes(NodeLabel.REWARD_MODEL, ["id", "path"]).to_pylist()
+    folders = {str(node["id"]): stores.location.folder / node["path"] for node in nodes if node["path"]}
+    missing = [model for model, folder in folders.items() if not folder.is_dir()]
+    if isinstance(stores.location, FolderLocation):
+        yield from _problem("missing_model", missing, "copy its folder from a backup, or train again")
+    damaged = [model for model, folder in folders.items() if folder.is_dir() and not _is_whole(folder)]
+    yield from _problem("damaged_model", damaged, "copy its folder from a backup, or train again")
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the files of a model have the digests that its description records."""
+    try:
+        described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        recorded = {"model.safetensors": described["weights"], "origin.safetensors": described.get("origin")}
+        return all(
+            hashlib.blake2b((folder / name).read_bytes(), digest_size=16).hexdigest() == digest
+            for name, digest in recorded.items()
+            if digest is not None
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _problem(kind: str, examples: list[str], repair: str = _REPAIR_COMMAND) -> Iterator[Problem]:

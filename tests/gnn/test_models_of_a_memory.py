@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,35 @@ def test_scores_are_recorded_with_their_time(trained: tuple[Memory, TrainSummary
     times = edges.properties["scored_at"].filter(pa.array(edges.target == at)).to_pylist()
     assert times
     assert all(before <= time <= dt.datetime.now(dt.UTC) for time in times)
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("model.safetensors", "damaged_model"),
+        ("origin.safetensors", "damaged_model"),
+        ("model.json", "damaged_model"),
+        (None, "missing_model"),
+    ],
+)
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "gone"])
+def test_verify_finds_models_that_are_not_whole(
+    trained: tuple[Memory, TrainSummary, TrainSummary], file: str | None, kind: str, cut: bool
+) -> None:
+    memory, half, _ = trained
+    folder = memory.models_folder / half.model
+    aside = folder.with_name("aside")
+    shutil.copytree(folder, aside)
+    try:
+        if file is None:
+            shutil.rmtree(folder)
+        elif cut:
+            (folder / file).write_bytes((folder / file).read_bytes()[:-7])
+        else:
+            (folder / file).unlink()
+        found = [problem for problem in memory.verify().problems if problem.kind.endswith("_model")]
+        assert [(problem.kind, problem.example) for problem in found] == [(kind, half.model)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    assert not [problem for problem in memory.verify().problems if problem.kind.endswith("_model")]
