@@ -157,7 +157,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], output: Fo
         writer.writerow(columns)
         writer.writerows([_csv_value(value) for value in row] for row in rows)
     else:
-        print_table(columns, rows)
+        print_table(columns, rows, null="NULL")
         print(f"the first {counted(limit, 'row')}; --limit shows more" if more else counted(len(rows), "row"))
 
 

@@ -62,15 +62,19 @@ def console() -> Console:
     return Console(width=width, markup=False, highlight=False, emoji=False)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table: numbers right-aligned, the longest columns shortened until it fits the terminal."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, null: str = "") -> None:
+    """Print a table: numbers right-aligned, the longest columns shortened until it fits the terminal.
+
+    Args:
+        null: text of a cell without a value.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     rows = [list(row) for row in rows]
-    cells = [[cell(value) for value in row] for row in rows]
+    cells = [[null if value is None else cell(value) for value in row] for row in rows]
     screen = console()
     natural = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     has_ids = [any(_ID.fullmatch(line[position]) for line in cells) for position in range(len(columns))]

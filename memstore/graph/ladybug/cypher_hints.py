@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection
 
 FUNCTIONS = {
     "char_length": "size(text)",
@@ -64,9 +62,13 @@ def explain(message: str, query: str) -> str:
         usage = ARGUMENTS.get(name.lower())
         return f"{name} takes other arguments on an embedded memory; write {usage}" if usage else message
     if found := _NO_TABLE.search(message):
+        from memstore.graph.names import no_label  # it imports pyarrow, which the query process does not need
+
         return no_label(found[1])
     if found := _NO_PROPERTY.search(message):
-        return no_property(found[1], found[2], query)
+        from memstore.graph.names import no_property
+
+        return no_property(found[1], query, found[2])
     if message.startswith(("Invalid input", "mismatched", "extraneous", "no viable")):
         for pattern, construct, instead in _SYNTAX:
             if pattern.search(query):
@@ -84,35 +86,3 @@ def _no_function(name: str, query: str) -> str:
 def _as_written(name: str, query: str) -> str:
     found = re.search(rf"\b{re.escape(name)}\b", query, re.IGNORECASE)
     return found[0] if found else name
-
-
-def no_label(name: str) -> str:
-    """The message for a label or relationship type that the graph does not have."""
-    from memstore_schema.columns import EdgeType, NodeLabel
-
-    labels, types = [str(label) for label in NodeLabel], [str(kind) for kind in EdgeType]
-    return (
-        f"there is no label or relationship type {name}{_did_you_mean(name, [*labels, *types])}; "
-        f"labels: {', '.join(labels)}; relationship types: {', '.join(types)}"
-    )
-
-
-def no_property(name: str, variable: str, query: str) -> str:
-    """The message for a property that a node or relationship does not have."""
-    from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS
-
-    columns: dict[str, list[str]] = {str(label): list(found) for label, found in NODE_COLUMNS.items()}
-    columns |= {str(kind): list(found) for kind, found in EDGE_COLUMNS.items()}
-    pattern = re.search(rf"[(\[]\s*{re.escape(variable)}\s*:\s*`?(\w+)", query)
-    owner = pattern[1] if pattern and pattern[1] in columns else None
-    known = columns[owner] if owner else sorted({column for found in columns.values() for column in found})
-    return (
-        f"{owner or variable} has no property {name}{_did_you_mean(name, known)}; "
-        f"properties{'' if owner else ' of the graph'}: {', '.join(known) or 'none'}"
-    )
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    lower = {entry.lower(): entry for entry in known}
-    close = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
-    return f", did you mean {lower[close[0]]}?" if close else ""

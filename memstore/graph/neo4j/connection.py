@@ -136,10 +136,13 @@ class Connection:
         except (Neo4jError, DriverError, OSError) as error:
             raise explain(error, str(self.address)) from error
 
-    def session(self, mode: str) -> neo4j.Session:
-        """A new session, which the caller closes."""
+    def session(self, mode: str, *, notify: bool = False) -> neo4j.Session:
+        """A new session, which the caller closes; with `notify`, the server reports unknown names."""
         return self._driver.session(
-            database=self.address.database, default_access_mode=mode, bookmark_manager=self._bookmarks
+            database=self.address.database,
+            default_access_mode=mode,
+            bookmark_manager=self._bookmarks,
+            notifications_min_severity="WARNING" if notify else "OFF",
         )
 
     def read(self, work: Callable[[Statements], Result]) -> Result:

@@ -11,6 +11,7 @@ relationship is the dict of its properties, without the namespace.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,11 +21,13 @@ from neo4j.graph import Node, Path, Relationship
 from neo4j.time import DateTime
 
 from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError
+from memstore.graph.names import no_label, no_property, suspicious_names
 from memstore.graph.neo4j.connection import Connection, Statements
 from memstore.graph.neo4j.errors import one_line, translate
 from memstore.graph.neo4j.scope import PROPERTY
 
 READ_ONLY = "this query writes, and here the memory is only read; pass --write (write=True) if it is meant to"
+_NAME = re.compile(r"missing (?:label|relationship type|property)(?: name)? is: `?([^`)]+)`?\)")
 _USERS_FAULT = ("Neo.ClientError.Statement.", "Neo.ClientError.Procedure.", "Neo.ClientError.Schema.")
 
 
@@ -38,11 +41,13 @@ class Stream:
         self._where, self._namespace = str(connection.address), connection.address.namespace
         self._timeout_s = timeout_s
         with connection.translated():
-            self._session = connection.session(neo4j.READ_ACCESS)
+            self._session = connection.session(neo4j.READ_ACCESS, notify=True)
         try:
             limit = None if timeout_s is None else max(timeout_s, 0.001)
             transaction = self._session.begin_transaction(timeout=limit)
-            self._result = _run(Statements(transaction, self._namespace), query, parameters)
+            statements = Statements(transaction, self._namespace)
+            _check_names(statements, query, parameters)
+            self._result = _run(statements, query, parameters)
             self.columns = list(self._result.keys())
             self._result.peek()
         except (Neo4jError, DriverError) as error:
@@ -73,6 +78,27 @@ class Stream:
     def close(self) -> None:
         """Return the connection; calling it again does nothing."""
         self._session.close()
+
+
+def _check_names(tx: Statements, query: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse labels, relationship types and properties that are neither in the schema nor in the database.
+
+    Neo4j treats them as empty and reports a notification, which EXPLAIN returns without running the query.
+
+    Raises:
+        InputError: a name is unknown; the message has the closest one.
+    """
+    if not suspicious_names(query) or query.lstrip()[:7].upper() in ("EXPLAIN", "PROFILE"):
+        return
+    found = _run(tx, f"EXPLAIN {query}", parameters).consume().notifications or []
+    for notification in found:
+        name = _NAME.search(notification.get("description") or "")
+        if name is None:
+            continue
+        if notification["code"].endswith(("UnknownLabelWarning", "UnknownRelationshipTypeWarning")):
+            raise InputError(f"the query cannot be run: {no_label(name[1])}")
+        if notification["code"].endswith("UnknownPropertyKeyWarning"):
+            raise InputError(f"the query cannot be run: {no_property(name[1], query)}")
 
 
 def run_write(
