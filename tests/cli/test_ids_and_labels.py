@@ -60,7 +60,7 @@ WRONG = [
     (("label", "t-", "1"), 1, "160 rollouts have an id that begins with 't-'"),
     (("label", "q-123", "1"), 1, "'q-123' is the id of a query, not of a rollout"),
     (("label", "t-1", "t-2", "many"), 2, "REWARD is 'many'; pass a number from 0"),
-    (("label", "t-1", "2"), 2, "it must lie between 0"),
+    (("label", "t-1", "2"), 1, "it must lie between 0"),
     (("label", "t-1"), 2, "pass one id or more, then the reward"),
     (("label",), 2, "pass ids and a reward, or --file FILE"),
     (("label", "--file", "{csv}"), 1, "labels.csv:2: a row needs `id` and `reward`, but has id, score"),
