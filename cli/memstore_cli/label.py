@@ -69,7 +69,7 @@ def _reward(text: object, where: str) -> float | None:
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where} is {text!r}; pass a number from 0 (wrong) to 1 (right), or null") from error
     if not 0.0 <= reward <= 1.0:
-        raise InputError(f"{where} is {reward:g}; it must lie between 0 (wrong) and 1 (right)")
+        raise InputError(f"{where} is {reward:g}; it must lie between 0 and 1")
     return reward
 
 
