@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ def test_a_repeated_rollout_counts_once(write: Write) -> None:
     file = write(
         row(1, "1"), row(1, "1", 1), row(1, "1"), row(2, "0", sample_index=None), row(2, "0", sample_index=None)
     )
-    report = grade_files([file, file])
+    copy = shutil.copy(file, file.with_name("copy.jsonl"))
+    report = grade_files([file, copy, file])  # a file that is named twice is read once
     assert one_line(report).samples == 4
     assert report.repeated == 1 + 5
     assert report.rows == 10
