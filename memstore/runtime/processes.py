@@ -73,7 +73,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         with tempfile.TemporaryFile() as stderr:
-            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
+            process = _start_in_lasting_thread(self._command, stderr.fileno())
             self._process, self._unread = process, b""
             self.starts += 1
             if self._read_line(process, START_TIMEOUT_S) != READY:
@@ -111,6 +111,22 @@ class Worker:
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
+
+
+_starters: dict[int, ThreadPoolExecutor] = {}
+"""By process id: a forked child does not inherit the thread."""
+
+
+def _start_in_lasting_thread(command: Sequence[str], stderr: int) -> subprocess.Popen[bytes]:
+    """Start a worker in a thread that lasts as long as this process.
+
+    The kernel ends a worker when the thread that started it ends (`PR_SET_PDEATHSIG`). The thread that makes the
+    first request may be one of a batch, which ends while the worker is still needed.
+    """
+    starter = _starters.setdefault(os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="worker-start"))
+    return starter.submit(
+        subprocess.Popen, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+    ).result()
 
 
 @dataclass(eq=False)
@@ -284,8 +300,8 @@ def _die_with_parent() -> None:
 def serve(handle: Callable[[str], str], *, memory_bytes: int | None, open_files: int | None = None) -> None:
     """Answer requests from standard input until it ends: the main loop of a worker process.
 
-    On Linux the kernel kills the worker when the parent's thread that started it ends, which covers a parent that is
-    killed while the worker computes.
+    On Linux the kernel kills the worker when its parent ends, which covers a parent that is killed while the worker
+    computes.
 
     Args:
         handle: maps a request to a response, each one line without its end.

@@ -51,6 +51,16 @@ def test_worker_answers_several_requests_in_one_process(worker: Worker) -> None:
     assert responses == [f"{worker.pid} {word}".encode() for word in "ab"]
 
 
+def test_worker_outlives_the_thread_of_its_first_request() -> None:
+    pool = WorkerPool(COMMAND, 1)
+    try:
+        batches = [pool.request_all([word], TIMEOUT_S) for word in (b"a", b"b", b"c")]
+        assert [response.split()[1] for batch in batches for response in batch if response] == [b"a", b"b", b"c"]
+        assert [worker.starts for worker in pool.workers] == [1]
+    finally:
+        pool.close()
+
+
 @pytest.mark.parametrize(("request_line", "timeout_s"), [(b"hang", 0.2), (b"die", TIMEOUT_S)])
 def test_worker_that_hangs_or_dies_is_replaced(worker: Worker, request_line: bytes, timeout_s: float) -> None:
     worker.request(b"a", TIMEOUT_S)
