@@ -148,7 +148,7 @@ def test_hanging_gold_gives_no_verdict_and_blocks_no_other(verifier: MathVerifie
 @pytest.mark.parametrize("gold", ["5", "x+1", "\\frac{1}{3}", "\\{1,2\\}"])
 def test_answer_that_cannot_be_compared_is_wrong(gold: str) -> None:
     # The reward model would predict a reward for it: an answer must not escape its verdict by being expensive.
-    verifier = MathVerifier(seconds=0.3, group_seconds=2.0, processes=2)
+    verifier = MathVerifier(seconds=0.6, group_seconds=4.5, processes=2)
     try:
         verdicts = verifier.check([Attempt("", gold, answer) for answer in [*BOMBS, gold, "7"]])
         assert [verdict.reward for verdict in verdicts] == [0.0] * len(BOMBS) + [1.0, 0.0]
