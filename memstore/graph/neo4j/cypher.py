@@ -88,12 +88,14 @@ def _check_names(tx: Statements, query: str, parameters: Mapping[str, Any]) -> N
     Raises:
         InputError: a name is unknown; the message has the closest one.
     """
-    if not suspicious_names(query) or query.lstrip()[:7].upper() in ("EXPLAIN", "PROFILE"):
+    suspicious = suspicious_names(query)
+    if not suspicious or query.lstrip()[:7].upper() in ("EXPLAIN", "PROFILE"):
         return
     found = _run(tx, f"EXPLAIN {query}", parameters).consume().notifications or []
     for notification in found:
         name = _NAME.search(notification.get("description") or "")
-        if name is None:
+        # Names of the schema are reported too, as long as the database has no node or edge with them.
+        if name is None or name[1] not in suspicious:
             continue
         if notification["code"].endswith(("UnknownLabelWarning", "UnknownRelationshipTypeWarning")):
             raise InputError(f"the query cannot be run: {no_label(name[1])}")

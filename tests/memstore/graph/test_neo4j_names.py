@@ -35,6 +35,7 @@ def test_a_misspelt_name_is_refused(neo4j_open: partial[Neo4jGraph], query: str,
         ("MATCH (m:RewardModel) RETURN m.version", []),  # in the schema, but not in this memory
         ("MATCH (t:Thinking)-[:SCORED_BY]->(m) RETURN m.id", []),
         ("MATCH (t:Thinking) WITH {other: t.id} AS pair RETURN pair.other", [("t1",)]),  # a key of a map
+        ("MATCH (m:RewardModel) WITH {other: m.snapshot} AS pair RETURN pair.other", []),  # a key, and no model yet
         ("RETURN 'a:Thinkng' AS text", [("a:Thinkng",)]),
     ],
 )
