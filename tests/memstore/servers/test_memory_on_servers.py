@@ -165,17 +165,17 @@ def test_links_are_restored_under_the_link_lease(monkeypatch: pytest.MonkeyPatch
         embedded.ingest([write("a.jsonl", rows())])
         snapshot, digest = embedded.snapshot(), memory_digest(embedded)
     with opened("one", create=True) as served:
-        turns: list[int | None] = []
+        leases: list[int | None] = []
         replace_links = served.graph.replace_links
 
         def noted(update: LinkUpdate) -> None:
-            turns.append(served.graph._turn)  # type: ignore[attr-defined]
+            leases.append(served.graph._lease)  # type: ignore[attr-defined]
             replace_links(update)
 
         monkeypatch.setattr(served.graph, "replace_links", noted)
         served.restore(snapshot)
         assert memory_digest(served) == digest
-    assert turns == [1, 1]
+    assert leases == [1, 1]
 
 
 def test_an_ingest_completes_the_batch_of_a_process_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
