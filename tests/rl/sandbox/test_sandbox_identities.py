@@ -87,11 +87,11 @@ def copied() -> Iterator[Path]:
         pytest.skip(f"{PYTHON} is not a Python that memstore runs on")
     folder = Path(tempfile.mkdtemp(prefix="memstore-sandbox-"))
     folder.chmod(0o755)
-    for name in ("errors.py", "text/fences.py", "text/listing.py", "text/parsing.py"):
+    for name in ("errors.py", "runtime/processes.py", "text/fences.py", "text/listing.py", "text/parsing.py"):
         name = f"memstore/{name}"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    for name in ("memstore", "memstore/text", "memstore_rl"):
+    for name in ("memstore", "memstore/runtime", "memstore/text", "memstore_rl"):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "__init__.py").touch()
     shutil.copytree(ROOT / "rl" / "memstore_rl" / "sandbox", folder / "memstore_rl" / "sandbox")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memstore.errors import SandboxError
+from memstore.runtime.processes import CpuAccount
 from memstore_rl.sandbox import CallTests, Limits, Sandbox
 
 _PLANT = """
@@ -99,9 +100,8 @@ def test_threads_share_one_pair(sandbox: Sandbox) -> None:
 def test_lost_box_is_rebuilt(sandbox: Sandbox) -> None:
     """A box killed from outside, as by the OOM killer, gives no verdict."""
     for name in ("program", "judge"):
-        pair = sandbox._free.get()
-        assert pair is not None
-        sandbox._free.put(pair)
+        with sandbox._pair(CpuAccount()) as pair:
+            pass
         box = getattr(pair, name)
         signal.pidfd_send_signal(box._init, signal.SIGKILL)
         box._process.wait()
@@ -110,10 +110,11 @@ def test_lost_box_is_rebuilt(sandbox: Sandbox) -> None:
 
 _HOST = """
 import sys, threading
+from memstore.runtime.processes import CpuAccount
 from memstore_rl.sandbox import CallTests, Limits, Sandbox
 sandbox = Sandbox(pairs=1, limits=Limits(cpu_seconds=100, wall_seconds=100))
-pair = sandbox._free.get()
-sandbox._free.put(pair)
+with sandbox._pair(CpuAccount()) as pair:
+    pass
 print(pair.program._process.pid, pair.judge._process.pid, flush=True)
 sandbox.run("def f(x):\\n    while True: pass", CallTests(("f",), "f(1)"))
 """
@@ -144,9 +145,8 @@ def alive(pid: int) -> bool:
 
 def test_close_ends_every_process(sandbox: Sandbox) -> None:
     other = Sandbox(pairs=1)
-    pair = other._free.get()
-    assert pair is not None
-    other._free.put(pair)
+    with other._pair(CpuAccount()) as pair:
+        pass
     boxes = [pair.program._process.pid, pair.judge._process.pid]
     other.close()
     other.close()

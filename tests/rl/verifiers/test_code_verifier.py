@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +107,8 @@ BOMBS = {
     "too deep": (NEST.format(depth=150), GOLD, "opaque"),
     "too deep when the tests pass it back": (NEST.format(depth=100), ROUND, "opaque"),
     "an object": ("    return object()\n", GOLD, "opaque"),
-    "a shared list": ("    a = []\n    for _ in range(60): a = [a, a]\n    return a\n", GOLD, "opaque"),
+    # Which of its limits it reaches first depends on the speed of the machine.
+    "a shared list": ("    a = []\n    for _ in range(60): a = [a, a]\n    return a\n", GOLD, "opaque|timeout"),
 }
 
 
@@ -115,7 +117,7 @@ def test_program_that_cannot_be_judged_is_wrong(verifier: CodeVerifier, answer: 
     verdict = verifier.check([Attempt(QUERY, gold, answer)])[0]
     assert verdict.reward == 0.0
     assert verdict.reason is not None
-    assert kind in verdict.reason
+    assert re.search(kind, verdict.reason)
 
 
 def test_tests_that_pass_a_deep_value_of_their_own_give_no_verdict(verifier: CodeVerifier) -> None:

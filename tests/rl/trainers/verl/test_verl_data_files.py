@@ -197,7 +197,7 @@ def test_source_with_splits_and_repeated_queries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"query": "1?", "gold": "2"}, {"query": "1?", "gold": "3"}], "source.jsonl:2: gold is '3', and an earlier"),
+        ([{"query": "1?", "gold": "2"}, {"query": "1?", "gold": "3"}], "source.jsonl:2: gold is '3', but an earlier"),
         ([{"query": "1?", "split": "dev"}], "source.jsonl:1: split is 'dev'"),
         ([{"gold": "3"}], "source.jsonl:1: query is missing"),
     ],
