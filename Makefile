@@ -4,30 +4,36 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Three processes, since tests of servers wait; tests/conftest.py says which test goes to which.
+IN_PARALLEL := -n 3
 VLLM_VENV := .venv-vllm
+FUZZ_SECONDS ?= 60
 QUICK_TESTS := tests/schema tests/memstore/text tests/memstore/records tests/memstore/locations tests/memstore/runtime \
 	tests/memstore/test_memory.py tests/memstore/test_front_door.py tests/gnn tests/docs tests/cli/test_help.py
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: demo check test test-rl test-vllm lint types bench clean
+.PHONY: demo check test test-rl test-vllm fuzz lint types bench clean
 
 demo: $(STAMP)
 	$(BIN)/memstore demo --folder demo-memory
 
 # Before every commit: lint, types, and tests of the library that start no server and no sandbox.
 check: lint types
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow" $(QUICK_TESTS)
+	$(BIN)/pytest $(IN_PARALLEL) -m "not slow" $(QUICK_TESTS)
 
-# loadgroup: the tests with Ray are of one group, so that one process starts it once.
 test: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest $(IN_PARALLEL)
 
 test-rl: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadgroup tests/rl
+	$(BIN)/pytest $(IN_PARALLEL) tests/rl
 
 # In an environment of its own: vLLM and verl want different versions of transformers.
 test-vllm: $(VLLM_STAMP)
 	$(VLLM_VENV)/bin/pytest tests/vllm
+
+# New random examples of model-written text and programs, for all functions that read them.
+fuzz: $(STAMP)
+	MEMSTORE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/fuzz -k a_while -s
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
@@ -21,13 +22,13 @@ from memstore_gnn.data.groups import Groups, Partition
 from memstore_gnn.data.neighbours import Labelled, NearBoth, Nearest, Rows
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.data.table import FeatureTable
-from memstore_gnn.evaluation.attention import Attention
+from memstore_gnn.evaluation.own_model import OwnModel
 from memstore_gnn.explain.families import family_of
 from memstore_gnn.features import assemble
+from memstore_gnn.features.line_labels import Lines
 from memstore_gnn.features.program_votes import Behaviour
 from memstore_gnn.features.reliability import ReliabilityModel
 from memstore_gnn.models import inputs
-from memstore_gnn.models.network import AttentionPooling, CrossAttention
 
 Patch = AbstractContextManager[Any]
 SIBLINGS = ("numbers_shared", "numbers_least_shared", "numbers_covered", "value_among_siblings", "same_tree",
@@ -51,7 +52,7 @@ class Without:
         with ExitStack() as stack:
             for one in self.patches():
                 stack.enter_context(one)
-            return Attention(device="cpu").fit_predict(self.change(snapshot), reward, train, select, seed)
+            return OwnModel(device="cpu").fit_predict(self.change(snapshot), reward, train, select, seed)
 
 
 def _similarity() -> Iterable[Patch]:
@@ -65,16 +66,21 @@ def _similarity() -> Iterable[Patch]:
 
 def _labels() -> Iterable[Patch]:
     """Keep the neighbours without their labels."""
-    mean_label, project = Labelled.mean_label, CrossAttention.keys_and_values
+    mean_label = Labelled.mean_label
 
     def constant(self: Labelled, near: Nearest) -> tuple[FloatVector, FloatVector]:
         return np.full(len(near.position), 0.5), mean_label(self, near)[1]
 
-    def unlabelled(self: CrossAttention, memory: Any, label: Any) -> Any:
-        return project(self, memory, label.new_full(label.shape, 0.5))
-
     yield patch.object(Labelled, "mean_label", constant)
-    yield patch.object(CrossAttention, "keys_and_values", unlabelled)
+
+
+def _lines() -> Iterable[Patch]:
+    """Cut no thinking into lines."""
+
+    def none(snapshot: Snapshot, groups: Groups) -> Lines:
+        return Lines(pa.array([], pa.string()), np.zeros(0, np.int64), len(groups.query_of))
+
+    yield patch.object(inputs, "read_lines", none)
 
 
 def _no_vectors(snapshot: Snapshot) -> Snapshot:
@@ -102,7 +108,7 @@ def _agreement() -> Iterable[Patch]:
 
     def apart(groups: Groups) -> Groups:
         alone = Partition.of(np.arange(len(groups.query_of)))
-        return replace(groups, answer=alone, own_answer=alone)
+        return replace(groups, answer=alone, policy_answer=alone)
 
     def behaviour(snapshot: Snapshot, groups: Groups) -> Behaviour:
         made = behaviour_of(snapshot, groups)
@@ -150,9 +156,6 @@ def _group() -> Iterable[Patch]:
     yield from _agreement()
     yield from _skill()
     yield from _features(lambda name: "-group" in name or name.startswith(SIBLINGS) or family_of(name) == "votes")
-    yield patch.object(
-        AttentionPooling, "forward", lambda self, members, cell, cells: members.new_zeros(cells, members.shape[1])
-    )
 
 
 def _made(part: str, patches: Callable[[], Iterable[Patch]], **options: Any) -> tuple[str, Callable[[], Predictor]]:
@@ -163,6 +166,7 @@ ABLATIONS: dict[str, Callable[[], Predictor]] = dict(
     (
         _made("similarity", _similarity),
         _made("labels_near", _labels),
+        _made("lines", _lines),
         _made("vectors", tuple, change=_no_vectors),
         _made("agreement", _agreement),
         _made("skill", _skill),

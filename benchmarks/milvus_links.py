@@ -2,7 +2,7 @@
 
     python benchmarks/milvus_links.py [--rows 8000 80000] [--new 1000]
 
-The server is that of MEMSTORE_TEST_MILVUS_URI, else one is started (see `memstore.testing.milvus_server`). Rows are
+The server is that of MEMSTORE_TEST_MILVUS_URI, else one is started (see `memstore.testing.servers.milvus`). Rows are
 clustered unit vectors (384-d) in groups of 8, k = 5. Recall is by score on a sample of 200: the share of the k nearest
 that a list holds. Of the incremental call, recall is that of the old nodes' gains: of the new neighbours that belong
 in old lists, the share that came in; `reach` is how many hits a new node is asked for at most.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memstore.testing.milvus_server import available
+from memstore.testing.servers.milvus import available
 from memstore.types import BoolVector, FloatMatrix, IntVector
 from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new, store_search
 from memstore.vectors.knn.store_search import StoreSearch, measured_recall

@@ -79,7 +79,7 @@ def measure(location: Any, data: Synthetic) -> dict[str, float]:
     """Figures of one of our stores, in seconds unless the name says otherwise."""
     from memstore.embedding.cached import embed_cached
     from memstore.memory import Memory
-    from memstore.testing.embedder import GivenEmbedder
+    from memstore.testing.doubles.embedder import GivenEmbedder
     from memstore_gnn.data.hetero import to_hetero
     from memstore_schema.columns import NodeLabel
 
@@ -146,8 +146,8 @@ def _merge_rows(session: Any, rows: list[dict[str, Any]]) -> None:
 def one(store: str, queries: int, folder: Path) -> dict[str, float]:
     """The figures of one column."""
     from memstore.locations.location import FolderLocation, ServerLocation
-    from memstore.testing.neo4j_server import running
-    from memstore.testing.ports import free_port
+    from memstore.testing.servers.neo4j import running
+    from memstore.testing.servers.ports import free_port
 
     data, place = make(folder, queries), folder / f"{store}-{queries}"
     if store == "ladybug":

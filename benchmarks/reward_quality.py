@@ -44,8 +44,8 @@ from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.data.splits import label_budget
-from memstore_gnn.evaluation.attention import Attention
 from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate, summary
+from memstore_gnn.evaluation.own_model import OwnModel
 from memstore_gnn.metrics import measure
 from memstore_gnn.models.map_logistic import MapLogistic
 from memstore_gnn.models.prior import LabelledSet, SharedPrior, train_prior
@@ -55,11 +55,11 @@ from ablations import ABLATIONS
 
 SHOWN = ("auc", "accuracy", "pair_accuracy", "advantage_hard", "advantage_soft", "ece", "brier", "aurc")
 PREDICTORS = (
-    "constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "paper", "shrunken", "attention",
+    "constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "paper", "shrunken", "memstore",
 )  # fmt: skip
 ON_DEMAND = ("paper_reversed", "shrunken_prior")
 
-WITH_AND_WITHOUT = ("attention", "without_similarity")
+WITH_AND_WITHOUT = ("memstore", "without_similarity")
 """Predictors that are also reported by the distance of a query to the nearest labelled one."""
 CLOSE, FAR = " (close to a label)", " (far from labels)"
 
@@ -133,7 +133,7 @@ def predictor_named(name: str, target: Set, plan: Plan) -> Predictor:
         "paper_reversed": lambda: Paper("new_to_memory", embed=target.embed),
         "shrunken": MapLogistic,
         "shrunken_prior": lambda: MapLogistic(prior_for(target, plan), "shrunken_prior"),
-        "attention": lambda: Attention(device="cpu"),
+        "memstore": lambda: OwnModel(device="cpu"),
         **ABLATIONS,
     }
     return made[name]()
@@ -251,7 +251,7 @@ def plan_of(options: Any, work: Path) -> Plan:
     if "shrunken_prior" in predictors and options.jobs > 1:
         raise SystemExit("shrunken_prior opens the memories of the other sets: measure it with --jobs 1")
     if options.ablations:
-        predictors = (*(options.predictors or ["attention"]), *ABLATIONS)
+        predictors = (*(options.predictors or ["memstore"]), *ABLATIONS)
     seeds = tuple(range(options.seeds))
     budgets, again = tuple(options.budgets), tuple(options.again)
     return Plan(options.folder, work, options.queries, tuple(predictors), budgets, seeds, again)

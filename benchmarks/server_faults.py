@@ -2,9 +2,9 @@
 
     NEO4J_HOME=DIR python benchmarks/server_faults.py [--times 25] [--queries 60] [--faults NAME ...]
 
-Needs the package `milvus` (see `memstore.testing.milvus_server`). Faults of the pair of servers are those of FAULTS
-below; `embedded` is kill -9 of an ingest into a folder, as in `kills.py`. An ingest under a fault either goes on by
-itself, or ends with one sentence of ours; then the same command is run again, as a person would. The memory must
+Needs the package `milvus` (see `memstore.testing.servers.milvus`). Faults of the pair of servers are those of FAULTS
+below; `embedded` is kill -9 of an ingest into a folder, as in `killed_ingest.py`. An ingest under a fault either goes
+on by itself, or ends with one sentence of ours; then the same command is run again, as a person would. The memory must
 equal, by digest, one that was left in peace, and `verify` must find nothing. Vectors are hashed, not embedded.
 
 Prints a line a fault and one table; ends with 1 if a memory differed or an ingest ended in any other way.
@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
-from kills import BEGUN, REFUSED, command, digest, kill_and_compare
+from killed_ingest import BEGUN, REFUSED, command, digest, kill_and_compare
 from server_pair import LOCATION, Pair, named, running
 from synthetic import make
 
-from memstore.testing.tcp_proxy import TcpProxy
+from memstore.testing.servers.tcp_proxy import TcpProxy
 
 BLOCK_ROWS = 64
 EMBEDDED = "embedded"

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from memstore.testing import neo4j_server
-from memstore.testing.milvus_server import MilvusServer
-from memstore.testing.neo4j_server import Neo4jServer
-from memstore.testing.tcp_proxy import TcpProxy
+from memstore.testing.servers.milvus import MilvusServer
+from memstore.testing.servers.neo4j import Neo4jServer
+from memstore.testing.servers.neo4j import running as running_neo4j
+from memstore.testing.servers.tcp_proxy import TcpProxy
 
 LOCATION = "env"
 
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 def running(folder: Path) -> Iterator[Pair]:
     """Start both in this folder; they stop at the end of the context."""
     with (
-        neo4j_server.running(folder / "neo4j") as neo4j,
+        running_neo4j(folder / "neo4j") as neo4j,
         MilvusServer(folder / "milvus") as milvus,
         TcpProxy(neo4j.port) as to_neo4j,
         TcpProxy(milvus.port) as to_milvus,

@@ -1,12 +1,13 @@
-"""Measures whether stored rollouts of a query should vote in its groups: the table of docs/rewards.md.
+"""Measures how stored rollouts of a query should count for its groups: the table of docs/rewards.md.
 
     python benchmarks/service_groups.py [--memory FOLDER] [--budget .2] [--seeds 3]
 
 Uses the sample's rollouts, which one run wrote at two steps. A model trained on the memory without the groups of the
-later step scores these groups, on queries outside the budget, once alone and once together with the stored rollouts
-of their query. The stored ones are four rollouts, each from the earlier checkpoint with the given probability, else
-from the later one: from an unchanged policy to one that has nearly doubled its share of right answers. The metrics
-are those of `memstore_gnn.metrics`, averaged over seeds.
+later step scores these groups, on queries outside the budget: alone, together with the stored rollouts of their query
+as one group, and with the votes of the stored rollouts weighted by the reliability of their policy. The stored ones are
+four rollouts, each from the earlier checkpoint with the given probability, else from the later one: from an unchanged
+policy to one that has nearly doubled its share of right answers. The metrics are those of `memstore_gnn.metrics`,
+averaged over seeds.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ import torch
 
 from memstore.memory import Memory
 from memstore.snapshots.snapshot import Snapshot
-from memstore.types import BoolVector, FloatVector
+from memstore.types import BoolVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.labels import rewards_of, visible_rewards
+from memstore_gnn.data.verdicts import verdicts_of
+from memstore_gnn.data.visibility import Visible
 from memstore_gnn.metrics import advantage_soft, auc, brier
+from memstore_gnn.scoring.other_policies import stored_votes
 from memstore_gnn.verbs import train_snapshot
 
 EARLIER, LATER = 2400, 6000
@@ -44,23 +48,25 @@ class Figures(NamedTuple):
     brier: float
 
 
-def compare(snapshot: Snapshot, scored: BoolVector, budget: float, seed: int) -> tuple[Figures, Figures]:
-    """Return metrics of the scored rollouts (bool [T]) alone, and together with the others of their query."""
+def compare(snapshot: Snapshot, scored: BoolVector, budget: float, seed: int) -> tuple[Figures, Figures, Figures]:
+    """Return metrics of the scored rollouts (bool [T]) alone, as one group with the others, and by weighted votes."""
     stored = some_rollouts(snapshot, ~scored)
     result = train_snapshot(stored, budget=budget, seed=seed, device="cpu")
-    context = result.model.label_context(stored, visible_rewards(stored, result.splits.labelled))
+    seen = Visible(result.splits.labelled, visible_rewards(stored, result.splits.labelled))
+    context, votes = result.model.label_context(stored, seen.reward), stored_votes(stored, verdicts_of(stored, seen))
     labelled = set(stored.queries["id"].to_numpy()[result.splits.labelled].tolist())
     query, ids = query_of_thinkings(snapshot), snapshot.queries["id"].to_pylist()
     unlabelled = np.array([ids[position] not in labelled for position in query])
 
-    def figures(read: BoolVector) -> Figures:
+    def figures(read: BoolVector, weighted: bool = False) -> Figures:
         groups = some_rollouts(snapshot, read)
         selected = scored[read]
-        predicted = result.model.predict(groups, context)[selected]
+        predicted = result.model.predict(groups, context)
+        predicted = (votes.adjust(predicted, groups) if weighted else predicted)[selected]
         truth, group = rewards_of(groups)[selected], query_of_thinkings(groups)[selected]
         return Figures(auc(predicted, truth), advantage_soft(predicted, truth, group), brier(predicted, truth))
 
-    return figures(unlabelled & scored), figures(unlabelled)
+    return figures(unlabelled & scored), figures(unlabelled), figures(unlabelled & scored, weighted=True)
 
 
 def mix(snapshot: Snapshot, changed: float, chance: np.random.Generator) -> tuple[Snapshot, BoolVector]:
@@ -78,10 +84,10 @@ def mix(snapshot: Snapshot, changed: float, chance: np.random.Generator) -> tupl
 
 
 def row(name: str, snapshot: Snapshot, scored: BoolVector, budget: float, seeds: int) -> None:
-    both: list[tuple[Figures, Figures]] = [compare(snapshot, scored, budget, seed) for seed in range(seeds)]
-    alone, together = (np.mean([pair[side] for pair in both], axis=0) for side in (0, 1))
-    cells: list[FloatVector] = [np.array([one, other]) for one, other in zip(alone, together, strict=True)]
-    print(f"| {name} | " + " | ".join(f"{one:.3f} / {other:.3f}" for one, other in cells) + " |", flush=True)
+    found = [compare(snapshot, scored, budget, seed) for seed in range(seeds)]
+    by_rule = [np.mean([of_seed[rule] for of_seed in found], axis=0) for rule in range(3)]
+    cells = [" / ".join(f"{value:.3f}" for value in metric) for metric in zip(*by_rule, strict=True)]
+    print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
@@ -98,7 +104,7 @@ def main() -> None:
             subprocess.run([MEMSTORE, "demo", "--folder", str(folder)], check=True, stdout=subprocess.DEVNULL)
         with Memory.open(folder) as memory:
             snapshot = memory.snapshot()
-    print("| stored, of the earlier policy | AUC alone / together | advantage | Brier |\n|---|---|---|---|")
+    print("| stored, of the earlier policy | AUC alone / one group / weighted | advantage | Brier |\n|---|---|---|---|")
     chance = np.random.default_rng(0)
     for changed in (0.0, 0.25, 0.5, 0.75, 1.0):
         row(f"{changed:.0%} of 4", *mix(snapshot, changed, chance), options.budget, options.seeds)

@@ -10,6 +10,8 @@ all rollouts, between the advantages of the true rewards and of the shaped predi
     mean    both with the group's mean subtracted only (Dr. GRPO; verl: algorithm.norm_adv_by_std_in_grpo=False)
     mixed   GRPO advantages of the truth, mean-only advantages of the predictions
     flat    no cosine: the share of groups that are all right or all wrong in the predicted advantages (grpo, squared)
+    gap     no cosine: mean reward of right rollouts less that of wrong ones, over groups whose majority is wrong
+    silent  no cosine: the share of groups that get one reward
 """
 
 from __future__ import annotations
@@ -27,16 +29,17 @@ import torch
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import groups_of
 from memstore_gnn.data.labels import rewards_of, visible_rewards
+from memstore_gnn.features.assemble import group_features
 from memstore_gnn.scoring.score import score_memory
 from memstore_gnn.verbs import train_snapshot
-from memstore_rl.rewards.shaping import DECIMALS, SHAPINGS, Shaping, shape
+from memstore_rl.rewards.shaping import DECIMALS, SHAPINGS, Predicted, ShapingSettings, shape
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reward_quality import read_set, set_files, set_name
 
-SETTINGS: dict[str, tuple[Shaping, float]] = {
-    **{name: (name, 0.0) for name in SHAPINGS},
-    **{f"probability, min_spread {spread}": ("probability", spread) for spread in (0.1, 0.2, 0.3)},
+SETTINGS: dict[str, ShapingSettings] = {
+    **{name: ShapingSettings(name) for name in SHAPINGS},
+    **{f"probability, min_spread {spread}": ShapingSettings("probability", spread) for spread in (0.1, 0.2, 0.3)},
 }
 EPSILON = 1e-6
 """Constant that verl adds to a group's standard deviation."""
@@ -46,8 +49,15 @@ class UnlabelledGroup(NamedTuple):
     """The rollouts of one unlabelled query."""
 
     reward: FloatVector
-    probability: FloatVector
-    answer: IntVector
+    predicted: Predicted
+    consensus: IntVector
+    """int64 [N], equal for rollouts that vote alike: with the same answer, or in code with the same outcomes."""
+
+    @property
+    def majority_is_wrong(self) -> bool:
+        """Whether the most frequent answer is wrong and another one is right."""
+        _, cell, votes = np.unique(self.consensus, return_inverse=True, return_counts=True)
+        return bool(self.reward.max() > 0.5 and self.reward[cell == votes.argmax()].mean() < 0.5)
 
 
 class Figures(NamedTuple):
@@ -57,6 +67,8 @@ class Figures(NamedTuple):
     mean: float
     mixed: float
     flat: float
+    gap: float
+    silent: float
 
 
 def predicted_groups(path: Path, queries: int, work: Path, budget: float, seed: int) -> list[UnlabelledGroup]:
@@ -70,8 +82,15 @@ def predicted_groups(path: Path, queries: int, work: Path, budget: float, seed: 
     truth, groups = rewards_of(snapshot)[rows], groups_of(snapshot)
     query, answer = groups.query_of[rows], groups.answer.cell[rows]
     probability = np.round(scores.probability, DECIMALS)
+    alike = group_features(snapshot).groups
+    by_votes = np.round(result.model.vote_model.probability(alike)[rows], DECIMALS)
+    consensus = alike.answer.cell[rows]
     members = [np.flatnonzero(query == wanted) for wanted in np.flatnonzero(result.splits.report)]
-    return [UnlabelledGroup(truth[m], probability[m], answer[m]) for m in members if len(m) > 1]
+    return [
+        UnlabelledGroup(truth[m], Predicted(probability[m], answer[m], by_votes[m]), consensus[m])
+        for m in members
+        if len(m) > 1
+    ]
 
 
 def advantages(rewards: list[FloatVector], deviation: bool) -> FloatVector:
@@ -92,16 +111,23 @@ def figures(groups: list[UnlabelledGroup], rewards: list[FloatVector]) -> Figure
     made, made_mean = advantages(rewards, True), advantages(rewards, False)
     flat = np.concatenate([np.full(len(t), np.ptp(t) == 0) for t in truth])
     share = float(made[flat] @ made[flat] / (made @ made))
-    return Figures(cosine(true, made), cosine(true_mean, made_mean), cosine(true, made_mean), share)
+    gaps = [
+        reward[group.reward > 0.5].mean() - reward[group.reward <= 0.5].mean()
+        for group, reward in zip(groups, rewards, strict=True)
+        if group.majority_is_wrong
+    ]
+    silent = float(np.mean([np.ptp(reward) == 0 for reward in rewards]))
+    cosines = cosine(true, made), cosine(true_mean, made_mean), cosine(true, made_mean)
+    return Figures(*cosines, share, float(np.mean(gaps)), silent)
 
 
 def measure(seeds: list[list[UnlabelledGroup]]) -> dict[str, FloatVector]:
-    """Return the mean figures of each setting over seeds, float64 [4]."""
+    """Return the mean figures of each setting over seeds, float64 [6]."""
 
-    def one(groups: list[UnlabelledGroup], shaping: Shaping, spread: float) -> Figures:
-        return figures(groups, [shape(g.probability, g.answer, shaping, spread) for g in groups])
+    def one(groups: list[UnlabelledGroup], how: ShapingSettings) -> Figures:
+        return figures(groups, [shape(group.predicted, how).value for group in groups])
 
-    return {name: np.mean([one(groups, *how) for groups in seeds], axis=0) for name, how in SETTINGS.items()}
+    return {name: np.mean([one(groups, how) for groups in seeds], axis=0) for name, how in SETTINGS.items()}
 
 
 def main() -> None:
@@ -115,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
-    print("| set | reward | grpo | mean | mixed | flat |\n|---|---|---|---|---|---|")
+    print("| set | reward | grpo | mean | mixed | flat | gap | silent |\n|---|---|---|---|---|---|---|---|")
     total: dict[str, list[FloatVector]] = {name: [] for name in SETTINGS}
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)

@@ -1,7 +1,8 @@
 """A synthetic memory as a snapshot, without a store, to time reward models at sizes beyond the real data.
 
-A query has 8 rollouts. A thinking is six sentences with words and sums, about 500 characters. Right answers agree and
-wrong ones scatter. Ids are positions; vectors are unit vectors around cluster centres.
+A query has 8 rollouts, two of each of four policies. A thinking is six sentences with words and sums, about 500
+characters. Right answers agree and wrong ones scatter. Ids are positions; vectors are unit vectors around cluster
+centres.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import pyarrow as pa
 from synthetic import ROLLOUTS_A_QUERY, clustered
 
 from memstore.graph.protocol import EdgeTable
+from memstore.graph.verdicts import GROUND_TRUTH
 from memstore.snapshots.snapshot import Manifest, Snapshot
+from memstore.snapshots.take import complete_edges
+from memstore_schema.columns import TIME
 
 SENTENCES, SENTENCES_A_THINKING, WORDS_A_SENTENCE = 4000, 6, 12
 QUERY_SENTENCES = 3
 QUERIES_A_CLUSTER = 50
+POLICIES, POLICIES_A_QUERY = 12, 4
 
 
 def memory_of(queries: int, seed: int = 0, first: int = 0) -> Snapshot:
@@ -36,19 +41,22 @@ def memory_of(queries: int, seed: int = 0, first: int = 0) -> Snapshot:
         {
             "id": _ids("t", rollouts, first * ROLLOUTS_A_QUERY),
             "text": pa.array(_texts(rng, pool, rollouts, SENTENCES_A_THINKING, numbers), pa.string()),
+            "dataset": pa.array(["synthetic"] * rollouts),
             "query_key": pa.nulls(rollouts, pa.string()),
-            "policy": pa.array(["one"] * rollouts),
+            "policy": pa.array([f"policy-{number}" for number in _policies(query).tolist()]),
             "run": pa.array(["run"] * rollouts),
             "step": pa.nulls(rollouts, pa.int64()),
             "sample_index": pa.array(np.tile(np.arange(ROLLOUTS_A_QUERY), queries)),
             "reward": pa.array(right.astype(np.float64)),
+            "reward_source": pa.array([GROUND_TRUTH] * rollouts),
+            "created_at": pa.nulls(rollouts, TIME),
+            "vector_key": _ids("v", rollouts, first * ROLLOUTS_A_QUERY),
         }
     )
     texts = _texts(rng, pool, queries, QUERY_SENTENCES, [str(number) for number in range(queries)])
-    keep = ["dataset", "domain"]
-    made = dict(zip(keep, (pa.array(["synthetic"] * queries), pa.array(["math"] * queries)), strict=True))
+    domain = pa.array(["math"] * queries)
     tables = {
-        "queries": pa.table({"id": _ids("q", queries, first), "text": pa.array(texts, pa.string()), **made}),
+        "queries": pa.table({"id": _ids("q", queries, first), "text": pa.array(texts, pa.string()), "domain": domain}),
         "answers": pa.table(
             {"id": _ids("a", pairs.shape[1], first), "value": pa.array([str(number) for number in pairs[1]])}
         ),
@@ -61,17 +69,25 @@ def memory_of(queries: int, seed: int = 0, first: int = 0) -> Snapshot:
     )
 
 
+def _policies(query: np.ndarray) -> np.ndarray:
+    """The policy of each rollout (`query` is int64 [T]), int64 [T]."""
+    sample = np.arange(len(query)) % ROLLOUTS_A_QUERY
+    return (query + sample * POLICIES_A_QUERY // ROLLOUTS_A_QUERY) % POLICIES
+
+
 def _snapshot(
     tables: dict[str, pa.Table], thinkings: pa.Table, edges: dict[str, EdgeTable], query_x: np.ndarray, x: np.ndarray
 ) -> Snapshot:
-    none = np.zeros(0, np.int64)
-    empty = {name: _edges(none, none) for name in ("query_similar", "thinking_similar", "produced", "scored_by")}
+    names = pa.table({name: pa.nulls(len(query_x), pa.string()) for name in ("key", "split")})
+    aliases = EdgeTable(np.arange(len(query_x)), np.zeros(len(query_x), np.int64), names)
     return Snapshot(
         manifest=Manifest("s-synthetic", 1, "synthetic", "none", "none", "default", "2026-01-01T00:00:00Z"),
         thinkings=thinkings,
         runs=pa.table({"id": pa.array([], pa.string())}),
         reward_models=pa.table({"id": pa.array([], pa.string())}),
-        edges={**empty, **edges},
+        policies=pa.table({"id": pa.array([], pa.string())}),
+        datasets=pa.table({"id": ["d-synthetic"], "name": ["synthetic"]}),
+        edges=complete_edges({**edges, "in": aliases}),
         query_x=query_x,
         thinking_x=x,
         query_has_x=np.ones(len(query_x), np.bool_),

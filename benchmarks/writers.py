@@ -2,7 +2,7 @@
 
     NEO4J_HOME=DIR python benchmarks/writers.py [--queries 200] [--times 3]
 
-Needs the package `milvus` (see `memstore.testing.milvus_server`). Every rollout is in two of the six files, and every
+Needs the package `milvus` (see `memstore.testing.servers.milvus`). Every rollout is in two of the six files, and every
 process starts at the same time. The memories must be equal by digest, `verify` must find nothing, and every process
 must end well. Vectors are hashed, not embedded.
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memstore.memory import Memory
+from memstore.snapshots.aliases import first_keys
 from memstore.types import FloatVector
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.metrics import measure
@@ -72,7 +73,8 @@ def read_set(path: Path, queries: int, work: Path) -> Set:
     with Memory.open(work / name, create=True) as memory:
         memory.ingest([drawn])
         snapshot = memory.snapshot()
-    key, text = (np.array(snapshot.queries[column].to_pylist(), dtype=object) for column in ("key", "text"))
+    key = np.array(first_keys(snapshot), dtype=object)
+    text = np.array(snapshot.queries["text"].to_pylist(), dtype=object)
     return Set(name, LabelledSet.of(snapshot, rewards_of(snapshot)), key, text)
 
 
@@ -85,11 +87,11 @@ def figures(one: Set, logit: FloatVector) -> dict[str, float]:
 
 
 def left_out(one: Set, sets: Sequence[Set]) -> dict[str, Any]:
-    """What plain votes, skilled votes and a prior of other sets give on a set, without its labels."""
+    """What plain votes, weighted votes and a prior of other sets give on a set, without its labels."""
     both, others = votes(one.learned.free), [other for other in sets if other.name != one.name]
     return {
         "votes": figures(one, both[:, 0]),
-        "skilled_votes": figures(one, both[:, 1]),
+        "weighted_votes": figures(one, both[:, 1]),
         "prior": figures(one, unseen(one, others)),
         "prior_without_sharpness": figures(one, unseen(one, others, scaled=False)),
     }
@@ -140,7 +142,7 @@ def main() -> None:
     train_prior([one.learned for one in sets], card).save(options.output)
     print(f"{options.output}: {options.output.stat().st_size:,} bytes, from {len(sets)} sets")
     for name, row in card["left_out"].items():
-        print(name, {kind: row[kind] for kind in ("votes", "skilled_votes", "prior") if kind in row})
+        print(name, {kind: row[kind] for kind in ("votes", "weighted_votes", "prior") if kind in row})
 
 
 if __name__ == "__main__":

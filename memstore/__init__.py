@@ -6,7 +6,7 @@ Example:
     >>> from memstore import Memory
     >>> with Memory.open("my-memory", create=True) as memory:
     ...     print(memory.ingest(["rollouts.jsonl"]))
-    ...     print(memory.cypher("MATCH (q:Query) RETURN q.dataset, count(*)").to_pandas())
+    ...     print(memory.cypher("MATCH (:Query)-[:IN]->(d:Dataset) RETURN d.name, count(*)").to_pandas())
 """
 
 from importlib import import_module

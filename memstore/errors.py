@@ -11,6 +11,7 @@
     |-- StoreError                the graph or vector store failed
     |   |-- CorruptStoreError     a store that opened before cannot be opened
     |   |-- StoreFullError        no space is left on the disk
+    |   |-- ReadOnlyError         the memory's folder can be read but not written to
     |   `-- QueryTimeout          a Cypher query exceeded its time limit
     |-- ModelError                there is no reward model, or it does not fit the memory
     `-- SandboxError              programs cannot be run safely on this machine
@@ -68,6 +69,10 @@ class CorruptStoreError(StoreError):
 
 class StoreFullError(StoreError):
     """No space is left on the disk that the store writes to."""
+
+
+class ReadOnlyError(StoreError):
+    """The memory's folder can be read but not written to, and the call writes."""
 
 
 class QueryTimeout(StoreError):

@@ -12,6 +12,8 @@ CELL_CHARACTERS = 200
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", note: str = "") -> str:
     """An HTML table with an optional line of text above and below. All text is escaped.
 
+    Fractions have three decimals; None and NaN are empty cells.
+
     Example:
         >>> html_table(["dataset", "queries"], [("gsm8k", 400)], note="and 3 more rows")
     """
@@ -23,5 +25,7 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else f"{value:,}" if type(value) is int else str(value)
+    if value is None or value != value:  # NaN is the only value that differs from itself
+        return ""
+    text = f"{value:,}" if type(value) is int else f"{value:.3f}" if isinstance(value, float) else str(value)
     return escape(text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…")

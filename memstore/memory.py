@@ -24,6 +24,7 @@ from memstore.locations.stores import Stores
 from memstore.pipeline.delete import DeleteSummary, delete_rollouts
 from memstore.pipeline.ingest import IngestOptions, IngestSummary, ingest
 from memstore.pipeline.link import LinkSummary, link_memory
+from memstore.pipeline.migrate import MigrateSummary, migrate_memory
 from memstore.pipeline.reembed import ReembedSummary, reembed_memory
 from memstore.pipeline.restore import restore_snapshot
 from memstore.pipeline.stats import Stats, memory_stats
@@ -33,6 +34,7 @@ from memstore.records.record import RecordDefaults
 from memstore.snapshots.from_rollouts import read_rollouts
 from memstore.snapshots.snapshot import Snapshot
 from memstore.snapshots.take import take_snapshot
+from memstore.snapshots.upgrade import Prefer
 from memstore.vectors.knn import LinkSettings
 from memstore.vectors.protocol import VectorStore
 
@@ -87,6 +89,26 @@ class Memory:
         if not isinstance(location, (FolderLocation, ServerLocation)):
             location = resolve_location(location, settings)
         return cls(Stores.open(location, settings, embedder=embedder, create=create))
+
+    @staticmethod
+    def migrate(
+        location: str | Path | Location | None = None,
+        *,
+        prefer: Prefer | None = None,
+        embedder: Embedder | None = None,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+    ) -> MigrateSummary:
+        """Convert a memory of an older schema, which `open` refuses; see `memstore.pipeline.migrate.migrate_memory`.
+
+        Example:
+            >>> Memory.migrate("my-memory").backup
+            'my-memory/graph.schema1'
+        """
+        settings = settings or Settings()
+        if not isinstance(location, (FolderLocation, ServerLocation)):
+            location = resolve_location(location, settings)
+        return migrate_memory(location, settings, prefer=prefer, embedder=embedder, progress=progress)
 
     def close(self) -> None:
         """Close the memory. Calling it again does nothing."""
@@ -249,12 +271,19 @@ class Memory:
         return delete_rollouts(self.stores, run=run, dataset=dataset, dry_run=dry_run, progress=progress)
 
     def record_scores(self, batch: ScoreBatch) -> None:
-        """Append a reward model's predictions as SCORED_BY edges; existing predictions stay."""
+        """Write a reward model's predictions as SCORED_BY edges; see `memstore.graph.protocol.ScoreBatch`."""
         self.graph.append_scores(batch)
 
-    def restore(self, snapshot: Snapshot, *, merge: bool = False, progress: Progress | None = None) -> int:
+    def restore(
+        self,
+        snapshot: Snapshot,
+        *,
+        merge: bool = False,
+        models: Path | None = None,
+        progress: Progress | None = None,
+    ) -> int:
         """Write a snapshot into this memory; see `memstore.pipeline.restore.restore_snapshot`."""
-        return restore_snapshot(self.stores, snapshot, merge=merge, progress=progress)
+        return restore_snapshot(self.stores, snapshot, merge=merge, models=models, progress=progress)
 
     def reembed(self, embedder: Embedder, *, progress: Progress | None = None) -> ReembedSummary:
         """Convert the memory to another embedder; see `memstore.pipeline.reembed.reembed_memory`."""
@@ -304,7 +333,7 @@ class Memory:
             QueryTimeout: the query ran longer than `timeout_s`.
 
         Example:
-            >>> memory.cypher("MATCH (q:Query) RETURN q.dataset, count(*)").to_pandas()
+            >>> memory.cypher("MATCH (:Query)-[:IN]->(d:Dataset) RETURN d.name, count(*)").to_pandas()
         """
         result = self.graph.cypher(query, parameters, write=write, timeout_s=timeout_s)
         return CypherResult(result.columns, list(result.rows) if write else _rows_of_open(self.stores, result.rows))

@@ -6,7 +6,7 @@ driver for new code; docs/py2neo.md lists what no longer works.
     from memstore.ogm import QueryNode, connect
 
     with connect("lab") as graph:
-        query = QueryNode.match(graph).where(dataset="gsm8k").first()
+        query = DatasetNode.match(graph).where(name="gsm8k").first().queries.get()
         [(thinking.text, thinking.reward) for thinking in query.thinkings]
         next(iter(query.thinkings)).label(1.0)
 
@@ -132,18 +132,26 @@ class QueryNode(_Node):
 
     __primarylabel__ = "Query"
 
-    key = ReadOnlyProperty()
     text = ReadOnlyProperty()
-    dataset = ReadOnlyProperty()
     domain = ReadOnlyProperty()
     gold = ReadOnlyProperty()
     thinkings = RelatedTo("ThinkingNode", "GENERATES")
     similar = RelatedTo("QueryNode", "SIMILAR_TO")
+    datasets = RelatedTo("DatasetNode", "IN")
 
     @property
     def answers(self) -> Counter[AnswerNode]:
         """Votes: the answers of the query's rollouts, with the number of rollouts that gave each."""
         return Counter(answer for thinking in self.thinkings for answer in thinking.answers)
+
+
+class DatasetNode(_Node):
+    """A dataset, and the queries that have a name in it."""
+
+    __primarylabel__ = "Dataset"
+
+    name = ReadOnlyProperty()
+    queries = RelatedFrom("QueryNode", "IN")
 
 
 class ThinkingNode(_Node):
@@ -152,6 +160,8 @@ class ThinkingNode(_Node):
     __primarylabel__ = "Thinking"
 
     text = ReadOnlyProperty()
+    dataset = ReadOnlyProperty()
+    query_key = ReadOnlyProperty()
     policy = ReadOnlyProperty()
     run = ReadOnlyProperty()
     step = ReadOnlyProperty()
@@ -191,6 +201,9 @@ class AnswerNode(_Node):
 
     text = ReadOnlyProperty()
     value = ReadOnlyProperty()
+    verdict = ReadOnlyProperty()
+    """Whether the answer is right, 0..1, as the labels of its thinkings say, or None."""
+    verdict_source = ReadOnlyProperty()
     thinkings = RelatedFrom("ThinkingNode", "LEADS_TO")
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import fnmatch
 import os
+import random
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
 
-from memstore.testing import milvus_server
-from memstore.testing.neo4j_server import Login, available
+from memstore.testing.servers import milvus
+from memstore.testing.servers.neo4j import Login, available
 
-pytest.register_assert_rewrite("memstore.testing.memory_conformance", "memstore.testing.vector_conformance")
+pytest.register_assert_rewrite("memstore.testing.conformance.memory", "memstore.testing.conformance.vectors")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +32,52 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A background job of a shell ignores Ctrl-C, and its child processes inherit that; they do not inherit a handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+SHARED = {
+    "neo4j and milvus": (
+        "tests/memstore/servers/*",
+        "tests/memstore/vectors/test_milvus_server_links.py",
+        "tests/memstore/vectors/test_vector_conformance.py",
+    ),
+    "neo4j": ("tests/memstore/graph/test_neo4j_[!f]*",),  # those of faults and of foreign servers start their own
+    "a milvus server that is harmed": (
+        "tests/memstore/vectors/test_milvus_server.py",
+        "tests/memstore/vectors/test_milvus_server_faults.py",
+    ),
+}
+"""Files with a fixture of the session that takes seconds to make."""
+
+
+def group_of(file: str) -> str:
+    """The group of a file, such as `tests/schema/test_migrations.py`: a name of SHARED, or the file itself."""
+    for name, patterns in SHARED.items():
+        if any(fnmatch.fnmatch(file, pattern) for pattern in patterns):
+            return name
+    return file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Distribute whole groups, in the order of the collection, whatever `--dist` says.
+
+    `--dist loadgroup` would do this with marks, but pytest 9.2 makes xdist 3.8 ignore them without a word: both workers
+    then start every server, run the demo and train the models of every fixture.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = lambda nodeid: group_of(nodeid.split("::", 1)[0])
+    return scheduler
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start the long groups first, so that no worker ends with one while the other has nothing left to do."""
+    if hasattr(config, "workerinput"):
+        files = {item: item.nodeid.split("::", 1)[0] for item in items}
+        slow = {files[item] for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: group_of(files[item]) not in SHARED and files[item] not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,10 +107,33 @@ def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
 @pytest.fixture(scope="session")
 def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Milvus server, shared by the tests of a process; each test uses its own namespace."""
-    with milvus_server.available(tmp_path_factory.mktemp("milvus")) as uri:
+    with milvus.available(tmp_path_factory.mktemp("milvus")) as uri:
         if uri is None:
-            missing(f"no Milvus server ({milvus_server.why_not()}); set MEMSTORE_TEST_MILVUS_URI to a running one")
+            missing(f"no Milvus server ({milvus.why_not()}); set MEMSTORE_TEST_MILVUS_URI to a running one")
         yield uri
+
+
+@pytest.fixture
+def jumping_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
+    """A wall clock that jumps by up to a year, back or ahead, whenever it is read; returns its reading."""
+    chance, real, real_datetime = random.Random(0), time.time, dt.datetime
+
+    def jumped() -> float:
+        return real() + chance.choice((-1, 1)) * chance.uniform(3600, 366 * 86400)
+
+    class AsReal(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, real_datetime)
+
+    class Jumping(real_datetime, metaclass=AsReal):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return real_datetime.fromtimestamp(jumped(), tz)
+
+    monkeypatch.setattr(time, "time", jumped)
+    monkeypatch.setattr(time, "time_ns", lambda: int(jumped() * 1e9))
+    monkeypatch.setattr(dt, "datetime", Jumping)
+    return jumped
 
 
 def missing(reason: str) -> NoReturn:

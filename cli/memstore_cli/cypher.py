@@ -56,7 +56,7 @@ class QueryOptions:
     ] = None
 
     def text_and_parameters(self, limit: int | None) -> tuple[str, dict[str, Any]]:
-        """The text of the query and its parameters; `limit` also is the parameter of that name of a named query."""
+        """The text of the query and its parameters; for a named query, `limit` is also its parameter `limit`."""
         if (self.query is None) == (self.named is None):
             raise UsageError("pass one query: its text as the argument, or a name with --query; see --list")
         values = dict(_pair(pair) for pair in self.param or ())
@@ -128,6 +128,8 @@ def _with_full_ids(graph: GraphStore, parameters: dict[str, Any]) -> dict[str, A
     from memstore_schema.columns import NodeLabel
 
     labels = {"rollout": NodeLabel.THINKING, "query": NodeLabel.QUERY}
+    if (named := {"t-": NodeLabel.THINKING, "q-": NodeLabel.QUERY}.get(str(parameters.get("node"))[:2])) is not None:
+        labels["node"] = named
     given = {name: value for name, value in parameters.items() if name in labels and value}
     return parameters | {name: full_id(graph, labels[name], value) for name, value in given.items()}
 

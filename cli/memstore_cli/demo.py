@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,9 +44,14 @@ def demo(
     if folder.exists():
         raise LocationError(f"{folder} already exists; remove it first: rm -r {shlex.quote(str(folder))}")
     started = time.perf_counter()
-    for number, (title, command) in enumerate(_steps(folder), start=1):
-        typer.echo(f"\n[{number}] {title}\n$ memstore {command}\n")
-        _run(context, command)
+    try:
+        for number, (title, command) in enumerate(_steps(folder), start=1):
+            typer.echo(f"\n[{number}] {title}\n$ memstore {command}\n")
+            _run(context, command)
+    except BaseException:
+        # The folder did not exist before, so that the demo can be run again.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     typer.echo(f"\nThat took {time.perf_counter() - started:.0f} s. The memory is in {folder}. Next, try:\n")
     for title, command in _next(folder):
         typer.echo(f"# {title}\nmemstore {command}\n")
@@ -63,16 +69,15 @@ def _steps(folder: Path) -> Iterator[tuple[str, str]]:
     )
     yield "Predict the reward of every rollout whose label the model has not seen.", f"score {at}"
     yield "List the largest errors of the model.", f"cypher --query disagreements --limit 5 {at}"
-    with open_memory(str(folder)) as store:
-        rollout = next(iter(store.cypher(ABOVE_ITS_VOTES).rows))[0]
     yield (
-        "Explain a score far above the answer's votes: votes, labelled rollouts and similar queries.",
-        f"cypher --query why --param rollout={rollout} {at}",
+        "Explain a score far above the answer's votes: the messages whose weights add up to it.",
+        f"explain {_above_its_votes(folder)} --write --limit 10 {at}",
     )
 
 
 def _next(folder: Path) -> Iterator[tuple[str, str]]:
     at = f"--memory {shlex.quote(str(folder))}"
+    yield "the same messages in the graph", f"cypher --query why --param rollout={_above_its_votes(folder)} {at}"
     yield "all named queries with their text", "cypher --list"
     yield "groups whose rollouts disagree", f"cypher --query split-groups {at}"
     yield (
@@ -84,6 +89,11 @@ def _next(folder: Path) -> Iterator[tuple[str, str]]:
         "your own rollouts, one JSON object a line with query, answer and optional fields",
         ("ingest rollouts.jsonl --memory my-memory"),
     )
+
+
+def _above_its_votes(folder: Path) -> str:
+    with open_memory(str(folder)) as store:
+        return str(next(iter(store.cypher(ABOVE_ITS_VOTES).rows))[0])
 
 
 def _sample(name: Sample) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memstore.memory import Memory
     from memstore.progress import Progress
     from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction
+    from memstore_gnn.evaluation.situations import SituationRow
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,32 @@ class ComparisonOptions:
         typer.Option("--plots", metavar="FOLDER", help="Write plots of budgets, calibration and risk to FOLDER."),
     ] = None
 
+    situations: Annotated[
+        bool,
+        typer.Option(
+            "--situations",
+            help="Measure instead how well the rollouts of half of the policies predict the rewards of the other half.",
+        ),
+    ] = False
+
+    def check(self) -> None:
+        """Refuse options that `--situations` does not use."""
+        others = (("--budget", self.budget), ("--predictor", self.predictor), ("--dataset", self.dataset))
+        given = [name for name, value in (*others, ("--plots", self.plots), ("--protocol", self.protocol)) if value]
+        if self.situations and given:
+            raise typer.BadParameter(f"--situations cannot be combined with {given[0]}; leave one of them out")
+
+    def run_situations(self, store: Memory, progress: Progress) -> list[SituationRow]:
+        """Measure how well the memory predicts the rewards of new policies."""
+        from memstore_gnn.evaluation.situations import SITUATIONS, evaluate_situations
+
+        seeds = self.seed or [0]
+        progress.stage("read the memory")
+        snapshot = store.snapshot()
+        progress.stage("evaluate", 2 * len(SITUATIONS) * len(seeds))
+        device = store.settings.device
+        return evaluate_situations(snapshot, seeds=seeds, device=device, progress=lambda line: progress.advance(1))
+
     def run(self, store: Memory, progress: Progress) -> tuple[list[EvaluationRow], list[Path]]:
         """Evaluate the predictors, and draw the plots if they are requested."""
         from memstore_gnn.evaluation.compare import evaluate_memory
@@ -95,6 +122,12 @@ def evaluate(
 
     The memory is not changed: it keeps its labels and gets no model.
     """
+    comparison.check()
+    if comparison.situations:
+        with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
+            situations = comparison.run_situations(store, progress)
+        _print_situations(situations, as_json)
+        return
     with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
         rows, plot_files = comparison.run(store, progress)
     if as_json:
@@ -103,6 +136,20 @@ def evaluate(
     print_table(("dataset", "predictor", "budget", "seeds", "rollouts", *METRIC_NAMES.values()), _lines(rows))
     for path in plot_files:
         print(path)
+
+
+def _print_situations(rows: Sequence[SituationRow], as_json: bool) -> None:
+    """Print the means over seeds and orders of the halves."""
+    from memstore_gnn.evaluation.situations import means
+
+    found = [row._asdict() for row in means(rows)]
+    for row in found:
+        del row["seed"]
+        row.update({name: _rounded(row[name]) for name in ("auc", "advantage_soft", "ece", "gap")})
+    if as_json:
+        print_json(found)
+    else:
+        print_table(tuple(found[0]), [list(row.values()) for row in found])
 
 
 def _lines(rows: Sequence[EvaluationRow]) -> list[list[Any]]:

@@ -11,10 +11,11 @@ from memstore_cli.open_memory import open_memory
 from memstore_cli.options import DeviceOption, JsonOption, MemoryOption, ModelOption, with_option_groups
 from memstore_cli.output import counted, print_facts, print_json, print_table
 from memstore_cli.progress import show_progress
+from memstore_cli.score import stored_golds
 
 if TYPE_CHECKING:
     from memstore_gnn.explain.explain import Explanation
-    from memstore_gnn.explain.find import Who
+    from memstore_gnn.explain.find import RolloutFilter
     from memstore_gnn.explain.influences import Influence
 
 
@@ -29,11 +30,11 @@ class RolloutOptions:
         None
     )
 
-    def who(self) -> Who:
+    def rollout_filter(self) -> RolloutFilter:
         """The library's form of these options."""
-        from memstore_gnn.explain.find import Who
+        from memstore_gnn.explain.find import RolloutFilter
 
-        return Who(self.policy, self.run, self.step, self.sample)
+        return RolloutFilter(self.policy, self.run, self.step, self.sample)
 
 
 @with_option_groups
@@ -52,12 +53,20 @@ def explain(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Explain a score: remove votes, rollouts, labels or features, score again, and report the difference."""
-    with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
+    """Explain a score: remove rollouts, labels, reliabilities or features, score again, and share the score out."""
+    with open_memory(memory, device=device) as store, stored_golds() as judge, show_progress(as_json) as progress:
         from memstore_gnn.explain.explain import explain_rollout
 
-        who, own_device = selection.who(), store.settings.device
-        explained = explain_rollout(store, rollout, who, model=model, write=write, device=own_device, progress=progress)
+        explained = explain_rollout(
+            store,
+            rollout,
+            selection.rollout_filter(),
+            model=model,
+            write=write,
+            judge=judge,
+            device=store.settings.device,
+            progress=progress,
+        )
     if as_json:
         print_json(explained.as_json())
     else:
@@ -65,7 +74,7 @@ def explain(
 
 
 def show_explanation(explained: Explanation, limit: int) -> None:
-    """Print the score, and the influences on it by decreasing effect."""
+    """Print the score, and the influences on it by decreasing weight."""
     print_facts(
         {
             "rollout": explained.rollout,
@@ -73,25 +82,23 @@ def show_explanation(explained: Explanation, limit: int) -> None:
             "answer": f"{explained.answer or 'none'}  ({explained.votes} of {counted(explained.group, 'vote')})",
             "score": f"{explained.probability:.4f} by {explained.model}",
             "reward": f"{explained.reward:.4f} ({explained.source})",
+            "log odds": f"{explained.logit:+.4f}, the sum of the weights",
         }
     )
     print()
     print_table(
-        ("effect", "without it", "what", "id", "label", "cosine", "text"),
+        ("weight", "effect", "without it", "what", "id", "label", "cosine", "text"),
         [_cells(one) for one in explained.influences[:limit]],
     )
     rest = len(explained.influences) - limit
     if rest > 0:
         print(f"and {rest:,} more; --limit shows them")
     if explained.written is not None:
-        print(f"{counted(explained.written, 'edge')} INFLUENCED_BY written; see: memstore cypher --query influences")
+        print(f"{counted(explained.written, 'edge')} INFLUENCED_BY written; see: memstore cypher --query why")
 
 
 def _cells(one: Influence) -> tuple[str | float | None, ...]:
-    what = {
-        "votes": f"{one.taken} votes for" if one.taken > 1 else "1 vote for",
-        "labelled query": f"labelled query ({one.taken})",
-        "labels": f"all {one.taken:,} labels",
-        "features": f"features ({one.taken})",
-    }.get(one.kind, one.kind)
-    return f"{one.effect:+.4f}", f"{one.without:.4f}", what, one.id, one.label, one.similarity, one.text
+    several = one.kind in ("reliability", "labelled query", "other labels", "features")
+    what = f"{one.kind} ({one.taken:,})" if several else one.kind
+    figures = f"{one.weight:+.4f}", f"{one.effect:+.4f}", f"{one.without:.4f}"
+    return *figures, what, one.id, one.label, one.similarity, one.text

@@ -73,7 +73,7 @@ class GradingOptions:
     rewards: Annotated[
         Rewards | None,
         typer.Option(
-            "--rewards", show_default=False, help="Reward source. Default: the verifier, or the file if without gold."
+            "--rewards", show_default=False, help="Reward source. Default: verifier; file if there are no gold answers."
         ),
     ] = None
     code: CodeOption = False
@@ -124,7 +124,7 @@ def grade(
 ) -> None:
     """Score policies by their rollouts: accuracy, pass@k and majority@k, with 95 % intervals.
 
-    Verifiers compare answers with their gold; samples that cannot be judged are counted but not scored.
+    Verifiers compare answers with gold answers; samples that cannot be judged are counted but not scored.
     """
     if policies.against_policy is not None and not policies.against:
         raise UsageError("--against-policy selects a policy of --against; also pass --against FILE")

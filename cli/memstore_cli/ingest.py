@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 SHOWN_SKIPPED = 5
-"""Files of folders that are not read and named nevertheless."""
+"""At most this many of the files in folders that are not read are named."""
 
 
 class LongText(StrEnum):
@@ -49,7 +49,7 @@ class LongText(StrEnum):
 
 @dataclass(frozen=True)
 class RowDefaults:
-    """Values of rows that do not contain them."""
+    """Default values for rows that lack them."""
 
     dataset: DatasetOption = None
     domain: DomainOption = None
@@ -131,6 +131,8 @@ def ingest(
             summary = store.ingest(files, options, rejects_file=writing.rejects, progress=progress)
     if summary.rejects_file is not None and not Path(summary.rejects_file).exists():
         summary.rejects_file = None  # it was removed with the empty memory
+    if summary.shared_keys:
+        print(f"warning: {summary.shared_keys}", file=sys.stderr)
     if as_json:
         print_json(summary.as_json())
     else:
@@ -141,7 +143,7 @@ def ingest(
 
 @contextmanager
 def _no_empty_memory(rejects: Path | None) -> Iterator[list[Memory]]:
-    """Remove the memory in the list if this process has created it and no rollout came into it.
+    """Remove the memory in the list if this process has created it and no rollout was added.
 
     Args:
         rejects: the file of rejected rows, which is kept.

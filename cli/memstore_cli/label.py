@@ -36,7 +36,7 @@ def label(
     replace: ReplaceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the ground truth of rollouts; its source is recorded as a person. The reward null removes it."""
+    """Set the ground truth of rollouts, with the source `person`. The reward null removes the ground truth."""
     if bool(words) == (file is not None):
         raise UsageError("pass ids and a reward, or --file FILE with both")
     given = _rewards_in(words) if words else list(_rewards_of_file(file)) if file else []

@@ -23,6 +23,7 @@ from typing import Annotated
 import typer
 
 from memstore.errors import MemstoreError
+from memstore.runtime.disk_space import is_full
 from memstore_cli.cypher import cypher
 from memstore_cli.datasets import datasets
 from memstore_cli.delete import delete
@@ -33,6 +34,7 @@ from memstore_cli.grade import grade
 from memstore_cli.ingest import ingest
 from memstore_cli.label import label
 from memstore_cli.link import link
+from memstore_cli.migrate import migrate
 from memstore_cli.models import models
 from memstore_cli.profiles import profiles
 from memstore_cli.promote import promote
@@ -64,7 +66,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Memory": (demo, ingest, link, label, stats, cypher),
     "Reward model": (train, score, explain, evaluate, models, promote),
     "Policy training": (datasets, rollout, grade, serve),
-    "Maintenance": (verify, profiles, snapshot, restore, reembed, delete),
+    "Maintenance": (verify, migrate, profiles, snapshot, restore, reembed, delete),
 }
 """The verbs by theme, as `memstore --help` groups them."""
 
@@ -139,6 +141,8 @@ def _handle_error(error: Exception) -> int:
         sys.stdout = sys.__stdout__ or sys.stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
+    if is_full(error):
+        return _fail(f"no space is left on the disk ({error}); free some and run the same command again", 1)
     raise error
 
 

@@ -128,7 +128,7 @@ DataOption = Annotated[
         envvar="MEMSTORE_DATA",
         metavar="DIR",
         show_default=False,
-        help="Read benchmarks from local copies, DIR/NAME each, instead of the hub.",
+        help="Read benchmarks from local copies (DIR/NAME) instead of the hub.",
     ),
 ]
 

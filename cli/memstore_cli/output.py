@@ -1,7 +1,7 @@
 """Output of a verb: one JSON document, or lines and tables for people.
 
-Texts in a table are shortened to the width of the terminal. Ids are shortened in a terminal only, and there only if
-nothing else can be; in a pipe or a file they are whole. JSON and CSV are never shortened.
+A table fits the terminal: texts are shortened first, and ids and numbers only if that is not enough. In a pipe or a
+file only texts over `SHORT_TEXT` characters are shortened. JSON and CSV are never shortened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ WIDTH = 120
 GAP = 2
 """Characters between two columns of a table."""
 MIN_TEXT_WIDTH = 8
-"""Characters that a text column keeps when columns are shortened to make room for ids."""
+"""Characters that a text column keeps in a terminal when it is shortened to make room for ids and numbers."""
+SHORT_TEXT = 40
+"""Characters of a text that is never shortened in a pipe or a file: names of datasets, policies and predictors."""
 _ID = re.compile(r"[a-z]{1,3}-[0-9a-f]{12,}")
 """An id of the memory, such as `t-001363fd514c1cd41a41df07`."""
 MAX_CELL_CHARS = 2000
@@ -63,7 +65,7 @@ def console() -> Console:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, null: str = "") -> None:
-    """Print a table: numbers right-aligned, the longest columns shortened until it fits the terminal.
+    """Print a table: numbers right-aligned, the longest texts shortened.
 
     Args:
         null: text of a cell without a value.
@@ -77,16 +79,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, null: 
     cells = [[null if value is None else cell(value) for value in row] for row in rows]
     screen = console()
     natural = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-    has_ids = [any(_ID.fullmatch(line[position]) for line in cells) for position in range(len(columns))]
+    numeric = [_is_numeric([row[position] for row in rows]) for position in range(len(columns))]
     available = screen.width - GAP * (len(columns) - 1)
-    widths = _column_widths(natural, has_ids, available, cut_ids=sys.stdout.isatty())
+    if sys.stdout.isatty():
+        with_ids = [any(_ID.fullmatch(line[position]) for line in cells) for position in range(len(columns))]
+        whole = [number or ids for number, ids in zip(numeric, with_ids, strict=True)]
+        widths = _widths_in_terminal(natural, whole, available)
+    else:
+        widths = _widths_in_pipe(natural, [cell_len(name) for name in columns], available)
     screen.width = max(screen.width, sum(widths) + GAP * len(columns))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     for position, name in enumerate(columns):
-        numbers = bool(rows) and all(isinstance(row[position], (int, float, type(None))) for row in rows)
         table.add_column(
             Text(name),
-            justify="right" if numbers else "left",
+            justify="right" if numeric[position] else "left",
             width=widths[position],
             no_wrap=True,
             overflow="ellipsis",
@@ -96,16 +102,25 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, null: 
     screen.print(table)
 
 
-def _column_widths(natural: Sequence[int], has_ids: Sequence[bool], available: int, *, cut_ids: bool) -> list[int]:
-    """Widths of the columns: texts are shortened first, then ids if `cut_ids`; otherwise the table becomes wider."""
-    ids = sum(width for width, is_id in zip(natural, has_ids, strict=True) if is_id)
-    texts = [width for width, is_id in zip(natural, has_ids, strict=True) if not is_id]
-    widest = _widest_column(texts, available - ids)
-    if sum(texts) > available - ids and widest < MIN_TEXT_WIDTH:
-        if cut_ids:
-            return [min(width, _widest_column(natural, available)) for width in natural]
-        widest = MIN_TEXT_WIDTH
-    return [width if is_id else min(width, widest) for width, is_id in zip(natural, has_ids, strict=True)]
+def _is_numeric(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, (int, float, type(None))) for value in values)
+
+
+def _widths_in_terminal(natural: Sequence[int], whole: Sequence[bool], available: int) -> list[int]:
+    """Widths of the columns: texts are shortened, and all columns if those that are `whole` leave no room for texts."""
+    texts = [width for width, keep in zip(natural, whole, strict=True) if not keep]
+    room = available - (sum(natural) - sum(texts))
+    widest = _widest_column(texts, room)
+    if sum(texts) > room and widest < MIN_TEXT_WIDTH:
+        return [min(width, _widest_column(natural, available)) for width in natural]
+    return [width if keep else min(width, widest) for width, keep in zip(natural, whole, strict=True)]
+
+
+def _widths_in_pipe(natural: Sequence[int], headers: Sequence[int], available: int) -> list[int]:
+    """Widths of the columns: only texts over `SHORT_TEXT` are shortened, at most to that and to the header."""
+    long = [width for width in natural if width > SHORT_TEXT]
+    widest = max(_widest_column(long, available - (sum(natural) - sum(long))), SHORT_TEXT)
+    return [min(width, max(widest, header)) for width, header in zip(natural, headers, strict=True)]
 
 
 def _widest_column(natural: Sequence[int], available: int) -> int:

@@ -23,13 +23,12 @@ def restore(
 ) -> None:
     """Write a snapshot into a new memory, or with --merge into an existing one."""
     from memstore.snapshots.files import load_snapshot
-    from memstore.snapshots.models import FOLDER, copy_models
+    from memstore.snapshots.models import FOLDER
 
     started = time.perf_counter()
     taken = load_snapshot(folder)
     with open_memory(memory, create=True, device=device) as store, show_progress(as_json) as progress:
-        added = store.restore(taken, merge=merge, progress=progress)
-        copy_models(folder / FOLDER, store.models_folder)
+        added = store.restore(taken, merge=merge, models=folder / FOLDER, progress=progress)
     seconds = round(time.perf_counter() - started, 3)
     if as_json:
         print_json({"snapshot": taken.manifest.id, "added": added, "seconds": seconds})

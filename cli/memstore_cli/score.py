@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memstore.memory import Memory
+    from memstore_gnn.scoring.remembered import Judge
     from memstore_gnn.verbs import Abstention, ScoreSummary
 
 
@@ -87,7 +90,7 @@ class SourceOptions:
     ] = None
     as_ingested: Annotated[
         bool,
-        typer.Option("--as-ingested", help="Score FILE together with the memory's rollouts of the same queries."),
+        typer.Option("--as-ingested", help="Score FILE as if it were in the memory: its rollouts of a query all vote."),
     ] = False
 
     def check(self) -> None:
@@ -112,7 +115,7 @@ def score(
     model: ModelOption = None,
     bands: Annotated[
         bool,
-        typer.Option("--bands", help="List the model's bands with coverage and error; score nothing."),
+        typer.Option("--bands", help="List the model's bands for --abstain with coverage and error; score nothing."),
     ] = False,
     output: Annotated[
         Path | None,
@@ -123,7 +126,8 @@ def score(
 ) -> None:
     """Predict the reward of every rollout in the memory without a ground truth, or of the rollouts in a file.
 
-    Scores of the memory's rollouts are stored as SCORED_BY edges, beside those of earlier models.
+    A rollout whose answer the memory knows to be right or wrong gets this verdict (source `remembered`). Scores of the
+    memory's rollouts are stored as SCORED_BY edges, beside those of earlier models.
     """
     source.check()
     uncertain.check(output)
@@ -132,11 +136,16 @@ def score(
             raise UsageError("--bands scores nothing; leave out FILE and --output, or --bands")
         _show_bands(memory, model, as_json)
         return
-    with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
+    with (
+        open_memory(memory, device=device) as store,
+        show_progress(as_json) as progress,
+        stored_golds() as judge,
+    ):
         summary = source.scorer(store)(
             model=model,
             output=output,
             abstention=uncertain.abstention(),
+            judge=judge,
             device=store.settings.device,
             progress=progress,
         )
@@ -145,6 +154,16 @@ def score(
         print_json(summary.as_json())
     else:
         show_scores(summary)
+
+
+@contextmanager
+def stored_golds() -> Iterator[Judge]:
+    """A judge that compares answers with reference answers of the memory; it runs no programs."""
+    from memstore_rl.verifiers import standard_verifiers
+    from memstore_rl.verifiers.stored_golds import judge_of
+
+    with closing(standard_verifiers()) as verifiers:
+        yield judge_of(verifiers)
 
 
 def _show_bands(location: str, model: str | None, as_json: bool) -> None:
@@ -171,6 +190,9 @@ def _print_warnings(summary: ScoreSummary) -> None:
     drift = summary.drift.sentence() if summary.drift else None
     if drift:
         print(f"warning: {drift}", file=sys.stderr)
+    for sentence in (summary.contradictions, *summary.warnings):
+        if sentence:
+            print(f"warning: {sentence}", file=sys.stderr)
     if summary.alone:
         print(
             f"warning: {summary.alone:,} of the rollouts are alone in their group, although the file has rollouts of "
@@ -182,6 +204,8 @@ def _print_warnings(summary: ScoreSummary) -> None:
 def show_scores(summary: ScoreSummary) -> None:
     """Print the number of scored rollouts, the model, and the output file."""
     print(f"{counted(summary.scored, 'rollout')} scored by {summary.model} ({summary.seconds:.1f} s)")
+    if summary.remembered:
+        print(f"{summary.remembered:,} of them remembered: the memory knows whether their answer is right")
     if summary.band is not None:
         print(f"{summary.abstained:,} uncertain: their probability is within {summary.band:.3f} of 0.5")
     if summary.output:

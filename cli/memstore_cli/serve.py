@@ -73,6 +73,9 @@ class RewardOptions:
             "--min-spread", min=0, max=1, help="Groups whose probabilities differ by less get one reward for all."
         ),
     ] = 0.0
+    residual_weight: Annotated[
+        float, typer.Option("--residual-weight", help="Factor of shaping residual; above 0.")
+    ] = 1.0
     code: CodeOption = False
     record: Annotated[bool, typer.Option(help="Write scored rollouts to the memory.")] = True
     refresh: Annotated[
@@ -82,7 +85,7 @@ class RewardOptions:
             metavar="SECONDS",
             min=1,
             show_default=False,
-            help="Interval at which recorded rollouts are read back.",
+            help="Interval at which the memory is read again. Default: only at the start.",
         ),
     ] = None
 
@@ -104,6 +107,7 @@ class RewardOptions:
             shaping=self.shaping,  # type: ignore[arg-type]
             verifiers=verifiers,
             min_spread=self.min_spread,
+            residual_weight=self.residual_weight,
             record=self.record,
             schedule=RecorderSchedule(refresh_s=self.refresh),
         )

@@ -23,11 +23,9 @@ def snapshot(
     started = time.perf_counter()
     with open_memory(memory) as store:
         from memstore.snapshots.files import save_snapshot
-        from memstore.snapshots.models import FOLDER, copy_models
 
         taken = store.snapshot(texts=not no_texts)
-        save_snapshot(taken, folder)
-        copy_models(store.models_folder, folder / FOLDER)
+        save_snapshot(taken, folder, store.models_folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     counts = {"queries": len(taken.queries), "thinkings": len(taken.thinkings), "answers": len(taken.answers)}
     seconds = round(time.perf_counter() - started, 3)

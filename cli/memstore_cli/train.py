@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,28 +26,65 @@ def train(
             min=0.0,
             max=1.0,
             show_default=False,
-            help="Train on this share of the labelled queries, and evaluate on the rest. Default: train on all.",
+            help="Train on this share of the labelled queries, and evaluate on the rest. Default: 0.8.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split and the training.")] = 0,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, show_default=False, help="Limit of epochs; training stops early.")
+        int | None, typer.Option("--epochs", min=1, show_default=False, help="Training steps of each network.")
+    ] = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            "--audit",
+            metavar="FILE",
+            show_default=False,
+            help="Queries whose labels the model never learns from or remembers: a file of queries or rollouts.",
+        ),
+    ] = None,
+    hide_run: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hide-run",
+            metavar="RUN",
+            show_default=False,
+            help="Hide the labels of all queries that this run attempted. Repeatable.",
+        ),
     ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a reward model on the rollouts with a ground truth, and store it in the memory."""
+    texts = _texts_of(audit)
     with open_memory(memory, device=device) as store:
         from memstore_gnn.verbs import train_memory
 
         with show_progress(as_json) as progress:
             summary = train_memory(
-                store, budget=budget, seed=seed, epochs=epochs, device=store.settings.device, progress=progress
+                store,
+                budget=budget,
+                seed=seed,
+                epochs=epochs,
+                audit=texts,
+                hidden_runs=hide_run or (),
+                device=store.settings.device,
+                progress=progress,
             )
+    for warning in summary.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         print_json(summary.as_json())
     else:
         show_training(summary)
+
+
+def _texts_of(file: Path | None) -> list[str]:
+    """The texts of the queries in a file; [] without one."""
+    if file is None:
+        return []
+    from memstore_rl.benchmarks.queries import queries_of_files
+
+    return [query.text for query in queries_of_files([file])]
 
 
 def show_training(summary: TrainSummary) -> None:

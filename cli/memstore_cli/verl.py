@@ -14,6 +14,7 @@ from memstore_cli.output import counted, print_json, print_table
 from memstore_cli.verl_config import check, config
 
 if TYPE_CHECKING:
+    from memstore_rl.trainers.verl.batches import BatchPlan
     from memstore_rl.trainers.verl.data import DataPlan
 
 verl_app = typer.Typer(help="Training data, configuration and checks for verl.", no_args_is_help=True)
@@ -48,8 +49,8 @@ class SplitOptions:
         str | None, typer.Option("--system", metavar="TEXT", show_default=False, help="System prompt of every row.")
     ] = None
 
-    def plan(self) -> DataPlan:
-        """The library's form of these options."""
+    def plan(self, batches: BatchPlan | None) -> DataPlan:
+        """The library's form of these options and of the batches."""
         from memstore_rl.rewards.reward import MODES
         from memstore_rl.trainers.verl.data import DataPlan
 
@@ -61,7 +62,48 @@ class SplitOptions:
             seed=self.seed,
             split_seed=self.split_seed,
             system=self.system,
+            batches=batches,
         )
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """The batches of the training files of mode memory."""
+
+    labelled_share: Annotated[
+        str,
+        typer.Option(
+            "--labelled-share",
+            metavar="SHARE",
+            show_default="half, if the file has labelled and unlabelled rows",
+            help="Share of labelled rows in each batch of mode memory, above 0 and at most 1; rows are repeated to "
+            "reach it. none: each query once, in the order of the source.",
+        ),
+    ] = ""
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            min=1,
+            show_default="the smallest with this share",
+            help="Prompts of a training batch. A multiple of it has the share too.",
+        ),
+    ] = None
+    batch_seed: Annotated[int, typer.Option("--batch-seed", help="Seed of the order of the rows.")] = 0
+
+    def plan(self) -> BatchPlan | None:
+        """The library's form of these options."""
+        from memstore_rl.trainers.verl.batches import BatchPlan
+
+        if self.labelled_share == "none":
+            if self.batch_size is not None:
+                raise UsageError("--labelled-share none writes no batches; remove --batch-size")
+            return None
+        try:
+            share = float(self.labelled_share) if self.labelled_share else None
+        except ValueError:
+            raise UsageError(f"--labelled-share is {self.labelled_share!r}; use a number or none") from None
+        return BatchPlan(share, self.batch_size, self.batch_seed)
 
 
 @with_option_groups
@@ -70,6 +112,7 @@ def data(
         Path, typer.Option("--output", metavar="FOLDER", show_default=False, help="New folder for the data.")
     ],
     splits: SplitOptions,
+    batches: BatchOptions,
     sources: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -81,23 +124,28 @@ def data(
     memory: OptionalMemoryOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Write training, validation and test data for verl, without the ground truth of unlabelled rows."""
+    """Write training, validation and test data for verl and TRL, without the ground truth of unlabelled rows."""
     if not sources and not memory:
         raise UsageError("no input given; pass files, or a memory with --memory LOCATION")
     from memstore_rl.benchmarks.queries import queries_of_files, queries_of_memory
-    from memstore_rl.trainers.verl.data import write_data
+    from memstore_rl.trainers.verl.data import batch_note, write_data
 
+    plan = splits.plan(batches.plan())
     if sources:
         queries = queries_of_files(sources)
     else:
         with open_memory(memory) as store:
             queries = queries_of_memory(store.graph)
-    files = write_data(queries, output, splits.plan())
+    files = write_data(queries, output, plan)
     if as_json:
-        print_json({"folder": str(output), "files": [file._asdict() for file in files]})
+        print_json({"folder": str(output), "files": [file._asdict() for file in files], "note": batch_note(files)})
         return
     print(f"{counted(len(queries), 'query', 'queries')}, {len(files)} files in {output}")
-    print_table(("file", "rows", "labelled"), [(file.file, file.rows, file.labelled) for file in files])
+    shares = [f"{file.labelled_per_batch} of {file.batch_size}" if file.batch_size else "" for file in files]
+    rows = [(file.file, file.rows, file.labelled, share) for file, share in zip(files, shares, strict=True)]
+    print_table(("file", "rows", "labelled", "in a batch"), rows)
+    if note := batch_note(files):
+        print(note)
 
 
 verl_app.command()(data)

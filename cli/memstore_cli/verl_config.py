@@ -23,7 +23,9 @@ class RewardSourceOptions:
     mode: Annotated[str, typer.Option("--mode", help="Reward mode: oracle, budget or memory.")] = "memory"
     memory: Annotated[
         str | None,
-        typer.Option("--memory", metavar="LOCATION", show_default=False, help="Score in verl's process, with this."),
+        typer.Option(
+            "--memory", metavar="LOCATION", show_default=False, help="Score in verl's process with this memory."
+        ),
     ] = None
     endpoint: Annotated[
         str | None,
@@ -52,7 +54,9 @@ class TrainingOptions:
     ] = None
     validation: Annotated[
         str | None,
-        typer.Option("--validation", metavar="FILE", show_default=False, help="Validation file of the same."),
+        typer.Option(
+            "--validation", metavar="FILE", show_default=False, help="Validation file of `memstore verl data`."
+        ),
     ] = None
     design: Annotated[
         str | None,

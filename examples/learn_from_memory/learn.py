@@ -98,7 +98,8 @@ def prepare(study: Study) -> float:
         SourceQuery(f"problem-{n}", problem.text, DATASET, f"problem-{n}", "math", str(problem.gold), "train")
         for n, problem in enumerate(study.problems)
     ]
-    write_data(queries, options.folder / "data", DataPlan(budgets=(options.budget,), seed=options.seed))
+    plan = DataPlan(budgets=(options.budget,), seed=options.seed, batches=None)
+    write_data(queries, options.folder / "data", plan)
     return right
 
 

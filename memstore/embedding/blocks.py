@@ -9,9 +9,9 @@ none. `open_block` checks the header, the file length and a CRC-32 over both arr
 
 from __future__ import annotations
 
-import errno
 import json
 import math
+import mmap
 import os
 import zlib
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from memstore.errors import StoreError, StoreFullError
+from memstore.runtime.disk_space import is_full
 from memstore.types import FloatMatrix
 
 KEY_BYTES = 16
@@ -38,7 +39,14 @@ class Block(NamedTuple):
     keys: NDArray[np.bytes_]
     """S16 [N]."""
     vectors: FloatMatrix
-    """float32 [N, D], a memory map."""
+    """float32 [N, D], mapped into memory."""
+    mapped: mmap.mmap | None = None
+    """The mapped file; None if the vectors are an array."""
+
+    def release(self) -> None:
+        """Drop the pages that were read from the process's memory; the next access maps them again."""
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class InvalidBlockError(Exception):
@@ -66,7 +74,7 @@ def write_block(path: Path, keys: NDArray[np.bytes_], vectors: FloatMatrix) -> N
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise StoreFullError(
                 f"no space left for the vector cache {path.parent}; free some space and run the command again"
             ) from error
@@ -83,8 +91,9 @@ def open_block(path: Path) -> Block:
     try:
         if header["__metadata__"]["format"] != FORMAT:
             raise InvalidBlockError("its format is unknown")
-        keys = _tensor(path, header["keys"], start, "U8", np.uint8)
-        vectors = _tensor(path, header["vectors"], start, "F32", np.float32)
+        mapped = _mapped(path)
+        keys = _tensor(mapped, header["keys"], start, "U8", np.uint8)
+        vectors = _tensor(mapped, header["vectors"], start, "F32", np.float32)
         checksum = header["__metadata__"]["crc32"]
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidBlockError(f"its header is invalid ({error})") from error
@@ -92,7 +101,14 @@ def open_block(path: Path) -> Block:
         raise InvalidBlockError(f"its arrays have the shapes {keys.shape} and {vectors.shape}")
     if _checksum(keys, vectors) != checksum:
         raise InvalidBlockError("its checksum does not match")
-    return Block(path, np.frombuffer(keys.tobytes(), dtype=f"S{KEY_BYTES}"), vectors)
+    block = Block(path, np.frombuffer(keys.tobytes(), dtype=f"S{KEY_BYTES}"), vectors, mapped)
+    block.release()
+    return block
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -119,14 +135,12 @@ def _tensors(header: dict[str, Any]) -> list[tuple[str, Any]]:
     return found
 
 
-def _tensor(path: Path, entry: dict[str, Any], start: int, stored: str, dtype: type) -> NDArray[Any]:
+def _tensor(mapped: mmap.mmap, entry: dict[str, Any], start: int, stored: str, dtype: type) -> NDArray[Any]:
     shape = tuple(int(size) for size in entry["shape"])
     begin, end = entry["data_offsets"]
     if entry["dtype"] != stored or end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
         raise ValueError("dtype, shape and offsets are inconsistent")
-    if begin == end:
-        return np.zeros(shape, dtype)
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=start + begin, shape=shape))
+    return np.frombuffer(mapped, dtype, math.prod(shape), start + begin).reshape(shape)
 
 
 def _checksum(keys: NDArray[np.uint8], vectors: FloatMatrix) -> str:

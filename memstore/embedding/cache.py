@@ -9,6 +9,8 @@ crash leaves both, the next opening deletes the blocks whose keys are all presen
 
 Invalid files are moved to `damaged/` and logged. The cache is derived data: missing vectors are computed again. The
 memory's lock allows one process at a time; threads of that process may share a cache.
+
+A cache in a folder that cannot be written to is opened as it is, and keeps what is appended in memory.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ SMALL_BLOCKS = 8
 """Merge when there are more small blocks than this."""
 MERGED_ROWS = 65_536
 """Maximum rows of a merged block (about 100 MB at 384 dimensions)."""
+RELEASED_ROWS = 1024
+"""After reading more rows of a block at once, its pages are dropped: a snapshot reads them once."""
 
 _KEY = f"S{KEY_BYTES}"
 _NAME = re.compile(r"block-(\d{6,})\.safetensors")
@@ -43,9 +47,10 @@ _NAME = re.compile(r"block-(\d{6,})\.safetensors")
 class VectorCache:
     """Unit vectors of one embedder, keyed by `memstore.records.ids.vector_key` of their text."""
 
-    def __init__(self, folder: Path, dimension: int, blocks: list[Block]) -> None:
+    def __init__(self, folder: Path, dimension: int, blocks: list[Block], *, read_only: bool = False) -> None:
         """Build the index over open blocks; call `open` instead."""
         self.folder = folder
+        self.read_only = read_only
         self.dimension = dimension
         self._blocks = blocks
         self._starts = np.cumsum([0, *(len(block.keys) for block in blocks)])
@@ -58,18 +63,24 @@ class VectorCache:
         self._lock = threading.RLock()
 
     @classmethod
-    def open(cls, folder: Path, dimension: int) -> VectorCache:
+    def open(cls, folder: Path, dimension: int, *, read_only: bool = False) -> VectorCache:
         """Open the cache in `folder`, creating the folder if needed.
+
+        Args:
+            read_only: the folder cannot be written to: write nothing, and skip invalid files.
 
         Raises:
             EmbedderError: the cache holds vectors of a different dimension.
             StoreError: the folder cannot be created or written to.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for left_over in folder.glob("*.tmp"):
-                left_over.unlink()
-            blocks = _without_redundant(_valid_blocks(folder))
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
+                for left_over in folder.glob("*.tmp"):
+                    left_over.unlink()
+            blocks = _valid_blocks(folder, read_only=read_only)
+            if not read_only:
+                blocks = _without_redundant(blocks)
         except OSError as error:
             raise StoreError(f"cannot open the vector cache {folder}: {error.strerror}") from error
         for block in blocks:
@@ -78,7 +89,7 @@ class VectorCache:
                     f"the vector cache {folder} holds vectors of {block.vectors.shape[1]} dimensions, but the embedder "
                     f"returns {dimension}; open the memory with the embedder it was built with"
                 )
-        return cls(folder, dimension, _merged(folder, blocks))
+        return cls(folder, dimension, blocks if read_only else _merged(folder, blocks), read_only=read_only)
 
     def __len__(self) -> int:
         """Return the number of vectors."""
@@ -116,10 +127,8 @@ class VectorCache:
         if not new.any():
             return
         order = np.sort(first[new])
-        path = self.folder / f"block-{self._next:06d}.safetensors"
-        write_block(path, _packed([keys[position] for position in order]), vectors[order])
+        block = self._block(_packed([keys[position] for position in order]), vectors[order])
         self._next += 1
-        block = open_block(path)
         start = int(self._starts[-1])
         self._blocks.append(block)
         self._starts = np.append(self._starts, start + len(block.keys))
@@ -127,6 +136,14 @@ class VectorCache:
         at = np.searchsorted(self._keys, packed)
         self._keys = np.insert(self._keys, at, packed)
         self._rows = np.insert(self._rows, at, start + np.searchsorted(order, first[new]))
+
+    def _block(self, keys: NDArray[np.bytes_], vectors: FloatMatrix) -> Block:
+        """A new block: a file, or arrays in memory if the folder cannot be written to."""
+        path = self.folder / f"block-{self._next:06d}.safetensors"
+        if self.read_only:
+            return Block(path, keys, vectors.astype(np.float32))
+        write_block(path, keys, vectors)
+        return open_block(path)
 
     def vectors(self, rows: IntVector) -> FloatMatrix:
         """Return the vectors of these rows, float32 [N, D], in the given order.
@@ -144,6 +161,8 @@ class VectorCache:
         for block in np.unique(owner):
             mine = np.flatnonzero(owner == block)
             found[mine] = blocks[block].vectors[rows[mine] - starts[block]]
+            if len(mine) > RELEASED_ROWS:
+                blocks[block].release()
         return found
 
     def close(self) -> None:
@@ -173,8 +192,8 @@ def _number(path: Path) -> int:
     return int(found[1]) if found else -1
 
 
-def _valid_blocks(folder: Path) -> list[Block]:
-    """Open all valid blocks; move invalid files to `damaged/`."""
+def _valid_blocks(folder: Path, *, read_only: bool) -> list[Block]:
+    """Open all valid blocks; move invalid files to `damaged/`, or skip them with `read_only`."""
     blocks = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -182,6 +201,9 @@ def _valid_blocks(folder: Path) -> list[Block]:
                 raise InvalidBlockError("its name is not a block name")
             blocks.append(open_block(path))
         except InvalidBlockError as reason:
+            if read_only:
+                logger.warning("skipped the invalid cache file %s: %s; its texts are embedded again", path, reason)
+                continue
             aside = folder / "damaged" / path.name
             aside.parent.mkdir(exist_ok=True)
             path.replace(aside)
@@ -219,6 +241,8 @@ def _merged(folder: Path, blocks: list[Block]) -> list[Block]:
         group, small = small[:size], small[size:]
         keys, first = np.unique(np.concatenate([block.keys for block in group]), return_index=True)
         vectors = np.concatenate([block.vectors for block in group])
+        for block in group:
+            block.release()
         path = folder / f"block-{number:06d}.safetensors"
         try:
             write_block(path, keys, vectors[first])

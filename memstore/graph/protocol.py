@@ -2,9 +2,10 @@
 
 The conformance suite in `memstore.testing` checks these assumptions on every backend:
 
-1. `write_block`, `append_scores`, `replace_influences` and `set_labels` are atomic: after a crash either the whole
-   call or none of it is in the graph. `replace_links` is atomic too, except that a server may split a large update:
-   then every list is complete, and nodes are marked as linked last. All are idempotent.
+1. `write_block`, `append_scores`, `replace_influences`, `replace_reliabilities`, `set_labels` and `clear_labels` are
+   atomic: after a crash either the whole call or none of it is in the graph. `replace_links` is atomic too, except that
+   a server may split a large update: then every list is complete, and nodes are marked as linked last. All are
+   idempotent.
 2. Node tables are ordered by `id` (bytewise). Edge endpoints are positions in that order, not database ids.
 3. Bulk data is columnar: pyarrow tables in and out, never one Python object per row.
 4. An embedded store has one owning process; `LockedError` names it.
@@ -26,7 +27,7 @@ import pyarrow as pa
 
 from memstore.html_table import html_table
 from memstore.types import IntVector
-from memstore_schema.columns import EdgeType, NodeLabel
+from memstore_schema.columns import ALIAS_SCHEMA, EdgeType, NodeLabel, node_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +53,9 @@ class GraphBlock:
     """Rollouts that are written to the graph in one transaction.
 
     Tables have the columns of `memstore_schema.columns` for their label, and unique ids. `thinkings` has the further
-    columns `query_id`, `answer_id` and `answer_text`; the last two are null if no answer could be extracted. The edges
-    GENERATES, LEADS_TO and PRODUCED follow from these columns and `run`.
+    columns `query_id`, `answer_id`, `answer_text` and `policy_id`. The answer's two are null if no answer could be
+    extracted, and `policy_id` is null if the policy is not known. The edges GENERATES, LEADS_TO, WROTE and PRODUCED
+    follow from these columns and `run`. A query of `aliases` is in the block or the graph.
     """
 
     queries: pa.Table
@@ -62,6 +64,10 @@ class GraphBlock:
     runs: pa.Table
     batch: Mapping[str, Any]
     """Properties of the Batch node, including `id`; written in the same transaction."""
+    policies: pa.Table = field(default_factory=node_schema(NodeLabel.POLICY).empty_table)
+    datasets: pa.Table = field(default_factory=node_schema(NodeLabel.DATASET).empty_table)
+    aliases: pa.Table = field(default_factory=ALIAS_SCHEMA.empty_table)
+    """Names of the queries in their sources (`ALIAS_SCHEMA`), an IN edge each."""
 
 
 @dataclass(frozen=True)
@@ -154,24 +160,28 @@ class LinkUpdate:
 
 @dataclass(frozen=True)
 class ScoreBatch:
-    """Predictions of one reward model for rollouts of the memory; appended, never overwritten.
+    """Predictions of one reward model for rollouts of the memory. Those of other models are never overwritten.
 
-    `scores` has the columns `id` (rollout), `probability` and `reward` (float64 0..1). `model` holds the properties of
-    the RewardModel node, including `id`.
+    `scores` has the columns `id` (rollout), `probability` (float64 0..1), `reward` (float64; a shaped reward can lie
+    outside 0..1), and `source`, which is `remembered` where the score is the verdict on the rollout's answer and
+    `predicted` elsewhere. `model` holds the properties of the RewardModel node, including `id`. With `replace`, the
+    scores take the place of earlier ones of the same model and rollout; without it, these stay.
     """
 
     model: Mapping[str, Any]
     scores: pa.Table
     properties: Mapping[str, Any] = field(default_factory=dict)
+    replace: bool = False
 
 
 @dataclass(frozen=True)
 class InfluenceUpdate:
     """Influences on one reward model's scores of some rollouts; they replace the existing ones.
 
-    `rollouts` (ids) may include rollouts without influences. `edges` maps the label of the targets (Query or Thinking)
-    to a table of `source` (one of `rollouts`), `target` (id) and `weight` (float64, the increase of the probability
-    that is due to the target).
+    `rollouts` (ids) may include rollouts without influences. `edges` maps the label of the targets (Query, Thinking,
+    Answer, Policy or RewardModel) to a table of `source` (one of `rollouts`), `target` (id), `weight` (float64, the
+    target's share of the score's logit) and `effect` (float64, the probability less the probability without the
+    target). A pair of nodes has one edge of a model.
     """
 
     model: str
@@ -186,6 +196,11 @@ class GraphStore(Protocol):
     """`ladybug`, `neo4j` or `memory`."""
     speaks_cypher: bool
     """False only for the in-memory test double."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the graph was opened for reading only, because its folder cannot be written to."""
+        ...
 
     def schema_version(self) -> int:
         """Number of the newest applied migration; 0 for an empty store."""
@@ -210,13 +225,15 @@ class GraphStore(Protocol):
     def write_block(self, block: GraphBlock, *, replace: bool = False) -> WriteCounts:
         """Add the nodes and edges of a block; existing nodes keep their properties, and only nulls are filled in.
 
-        An existing rollout without a reward takes the reward of the block. Query.gold likewise: the first value stays
-        unless `replace` is set. Run.policy becomes the sorted, comma-joined union.
+        An alias that a query has already is not added again. An existing rollout without a reward takes the reward of
+        the block. Query.gold likewise: the first value stays
+        unless `replace` is set. Run.policy becomes the sorted, comma-joined union. The verdicts of answers follow from
+        the labels of their rollouts (`memstore.graph.verdicts`); those of `block.answers` are not read.
 
         Raises:
             LabelConflict: a reward differs from the stored one and `replace` is False. Nothing is written. The
                 caller is expected to reject such rows beforehand (see `memstore.pipeline.ingest`).
-            InputError: an id occurs twice, or a rollout names a query, answer or run that does not exist.
+            InputError: an id occurs twice, or a rollout names a query, answer, policy or run that does not exist.
         """
         ...
 
@@ -224,8 +241,18 @@ class GraphStore(Protocol):
         """Columns of all nodes of a label, or of the existing nodes in `ids`; ordered by id, without duplicates."""
         ...
 
-    def edges(self, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
-        """All edges of a type between two labels; endpoints are positions in `nodes(label, ["id"])`."""
+    def edges(
+        self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
+    ) -> EdgeTable:
+        """All edges of a type between two labels; endpoints are positions in `nodes(label, ["id"])`.
+
+        Args:
+            columns: the properties to read; None reads all, which a graph of an older schema may lack.
+        """
+        ...
+
+    def aliases(self, queries: Sequence[str]) -> pa.Table:
+        """The names of these queries in their sources, one row an IN edge (`ALIAS_SCHEMA`), in any order."""
         ...
 
     def replace_links(self, update: LinkUpdate) -> None:
@@ -242,7 +269,8 @@ class GraphStore(Protocol):
     def append_scores(self, batch: ScoreBatch) -> None:
         """Write SCORED_BY edges, and the RewardModel node if it is new.
 
-        A rollout that this model has scored before keeps its score. `batch.properties` are set on every edge.
+        A rollout that this model has scored before keeps its score, or gets the new one with `batch.replace`.
+        `batch.properties` are set on every edge.
 
         Raises:
             InputError: an id is not in the memory; nothing is written.
@@ -257,8 +285,22 @@ class GraphStore(Protocol):
         """
         ...
 
+    def replace_reliabilities(self, edges: pa.Table) -> None:
+        """Replace all RELIABLE_IN edges.
+
+        Args:
+            edges: the ids of policies (`source`) and datasets (`target`), and the columns of RELIABLE_IN.
+
+        Raises:
+            InputError: an id is not in the memory; nothing is written.
+        """
+        ...
+
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
-        """Set `reward` and `reward_source` by `id`; return the number of changed rollouts.
+        """Set `reward` and `reward_source` by `id`, and the verdicts that follow from them.
+
+        Returns:
+            Number of changed rollouts.
 
         Raises:
             LabelConflict: a reward differs from the stored one and `replace` is False; nothing is written.
@@ -267,10 +309,24 @@ class GraphStore(Protocol):
         ...
 
     def clear_labels(self, ids: Sequence[str]) -> int:
-        """Remove `reward` and `reward_source` of these rollouts; return how many had a reward.
+        """Remove `reward` and `reward_source` of these rollouts, and the verdicts that follow from them.
+
+        Returns:
+            How many had a reward.
 
         Raises:
             InputError: an id that is not in the memory; nothing is written.
+        """
+        ...
+
+    def refresh_verdicts(self, answers: Sequence[str]) -> None:
+        """Set the verdicts of these answers (ids) to what the labels of their rollouts say.
+
+        Writing a block and changing labels do this for the answers concerned, in the same transaction. It is needed
+        after rollouts were deleted, or labels changed by a Cypher statement.
+
+        Raises:
+            InputError: an id is not in the memory; nothing is written.
         """
         ...
 
@@ -296,6 +352,10 @@ class GraphStore(Protocol):
 
     def checkpoint(self) -> None:
         """Compact the store, so that it opens quickly; a no-op on servers, which do this on their own."""
+        ...
+
+    def drop_cache(self) -> None:
+        """Free the memory that reads have filled; later reads fill it again. A no-op where nothing is cached here."""
         ...
 
     def close(self) -> None:

@@ -10,12 +10,24 @@ import pyarrow.compute as pc
 
 from memstore.errors import InputError, SchemaError
 from memstore.graph.protocol import GraphBlock, InfluenceUpdate
-from memstore_schema.columns import EDGE_ENDS, NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel
+from memstore_schema.columns import (
+    ALIAS_SCHEMA,
+    EDGE_ENDS,
+    NODE_COLUMNS,
+    RETIRED_COLUMNS,
+    SCHEMA_VERSION,
+    EdgeType,
+    NodeLabel,
+)
+
+ENDS = {"source": "source_id", "target": "target_id"}
+"""Names of the ends of edges in updates, and in the tables of `Primitives.create_edges`, which may have a property
+`source` beside them."""
 
 
 def check_block(block: GraphBlock) -> None:
     """Refuse a block in which an id occurs twice or is missing."""
-    for table in (block.queries, block.thinkings, block.answers, block.runs):
+    for table in (block.queries, block.thinkings, block.answers, block.policies, block.runs, block.datasets):
         check_unique(table["id"])
 
 
@@ -36,8 +48,9 @@ def check_properties(label: NodeLabel, properties: Mapping[str, Any]) -> None:
 
 
 def check_columns(label: NodeLabel, columns: Sequence[str]) -> None:
-    """Refuse columns that the label does not have."""
-    if unknown := [name for name in columns if name not in NODE_COLUMNS[label]]:
+    """Refuse columns that the label does not have, and that it had in no earlier schema."""
+    known = NODE_COLUMNS[label].keys() | RETIRED_COLUMNS.get(label, {}).keys()
+    if unknown := [name for name in columns if name not in known]:
         raise InputError(f"{label} has no column {unknown[0]}; it has {', '.join(NODE_COLUMNS[label])}")
 
 
@@ -75,6 +88,11 @@ def missing(label: NodeLabel, ids: Sequence[str]) -> InputError:
 def absent(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
     """Mask of the `ids` that are not `known`."""
     return pc.invert(pc.is_in(ids.cast(pa.string()), value_set=known.cast(pa.string())))
+
+
+def alias_rows(aliases: pa.Table) -> list[tuple[str | None, ...]]:
+    """Rows of a table of aliases: query, dataset, key, split."""
+    return list(zip(*(aliases[name].to_pylist() for name in ALIAS_SCHEMA.names), strict=True))
 
 
 def changed_policies(runs: pa.Table, stored: pa.Table) -> pa.Table:

@@ -28,10 +28,14 @@ from memstore.graph.lock import OwnerLock
 from memstore.graph.protocol import GraphStore
 from memstore.locations.location import FolderLocation, Location, ServerLocation
 from memstore.locations.settings import Settings
+from memstore.runtime.disk_space import space_errors
 from memstore.vectors.protocol import VectorStore
+from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
 
 MARKER = "memstore.json"
 """File that marks a folder as a memory."""
+CONVERTED = "graph.converted"
+"""Folder of a graph that a migration has built and not put in place yet."""
 LAYOUT = 1
 """Version of the folder's layout; a newer one is refused."""
 
@@ -57,10 +61,27 @@ def open_graph(location: Location, settings: Settings, *, create: bool) -> Opene
 
     namespace = prepare_folder(location, create)
     folder = location.folder / "graph"
+    if not folder.exists() and (location.folder / CONVERTED).exists():
+        raise SchemaError(f"the migration of the memory {location} was interrupted; finish it with: memstore migrate")
     buffer = settings.graph_buffer_mb * 2**20
     return OpenedGraph(
         LadybugGraph.open(folder, create=create or not folder.exists(), buffer_pool_bytes=buffer), namespace
     )
+
+
+def prepare_schema(graph: GraphStore, location: Location) -> None:
+    """Give a graph without content the present schema.
+
+    Raises:
+        SchemaError: the graph has content of an older schema.
+    """
+    version = graph.schema_version()
+    if 0 < version < SCHEMA_VERSION and len(graph.nodes(NodeLabel.QUERY, ["id"])):
+        raise SchemaError(
+            f"the memory {location} has schema {version}, and this memstore needs schema {SCHEMA_VERSION}; convert it "
+            "with: memstore migrate"
+        )
+    graph.migrate()
 
 
 def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float | None = None) -> GraphStore:
@@ -80,14 +101,20 @@ def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float 
 
 
 @contextmanager
-def opened_vectors(location: Location, fingerprint: Fingerprint, namespace: str) -> Iterator[VectorStore]:
-    """Open the vectors of one embedder; a missing collection is created."""
+def opened_vectors(
+    location: Location, fingerprint: Fingerprint, namespace: str, *, read_only: bool = False
+) -> Iterator[VectorStore]:
+    """Open the vectors of one embedder; a missing collection is created, unless the memory is `read_only`."""
     name, dimension = str(fingerprint), fingerprint.dimension
     if isinstance(location, FolderLocation):
         from memstore.vectors.embedded import EmbeddedVectors
 
         with EmbeddedVectors.open(
-            location.folder / "vectors", fingerprint=name, dimension=dimension, namespace=namespace
+            location.folder / "vectors",
+            fingerprint=name,
+            dimension=dimension,
+            namespace=namespace,
+            create=not read_only,
         ) as embedded:
             yield embedded
         return
@@ -101,11 +128,11 @@ def opened_vectors(location: Location, fingerprint: Fingerprint, namespace: str)
 
 
 @contextmanager
-def opened_cache(location: Location, fingerprint: Fingerprint) -> Iterator[VectorCache]:
-    """Open the cache of one embedder's vectors by content, owned by this process."""
+def opened_cache(location: Location, fingerprint: Fingerprint, *, read_only: bool = False) -> Iterator[VectorCache]:
+    """Open the cache of one embedder's vectors by content, owned by this process or, with `read_only`, only read."""
     folder = location.folder / "embeddings" / str(fingerprint)
     if isinstance(location, FolderLocation):
-        with closing(VectorCache.open(folder, fingerprint.dimension)) as cache:
+        with closing(VectorCache.open(folder, fingerprint.dimension, read_only=read_only)) as cache:
             yield cache
         return
     lock, free = _first_free(folder)
@@ -141,15 +168,16 @@ def prepare_folder(location: FolderLocation, create: bool) -> str:
         return _read_marker(marker)
     if folder.exists() and not folder.is_dir():
         raise LocationError(f"{folder} is a file, not the folder of a memory; name a folder")
-    if folder.is_dir() and any(folder.iterdir()):
+    temporary = marker.with_suffix(".tmp")  # left behind by a process that was killed before it renamed it
+    if folder.is_dir() and any(path != temporary for path in folder.iterdir()):
         raise LocationError(f"{folder} is not empty and holds no memory; name the folder of a memory, or an empty one")
     if not create:
         raise LocationError(f"there is no memory at {folder}; make one with: memstore ingest FILE --memory {location}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = marker.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": "default"}) + "\n", encoding="utf-8")
-        temporary.rename(marker)
+        with space_errors(f"no space left to make a memory in {folder}; free some and run the same command again"):
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": "default"}) + "\n", encoding="utf-8")
+            temporary.rename(marker)
     except PermissionError as error:
         raise LocationError(f"cannot write to {folder}; choose another folder, or change its permissions") from error
     return "default"

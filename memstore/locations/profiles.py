@@ -19,7 +19,9 @@ No message of this module quotes a value from the file, because it may be a secr
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +29,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from memstore.errors import LocationError
+
+logger = logging.getLogger(__name__)
 
 FILE = "memstore.toml"
 ENVIRONMENT = "env"
@@ -74,7 +78,7 @@ class ProfileEntry(NamedTuple):
         if not isinstance(self.table, dict):
             raise LocationError(f"{self} is not a table; write [profiles.{self.name}] above its keys")
         try:
-            return Profile.model_validate(self.table)
+            profile = Profile.model_validate(self.table)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"])
@@ -82,6 +86,14 @@ class ProfileEntry(NamedTuple):
                 known = ", ".join(Profile.model_fields)
                 raise LocationError(f"{self} has the unknown key {key}; the keys of a profile are {known}") from None
             raise LocationError(f"{self} has an invalid {key}: {first['msg']}") from None
+        self._warn_of_readers(profile)
+        return profile
+
+    def _warn_of_readers(self, profile: Profile) -> None:
+        """Warn of a password or token in a file that other users can read."""
+        secret = profile.neo4j_password or profile.milvus_token
+        if secret is not None and self.file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            logger.warning("%s holds a password that other users can read; run: chmod 600 %s", self, self.file)
 
 
 def profile_files(start: Path | None = None) -> list[Path]:

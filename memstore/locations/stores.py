@@ -31,10 +31,10 @@ import pyarrow.compute as pc
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.cached import embed_cached
 from memstore.embedding.protocol import Embedder, Fingerprint
-from memstore.errors import EmbedderError, LockedError, MemstoreError, SchemaError, StoreError
+from memstore.errors import EmbedderError, LockedError, MemstoreError, ReadOnlyError, SchemaError, StoreError
 from memstore.graph.protocol import GraphStore
 from memstore.locations.location import FolderLocation, Location
-from memstore.locations.opening import MARKER, open_graph, opened_cache, opened_vectors
+from memstore.locations.opening import MARKER, open_graph, opened_cache, opened_vectors, prepare_schema
 from memstore.locations.settings import Settings
 from memstore.progress import Progress, Silent
 from memstore.text import OLDER_SPLITTERS, SPLITTER_VERSION
@@ -105,7 +105,7 @@ class Stores:
             gc.collect()  # the owner may be an unreachable memory in a reference cycle
             graph, namespace = open_graph(location, settings, create=create)
         try:
-            graph.migrate()
+            prepare_schema(graph, location)
             stores = cls(location, graph, settings, embedder, namespace)
             stores.created = created
             return stores
@@ -130,6 +130,18 @@ class Stores:
         finally:
             self.graph.close()
 
+    def check_writable(self) -> None:
+        """Refuse a memory in a folder that cannot be written to, before anything expensive is computed for it.
+
+        Raises:
+            ReadOnlyError: the memory is only read.
+        """
+        if self.graph.read_only:
+            raise ReadOnlyError(
+                f"the memory {self.location} cannot be written to, so it is only read; copy it to a folder that can be "
+                "written to, or make this one writable"
+            )
+
     def _disown(self) -> None:
         """Make every use of the stores an error in a forked child.
 
@@ -148,7 +160,9 @@ class Stores:
     @cached_property
     def vectors(self) -> VectorStore:
         """The vector store, opened on first use."""
-        vectors = self._opened.enter_context(opened_vectors(self.location, self.settled_fingerprint(), self.namespace))
+        vectors = self._opened.enter_context(
+            opened_vectors(self.location, self.settled_fingerprint(), self.namespace, read_only=self.graph.read_only)
+        )
         if isinstance(self.location, FolderLocation) and (self.location.folder / "vectors" / "collections").is_dir():
             self._copy_from_cache(vectors)
         return vectors
@@ -170,7 +184,9 @@ class Stores:
     @cached_property
     def cache(self) -> VectorCache:
         """Vectors by content hash, opened on first use."""
-        return self._opened.enter_context(opened_cache(self.location, self.settled_fingerprint()))
+        return self._opened.enter_context(
+            opened_cache(self.location, self.settled_fingerprint(), read_only=self.graph.read_only)
+        )
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -218,9 +234,11 @@ class Stores:
 
     @property
     def link_settings(self) -> LinkSettings:
-        """Settings that the memory's nodes are linked with; recorded on first use."""
+        """Settings that the memory's nodes are linked with; recorded on first use, if the memory can be written to."""
         recorded = self._meta.get("links")
         if recorded is None:
+            if self.graph.read_only:
+                return self.settings.link_settings()
             self.record_link_settings(self.settings.link_settings())
             recorded = self._meta["links"]
         return LinkSettings(**json.loads(recorded))
@@ -274,26 +292,26 @@ class Stores:
     def embedding_with(self, embedder: Embedder) -> Iterator[None]:
         """Use another embedder, with its vectors and cache, inside the context; the metadata stay as they are."""
         before = self._given_embedder
-        self._use_embedder(embedder)
+        self.use_embedder(embedder)
         self._temporary_fingerprint = embedder.fingerprint
         try:
             yield
         finally:
-            self._use_embedder(before)
+            self.use_embedder(before)
             self._temporary_fingerprint = None
 
     def replace_embedder(self, embedder: Embedder) -> None:
         """Make this the memory's embedder and record which one it replaced."""
         recorded = json.dumps(asdict(embedder.fingerprint), sort_keys=True)
-        self._use_embedder(embedder)
+        self.use_embedder(embedder)
         self._write_meta({"embedder": recorded, "replaced_embedder": str(self.fingerprint)})
 
     def forget_replaced_embedder(self) -> None:
         """Record that the replaced embedder's vectors are deleted."""
         self._write_meta({"replaced_embedder": ""})
 
-    def _use_embedder(self, embedder: Embedder | None) -> None:
-        """Close the stores of the embedder in use; they are opened again for `embedder` on next use."""
+    def use_embedder(self, embedder: Embedder | None) -> None:
+        """Use this embedder: the stores of the one in use are closed, and opened for `embedder` on next use."""
         self._opened.close()
         for name in ("vectors", "cache", "embedder"):
             self.__dict__.pop(name, None)

@@ -1,20 +1,23 @@
 """Delete: remove the rollouts of a run or of a dataset, or everything in a namespace.
 
-What is left without rollouts goes too: queries, answers and runs, with their edges, links, predictions and vectors.
+What is left without rollouts goes too: queries, answers, policies and runs, with their edges, links, predictions and
+vectors. A rollout belongs to the dataset of the row that brought it first. A dataset goes with its last rollout, and a
+query that has rollouts of other datasets loses its names in this one. A score that a deleted node influenced loses its
+explanation, since the influences that are left would not add up.
 Reward models stay, also those that were trained on deleted rollouts, unless the whole namespace is deleted. Vectors
 stay in the embedding cache under the hash of their text, so that ingesting the same rollouts again is quick.
 
 The order of the steps makes a kill harmless. The graph comes first, because vectors and links are derived from it: a
-vector without its node is an `orphan_vector`, a node that lost a neighbour has a `missing_link`, and
-`memstore verify --repair` repairs both. The next call of `delete` removes nodes that an interrupted one left without
-rollouts.
+vector without its node is an `orphan_vector`, a node that lost a neighbour has a `missing_link`, an answer that lost
+labels has a `stale_verdict`, and `memstore verify --repair` repairs them. The next call of `delete` removes nodes that
+an interrupted one left without rollouts.
 """
 
 from __future__ import annotations
 
 import difflib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,13 +26,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
-from memstore.graph.protocol import GraphStore
+from memstore.graph.protocol import GraphStore, InfluenceUpdate
 from memstore.locations.stores import Stores
 from memstore.pipeline.link import link_memory
-from memstore.pipeline.verify import mark_short_lists, orphan_vectors
+from memstore.pipeline.verify import mark_short_lists, orphan_vectors, stale_verdicts
 from memstore.progress import Progress, Silent
 from memstore.types import VECTOR_KINDS, BoolVector
-from memstore_schema.columns import EdgeType, NodeLabel
+from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel
 
 BLOCK_NODES = 1_000
 """Nodes that are deleted in one transaction."""
@@ -37,6 +40,7 @@ _DELETE = "MATCH (n:{label}) WHERE n.id IN $ids DETACH DELETE n"
 _OWNERS = {
     NodeLabel.QUERY: (EdgeType.GENERATES, True),
     NodeLabel.ANSWER: (EdgeType.LEADS_TO, False),
+    NodeLabel.POLICY: (EdgeType.WROTE, True),
     NodeLabel.RUN: (EdgeType.PRODUCED, True),
 }
 """Labels whose nodes need a rollout: the edge to it, and whether the edge leaves the node."""
@@ -83,7 +87,7 @@ def delete_rollouts(
     if run is None and dataset is None:
         raise InputError("nothing to delete is named; pass a run or a dataset")
     progress, graph = progress or Silent(), stores.graph
-    thinkings = graph.nodes(NodeLabel.THINKING, ["id", "run", "reward"])
+    thinkings = graph.nodes(NodeLabel.THINKING, ["id", "run", "reward", "dataset"])
     doomed = _chosen(graph, thinkings, run, dataset)
     childless = {label: _left_without(graph, label, doomed) for label in _OWNERS}
     ids = thinkings["id"].filter(pa.array(doomed)).to_pylist()
@@ -98,9 +102,16 @@ def delete_rollouts(
     if dry_run:
         return summary
     progress.stage("delete", len(ids))
-    _delete_nodes(graph, NodeLabel.THINKING, ids, progress)
-    for label, nodes in childless.items():
-        _delete_nodes(graph, label, nodes)
+    _forget_explanations(graph, {NodeLabel.THINKING: ids, **childless})
+    delete_nodes(graph, NodeLabel.THINKING, ids, progress)
+    delete_nodes(graph, NodeLabel.QUERY, childless[NodeLabel.QUERY])
+    delete_nodes(graph, NodeLabel.ANSWER, childless[NodeLabel.ANSWER])
+    delete_nodes(graph, NodeLabel.POLICY, childless[NodeLabel.POLICY])
+    rest = [(NodeLabel.RUN, childless[NodeLabel.RUN]), (NodeLabel.DATASET, _finished_datasets(graph, dataset))]
+    # What is named goes last, so that an interrupted call can be repeated.
+    for label, nodes in rest if run is None else reversed(rest):
+        delete_nodes(graph, label, nodes)
+    graph.refresh_verdicts(stale_verdicts(graph))
     return _finish(stores, summary, progress)
 
 
@@ -123,7 +134,7 @@ def delete_namespace(stores: Stores, *, dry_run: bool = False, progress: Progres
     progress.stage("delete", sum(map(len, ids.values())))
     # Rollouts first: a query or an answer without rollouts is harmless, a rollout without its query is not.
     for label in sorted(NodeLabel, key=lambda label: label is not NodeLabel.THINKING):
-        _delete_nodes(graph, label, ids[label], progress)
+        delete_nodes(graph, label, ids[label], progress)
     shutil.rmtree(stores.location.folder / "models", ignore_errors=True)
     return _finish(stores, summary, progress)
 
@@ -131,17 +142,23 @@ def delete_namespace(stores: Stores, *, dry_run: bool = False, progress: Progres
 def _chosen(graph: GraphStore, thinkings: pa.Table, run: str | None, dataset: str | None) -> BoolVector:
     """bool [T]: the rollouts to delete; none if an interrupted call has deleted all of them already."""
     chosen = np.ones(thinkings.num_rows, np.bool_)
-    queries = graph.nodes(NodeLabel.QUERY, ["id", "dataset"])
     if run is not None:
         _check_name("run", run, graph.nodes(NodeLabel.RUN, ["name"])["name"].to_pylist())
         chosen &= pc.fill_null(pc.equal(thinkings["run"], run), False).to_numpy()
     if dataset is not None:
-        _check_name("dataset", dataset, queries["dataset"].to_pylist())
-        edges = graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
-        of_dataset = np.zeros(thinkings.num_rows, np.bool_)
-        of_dataset[edges.target] = pc.equal(queries["dataset"], dataset).to_numpy()[edges.source]
-        chosen &= of_dataset
+        _check_name("dataset", dataset, graph.nodes(NodeLabel.DATASET, ["name"])["name"].to_pylist())
+        chosen &= pc.fill_null(pc.equal(thinkings["dataset"], dataset), False).to_numpy()
     return chosen
+
+
+def _finished_datasets(graph: GraphStore, dataset: str | None) -> list[str]:
+    """Ids of the datasets to delete: those without queries, and `dataset` if none of its rollouts is left."""
+    nodes = graph.nodes(NodeLabel.DATASET, ["id", "name"]).to_pylist()
+    named = set(graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET).target.tolist())
+    finished = {node["id"] for position, node in enumerate(nodes) if position not in named}
+    if dataset is not None and dataset not in set(graph.nodes(NodeLabel.THINKING, ["dataset"])["dataset"].to_pylist()):
+        finished |= {node["id"] for node in nodes if node["name"] == dataset}
+    return sorted(finished)
 
 
 def _check_name(kind: str, name: str, known: Sequence[str | None]) -> None:
@@ -164,7 +181,24 @@ def _left_without(graph: GraphStore, label: NodeLabel, doomed: BoolVector) -> li
     return ids.filter(pa.array(~kept)).to_pylist()  # type: ignore[no-any-return]
 
 
-def _delete_nodes(graph: GraphStore, label: NodeLabel, ids: Sequence[str], progress: Progress | None = None) -> None:
+def _forget_explanations(graph: GraphStore, gone: Mapping[NodeLabel, Sequence[str]]) -> None:
+    """Delete the influences on each score that one of these nodes influenced: those that are left would not add up."""
+    rollouts = graph.nodes(NodeLabel.THINKING, ["id"])["id"]
+    lost: dict[str, set[str]] = {}
+    for source, label in EDGE_ENDS[EdgeType.INFLUENCED_BY]:
+        if gone.get(label):
+            edges = graph.edges(EdgeType.INFLUENCED_BY, source, label)
+            ids = graph.nodes(label, ["id"])["id"]
+            hit = np.asarray(pc.is_in(ids, value_set=pa.array(gone[label], pa.string())))[edges.target]
+            models = edges.properties["model"].filter(pa.array(hit)).to_pylist()
+            for rollout, model in zip(rollouts.take(edges.source[hit]).to_pylist(), models, strict=True):
+                lost.setdefault(model, set()).add(rollout)
+    for model, names in sorted(lost.items()):
+        graph.replace_influences(InfluenceUpdate(model, sorted(names), {}))
+
+
+def delete_nodes(graph: GraphStore, label: NodeLabel, ids: Sequence[str], progress: Progress | None = None) -> None:
+    """Delete nodes with their edges, block by block."""
     for start in range(0, len(ids), BLOCK_NODES):
         block = list(ids[start : start + BLOCK_NODES])
         graph.cypher(_DELETE.format(label=label), {"ids": block}, write=True)

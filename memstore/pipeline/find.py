@@ -15,11 +15,19 @@ NOUNS = {
     NodeLabel.THINKING: ("rollout", "rollouts"),
     NodeLabel.ANSWER: ("answer", "answers"),
     NodeLabel.RUN: ("run", "runs"),
+    NodeLabel.POLICY: ("policy", "policies"),
     NodeLabel.REWARD_MODEL: ("reward model", "reward models"),
     NodeLabel.BATCH: ("batch", "batches"),
+    NodeLabel.DATASET: ("dataset", "datasets"),
 }
 """Singular and plural of each label in messages."""
-_PREFIXES = {"q-": NodeLabel.QUERY, "t-": NodeLabel.THINKING, "a-": NodeLabel.ANSWER, "r-": NodeLabel.RUN}
+_PREFIXES = {
+    "q-": NodeLabel.QUERY,
+    "t-": NodeLabel.THINKING,
+    "a-": NodeLabel.ANSWER,
+    "r-": NodeLabel.RUN,
+    "p-": NodeLabel.POLICY,
+}
 _SHOWN = 3
 """Ids that a message lists."""
 

@@ -17,7 +17,6 @@ Rows that cannot be ingested go to the rejects file with their line number and t
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import hashlib
 import json
 import time
@@ -32,10 +31,14 @@ import pyarrow as pa
 
 from memstore.checks import check_not_input
 from memstore.embedding.cached import embed_cached
-from memstore.errors import RecordError, StoreFullError
+from memstore.errors import RecordError
+from memstore.graph.rules import alias_rows
 from memstore.locations.location import ServerLocation
 from memstore.locations.stores import Stores
+from memstore.pipeline.content import RESTORED
+from memstore.pipeline.full_disk import resumable
 from memstore.pipeline.link import link_memory
+from memstore.pipeline.shared_keys import shared_keys
 from memstore.pipeline.vectors import fill_vectors, write_vectors
 from memstore.progress import Progress, Silent
 from memstore.records import ids
@@ -75,6 +78,8 @@ class IngestSummary:
     """Batches that an interrupted ingest had left open and this one finished."""
     other_keys: set[str] = field(default_factory=set)
     """Keys that memstore does not define; their values are stored in `metadata`."""
+    shared_keys: str | None = None
+    """A sentence about keys of these files that name several texts; None without any."""
     links: dict[str, int] = field(default_factory=lambda: {"query": 0, "thinking": 0})
     """Similarity edges in the memory after this ingest, by kind of node."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
@@ -97,6 +102,7 @@ class IngestSummary:
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "finished_batches": self.finished_batches,
             "other_keys": sorted(self.other_keys),
+            "shared_keys": self.shared_keys,
         }
 
 
@@ -132,13 +138,14 @@ def ingest(
         InputError: a source cannot be read at all, or is the rejects file.
         StoreFullError: the disk is full. Completed blocks are kept; the same call resumes after them.
     """
+    stores.check_writable()
     options = options or IngestOptions()
     sources = expand_paths(sources)
     opened = [open_source(source) for source in sources]
     started = time.perf_counter()
     check_not_input(rejects_file, "rejected rows", sources)
     path = rejects_file or stores.rejects_folder / rejects_name(sources)
-    with _space_errors(stores), Rejects(path) as rejects:
+    with resumable(stores), Rejects(path) as rejects:
         run = _Ingest(stores, options, rejects, progress or Silent())
         run.finish_open_batches()
         for number, source in enumerate(opened, start=1):
@@ -151,6 +158,7 @@ def ingest(
     summary.rejected = rejects.count
     summary.rejects_file = str(rejects.path) if rejects.count else None
     summary.reject_examples = rejects.examples
+    summary.shared_keys = shared_keys(stores.graph, run.keys)
     summary.seconds["total"] = time.perf_counter() - started
     return summary
 
@@ -176,6 +184,8 @@ class _Ingest:
         self.summary = IngestSummary()
         self.now = dt.datetime.now(dt.UTC)
         self._embedded = 0
+        self.keys: set[tuple[str, str]] = set()
+        """New names of queries: datasets and keys."""
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -187,10 +197,10 @@ class _Ingest:
             self.summary.seconds[stage] += time.perf_counter() - start
 
     def finish_open_batches(self) -> None:
-        """Write the missing vectors of batches that an interrupted ingest left open."""
+        """Write the missing vectors of batches that an interrupted ingest left open; a restore is left to itself."""
         graph = self.stores.graph
         batches = graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist()
-        open_ids = [batch["id"] for batch in batches if batch["state"] != "done"]
+        open_ids = [batch["id"] for batch in batches if batch["state"] != "done" and batch["id"] != RESTORED]
         if not open_ids:
             return
         self.progress.stage("finish an interrupted ingest")
@@ -255,20 +265,21 @@ class _Ingest:
         """Classify the rows of a block as new, changed, unchanged or conflicting; write the new and changed ones."""
         graph = self.stores.graph
         with self.timed("graph"):
-            known = self._known_queries({row.record.query_id for row in rows})
+            wanted = sorted({row.record.query_id for row in rows})
+            known = self._known_queries(wanted)
             stored_queries = set(known)
             stored = graph.nodes(NodeLabel.THINKING, ["id", "reward"], ids=[row.id for row in rows])
             rewards: dict[str, float | None] = dict(
                 zip(stored["id"].to_pylist(), stored["reward"].to_pylist(), strict=True)
             )
             stored_rollouts = set(rewards)
-            write: dict[str, IdentifiedRecord] = {}
+            pending = _Pending(known, rewards, set(alias_rows(graph.aliases(wanted))))
             for row in rows:
-                self._classify(source, row, known, rewards, stored_rollouts, write)
-        if not write:
+                self._classify(source, row, pending)
+        if not pending.write and not pending.names:
             return
         with self.timed("read"):
-            columns = to_columns(write.values(), known, batch=batch, created_at=self.now)
+            columns = to_columns(pending.write.values(), known, batch=batch, created_at=self.now, names=pending.names)
         block = columns.block
         with self.timed("embed"):
             self._embed(columns.texts)
@@ -279,22 +290,15 @@ class _Ingest:
             self._write_vectors("query", block.queries, stored_queries)
             self._write_vectors("thinking", block.thinkings, stored_rollouts)
 
-    def _known_queries(self, wanted: set[QueryId]) -> dict[QueryId, KnownQuery]:
-        found = self.stores.graph.nodes(NodeLabel.QUERY, ["id", "domain", "gold"], ids=sorted(wanted))
-        return {QueryId(row["id"]): KnownQuery(row["domain"], row["gold"]) for row in found.to_pylist()}
+    def _known_queries(self, wanted: Sequence[QueryId]) -> dict[QueryId, KnownQuery]:
+        found = self.stores.graph.nodes(NodeLabel.QUERY, ["id", "domain", "gold", "text"], ids=wanted).to_pylist()
+        return {QueryId(row["id"]): KnownQuery(row["domain"], row["gold"], row["text"], stored=True) for row in found}
 
-    def _classify(
-        self,
-        source: str,
-        row: _ParsedRow,
-        known: dict[QueryId, KnownQuery],
-        rewards: dict[str, float | None],
-        stored: set[str],
-        write: dict[str, IdentifiedRecord],
-    ) -> None:
-        """Count a row; add it to `write` if it changes the memory, or to the rejects if it conflicts with it."""
+    def _classify(self, source: str, row: _ParsedRow, pending: _Pending) -> None:
+        """Count a row; note what it changes in the memory, or add it to the rejects if it conflicts with it."""
         record, query = row.record.record, row.record.query_id
-        before = known.get(query)
+        rewards, write = pending.rewards, pending.write
+        before = pending.known.get(query)
         if before is not None and (conflict := query_conflict(record, before)):
             self.rejects.add(source, row.source.number, conflict, dict(row.source.values or {}))
             return
@@ -321,7 +325,12 @@ class _Ingest:
                 )
                 self.rejects.add(source, row.source.number, reason, dict(row.source.values or {}))
                 return
-        known[query] = after
+        pending.known[query] = after
+        if (name := row.record.alias) not in pending.aliases:
+            pending.aliases.add(name)
+            pending.names.append(name)
+            if record.key is not None:
+                self.keys.add((record.dataset, record.key))
 
     def _embed(self, texts: dict[str, str]) -> None:
         if not texts:
@@ -342,6 +351,21 @@ class _Ingest:
             write_vectors(self.stores, kind, [node for node, _ in chosen], [key for _, key in chosen])
 
 
+@dataclass
+class _Pending:
+    """What a block knows of the memory, and what it will write."""
+
+    known: dict[QueryId, KnownQuery]
+    rewards: dict[str, float | None]
+    """Rewards of the rollouts that are stored or will be."""
+    aliases: set[tuple[str | None, ...]]
+    """Names of the block's queries that are stored or will be."""
+    write: dict[str, IdentifiedRecord] = field(default_factory=dict)
+    """New and changed rollouts by id."""
+    names: list[tuple[str | None, ...]] = field(default_factory=list)
+    """New names of queries, also from rows that bring nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class _ParsedRow:
     record: IdentifiedRecord
@@ -350,17 +374,3 @@ class _ParsedRow:
     @property
     def id(self) -> str:
         return self.record.id
-
-
-@contextmanager
-def _space_errors(stores: Stores) -> Iterator[None]:
-    """Raise `StoreFullError` in place of a file system error that means that no space is left."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise StoreFullError(
-            f"no space left while writing to {stores.location}; free some space and run the same command again: "
-            "it resumes where this one stopped"
-        ) from error

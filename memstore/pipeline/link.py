@@ -55,6 +55,7 @@ def link_memory(
     Args:
         settings: None keeps the memory's own. Settings that differ are recorded, and all nodes are linked again.
     """
+    stores.check_writable()
     progress = progress or Silent()
     if settings is not None and settings != stores.link_settings:
         stores.record_link_settings(settings)

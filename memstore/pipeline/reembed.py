@@ -23,6 +23,7 @@ from memstore.embedding.cached import embed_cached
 from memstore.embedding.protocol import Embedder
 from memstore.errors import InputError
 from memstore.locations.stores import Stores
+from memstore.pipeline.full_disk import resumable
 from memstore.pipeline.link import link_memory
 from memstore.pipeline.vectors import write_vectors
 from memstore.progress import Progress, Silent
@@ -56,15 +57,25 @@ def reembed_memory(stores: Stores, embedder: Embedder, *, progress: Progress | N
 
     Raises:
         InputError: the memory has no vectors yet.
+        StoreFullError: the disk is full; the same call resumes.
     """
+    stores.check_writable()
     progress = progress or Silent()
     if stores.fingerprint is None:
         raise InputError(f"the memory {stores.location} has no vectors to convert yet; ingest with the new embedder")
     summary = ReembedSummary(str(stores.fingerprint), str(embedder.fingerprint))
+    with resumable(stores):
+        _convert(stores, embedder, summary, progress)
+    return summary
+
+
+def _convert(stores: Stores, embedder: Embedder, summary: ReembedSummary, progress: Progress) -> None:
     if stores.fingerprint != embedder.fingerprint:
         with stores.embedding_with(embedder):
             _fill(stores, summary, progress)
         stores.replace_embedder(embedder)
+    else:
+        stores.use_embedder(embedder)
     # Another process may have added rollouts to a memory on servers while the vectors were made.
     _fill(stores, summary, progress)
     summary.links = link_memory(stores, progress=progress).edges
@@ -73,7 +84,6 @@ def reembed_memory(stores: Stores, embedder: Embedder, *, progress: Progress | N
         stores.vectors.discard(replaced)
         stores.forget_replaced_embedder()
     stores.graph.checkpoint()
-    return summary
 
 
 def _fill(stores: Stores, summary: ReembedSummary, progress: Progress) -> None:

@@ -1,6 +1,8 @@
-"""Restore: write a snapshot into a memory, with its nodes, labels, links, predictions and vectors.
+"""Restore: write a snapshot into a memory, with its nodes, labels, links, predictions, influences,
+reliabilities of policies and vectors.
 
-A restore uses the same writes as an ingest and is idempotent: run it again after an interruption.
+A restore uses the same writes as an ingest. It is open until everything is written, the files of the reward models and
+the links included: run it again after an interruption. Restoring a snapshot that the memory holds adds nothing.
 
 The snapshot's links are written unchanged if the memory holds only nodes of the snapshot. This is checked and written
 under the link lease, so that no other process links in between. If the memory holds other nodes too, all nodes are
@@ -9,43 +11,66 @@ linked as after an ingest.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import EmbedderError, InputError
-from memstore.graph.protocol import EdgeTable, GraphBlock, LinkUpdate, ScoreBatch
+from memstore.graph.protocol import EdgeTable, LinkUpdate
 from memstore.locations.stores import Stores
+from memstore.pipeline.content import RESTORED as BATCH
+from memstore.pipeline.content import write_influences, write_nodes, write_reliabilities, write_scores
+from memstore.pipeline.full_disk import resumable
 from memstore.pipeline.link import link_memory
+from memstore.pipeline.verify import mark_short_lists
 from memstore.progress import Progress, Silent
+from memstore.snapshots.models import FOLDER, copy_models
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import TABLES
+from memstore.snapshots.upgrade import Content
 from memstore.types import BoolVector, FloatMatrix, VectorKind
 from memstore.vectors.knn import LinkSettings
 from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import NODE_COLUMNS, NodeLabel, node_schema
 
-BATCH = "b-restored"
-"""Id of the Batch node of restored rollouts."""
-BLOCK_ROWS = 8192
-"""Rollouts that are written to the graph in one transaction."""
 VECTOR_ROWS = 5000
 """Vectors that are written to the vector store in one request."""
 
 
 def restore_snapshot(
-    stores: Stores, snapshot: Snapshot, *, merge: bool = False, progress: Progress | None = None
+    stores: Stores,
+    snapshot: Snapshot,
+    *,
+    merge: bool = False,
+    models: Path | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write a snapshot into a memory and return how many rollouts were added.
 
     Args:
         merge: allow a memory that is not empty. Its links are updated for the restored nodes.
+        models: folder of reward models to copy into the memory's, such as the one in the snapshot's folder.
 
     Raises:
         InputError: the memory is not empty and `merge` is False, or the snapshot was taken without texts.
         EmbedderError: another embedder than the memory's made the snapshot's vectors.
+        StoreFullError: the disk is full; the same call resumes.
     """
+    stores.check_writable()
     progress = progress or Silent()
-    resumed = _check(stores, snapshot, merge)
+    state = _check(stores, snapshot, merge)
+    with resumable(stores):
+        if state != "restored":
+            return _restore(stores, snapshot, models, progress, resumed=state == "open")
+        if models is not None:
+            copy_models(models, stores.location.folder / FOLDER)
+    return 0
+
+
+def _restore(stores: Stores, snapshot: Snapshot, models: Path | None, progress: Progress, *, resumed: bool) -> int:
     settings = LinkSettings.parse(snapshot.manifest.links)
     empty = len(stores.graph.nodes(NodeLabel.THINKING, ["id"])) == 0
     if empty:
@@ -53,17 +78,24 @@ def restore_snapshot(
     added = _write_nodes(stores, snapshot, progress)
     _write_vectors(stores, "query", snapshot.queries, snapshot.query_x, snapshot.query_has_x, progress)
     _write_vectors(stores, "thinking", snapshot.thinkings, snapshot.thinking_x, snapshot.thinking_has_x, progress)
+    if models is not None:
+        copy_models(models, stores.location.folder / FOLDER)
     linked = (empty or resumed) and stores.link_settings == settings and _write_links(stores, snapshot)
-    _write_scores(stores, snapshot)
+    nodes = {label: getattr(snapshot, name) for label, name in TABLES.items()}
+    write_scores(stores.graph, Content(nodes, snapshot.edges))
+    write_influences(stores.graph, Content(nodes, snapshot.edges))
+    write_reliabilities(stores.graph, Content(nodes, snapshot.edges))
+    if linked:
+        # A snapshot that was converted from an older schema has short lists; any short list is computed again.
+        mark_short_lists(stores)
+    link_memory(stores, progress=progress)
     stores.graph.write_batch({"id": BATCH, "state": "done"})
-    if not linked:
-        link_memory(stores, progress=progress)
     stores.graph.checkpoint()
     return added
 
 
-def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> bool:
-    """Check that the snapshot can be restored; return whether this resumes an unfinished restore."""
+def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> Literal["new", "open", "restored"]:
+    """Check that the snapshot can be restored, and whether an earlier restore of it is unfinished or complete."""
     if "text" not in snapshot.queries.column_names:
         raise InputError("this snapshot was taken without texts and cannot be restored; take one with texts")
     fingerprint = stores.settled_fingerprint()
@@ -72,48 +104,31 @@ def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> bool:
             f"the snapshot's vectors were made by {snapshot.manifest.embedder}, but the memory {stores.location} uses "
             f"{fingerprint}; open it with the snapshot's embedder (MEMSTORE_EMBEDDER), or ingest the files again"
         )
-    batches = stores.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist()
-    resumed = any(batch["id"] == BATCH and batch["state"] != "done" for batch in batches)
-    if not merge and not resumed and len(stores.graph.nodes(NodeLabel.QUERY, ["id"])):
+    for batch in stores.graph.nodes(NodeLabel.BATCH, ["id", "source", "state"]).to_pylist():
+        if batch["id"] == BATCH and batch["source"] == snapshot.manifest.id:
+            if batch["state"] != "done":
+                return "open"
+            if not merge and _holds_all(stores, snapshot):
+                return "restored"
+    if not merge and len(stores.graph.nodes(NodeLabel.QUERY, ["id"])):
         raise InputError(
             f"the memory {stores.location} is not empty; restore into a new memory, or add to this one with --merge"
         )
-    return resumed
+    return "new"
+
+
+def _holds_all(stores: Stores, snapshot: Snapshot) -> bool:
+    stored = stores.graph.nodes(NodeLabel.THINKING, ["id"])["id"]
+    return bool(pc.all(pc.is_in(snapshot.thinkings["id"], value_set=stored)).as_py())
 
 
 def _write_nodes(stores: Stores, snapshot: Snapshot, progress: Progress) -> int:
     """Write nodes and their structural edges in blocks; return how many rollouts were added."""
-    total = len(snapshot.thinkings)
-    query_of = np.empty(total, dtype=np.int64)
-    query_of[snapshot.edges["generates"].target] = snapshot.edges["generates"].source
-    leads = snapshot.edges["leads_to"]
-    answer_of = np.full(total, -1, dtype=np.int64)
-    answer_of[leads.source] = leads.target
-    written = np.full(total, -1, dtype=np.int64)
-    written[leads.source] = np.arange(len(leads))
-    thinkings = _complete(snapshot.thinkings, NodeLabel.THINKING)
-    thinkings = thinkings.append_column("query_id", _pick(snapshot.queries["id"], query_of))
-    thinkings = thinkings.append_column("answer_id", _pick(snapshot.answers["id"], answer_of))
-    thinkings = thinkings.append_column("answer_text", _pick(leads.properties["text"], written))
-    queries = _complete(snapshot.queries, NodeLabel.QUERY)
-    # Rollouts of one query stand together, so that a block contains few queries.
-    order = np.argsort(query_of, kind="stable")
-    progress.stage("restore rollouts", total)
-    added = 0
-    for start in range(0, total, BLOCK_ROWS):
-        rows = order[start : start + BLOCK_ROWS]
-        answers = np.unique(answer_of[rows])
-        names = thinkings["run"].take(pa.array(rows))
-        block = GraphBlock(
-            queries=queries.take(pa.array(np.unique(query_of[rows]))),
-            thinkings=thinkings.take(pa.array(rows)),
-            answers=snapshot.answers.take(pa.array(answers[answers >= 0])),
-            runs=snapshot.runs.filter(pc.is_in(snapshot.runs["name"], value_set=pc.unique(names))),
-            batch={"id": BATCH, "source": snapshot.manifest.id, "state": "open"},
-        )
-        added += stores.graph.write_block(block).thinkings_added
-        progress.advance(len(rows))
-    return added
+    nodes = {label: getattr(snapshot, name) for label, name in TABLES.items()}
+    nodes |= {label: _complete(nodes[label], label) for label in (NodeLabel.QUERY, NodeLabel.THINKING)}
+    progress.stage("restore rollouts", len(snapshot.thinkings))
+    batch = {"id": BATCH, "source": snapshot.manifest.id, "state": "open"}
+    return write_nodes(stores.graph, Content(nodes, snapshot.edges), batch, progress)
 
 
 def _complete(nodes: pa.Table, label: NodeLabel) -> pa.Table:
@@ -124,11 +139,6 @@ def _complete(nodes: pa.Table, label: NodeLabel) -> pa.Table:
             value = BATCH if name == "batch" else None
             nodes = nodes.append_column(name, pa.array([value] * len(nodes), schema.field(name).type))
     return nodes.select(schema.names)
-
-
-def _pick(values: pa.ChunkedArray, positions: np.ndarray) -> pa.ChunkedArray:
-    """Values at these positions, null where the position is -1."""
-    return values.take(pa.array(positions, mask=positions < 0))
 
 
 def _write_vectors(
@@ -176,14 +186,3 @@ def _replace_links(stores: Stores, label: NodeLabel, ids: pa.ChunkedArray, edges
     )
     everything = ids.to_pylist()
     stores.graph.replace_links(LinkUpdate(label, everything, table, everything, fingerprint=stores.link_mark))
-
-
-def _write_scores(stores: Stores, snapshot: Snapshot) -> None:
-    edges = snapshot.edges["scored_by"]
-    for position, model in enumerate(snapshot.reward_models.to_pylist()):
-        rows = np.flatnonzero(edges.target == position)
-        chosen = pa.array(rows)
-        scores = pa.table({"id": snapshot.thinkings["id"].take(pa.array(edges.source[rows]))})
-        for name in ("probability", "reward", "scored_at"):
-            scores = scores.append_column(name, edges.properties[name].take(chosen))
-        stores.graph.append_scores(ScoreBatch(model={k: v for k, v in model.items() if v is not None}, scores=scores))

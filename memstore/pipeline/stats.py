@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from memstore.graph.protocol import EdgeTable
 from memstore.locations.stores import Stores
 from memstore.snapshots.take import EDGE_NAMES
 from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
@@ -23,7 +24,9 @@ class DatasetStats:
 
     dataset: str
     queries: int
+    """Queries with a name in this dataset; a query may be in several."""
     thinkings: int
+    """Rollouts that a row of this dataset brought."""
     labelled: int
     """Rollouts with a ground truth."""
     positive: int
@@ -61,8 +64,9 @@ class Stats:
 def memory_stats(stores: Stores) -> Stats:
     """Count the content of an open memory."""
     graph = stores.graph
-    queries = graph.nodes(NodeLabel.QUERY, ["id", "dataset"])
-    thinkings = graph.nodes(NodeLabel.THINKING, ["id", "policy", "reward"])
+    queries = graph.nodes(NodeLabel.QUERY, ["id"])
+    thinkings = graph.nodes(NodeLabel.THINKING, ["id", "policy", "reward", "dataset"])
+    names = graph.nodes(NodeLabel.DATASET, ["name"])["name"].to_pylist()
     edges = {name: graph.edges(*ends) for name, ends in EDGE_NAMES.items()}
     query_of = np.zeros(len(thinkings), dtype=np.int64)
     query_of[edges["generates"].target] = edges["generates"].source
@@ -81,26 +85,26 @@ def memory_stats(stores: Stores) -> Stats:
         labelled_thinkings=int((~np.isnan(reward)).sum()),
         predicted_thinkings=len(np.unique(edges["scored_by"].source)),
         edges=counts,
-        datasets=_datasets(queries, query_of, reward),
+        datasets=_datasets(names, edges["in"], thinkings["dataset"], reward),
         namespace=stores.namespace,
         embedder=str(fingerprint) if fingerprint else None,
         schema_version=SCHEMA_VERSION,
     )
 
 
-def _datasets(queries: pa.Table, query_of: np.ndarray, reward: np.ndarray) -> list[DatasetStats]:
-    encoded = queries["dataset"].combine_chunks().dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    of_query = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    of_thinking = of_query[query_of]
+def _datasets(
+    names: list[str], named: EdgeTable, of_thinking: pa.ChunkedArray, reward: np.ndarray
+) -> list[DatasetStats]:
+    queries = np.bincount(np.unique(np.stack((named.target, named.source)), axis=1)[0], minlength=len(names))
+    position = pc.index_in(of_thinking, value_set=pa.array(names, pa.string())).fill_null(len(names)).to_numpy()
 
-    def count(of: np.ndarray) -> list[int]:
-        return [int(number) for number in np.bincount(of, minlength=len(names))]
+    def count(rows: np.ndarray) -> list[int]:
+        return [int(number) for number in np.bincount(position[rows], minlength=len(names) + 1)]
 
     columns = (
-        count(of_query),
-        count(of_thinking),
-        count(of_thinking[~np.isnan(reward)]),
-        count(of_thinking[reward > POSITIVE]),
+        queries.tolist(),
+        count(np.ones(len(reward), bool))[:-1],
+        count(~np.isnan(reward))[:-1],
+        count(reward > POSITIVE)[:-1],
     )
     return sorted((DatasetStats(*row) for row in zip(names, *columns, strict=True)), key=lambda row: row.dataset)

@@ -3,6 +3,7 @@
 The graph is authoritative. What is derived from it is compared with it. Kinds of problem and their repair:
 
     open_batch        an ingest stopped between graph and vectors     write the missing vectors
+    open_restore      a restore stopped before its end                run the same restore again
     missing_vector    a node whose vector is not in the vector store  copy it from the cache, or embed the text again
     changed_vector    a stored vector that differs from the cache's   copy it from the cache
     orphan_vector     a vector whose node is not in the graph         delete it
@@ -10,6 +11,8 @@ The graph is authoritative. What is derived from it is compared with it. Kinds o
                       `reembed` that was killed
     unlinked_node     a node that is not linked under the settings    link it
     missing_link      a node with fewer links than neighbours         link it again
+    stale_verdict     an answer whose verdict is not what its       derive it from the labels again
+                      labels say
     stray_thinking    a rollout without its query                     ingest the same files into a new memory
     missing_model     a reward model without files                    copy it from a backup, or train again
     damaged_model     files that differ from those saved              copy it from a backup, or train again
@@ -28,9 +31,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memstore.graph.protocol import LinkUpdate
+from memstore.graph.protocol import GraphStore, LinkUpdate
+from memstore.graph.verdicts import VERDICT_COLUMNS, labels_by_answer, with_verdicts
 from memstore.locations.location import FolderLocation
 from memstore.locations.stores import Stores
+from memstore.pipeline.content import RESTORED
+from memstore.pipeline.full_disk import resumable
 from memstore.pipeline.link import link_memory, nodes_short_of_links
 from memstore.pipeline.vectors import fill_vectors, write_vectors
 from memstore.progress import Progress, Silent
@@ -76,11 +82,14 @@ class VerifyReport:
 
 def verify_memory(stores: Stores, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
     """Compare graph, vectors and links. With `repair`, fix what can be fixed and compare again."""
+    if repair:
+        stores.check_writable()
     progress = progress or Silent()
     found = list(_find(stores, progress))
     if not repair or not found:
         return VerifyReport(found, [])
-    _repair(stores, {problem.kind for problem in found}, progress)
+    with resumable(stores):
+        _repair(stores, {problem.kind for problem in found}, progress)
     remaining = list(_find(stores, progress))
     remaining_kinds = {problem.kind for problem in remaining}
     return VerifyReport(remaining, [problem for problem in found if problem.kind not in remaining_kinds])
@@ -88,7 +97,14 @@ def verify_memory(stores: Stores, *, repair: bool = False, progress: Progress | 
 
 def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
     batches = stores.graph.nodes(NodeLabel.BATCH, ["id", "source", "state"]).to_pylist()
-    yield from _problem("open_batch", [f"{row['id']} ({row['source']})" for row in batches if row["state"] != "done"])
+    unfinished = [row for row in batches if row["state"] != "done"]
+    yield from _problem("open_batch", [f"{row['id']} ({row['source']})" for row in unfinished if row["id"] != RESTORED])
+    yield from _problem(
+        "open_restore",
+        [str(row["source"]) for row in unfinished if row["id"] == RESTORED],
+        "run the same `memstore restore` again",
+    )
+    yield from _problem("stale_verdict", stale_verdicts(stores.graph))
     yield from _problem("stray_thinking", _stray_thinkings(stores), "ingest the same files into a new memory")
     yield from _model_problems(stores)
     if stores.fingerprint is None:
@@ -152,6 +168,16 @@ def _stray_thinkings(stores: Stores) -> list[str]:
     return [ids[int(position)].as_py() for position in stray]
 
 
+def stale_verdicts(graph: GraphStore) -> list[str]:
+    """Ids of answers whose verdict is not what the labels of their rollouts say."""
+    stored = graph.nodes(NodeLabel.ANSWER, ["id", *VERDICT_COLUMNS])
+    thinkings = graph.nodes(NodeLabel.THINKING, ["reward", "reward_source", "created_at"])
+    leads_to = graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER)
+    expected = with_verdicts(stored, labels_by_answer(stored["id"], thinkings, leads_to))
+    rows = zip(stored.to_pylist(), expected.to_pylist(), strict=True)
+    return [before["id"] for before, after in rows if before != after]
+
+
 def _changed(stores: Stores, nodes: pa.Table) -> list[str]:
     """Ids of nodes whose stored vector differs from the cached one."""
     changed: list[str] = []
@@ -182,6 +208,8 @@ def _unlinked(stores: Stores, kind: VectorKind) -> list[str]:
 
 def _repair(stores: Stores, kinds: set[str], progress: Progress) -> None:
     """Repair the problems of these kinds."""
+    if "stale_verdict" in kinds:
+        stores.graph.refresh_verdicts(stale_verdicts(stores.graph))
     if "other_embedder" in kinds:
         for fingerprint in stores.vectors.collections():
             if fingerprint != stores.vectors.fingerprint:
@@ -198,7 +226,7 @@ def _repair(stores: Stores, kinds: set[str], progress: Progress) -> None:
     if kinds & {"missing_vector", "open_batch"}:
         fill_vectors(stores, progress=progress)
     for row in stores.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist():
-        if row["state"] != "done":
+        if row["state"] != "done" and row["id"] != RESTORED:
             stores.graph.write_batch({"id": row["id"], "state": "done"})
     if kinds & {"unlinked_node", "missing_link"}:
         link_memory(stores, progress=progress)
@@ -212,7 +240,8 @@ def mark_short_lists(stores: Stores) -> None:
 
 def _mark_short_lists(stores: Stores, kind: VectorKind) -> None:
     with stores.graph.linking():  # keeps lists that another process computed earlier from overwriting the mark
-        _mark_unlinked(stores, kind, nodes_short_of_links(stores, kind))
+        if short := nodes_short_of_links(stores, kind):
+            _mark_unlinked(stores, kind, short)
 
 
 def _mark_unlinked(stores: Stores, kind: VectorKind, nodes: list[str]) -> None:

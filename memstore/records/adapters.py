@@ -31,7 +31,7 @@ from memstore.text.chat import read_completion, read_prompt
 RECORD_KEYS = frozenset(
     [
         "query", "answer", "thinking", "response", "query_id", "dataset", "domain", "gold", "policy", "run", "step",
-        "sample_index", "reward", "reward_source", "mean_logprob", "finish_reason", "metadata",
+        "sample_index", "split", "reward", "reward_source", "mean_logprob", "finish_reason", "metadata",
     ]
 )  # fmt: skip
 """Keys of a memstore row."""
@@ -63,7 +63,7 @@ _VERDICT = "acc"
 """verl's verdict beside a score: true or false, 1 or 0."""
 _SOURCE_KEYS = ("source", "src")
 """Keys that give the origin of a score."""
-_PREDICTED_SOURCES = frozenset(["predicted", "gnn", "unscored"])
+_PREDICTED_SOURCES = frozenset(["predicted", "remembered", "gnn", "unscored"])
 
 REQUIRED_COLUMNS = (
     ("query", "answer"), ("query", "response"), ("input", "output"), ("prompt", "completion"), ("prompt", "response"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+from memstore.text.identity import normalised_query
 from memstore.types import AnswerId, QueryId, RolloutId
 
 _BYTES = 12
@@ -23,16 +24,32 @@ def _with_length(data: bytes) -> bytes:
     return b"%d:%b" % (len(data), data)
 
 
-def query_id(dataset: str, key: str | None, text: str) -> QueryId:
-    """Id of a query. `key` is the source's own key, None if it has none.
+def query_id(text: str) -> QueryId:
+    """Id of a query: a hash of its normalised text (see `memstore.text.identity`).
 
-    The text is part of the id: two prompts for one key of a benchmark are two queries.
+    Keys, datasets and splits are aliases and not part of it. The domain is no part of it either: a row may name one or
+    leave it to be inferred, and inference may know a gold answer or not, yet these rows ask the same question.
     """
-    return QueryId("q-" + _digest(dataset, key, text))
+    return QueryId("q-" + _digest(normalised_query(text)))
+
+
+def query_id_of_schema_1(dataset: str | None, key: str | None, text: str) -> str:
+    """Id of a query in a memory of schema 1, in which each dataset and key made a query of its own."""
+    return "q-" + _digest(dataset, key, text)
+
+
+def carried_over(query: QueryId, rollout: str) -> RolloutId:
+    """Id of a rollout of an older schema whose row cannot be told from its id."""
+    return RolloutId("t-" + _digest(query, rollout))
+
+
+def dataset_id(name: str) -> str:
+    """Id of the dataset `name`."""
+    return "d-" + _digest(name)
 
 
 def rollout_id(
-    query: QueryId,
+    query: str,
     *,
     policy: str,
     run: str | None,
@@ -54,7 +71,7 @@ def rollout_id(
     return RolloutId("t-" + _digest(query, policy, run, step, sample_index, occurrence, thinking, answer))
 
 
-def answer_id(query: QueryId, value: str) -> AnswerId:
+def answer_id(query: str, value: str) -> AnswerId:
     """Id of the answer that the rollouts of `query` with the canonical value `value` share."""
     return AnswerId("a-" + _digest(query, value))
 
@@ -62,6 +79,11 @@ def answer_id(query: QueryId, value: str) -> AnswerId:
 def run_id(name: str) -> str:
     """Id of the run `name`."""
     return "r-" + _digest(name)
+
+
+def policy_id(name: str, step: int | None) -> str:
+    """Id of the policy `name` at a training step; None where no step is known."""
+    return "p-" + _digest(name, step)
 
 
 def vector_key(text: str) -> str:

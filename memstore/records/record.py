@@ -20,6 +20,7 @@ from memstore.errors import RecordError
 from memstore.records.adapters import KNOWN_KEYS, RECORD_KEYS, adapt_row, is_nan
 from memstore.records.layouts import key_list
 from memstore.text.domain import infer_domain
+from memstore.text.identity import readable_query
 from memstore.text.split import split_response
 from memstore.types import DOMAINS, Domain, RewardSource
 
@@ -63,6 +64,7 @@ class Record:
     """A valid rollout. Strings contain neither NUL nor lone surrogates; blank optional strings are None."""
 
     query: str
+    """The query's text without a rendered chat template."""
     thinking: str
     """The reasoning before the answer; empty if there is none."""
     answer: str
@@ -70,6 +72,8 @@ class Record:
     key: str | None
     """The source's own key of the query."""
     dataset: str
+    split: str | None
+    """The source's split of the query: `train`, `test`, ..."""
     domain: Domain | None
     """None if the row gives none; `memstore.text.infer_domain` then decides."""
     gold: str | None
@@ -104,6 +108,7 @@ def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
     if not query.strip():
         raise RecordError("query is empty")
     _check_text("query", query)
+    query = readable_query(query)
     gold = _label(values, "gold")
     domain = _domain(values, defaults)
     thinking, answer = _thinking_and_answer(values, query, gold, domain)
@@ -117,6 +122,7 @@ def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
         answer=answer,
         key=_label(values, "query_id"),
         dataset=_label(values, "dataset") or defaults.dataset or "default",
+        split=_label(values, "split"),
         domain=domain,
         gold=gold,
         policy=_label(values, "policy") or defaults.policy or "unknown",

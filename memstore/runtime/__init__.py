@@ -1,5 +1,8 @@
 """Process-level helpers.
 
+threads.py     independent calculations in threads
 retry.py       retry policy for calls to servers
 processes.py   worker processes with limits that are enforced from outside
+disk_space.py  errors that mean that no space is left
+free_memory.py memory that is returned to the system
 """

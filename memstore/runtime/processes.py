@@ -4,12 +4,14 @@ A worker reads one request per line from standard input and writes one response 
 parent kills a worker that misses its deadline and starts another one for the next request; it does the same after a
 crash. No signals are used in the parent, so a pool works in any thread.
 
-Parent side: `WorkerPool`. Child side: `serve`, which caps the worker's memory and ends it when its parent dies, and
-`run_forked`, which handles one request in a child of the worker that the kernel kills at its CPU limit.
+Parent side: `WorkerPool`, which serves clients in turn, and the groups of requests of a client. Child side: `serve`,
+which caps the worker's memory and ends it when its parent dies, and `run_forked`, which runs work in a child of the
+worker that the kernel kills at its CPU limit.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import signal
@@ -21,13 +23,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from memstore.errors import MemstoreError
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 """Seconds that a worker may take to start on a busy machine."""
+TURN_SECONDS = 0.1
+"""Clients and groups whose use of the workers differs by less are served in the order in which they came."""
 READY = b"ready"
 """First line that a worker writes."""
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -129,34 +134,81 @@ def _start_in_lasting_thread(command: Sequence[str], stderr: int) -> subprocess.
     ).result()
 
 
+_numbers = itertools.count()
+_client: ContextVar[CpuAccount | None] = ContextVar("memstore_client", default=None)
+
+
+@contextmanager
+def charged_to(client: CpuAccount) -> Iterator[None]:
+    """Count what the groups of this context use for a client, too: accounts that are created in it belong to it."""
+    token = _client.set(client)
+    try:
+        yield
+    finally:
+        _client.reset(token)
+
+
 @dataclass(eq=False)
 class CpuAccount:
-    """What the requests of one group have used."""
+    """What the requests of one group, or of one client with several groups, have used."""
 
     seconds: float = 0.0
-    """CPU seconds, added by the caller, who knows them from the responses."""
+    """CPU seconds, see `charge`."""
     occupied: float = 0.0
     """Seconds that workers were busy with the group, added by the pool."""
     running: int = 0
     """Requests that a worker is handling now."""
+    client: CpuAccount | None = field(default_factory=_client.get)
+    """Account of the client that the group belongs to, see `charged_to`; None: the group is a client by itself."""
+    number: int = field(default_factory=lambda: next(_numbers))
+    """Order of creation."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def charge(self, seconds: float) -> None:
+        """Add CPU seconds. The caller knows them from the responses."""
+        with self._lock:
+            self.seconds += seconds
+
+    def note(self, running: int, occupied: float = 0.0) -> None:
+        """Note that workers began or ended requests of the group, which were busy for some seconds."""
+        with self._lock:
+            self.running += running
+            self.occupied += occupied
+        if self.client is not None:
+            self.client.note(running, occupied)
 
     @property
-    def use(self) -> float:
-        """What decides whose turn it is: busy seconds, with one for each running request."""
-        return self.occupied + self.running
+    def turn(self) -> tuple[int, ...]:
+        """Whose turn it is: the smallest. The use of the client counts first, then that of the group."""
+        return *(self.client or self)._use, *self._use
+
+    @property
+    def _use(self) -> tuple[int, int]:
+        """Busy seconds in steps, with a second for each running request, and the order of creation."""
+        return int((self.occupied + self.running) / TURN_SECONDS), self.number
+
+
+@dataclass(eq=False)
+class _Ticket(Generic[Item]):
+    """A request that waits for an item or has one."""
+
+    account: CpuAccount
+    item: Item | None = None
+    lent_at: float = 0.0
 
 
 class FairQueue(Generic[Item]):
-    """Lends a fixed set of items, such as workers, to groups in turn. Thread-safe.
+    """Lends a fixed set of items, such as workers, to clients and their groups in turn. Thread-safe.
 
-    If all are lent, the next one that comes back goes to the waiting group that has used the least, and the longest
-    waiting of these. Many slow requests of a group therefore delay another group by one request at most.
+    If all are lent, the next one that comes back goes to the waiting client that has used the least, within it to the
+    group that has used the least, and to the oldest of these. A client whose requests are short therefore waits for
+    one request of each other client at most, however many they have. The same holds for the groups of a client.
     """
 
     def __init__(self, items: Iterable[Item]) -> None:
         self._idle = list(items)
         self._count = len(self._idle)
-        self._waiting: list[CpuAccount] = []
+        self._waiting: list[_Ticket[Item]] = []
         self._changed = threading.Condition()
         self._closed = False
 
@@ -168,35 +220,41 @@ class FairQueue(Generic[Item]):
     @contextmanager
     def borrow(self, account: CpuAccount) -> Iterator[Item | None]:
         """Wait for an item; None if the queue is closed."""
-        item = self._take(account)
-        if item is None:
-            yield None
-            return
-        started = time.monotonic()
+        ticket = _Ticket[Item](account)
         try:
-            yield item
+            yield self._take(ticket)
         finally:
-            with self._changed:
-                account.occupied += time.monotonic() - started
-                account.running -= 1
-                self._idle.append(item)
-                self._changed.notify_all()
+            self._give_back(ticket)
 
-    def _take(self, account: CpuAccount) -> Item | None:
+    def _take(self, ticket: _Ticket[Item]) -> Item | None:
         with self._changed:
-            self._waiting.append(account)
-            try:
-                self._changed.wait_for(lambda: self._closed or (self._idle and self._next() is account))
-                if self._closed:
-                    return None
-                account.running += 1
-                return self._idle.pop()
-            finally:
-                self._waiting.remove(account)
-                self._changed.notify_all()
+            self._waiting.append(ticket)
+            while ticket.item is None and not self._closed:
+                self._lend()
+                if ticket.item is None:
+                    self._changed.wait()
+            return ticket.item
 
-    def _next(self) -> CpuAccount:
-        return min(self._waiting, key=lambda account: account.use)
+    def _lend(self) -> None:
+        """Give idle items to those whose turn it is.
+
+        Those who wait do this, not the one who brings an item back: its next request may come before they wake.
+        """
+        while self._idle and self._waiting:
+            ticket = min(self._waiting, key=lambda one: one.account.turn)
+            self._waiting.remove(ticket)
+            ticket.item, ticket.lent_at = self._idle.pop(), time.monotonic()
+            ticket.account.note(1)
+            self._changed.notify_all()
+
+    def _give_back(self, ticket: _Ticket[Item]) -> None:
+        with self._changed:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            if ticket.item is not None:
+                ticket.account.note(-1, time.monotonic() - ticket.lent_at)
+                self._idle.append(ticket.item)
+            self._changed.notify_all()
 
     def close(self) -> list[Item]:
         """Lend nothing more, and return all items once they are back."""
@@ -212,7 +270,7 @@ class WorkerPool:
 
     Example:
         pool = WorkerPool([sys.executable, "-m", "memstore_rl.verifiers.math_worker"], count=2)
-        pool.request_all([b'["0.5", "1/2", 3.0]'], timeout_s=60.0)  # [b'1 0.012']
+        pool.request(b'["0.5", "1/2", 3.0]', timeout_s=60.0)  # b'1 0.012'
     """
 
     def __init__(self, command: Sequence[str], count: int) -> None:
@@ -220,22 +278,11 @@ class WorkerPool:
         self.workers = tuple(Worker(command) for _ in range(count))
         self._queue = FairQueue(self.workers)
 
-    def request_all(self, lines: Sequence[bytes], timeout_s: float) -> list[bytes | None]:
-        """Return the response to each request, in order; None as in `Worker.request`.
-
-        Raises:
-            WorkerError: a worker does not start.
-        """
-        if not lines:
-            return []
-        with ThreadPoolExecutor(min(len(self.workers), len(lines)), thread_name_prefix="worker-pool") as threads:
-            return list(threads.map(lambda line: self.request(line, timeout_s), lines))
-
     def request(self, line: bytes, timeout_s: float, account: CpuAccount | None = None) -> bytes | None:
         """Return the response to a request; None as in `Worker.request`.
 
         Args:
-            account: account of the request's group, which decides who is served first. The caller adds the CPU seconds.
+            account: account of the request's group, which decides who is served first; the caller adds CPU seconds.
 
         Raises:
             WorkerError: a worker does not start, or the pool is closed.
@@ -251,43 +298,66 @@ class WorkerPool:
             worker.kill()
 
 
-class ForkedResult(NamedTuple):
-    """What a forked child returned."""
+class Forked(NamedTuple):
+    """What a forked child did."""
 
-    result: str | None
-    """None if the child was killed or raised an exception."""
+    results: list[str]
+    """Of the first items, in order."""
+    killed: bool
+    """Whether it was killed at a limit of CPU time, during the item after the last result."""
+    crashed: bool
+    """Whether it ended in another way during that item."""
     cpu_seconds: float
 
 
-def run_forked(work: Callable[[], str], cpu_seconds: float) -> ForkedResult:
-    """Run a function in a forked child, which the kernel kills after `cpu_seconds` of CPU time, also inside C code.
+def run_forked(
+    work: Callable[[Item], str], items: Sequence[Item], *, seconds: float, total: float, turn: float
+) -> Forked:
+    """Run a function on items in a forked child, which the kernel kills at a limit of CPU time, also inside C code.
 
-    The child starts from the parent's state and leaves nothing behind in it. Call it from a process with one thread.
+    The child starts from this process's state and leaves nothing behind in it. Call it from a process with one thread.
 
     Args:
         work: returns one line.
-        cpu_seconds: limit of the child's CPU time.
+        seconds: limit of CPU time for each item.
+        total: limit for all items.
+        turn: no item is begun after this CPU time.
     """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reader)
-            # The timer's signal ends the process at once, whatever it is doing: no handler has to run.
-            signal.signal(signal.SIGPROF, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
             _die_with_parent()
-            with os.fdopen(writer, "wb") as file:
-                file.write(work().encode())
+            _work_off(work, items, writer, seconds, total, turn)
             os._exit(0)
         except BaseException:
             # Whatever a hostile input made the work raise: no result is the answer.
             os._exit(1)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
-        result = file.read()
+        *results, _ = file.read().decode().split("\n")
     _, status, usage = os.wait4(child, 0)
-    return ForkedResult(result.decode() if status == 0 else None, usage.ru_utime + usage.ru_stime)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
+    return Forked(results, killed, status != 0 and not killed, usage.ru_utime + usage.ru_stime)
+
+
+def _work_off(
+    work: Callable[[Item], str], items: Sequence[Item], writer: int, seconds: float, total: float, turn: float
+) -> None:
+    # The timer's signal ends the process at once, whatever it is doing: no handler has to run.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    begun = time.process_time()
+    with os.fdopen(writer, "wb") as file:
+        for item in items:
+            used = time.process_time() - begun
+            if used >= min(turn, total):
+                return
+            signal.setitimer(signal.ITIMER_PROF, min(seconds, total - used))
+            line = work(item)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            file.write(line.encode() + b"\n")
+            file.flush()
 
 
 def _die_with_parent() -> None:

@@ -110,8 +110,13 @@ class RetryPolicy:
         }
 
 
-def retry_after_s(header: str | None) -> float | None:
-    """Seconds in a `Retry-After` header, given as a number or as an HTTP date; None if it is absent or malformed."""
+def retry_after_s(header: str | None, date: str | None = None) -> float | None:
+    """Seconds in a `Retry-After` header, given as a number or as an HTTP date; None if it is absent or malformed.
+
+    Args:
+        date: the response's `Date` header. A wait until an HTTP date is counted from there, so that the clock of this
+            machine does not matter; without it, from now.
+    """
     if header is None:
         return None
     try:
@@ -119,6 +124,11 @@ def retry_after_s(header: str | None) -> float | None:
     except ValueError:
         pass
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+        until = email.utils.parsedate_to_datetime(header).timestamp()
     except ValueError:
         return None
+    try:
+        now = email.utils.parsedate_to_datetime(date).timestamp() if date else time.time()
+    except ValueError:
+        now = time.time()
+    return max(0.0, until - now)

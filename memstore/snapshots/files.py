@@ -1,13 +1,13 @@
 """Save and load snapshots: Arrow IPC for tables, safetensors for vectors and edge ends, JSON for the manifest.
 
-A snapshot's folder is written atomically (`memstore.snapshots.atomic_folder`). Loading one executes no code. The
-manifest has the digest of every other file, and loading validates the tables in full: an Arrow file whose offsets are
-damaged would otherwise be read outside of its buffers.
+A snapshot's folder is written atomically (`memstore.snapshots.atomic_folder`), with the files of the reward models in
+its folder `models`. Loading one executes no code. The manifest has the digest of every other file but theirs, and
+loading validates the tables in full: an Arrow file whose offsets are damaged would otherwise be read outside of its
+buffers.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -20,29 +20,38 @@ import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from memstore.errors import InputError, StoreError, StoreFullError
+from memstore.errors import InputError, StoreError
 from memstore.graph.protocol import EdgeTable
+from memstore.runtime.disk_space import space_errors
 from memstore.snapshots.atomic_folder import atomic_folder
+from memstore.snapshots.models import FOLDER, copy_models
 from memstore.snapshots.snapshot import Manifest, Snapshot
-from memstore.snapshots.take import EDGE_NAMES
+from memstore.snapshots.take import EDGE_NAMES, TABLES
+from memstore.snapshots.upgrade_snapshot import upgrade_snapshot
 from memstore.vectors.labels import LABEL_OF
-from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
+from memstore_schema.columns import SCHEMA_VERSION, EdgeType, node_schema
 
 _MAX_REASON = 200
 """Characters of a reader's error that a message quotes."""
 FORMAT = 1
 """Version of the folder's format; a newer one is refused."""
-_TABLES = ("queries", "thinkings", "answers", "runs", "reward_models")
 _DIGESTS = "digests"
 """Key of the manifest: the SHA-256 of every other file by name. Snapshots of memstore 0.1.0 lack it."""
 _MANIFEST = "manifest.json"
 _MAX_MANIFEST = 2**20
 """Longest manifest that is read, in bytes."""
+_NEW_PARTS = frozenset({"in", "wrote", "reliable_in", "datasets", "policies"}) | {
+    name for name, (edge, _, _) in EDGE_NAMES.items() if edge is EdgeType.INFLUENCED_BY
+}
+"""Edges and tables that snapshots of schema 1 lack."""
 _ARRAYS = ("query_x", "thinking_x", "query_has_x", "thinking_has_x")
 
 
-def save_snapshot(snapshot: Snapshot, folder: Path) -> None:
+def save_snapshot(snapshot: Snapshot, folder: Path, models: Path | None = None) -> None:
     """Write a snapshot to a new folder.
+
+    Args:
+        models: the memory's `models` folder, to take along the files of the snapshot's reward models.
 
     Raises:
         InputError: the folder exists and is not empty.
@@ -50,51 +59,60 @@ def save_snapshot(snapshot: Snapshot, folder: Path) -> None:
         StoreError: the folder cannot be written.
     """
     try:
-        _write(snapshot, folder)
+        with space_errors(f"there is no space for the snapshot {folder}; free some, and take it again"):
+            _write(snapshot, folder, models)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFullError(
-                f"there is no space for the snapshot {folder}; free some, and take it again"
-            ) from error
         raise StoreError(f"the snapshot {folder} cannot be written: {error.strerror or error}") from error
 
 
-def _write(snapshot: Snapshot, folder: Path) -> None:
+def _write(snapshot: Snapshot, folder: Path, models: Path | None) -> None:
     with atomic_folder(folder, "snapshot") as building:
-        for name in _TABLES:
+        for name in TABLES.values():
             _write_table(getattr(snapshot, name), building / f"{name}.arrow")
         arrays = {name: np.ascontiguousarray(getattr(snapshot, name)) for name in _ARRAYS}
         for name, edge in snapshot.edges.items():
             arrays[f"{name}.source"], arrays[f"{name}.target"] = edge.source, edge.target
             _write_table(edge.properties, building / f"edges_{name}.arrow")
         save_file(arrays, building / "arrays.safetensors")
-        digests = {path.name: _digest(path) for path in sorted(building.iterdir())}
+        if models is not None:
+            copy_models(models, building / FOLDER, {Path(path).name for path in _model_paths(snapshot)})
+        digests = {path.name: _digest(path) for path in sorted(building.iterdir()) if path.is_file()}
         manifest = {"format": FORMAT, **asdict(snapshot.manifest), _DIGESTS: digests}
         (building / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
+def _model_paths(snapshot: Snapshot) -> list[str]:
+    """Folders of the reward models, relative to the memory's folder."""
+    return [path for path in snapshot.reward_models["path"].to_pylist() if path]
+
+
 def load_snapshot(folder: Path) -> Snapshot:
     """Read a snapshot from a folder and check it in full. Its tables are memory-mapped.
+
+    A snapshot of schema 1 is converted (`memstore.snapshots.upgrade`).
 
     Raises:
         InputError: the folder holds no snapshot, a damaged one, or one of a newer format.
     """
     try:
         manifest = _read_manifest(folder)
-        _check_digests(folder, manifest.pop(_DIGESTS, None))
+        _check_digests(folder, manifest.pop(_DIGESTS, None), manifest["schema_version"])
         arrays = load_file(folder / "arrays.safetensors")
+        edge_names, table_names = _parts(manifest["schema_version"])
         edges = {
             name: EdgeTable(
                 arrays[f"{name}.source"], arrays[f"{name}.target"], _read_table(folder / f"edges_{name}.arrow")
             )
-            for name in EDGE_NAMES
+            for name in edge_names
         }
-        tables = {name: _read_table(folder / f"{name}.arrow") for name in _TABLES}
+        tables = {name: _read_table(folder / f"{name}.arrow") for name in table_names}
+        for label, name in TABLES.items():
+            tables.setdefault(name, node_schema(label).empty_table())
         snapshot = Snapshot(
             manifest=Manifest(**manifest), edges=edges, **tables, **{name: arrays[name] for name in _ARRAYS}
         )
         _check_shapes(snapshot)
-        return snapshot
+        return snapshot if snapshot.manifest.schema_version == SCHEMA_VERSION else upgrade_snapshot(snapshot)
     except FileNotFoundError as error:
         raise InputError(f"{folder} is not a snapshot; take one with: memstore snapshot FOLDER") from error
     except OSError as error:
@@ -131,20 +149,27 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_digests(folder: Path, digests: object) -> None:
+def _parts(schema_version: int) -> tuple[list[str], list[str]]:
+    """Names of the edges and tables of a snapshot of this schema."""
+    new = _NEW_PARTS if schema_version < 2 else frozenset[str]()
+    return [name for name in EDGE_NAMES if name not in new], [name for name in TABLES.values() if name not in new]
+
+
+def _check_digests(folder: Path, digests: object, schema_version: int) -> None:
     """Compare the files with their digests; a snapshot of memstore 0.1.0 has none."""
     if digests is None:
         return
-    if not isinstance(digests, Mapping) or digests.keys() != _file_names():
+    if not isinstance(digests, Mapping) or digests.keys() != _file_names(schema_version):
         raise ValueError("the manifest lists other files")
     for name, digest in digests.items():
         if _digest(folder / name) != digest:
             raise ValueError(f"{name} has another digest than in the manifest")
 
 
-def _file_names() -> set[str]:
-    edges = {f"edges_{name}.arrow" for name in EDGE_NAMES}
-    return {f"{name}.arrow" for name in _TABLES} | edges | {"arrays.safetensors"}
+def _file_names(schema_version: int) -> set[str]:
+    edge_names, table_names = _parts(schema_version)
+    edges = {f"edges_{name}.arrow" for name in edge_names}
+    return {f"{name}.arrow" for name in table_names} | edges | {"arrays.safetensors"}
 
 
 def _digest(path: Path) -> str:
@@ -154,13 +179,7 @@ def _digest(path: Path) -> str:
 
 def _check_shapes(snapshot: Snapshot) -> None:
     """Check that edges and vectors fit the node tables."""
-    lengths = {
-        NodeLabel.QUERY: len(snapshot.queries),
-        NodeLabel.THINKING: len(snapshot.thinkings),
-        NodeLabel.ANSWER: len(snapshot.answers),
-        NodeLabel.RUN: len(snapshot.runs),
-        NodeLabel.REWARD_MODEL: len(snapshot.reward_models),
-    }
+    lengths = {label: len(getattr(snapshot, name)) for label, name in TABLES.items()}
     for kind, label in LABEL_OF.items():
         x, has_x, count = getattr(snapshot, f"{kind}_x"), getattr(snapshot, f"{kind}_has_x"), lengths[label]
         if x.ndim != 2 or x.dtype != np.float32 or len(x) != count or has_x.shape != (count,) or has_x.dtype != bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from memstore.snapshots.snapshot import Snapshot
-from memstore.snapshots.take import EDGE_NAMES
+from memstore.snapshots.take import EDGE_NAMES, TABLES
 from memstore_schema.columns import NodeLabel
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_RENAMED = {"source": "score_source"}
+"""Properties whose name an end of the edges has."""
 
 
 class Frames(NamedTuple):
@@ -27,21 +30,16 @@ def to_pandas(snapshot: Snapshot) -> Frames:
     """Convert a snapshot to data frames.
 
     Node frames are indexed by `id`. Thinkings also have `query_id` and `answer_id`, which is missing if the rollout has
-    no answer. Edge frames have `source` and `target` (ids) and the properties of the relation.
+    no answer. Edge frames have `source` and `target` (ids) and the properties of the relation. The property `source` of
+    `scored_by` is in the column `score_source`.
     """
-    tables = {
-        NodeLabel.QUERY: snapshot.queries,
-        NodeLabel.THINKING: snapshot.thinkings,
-        NodeLabel.ANSWER: snapshot.answers,
-        NodeLabel.RUN: snapshot.runs,
-        NodeLabel.REWARD_MODEL: snapshot.reward_models,
-    }
+    tables = {label: getattr(snapshot, name) for label, name in TABLES.items()}
     ids = {label: table["id"].to_numpy(zero_copy_only=False) for label, table in tables.items()}
     nodes = {str(label): table.to_pandas().set_index("id") for label, table in tables.items()}
     edges = {}
     for name, (_, source, target) in EDGE_NAMES.items():
         edge = snapshot.edges[name]
-        frame = edge.properties.to_pandas()
+        frame = edge.properties.to_pandas().rename(columns=_RENAMED)
         frame.insert(0, "source", ids[source][edge.source])
         frame.insert(1, "target", ids[target][edge.target])
         edges[name] = frame

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,9 @@ from memstore.records.columns import (
 from memstore.records.readers import expand_paths, open_source
 from memstore.records.record import RecordDefaults, parse_record
 from memstore.snapshots.snapshot import Manifest, Snapshot
-from memstore.snapshots.take import BOOKKEEPING, manifest_of
+from memstore.snapshots.take import BOOKKEEPING, complete_edges, manifest_of
 from memstore.types import BoolVector, FloatMatrix, IntVector, QueryId
-from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
+from memstore_schema.columns import NODE_COLUMNS, NodeLabel, node_schema
 
 
 def read_rollouts(
@@ -74,9 +75,9 @@ def read_rollouts(
 
 
 def _known_queries(stores: Stores, located: Sequence[tuple[str, IdentifiedRecord]]) -> dict[QueryId, KnownQuery]:
-    """The domains of the queries of these rollouts.
+    """The queries of these rollouts, without the memory's gold answers.
 
-    A query that the memory holds keeps its domain, so that answers are read the same way. Gold answers are not read.
+    A query that the memory holds keeps its text and domain, so that answers are read the same way.
 
     Args:
         located: each rollout with its position in the input, `FILE:LINE`.
@@ -84,12 +85,15 @@ def _known_queries(stores: Stores, located: Sequence[tuple[str, IdentifiedRecord
     Raises:
         InputError: a row has another domain than its query.
     """
-    stored = stores.graph.nodes(NodeLabel.QUERY, ["id", "domain"], ids=sorted({item.query_id for _, item in located}))
-    known = {QueryId(row["id"]): KnownQuery(row["domain"], None) for row in stored.to_pylist()}
+    wanted = sorted({item.query_id for _, item in located})
+    stored = stores.graph.nodes(NodeLabel.QUERY, ["id", "domain", "gold", "text"], ids=wanted).to_pylist()
+    before = {QueryId(row["id"]): KnownQuery(row["domain"], row["gold"], row["text"], stored=True) for row in stored}
+    known = {query: replace(found, gold=None) for query, found in before.items()}
     for where, item in located:
-        query = known[item.query_id] = merge_query(item.record, known.get(item.query_id))
-        if conflict := domain_conflict(item.record.domain, query.domain):
+        query = known.get(item.query_id)
+        if query is not None and (conflict := domain_conflict(item.record, before.get(item.query_id, query))):
             raise InputError(f"{where}: {conflict}")
+        known[item.query_id] = merge_query(item.record, query)
     return known
 
 
@@ -101,40 +105,45 @@ def block_snapshot(manifest: Manifest, block: GraphBlock, keys: list[str], vecto
         keys: vector keys of the block's texts.
         vectors: float32 [len(keys), D], one row a key.
     """
-    queries = _ordered(block.queries)
-    thinkings = _ordered(block.thinkings)
-    answers = _ordered(block.answers)
-    runs = _ordered(block.runs)
-    query_of = _positions(thinkings["query_id"], queries["id"])
-    answer_of = _positions(thinkings["answer_id"], answers["id"])
-    run_of = _positions(thinkings["run"], runs["name"])
+    tables = ("queries", "thinkings", "answers", "runs", "policies", "datasets")
+    block = replace(block, **{name: _ordered(getattr(block, name)) for name in tables})
     row = {key: position for position, key in enumerate(keys)}
-    query_x, query_has_x = _vector_rows(queries["vector_key"], row, vectors)
-    thinking_x, thinking_has_x = _vector_rows(thinkings["vector_key"], row, vectors)
-    answered = np.flatnonzero(answer_of >= 0)
-    everything = np.arange(len(thinkings))
-    written = pa.table({"text": thinkings["answer_text"].take(pa.array(answered))})
-    edges = {
-        "generates": _sorted_edges(query_of, everything, _no_properties(len(thinkings))),
-        "leads_to": _sorted_edges(answered, answer_of[answered], written),
-        "produced": _sorted_edges(run_of, everything, _no_properties(len(thinkings))),
-        "query_similar": _empty(EdgeType.SIMILAR_TO),
-        "thinking_similar": _empty(EdgeType.SIMILAR_TO),
-        "scored_by": _empty(EdgeType.SCORED_BY),
-    }
+    query_x, query_has_x = _vector_rows(block.queries["vector_key"], row, vectors)
+    thinking_x, thinking_has_x = _vector_rows(block.thinkings["vector_key"], row, vectors)
     return Snapshot(
         manifest=manifest,
-        queries=queries.select(_kept(NodeLabel.QUERY)),
-        thinkings=thinkings.select(_kept(NodeLabel.THINKING)),
-        answers=answers,
-        runs=runs,
+        queries=block.queries.select(_kept(NodeLabel.QUERY)),
+        thinkings=block.thinkings.select(_kept(NodeLabel.THINKING)),
+        answers=block.answers,
+        runs=block.runs,
         reward_models=node_schema(NodeLabel.REWARD_MODEL).empty_table(),
-        edges=edges,
+        datasets=block.datasets,
+        policies=block.policies,
+        edges=_edges(block),
         query_x=query_x,
         thinking_x=thinking_x,
         query_has_x=query_has_x,
         thinking_has_x=thinking_has_x,
     )
+
+
+def _edges(block: GraphBlock) -> dict[str, EdgeTable]:
+    """The edges between the nodes of a block with ordered tables; none of links, scores and influences."""
+    queries, thinkings, aliases = block.queries["id"], block.thinkings, block.aliases
+    answer_of = _positions(thinkings["answer_id"], block.answers["id"])
+    answered = np.flatnonzero(answer_of >= 0)
+    written = pa.table({"text": thinkings["answer_text"].take(pa.array(answered))})
+    everything, nothing = np.arange(len(thinkings)), _no_properties(len(thinkings))
+    in_query = _positions(aliases["query_id"], queries)
+    in_dataset = _positions(aliases["dataset"], block.datasets["name"])
+    edges = {
+        "generates": _sorted_edges(_positions(thinkings["query_id"], queries), everything, nothing),
+        "in": _sorted_edges(in_query, in_dataset, aliases.select(["key", "split"])),
+        "leads_to": _sorted_edges(answered, answer_of[answered], written),
+        "produced": _sorted_edges(_positions(thinkings["run"], block.runs["name"]), everything, nothing),
+        "wrote": _sorted_edges(_positions(thinkings["policy_id"], block.policies["id"]), everything, nothing),
+    }
+    return complete_edges(edges)
 
 
 def _kept(label: NodeLabel) -> list[str]:
@@ -170,8 +179,3 @@ def _sorted_edges(source: IntVector, target: IntVector, properties: pa.Table) ->
 
 def _no_properties(rows: int) -> pa.Table:
     return pa.table({"_": pa.nulls(rows)}).select([])
-
-
-def _empty(edge: EdgeType) -> EdgeTable:
-    none = np.empty(0, dtype=np.int64)
-    return EdgeTable(none, none, edge_schema(edge).empty_table())

@@ -43,10 +43,15 @@ class Snapshot:
 
     Edges (source -> target, positions in the node tables):
         generates: query -> thinking, one per thinking, ordered by (source, target)
+        in: query -> dataset, with `key` and `split`: the names under which sources know the query, one or more
         leads_to: thinking -> answer, with `text` (absent without texts); a rollout without an answer has none
         query_similar, thinking_similar: node -> its nearest neighbours, with `score`
         produced: run -> thinking
-        scored_by: thinking -> reward model, with `probability`, `reward`, `scored_at`
+        wrote: policy -> thinking
+        reliable_in: policy -> dataset, with `reliability`, `low`, `high`, `votes`, `judged`, `estimated_at`
+        scored_by: thinking -> reward model, with `probability`, `reward`, `source`, `scored_at`
+        query_influence, thinking_influence, answer_influence, policy_influence, model_influence: thinking -> node of
+            that label (reward model for the last), with `weight`, `effect`, `model`
     """
 
     manifest: Manifest
@@ -55,6 +60,8 @@ class Snapshot:
     answers: pa.Table
     runs: pa.Table
     reward_models: pa.Table
+    datasets: pa.Table
+    policies: pa.Table
     edges: Mapping[str, EdgeTable]
     query_x: FloatMatrix
     """float32 [Q, D]; zero where `query_has_x` is False, which means that the text is blank."""
@@ -88,4 +95,6 @@ class Snapshot:
             "labelled": len(labelled) - labelled.null_count,
             "answers": len(self.answers),
             "reward_models": len(self.reward_models),
+            "datasets": len(self.datasets),
+            "policies": len(self.policies),
         }

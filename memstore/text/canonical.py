@@ -2,18 +2,18 @@
 
 Two answers have the same value only if they are the same answer. An answer that is not a number, a choice or a program
 is compared as text. The mapping is idempotent for math, qa and other: the canonical value of a value is the value
-itself. The value of a form longer than 2,000 characters is its digest.
+itself. The value of a form longer than 2,000 characters, and of an answer that reads differently each time it is
+normalised, is a digest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import lru_cache
 from typing import NamedTuple
 
 from memstore.text import choice, maths, program
-from memstore.text.plain import fold
+from memstore.text.plain import digest, fold
 from memstore.text.special_tokens import assistant_text
 from memstore.types import Domain
 
@@ -45,14 +45,16 @@ def canonical_answer(answer: str, domain: Domain, query: str) -> Canonical:
     Example:
         canonical_answer("\\\\frac{1}{2}", "math", "") == canonical_answer("$0.50", "math", "") == ("0.5", "0.5")
     """
-    result = _canonical(answer, domain, query)
-    for _ in range(_MAX_ROUNDS if domain != "code" else 0):
+    first = result = _canonical(answer, domain, query)
+    if domain == "code":
+        return result
+    for _ in range(_MAX_ROUNDS):
         # A form without its marks may show a special token that they hid.
         again = _canonical(result.value, domain, query) if _has_mark(result.value) else result
         if again.value == result.value:
-            break
+            return result
         result = again
-    return result
+    return Canonical(digest(first.value), first.text)
 
 
 def _has_mark(text: str) -> bool:
@@ -96,5 +98,4 @@ def _choice(answer: str, query: str) -> Canonical:
 def _shortened(value: str) -> Canonical:
     if len(value) <= _MAX_VALUE:
         return Canonical(value, value)
-    digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
-    return Canonical(f"blake2b:{digest}", value[:_MAX_VALUE])
+    return Canonical(digest(value), value[:_MAX_VALUE])

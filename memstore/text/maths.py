@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from memstore.text import latex
-from memstore.text.plain import collapse
+from memstore.text.plain import collapse, digest
 from memstore.text.rational import decimal_value, evaluate, format_rational
 from memstore.text.units import (
     CALCULATING,
@@ -25,7 +25,7 @@ from memstore.text.units import (
 )
 
 _READ_LIMIT = 2_500
-"""Characters; of a longer answer only the whitespace is normalised."""
+"""Characters; of an answer that is longer without its extra whitespace, only the whitespace is normalised."""
 _PLAIN = re.compile(r"\s*+([-+]?)\s*+\$?([-+]?)(\d{1,3}+(?:,\d{3})++(?!\d)|\d++)(?:\.(\d*+))?\s*+%?\s*+\.?+\s*+", re.A)
 _MAX_PLAIN = 200
 """Characters up to which an answer is tried as a plain number, the fast path."""
@@ -65,15 +65,17 @@ def canonical(answer: str) -> str:
     if plain:
         return _plain_number(plain)
     if len(answer) > _READ_LIMIT:
-        return collapse(answer)
+        answer = collapse(answer)
+        if len(answer) > _READ_LIMIT:
+            return answer
     value = _read(latex.clean(answer), nested=0)
     # Normalising may expose a word or a number that was hidden before; repeat until the value is a fixed point.
     for _ in range(_MAX_ROUNDS):
         again = _read(latex.clean(value), nested=0)
         if again == value:
-            break
+            return value
         value = again
-    return value
+    return digest(collapse(answer))
 
 
 def is_number(text: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 _ENDS = " \t\n.,;:!?\"'`*_<>“”‘’«»…"
 _BRACKETS = frozenset("()[]{}")
 _PAIRS = frozenset(["()", "[]", "{}"])
@@ -22,3 +24,8 @@ def fold(text: str) -> str:
     while bare[:1] + bare[-1:] in _PAIRS and _BRACKETS.isdisjoint(bare[1:-1]) and bare[1:-1].strip(_ENDS):
         bare = bare[1:-1].strip(_ENDS)
     return bare or folded
+
+
+def digest(text: str) -> str:
+    """Return the digest that stands for `text` where it has no canonical value of its own."""
+    return f"blake2b:{hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=32).hexdigest()}"

@@ -15,20 +15,22 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from memstore.checks import check_ids, check_k, check_name, check_upsert, check_vectors
-from memstore.errors import CorruptStoreError, EmbedderError, InputError, LocationError, StoreError, StoreFullError
+from memstore.checks import check_ids, check_k, check_upsert, check_vectors
+from memstore.errors import CorruptStoreError, EmbedderError, LocationError, StoreError, StoreFullError
 from memstore.graph.lock import OwnerLock
+from memstore.runtime.disk_space import is_full
 from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
+from memstore.vectors.base import CollectionStore
 from memstore.vectors.knn.search import nearest
 from memstore.vectors.protocol import Fetched, Hits
 
 FILE = "vectors.sqlite3"
 READ_BLOCK = 5_000
+"""Ids of one statement, and of one block of `ids`."""
 _BYTES = np.dtype("<f4")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS collections (
@@ -40,32 +42,25 @@ CREATE TABLE IF NOT EXISTS vectors (
 """
 
 
-class EmbeddedVectors:
+class EmbeddedVectors(CollectionStore):
     """`VectorStore` in a folder. Its methods may be called from several threads."""
 
     backend = "sqlite"
     searches_fast = False
 
-    def __init__(self, folder: Path, lock: OwnerLock, fingerprint: str, dimension: int, namespace: str) -> None:
-        """Open the file in a folder that this process owns; use `open`."""
-        self.fingerprint = fingerprint
-        self.dimension = dimension
+    def __init__(self, folder: Path, fingerprint: str, dimension: int, namespace: str) -> None:
+        """Open nothing yet; use `open`."""
+        super().__init__(fingerprint, dimension, namespace)
         self._folder = folder
-        self._namespace = namespace
-        self._lock = lock
+        self._lock: OwnerLock | None = None
         self._using = threading.RLock()
         self._database: sqlite3.Connection | None = None
-        with self._translated("open"):
-            self._database = sqlite3.connect(folder / FILE, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(_SCHEMA)
 
     @classmethod
     def open(
         cls, folder: Path, *, fingerprint: str, dimension: int, namespace: str = "default", create: bool = True
     ) -> EmbeddedVectors:
-        """Open the vectors of one embedder.
+        """Open the vectors of one embedder. In a folder that cannot be written to they are read if `create` is off.
 
         Args:
             folder: made if it does not exist, with `create`.
@@ -78,24 +73,7 @@ class EmbeddedVectors:
             EmbedderError: the collection holds vectors of another dimension.
             StoreError: the file cannot be opened.
         """
-        check_name("fingerprint", fingerprint)
-        check_name("namespace", namespace)
-        if create:
-            folder.mkdir(parents=True, exist_ok=True)
-        elif not (folder / FILE).is_file():
-            raise LocationError(f"there are no vectors in {folder}; run `memstore verify --repair` to create them")
-        lock = OwnerLock(folder)
-        try:
-            store = cls(folder, lock, fingerprint, dimension, namespace)
-        except BaseException:
-            lock.release()
-            raise
-        try:
-            store._open_collection(create)
-        except BaseException:
-            store.close()
-            raise
-        return store
+        return cls(folder, fingerprint, dimension, namespace)._connected(create)
 
     def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
         """Add or replace vectors; ids must be unique in the call."""
@@ -170,8 +148,7 @@ class EmbeddedVectors:
         Raises:
             InputError: it is this store's own embedder.
         """
-        if fingerprint == self.fingerprint:
-            raise InputError(f"the vectors of {fingerprint} are in use; open the memory with another embedder first")
+        self._refuse_own(fingerprint)
         with self._write() as database:
             name = (fingerprint, self._namespace)
             number = "SELECT number FROM collections WHERE fingerprint = ? AND namespace = ?"
@@ -180,6 +157,8 @@ class EmbeddedVectors:
 
     def flush(self) -> None:
         """Move the write-ahead log into the file; every upsert is durable without it."""
+        if self._lock is not None and self._lock.read_only is not None:
+            return
         with self._read() as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -187,21 +166,34 @@ class EmbeddedVectors:
         """Release the folder; calling it again does nothing."""
         with self._using:
             database, self._database = self._database, None
+            lock, self._lock = self._lock, None
             if database is not None:
                 database.close()
-                self._lock.release()
+            if lock is not None:
+                lock.release()
 
-    def __enter__(self) -> Self:
-        return self
+    def _connect(self, create: bool) -> None:
+        """Take the folder, open its file, and find or create the row of this embedder and namespace."""
+        if create:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        elif not (self._folder / FILE).is_file():
+            raise LocationError(
+                f"there are no vectors in {self._folder}; run `memstore verify --repair` to create them"
+            )
+        self._lock = OwnerLock(self._folder, may_share=not create)
+        with self._translated("open"):
+            if self._lock.read_only is not None:
+                self._database = _connect_read_only(self._folder)
+            else:
+                self._database = sqlite3.connect(self._folder / FILE, check_same_thread=False)
+                self._database.execute("PRAGMA journal_mode = WAL")
+                self._database.execute("PRAGMA synchronous = FULL")
+                self._database.executescript(_SCHEMA)
+        self._find_collection(create)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open_collection(self, create: bool) -> None:
+    def _find_collection(self, create: bool) -> None:
         """Find or create the row of this embedder and namespace."""
-        with self._write() as database:
+        with self._write() if create else self._read() as database:
             held = database.execute(
                 "SELECT dimension FROM collections WHERE fingerprint = ?", (self.fingerprint,)
             ).fetchone()
@@ -250,6 +242,8 @@ class EmbeddedVectors:
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it is kept, or nothing."""
+        if self._lock is not None:
+            self._lock.check_writable()
         with self._using, self._translated("write"), self._opened() as database:
             yield database
 
@@ -264,19 +258,32 @@ class EmbeddedVectors:
         try:
             yield
         except sqlite3.Error as error:
-            if self._database is not None and action == "open":
-                self._database.close()
-            code = getattr(error, "sqlite_errorcode", None)
-            if code == sqlite3.SQLITE_FULL:
+            if is_full(error):
                 raise StoreFullError(
-                    f"no space left for the vectors in {self._folder}; free some and repeat the command"
+                    f"no space left for the vectors in {self._folder} ({error}); free some, or raise the quota or the "
+                    "limit on the size of files, and repeat the command"
                 ) from error
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise CorruptStoreError(
                     f"the vectors in {self._folder} cannot be read ({error}); move that folder away and run "
                     "`memstore verify --repair`, which creates them again"
                 ) from error
             raise StoreError(f"could not {action} the vectors in {self._folder}: {error}") from error
+
+
+def _connect_read_only(folder: Path) -> sqlite3.Connection:
+    """A connection that writes nothing, not even the shared memory of a write-ahead log, which is therefore not read.
+
+    Raises:
+        StoreError: the log holds vectors, because the last process was killed.
+    """
+    log = folder / f"{FILE}-wal"
+    if log.exists() and log.stat().st_size:
+        raise StoreError(
+            f"the vectors in {folder} have a write-ahead log, which cannot be read where nothing can be written; copy "
+            "the memory to a folder that can be written to, and open it there"
+        )
+    return sqlite3.connect(f"{(folder / FILE).resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False)
 
 
 def _unit(vectors: FloatMatrix) -> FloatMatrix:

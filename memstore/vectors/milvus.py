@@ -10,14 +10,14 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from memstore.checks import check_ids, check_k, check_name, check_upsert, check_vectors
-from memstore.errors import EmbedderError, InputError, LocationError, StoreError
+from memstore.checks import check_ids, check_k, check_upsert, check_vectors
+from memstore.errors import EmbedderError, LocationError, StoreError
 from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
+from memstore.vectors.base import CollectionStore
 from memstore.vectors.calls import Calls, connect, without_secrets
 from memstore.vectors.collection import (
     PREFIX,
@@ -31,29 +31,31 @@ from memstore.vectors.collection import (
 from memstore.vectors.protocol import Fetched, Hits
 
 WRITE_BLOCK = 1_000
+"""Rows of an upsert; the fastest size."""
 READ_BLOCK = 5_000
+"""Rows of a page."""
 SEARCH_BLOCK = 1_000
+"""Vectors of a search."""
 _MESSAGE_BYTES = 16 * 2**20
 """A server accepts and returns 64 MB at most; blocks of wide vectors are limited to a quarter of it."""
 _HITS_A_CALL = 200_000
 _INDEX_S, _INDEX_POLL_S = 3600.0, 0.25
 
 
-class MilvusVectors:
+class MilvusVectors(CollectionStore):
     """`VectorStore` on a Milvus server. Its methods may be called from several threads."""
 
     backend = "milvus"
     searches_fast = True
 
-    def __init__(self, client: Any, where: str, fingerprint: str, dimension: int, namespace: str) -> None:
-        """Wrap a connected client; use `open`."""
-        self.fingerprint = fingerprint
-        self.dimension = dimension
-        self._client = client
-        self._where = where
+    def __init__(self, uri: str, token: str | None, fingerprint: str, dimension: int, namespace: str) -> None:
+        """Connect to the server; use `open`."""
+        super().__init__(fingerprint, dimension, namespace)
+        self._client = client = connect(uri, token)
+        self._where = without_secrets(uri)
         self._share = Share.of(namespace)
         self._collection = PREFIX + fingerprint
-        self._calls = Calls(client, where, self._collection)
+        self._calls = Calls(client, self._where, self._collection)
         self._block = max(1, min(READ_BLOCK, _MESSAGE_BYTES // (4 * dimension)))
         self._close = weakref.finalize(self, client.close)
 
@@ -81,15 +83,7 @@ class MilvusVectors:
             EmbedderError: the collection holds vectors of another dimension.
             StoreError: the server cannot be reached, or refuses the token.
         """
-        check_name("fingerprint", fingerprint)
-        check_name("namespace", namespace)
-        store = cls(connect(uri, token), without_secrets(uri), fingerprint, dimension, namespace)
-        try:
-            store._open_collection(create)
-        except BaseException:
-            store.close()
-            raise
-        return store
+        return cls(uri, token, fingerprint, dimension, namespace)._connected(create)
 
     def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
         """Add or replace vectors; ids must be unique in the call."""
@@ -176,8 +170,7 @@ class MilvusVectors:
         Raises:
             InputError: it is this store's own embedder.
         """
-        if fingerprint == self.fingerprint:
-            raise InputError(f"the vectors of {fingerprint} are in use; open the memory with another embedder first")
+        self._refuse_own(fingerprint)
         name = PREFIX + fingerprint
         if self._opened.attempt("open", lambda: self._client.has_collection(name)) and self._shares(name):
             drop = partial(drop_partition, self._client, name, self._share.partition)
@@ -192,15 +185,7 @@ class MilvusVectors:
         """Release the store; calling it again does nothing."""
         self._close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open_collection(self, create: bool) -> None:
+    def _connect(self, create: bool) -> None:
         """Create or check the collection and the namespace's partition, and load the collection."""
         calls = self._opened
         if not calls.call("open", "has_collection"):

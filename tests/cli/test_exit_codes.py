@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from memstore_cli import stats as stats_module
 from memstore_cli.main import run
@@ -167,6 +170,31 @@ def test_a_closed_pipe_prints_no_error() -> None:
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "new.jsonl"),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        OSError(errno.EFBIG, os.strerror(errno.EFBIG)),
+        shutil.Error([("from", "to", "[Errno 28] No space left on device: 'to'")]),
+        SafetensorError("Error while serializing: IoError(No space left on device (os error 28))"),
+    ],
+    ids=["disk", "quota", "limit", "copy", "library"],
+)
+def test_a_full_disk_is_one_sentence(
+    error: Exception, memory: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(stats_module, "open_memory", full)
+    done = command("stats", "--memory", memory)
+    assert done.code == 1
+    assert done.err.startswith("error: no space is left on the disk (")
+    assert done.err.endswith("; free some and run the same command again\n")
+    assert done.err.count("\n") == 1
 
 
 def test_a_bug_keeps_its_traceback(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

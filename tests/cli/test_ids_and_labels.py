@@ -67,6 +67,7 @@ WRONG = [
     (("label", "--file", "{none}"), 1, "cannot read"),
     (("cypher", "--query", "why", "--param", "rollout=t-"), 1, "160 rollouts have an id that begins with 't-'"),
     (("cypher", "--query", "why", "--param", "rollout=t-zzz"), 1, "no rollout with the id 't-zzz'"),
+    (("cypher", "--query", "propagation", "--param", "node=t-"), 1, "160 rollouts have an id that begins with 't-'"),
     (("cypher", "--query", "votes", "--param", "query=q-"), 1, "40 queries have an id that begins with 'q-'"),
     (("delete",), 2, "pass --run, --dataset or both, or else --namespace"),
     (("delete", "--run", "first", "--namespace", "default"), 2, "or else --namespace"),
@@ -87,12 +88,12 @@ def test_wrong_use_is_one_sentence(
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_prefix_names_a_rollout_of_a_named_query(memory: Path, command: Callable[..., Any]) -> None:
-    rollout = command("cypher", IDS, "--memory", memory, "--json").document[0]["id"]
-    words = ("cypher", "--query", "why", "--memory", memory, "--json")
-    whole = command(*words, "--param", f"rollout={rollout}").document
+def test_a_prefix_names_a_query_of_a_named_query(memory: Path, command: Callable[..., Any]) -> None:
+    query = command("cypher", "MATCH (q:Query) RETURN q.id AS id ORDER BY id", "--memory", memory, "--json").document
+    words = ("cypher", "--query", "history", "--memory", memory, "--json")
+    whole = command(*words, "--param", f"query={query[0]['id']}").document
     assert whole
-    assert command(*words, "--param", f"rollout={rollout[:12]}").document == whole
+    assert command(*words, "--param", f"query={query[0]['id'][:12]}").document == whole
 
 
 ALL = "MATCH (t:Thinking) RETURN t.id AS id ORDER BY id"

@@ -140,8 +140,13 @@ def test_restore_recreates_the_memory(memory: Path, tmp_path: Path, command: Cal
     assert done.document["added"] == QUERIES * ROLLOUTS
     before, after = (command("stats", "--memory", m, "--json").document for m in (memory, tmp_path / "again"))
     assert before == after
-    refused = command("restore", tmp_path / "frozen", "--memory", tmp_path / "again")
+    again = command("restore", tmp_path / "frozen", "--memory", tmp_path / "again")
+    assert again.code == 0, again.err
+    assert "0 rollouts added" in again.out
+    shutil.copytree(memory, tmp_path / "second")
+    refused = command("restore", tmp_path / "frozen", "--memory", tmp_path / "second")
     assert (refused.code, refused.out) == (1, "")
+    assert "--merge" in refused.err
     merged = command("restore", tmp_path / "frozen", "--memory", tmp_path / "again", "--merge")
     assert merged.code == 0, merged.err
     assert "0 rollouts added" in merged.out
@@ -162,7 +167,7 @@ def test_label(copy: Path, command: Callable[..., Any]) -> None:
 
 
 def test_cypher_in_three_formats(memory: Path, command: Callable[..., Any]) -> None:
-    ask = "MATCH (q:Query) WHERE q.key >= $key RETURN q.key AS key, q.text AS text ORDER BY key"
+    ask = "MATCH (q:Query)-[i:IN]->() WHERE i.key >= $key RETURN i.key AS key, q.text AS text ORDER BY key"
     words = ("cypher", ask, "--param", 'key="sum-30"', "--memory", memory)
     rows = command(*words, "--json").document
     assert [row["key"] for row in rows] == [f"sum-{number}" for number in range(30, 40)]
@@ -175,12 +180,12 @@ def test_cypher_in_three_formats(memory: Path, command: Callable[..., Any]) -> N
 
 
 def test_cypher_writes_only_with_the_option(copy: Path, command: Callable[..., Any]) -> None:
-    change = "MATCH (q:Query) WHERE q.key = 'sum-00' SET q.domain = 'qa'"
+    change = "MATCH (q:Query)-[i:IN]->() WHERE i.key = 'sum-00' SET q.domain = 'qa'"
     refused = command("cypher", change, "--memory", copy)
     assert (refused.code, refused.out) == (1, "")
     assert "--write" in refused.err
     assert command("cypher", change, "--write", "--memory", copy).code == 0
-    ask = "MATCH (q:Query) WHERE q.domain = 'qa' RETURN q.key AS key"
+    ask = "MATCH (q:Query)-[i:IN]->() WHERE q.domain = 'qa' RETURN i.key AS key"
     assert command("cypher", ask, "--memory", copy, "--json").document == [{"key": "sum-00"}]
 
 

@@ -29,15 +29,22 @@ def test_explain_prints_the_documented_keys(trained: Path, command: Callable[...
     words = ("explain", "sum-38", "--sample", 2, "--memory", trained)
     document = command(*words, "--json").document
     keys = {"rollout", "query", "question", "dataset", "policy", "run", "step", "sample_index", "answer", "votes"}
-    keys |= {"group", "model", "probability", "reward", "source", "influences", "written"}
+    keys |= {"group", "model", "probability", "reward", "source", "logit", "influences", "edges"}
+    keys |= {"written", "judged_by", "judged_at"}
     assert set(document) == keys
     assert (document["sample_index"], document["group"], document["written"]) == (2, 4, None)
     first = document["influences"][0]
-    assert set(first) == {"kind", "id", "text", "label", "similarity", "taken", "without", "effect"}
-    assert first["effect"] == pytest.approx(document["probability"] - first["without"])
+    assert set(first) == {"kind", "node", "id", "text", "label", "similarity", "taken", "without", "effect", "weight"}
+    assert (document["source"], document["judged_by"], first["kind"]) == ("remembered", "gold", "remembered verdict")
+    assert first["effect"] == pytest.approx(document["reward"] - document["probability"])
+    for one in document["influences"][1:]:
+        assert one["effect"] == pytest.approx(document["probability"] - one["without"])
+    for name in ("influences", "edges"):
+        assert sum(one["weight"] for one in document[name]) == pytest.approx(document["logit"], abs=1e-3)
     table = command(*words, "--limit", 3).out
     assert document["rollout"] in table
-    assert f"{first['effect']:+.4f}" in table
+    assert f"{first['weight']:+.4f}  {first['effect']:+.4f}" in table
+    assert f"{document['logit']:+.4f}, the sum of the weights" in table
     assert f"and {len(document['influences']) - 3} more; --limit shows them" in table
     assert command("explain", document["rollout"][:14], "--memory", trained, "--json").document == document
 
@@ -45,13 +52,18 @@ def test_explain_prints_the_documented_keys(trained: Path, command: Callable[...
 def test_written_influences_are_found_by_cypher(trained: Path, command: Callable[..., Any]) -> None:
     words = ("explain", "sum-39", "--sample", 0, "--write", "--memory", trained)
     document = command(*words, "--json").document
-    asked = ("cypher", "--query", "influences", "--param", f"rollout={document['rollout']}", "--param", "limit=99")
+    asked = ("cypher", "--query", "why", "--param", f"rollout={document['rollout']}", "--param", "limit=99")
     rows = command(*asked, "--memory", trained, "--json").document
     assert document["written"] == len(rows) > 0
-    effects = {one["id"]: one["effect"] for one in document["influences"]}
-    assert all(row["weight"] == pytest.approx(effects[row["id"]]) for row in rows)
+    weights = {one["id"]: one["weight"] for one in document["edges"]}
+    assert all(row["weight"] == pytest.approx(weights[row["id"]]) for row in rows)
+    assert sum(row["weight"] for row in rows) == pytest.approx(document["logit"], abs=1e-3)
     assert {row["model"] for row in rows} == {document["model"]}
     assert [abs(row["weight"]) for row in rows] == sorted((abs(row["weight"]) for row in rows), reverse=True)
+    reached = ("cypher", "--query", "propagation", "--param", f"node={rows[0]['id']}", "--memory", trained, "--json")
+    assert (rows[0]["weight"], document["rollout"]) in [
+        (row["weight"], row["rollout"]) for row in command(*reached).document
+    ]
     assert "INFLUENCED_BY written" in command(*words).out
     assert command(*asked, "--memory", trained, "--json").document == rows
 
@@ -62,7 +74,7 @@ def test_explain_suggests_similar_ids(trained: Path, command: Callable[..., Any]
     assert "did you mean sum-" in done.err
     several = command("explain", "sum-38", "--memory", trained)
     assert several.code == 1
-    assert "4 rollouts are called 'sum-38'" in several.err
+    assert "4 rollouts match 'sum-38'" in several.err
 
 
 def test_promote_prints_a_report_and_the_model_in_use(trained: Path, command: Callable[..., Any]) -> None:
@@ -131,16 +143,17 @@ def test_abstention_needs_an_output_and_a_mode(trained: Path, command: Callable[
 def test_a_file_is_scored_with_stored_rollouts_only_on_request(
     trained: Path, command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    asked = (
-        "MATCH (q:Query)-[:GENERATES]->(t:Thinking)-[a:LEADS_TO]->() RETURN q.text AS query, q.key AS query_id, "
-        "q.dataset AS dataset, a.text AS answer ORDER BY t.id LIMIT 1"
-    )
-    (row,) = command("cypher", asked, "--memory", trained, "--json").document
+    folder = shutil.copytree(trained, tmp_path / "memory")
     file, out = tmp_path / "new.jsonl", tmp_path / "scores.jsonl"
+    # Without a gold or labels, so that no verdict on the answer is remembered.
+    row = {"query": "Anna has 70 pears and buys 8 more. How many?", "dataset": "sums", "answer": "78"}
+    stored = [row | {"policy": "small", "thinking": f"Try {n}.", "sample_index": n, "run": "open"} for n in range(4)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in stored))
+    assert command("ingest", file, "--memory", folder).code == 0
     file.write_text(json.dumps(row | {"policy": "new", "thinking": "Easy."}) + "\n")
     found = []
     for more in ((), ("--as-ingested",)):
-        done = command("score", file, "--memory", trained, "--output", out, *more)
+        done = command("score", file, "--memory", folder, "--output", out, *more)
         assert "alone" not in done.err
         (line,) = lines(out)
         assert line["source"] == "predicted"
@@ -148,9 +161,9 @@ def test_a_file_is_scored_with_stored_rollouts_only_on_request(
     assert found[0] != pytest.approx(found[1])
     row |= {"policy": "another"}
     file.write_text(file.read_text() + json.dumps(row) + "\n")
-    assert "warning: 2 of the rollouts are alone in their group" in command("score", file, "--memory", trained).err
-    assert "alone" not in command("score", file, "--as-ingested", "--memory", trained).err
-    invalid = command("score", "--as-ingested", "--memory", trained)
+    assert "warning: 2 of the rollouts are alone in their group" in command("score", file, "--memory", folder).err
+    assert "alone" not in command("score", file, "--as-ingested", "--memory", folder).err
+    invalid = command("score", "--as-ingested", "--memory", folder)
     assert (invalid.code, invalid.out) == (2, "")
     assert "needs a FILE" in invalid.err
 
@@ -170,7 +183,7 @@ def test_drift_is_warned_of_once_and_is_in_the_document(
     (found,) = done.document["drift"]["datasets"]
     assert (found["dataset"], found["queries"], found["against"]) == ("poems", 12, "")
     (warning,) = [line for line in done.err.splitlines() if line.startswith("warning: ")]
-    assert "the 12 queries of 'poems' are not like the" in warning
+    assert "the 12 queries of 'poems' differ from all " in warning
     assert "label some of them and train again" in warning
     inside = command("score", "--memory", trained, "--json")
     assert inside.document["drift"]["datasets"][0]["dataset"] == "sums"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
+import sys
 
 import pytest
 
 from memstore_cli.cypher import Format, print_rows
-from memstore_cli.output import cell, jsonable, print_json, print_table
+from memstore_cli.output import WIDTH, cell, jsonable, print_json, print_table
 
 VALUES = [
     (None, None, ""),
@@ -44,10 +46,34 @@ def test_a_table_fits_the_terminal_and_does_not_interpret_markup(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    print_table(("id", "text"), [("[red]q-1[/red]", "x" * 500), ("q-2", None)])
-    lines = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table(("id", "text", "score"), [("[red]q-1[/red]", "x" * 500, 0.1234), ("q-2", None, 1)])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 40
-    assert any("[red]q-1[/red]" in line and "…" in line for line in lines)
+    assert any("[red]q-1[/red]" in line and "…" in line and "0.1234" in line for line in lines)
+
+
+def test_a_table_in_a_pipe_keeps_headers_ids_numbers_and_short_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ("rollout", "query", "dataset", "policy", "probability", "model", "text")
+    row = (
+        "t-71a1a6ea8ef02c35499ab937",
+        "q-e8b36a31f8530582b388e330",
+        "d" * 40,
+        "p" * 40,
+        0.004079,
+        "m" * 40,
+        "x" * 500,
+    )
+    print_table(columns, [row])
+    header, _, line = capsys.readouterr().out.splitlines()
+    assert tuple(header.split()) == columns
+    assert line.split()[:6] == ["0.004079" if value == 0.004079 else value for value in row[:6]]
+    assert line.split()[6] == "x" * 39 + "…"
+
+
+def test_a_table_in_a_pipe_is_not_wider_than_necessary(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("n", "text"), [(1, "x" * 500)])
+    assert {len(line.rstrip()) for line in capsys.readouterr().out.splitlines()[2:]} == {WIDTH}
 
 
 def test_csv_holds_structured_values_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 QUERIES, ROLLOUTS, UNLABELLED = 40, 4, 8
-LINE = {"query_id", "policy", "run", "step", "sample_index", "probability", "reward", "source", "model"}
+LINE = {"query_id", "policy", "run", "step", "sample_index", "probability", "reward", "source", "model"} | {
+    "judged_by",
+    "judged_at",
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,19 @@ def test_score_covers_the_rollouts_that_the_model_did_not_see(
     folder, training = trained
     done = command("score", "--memory", folder, "--output", tmp_path / "scores.jsonl", "--json").document
     seen = training.document["queries"]["train"] + training.document["queries"]["select"]
-    assert {"scored", "model", "seconds", "output", "drift", "band", "abstained", "alone"} == set(done)
+    assert {
+        "scored",
+        "model",
+        "seconds",
+        "output",
+        "drift",
+        "band",
+        "abstained",
+        "alone",
+        "remembered",
+        "contradictions",
+        "warnings",
+    } == set(done)
     assert done["scored"] == (QUERIES - seen) * ROLLOUTS
     scored = lines(tmp_path / "scores.jsonl")
     assert len(scored) == done["scored"]

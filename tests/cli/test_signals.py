@@ -1,4 +1,4 @@
-"""An interruption lost in a finalizer is sent again and ends a blocking read."""
+"""An interruption that was lost is sent again and ends a blocking read."""
 
 from __future__ import annotations
 
@@ -25,6 +25,26 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 """
+ELSEWHERE = """
+import signal, sys, threading, time
+from memstore_cli.signals import install_signal_handlers
+
+def send() -> None:
+    # Only this thread is interrupted. The main thread stays in its read, as it does after a signal that arrives just
+    # before the read starts.
+    main = threading.main_thread().native_id
+    while "read" not in open(f"/proc/self/task/{main}/wchan").read() and int(time.monotonic()) < deadline:
+        time.sleep(0.01)
+    signal.pthread_kill(threading.get_ident(), int(sys.argv[1]))
+
+deadline = int(time.monotonic()) + 1
+install_signal_handlers()
+threading.Thread(target=send, daemon=True).start()
+try:
+    sys.stdin.read()
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
 OTHER_ERROR = """
 from memstore_cli.signals import install_signal_handlers
 
@@ -38,13 +58,20 @@ Broken()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_lost_in_a_finalizer_ends_the_program(sent: signal.Signals) -> None:
-    command = [sys.executable, "-c", LOST, str(int(sent))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
-        assert program.stdout is not None
-        assert program.stderr is not None
-        output = program.stdout.read(), program.stderr.read()  # stdin stays open: only the signal ends it
-    assert (program.returncode, *output) == (130, b"", b"")
+@pytest.mark.parametrize("program", [LOST, ELSEWHERE], ids=["in a finalizer", "in another thread"])
+def test_an_interruption_that_was_lost_ends_the_program(program: str, sent: signal.Signals) -> None:
+    command = [sys.executable, "-c", program, str(int(sent))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stderr is not None
+        output = started.stdout.read(), started.stderr.read()  # stdin stays open: only the signal ends it
+    assert (started.returncode, *output) == (130, b"", b"")
+
+
+def test_a_program_without_signals_ends_as_usual() -> None:
+    code = "from memstore_cli.signals import install_signal_handlers; install_signal_handlers(); print('done')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 def test_other_unraisable_errors_are_printed_as_usual() -> None:

@@ -24,7 +24,7 @@ def test_the_listed_files_are_written(source: Path, tmp_path: Path, capsys: pyte
     assert run([*arguments, "--validation", "0.25", "--test", "0.25", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [(file["file"], file["rows"], file["labelled"]) for file in document["files"]] == [
-        ("train_memory_25.parquet", 20, 5),
+        ("train_memory_25.parquet", 30, 15),
         ("validation.parquet", 10, 10),
         ("test.parquet", 10, 10),
     ]
@@ -56,3 +56,32 @@ def test_missing_input_is_reported(
     monkeypatch.delenv("MEMSTORE_MEMORY", raising=False)
     assert run(["verl", "data", "--output", str(tmp_path / "data")]) == 2
     assert "--memory" in capsys.readouterr().err
+
+
+def test_batches_have_the_labelled_share(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["verl", "data", str(source), "--mode", "memory", "--validation", "0", "--test", "0", "--output"]
+    options = ["--labelled-share", "0.25", "--batch-size", "8", "--batch-seed", "3"]
+    assert run([*data, str(tmp_path / "data"), *options]) == 0
+    out = capsys.readouterr().out
+    assert "train_memory_20.parquet    48        12  2 of 8" in out
+    assert "data.shuffle=False in verl" in out
+    assert run([*data, str(tmp_path / "once"), "--labelled-share", "none", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(file["rows"], file["batch_size"]) for file in document["files"]] == [(40, None)]
+    assert document["note"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--labelled-share", "half"], "--labelled-share is 'half'; use a number or none"),
+        (["--labelled-share", "none", "--batch-size", "8"], "writes no batches; remove --batch-size"),
+        (["--labelled-share", "0.1", "--batch-size", "4"], "no labelled row in a batch of 4"),
+        (["--labelled-share", "0"], "must be above 0 and at most 1"),
+    ],
+)
+def test_impossible_batches_are_reported(
+    options: list[str], message: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["verl", "data", str(source), "--output", str(tmp_path / "data"), *options]) != 0
+    assert message in " ".join(capsys.readouterr().err.split())

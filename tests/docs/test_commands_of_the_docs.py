@@ -41,6 +41,8 @@ _BLOCK = re.compile(
 _MODEL = re.compile(r"\bm-[0-9a-f]{16}\b")
 _RUN_ELSEWHERE = ("demo", "serve")
 """The fixture runs the demo once. A service runs until it is stopped and has its own tests."""
+_STEP_OF_THE_DEMO = re.compile(r"^\[\d\] ", re.M)
+"""The title of a step in the demo's output."""
 
 
 class Command(NamedTuple):
@@ -55,6 +57,7 @@ def commands_of(page: Path) -> Iterator[Command]:
     """The commands of a page, in order."""
     for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
         text = block["text"].replace("\\\n", " ")
+        why = "the demo has run it" if _STEP_OF_THE_DEMO.search(text) else block["why"]
         for line in text.splitlines():
             if block["kind"] == "console":
                 if not line.startswith("$ "):
@@ -62,7 +65,7 @@ def commands_of(page: Path) -> Iterator[Command]:
                 line = line[2:]
             words = shlex.split(line, comments=True)
             if words:
-                yield Command(page, words, block["why"])
+                yield Command(page, words, why)
 
 
 ALL = [command for page in PAGES for command in commands_of(page)]
@@ -158,7 +161,6 @@ def outline(transcript: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("demo")
 def test_transcript_of_the_demo_is_current(demo_folder: Path) -> None:
     page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
     transcript = re.search(r"^```console\n\$ memstore demo\n(.*?)^```", page, re.M | re.S)
@@ -166,19 +168,31 @@ def test_transcript_of_the_demo_is_current(demo_folder: Path) -> None:
     assert outline(transcript[1]) == outline((demo_folder / "transcript.txt").read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with rollouts.jsonl and my-memory, a memory of these few rollouts."""
+    folder = tmp_path_factory.mktemp("small")
+    sample = ROOT / "memstore" / "sample" / "arithmetic_new.jsonl.gz"
+    (folder / "rollouts.jsonl").write_bytes(gzip.decompress(sample.read_bytes()))
+    assert run(["ingest", str(folder / "rollouts.jsonl"), "--memory", str(folder / "my-memory")]) == 0
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.xdist_group("demo")
 @pytest.mark.parametrize("page", RUN, ids=[str(page.relative_to(ROOT)) for page in RUN])
 def test_commands_of_a_page_run(
-    page: Path, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    demo_folder: Path,
+    small_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     wanted = [command for command in commands_of(page) if is_run(command)]
-    for name in ("demo-memory", "my-memory"):
-        shutil.copytree(demo_folder / "demo-memory", tmp_path / name)
+    shutil.copytree(demo_folder / "demo-memory", tmp_path / "demo-memory")
+    shutil.copytree(small_folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "memstore").symlink_to(ROOT / "memstore")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    sample = ROOT / "memstore" / "sample" / "arithmetic_new.jsonl.gz"
-    (tmp_path / "rollouts.jsonl").write_bytes(gzip.decompress(sample.read_bytes()))
     monkeypatch.chdir(tmp_path)
     [model] = [path.name for path in (tmp_path / "demo-memory" / "models").iterdir() if path.is_dir()]
     for command in wanted:

@@ -13,9 +13,10 @@ import typer.main
 
 from memstore_cli.main import app
 from memstore_gnn.evaluation.promote import CALIBRATED, LEAST
-from memstore_gnn.explain.influences import FEATURES, LABELLED, LABELS, QUERY, ROLLOUT, VOTES
+from memstore_gnn.explain.families import PREFIXES
+from memstore_gnn.explain.influences import KINDS
 from memstore_gnn.features.labels import NEIGHBOURS
-from memstore_gnn.monitoring.drift import FAR, SURE
+from memstore_gnn.monitoring.drift import DRIFT
 from memstore_gnn.scoring.abstain import RISK
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -50,7 +51,10 @@ def test_imports_of_the_python_example_exist() -> None:
 
 def test_figures_equal_the_constants_of_the_code() -> None:
     words = " ".join(PAGES["models.md"].split())
-    assert f"more than {FAR:g} standard deviations off, and more than {SURE:g} standard errors" in words
+    assert (
+        f"more than {DRIFT.min_shift:g} standard deviations off, and more than {DRIFT.min_errors:g} standard errors"
+        in words
+    )
     assert f"with fewer than {LEAST} fresh queries (`--least`)" in words
     assert f"a calibration error above {CALIBRATED:g}" in words
     assert f"`--risk` ({RISK:g})" in (DOCS / "commands.md").read_text(encoding="utf-8")
@@ -58,6 +62,8 @@ def test_figures_equal_the_constants_of_the_code() -> None:
 
 
 def test_table_explains_every_kind_of_influence() -> None:
-    table = PAGES["explain.md"].split("| what |")[1].split("How to read it")[0]
-    for kind in (VOTES, ROLLOUT, QUERY, LABELLED, LABELS, FEATURES):
-        assert kind in table
+    kinds, families = PAGES["explain.md"].split("| what |")[1].split("The families of features:")
+    for kind in KINDS:
+        assert f"| `{kind}" in kinds
+    for family in PREFIXES:
+        assert f"`{family}`" in families

@@ -48,7 +48,7 @@ def test_recipe_passes_the_check_and_starts_verl(size: str, model: str, data: Pa
     checked, command = ran.stdout.strip().rsplit("\n", 1)
     assert "NOT OK" not in checked
     assert "by the agent loop, inside its workers" in checked
-    assert "10 rows, 2 with ground truth" in checked
+    assert "16 rows, 8 with ground truth" in checked
     assert f"actor_rollout_ref.model.path=Qwen/{model}" in command
     assert command.endswith("trainer.total_epochs=1")
 

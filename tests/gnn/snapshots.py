@@ -13,10 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from memstore.graph.protocol import EdgeTable
-from memstore.records.ids import answer_id, query_id, rollout_id, run_id
+from memstore.records.ids import answer_id, dataset_id, query_id, rollout_id, run_id, vector_key
+from memstore.records.policies import policies_of
 from memstore.snapshots.snapshot import Manifest, Snapshot
+from memstore.snapshots.take import complete_edges
+from memstore.snapshots.upgrade_edges import edge_table
 from memstore.types import FloatMatrix, IntVector
-from memstore_schema.columns import EdgeType, NodeLabel, edge_schema, node_schema
+from memstore_schema.columns import EdgeType, NodeLabel, node_schema
 
 Row = Mapping[str, Any]
 
@@ -34,12 +37,10 @@ def build_snapshot(
     thinkings: list[dict[str, Any]] = []
     links: list[tuple[str, str | None, str, str]] = []
     for position, row in enumerate(rows):
-        query = query_id(row.get("dataset", "toy"), row.get("key"), row["query"])
+        query = query_id(row["query"])
         queries[query] = {
             "id": query,
-            "key": row.get("key"),
             "text": row["query"],
-            "dataset": row.get("dataset", "toy"),
             "domain": row.get("domain", "math"),
             "gold": row.get("gold"),
         }
@@ -52,6 +53,7 @@ def build_snapshot(
         if answer is not None:
             answers[answer] = {"id": answer, "text": row["value"], "value": row["value"]}
         links.append((thinking["id"], answer, text, run_id(run)))
+    datasets = sorted({thinking["dataset"] for thinking in thinkings}, key=dataset_id)
     order = sorted(range(len(thinkings)), key=lambda i: thinkings[i]["id"])
     tables = {
         NodeLabel.QUERY: _table(NodeLabel.QUERY, sorted(queries.values(), key=_by_id)),
@@ -59,7 +61,14 @@ def build_snapshot(
         NodeLabel.ANSWER: _table(NodeLabel.ANSWER, sorted(answers.values(), key=_by_id)),
         NodeLabel.RUN: _table(NodeLabel.RUN, sorted(runs.values(), key=_by_id)),
         NodeLabel.REWARD_MODEL: _table(NodeLabel.REWARD_MODEL, []),
+        NodeLabel.DATASET: _table(NodeLabel.DATASET, [{"id": dataset_id(n), "name": n} for n in datasets]),
     }
+    tables[NodeLabel.POLICY], policies = policies_of(tables[NodeLabel.THINKING])
+    wrote = edge_table(
+        EdgeType.WROTE,
+        tables,
+        [(node, thinkings[i]["id"], {}) for node, i in zip(policies.to_pylist(), order, strict=True) if node],
+    )
     edges = _edges(tables, [links[i] for i in order], [thinkings[i]["query"] for i in order])
     query_texts = tables[NodeLabel.QUERY]["text"].to_pylist()
     q_x = _matrix([(query_x or {}).get(text) for text in query_texts], dimension)
@@ -71,7 +80,9 @@ def build_snapshot(
         answers=tables[NodeLabel.ANSWER],
         runs=tables[NodeLabel.RUN],
         reward_models=tables[NodeLabel.REWARD_MODEL],
-        edges=edges,
+        datasets=tables[NodeLabel.DATASET],
+        policies=tables[NodeLabel.POLICY],
+        edges=complete_edges({**edges, "wrote": wrote}),
         query_x=q_x,
         thinking_x=t_x,
         query_has_x=np.linalg.norm(q_x, axis=1) > 0,
@@ -98,6 +109,7 @@ def _thinking(query: str, position: int, row: Row, answer: str, run: str) -> dic
         "id": identity,
         "query": query,
         "text": row.get("thinking", ""),
+        "dataset": row.get("dataset", "toy"),
         "query_key": row.get("key"),
         "policy": row.get("policy", "policy"),
         "run": run,
@@ -105,8 +117,9 @@ def _thinking(query: str, position: int, row: Row, answer: str, run: str) -> dic
         "sample_index": row.get("sample_index", position),
         "mean_logprob": row.get("mean_logprob"),
         "reward": row.get("reward"),
-        "reward_source": None if row.get("reward") is None else "ground_truth",
+        "reward_source": None if row.get("reward") is None else row.get("reward_source", "ground_truth"),
         "metadata": row.get("metadata"),
+        "vector_key": vector_key(row["thinking"]) if row.get("thinking", "").strip() else None,
     }
 
 
@@ -126,8 +139,6 @@ def _edges(
     texts = pa.table({"text": pa.array([links[i][2] for i in answered], pa.string())})
     run = np.array([at[NodeLabel.RUN][link[3]] for link in links], np.int64)
     by_run = np.lexsort((np.arange(len(run)), run))
-    none = np.zeros(0, np.int64)
-    similar = pa.table({"score": pa.array([], pa.float32())})
     return {
         "generates": EdgeTable(query[order], order.astype(np.int64), _no_columns(len(query))),
         "leads_to": EdgeTable(
@@ -135,11 +146,21 @@ def _edges(
             np.array([at[NodeLabel.ANSWER][str(links[i][1])] for i in answered], np.int64),
             texts,
         ),
-        "query_similar": EdgeTable(none, none, similar),
-        "thinking_similar": EdgeTable(none, none, similar),
+        "in": _names(tables, parents),
         "produced": EdgeTable(run[by_run], by_run.astype(np.int64), _no_columns(len(run))),
-        "scored_by": EdgeTable(none, none, edge_schema(EdgeType.SCORED_BY).empty_table()),
     }
+
+
+def _names(tables: Mapping[NodeLabel, pa.Table], parents: Sequence[str]) -> EdgeTable:
+    """The IN edges: dataset and key of each rollout's row."""
+    query = {node: row for row, node in enumerate(tables[NodeLabel.QUERY]["id"].to_pylist())}
+    dataset = {name: row for row, name in enumerate(tables[NodeLabel.DATASET]["name"].to_pylist())}
+    names = [tables[NodeLabel.THINKING][name].to_pylist() for name in ("dataset", "query_key")]
+    rows = sorted({(query[p], dataset[d], k) for p, d, k in zip(parents, *names, strict=True)}, key=repr)
+    rows.sort(key=lambda row: row[:2])
+    source, target = (np.array([row[end] for row in rows], np.int64) for end in (0, 1))
+    keys = pa.array([row[2] for row in rows], pa.string())
+    return EdgeTable(source, target, pa.table({"key": keys, "split": pa.nulls(len(rows), pa.string())}))
 
 
 def _no_columns(rows: int) -> pa.Table:

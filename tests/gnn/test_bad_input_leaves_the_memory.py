@@ -14,8 +14,8 @@ import torch
 from memstore.errors import MemstoreError, ModelError
 from memstore.memory import Memory
 from memstore.snapshots.snapshot import Snapshot
-from memstore.testing.embedder import HashEmbedder
-from memstore.testing.graph_blocks import dump
+from memstore.testing.conformance.graph_blocks import dump
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.evaluation.promote import promote_model
 from memstore_gnn.explain.explain import explain_rollout
 from memstore_gnn.models.network import RewardNetwork
@@ -154,7 +154,7 @@ def test_full_gpu(memory: Memory, verb: str, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr(RewardNetwork, "encode", full)
+    monkeypatch.setattr(RewardNetwork, "forward", full)
     monkeypatch.setattr(RewardModel, "predict", full)
     refused(memory, lambda: VERBS[verb](memory), "the GPU ran out of memory while .*--device cpu")
 

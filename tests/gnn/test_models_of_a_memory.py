@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ import pytest
 
 from memstore.errors import InputError, ModelError
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.snapshots.aliases import ids_of_schema_1
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.evaluation.compare import ON_REQUEST, PREDICTORS, evaluate_memory, predictor_named
 from memstore_gnn.evaluation.evaluate import EvaluationRow
-from memstore_gnn.models.registry import list_models
+from memstore_gnn.models.checkpoint import load_origin, save_model
+from memstore_gnn.models.origin import digests
+from memstore_gnn.models.registry import list_models, model_folder
 from memstore_gnn.scoring.abstain import Mode
 from memstore_gnn.verbs import (
     Abstention,
@@ -99,7 +103,8 @@ def test_file_is_scored_in_order_and_not_added(
     known = rollouts(1)
     file, output = write(tmp_path / "new.jsonl", rows[::-1] + known), tmp_path / "scores.jsonl"
     assert score_file(memory, file, output=output).scored == 9
-    assert {json.loads(line)["source"] for line in output.read_text().splitlines()} == {"predicted"}
+    sources = [json.loads(line)["source"] for line in output.read_text().splitlines()]
+    assert (sources.count("predicted"), sources.count("remembered")) == (6, len(known))
     summary = score_file(memory, file, as_ingested=True, output=output)
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert summary.scored == len(lines) == 9
@@ -126,7 +131,7 @@ def test_output_path_is_checked_before_scoring(
 
 
 def row(rollouts: int, auc: float) -> EvaluationRow:
-    return EvaluationRow("d", "attention", 0.2, 0, 1, rollouts, auc, 0.5, 0.5, 0.5, 0.5, 0.1, 0.2, 0.3)
+    return EvaluationRow("d", "memstore", 0.2, 0, 1, rollouts, auc, 0.5, 0.5, 0.5, 0.5, 0.1, 0.2, 0.3)
 
 
 def test_metrics_of_several_data_sets_are_weighted_by_rollouts() -> None:
@@ -209,6 +214,42 @@ def test_scores_are_recorded_with_their_time(trained: tuple[Memory, TrainSummary
     times = edges.properties["scored_at"].filter(pa.array(edges.target == at)).to_pylist()
     assert times
     assert all(before <= time <= dt.datetime.now(dt.UTC) for time in times)
+
+
+def test_a_recorded_score_says_whether_it_is_remembered(trained: tuple[Memory, TrainSummary, TrainSummary]) -> None:
+    memory, _, _ = trained
+    right = "MATCH (t:Thinking) WHERE t.reward = 1.0 RETURN t.id ORDER BY t.id LIMIT 1"
+    rollout = next(memory.cypher(right).rows)[0]
+    model = train_memory(memory, epochs=1, seed=6, device="cpu").model
+    memory.label({rollout: None})  # other rollouts of its query gave the same answer and are labelled
+    try:
+        summary = score_memory_rollouts(memory, model=model)
+    finally:
+        memory.label({rollout: 1.0}, source="ground_truth")
+    scores = "MATCH (t:Thinking)-[s:SCORED_BY]->(m:RewardModel) WHERE m.id = $model RETURN s.source, t.id, s.reward"
+    rows = list(memory.cypher(scores, {"model": model}).rows)
+    assert [row[1:] for row in rows if row[0] == "remembered"] == [(rollout, 1.0)]
+    assert summary.remembered == 1
+    assert {row[0] for row in rows} == {"predicted", "remembered"}
+
+
+@pytest.mark.parametrize("budget", [0.5, None])
+def test_a_model_from_before_a_migration_says_that_its_budget_shows_other_labels(
+    tmp_path: Path, budget: float | None
+) -> None:
+    """The ids of its training queries are those of schema 1; here, it learned from the first half of the queries."""
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
+        memory.ingest([write(tmp_path / "rows.jsonl", rollouts())])
+        name = train_memory(memory, budget=budget, epochs=1, device="cpu").model
+        assert score_memory_rollouts(memory).warnings == []
+        folder, model = model_folder(memory, name), open_model(memory, name, "cpu")
+        origin, before = load_origin(folder), ids_of_schema_1(memory.snapshot())
+        assert origin is not None
+        shutil.rmtree(folder)
+        save_model(model, folder, replace(origin, learnt=np.sort(digests(before[: QUERIES // 2]))))
+        warnings = score_memory_rollouts(memory).warnings
+    assert len(warnings) == (budget is not None)
+    assert all(f"{name} was trained before a migration gave queries new ids" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.verbs import score_file, score_memory_rollouts, train_memory
 
 POISONS = {

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from memstore.html_table import html_table
+from memstore_gnn.data.groups import batches_of_distinct_queries
 from memstore_gnn.evaluation.evaluate import EvaluationRow
-from memstore_gnn.scoring.html_table import html_table
-from memstore_gnn.scoring.score import Scores, batches_of_distinct_queries
+from memstore_gnn.scoring.score import Scores
 from memstore_gnn.verbs import ScoreSummary, TrainSummary
 
-ROW = EvaluationRow("sums", "attention", 0.2, 0, 12, 96, 0.9, 0.8, 0.8, 0.7, 0.75, 0.05, float("nan"), 0.1)
+ROW = EvaluationRow("sums", "memstore", 0.2, 0, 12, 96, 0.9, 0.8, 0.8, 0.7, 0.75, 0.05, float("nan"), 0.1)
 SCORES = Scores(
     np.array(["t-1", "t-<2>"], object), np.array([0.25, 0.75]), np.array([0.25, 1.0]),
-    np.array(["predicted", "ground_truth"], object),
+    np.array(["predicted", "ground_truth"], object), np.full(2, None, object), np.full(2, None, object),
 )  # fmt: skip
 SUMMARY = TrainSummary("m-1", "s-1", {"train": 8, "select": 2, "report": 12}, [ROW], 1.25)
 
@@ -21,7 +22,7 @@ SUMMARY = TrainSummary("m-1", "s-1", {"train": 8, "select": 2, "report": 12}, [R
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
-        (ROW, "EvaluationRow('attention' on 'sums', budget=20%, seed=0: auc=0.900, advantage_soft=0.750, ece=0.050; "
+        (ROW, "EvaluationRow('memstore' on 'sums', budget=20%, seed=0: auc=0.900, advantage_soft=0.750, ece=0.050; "
               "12 queries, 96 rollouts)"),
         (SCORES, "Scores(2 rollouts: 1 ground_truth, 1 predicted, mean probability 0.500)"),
         (Scores(*(column[:0] for column in SCORES)), "Scores(0 rollouts)"),

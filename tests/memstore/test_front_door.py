@@ -14,8 +14,8 @@ import memstore
 from memstore import Memory, Settings
 from memstore.graph.protocol import COUNTED_ROWS, SHOWN_ROWS, CypherResult
 from memstore.snapshots.frames import to_pandas
-from memstore.testing.embedder import HashEmbedder
-from memstore.testing.graph_double import MemoryGraph
+from memstore.testing.doubles.embedder import HashEmbedder
+from memstore.testing.doubles.graph import MemoryGraph
 
 HEAVY = ("torch", "pymilvus", "milvus_lite", "pyarrow", "pandas", "ladybug", "neo4j", "sentence_transformers")
 

@@ -18,7 +18,7 @@ from memstore.memory import Memory
 from memstore.records.record import RecordDefaults
 from memstore.snapshots.files import load_snapshot, save_snapshot
 from memstore.snapshots.frames import to_pandas
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore.vectors.knn import LinkSettings
 
 ROWS: list[dict[str, Any]] = [

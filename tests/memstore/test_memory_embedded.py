@@ -9,8 +9,8 @@ import pytest
 
 from memstore.embedding.protocol import Embedder
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
-from memstore.testing.memory_conformance import SETTINGS, MemoryConformance, OpenMemory, write_rollouts
+from memstore.testing.conformance.memory import SETTINGS, MemoryConformance, OpenMemory, write_rollouts
+from memstore.testing.doubles.embedder import HashEmbedder
 
 
 class TestEmbedded(MemoryConformance):

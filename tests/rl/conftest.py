@@ -61,9 +61,11 @@ def groups(sample_rows: Rows) -> list[Group]:
 
 
 def group_of(rows: list[dict[str, Any]], gold: str | None = "") -> Group:
-    """Return the first eight rows as a group of a new run."""
+    """Return the first eight rows as a group of a new run, whose label a budget withholds."""
     first = rows[0]
-    query = RewardQuery(first["query"], dataset=first["dataset"], key=first["query_id"], domain="math", gold=gold)
+    query = RewardQuery(
+        first["query"], dataset=first["dataset"], key=first["query_id"], domain="math", gold=gold, remember=False
+    )
     return Group(query, [Rollout(response=row["response"], policy="new", run="r", step=1) for row in rows[:8]])
 
 

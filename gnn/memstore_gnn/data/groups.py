@@ -1,11 +1,14 @@
 """Partition rollouts by query and by answer, and compute sums, means and ranks over each part.
 
-A group is all rollouts of one query. Rollouts without an answer agree with no other rollout, not even with each
-other. Sums over a group use sorted segments (`np.add.reduceat`) or `np.bincount`; there is no Python loop over groups.
+Here a group is all rollouts of one query in the snapshot. The rewards of a trainer and the scores of a file pass the
+rollouts that one policy sampled together as a snapshot; in one of a whole memory, `policy_group` separates them.
+Rollouts without an answer agree with no other rollout, not even with each other. Sums over a group use sorted segments
+(`np.add.reduceat`) or `np.bincount`; there is no Python loop over groups.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +65,7 @@ class Partition:
         return np.asarray((self.sums(values) / counts)[self.cell])
 
     def mean_of_others(self, values: FloatVector, otherwise: FloatVector | float) -> FloatVector:
-        """Mean over the other rollouts of the cell, float64 [T]; `otherwise` for a rollout alone in its cell."""
+        """Mean over the other rollouts of the cell, float64 [T]; `otherwise` in a cell of one rollout."""
         others = self.size - 1
         total = self.sums(values)[self.cell] - values
         return np.where(others > 0, total / np.maximum(others, 1), otherwise)
@@ -89,15 +92,15 @@ class Groups:
         query: by query. `query.cell` numbers the queries that have rollouts.
         query_of: int64 [T], position of the rollout's query in `snapshot.queries`.
         answer: by query and answer; a rollout without an answer has a cell of its own.
-        own: by query, run, policy and step: the rollouts that one policy sampled together.
-        own_answer: by `own` and `answer`.
+        policy_group: by query, run, policy and step: the rollouts that one policy sampled together.
+        policy_answer: by `policy_group` and `answer`.
         answered: bool [T], the rollout has an answer.
     """
 
     query: Partition
     answer: Partition
-    own: Partition
-    own_answer: Partition
+    policy_group: Partition
+    policy_answer: Partition
     answered: BoolVector
     query_of: IntVector
 
@@ -121,15 +124,15 @@ def groups_of(snapshot: Snapshot) -> Groups:
     answer[leads.source] = leads.target
     answered = np.zeros(count, bool)
     answered[leads.source] = True
-    own_key = query_of
+    group_key = query_of
     for name in ("run", "policy", "step"):
         column = snapshot.thinkings[name].combine_chunks().dictionary_encode()
         codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
-        own_key = Partition.of(own_key).cell * (len(column.dictionary) + 1) + codes
-    own = Partition.of(own_key)
+        group_key = Partition.of(group_key).cell * (len(column.dictionary) + 1) + codes
+    policy_group = Partition.of(group_key)
     cells = Partition.of(answer)
-    own_answer = Partition.of(own.cell * max(len(cells.count), 1) + cells.cell)
-    return Groups(Partition.of(query_of), cells, own, own_answer, answered, query_of)
+    policy_answer = Partition.of(policy_group.cell * max(len(cells.count), 1) + cells.cell)
+    return Groups(Partition.of(query_of), cells, policy_group, policy_answer, answered, query_of)
 
 
 def query_of_thinkings(snapshot: Snapshot) -> IntVector:
@@ -138,6 +141,14 @@ def query_of_thinkings(snapshot: Snapshot) -> IntVector:
     query = np.zeros(snapshot.thinkings.num_rows, np.int64)
     query[generates.target] = generates.source
     return query
+
+
+def answer_of_thinkings(snapshot: Snapshot) -> IntVector:
+    """Position of each rollout's answer in `snapshot.answers`, int64 [T]; -1 without an answer."""
+    answer = np.full(snapshot.thinkings.num_rows, -1)
+    leads = snapshot.edges["leads_to"]
+    answer[leads.source] = leads.target
+    return answer
 
 
 def less_group(table: FeatureTable, groups: Groups) -> FeatureTable:
@@ -157,3 +168,27 @@ def share_logit(share: Array, size: Array) -> FloatVector:
     """Log odds of a share of `size` votes, smoothed by half a vote: log((v + 0.5) / (size - v + 0.5))."""
     votes = share * size
     return np.asarray(np.log((votes + 0.5) / (size - votes + 0.5)), np.float64)
+
+
+def batches_of_distinct_queries(queries: Sequence[Hashable]) -> list[list[int]]:
+    """Cut groups into batches that hold at most one group of each query, so that groups of a query cannot interact.
+
+    Args:
+        queries: query of each group.
+
+    Returns:
+        Positions of the groups in each batch: the first group of every query, then the second, and so on.
+
+    Example:
+        >>> batches_of_distinct_queries(["a", "a", "b"])
+        [[0, 2], [1]]
+    """
+    batches: list[list[int]] = []
+    count: dict[Hashable, int] = {}
+    for position, query in enumerate(queries):
+        batch = count.get(query, 0)
+        count[query] = batch + 1
+        if batch == len(batches):
+            batches.append([])
+        batches[batch].append(position)
+    return batches

@@ -6,6 +6,7 @@ relation is exported in both directions, each with its own edge type; no relatio
 
     (query, generates, thinking)        (thinking, rev_generates, query)
     (thinking, leads_to, answer)        (answer, rev_leads_to, thinking)
+    (policy, wrote, thinking)           (thinking, rev_wrote, policy)             on request: a policy at a step
     (query, similar_to, query)          (query, rev_similar_to, query)            edge_attr: cosine, float32 [E, 1]
     (thinking, similar_to, thinking)    (thinking, rev_similar_to, thinking)      edge_attr: cosine, float32 [E, 1]
 
@@ -19,7 +20,7 @@ wheel for your PyTorch from https://data.pyg.org/whl. Without them, `subgraph` b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,9 @@ from torch_geometric.data import HeteroData
 
 from memstore.errors import InputError
 from memstore.graph.protocol import EdgeTable
+from memstore.snapshots.aliases import in_dataset, with_keys
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import EDGE_NAMES, TABLES
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
@@ -42,6 +45,7 @@ from memstore_gnn.data.splits import Split, label_budget, labelled_queries
 _EDGES = {
     "generates": ("query", "generates", "thinking"),
     "leads_to": ("thinking", "leads_to", "answer"),
+    "wrote": ("policy", "wrote", "thinking"),
     "query_similar": ("query", "similar_to", "query"),
     "thinking_similar": ("thinking", "similar_to", "thinking"),
 }
@@ -74,12 +78,19 @@ class NodeIndex:
 
 
 def node_index(snapshot: Snapshot) -> dict[str, NodeIndex]:
-    """Node index of `query`, `thinking` and `answer`."""
-    tables = {"query": snapshot.queries, "thinking": snapshot.thinkings, "answer": snapshot.answers}
+    """Node index of `query`, `thinking`, `answer` and `policy`."""
+    tables = {
+        "query": snapshot.queries,
+        "thinking": snapshot.thinkings,
+        "answer": snapshot.answers,
+        "policy": snapshot.policies,
+    }
     return {name: NodeIndex(table["id"]) for name, table in tables.items()}
 
 
-def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: Split | None = None) -> HeteroData:
+def to_hetero(
+    snapshot: Snapshot, *, reward: FloatVector | None = None, splits: Split | None = None, policies: bool = False
+) -> HeteroData:
     """Export a snapshot, in a form that PyG's loaders, transforms and models accept.
 
     Args:
@@ -87,10 +98,12 @@ def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: 
         splits: the queries of each mask (`memstore_gnn.data.splits.label_budget`), and through them their thinkings.
             None trains and selects on 80 % of the queries with ground truth, reports on the rest, and leaves
             thinkings without ground truth out of all masks.
+        policies: export policies at their steps too, as nodes of type `policy` with the relation `wrote` and its
+            reverse. Such a node reveals who wrote a rollout.
 
     Returns:
         every node type: `x` float32 [N, D], `has_x` bool [N] (False: zero row) and `node_index` int64 [N], the row in
-            the snapshot. The x of an answer is the mean of the vectors of its thinkings.
+            the snapshot. The x of an answer or a policy is the mean of the vectors of its thinkings.
         thinking: `y` float32 [T], NaN where unlabelled, and `y_mask` bool [T].
         query and thinking: `train_mask`, `select_mask` and `report_mask`, bool; `val_mask` and `test_mask` are PyG's
             names for the last two.
@@ -103,8 +116,8 @@ def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: 
         >>> ids = data.node_ids["thinking"][data["thinking"].node_index.numpy()]  # the same for a loader's batch
     """
     data = HeteroData()
-    x, has_x = _features(snapshot)
-    index = node_index(snapshot)
+    x, has_x = _features(snapshot, policies)
+    index = {name: nodes for name, nodes in node_index(snapshot).items() if name in x}
     for name, nodes in index.items():
         data[name].x, data[name].has_x = _tensor(x[name]), _tensor(has_x[name])
         data[name].node_index = torch.arange(len(nodes))
@@ -117,22 +130,36 @@ def to_hetero(snapshot: Snapshot, *, reward: FloatVector | None = None, splits: 
     data["thinking"].y = torch.from_numpy(labels.astype(np.float32))
     data["thinking"].y_mask = ~torch.isnan(data["thinking"].y)
     for key, relation in _EDGES.items():
-        _add_relation(data, relation, snapshot.edges[key])
+        if x.keys() >= {relation[0], relation[2]}:
+            _add_relation(data, relation, snapshot.edges[key])
     _add_masks(data, snapshot, splits)
     return data
 
 
-def _features(snapshot: Snapshot) -> tuple[dict[str, NDArray[np.float32]], dict[str, BoolVector]]:
-    """Vectors of each node type, and which rows have one. An answer has the mean of its thinkings' vectors."""
-    edges, count = snapshot.edges["leads_to"], snapshot.answers.num_rows
+def _features(snapshot: Snapshot, policies: bool) -> tuple[dict[str, NDArray[np.float32]], dict[str, BoolVector]]:
+    """Vectors of each node type that is exported, and which rows have one."""
+    x = {"query": snapshot.query_x, "thinking": snapshot.thinking_x}
+    has_x = {"query": snapshot.query_has_x, "thinking": snapshot.thinking_has_x}
+    ends = {"answer": (snapshot.edges["leads_to"], snapshot.answers.num_rows)}
+    if policies:
+        ends["policy"] = (_flip(snapshot.edges["wrote"]), snapshot.policies.num_rows)
+    for name, (edges, count) in ends.items():
+        x[name], has_x[name] = _mean_of_thinkings(snapshot, edges, count)
+    return x, has_x
+
+
+def _mean_of_thinkings(snapshot: Snapshot, edges: EdgeTable, count: int) -> tuple[NDArray[np.float32], BoolVector]:
+    """Mean of the vectors of each node's thinkings, float32 [count, D], and which nodes have one, bool [count].
+
+    Args:
+        edges: thinking -> node.
+    """
     known = snapshot.thinking_has_x[edges.source]
     source, target = edges.source[known], edges.target[known]
     votes = np.bincount(target, minlength=count)
     shape = (count, snapshot.thinkings.num_rows)
     mean = csr_matrix(((1.0 / np.maximum(votes, 1))[target].astype(np.float32), (target, source)), shape=shape)
-    answer_x = np.asarray(mean @ snapshot.thinking_x, np.float32)
-    x = {"query": snapshot.query_x, "thinking": snapshot.thinking_x, "answer": answer_x}
-    return x, {"query": snapshot.query_has_x, "thinking": snapshot.thinking_has_x, "answer": votes > 0}
+    return np.asarray(mean @ snapshot.thinking_x, np.float32), votes > 0
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
@@ -185,28 +212,25 @@ def select_queries(
     """
     keep = np.ones(snapshot.queries.num_rows, np.bool_)
     if dataset is not None:
-        keep &= _equal(snapshot.queries["dataset"], [dataset])
+        keep &= in_dataset(snapshot, dataset)
         if not keep.any():
-            known = ", ".join(sorted(set(snapshot.queries["dataset"].to_pylist())))
+            known = ", ".join(sorted(snapshot.datasets["name"].to_pylist()))
             raise InputError(f"the snapshot holds no dataset {dataset!r}; it has {known or 'none at all'}")
     if keys is not None:
-        keep &= _equal(snapshot.queries["key"], keys)
-        missing = set(keys) - set(snapshot.queries["key"].filter(pa.array(keep)).to_pylist())
-        if missing:
-            raise InputError(f"the snapshot holds no query with the key {min(missing)!r}; see Query.key in the memory")
+        edges = snapshot.edges["in"]
+        known_keys = set(edges.properties["key"].filter(pa.array(keep[edges.source])).to_pylist())
+        for key in keys:
+            if key not in known_keys:
+                raise InputError(f"the snapshot holds no query with the key {key!r}; see IN.key in the memory")
+        keep &= with_keys(snapshot, keys)
     return snapshot.queries["id"].to_numpy()[keep]
-
-
-def _equal(column: pa.ChunkedArray, values: Sequence[str]) -> BoolVector:
-    mask = pc.is_in(column, value_set=pa.array(values, pa.string()))
-    return np.asarray(mask.to_numpy(), dtype=np.bool_)
 
 
 def subgraph(snapshot: Snapshot, query_ids: Sequence[str], hops: int = 0) -> Snapshot:
     """Take some queries and those within `hops` SIMILAR_TO edges of them, in either direction.
 
-    Their rollouts, the answers and runs of these, every edge between two kept nodes and all reward models are kept.
-    The manifest's `id` is a digest of the snapshot's id and the kept queries and rollouts.
+    Their rollouts, the answers, policies and runs of these, every edge between two kept nodes and all reward models are
+    kept. The manifest's `id` is a digest of the snapshot's id and the kept queries and rollouts.
 
     Raises:
         InputError: an id that the snapshot does not hold, or a negative number of hops.
@@ -220,28 +244,12 @@ def subgraph(snapshot: Snapshot, query_ids: Sequence[str], hops: int = 0) -> Sna
     for _ in range(hops):
         reached = np.concatenate((similar.target[queries[similar.source]], similar.source[queries[similar.target]]))
         queries[reached] = True
-    thinkings = queries[query_of_thinkings(snapshot)]
-    kept = {
-        "query": queries,
-        "thinking": thinkings,
-        "answer": _touched(thinkings, snapshot.edges["leads_to"], snapshot.answers.num_rows),
-        "run": _touched(thinkings, _flip(snapshot.edges["produced"]), snapshot.runs.num_rows),
-        "model": np.ones(snapshot.reward_models.num_rows, np.bool_),
-    }
-    return _cut(snapshot, kept)
+    return _cut(snapshot, queries, queries[query_of_thinkings(snapshot)])
 
 
 def some_rollouts(snapshot: Snapshot, keep: BoolVector) -> Snapshot:
-    """Take some rollouts (bool [T]) with their queries, answers and runs, and every edge between two kept nodes."""
-    generates = snapshot.edges["generates"]
-    kept = {
-        "query": _touched(keep, _flip(generates), snapshot.queries.num_rows),
-        "thinking": keep,
-        "answer": _touched(keep, snapshot.edges["leads_to"], snapshot.answers.num_rows),
-        "run": _touched(keep, _flip(snapshot.edges["produced"]), snapshot.runs.num_rows),
-        "model": np.ones(snapshot.reward_models.num_rows, np.bool_),
-    }
-    return _cut(snapshot, kept)
+    """Take some rollouts (bool [T]) with their queries, answers, policies and runs, and the edges between them."""
+    return _cut(snapshot, _touched(keep, _flip(snapshot.edges["generates"]), snapshot.queries.num_rows), keep)
 
 
 def _flip(edges: EdgeTable) -> EdgeTable:
@@ -254,37 +262,41 @@ def _touched(sources: BoolVector, edges: EdgeTable, size: int) -> BoolVector:
     return mask
 
 
-_ENDS = {
-    "generates": ("query", "thinking"),
-    "leads_to": ("thinking", "answer"),
-    "query_similar": ("query", "query"),
-    "thinking_similar": ("thinking", "thinking"),
-    "produced": ("run", "thinking"),
-    "scored_by": ("thinking", "model"),
-}
+ENDS = {name: (TABLES[source], TABLES[target]) for name, (_, source, target) in EDGE_NAMES.items()}
+"""Node tables of the ends of each edge table of a snapshot."""
 
 
-def _cut(snapshot: Snapshot, kept: Mapping[str, BoolVector]) -> Snapshot:
-    """The subgraph induced by the kept nodes; rows stay ordered by id, edges by (source, target)."""
+def _cut(snapshot: Snapshot, queries: BoolVector, thinkings: BoolVector) -> Snapshot:
+    """Some queries (bool [Q]) and rollouts (bool [T]) with the answers, policies and runs of these rollouts.
+
+    All reward models and datasets are kept, and every edge between two kept nodes. Rows stay ordered by id, edges by
+    (source, target).
+    """
+    kept = {
+        "queries": queries,
+        "thinkings": thinkings,
+        "answers": _touched(thinkings, snapshot.edges["leads_to"], snapshot.answers.num_rows),
+        "runs": _touched(thinkings, _flip(snapshot.edges["produced"]), snapshot.runs.num_rows),
+        "policies": _touched(thinkings, _flip(snapshot.edges["wrote"]), snapshot.policies.num_rows),
+        "reward_models": np.ones(snapshot.reward_models.num_rows, np.bool_),
+        "datasets": np.ones(snapshot.datasets.num_rows, np.bool_),
+    }
     row = {name: np.cumsum(mask) - 1 for name, mask in kept.items()}
     edges: dict[str, EdgeTable] = {}
     for key, table in snapshot.edges.items():
-        source, target = _ENDS[key]
+        source, target = ENDS[key]
         inside = kept[source][table.source] & kept[target][table.target]
         properties = table.properties.filter(pa.array(inside)) if table.properties.num_columns else table.properties
         edges[key] = EdgeTable(row[source][table.source[inside]], row[target][table.target[inside]], properties)
     digest = hashlib.blake2b(snapshot.manifest.id.encode(), digest_size=12)
-    digest.update(np.packbits(kept["query"]).tobytes() + np.packbits(kept["thinking"]).tobytes())
+    digest.update(np.packbits(queries).tobytes() + np.packbits(thinkings).tobytes())
     return replace(
         snapshot,
         manifest=replace(snapshot.manifest, id=digest.hexdigest()),
-        queries=snapshot.queries.filter(pa.array(kept["query"])),
-        thinkings=snapshot.thinkings.filter(pa.array(kept["thinking"])),
-        answers=snapshot.answers.filter(pa.array(kept["answer"])),
-        runs=snapshot.runs.filter(pa.array(kept["run"])),
+        **{name: getattr(snapshot, name).filter(pa.array(mask)) for name, mask in kept.items()},
         edges=edges,
-        query_x=snapshot.query_x[kept["query"]],
-        thinking_x=snapshot.thinking_x[kept["thinking"]],
-        query_has_x=snapshot.query_has_x[kept["query"]],
-        thinking_has_x=snapshot.thinking_has_x[kept["thinking"]],
+        query_x=snapshot.query_x[queries],
+        thinking_x=snapshot.thinking_x[thinkings],
+        query_has_x=snapshot.query_has_x[queries],
+        thinking_has_x=snapshot.thinking_has_x[thinkings],
     )

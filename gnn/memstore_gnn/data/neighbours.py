@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memstore.runtime.threads import in_threads
 from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
 
 ROWS = 64
@@ -108,9 +109,10 @@ class Labelled:
         kept = min(k, len(self.label))
         if not kept:
             return made
-        block = np.zeros((ROWS, vectors.shape[1]), np.float32)
-        for start in range(0, len(vectors), ROWS):
+
+        def search(start: int) -> None:
             rows = slice(start, min(start + ROWS, len(vectors)))
+            block = np.zeros((ROWS, vectors.shape[1]), np.float32)
             block[: rows.stop - start] = vectors[rows]
             similar = (block @ self.vectors.T)[: rows.stop - start]
             if (query[rows] >= 0).any():
@@ -121,6 +123,8 @@ class Labelled:
             position[rows, :kept] = np.where(found, best, 0)
             cosine[rows, :kept] = np.where(found, near, 0.0)
             present[rows, :kept] = found
+
+        in_threads(search, range(0, len(vectors), ROWS))
         return made
 
     def nearest_within(

@@ -1,12 +1,13 @@
-"""Combine new rollouts with a memory's rollouts of the same queries, as an ingest would, without storing anything.
+"""Add new rollouts to a snapshot of a memory, as an ingest would to the memory, without storing anything.
 
-A rollout that is in both keeps the memory's row. Similarity edges are left out, since scoring looks up neighbours by
-vector.
+A rollout or query that is in both keeps the memory's row; the names that a query has in the new rollouts are added.
+Similarity edges are left out, since scoring looks up neighbours by vector.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,46 @@ import pyarrow.compute as pc
 from memstore.errors import InputError
 from memstore.graph.protocol import EdgeTable
 from memstore.snapshots.snapshot import Snapshot
-from memstore.types import BoolVector, IntVector
-from memstore_gnn.data.hetero import subgraph
+from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.data.hetero import ENDS
+
+_TABLES = ("queries", "thinkings", "answers", "runs", "datasets", "policies")
+"""Node tables that are united; the memory's reward models stay."""
+_EDGES = ("generates", "in", "leads_to", "produced", "wrote")
+"""Edges that are united."""
+
+
+class Ingested(NamedTuple):
+    """A memory as it would be after an ingest.
+
+    Attributes:
+        snapshot: the memory with the new rollouts.
+        reward: float64 [T], visible labels of the memory, NaN elsewhere.
+        new: bool [T], the rollouts that were to be ingested, whether the memory had them or not.
+    """
+
+    snapshot: Snapshot
+    reward: FloatVector
+    new: BoolVector
+
+
+def ingested(snapshot: Snapshot, new: Snapshot, reward: FloatVector) -> Ingested:
+    """Add new rollouts to a memory; their own rewards are not read.
+
+    Args:
+        reward: float64 [T of snapshot], the labels that may be seen, NaN elsewhere.
+
+    Raises:
+        InputError: as `overlay`.
+    """
+    together = overlay(snapshot, new)
+    row = pc.index_in(together.thinkings["id"], value_set=snapshot.thinkings["id"].combine_chunks())
+    known = row.fill_null(len(reward)).to_numpy()
+    return Ingested(together, np.append(reward, np.nan)[known], _within(together.thinkings["id"], new.thinkings["id"]))
 
 
 def overlay(snapshot: Snapshot, new: Snapshot) -> Snapshot:
-    """The rollouts of `new` and the memory's rollouts of the same queries.
+    """The memory with the rollouts of `new`.
 
     Raises:
         InputError: the two have vectors of different dimensions.
@@ -30,39 +65,38 @@ def overlay(snapshot: Snapshot, new: Snapshot) -> Snapshot:
             f"the new rollouts have vectors of dimension {new.thinking_x.shape[1]} and the memory's have "
             f"{snapshot.thinking_x.shape[1]}; embed them with the memory's embedder"
         )
-    shared = _within(new.queries["id"], snapshot.queries["id"])
-    if not shared.any():
-        return new
-    old = subgraph(snapshot, new.queries["id"].to_numpy()[shared].tolist())
-    fresh = ~_within(new.thinkings["id"], old.thinkings["id"])
-    queries, query_rows = _union(old.queries, new.queries)
-    thinkings, thinking_rows = _union(old.thinkings, new.thinkings)
-    answers, answer_rows = _union(old.answers, new.answers)
-    runs, run_rows = _union(old.runs, new.runs)
-    query_x, query_has_x = _vectors(query_rows, old.query_x, new.query_x, old.query_has_x, new.query_has_x)
-    thinking_x, thinking_has_x = _vectors(
-        thinking_rows, old.thinking_x, new.thinking_x, old.thinking_has_x, new.thinking_has_x
-    )
-    edges = {
-        "generates": _edges("generates", old, new, query_rows, thinking_rows, fresh[new.edges["generates"].target]),
-        "leads_to": _edges("leads_to", old, new, thinking_rows, answer_rows, fresh[new.edges["leads_to"].source]),
-        "produced": _edges("produced", old, new, run_rows, thinking_rows, fresh[new.edges["produced"].target]),
-        "query_similar": _none(old.edges["query_similar"]),
-        "thinking_similar": _none(old.edges["thinking_similar"]),
-        "scored_by": _none(old.edges["scored_by"]),
-    }
+    fresh = ~_within(new.thinkings["id"], snapshot.thinkings["id"])
+    tables, rows = {}, {}
+    for name in _TABLES:
+        tables[name], rows[name] = _union(getattr(snapshot, name), getattr(new, name))
+    edges = {name: _none(table) for name, table in snapshot.edges.items()}
+    for name in _EDGES:
+        ends, (source, target) = new.edges[name], ENDS[name]
+        added = _new_names(snapshot, new) if name == "in" else fresh[ends.source if name == "leads_to" else ends.target]
+        edges[name] = _edges(name, snapshot, new, rows[source], rows[target], added)
     return replace(
-        old,
-        queries=queries,
-        thinkings=thinkings,
-        answers=answers,
-        runs=runs,
+        snapshot,
+        **tables,
         edges=edges,
-        query_x=query_x,
-        query_has_x=query_has_x,
-        thinking_x=thinking_x,
-        thinking_has_x=thinking_has_x,
+        query_x=_rows_of(rows["queries"], snapshot.query_x, new.query_x),
+        query_has_x=_rows_of(rows["queries"], snapshot.query_has_x, new.query_has_x),
+        thinking_x=_rows_of(rows["thinkings"], snapshot.thinking_x, new.thinking_x),
+        thinking_has_x=_rows_of(rows["thinkings"], snapshot.thinking_has_x, new.thinking_has_x),
     )
+
+
+def _new_names(old: Snapshot, new: Snapshot) -> BoolVector:
+    """IN edges of `new` that `old` lacks, bool [E]."""
+    known = set(_names(old))
+    return np.array([name not in known for name in _names(new)], np.bool_)
+
+
+def _names(snapshot: Snapshot) -> list[tuple[Any, ...]]:
+    """Query, dataset, key and split of each IN edge."""
+    edges = snapshot.edges["in"]
+    ends = snapshot.queries["id"].take(edges.source), snapshot.datasets["name"].take(edges.target)
+    columns = [*ends, edges.properties["key"], edges.properties["split"]]
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
 class _Rows:
@@ -88,15 +122,13 @@ def _union(old: pa.Table, new: pa.Table) -> tuple[pa.Table, _Rows]:
     return table, _Rows(rows(old), rows(new), len(table))
 
 
-def _vectors(
-    rows: _Rows, old: np.ndarray, new: np.ndarray, old_has: BoolVector, new_has: BoolVector
-) -> tuple[np.ndarray, BoolVector]:
-    x = np.zeros((rows.size, old.shape[1]), np.float32)
-    has = np.zeros(rows.size, np.bool_)
+def _rows_of(rows: _Rows, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """An array of the union from the arrays of the two tables, one row a node."""
+    both = np.zeros((rows.size, *old.shape[1:]), old.dtype)
     # The memory's vectors are written last: a text that was embedded again can differ in the last bits.
-    x[rows.new], has[rows.new] = new, new_has
-    x[rows.old], has[rows.old] = old, old_has
-    return x, has
+    both[rows.new] = new
+    both[rows.old] = old
+    return both
 
 
 def _edges(name: str, old: Snapshot, new: Snapshot, source: _Rows, target: _Rows, fresh: BoolVector) -> EdgeTable:

@@ -2,8 +2,9 @@
 
 A split is by query, never by rollout. Each dataset's queries are ordered by a hash of the seed and the query id, and
 the first ones, a share of each dataset, are labelled. So the queries of a 20 % budget are part of those of 30 %, a
-query keeps its position when the memory grows, and all predictors see the same queries. Every fifth query in this
-order is for selection, so that train and select are nested as well.
+query keeps its position when the memory grows, and all predictors see the same queries. A query in several datasets is
+drawn once, in the first of them by name. Every fifth query in this order is for selection, so that train and select are
+nested as well.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memstore.errors import InputError
+from memstore.snapshots.aliases import first_datasets
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
@@ -50,10 +52,10 @@ def label_budget(snapshot: Snapshot, budget: float, seed: int) -> Split:
     check_share(budget)
     known = labelled_queries(snapshot)
     if not known.any():
-        raise InputError("The snapshot has no ground truth: label some queries before a budget can be drawn.")
+        raise InputError("the snapshot has no ground truth to draw a label budget from; label some queries first")
     train, select = np.zeros(len(known), bool), np.zeros(len(known), bool)
     rows = np.flatnonzero(known)
-    datasets, ids = snapshot.queries["dataset"].fill_null("").to_pylist(), snapshot.queries["id"].to_pylist()
+    datasets, ids = first_datasets(snapshot).tolist(), snapshot.queries["id"].to_pylist()
     for taken in draw([ids[row] for row in rows], [datasets[row] for row in rows], budget, seed):
         held_back = np.arange(len(taken)) % SELECT_EVERY == SELECT_EVERY - 1
         train[rows[taken[~held_back]]] = True
@@ -78,7 +80,7 @@ def draw(ids: Sequence[str], datasets: Sequence[str], share: float, seed: int) -
 def check_share(share: float) -> None:
     """Raise InputError if a budget is not between 0 and 1."""
     if not 0.0 <= share <= 1.0:
-        raise InputError(f"A label budget is a share between 0 and 1; this one is {share}.")
+        raise InputError(f"the label budget is {share}; it must be a share between 0 and 1")
 
 
 def labelled_queries(snapshot: Snapshot) -> BoolVector:

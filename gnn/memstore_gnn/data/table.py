@@ -27,10 +27,10 @@ class FeatureTable:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape[1] != len(self.names):
-            raise InputError(f"{len(self.names)} feature names do not fit values of shape {self.values.shape}.")
+            raise InputError(f"{len(self.names)} feature names for values {self.values.shape}; pass one name a column")
         if len(set(self.names)) != len(self.names):
             duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
-            raise InputError(f"Feature names must be unique; these are not: {', '.join(duplicates)}.")
+            raise InputError(f"feature names must be unique; rename {', '.join(duplicates)}")
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[Any]], rows: int) -> Self:
@@ -64,7 +64,7 @@ class FeatureTable:
         at = {name: i for i, name in enumerate(self.names)}
         missing = [name for name in wanted if name not in at]
         if missing:
-            raise InputError(f"The feature table has no {', '.join(missing)}; it has {', '.join(self.names)}.")
+            raise InputError(f"the feature table has no {', '.join(missing)}; it has {', '.join(self.names)}")
         return FeatureTable(wanted, self.values[:, [at[name] for name in wanted]])
 
     def rows(self, which: BoolVector | IntVector) -> FeatureTable:

@@ -17,13 +17,13 @@ from memstore_gnn.baselines.logistic import Boosting, Logistic
 from memstore_gnn.baselines.paper import Paper
 from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.predictor import Predictor
-from memstore_gnn.evaluation.attention import Attention
 from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate
+from memstore_gnn.evaluation.own_model import OwnModel
 from memstore_gnn.models.device import pick_device
 from memstore_gnn.models.map_logistic import MapLogistic
 
-PREDICTORS = ("constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "shrunken", "attention")
-"""Predictors compared by default; `attention` is the model of `memstore train`, and `shrunken` its base."""
+PREDICTORS = ("constant", "vote_share", "knn", "label_propagation", "logistic", "boosting", "shrunken", "memstore")
+"""Predictors compared by default; `memstore` is the model of `memstore train`, and `shrunken` its base."""
 ON_REQUEST = ("paper", "paper_reversed")
 """Predictors that take minutes where the others take seconds; compared only if named."""
 
@@ -74,7 +74,7 @@ def predictor_named(name: str, memory: Memory, device: str | None = None) -> Pre
         "logistic": Logistic,
         "boosting": Boosting,
         "shrunken": MapLogistic,
-        "attention": lambda: Attention(device=device),
+        "memstore": lambda: OwnModel(device=device),
         "paper": lambda: Paper(embed=memory.embedder.embed, device=pick_device(device)),
         "paper_reversed": lambda: Paper("new_to_memory", embed=memory.embedder.embed, device=pick_device(device)),
     }

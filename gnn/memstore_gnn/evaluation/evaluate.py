@@ -18,13 +18,18 @@ import pyarrow as pa
 
 from memstore.errors import InputError, ModelError
 from memstore.graph.protocol import EdgeTable
+from memstore.graph.verdicts import ANSWER_LABELS, with_verdicts
+from memstore.snapshots.aliases import in_dataset
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import EDGE_NAMES
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
-from memstore_gnn.data.labels import rewards_of
+from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.data.predictor import Predictor
-from memstore_gnn.data.splits import Split, label_budget
+from memstore_gnn.data.splits import Split
+from memstore_gnn.data.visibility import Visibility, visible_split
 from memstore_gnn.metrics import Metrics, measure
+from memstore_schema.columns import EdgeType
 
 BUDGETS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 """Default label budgets: shares of each data set's labelled queries."""
@@ -35,8 +40,14 @@ HIDDEN_COLUMNS = ("reward", "reward_source", "metadata", "run", "step", "sample_
 """Columns of rollouts that are hidden: labels, and columns that can reveal the policy or the order of a file."""
 GROUP_COLUMNS = ("run", "policy", "step")
 """Columns that are equal for the rollouts of a query that were sampled together."""
-VISIBLE_EDGES = ("generates", "leads_to", "query_similar", "thinking_similar")
+VISIBLE_EDGES = ("generates", "in", "leads_to", "query_similar", "thinking_similar")
 """Edge types that are not hidden."""
+DERIVED_EDGES = frozenset(
+    name
+    for name, (edge, _, _) in EDGE_NAMES.items()
+    if edge in (EdgeType.SCORED_BY, EdgeType.INFLUENCED_BY, EdgeType.RELIABLE_IN)
+)
+"""Edge types that were made with the help of ground truth."""
 
 Progress = Callable[[str], None]
 """Callback with a line about the predictor, budget and seed that were evaluated."""
@@ -128,21 +139,20 @@ def evaluate(
         ModelError: a predictor did not return a probability for every rollout.
     """
     reward = rewards_of(snapshot)
-    of_query = np.array(snapshot.queries["dataset"].fill_null("").to_pylist(), dtype=object)
-    wanted = _datasets(of_query, datasets)
+    wanted = _datasets(snapshot, datasets)
     hidden = hide_labels(snapshot)
     rows: list[EvaluationRow] = []
     for budget in budgets:
         for seed in seeds:
-            split = label_budget(snapshot, budget, seed)
-            visible = np.where(split.labelled[query_of_thinkings(snapshot)], reward, np.nan)
+            split = visible_split(snapshot, Visibility(budget, seed), budget)
+            seen = visible_rewards(snapshot, split.labelled)
             for predictor in predictors:
                 if skip is not None and skip(predictor.name, budget, seed):
                     continue
-                probability = predictor.fit_predict(hidden, visible.copy(), split.train, split.select, seed)
+                probability = predictor.fit_predict(hidden, seen.copy(), split.train, split.select, seed)
                 _check(predictor, probability, len(reward))
                 cell = _Cell(predictor.name, budget, seed)
-                for made in _by_dataset(snapshot, reward, split, wanted, of_query, probability, cell):
+                for made in _by_dataset(snapshot, reward, split, wanted, probability, cell):
                     rows.append(made.row)
                     if keep is not None:
                         keep(made)
@@ -162,13 +172,12 @@ def _by_dataset(
     reward: FloatVector,
     split: Split,
     wanted: Sequence[str],
-    of_query: np.ndarray,
     probability: FloatVector,
     cell: _Cell,
 ) -> Iterable[Prediction]:
     query = query_of_thinkings(snapshot)
     for dataset in wanted:
-        queries = split.report & (of_query == dataset)
+        queries = split.report & in_dataset(snapshot, dataset)
         which = queries[query] & np.isfinite(reward)
         metrics = measure(probability[which], reward[which], query[which])
         row = EvaluationRow(dataset, *cell, int(queries.sum()), int(which.sum()), **metrics._asdict())
@@ -178,24 +187,36 @@ def _by_dataset(
 def hide_labels(snapshot: Snapshot) -> Snapshot:
     """Remove everything from a snapshot that reveals which rollouts are right or which policy wrote them.
 
-    Rewards, reference answers, metadata, runs and the predictions of models are removed. Ids of rollouts are replaced
-    by their position, because they are digests that include the policy. Which rollouts of a query were sampled together
-    remains visible.
+    Rewards, verdicts, reference answers, metadata, runs, policies and the predictions of models are removed. Ids of
+    rollouts are replaced by their position, because they are digests that include the policy. Which rollouts of a query
+    were sampled together remains visible.
     """
+    snapshot = with_rewards(snapshot, np.full(snapshot.thinkings.num_rows, np.nan))
     thinkings = snapshot.thinkings
     for name in HIDDEN_COLUMNS:
         thinkings = _set(thinkings, name, pa.nulls(thinkings.num_rows, thinkings.schema.field(name).type))
     ids = [f"t-{position:010d}" for position in range(thinkings.num_rows)]
     for name, values in (("policy", _anonymous_policies(snapshot)), ("id", ids)):
         thinkings = _set(thinkings, name, pa.array(values, pa.string()))
-    queries = _set(snapshot.queries, "gold", pa.nulls(snapshot.queries.num_rows, pa.string()))
     edges = {name: table if name in VISIBLE_EDGES else _no_edges(table) for name, table in snapshot.edges.items()}
+    nobody = {"runs": snapshot.runs.slice(0, 0), "policies": snapshot.policies.slice(0, 0)}
+    return replace(snapshot, thinkings=thinkings, edges=edges, **nobody)
+
+
+def with_rewards(snapshot: Snapshot, reward: FloatVector) -> Snapshot:
+    """Replace the ground truth of a snapshot by these rewards: gold answers, verdicts, predictions
+    and whatever else was made with its help are removed.
+
+    Args:
+        reward: float64 [T], NaN for a rollout that shall have none.
+    """
+    nothing = pa.nulls(snapshot.queries.num_rows, pa.string())
     return replace(
         snapshot,
-        thinkings=thinkings,
-        queries=queries,
-        edges=edges,
-        runs=snapshot.runs.slice(0, 0),
+        thinkings=_set(snapshot.thinkings, "reward", pa.array(reward, pa.float64(), mask=~np.isfinite(reward))),
+        queries=_set(snapshot.queries, "gold", nothing),
+        answers=with_verdicts(snapshot.answers, ANSWER_LABELS.empty_table()),
+        edges={name: _no_edges(table) if name in DERIVED_EDGES else table for name, table in snapshot.edges.items()},
         reward_models=snapshot.reward_models.slice(0, 0),
     )
 
@@ -222,13 +243,14 @@ def _anonymous_policies(snapshot: Snapshot) -> list[str]:
     return [f"policy-{known.setdefault(key, len(known))}" for key in groups]
 
 
-def _datasets(of_query: np.ndarray, wanted: Sequence[str] | None) -> list[str]:
-    known = sorted(set(of_query))
+def _datasets(snapshot: Snapshot, wanted: Sequence[str] | None) -> list[str]:
+    """The datasets to report. A query in several datasets is reported in each."""
+    known = sorted(snapshot.datasets["name"].to_pylist())
     if wanted is None:
         return known
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise InputError(f"The memory has no data set {', '.join(unknown)}; it has {', '.join(known)}.")
+        raise InputError(f"the memory has no data set {', '.join(unknown)}; it has {', '.join(known)}")
     return list(wanted)
 
 
@@ -241,7 +263,7 @@ def _check(predictor: Predictor, probability: FloatVector, rollouts: int) -> Non
         or values.max(initial=0) > 1
     ):
         raise ModelError(
-            f"The predictor {predictor.name} did not return a probability for each of {rollouts} rollouts."
+            f"the predictor {predictor.name} did not return a probability for each of {rollouts} rollouts; correct it"
         )
 
 

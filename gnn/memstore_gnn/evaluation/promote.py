@@ -21,6 +21,7 @@ import numpy as np
 
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
+from memstore.snapshots.aliases import ids_of_schema_1
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
@@ -40,7 +41,7 @@ from memstore_gnn.models.registry import (
 )
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.models.stored_model import open_model, visible_to
-from memstore_gnn.scoring.score import memory_target
+from memstore_gnn.scoring.score import predict_memory
 
 LEAST = 20
 """Fresh queries that a comparison needs."""
@@ -182,13 +183,15 @@ class Fresh(NamedTuple):
 
 
 def fresh_queries(snapshot: Snapshot, origins: list[Origin]) -> Fresh:
-    """Find the labelled queries that are new to all of these models."""
-    own = digests(snapshot.queries["id"].to_pylist())
+    """Find the labelled queries that are new to all of these models, also to models that were trained on schema 1."""
+    own, named = digests(snapshot.queries["id"].to_pylist()), snapshot.edges["in"].source
+    before = digests(ids_of_schema_1(snapshot))
     labelled = labelled_queries(snapshot)
     learnt, known = np.zeros(len(own), np.bool_), np.zeros(len(own), np.bool_)
     for origin in origins:
-        learnt |= np.isin(own, origin.learnt)
-        known |= np.isin(own, origin.labelled)
+        for mask, seen in ((learnt, origin.learnt), (known, origin.labelled)):
+            mask |= np.isin(own, seen)
+            mask[named[np.isin(before, seen)]] = True
     return Fresh(labelled & ~learnt, labelled & ~known)
 
 
@@ -197,11 +200,7 @@ def _probability(model: RewardModel, snapshot: Snapshot, rows: BoolVector) -> Fl
     query = query_of_thinkings(snapshot)
     hidden = np.isin(query, query[rows])
     reward = np.where(hidden, np.nan, visible_to(model, snapshot))
-    target = memory_target(snapshot, rows)
-    context = model.label_context(snapshot, reward)
-    row = {name: position for position, name in enumerate(target.thinkings["id"].to_pylist())}
-    probability = model.predict(target, context)
-    return probability[[row[name] for name in snapshot.thinkings["id"].to_numpy()[rows].tolist()]]
+    return predict_memory(model, snapshot, reward, rows)
 
 
 def _compare(

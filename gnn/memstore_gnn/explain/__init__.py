@@ -1,1 +1,1 @@
-"""Why a rollout has its score: each thing that may have moved it is taken away, and the rollout scored again."""
+"""Explain a score: what each node of the memory contributes to it, by removing items and scoring again."""

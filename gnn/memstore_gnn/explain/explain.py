@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from memstore.graph.protocol import InfluenceUpdate
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
-from memstore_gnn.explain.find import ANYBODY, Who, find_rollout
-from memstore_gnn.explain.influences import LABELLED, QUERY, ROLLOUT, Influence, answers_of, candidates
+from memstore.snapshots.aliases import first_datasets
+from memstore_gnn.data.groups import answer_of_thinkings
+from memstore_gnn.data.verdicts import verdicts_of
+from memstore_gnn.explain.edges import Edge, record_influences
+from memstore_gnn.explain.find import ANY_ROLLOUT, RolloutFilter, find_rollout
+from memstore_gnn.explain.influences import Influence
+from memstore_gnn.explain.measure import measure
+from memstore_gnn.explain.recalled import Recalled, recalled_for
 from memstore_gnn.explain.scene import Scene, scene_of
 from memstore_gnn.models.device import device_memory
-from memstore_gnn.models.stored_model import open_model, visible_to
-from memstore_gnn.scoring.score import GROUND_TRUTH, PREDICTED
-from memstore_schema.columns import NodeLabel
-
-TARGETS = {ROLLOUT: NodeLabel.THINKING, LABELLED: NodeLabel.THINKING, QUERY: NodeLabel.QUERY}
-"""Kinds whose items are nodes, the targets of INFLUENCED_BY."""
-NEAR = 1e-6
-"""Effects up to this size are rounding and are not written."""
+from memstore_gnn.models.stored_model import open_model, seen_by
+from memstore_gnn.scoring.remembered import Judge
+from memstore_gnn.scoring.score import GROUND_TRUTH, PREDICTED, REMEMBERED
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The score of a rollout and its influences, by decreasing absolute effect."""
+    """The score of a rollout and its influences, by decreasing absolute weight."""
 
     rollout: str
     query: str
@@ -42,15 +40,23 @@ class Explanation:
     votes: int
     """Rollouts of the group with this answer, this one included; 0 without an answer."""
     group: int
-    """Rollouts of the query."""
+    """Rollouts of the group."""
     model: str
     probability: float
     reward: float
-    """Reward for policy optimisation: the label if the model may see it, otherwise the probability."""
+    """Reward for policy optimisation: a label or remembered verdict that the model may see, or the probability."""
     source: str
+    logit: float
+    """Log odds of the score: of a remembered verdict, which counts as at most 1e-6 from 0 or 1, or of the probability.
+    The weights of the influences add up to them."""
     influences: tuple[Influence, ...]
+    edges: tuple[Edge, ...]
+    """The influences by node, as `write` stores them."""
     written: int | None = None
     """INFLUENCED_BY edges written; None if not requested."""
+    judged_by: str | None = None
+    judged_at: str | None = None
+    """Who judged a remembered answer and when, see `memstore_gnn.data.verdicts.Verdict`."""
 
     def as_json(self) -> dict[str, Any]:
         """The JSON document that the command prints."""
@@ -60,20 +66,22 @@ class Explanation:
 def explain_rollout(
     memory: Memory,
     rollout: str,
-    who: Who = ANYBODY,
+    matching: RolloutFilter = ANY_ROLLOUT,
     *,
     model: str | None = None,
     write: bool = False,
+    judge: Judge | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
     """Explain the score that a model of the memory gives one of its rollouts.
 
     Args:
-        rollout, who: see `find_rollout`.
+        rollout, matching: see `find_rollout`.
         model: id of one of the memory's models; None is the model that `score` uses.
         write: also store the nodes that influenced the score as INFLUENCED_BY edges, and replace this
             model's earlier ones.
+        judge: compares the answer with a reference answer in the memory, as in `score_memory_rollouts`.
 
     Raises:
         InputError: no rollout matches, or several do.
@@ -83,69 +91,52 @@ def explain_rollout(
     chosen = open_model(memory, model, device)
     progress.stage("read the memory")
     snapshot = memory.snapshot()
-    row = find_rollout(snapshot, rollout, who)
-    reward = visible_to(chosen, snapshot)
+    row = find_rollout(snapshot, rollout, matching)
+    seen = seen_by(chosen, snapshot)
     with device_memory(f"explaining rollout {snapshot.thinkings['id'][row]}"):
-        explained = explain(scene_of(chosen, snapshot, reward, row), progress)
-    if np.isfinite(reward[row]):
-        explained = replace(explained, reward=float(reward[row]), source=GROUND_TRUTH)
+        verdicts = verdicts_of(snapshot, seen)
+        scene = scene_of(chosen, snapshot, seen.reward, row, verdicts)
+        recalled = None if np.isfinite(seen.reward[row]) else recalled_for(scene, snapshot, verdicts, judge)
+        explained = explain(scene, progress, recalled)
+    if np.isfinite(seen.reward[row]):
+        explained = replace(explained, reward=float(seen.reward[row]), source=GROUND_TRUTH)
     if write:
-        explained = replace(explained, written=record_influences(memory, explained))
+        explained = replace(
+            explained, written=record_influences(memory, explained.model, explained.rollout, explained.edges)
+        )
     return explained
 
 
-def explain(scene: Scene, progress: Progress | None = None) -> Explanation:
-    """Measure all influences on the score of the scene's rollout."""
-    progress = progress or Silent()
-    probability = scene.probability()
-    found = candidates(scene)
-    progress.stage("score without each influence", len(found))
-    influences = []
-    for candidate in found:
-        influences.append(candidate.measured(probability))
-        progress.advance(1)
-    influences.sort(key=lambda one: (-abs(one.effect), one.kind, one.id))
+def explain(scene: Scene, progress: Progress | None = None, recalled: Recalled | None = None) -> Explanation:
+    """Measure all influences on the score of the scene's rollout.
+
+    Args:
+        recalled: the remembered verdict that replaces the prediction; None if there is none. The effects of all other
+            items are then on the prediction.
+    """
+    found = measure(scene, progress or Silent(), recalled)
     group = scene.group
     thinking = {name: group.thinkings[name][scene.row].as_py() for name in ("policy", "run", "step", "sample_index")}
     query = group.queries.slice(0, 1).to_pylist()[0]
-    answer, texts = answers_of(group)
+    answer = answer_of_thinkings(group)
     own = int(answer[scene.row])
+    verdict = None if recalled is None else recalled.verdict
     return Explanation(
         rollout=scene.id,
         query=query["id"],
         question=query["text"],
-        dataset=query["dataset"],
+        dataset=first_datasets(group)[0] or None,
         **thinking,
-        answer=texts[own] if own >= 0 else None,
+        answer=group.answers["text"][own].as_py() if own >= 0 else None,
         votes=int((answer == own).sum()) if own >= 0 else 0,
         group=len(answer),
         model=scene.model.card.id,
-        probability=probability,
-        reward=probability,
-        source=PREDICTED,
-        influences=tuple(influences),
-    )
-
-
-def record_influences(memory: Memory, explained: Explanation) -> int:
-    """Store the nodes that influenced a score as INFLUENCED_BY edges; return their number.
-
-    Earlier edges of this model and rollout are replaced, so that writing again changes nothing.
-    """
-    moved = [one for one in explained.influences if one.kind in TARGETS and abs(one.effect) > NEAR]
-    edges = {
-        label: _edges(explained.rollout, [one for one in moved if TARGETS[one.kind] is label])
-        for label in (NodeLabel.QUERY, NodeLabel.THINKING)
-    }
-    memory.graph.replace_influences(InfluenceUpdate(explained.model, [explained.rollout], edges))
-    return len(moved)
-
-
-def _edges(rollout: str, influences: Sequence[Influence]) -> pa.Table:
-    return pa.table(
-        {
-            "source": pa.array([rollout] * len(influences), pa.string()),
-            "target": pa.array([one.id for one in influences], pa.string()),
-            "weight": pa.array([one.effect for one in influences], pa.float64()),
-        }
+        probability=found.probability,
+        reward=found.probability if verdict is None else verdict.value,
+        source=PREDICTED if verdict is None else REMEMBERED,
+        logit=found.logit,
+        influences=found.influences,
+        edges=found.edges,
+        judged_by=None if verdict is None else verdict.judged_by,
+        judged_at=None if verdict is None else verdict.judged_at,
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
+from memstore.snapshots.aliases import with_keys
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
@@ -19,12 +20,12 @@ from memstore_gnn.data.groups import query_of_thinkings
 SHOWN = 5
 """Rollouts listed in an error."""
 SHORTEST = 6
-"""Least length of a prefix of a rollout's id."""
+"""Characters that a prefix of a rollout's id must have."""
 
 
 @dataclass(frozen=True)
-class Who:
-    """Origin of a rollout; None matches any value."""
+class RolloutFilter:
+    """Policy, run, step and sample that a rollout has; None matches any value."""
 
     policy: str | None = None
     run: str | None = None
@@ -32,7 +33,7 @@ class Who:
     sample_index: int | None = None
 
     def matches(self, snapshot: Snapshot) -> BoolVector:
-        """Rollouts of this origin, bool [T]."""
+        """Mask of the rollouts that have these values, bool [T]."""
         keep = np.ones(snapshot.thinkings.num_rows, np.bool_)
         for name, value in asdict(self).items():
             if value is not None:
@@ -43,29 +44,29 @@ class Who:
         return ", ".join(f"{name} {value}" for name, value in asdict(self).items() if value is not None)
 
 
-ANYBODY = Who()
+ANY_ROLLOUT = RolloutFilter()
 
 
-def find_rollout(snapshot: Snapshot, name: str, who: Who = ANYBODY) -> int:
+def find_rollout(snapshot: Snapshot, name: str, matching: RolloutFilter = ANY_ROLLOUT) -> int:
     """Row of a rollout in the snapshot's thinkings.
 
     Args:
         name: the rollout's id or a prefix of it, or its query's id or key.
-        who: the origin of the rollout among those of the query.
+        matching: selects one of several rollouts of a query.
 
     Raises:
         InputError: no rollout matches, or several do.
     """
     named = _matching(snapshot, name)
     if not len(named):
-        raise InputError(f"the memory has no rollout or query {name!r}{_alike(snapshot, name)}")
-    found = named[who.matches(snapshot)[named]]
+        raise InputError(f"the memory has no rollout or query {name!r}{_suggestion(snapshot, name)}")
+    found = named[matching.matches(snapshot)[named]]
     if len(found) == 1:
         return int(found[0])
     if not len(found):
-        raise InputError(f"none of the rollouts of {name!r} has {who}; there are {_listed(snapshot, named)}")
+        raise InputError(f"none of the rollouts of {name!r} has {matching}; choose one of {_listed(snapshot, named)}")
     raise InputError(
-        f"{len(found)} rollouts are called {name!r}; say which by its policy, run, step or sample, or by its id: "
+        f"{len(found)} rollouts match {name!r}; give the policy, run, step or sample of one, or its id: "
         f"{_listed(snapshot, found)}"
     )
 
@@ -76,30 +77,27 @@ def _matching(snapshot: Snapshot, name: str) -> IntVector:
     exact = np.flatnonzero(pc.equal(ids, name).to_numpy())
     if len(exact):
         return exact
-    query = pc.or_(
-        pc.equal(snapshot.queries["id"], name), pc.fill_null(pc.equal(snapshot.queries["key"], name), False)
-    ).to_numpy()
+    query = pc.equal(snapshot.queries["id"], name).to_numpy() | with_keys(snapshot, [name])
     rows = np.flatnonzero(query[query_of_thinkings(snapshot)])
     if len(rows) or len(name) < SHORTEST:
         return rows
     return np.flatnonzero(pc.starts_with(ids, name).to_numpy())
 
 
-def _alike(snapshot: Snapshot, name: str) -> str:
-    names = [snapshot.thinkings["id"], snapshot.queries["key"], snapshot.queries["id"]]
+def _suggestion(snapshot: Snapshot, name: str) -> str:
+    names = [snapshot.thinkings["id"], snapshot.edges["in"].properties["key"], snapshot.queries["id"]]
     known = sorted({str(value) for column in names for value in column.to_pylist() if value is not None})
     close = difflib.get_close_matches(name, known, n=3)
     if close:
         return f"; did you mean {' or '.join(close)}?"
-    return "; take an id from `memstore cypher`, or a query's key"
+    return "; pass an id, which `memstore cypher` prints, or a query's key"
 
 
 def _listed(snapshot: Snapshot, rows: IntVector) -> str:
     columns = ["id", "policy", "run", "step", "sample_index"]
     shown = snapshot.thinkings.select(columns).take(rows[:SHOWN]).to_pylist()
     described = [
-        f"{row['id']} ({Who(row['policy'], row['run'], row['step'], row['sample_index']) or 'nothing else known'})"
-        for row in shown
+        f"{row['id']} ({RolloutFilter(row['policy'], row['run'], row['step'], row['sample_index'])})" for row in shown
     ]
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     return ", ".join(described) + more

@@ -1,17 +1,19 @@
-"""The inputs of one score, and the score with some of them left out.
+"""The inputs of one score, and the score with some of them removed.
 
-Every variant is computed as `memstore score` does: labels are recalled from the memory, the group is read as a
-snapshot, the model predicts. A rollout is left out by cutting it from the group's snapshot; a label is left out by
-hiding it before the model recalls the memory.
+Every score is computed as `memstore score` does (`memstore_gnn.scoring.score.predict_groups`). A rollout is removed by
+cutting it from the group and from the stored votes, a label by hiding it before the model reads the memory. The
+reliabilities of policies stay as they were estimated with everything.
 
-Invariant: the probability of a variant is the score that the changed memory would give, not an estimate. Labels act
-through nearest neighbours, so the memory is cut to the labelled queries that can be neighbours when any one query is
-left out. If the cut memory gives another score than the whole memory, the whole memory is used.
+Labels act through nearest neighbours and shared lines, so the memory is cut to the labelled queries that share a line
+with the group or can be neighbours when any one query is left out. If the cut memory gives another score than the whole
+memory, the whole memory is used.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Set
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -19,16 +21,23 @@ import pyarrow.compute as pc
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
+from memstore_gnn.data.verdicts import Verdicts
 from memstore_gnn.explain.families import masked
 from memstore_gnn.features.assemble import group_features
 from memstore_gnn.features.labels import NEIGHBOURS
+from memstore_gnn.features.line_labels import read_lines
 from memstore_gnn.models.inputs import read_target
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
+from memstore_gnn.scoring.declined import in_declining_group
+from memstore_gnn.scoring.other_policies import PolicyStep, StoredVotes, stored_votes
+from memstore_gnn.scoring.score import memory_groups, predict_groups
 
 SAME = 1e-6
 """Largest difference between two scores that counts as rounding."""
+_CONTEXTS = 64
+"""Readings of the labels that are kept."""
 
 
 class Neighbour(NamedTuple):
@@ -39,15 +48,49 @@ class Neighbour(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Removed:
+    """What is removed from the inputs of a score.
+
+    Attributes:
+        rollouts: ids of rollouts of the same query.
+        policies: policies at a step whose votes count as those of the mean policy.
+        labels: rows of the scene's memory whose labels are hidden.
+        far: whether the labels of all queries that are not near are hidden, see `Scene.near`.
+        families: families of features that are masked.
+    """
+
+    rollouts: Set[str] = frozenset()
+    policies: Set[PolicyStep] = frozenset()
+    labels: Set[int] = frozenset()
+    far: bool = False
+    families: Set[str] = frozenset()
+
+    def __or__(self, other: Removed) -> Removed:
+        return Removed(
+            self.rollouts | other.rollouts,
+            self.policies | other.policies,
+            self.labels | other.labels,
+            self.far or other.far,
+            self.families | other.families,
+        )
+
+
+NOTHING = Removed()
+
+
+@dataclass(frozen=True)
 class Scene:
-    """One rollout, its group, and the labels that a model may look at.
+    """One rollout, its group, the votes of others, and the labels that a model may see.
 
     Attributes:
         memory: the queries with a visible label that can be neighbours, with all their rollouts.
         reward: float64 [T of memory], NaN where a label is hidden.
         labels: float64 [L], all visible labels, also those outside `memory`.
-        group: the rollout's query with all its rollouts.
+        group: the rollout's query with the rollouts of its group.
         row: the rollout's row in the group.
+        others: the stored rollouts of the query's other groups, whose votes count.
+        stored: the stored rollouts of the query as votes.
+        declined: whether all rollouts of the group decline to answer.
     """
 
     model: RewardModel
@@ -57,30 +100,68 @@ class Scene:
     context: LabelContext
     group: Snapshot
     row: int
+    others: Snapshot
+    stored: StoredVotes
+    declined: bool
+    _contexts: dict[bytes, LabelContext] = field(default_factory=dict)
+    _scores: dict[Removed, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """The rollout's id."""
         return str(self.group.thinkings["id"][self.row].as_py())
 
-    def probability(self) -> float:
-        """Probability that the model predicts for the rollout."""
-        return _predicted(self.model, self.group, self.context, self.id)
+    @property
+    def query(self) -> str:
+        """The id of the rollout's query."""
+        return str(self.group.queries["id"][0].as_py())
 
-    def without_rollouts(self, gone: BoolVector) -> float:
-        """Probability without these rollouts of the group (bool [G])."""
-        return _predicted(self.model, some_rollouts(self.group, ~gone), self.context, self.id)
+    @cached_property
+    def query_of(self) -> IntVector:
+        """Query of each rollout of `memory`, int64 [T of memory]."""
+        return query_of_thinkings(self.memory)
 
-    def without_labels(self, gone: BoolVector) -> float:
-        """Probability without these labels (bool [T of memory])."""
-        context = self.model.label_context(self.memory, np.where(gone, np.nan, self.reward))
-        return _predicted(self.model, self.group, context, self.id)
+    def probability(self, removed: Removed = NOTHING) -> float:
+        """Probability of the rollout without what is removed."""
+        if removed not in self._scores:
+            self._scores[removed] = self._predicted(removed)
+        return self._scores[removed]
 
-    def without_family(self, family: str) -> float:
-        """Probability with a family of the group's features masked, see `families`."""
-        return _predicted(masked(self.model, family), self.group, self.context, self.id)
+    def _predicted(self, removed: Removed) -> float:
+        kept = ~np.isin(self.group.thinkings["id"].to_numpy(), list(removed.rollouts))
+        group = self.group if kept.all() else some_rollouts(self.group, kept)
+        stored = self.stored.without(removed.rollouts).at_mean(removed.policies)
+        model = self.model
+        for family in sorted(removed.families):
+            model = masked(model, family)
+        return float(predict_groups(model, self._context(removed), group, stored)[kept[: self.row].sum()])
 
-    def near(self) -> tuple[list[Neighbour], list[Neighbour]]:
+    def _context(self, removed: Removed) -> LabelContext:
+        """The labels that are left."""
+        if not removed.labels and not removed.far:
+            return self.context
+        seen = np.isfinite(self.reward)
+        seen[list(removed.labels)] = False
+        if removed.far:
+            seen &= self.near[self.query_of]
+        key = np.packbits(seen).tobytes()
+        if key not in self._contexts:
+            if len(self._contexts) == _CONTEXTS:
+                self._contexts.pop(next(iter(self._contexts)))
+            self._contexts[key] = self.model.label_context(self.memory, np.where(seen, self.reward, np.nan))
+        return self._contexts[key]
+
+    @cached_property
+    def near(self) -> BoolVector:
+        """Queries of the memory that are neighbours, or of whose rollouts one is; bool [Q of memory]."""
+        queries, rollouts = self.neighbours
+        near = np.zeros(self.memory.queries.num_rows, np.bool_)
+        near[[node.row for node in queries]] = True
+        near[self.query_of[[node.row for node in rollouts]]] = True
+        return near
+
+    @cached_property
+    def neighbours(self) -> tuple[list[Neighbour], list[Neighbour]]:
         """Labelled neighbours of the rollout's query and of the rollout, nearest first."""
         part = self.context.part
         target = read_target(self.group, part)
@@ -96,18 +177,16 @@ class Scene:
             found.append(sorted(nodes, key=lambda node: (-node.cosine, node.row)))
         return found[0], found[1]
 
-    @property
-    def query_of(self) -> IntVector:
-        """Query of each rollout of `memory`, int64 [T of memory]."""
-        return query_of_thinkings(self.memory)
 
-
-def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinking: int) -> Scene:
+def scene_of(
+    model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinking: int, verdicts: Verdicts | None = None
+) -> Scene:
     """Build the scene of a rollout of a memory.
 
     Args:
         reward: float64 [T], the labels that the model may see, NaN elsewhere.
         thinking: the rollout's row.
+        verdicts: those of these labels, for the reliability of policies; None: none.
 
     Raises:
         ModelError: the model does not fit the memory.
@@ -119,24 +198,35 @@ def scene_of(model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinki
     labelled = np.zeros(len(ids), np.bool_)
     labelled[query[known]] = True
     memory, inside = subgraph(snapshot, ids[labelled].tolist()), reward[labelled[query]]
-    # Computed once here; every recall of the memory takes its rows from the cache.
+    # Computed once here; every variant takes its rows from the cache.
     group_features(memory)
-    group = subgraph(snapshot, [ids[query[thinking]]])
-    row = int(np.flatnonzero(np.flatnonzero(query == query[thinking]) == thinking)[0])
+    stored = stored_votes(snapshot, verdicts or Verdicts())
+    groups = memory_groups(snapshot, stored)
+    group = some_rollouts(snapshot, groups == groups[thinking])
+    row = int((groups[:thinking] == groups[thinking]).sum())
+    declined = bool(in_declining_group(group, np.zeros(group.thinkings.num_rows, np.int64)).all())
+    votes = stored.of_query(str(ids[query[thinking]]))
+    voters = np.isin(np.arange(len(query)), [at for rows in votes.rows.values() for at in rows.tolist()])
+    others = some_rollouts(snapshot, voters & (groups != groups[thinking]))
     context = model.label_context(memory, inside)
-    whole = Scene(model, memory, inside, reward[known], context, group, row)
+    whole = Scene(model, memory, inside, reward[known], context, group, row, others, votes, declined)
     near = _could_be_near(context, group)
     if near.all():
         return whole
     kept = near[whole.query_of]
     part = subgraph(memory, memory.queries["id"].to_numpy()[near].tolist())
     group_features(part)
-    cut = replace(whole, memory=part, reward=inside[kept], context=model.label_context(part, inside[kept]))
+    context = model.label_context(part, inside[kept])
+    cut = Scene(model, part, inside[kept], reward[known], context, group, row, others, votes, declined)
     return cut if abs(cut.probability() - whole.probability()) < SAME else whole
 
 
 def _could_be_near(context: LabelContext, group: Snapshot) -> BoolVector:
-    """Queries that are neighbours of the group, or would be if any one query were left out, bool [Q of memory]."""
+    """Queries that share a line with the group, are its neighbours, or would be if any one query were left out.
+
+    Returns:
+        bool [Q of memory].
+    """
     part = context.part
     ids = part.snapshot.queries["id"].combine_chunks()
     own = pc.index_in(group.queries["id"], value_set=ids).fill_null(-1).to_numpy().astype(np.int64)
@@ -147,9 +237,5 @@ def _could_be_near(context: LabelContext, group: Snapshot) -> BoolVector:
     own_of = own[query_of_thinkings(group)]
     thinkings = part.thinkings.nearest(group.thinking_x, own_of, group.thinking_has_x, most)
     near[part.thinkings.query[thinkings.position[thinkings.present]]] = True
+    near[part.lines.queries_sharing(read_lines(group, groups_of(group)))] = True
     return near
-
-
-def _predicted(model: RewardModel, group: Snapshot, context: LabelContext, rollout: str) -> float:
-    row = group.thinkings["id"].to_pylist().index(rollout)
-    return float(model.predict(group, context)[row])

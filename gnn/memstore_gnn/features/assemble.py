@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import IntVector
 from memstore_gnn.data.groups import Groups, Partition, groups_of, less_group, over_answer
+from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.evidence import evidence_features
 from memstore_gnn.features.program_votes import behaviour_of
@@ -30,6 +31,9 @@ from memstore_gnn.features.reliability import (
     texts_of,
 )
 from memstore_gnn.features.structure import structure_features
+
+BLOCK_ROLLOUTS = 16_384
+"""Rollouts whose texts are read at once, about."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def group_features(snapshot: Snapshot) -> GroupFeatures:
     known = cached_group_features(snapshot)
     if known is not None:
         return known
-    made = _compute(snapshot)
+    made = compute_group_features(snapshot)
     key = id(snapshot)
     _group_features[key] = (weakref.ref(snapshot, lambda _: _group_features.pop(key, None)), made)
     return made
@@ -117,18 +121,36 @@ def cached_group_features(snapshot: Snapshot) -> GroupFeatures | None:
     return known[1] if known is not None and known[0]() is snapshot else None
 
 
-def _compute(snapshot: Snapshot) -> GroupFeatures:
+def compute_group_features(snapshot: Snapshot) -> GroupFeatures:
+    """Compute the features without reliability, without keeping them.
+
+    The texts are read in blocks of whole queries, which bounds the memory that a large snapshot takes.
+    """
     behaviour = behaviour_of(snapshot, groups_of(snapshot))
-    groups = behaviour.groups
-    outcomes = FeatureTable.from_columns(behaviour.columns, snapshot.thinkings.num_rows)
-    table = structure_features(snapshot, groups).concat(
-        evidence_features(snapshot, groups), outcomes, less_group(outcomes, groups), over_answer(outcomes, groups)
-    )
+    groups, rows = behaviour.groups, snapshot.thinkings.num_rows
+    outcomes = FeatureTable.from_columns(behaviour.columns, rows)
+    if rows <= BLOCK_ROLLOUTS:
+        return GroupFeatures(groups, _table(snapshot, groups, outcomes))
+    block = (np.cumsum(groups.query.count) // BLOCK_ROLLOUTS)[groups.query.cell]
+    table = FeatureTable((), np.zeros((rows, 0), np.float32))
+    for number in np.unique(block).tolist():
+        inside = block == number
+        read = _table(some_rollouts(snapshot, inside), _take(groups, np.flatnonzero(inside)), outcomes.rows(inside))
+        if not table.names:
+            table = FeatureTable(read.names, np.empty((rows, len(read.names)), np.float32))
+        table.values[inside] = read.values
     return GroupFeatures(groups, table)
 
 
+def _table(snapshot: Snapshot, groups: Groups, outcomes: FeatureTable) -> FeatureTable:
+    """The features of `GroupFeatures.table`; `outcomes` are those of the programs."""
+    return structure_features(snapshot, groups).concat(
+        evidence_features(snapshot, groups), outcomes, less_group(outcomes, groups), over_answer(outcomes, groups)
+    )
+
+
 def _take(groups: Groups, rows: IntVector) -> Groups:
-    parts = {name: getattr(groups, name) for name in ("query", "answer", "own", "own_answer")}
+    parts = {name: getattr(groups, name) for name in ("query", "answer", "policy_group", "policy_answer")}
     taken = {name: Partition.of(part.cell[rows]) for name, part in parts.items()}
     _, query_of = np.unique(groups.query_of[rows], return_inverse=True)
     return replace(groups, **taken, answered=groups.answered[rows], query_of=query_of.astype(np.int64))

@@ -33,37 +33,11 @@ from scipy.sparse import csr_matrix, hstack
 
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import Groups, Partition
+from memstore_gnn.features.settings import AuthorClusterSettings
 
 Matrix = NDArray[np.float64]
 
-MIN_POLICIES = 3
-"""Policies that the median query must have; with fewer there are no clusters."""
-MAX_CLUSTERS = 16
-"""Upper limit of the number of clusters, K."""
-WORD_BUCKETS = 4096
-"""Hash buckets of words in the style input."""
-SKETCH_DIRECTIONS = 256
-"""Random sign projections of the style input, from which the principal directions are computed."""
-STYLE_DIMENSIONS = 32
-"""Principal directions of style that are kept."""
-WHITENING = 0.25
-"""Exponent of the variance that a direction is divided by: 0 leaves the variances as they are, 0.5 makes them equal."""
-MAX_ROLLOUTS = 20_000
-"""Rollouts that the clustering is fitted to; a larger memory is sampled by query."""
-KMEANS_ITERATIONS = 15
-"""Iterations of the constrained k-means."""
-REGRESSION_ITERATIONS = 5
-"""Alternations of regression and assignment that follow the k-means."""
-RIDGE_PENALTY = 1.0
-"""L2 penalty of the regression from style to cluster."""
-INVERSE_TEMPERATURE = 6.0
-"""Inverse temperature of the softmax from regression scores to memberships."""
-LABEL_WEIGHT = 4.0
-"""Weight of one label against one unlabelled vote in the regression of the vote weights."""
-SHRINKAGE = 100.0
-"""L2 penalty of the vote weights. A value of 3 overfits where a cluster has few rollouts."""
-VOTE_WEIGHT_SCALE = 1.5
-"""Factor on a cluster's vote weight before it enters the exponent of the weighted vote."""
+CLUSTERS = AuthorClusterSettings()
 
 
 @dataclass(frozen=True)
@@ -71,8 +45,8 @@ class AuthorClusterModel:
     """Assigns rollouts to author clusters and weighs the votes of each cluster.
 
     Attributes:
-        project: float32 [WORD_BUCKETS + bins, STYLE_DIMENSIONS], the principal directions of style.
-        scores: float32 [folds, STYLE_DIMENSIONS, K], regression weights fitted without each fold.
+        project: float32 [word_buckets + bins, style_dimensions], the principal directions of style.
+        scores: float32 [folds, style_dimensions, K], regression weights fitted without each fold.
         gram: float64 [folds, K, K], Gram matrix of the memberships outside each fold.
         votes: float64 [folds, K], memberships outside each fold times their agreement with other rollouts.
     """
@@ -88,7 +62,7 @@ class AuthorClusterModel:
         return self.scores.shape[2]
 
     def style(self, inputs: csr_matrix, words: int) -> Matrix:
-        """Project texts on the directions of style, float64 [T, STYLE_DIMENSIONS].
+        """Project texts on the directions of style, float64 [T, style_dimensions].
 
         Args:
             inputs: sparse [T, words + bins].
@@ -100,7 +74,7 @@ class AuthorClusterModel:
         """Cluster membership of rollouts, float64 [T, K]: a probability for each cluster, less 1 / K.
 
         Args:
-            style: float64 [T, STYLE_DIMENSIONS], from `style`.
+            style: float64 [T, style_dimensions], from `style`.
             fold: int64 [T], the fold of each rollout's query.
         """
         if not self.count:
@@ -125,8 +99,10 @@ class AuthorClusterModel:
         for model in range(len(out)):
             rows = fold != model
             known = membership[rows]
-            gram = self.gram[model] + LABEL_WEIGHT * known.T @ known + SHRINKAGE * np.eye(self.count)
-            out[model] = np.linalg.solve(gram, self.votes[model] + LABEL_WEIGHT * known.T @ target[rows])
+            gram = (
+                self.gram[model] + CLUSTERS.label_weight * known.T @ known + CLUSTERS.vote_penalty * np.eye(self.count)
+            )
+            out[model] = np.linalg.solve(gram, self.votes[model] + CLUSTERS.label_weight * known.T @ target[rows])
         return out
 
 
@@ -158,7 +134,7 @@ def fit_author_clusters(
     project = _principal_directions(folded[rows], query)
     style = _projected(folded, project)
     relative = style[rows] - query.mean(style[rows])
-    scores = _fit_scores(relative, query, groups.own.size[rows] == 1, fold[rows], gram)
+    scores = _fit_scores(relative, query, groups.policy_group.size[rows] == 1, fold[rows], gram)
     membership = AuthorClusterModel(project, scores, gram, votes).membership(style, groups, fold)
     for model in range(folds):
         others = fold != model
@@ -170,16 +146,16 @@ def fit_author_clusters(
 def _fit_scores(
     style: Matrix, query: Partition, alone: BoolVector, fold: IntVector, like: Matrix
 ) -> NDArray[np.float32]:
-    """Fit the weights without each fold, float32 [folds, STYLE_DIMENSIONS, K]; `like` has the shape [folds, K, K]."""
+    """Fit the weights without each fold, float32 [folds, style_dimensions, K]; `like` has the shape [folds, K, K]."""
     folds, count = like.shape[:2]
     cluster = _constrained_kmeans(style, query, alone, count)
     scores = np.zeros((folds, style.shape[1], count), np.float32)
-    for _ in range(REGRESSION_ITERATIONS):
+    for _ in range(CLUSTERS.regression_iterations):
         wanted = np.eye(count)[cluster] - 1.0 / count
         score = np.zeros((len(style), count))
         for model in range(folds):
             others = fold != model
-            gram = style[others].T @ style[others] + RIDGE_PENALTY * np.eye(style.shape[1])
+            gram = style[others].T @ style[others] + CLUSTERS.ridge_penalty * np.eye(style.shape[1])
             scores[model] = np.linalg.solve(gram, style[others].T @ wanted[others])
             score[~others] = style[~others] @ scores[model]
         cluster = _assign(score, query, alone)
@@ -187,26 +163,28 @@ def _fit_scores(
 
 
 def _cluster_count(groups: Groups) -> int:
-    """Number of policies of the query that has most; 0 if the median query has fewer than `MIN_POLICIES`."""
+    """Number of policies of the query that has most; 0 if the median query has fewer than `min_policies`."""
     if not len(groups.query.cell):
         return 0
-    owner = np.unique(np.stack((groups.query.cell, groups.own.cell)), axis=1)[0]
+    owner = np.unique(np.stack((groups.query.cell, groups.policy_group.cell)), axis=1)[0]
     policies = np.bincount(owner)
-    return min(int(policies.max()), MAX_CLUSTERS) if np.median(policies) >= MIN_POLICIES else 0
+    return min(int(policies.max()), CLUSTERS.max_clusters) if np.median(policies) >= CLUSTERS.min_policies else 0
 
 
 def _sample(groups: Groups) -> IntVector:
-    """Rows of whole groups, about `MAX_ROLLOUTS` at most."""
-    if len(groups.query.cell) <= MAX_ROLLOUTS:
+    """Rows of whole groups, about `AuthorClusterSettings.max_rollouts` at most."""
+    if len(groups.query.cell) <= CLUSTERS.max_rollouts:
         return np.arange(len(groups.query.cell))
-    kept = np.random.default_rng(0).random(len(groups.query.count)) < MAX_ROLLOUTS / len(groups.query.cell)
+    kept = np.random.default_rng(0).random(len(groups.query.count)) < CLUSTERS.max_rollouts / len(groups.query.cell)
     return np.flatnonzero(kept[groups.query.cell])
 
 
 def _folded(inputs: csr_matrix, words: int) -> csr_matrix:
-    """Fold the word buckets into `WORD_BUCKETS`; keep the bins."""
+    """Fold the word buckets into `AuthorClusterSettings.word_buckets`; keep the bins."""
     part = inputs[:, :words].tocoo()
-    folded = csr_matrix((part.data, (part.row, part.col % WORD_BUCKETS)), shape=(inputs.shape[0], WORD_BUCKETS))
+    folded = csr_matrix(
+        (part.data, (part.row, part.col % CLUSTERS.word_buckets)), shape=(inputs.shape[0], CLUSTERS.word_buckets)
+    )
     return hstack([folded, inputs[:, words:]]).tocsr()
 
 
@@ -216,14 +194,14 @@ def _projected(folded: csr_matrix, project: NDArray[np.float32]) -> Matrix:
 
 def _principal_directions(folded: csr_matrix, query: Partition) -> NDArray[np.float32]:
     """Principal directions of style within queries, partly whitened."""
-    sketch = np.random.default_rng(0).choice([-1.0, 1.0], (folded.shape[1], SKETCH_DIRECTIONS))
-    sketch /= np.sqrt(SKETCH_DIRECTIONS)
+    sketch = np.random.default_rng(0).choice([-1.0, 1.0], (folded.shape[1], CLUSTERS.sketch_directions))
+    sketch /= np.sqrt(CLUSTERS.sketch_directions)
     sketched = np.asarray(folded @ sketch)
     sketched = sketched - query.mean(sketched)
     variance, direction = np.linalg.eigh(sketched.T @ sketched / len(sketched))
-    variance = np.maximum(variance[::-1][:STYLE_DIMENSIONS], 1e-12)
-    directions = sketch @ (direction[:, ::-1][:, :STYLE_DIMENSIONS] / variance**WHITENING)
-    scale = np.sqrt(float((variance ** (1.0 - 2.0 * WHITENING)).sum()))
+    variance = np.maximum(variance[::-1][: CLUSTERS.style_dimensions], 1e-12)
+    directions = sketch @ (direction[:, ::-1][:, : CLUSTERS.style_dimensions] / variance**CLUSTERS.whitening)
+    scale = np.sqrt(float((variance ** (1.0 - 2.0 * CLUSTERS.whitening)).sum()))
     return np.asarray(directions / scale, np.float32)
 
 
@@ -233,7 +211,7 @@ def _constrained_kmeans(style: Matrix, query: Partition, alone: BoolVector, coun
     start = np.flatnonzero(query.cell == query.cell[np.random.default_rng(0).choice(largest)])[:count]
     centres = style[np.resize(start, count)]
     cluster = np.zeros(len(style), np.int64)
-    for _ in range(KMEANS_ITERATIONS):
+    for _ in range(CLUSTERS.kmeans_iterations):
         cluster = _assign(2.0 * style @ centres.T - (centres**2).sum(axis=1), query, alone)
         sums = np.zeros_like(centres)
         np.add.at(sums, cluster, style)
@@ -254,5 +232,5 @@ def _assign(score: Matrix, query: Partition, alone: BoolVector) -> IntVector:
 
 
 def _softmax(score: Matrix) -> Matrix:
-    exponential = np.exp(INVERSE_TEMPERATURE * (score - score.max(axis=1, keepdims=True)))
+    exponential = np.exp(CLUSTERS.inverse_temperature * (score - score.max(axis=1, keepdims=True)))
     return np.asarray(exponential / exponential.sum(axis=1, keepdims=True))

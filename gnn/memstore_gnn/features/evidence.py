@@ -16,7 +16,7 @@ from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features import shared_items as sharing
 from memstore_gnn.features import syntax
 from memstore_gnn.features.equations import equations_of
-from memstore_gnn.features.outline import NUMBER, answer_texts, answer_values
+from memstore_gnn.features.outline import answer_texts, answer_values, numbers_of
 from memstore_gnn.features.wording import wording_columns
 
 LIMIT = 6000
@@ -32,7 +32,7 @@ def evidence_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
         InputError: the snapshot was taken without texts.
     """
     if "text" not in snapshot.thinkings.column_names:
-        raise InputError("This snapshot holds no texts, so there is no evidence in them; take it with texts=True.")
+        raise InputError("the snapshot has no texts, which the features need; take it with texts=True")
     thinkings: list[str] = snapshot.thinkings["text"].fill_null("").to_pylist()
     values: list[str] = answer_values(snapshot).to_pylist()
     queries: list[str] = snapshot.queries["text"].fill_null("").to_pylist()
@@ -77,13 +77,13 @@ def _number_columns(
         "numbers_shared": shared.mean,
         "numbers_least_shared": shared.least,
         "numbers_covered": shared.covered,
-        "value_among_siblings": sharing.among_siblings(groups, found, [v if v[:1].isdigit() else "" for v in values]),
+        "value_among_siblings": sharing.among_others(groups, found, [v if v[:1].isdigit() else "" for v in values]),
     }
 
 
 def _numbers(text: str) -> set[str]:
     """The last `MAX_NUMBERS` numbers of a text, as plain decimals."""
-    found = NUMBER.findall(text[-LIMIT:])[-MAX_NUMBERS:]
+    found = numbers_of(text[-LIMIT:])[-MAX_NUMBERS:]
     return {n if n.isdigit() else n.replace(",", "").rstrip(".").removesuffix(".00") for n in found}
 
 

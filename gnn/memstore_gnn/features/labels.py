@@ -40,7 +40,7 @@ class LabelsNear(NamedTuple):
 
 
 def labelled_queries(snapshot: Snapshot, reward: FloatVector, groups: Groups) -> Labelled:
-    """Queries that have a label and a vector, with the mean label of their rollouts."""
+    """Queries that have a label and a vector, with the mean label of their; pass one a rollout"""
     known = np.isfinite(reward)
     total = np.bincount(groups.query_of[known], reward[known], snapshot.queries.num_rows)
     count = np.bincount(groups.query_of[known], minlength=snapshot.queries.num_rows)
@@ -51,7 +51,9 @@ def labelled_queries(snapshot: Snapshot, reward: FloatVector, groups: Groups) ->
 def labelled_thinkings(snapshot: Snapshot, reward: FloatVector, groups: Groups) -> Labelled:
     """Rollouts that have a label and a vector."""
     which = np.flatnonzero(np.isfinite(reward) & snapshot.thinking_has_x)
-    return Labelled(snapshot.thinking_x[which], reward[which], groups.query_of[which], which)
+    every = len(which) == len(reward)
+    vectors = snapshot.thinking_x if every else snapshot.thinking_x[which]
+    return Labelled(vectors, reward[which], groups.query_of[which], which)
 
 
 def label_features(snapshot: Snapshot, reward: FloatVector, groups: Groups) -> FeatureTable:
@@ -64,7 +66,9 @@ def label_features(snapshot: Snapshot, reward: FloatVector, groups: Groups) -> F
         InputError: `reward` has another length than the snapshot has rollouts.
     """
     if len(reward) != snapshot.thinkings.num_rows:
-        raise InputError(f"{len(reward)} rewards do not fit a snapshot of {snapshot.thinkings.num_rows} rollouts.")
+        raise InputError(
+            f"{len(reward)} rewards do not fit a snapshot of {snapshot.thinkings.num_rows}; pass one a rollout"
+        )
     queries = labelled_queries(snapshot, reward, groups)
     thinkings = labelled_thinkings(snapshot, reward, groups)
     near = nearest_labelled(

@@ -6,6 +6,7 @@ Text functions run on whole Arrow columns. Only numbers are searched in Python, 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ from memstore_gnn.data.groups import Array, Groups
 LIMIT = 4000
 """Characters searched, from the end of the text, where results are."""
 
-NUMBER = re.compile(r"\d++(?:[.,]\d++)*+")
+_NUMBER = re.compile(r"\d++(?:[.,]\d++)*+")
+
+
+@lru_cache(maxsize=2048)
+def numbers_of(text: str) -> tuple[str, ...]:
+    """The numbers of a text as written. Cached, because two kinds of features read the texts of a batch."""
+    return tuple(_NUMBER.findall(text))
 
 
 def outline_columns(snapshot: Snapshot, groups: Groups) -> dict[str, Array]:
@@ -86,13 +93,13 @@ def _answer_shape(snapshot: Snapshot, thinking: pa.Array) -> dict[str, Array]:
 
 def _numbers(snapshot: Snapshot, groups: Groups, thinking: pa.Array, answer: pa.Array) -> tuple[Array, Array]:
     """Share of the query's numbers that the rollout uses, and log(1 + number of new numbers)."""
-    of_query = [frozenset(NUMBER.findall(text[:LIMIT])) for text in snapshot.queries["text"].to_pylist()]
+    of_query = [frozenset(numbers_of(text[:LIMIT])) for text in snapshot.queries["text"].to_pylist()]
     used = np.zeros(len(thinking))
     introduced = np.zeros(len(thinking))
     for i, (text, end, query) in enumerate(
         zip(thinking.to_pylist(), answer.to_pylist(), groups.query_of.tolist(), strict=True)
     ):
-        found = set(NUMBER.findall(text[-LIMIT:] or end[-LIMIT:]))
+        found = set(numbers_of(text[-LIMIT:] or end[-LIMIT:]))
         asked = of_query[query]
         common = len(found & asked)
         used[i] = common / len(asked) if asked else 1.0

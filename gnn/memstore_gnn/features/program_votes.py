@@ -13,7 +13,7 @@ import numpy as np
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.text.literal import literal_value
-from memstore_gnn.data.groups import Array, Groups, Partition
+from memstore_gnn.data.groups import Array, Groups, Partition, groups_of
 from memstore_gnn.features import shared_items as shared
 from memstore_gnn.features.call_examples import entry_point, examples_of, inputs_of
 from memstore_gnn.features.outline import answer_texts
@@ -94,6 +94,15 @@ def behaviour_of(snapshot: Snapshot, groups: Groups) -> Behaviour:
     return Behaviour(_regrouped(snapshot, groups, signature), columns)
 
 
+def run_programs(snapshot: Snapshot) -> None:
+    """Run the programs of a snapshot, so that `behaviour_of` finds their outcomes in the cache.
+
+    Raises:
+        ModelError: the interpreter does not start.
+    """
+    _outcomes(snapshot, groups_of(snapshot), _calls(snapshot))
+
+
 def _calls(snapshot: Snapshot) -> dict[int, _Calls]:
     """Calls to make for each query of the code domain that names a function, by the query's position."""
     out = {}
@@ -122,8 +131,8 @@ def _outcomes(snapshot: Snapshot, groups: Groups, calls: dict[int, _Calls]) -> d
             if source is not None:
                 task = Task(source, calls[query].name, calls[query].arguments)
                 tasks.setdefault(task, []).append(i)
-    own = groups.own.cell.tolist()
-    found = outcomes(list(tasks), [own[rollouts[0]] for rollouts in tasks.values()])
+    policy_group = groups.policy_group.cell.tolist()
+    found = outcomes(list(tasks), [policy_group[rollouts[0]] for rollouts in tasks.values()])
     return {i: results for results, rollouts in zip(found, tasks.values(), strict=True) for i in rollouts}
 
 
@@ -149,5 +158,5 @@ def _regrouped(snapshot: Snapshot, groups: Groups, signature: list[str]) -> Grou
     first_alone = first_signature + (int(groups.query.cell.max(initial=0)) + 1) * signatures
     key[code & ~ran] = first_alone + np.arange(rows)[code & ~ran]
     answer = Partition.of(key)
-    own = Partition.of(groups.own.cell * max(len(answer.count), 1) + answer.cell)
-    return replace(groups, answer=answer, own_answer=own, answered=np.where(code, ran, groups.answered))
+    policy_answer = Partition.of(groups.policy_group.cell * max(len(answer.count), 1) + answer.cell)
+    return replace(groups, answer=answer, policy_answer=policy_answer, answered=np.where(code, ran, groups.answered))

@@ -28,11 +28,12 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
+from memstore.runtime.threads import in_threads
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import Groups, share_logit
 from memstore_gnn.data.table import FeatureTable
-from memstore_gnn.features.author_clusters import VOTE_WEIGHT_SCALE, AuthorClusterModel, fit_author_clusters
+from memstore_gnn.features.author_clusters import CLUSTERS, AuthorClusterModel, fit_author_clusters
 from memstore_gnn.features.outline import answer_texts
 from memstore_gnn.features.words import BLOCK, Words
 
@@ -176,12 +177,7 @@ def fit_reliability(texts: Sequence[str], numbers: FeatureTable, groups: Groups,
         else np.zeros((len(numbers.names), BINS - 1), np.float32)
     )
     inputs = _inputs(texts, numbers, edges)
-    weights = np.zeros((FOLDS, inputs.shape[1]), np.float32)
-    for model in range(FOLDS):
-        rows = _sample(groups, fold != model)
-        for _ in range(ROUNDS):
-            target = weighted_votes(groups, inputs @ weights[model])[1]
-            weights[model] = _fit(inputs[rows], (target - groups.query.mean(target))[rows])
+    weights = np.stack(in_threads(lambda model: _fit_without(inputs, groups, fold != model), range(FOLDS)))
     reliability = _apply(weights, inputs, fold)
     factor = shrinkage(groups, reliability)
     others = weighted_votes(groups, np.zeros(len(reliability)))[1]
@@ -207,6 +203,16 @@ def _sample(groups: Groups, wanted: BoolVector) -> IntVector:
         return rows
     kept = np.random.default_rng(0).random(len(groups.query.count)) < MAX_ROLLOUTS / len(rows)
     return rows[kept[groups.query.cell[rows]]]
+
+
+def _fit_without(inputs: csr_matrix, groups: Groups, wanted: BoolVector) -> NDArray[np.float32]:
+    """Regression weights of one fold's model, fitted to the wanted rollouts (bool [T])."""
+    rows, weights = _sample(groups, wanted), np.zeros(inputs.shape[1], np.float32)
+    part = inputs[rows]
+    for _ in range(ROUNDS):
+        target = weighted_votes(groups, inputs @ weights)[1]
+        weights = _fit(part, (target - groups.query.mean(target))[rows])
+    return weights
 
 
 def _fit(inputs: csr_matrix, target: FloatVector) -> NDArray[np.float32]:
@@ -253,6 +259,6 @@ def cluster_votes_table(groups: Groups, weight: FloatVector) -> FeatureTable:
     Args:
         weight: float64 [T], the vote weight of each rollout's cluster.
     """
-    share, size = weighted_votes(groups, VOTE_WEIGHT_SCALE * weight)[0], groups.query.size
+    share, size = weighted_votes(groups, CLUSTERS.vote_weight_scale * weight)[0], groups.query.size
     moved = groups.answer.mean(share_logit(share, size) - share_logit(groups.share, size))
     return FeatureTable.from_columns({CLUSTER_VOTES: moved}, len(weight))

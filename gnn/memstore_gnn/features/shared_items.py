@@ -69,7 +69,7 @@ def _codes(groups: Groups, items: Iterable[Collection[str]]) -> tuple[IntVector,
     return owners, groups.query.cell[owners] * max(len(known), 1) + code
 
 
-def among_siblings(groups: Groups, items: Iterable[Iterable[str]], wanted: list[str]) -> Array:
+def among_others(groups: Groups, items: Iterable[Iterable[str]], wanted: list[str]) -> Array:
     """Share of the other rollouts of the group whose items contain this rollout's `wanted`; 0 for ""."""
     held = [frozenset(own) for own in items]
     query = groups.query.cell.tolist()

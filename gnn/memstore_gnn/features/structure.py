@@ -46,9 +46,9 @@ def vote_columns(groups: Groups) -> dict[str, Array]:
     second = groups.query.maximum(np.where(place == 1, representative, 0.0))
     entropy_terms = np.where(first_of_answer, -share * np.log(np.maximum(share, 1e-12)), 0.0)
     entropy = groups.query.sums(entropy_terms)[groups.query.cell]
-    own_votes = np.where(groups.answered, groups.own_answer.size, 0)
-    own_share = own_votes / groups.own.size
-    alone = groups.own.size == 1
+    policy_votes = np.where(groups.answered, groups.policy_answer.size, 0)
+    policy_share = policy_votes / groups.policy_group.size
+    single = groups.policy_group.size == 1
     return {
         "share": share,
         "others_share": np.where(size > 1, (votes - groups.answered) / np.maximum(size - 1, 1), 0.0),
@@ -70,7 +70,7 @@ def vote_columns(groups: Groups) -> dict[str, Array]:
         "answered_share": groups.query.mean(groups.answered.astype(np.float64)),
         "share_of_answered": votes
         / np.maximum(groups.query.sums(groups.answered.astype(np.float64)), 1)[groups.query.cell],
-        "own_share_less_share": np.where(alone, 0.0, own_share - share),
+        "own_share_less_share": np.where(single, 0.0, policy_share - share),
     }
 
 

@@ -1,1 +1,1 @@
-"""Reward model: a calibrated logistic regression, corrected by a heterogeneous attention network."""
+"""Reward model: a calibrated logistic regression, and a graph network that corrects the votes of a memory."""

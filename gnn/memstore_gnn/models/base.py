@@ -32,10 +32,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memstore.runtime.threads import in_threads
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import Groups
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.assemble import LabelFree
+from memstore_gnn.features.line_labels import PREFIX
 from memstore_gnn.features.reliability import CLUSTER_VOTES, ReliabilityModel
 from memstore_gnn.models.calibration import Calibration
 from memstore_gnn.models.design import DESIGN, Matrix, Scale, penalties, query_weights, vote_coefficients, votes
@@ -163,7 +165,11 @@ def _without_labels(base: Base, prior: SharedPrior | None) -> FittedBase:
 
 def _penalty(scale: Scale, near: Scale) -> FloatVector:
     """Penalty of each coefficient at strength 1, float64 [3 + F]."""
-    near_penalties = np.where(np.array(near.names) == CLUSTER_VOTES, BASE.cluster_vote_penalty, penalties(near.names))
+    names = np.array(near.names)
+    near_penalties = np.where(names == CLUSTER_VOTES, BASE.cluster_vote_penalty, penalties(near.names))
+    # Sums of log odds have natural units: a feature that hardly varies must not be magnified by its standardisation.
+    lines = np.char.startswith(names, PREFIX)
+    near_penalties = np.where(lines, BASE.line_penalty / near.deviation**2, near_penalties)
     first = [BASE.vote_penalty, BASE.vote_penalty, BASE.intercept_penalty]
     return np.concatenate([first, penalties(scale.names), near_penalties])
 
@@ -253,13 +259,7 @@ def _fit(data: _Labelled, centres: Sequence[_Level], penalty: FloatVector) -> _L
     """Average the fits around each centre with each strength; several centres are candidates themselves."""
     tried = [centre._replace(feature_weight=1.0) for centre in centres] if len(centres) > 1 else []
     strengths = [s for s in BASE.strengths if s >= BASE.weakest_times_queries / data.queries] or [BASE.strengths[0]]
-    for centre, strength in product(centres, strengths):
-        scaled = np.concatenate([penalty[:FEATURES], penalty[FEATURES:] * strength])
-        without = centre.without.copy()
-        for fold in np.unique(data.fold):
-            rest = data.rows(data.fold != fold)
-            without[fold] = solve(rest.x, rest.label, rest.weight, scaled, centre.without[fold])
-        tried.append(_Level(solve(data.x, data.label, data.weight, scaled, centre.all), without, 1.0))
+    tried += in_threads(lambda one: _fit_around(data, *one, penalty), list(product(centres, strengths)))
     losses = np.array([log_loss(level.held_out(data), data.label, data.weight) for level in tried]) * data.queries
     share = np.exp(-(losses - losses.min()))
     level = _mean(tried, share / share.sum())
@@ -267,6 +267,16 @@ def _fit(data: _Labelled, centres: Sequence[_Level], penalty: FloatVector) -> _L
         Pairs.of(data.label, data.query), level.votes(data), level.features_inside(data), centres[0].feature_weight
     )
     return level._replace(feature_weight=weight)
+
+
+def _fit_around(data: _Labelled, centre: _Level, strength: float, penalty: FloatVector) -> _Level:
+    """Fit around a centre with one strength, to all queries and without each fold."""
+    scaled = np.concatenate([penalty[:FEATURES], penalty[FEATURES:] * strength])
+    without = centre.without.copy()
+    for fold in np.unique(data.fold):
+        rest = data.rows(data.fold != fold)
+        without[fold] = solve(rest.x, rest.label, rest.weight, scaled, centre.without[fold])
+    return _Level(solve(data.x, data.label, data.weight, scaled, centre.all), without, 1.0)
 
 
 def _mean(levels: Sequence[_Level], share: FloatVector) -> _Level:

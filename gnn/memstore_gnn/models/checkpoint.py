@@ -1,12 +1,12 @@
 """Checkpoints of reward models: weights as safetensors and everything else as JSON, without pickle.
 
-    model.safetensors    base, reliability model, projection and networks, bit for bit
+    model.safetensors    base, reliability model, vote model and networks, bit for bit
     origin.safetensors   training data of the model (`memstore_gnn.models.origin`), if recorded
     model.json           card (settings, embedder, splitter, snapshot, metrics, versions), feature names, calibration,
-                         and digests of the files above; written last, so that a partly written folder is no model
+                         and digests of the files above
 
 Loading refuses another format version, a missing tensor, and a file whose digest differs. Names in the files keep the
-spelling of the first release (`places`, `trust`, `recall_thinking`), so that old checkpoints stay readable.
+spelling of the first release (`places`, `skill`).
 """
 
 from __future__ import annotations
@@ -26,54 +26,73 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from memstore.errors import ModelError
+from memstore.runtime.disk_space import space_errors
+from memstore.snapshots.atomic_folder import atomic_folder, remove_abandoned
 from memstore_gnn.features.author_clusters import AuthorClusterModel
 from memstore_gnn.features.reliability import ReliabilityModel
 from memstore_gnn.models.base import Base
 from memstore_gnn.models.calibration import Calibration
 from memstore_gnn.models.design import Scale
-from memstore_gnn.models.inputs import Projection
-from memstore_gnn.models.network import RewardNetwork
+from memstore_gnn.models.network import Correction, RewardNetwork
 from memstore_gnn.models.origin import Origin, origin_bytes, read_origin
 from memstore_gnn.models.reward_model import ModelCard, RewardModel
 from memstore_gnn.models.settings import NetworkSettings, TrainSettings
+from memstore_gnn.models.vote_model import FEATURES, VoteModel
 
 FORMAT = "memstore-reward-model"
-VERSION = 4
+VERSION = 5
 WEIGHTS, ORIGIN, DESCRIPTION = "model.safetensors", "origin.safetensors", "model.json"
-STORED_PARAMETERS = {
-    "thinking_attention.": "recall_thinking.",
-    "query_attention.": "recall_query.",
-    ".inverse_temperature": ".sharpness",
-}
-"""Parts of a network's parameter names, and how the files spell them."""
 
 
 def save_model(model: RewardModel, folder: Path, origin: Origin | None = None) -> None:
-    """Write a model to a folder, replacing the one that is there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a model to a folder, replacing the one that is there.
+
+    A new folder appears with all its files. In a folder that exists, the files are replaced one by one once all of them
+    are on the disk.
+
+    Raises:
+        StoreFullError: the disk is full; the folder is as it was.
+    """
+    files = _files(model, origin)
+    with space_errors(f"there is no space for the reward model {folder}; free some, and train again"):
+        if not folder.exists():
+            with atomic_folder(folder, "model") as building:
+                for name, content in files.items():
+                    (building / name).write_bytes(content)
+            return
+        remove_abandoned(folder)
+        partial = {name: folder / f"{name}.partial" for name in files}
+        try:
+            for name, content in files.items():
+                partial[name].write_bytes(content)
+            for name, path in partial.items():
+                path.replace(folder / name)
+        except BaseException:
+            for path in partial.values():
+                path.unlink(missing_ok=True)
+            raise
+
+
+def _files(model: RewardModel, origin: Origin | None) -> dict[str, bytes]:
+    """Content of each file by name, the description last."""
     weights = save_tensors(_tensors(model))
-    trained_on = None if origin is None else origin_bytes(origin)
+    trained_on = {} if origin is None else {ORIGIN: origin_bytes(origin)}
     described = {
         "format": FORMAT,
         "version": VERSION,
         "weights": _digest(weights),
-        "origin": None if trained_on is None else _digest(trained_on),
+        "origin": _digest(trained_on[ORIGIN]) if trained_on else None,
         "features": list(model.base.scale.names),
         "near_features": list(model.base.near.names),
         "skill_features": list(model.base.reliability.names),
+        "vote_features": list(FEATURES),
         "places": list(model.base.strata),
-        "networks": len(model.networks),
-        "widths": list(model.networks[0].widths) if model.networks else [],
-        "calibration": _stored_calibration(model.calibration),
+        "networks": len(model.correction.networks),
+        "trust": model.correction.trust,
+        "calibration": asdict(model.calibration),
         "card": asdict(model.card),
     }
-    (folder / DESCRIPTION).unlink(missing_ok=True)
-    (folder / WEIGHTS).write_bytes(weights)
-    if trained_on is not None:
-        (folder / ORIGIN).write_bytes(trained_on)
-    partial = folder / (DESCRIPTION + ".partial")
-    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / DESCRIPTION)
+    return {WEIGHTS: weights, **trained_on, DESCRIPTION: (json.dumps(described, indent=2) + "\n").encode()}
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> RewardModel:
@@ -87,7 +106,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> RewardModel:
         weights = (folder / WEIGHTS).read_bytes()
         if _digest(weights) != described["weights"]:
             raise ModelError(f"the weights in {folder} are not those that were saved; train or copy the model again")
-        return _rebuild(described, load_tensors(weights), torch.device(device))
+        return _rebuild(described, _finite(load_tensors(weights), folder), torch.device(device))
     except torch.OutOfMemoryError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -112,6 +131,14 @@ def load_origin(folder: Path) -> Origin | None:
     return read_origin(content)
 
 
+def _finite(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """The weights, unless a training that diverged or another program left a NaN or an infinity in them."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{name} of the reward model in {folder} is not finite; train the model again")
+    return tensors
+
+
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
@@ -126,10 +153,12 @@ def _describe(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read as JSON ({error}); train or copy the model again") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ModelError(f"{path} does not describe a memstore reward model; name the folder of a model")
-    if described.get("version") != VERSION:
+    version = described.get("version")
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
         raise ModelError(
-            f"the model in {folder} has format version {described.get('version')} and this memstore reads {VERSION}; "
-            "train it again"
+            f"the model in {folder} has format version {version} and this memstore reads {VERSION}; "
+            + ("update memstore, or train the model again" if newer else "train it again")
         )
     return described
 
@@ -148,13 +177,12 @@ def _tensors(model: RewardModel) -> dict[str, Tensor]:
         "style.scores": model.base.reliability.clusters.scores,
         "style.gram": model.base.reliability.clusters.gram,
         "style.votes": model.base.reliability.clusters.votes,
-        "projection.mean": model.projection.mean,
-        "projection.basis": model.projection.basis,
+        "votes.weights": model.vote_model.weights,
     }
     tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
-    for position, network in enumerate(model.networks):
+    for position, network in enumerate(model.correction.networks):
         for name, value in network.state_dict().items():
-            tensors[f"network.{position}.{_stored_name(name)}"] = value.detach().cpu().contiguous()
+            tensors[f"network.{position}.{name}"] = value.detach().cpu().contiguous()
     return tensors
 
 
@@ -163,33 +191,26 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
     settings = dict(card["settings"])
     settings["network"] = NetworkSettings(**settings["network"])
     card["settings"] = TrainSettings(**settings)
-    projection = Projection(tensors["projection.mean"].numpy(), tensors["projection.basis"].numpy())
     networks = []
     for position in range(described["networks"]):
-        features, near_labels, projected = described["widths"]
-        network = RewardNetwork(features, near_labels, projected, card["settings"].network)
-        prefix = f"network.{position}."
-        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        names = {_stored_name(name): name for name in network.state_dict()}
-        network.load_state_dict({names.get(stored, stored): value for stored, value in state.items()})
+        network, prefix = RewardNetwork(card["settings"].network), f"network.{position}."
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        network.load_state_dict(own)
         networks.append(network.to(device).eval())
-    calibration = _read_calibration(described["calibration"])
-    return RewardModel(ModelCard(**card), _base(described, tensors), projection, tuple(networks), calibration, device)
+    return RewardModel(
+        ModelCard(**card),
+        _base(described, tensors),
+        Calibration(**described["calibration"]),
+        _vote_model(described, tensors),
+        Correction(tuple(networks), float(described["trust"])),
+        device,
+    )
 
 
-def _stored_name(parameter: str) -> str:
-    """Name of a network's parameter in the files."""
-    for name, stored in STORED_PARAMETERS.items():
-        parameter = parameter.replace(name, stored)
-    return parameter
-
-
-def _stored_calibration(calibration: Calibration) -> dict[str, float]:
-    return {"slope": calibration.slope, "trust": calibration.mixing_weight, "shift": calibration.shift}
-
-
-def _read_calibration(stored: Mapping[str, float]) -> Calibration:
-    return Calibration(slope=stored["slope"], mixing_weight=stored["trust"], shift=stored["shift"])
+def _vote_model(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> VoteModel:
+    if tuple(described["vote_features"]) != FEATURES:
+        raise ValueError("its vote model has other features")
+    return VoteModel(tensors["votes.weights"].numpy())
 
 
 def _base(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Base:

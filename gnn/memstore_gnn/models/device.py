@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from memstore.errors import ModelError
 
@@ -37,14 +39,21 @@ def device_memory(work: str) -> Iterator[None]:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Limit torch's CPU operations to one core; also works as a decorator.
+    """Limit the CPU operations of torch, BLAS and OpenMP to one core; also works as a decorator.
 
     The operations here are small. Spread over several cores, each waits for the slowest core (ten times as long on a
     busy machine), and sums are split differently from run to run, so that one seed gives two models.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _thread_pools().limit(limits=1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """The libraries' thread pools. Finding them takes milliseconds, so it is done once."""
+    return ThreadpoolController()

@@ -1,4 +1,4 @@
-"""Inputs of the model: features, projected vectors and labelled neighbours, computed from a snapshot.
+"""Inputs of the base: features and labels of neighbours, computed from a snapshot.
 
 `LabelledPart` is the memory's labelled queries with all of their rollouts, and the only source of labels. A `Target` is
 any snapshot whose groups are to be predicted: the labelled part itself (in training), the rest of the memory, or
@@ -8,21 +8,21 @@ rollouts that are not in the memory. The target's own labels are never read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
 
 from memstore.errors import ModelError
+from memstore.snapshots.aliases import first_datasets
 from memstore.snapshots.snapshot import Snapshot
-from memstore.types import BoolVector, FloatMatrix, FloatVector, IntVector
+from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import Groups, Partition, query_of_thinkings
 from memstore_gnn.data.hetero import subgraph
 from memstore_gnn.data.neighbours import Labelled, Nearest, nearest_labelled
 from memstore_gnn.data.table import FeatureTable
-from memstore_gnn.features.assemble import LabelFree, cached_group_features, group_features, with_reliability
+from memstore_gnn.features.assemble import LabelFree, cached_group_features, compute_group_features, with_reliability
 from memstore_gnn.features.labels import (
     NEIGHBOURS,
     LabelsNear,
@@ -31,12 +31,8 @@ from memstore_gnn.features.labels import (
     labelled_thinkings,
     rows_of,
 )
+from memstore_gnn.features.line_labels import LabelledLines, line_table, read_lines
 from memstore_gnn.features.reliability import ReliabilityModel, cluster_votes_table
-from memstore_gnn.models.design import Scale
-from memstore_gnn.models.network import GroupTensors, NeighbourTensors
-from memstore_gnn.models.settings import ProjectionSettings
-
-PROJECTION = ProjectionSettings()
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class LabelledPart:
         queries, thinkings: the labelled nodes that have a vector.
         cluster_weights: float64 [folds, K], weight of each author cluster's votes
             (`memstore_gnn.features.author_clusters`).
+        lines: counts of the lines of the labelled rollouts.
     """
 
     snapshot: Snapshot
@@ -58,6 +55,7 @@ class LabelledPart:
     queries: Labelled
     thinkings: Labelled
     cluster_weights: NDArray[np.float64]
+    lines: LabelledLines
 
     @property
     def groups(self) -> Groups:
@@ -82,17 +80,23 @@ def labelled_part(snapshot: Snapshot, reward: FloatVector, reliability: Reliabil
             not finite.
     """
     check_rewards(snapshot, reward)
-    known = np.isfinite(reward)
-    query = query_of_thinkings(snapshot)
-    keep = np.zeros(snapshot.queries.num_rows, np.bool_)
-    keep[query[known]] = True
-    part = subgraph(snapshot, snapshot.queries["id"].to_numpy()[keep].tolist())
+    part, rows = labelled_subgraph(snapshot, reward)
     check_vectors(part)
-    whole, rows = cached_group_features(snapshot), np.flatnonzero(keep[query])
-    free = with_reliability(part, reliability, group_features(part) if whole is None else whole.take(rows))
+    whole = cached_group_features(snapshot)
+    free = with_reliability(part, reliability, compute_group_features(part) if whole is None else whole.take(rows))
     inside = reward[rows]
     queries, thinkings = (find(part, inside, free.groups) for find in (labelled_queries, labelled_thinkings))
-    return LabelledPart(part, inside, free, queries, thinkings, _cluster_weights(free, inside))
+    lines = LabelledLines.of(read_lines(part, free.groups), free.groups, inside)
+    return LabelledPart(part, inside, free, queries, thinkings, _cluster_weights(free, inside), lines)
+
+
+def labelled_subgraph(snapshot: Snapshot, reward: FloatVector) -> tuple[Snapshot, IntVector]:
+    """Cut out the labelled queries with all of their rollouts; return them and the rows of these rollouts, int64."""
+    query = query_of_thinkings(snapshot)
+    keep = np.zeros(snapshot.queries.num_rows, np.bool_)
+    keep[query[np.isfinite(reward)]] = True
+    rows = np.flatnonzero(keep[query])
+    return (snapshot if keep.all() else subgraph(snapshot, snapshot.queries["id"].to_numpy()[keep].tolist())), rows
 
 
 def _cluster_weights(free: LabelFree, reward: FloatVector) -> NDArray[np.float64]:
@@ -126,7 +130,7 @@ class Target(NamedTuple):
 
     Attributes:
         free: label-free features, a function of each group alone.
-        near: features made from the labels near each rollout.
+        near: features made from labels: those near each rollout, and those of the lines that it shares.
         strata: `domain/dataset` of each rollout, [T].
         near_query, near_thinking: labelled neighbours of the queries and of the thinkings.
     """
@@ -155,70 +159,13 @@ def read_target(snapshot: Snapshot, part: LabelledPart) -> Target:
         LabelsNear(*part.thinkings.mean_label(near_thinking)),
     )
     cluster_votes = np.einsum("tk,tk->t", free.membership, part.cluster_weights[free.fold])
-    labels = labels.concat(cluster_votes_table(groups, cluster_votes))
+    shared = line_table(read_lines(snapshot, groups), groups, part.lines, query)
+    labels = labels.concat(cluster_votes_table(groups, cluster_votes), shared)
     return Target(snapshot, free, labels, strata_of(snapshot, groups), near_query, near_thinking)
 
 
 def strata_of(snapshot: Snapshot, groups: Groups) -> list[str]:
     """Stratum `domain/dataset` of each rollout; a query without a domain counts as `other`."""
     domain = snapshot.queries["domain"].fill_null("other").to_pylist()
-    dataset = snapshot.queries["dataset"].fill_null("").to_pylist()
-    stratum = [f"{d}/{s}" for d, s in zip(domain, dataset, strict=True)]
+    stratum = [f"{d}/{s}" for d, s in zip(domain, first_datasets(snapshot), strict=True)]
     return [stratum[query] for query in groups.query_of.tolist()]
-
-
-@dataclass(frozen=True)
-class Projection:
-    r"""Projection of vectors on the principal directions of a memory: :math:`(x - \mu) B`.
-
-    Attributes:
-        mean: float32 [D].
-        basis: float32 [D, P], scaled so that projected components have the root mean square of `ProjectionSettings`.
-    """
-
-    mean: NDArray[np.float32]
-    basis: FloatMatrix
-
-    def apply(self, x: FloatMatrix, known: BoolVector) -> FloatMatrix:
-        """Project vectors float32 [N, D] to float32 [N, P]; zero for a node without a vector (`known` is bool [N])."""
-        return np.where(known[:, None], (x - self.mean) @ self.basis, 0.0).astype(np.float32)
-
-
-def fit_projection(part: LabelledPart, width: int) -> Projection:
-    """Fit to the vectors of the labelled part's thinkings and queries, without reading a label."""
-    snapshot = part.snapshot
-    x = np.concatenate((snapshot.query_x[snapshot.query_has_x], snapshot.thinking_x[snapshot.thinking_has_x]))
-    x = x[:: max(1, len(x) // PROJECTION.max_vectors)].astype(np.float64)
-    dimension = snapshot.thinking_x.shape[1]
-    if not len(x):
-        return Projection(np.zeros(dimension, np.float32), np.zeros((dimension, min(width, dimension)), np.float32))
-    mean = x.mean(axis=0)
-    variance, direction = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
-    kept = slice(max(0, dimension - width), dimension)
-    scale = PROJECTION.component_rms / np.sqrt(max(float(variance[kept].mean()), 1e-12))
-    return Projection(mean.astype(np.float32), np.ascontiguousarray(direction[:, kept] * scale, np.float32))
-
-
-def group_tensors(
-    target: Target, scale: Scale, near_scale: Scale, projection: Projection, device: torch.device
-) -> GroupTensors:
-    """Convert a target to tensors on a device."""
-    snapshot, groups = target.snapshot, target.free.groups
-
-    def put(array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
-    def near(found: Nearest) -> NeighbourTensors:
-        return NeighbourTensors(put(found.position), put(found.cosine), put(found.present))
-
-    return GroupTensors(
-        features=put(scale.standardise(target.free.table).astype(np.float32)),
-        near_labels=put(near_scale.standardise(target.near).astype(np.float32)),
-        thinking_x=put(projection.apply(snapshot.thinking_x, snapshot.thinking_has_x)),
-        query_x=put(projection.apply(snapshot.query_x, snapshot.query_has_x)),
-        query=put(groups.query_of),
-        answer=put(groups.answer.cell),
-        answers=len(groups.answer.count),
-        near_thinking=near(target.near_thinking),
-        near_query=near(target.near_query),
-    )

@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from memstore.types import FloatVector
 
 MAX_ROUNDS = 30
+"""Newton steps at most."""
 MAX_STEP = 3.0
 """Largest change of a coefficient in one round: far from the solution a full Newton step overshoots."""
+FAR = 1e-2
+"""Change of a coefficient from which a step is checked, and halved until it does not go beyond the minimum."""
 TOLERANCE = 1e-6
 """Largest change of a coefficient at which the iteration stops."""
 FIXED = 1e9
@@ -35,14 +38,23 @@ def solve(
     Returns:
         Coefficients, float64 [F].
     """
+
+    def gradient(at: FloatVector) -> tuple[FloatVector, FloatVector]:
+        """Gradient at a point, and the probabilities there."""
+        probability = 1.0 / (1.0 + np.exp(-np.clip(x @ at, -30.0, 30.0)))
+        return x.T @ (weight * (probability - label)) + penalty * (at - centre), probability
+
     solution = centre.copy()
     for _ in range(MAX_ROUNDS):
-        probability = 1.0 / (1.0 + np.exp(-np.clip(x @ solution, -30.0, 30.0)))
-        gradient = x.T @ (weight * (probability - label)) + penalty * (solution - centre)
+        slope, probability = gradient(solution)
         curvature = weight * probability * (1.0 - probability)
-        step = np.linalg.solve((x * curvature[:, None]).T @ x + np.diag(penalty), gradient)
+        step = np.linalg.solve((x * curvature[:, None]).T @ x + np.diag(penalty), slope)
         largest = float(np.abs(step).max(initial=0.0))
-        solution -= step * min(1.0, MAX_STEP / max(largest, TOLERANCE))
+        step *= min(1.0, MAX_STEP / max(largest, TOLERANCE))
+        # Where logits are large, curvature is small and a whole step can go far beyond the minimum along it.
+        while largest > FAR and -float(gradient(solution - step)[0] @ step) > 0.5 * float(slope @ step):
+            step *= 0.5
+        solution -= step
         if largest < TOLERANCE:
             break
     return solution

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from memstore.errors import ModelError
+from memstore.snapshots.aliases import ids_of_schema_1
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector
 from memstore_gnn.data.splits import labelled_queries
@@ -54,6 +55,17 @@ def origin_of(snapshot: Snapshot, learnt: BoolVector) -> Origin:
         labelled=np.sort(digests(ids[labelled_queries(snapshot)])),
         reference=reference_of(snapshot, learnt),
     )
+
+
+def is_redrawn(origin: Origin, snapshot: Snapshot, shown: BoolVector) -> bool:
+    """Whether a label budget now shows labels that the model has not seen, because a migration gave queries new ids.
+
+    Args:
+        shown: bool [Q], the queries that the budget shows.
+    """
+    shown = shown & labelled_queries(snapshot)
+    unseen = ~np.isin(digests(snapshot.queries["id"].to_numpy()[shown]), origin.learnt)
+    return bool(unseen.any() and np.isin(digests(ids_of_schema_1(snapshot)), origin.learnt).any())
 
 
 def digests(ids: Iterable[str]) -> Digests:

@@ -111,9 +111,9 @@ class SharedPrior:
             scale = Scale(names, tensors["mean"], tensors["deviation"])
             prior = cls(scale, tensors["weights"], factors, card)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ModelError(f"The prior at {path} cannot be read ({error}); train it again.") from error
+            raise ModelError(f"the prior at {path} cannot be read ({error}); train it again") from error
         if version != FORMAT or len(prior.weights) != 1 + len(names) or len(scale.mean) != len(names):
-            raise ModelError(f"The prior at {path} has another version or is incomplete; train it again.")
+            raise ModelError(f"the prior at {path} has another version or is incomplete; train it again")
         return prior
 
 
@@ -124,7 +124,7 @@ def train_prior(sets: Sequence[LabelledSet], card: Mapping[str, Any] | None = No
         ModelError: there is no set, or a set has no label.
     """
     if not sets or any(not np.isfinite(one.reward).any() for one in sets):
-        raise ModelError("A prior is fitted to memories with ground truth; pass at least one, each with labels.")
+        raise ModelError("a prior is fitted to memories with ground truth; pass at least one, each with labels")
     scale = Scale.of([one.free.table for one in sets])
     knowns = [np.isfinite(one.reward) for one in sets]
     inputs = [_inputs(scale, one.free)[known] for one, known in zip(sets, knowns, strict=True)]

@@ -1,11 +1,13 @@
-r"""Reward model: a logistic base, an ensemble of correction networks, a calibration and a card.
+r"""Reward model: a calibrated logistic base, a graph network over the votes of a memory, and a card.
 
 .. math::
-    p = \sigma\Big( a \cdot \mathrm{base} + m \cdot \frac{1}{K} \sum_{k=1}^{K} \mathrm{correction}_k + b \Big)
+    p = \sigma( a \cdot \mathrm{base} + b )
 
-with the slope :math:`a`, mixing weight :math:`m` and shift :math:`b` of the calibration. Rollouts of a query with the
-same answer have the same probability. A model contains no part of any memory: labels and vectors come from a snapshot
-(`RewardModel.label_context`), so a memory that has grown is used in its current state.
+is the probability of a rollout by its group alone, with the slope :math:`a` and shift :math:`b` of the calibration.
+Where the memory holds other rollouts of the query, `memstore_gnn.scoring.other_policies` combines it with their votes,
+and the network corrects what the votes say. Rollouts of a query with the same answer have the same probability. A model
+contains no part of any memory: labels and vectors come from a snapshot (`RewardModel.label_context`), so a memory that
+has grown is used in its current state.
 """
 
 from __future__ import annotations
@@ -20,29 +22,13 @@ from memstore.errors import ModelError
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector
 from memstore_gnn.data.groups import Groups
+from memstore_gnn.data.visibility import Visibility
 from memstore_gnn.models.base import Base
 from memstore_gnn.models.calibration import Calibration, sigmoid
-from memstore_gnn.models.ensemble import Ensemble
-from memstore_gnn.models.inputs import (
-    LabelledPart,
-    Projection,
-    Target,
-    group_tensors,
-    labelled_part,
-    read_target,
-)
-from memstore_gnn.models.network import (
-    GroupTensors,
-    LabelledKeyValues,
-    LabelledStates,
-    NodeStates,
-    RewardNetwork,
-    whole_queries,
-)
+from memstore_gnn.models.inputs import LabelledPart, labelled_part, read_target
+from memstore_gnn.models.network import NO_CORRECTION, Correction
 from memstore_gnn.models.settings import TrainSettings
-
-BLOCK_ROLLOUTS = 8192
-"""Rollouts in one forward pass of the networks; bounds the memory of a large snapshot."""
+from memstore_gnn.models.vote_model import VoteModel
 
 
 @dataclass(frozen=True)
@@ -70,6 +56,15 @@ class ModelCard:
     """`memstore_gnn.evaluation.evaluate.EvaluationRow`s on the report queries, as JSON."""
     risks: list[dict[str, float]] = field(default_factory=list)
     """`memstore_gnn.scoring.abstain.RiskBand`s on held-out labelled queries, by falling coverage."""
+    audit: list[str] = field(default_factory=list)
+    """Audit queries, as `memstore_gnn.data.visibility.text_digest`s."""
+    hidden_runs: list[str] = field(default_factory=list)
+    """Runs whose queries are hidden from the model."""
+
+    @property
+    def visibility(self) -> Visibility:
+        """What the model may see of a memory's labels."""
+        return Visibility(self.budget, self.seed, frozenset(self.audit), frozenset(self.hidden_runs))
 
 
 @dataclass(frozen=True)
@@ -77,28 +72,24 @@ class LabelContext:
     """Labels of a memory as a model reads them, computed once and shared by all batches."""
 
     part: LabelledPart
-    labelled: tuple[LabelledKeyValues, ...]
-    """Keys and values of the labelled nodes, for each network."""
-    ensemble: Ensemble | None
-    """None if the model has no networks."""
 
 
 @dataclass(frozen=True, repr=False)
 class RewardModel:
-    """Predicts the probability that a rollout is right; the module's docstring has the equation."""
+    """Predicts the probability that a rollout is right; the module's docstring has the equations."""
 
     card: ModelCard
     base: Base
-    projection: Projection
-    networks: tuple[RewardNetwork, ...]
     calibration: Calibration
+    vote_model: VoteModel
+    correction: Correction = NO_CORRECTION
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __repr__(self) -> str:
         budget = "all labels" if self.card.budget is None else f"{self.card.budget:.0%} of the labelled queries"
         return (
             f"RewardModel({self.card.id!r}, snapshot={self.card.snapshot!r}, labels={budget!r}, "
-            f"networks={len(self.networks)}, mixing_weight={self.calibration.mixing_weight:.2f}, "
+            f"networks={len(self.correction.networks)}, trust={self.correction.trust:.2f}, "
             f"device={str(self.device)!r})"
         )
 
@@ -112,15 +103,7 @@ class RewardModel:
             ModelError: the memory has another embedder or splitter, or a vector that is not finite.
         """
         self.check(snapshot)
-        part = labelled_part(snapshot, reward, self.base.reliability)
-        groups = self._tensors(read_target(part.snapshot, part))
-        with torch.inference_mode():
-            labelled = tuple(
-                network.eval().keys_and_values(labelled_states(part, network.encode(groups), self.device))
-                for network in self.networks
-            )
-            ensemble = Ensemble(self.networks, labelled) if labelled else None
-        return LabelContext(part, labelled, ensemble)
+        return LabelContext(labelled_part(snapshot, reward, self.base.reliability))
 
     def predict(self, snapshot: Snapshot, context: LabelContext) -> FloatVector:
         """Predict the probability that each rollout is right, float64 [T], without reading the rollouts' own labels.
@@ -133,18 +116,7 @@ class RewardModel:
         self.check(snapshot)
         target = read_target(snapshot, context.part)
         base = answer_mean(self.base.logit(target.free, target.near, target.strata), target.free.groups)
-        correction = np.zeros(len(base))
-        if self.calibration.mixing_weight > 0.0 and context.ensemble is not None:
-            correction = self._correction(self._tensors(target), context.ensemble)
-        return sigmoid(self.calibration.logit(base, correction))
-
-    def _correction(self, groups: GroupTensors, ensemble: Ensemble) -> FloatVector:
-        """Mean of the networks' corrections, float64 [T], in blocks of whole queries."""
-        mean = torch.zeros(len(groups.features), dtype=torch.float64, device=self.device)
-        with torch.inference_mode():
-            for rows in whole_queries(groups.query, BLOCK_ROLLOUTS):
-                mean[rows] = ensemble.correct(groups.take(rows)).double().mean(dim=0)
-        return np.asarray(mean.cpu().numpy())
+        return sigmoid(self.calibration.logit(base))
 
     def check(self, snapshot: Snapshot) -> None:
         """Raise ModelError if the model was trained with another embedder or splitter, or the snapshot has no texts."""
@@ -157,24 +129,6 @@ class RewardModel:
                 )
         if "text" not in snapshot.thinkings.column_names:
             raise ModelError(f"model {self.card.id} reads texts and the snapshot has none; take it with texts=True")
-
-    def _tensors(self, target: Target) -> GroupTensors:
-        return group_tensors(target, self.base.scale, self.base.near, self.projection, self.device)
-
-
-def labelled_states(part: LabelledPart, states: NodeStates, device: torch.device) -> LabelledStates:
-    """Select the labelled nodes of a part, given the states of all its nodes."""
-
-    def put(labels: FloatVector) -> torch.Tensor:
-        return torch.from_numpy(labels.astype(np.float32)).to(device)
-
-    thinkings, queries = part.thinkings, part.queries
-    return LabelledStates(
-        thinking=states.thinking[torch.from_numpy(thinkings.row).to(device)],
-        thinking_label=put(thinkings.label),
-        query=states.query[torch.from_numpy(queries.row).to(device)],
-        query_label=put(queries.label),
-    )
 
 
 def answer_mean(logit: FloatVector, groups: Groups) -> FloatVector:

@@ -1,8 +1,9 @@
 """Open a reward model that is stored in a memory, and select the labels it may see.
 
-The model card records which labels a model may see. Trained without a label budget, it sees all labels of the memory,
-including those added after training. Trained with a budget, it sees only the labels of the budget's queries. All other
-rollouts then count as unlabelled, so that `score` predicts them and the predictions can be compared with the labels.
+The model card records which labels a model may see, and `memstore_gnn.data.visibility` selects them. Trained without a
+label budget, it sees all labels of the memory, including those added after training, except those of audit queries and
+hidden runs. Trained with a budget, it sees only the labels of the budget's queries. All other rollouts then count as
+unlabelled, so that `score` predicts them and the predictions can be compared with the labels.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 from memstore.memory import Memory
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector
-from memstore_gnn.data.labels import rewards_of, visible_rewards
-from memstore_gnn.data.splits import label_budget
+from memstore_gnn.data.visibility import Visible, visible
 from memstore_gnn.models.checkpoint import load_model
 from memstore_gnn.models.device import device_memory, pick_device
 from memstore_gnn.models.registry import model_folder
@@ -31,6 +31,9 @@ def open_model(memory: Memory, model: str | None = None, device: str | None = No
 
 def visible_to(model: RewardModel, snapshot: Snapshot) -> FloatVector:
     """Labels that the model may see, float64 [T]; NaN for all other rollouts."""
-    if model.card.budget is None:
-        return rewards_of(snapshot)
-    return visible_rewards(snapshot, label_budget(snapshot, model.card.budget, model.card.seed).labelled)
+    return seen_by(model, snapshot).reward
+
+
+def seen_by(model: RewardModel, snapshot: Snapshot) -> Visible:
+    """Labels and reference answers that the model may see."""
+    return visible(snapshot, model.card.visibility)

@@ -8,10 +8,10 @@ Both are distributions over queries, and a query is one observation:
 * Answers: the share of rollouts with an answer.
 
 Two sets of queries are compared by the population stability index, sum (p - q) ln(p / q) over the outcomes; by
-convention 0.1 is a small and 0.25 a large change. A change is reported if the index exceeds each index of `SHUFFLES`
-random splits of the same queries by more than `LARGE`. So the chance of a false alarm is below 1 / (`SHUFFLES` + 1),
-for any number of queries and any distribution. A set is sampled to `KEPT` queries, so the cost of a comparison does
-not grow with the memory.
+convention 0.1 is a small and 0.25 a large change. A change is reported if the index exceeds each index of
+`random_splits` random splits of the same queries by more than `min_index`. So the chance of a false alarm is below 1 /
+(`random_splits` + 1), for any number of queries and any distribution. At most `max_queries` queries of a set are
+compared, so the cost does not grow with the memory. The names are those of `AgreementSettings`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,11 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.data.groups import Groups, Partition
 from memstore_gnn.features.assemble import group_features
+from memstore_gnn.monitoring.settings import AgreementSettings
 
-DRAWN = 4
+VOTES = AgreementSettings()
+DRAWN = VOTES.drawn
 """Rollouts of one draw."""
-LARGE = 0.25
-"""Population stability index of a large change, by convention."""
-SHUFFLES = 999
-"""Random splits that a change is compared with."""
-KEPT = 256
-"""Queries of a set that are compared, at most."""
 WIDTH = DRAWN + 2
 """Numbers per query: probability of 4, 3, 2, 1 and 0 votes for the most common answer, and the share with an answer."""
 AGREEMENT, ANSWERS = "agreement", "answers"
@@ -58,27 +54,27 @@ class Move:
     scored: float
 
     def description(self) -> str:
-        """The change, as part of a sentence."""
+        """Describe the change, as a part of a sentence."""
         if self.what == ANSWERS:
-            return f"{self.scored:.0%} of the rollouts have an answer, {self.learnt:.0%} had"
-        return f"of {DRAWN} rollouts {DRAWN * self.scored:.1f} agree, {DRAWN * self.learnt:.1f} did"
+            return f"{self.scored:.0%} of the rollouts have an answer, and {self.learnt:.0%} in training"
+        return f"of {DRAWN} rollouts {DRAWN * self.scored:.1f} agree, and {DRAWN * self.learnt:.1f} in training"
 
 
 def observed(snapshot: Snapshot) -> Matrix:
     """Outcome probabilities of each query, float64 [Q, WIDTH]; NaN with fewer than `DRAWN` rollouts."""
     groups, queries = group_features(snapshot).groups, snapshot.queries.num_rows
-    together = _of_queries(groups, groups.own, groups.own_answer, queries)
+    together = _of_queries(groups, groups.policy_group, groups.policy_answer, queries)
     if np.isfinite(together).all():
         return together
     return np.where(np.isfinite(together), together, _of_queries(groups, groups.query, groups.answer, queries))
 
 
 def sample(rows: Matrix) -> Matrix:
-    """Sample at most `KEPT` of the observed queries, without NaN rows; float64 [K, WIDTH]."""
+    """Sample at most `max_queries` of the observed queries, without NaN rows; float64 [K, WIDTH]."""
     whole = rows[np.isfinite(rows).all(axis=1)]
-    if len(whole) <= KEPT:
+    if len(whole) <= VOTES.max_queries:
         return whole
-    return whole[np.sort(np.random.default_rng(0).permutation(len(whole))[:KEPT])]
+    return whole[np.sort(np.random.default_rng(0).permutation(len(whole))[: VOTES.max_queries])]
 
 
 def moves(learnt: Matrix, scored: Matrix) -> tuple[Move, ...]:
@@ -92,7 +88,7 @@ def moves(learnt: Matrix, scored: Matrix) -> tuple[Move, ...]:
         (ANSWERS, np.column_stack([both[:, -1], 1.0 - both[:, -1]]), both[:, -1]),
     ):
         index = _index(outcomes, len(learnt))
-        if index > LARGE and index > LARGE + _by_chance(outcomes, len(learnt)):
+        if index > VOTES.min_index and index > VOTES.min_index + _by_chance(outcomes, len(learnt)):
             found.append(Move(what, index, float(share[: len(learnt)].mean()), float(share[len(learnt) :].mean())))
     return tuple(found)
 
@@ -116,8 +112,8 @@ def _index(outcomes: Matrix, learnt: int) -> float:
 def _by_chance(outcomes: Matrix, learnt: int) -> float:
     """Largest index over random splits of the same queries."""
     total, rng = outcomes.sum(axis=0), np.random.default_rng(0)
-    dealt = rng.permuted(np.tile(np.arange(len(outcomes)), (SHUFFLES, 1)), axis=1)[:, :learnt]
-    first = np.stack([outcomes[rows].sum(axis=0) for rows in dealt])
+    splits = rng.permuted(np.tile(np.arange(len(outcomes)), (VOTES.random_splits, 1)), axis=1)[:, :learnt]
+    first = np.stack([outcomes[rows].sum(axis=0) for rows in splits])
     return float(stability_index(first, learnt, total - first, len(outcomes) - learnt).max())
 
 
@@ -149,8 +145,8 @@ def _of_cells(cells: Partition, answers: Partition, has_answer: BoolVector) -> M
     draws = _choose(size, DRAWN)
     outcomes = [total(_choose(votes, 4)), total(_choose(votes, 3) * others)]
     outcomes.append(total(pairs * _choose(others, 2)) - two_pairs)
-    nothing = _choose(size - answered, DRAWN)
-    outcomes += [draws - sum(outcomes) - nothing, nothing]
+    unanswered = _choose(size - answered, DRAWN)
+    outcomes += [draws - sum(outcomes) - unanswered, unanswered]
     shares = [np.clip(one, 0.0, None) / np.maximum(draws, 1.0) for one in outcomes]
     return np.column_stack([*shares, answered / np.maximum(size, 1.0)])
 

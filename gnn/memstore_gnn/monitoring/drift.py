@@ -2,11 +2,12 @@
 
 A query is one observation: the means of its rollouts' label-free features, the cosine of its vector to the centre of
 the training queries, and its coordinates along their principal directions. A feature has drifted if the mean over
-the new queries differs from the training mean by at least `FAR` standard deviations between queries and by at least
-`SURE` standard errors. The first condition alone raises false alarms for five queries, the second alone for five
-thousand. With few training queries the deviations are uncertain, so they are enlarged (`SPREAD`) and more standard
-errors are required (`FEW`). In addition, `memstore_gnn.monitoring.agreement` compares agreement and answers as
-distributions, which do not depend on the number of rollouts per query.
+the new queries differs from the training mean by at least `min_shift` standard deviations between queries and by at
+least `min_errors` standard errors. The first condition alone raises false alarms for five queries, the second alone for
+five thousand. With few training queries the deviations are uncertain, so they are enlarged (`extra_variance`) and more
+standard errors are required (`small_reference`; the names are those of `DriftSettings`). In addition,
+`memstore_gnn.monitoring.agreement` compares agreement and answers as distributions, which do not depend on the number
+of rollouts per query.
 
 Each dataset is compared with itself, or with all training queries if the model was not trained on it. No label is
 read and no score is corrected: drift is a reason to label and to train again.
@@ -21,29 +22,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memstore.snapshots.aliases import first_datasets
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatMatrix, FloatVector
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.assemble import group_features
 from memstore_gnn.monitoring.agreement import WIDTH, Move, moves, observed, sample
+from memstore_gnn.monitoring.settings import DriftSettings
 
-FAR = 0.5
-"""Least shift of a drifted feature, in standard deviations between queries."""
-SURE = 6.0
-"""Least shift of a drifted feature, in standard errors."""
-CLIP = 4.0
-"""Standard deviations to which one query is clipped."""
-SPREAD = 0.05
-"""Added to the variance of a feature, divided by the number of training queries."""
-FEW = 5.0
-"""Number of training queries at which twice `SURE` is required."""
-DIRECTIONS = 8
-"""Principal directions of the query vectors that are compared."""
-FEWEST = 10
-"""Training queries that a dataset needs to be compared with itself."""
-NAMED = 3
+DRIFT = DriftSettings()
+FEATURES_IN_WARNING = 3
 """Features named in the warning."""
-RELATIVE = ("-group", "@answer")
+GROUP_RELATIVE = ("-group", "@answer")
 """Endings of features whose mean over a group is constant."""
 
 Matrix = NDArray[np.float64]
@@ -83,13 +73,17 @@ class DatasetDrift:
 
     def sentence(self) -> str:
         """Warning that names the changes and what to do."""
-        named = ", ".join(f"{one.feature} {one.shift:+.1f} sd" for one in self.shifts[:NAMED])
-        named += f" and {len(self.shifts) - NAMED} more" if len(self.shifts) > NAMED else ""
+        named = ", ".join(f"{one.feature} {one.shift:+.1f} sd" for one in self.shifts[:FEATURES_IN_WARNING])
+        named += f" and {len(self.shifts) - FEATURES_IN_WARNING} more" if len(self.shifts) > FEATURES_IN_WARNING else ""
         changes = "; ".join(part for part in (named, *(one.description() for one in self.moves)) if part)
-        those = f"the {self.learnt} of it" if self.against else f"the {self.learnt} queries"
+        training = (
+            f"the {self.learnt} training queries of this dataset"
+            if self.against
+            else f"all {self.learnt} training queries"
+        )
         return (
-            f"the {self.queries} queries of {self.dataset!r} are not like {those} that the model learnt from "
-            f"({changes}), so its scores may be off; label some of them and train again"
+            f"the {self.queries} queries of {self.dataset!r} differ from {training} ({changes}), so their scores may "
+            "be unreliable; label some of them and train again"
         )
 
 
@@ -106,10 +100,10 @@ class Drift:
 
     def sentence(self) -> str | None:
         """One warning for all datasets, which names the one with the largest shift; None without drift."""
-        found = sorted((one for one in self.datasets if one.drifted), key=_least_far)
+        found = sorted((one for one in self.datasets if one.drifted), key=_by_shift)
         if not found:
             return None
-        others = f" (as have those of {len(found) - 1} other datasets)" if len(found) > 1 else ""
+        others = f"; other datasets that have drifted too: {len(found) - 1}" if len(found) > 1 else ""
         return found[0].sentence() + others
 
     def as_json(self) -> dict[str, Any]:
@@ -157,9 +151,9 @@ class Reference:
         """Compare a snapshot's queries with the training queries; no drift if either is empty."""
         if not target.queries.num_rows or not self.datasets:
             return Drift(())
-        values, votes, of_query = self.observe(target), observed(target), _datasets(target)
+        values, votes, of_query = self.observe(target), observed(target), first_datasets(target)
         rows = {name: of_query == name for name in sorted(set(of_query))}
-        return Drift(tuple(self.compare(name, values[own], votes[own]) for name, own in rows.items()))
+        return Drift(tuple(self.compare(name, values[mask], votes[mask]) for name, mask in rows.items()))
 
     def observe(self, snapshot: Snapshot) -> Matrix:
         """Features to compare, float64 [Q, F], one row per query."""
@@ -174,11 +168,11 @@ class Reference:
             votes: float64 [N, WIDTH], of `memstore_gnn.monitoring.agreement.observed`.
         """
         row = self.row(dataset)
-        standard = np.clip((values - self.mean[row]) / self.deviation[row], -CLIP, CLIP)
+        standard = np.clip((values - self.mean[row]) / self.deviation[row], -DRIFT.clip, DRIFT.clip)
         shift = standard.mean(axis=0)
         errors = shift / np.sqrt(1.0 / len(values) + 1.0 / self.count[row])
-        sure = SURE * (1.0 + FEW / self.count[row])
-        drifted = np.flatnonzero((np.abs(shift) >= FAR) & (np.abs(errors) >= sure))
+        sure = DRIFT.min_errors * (1.0 + DRIFT.small_reference / self.count[row])
+        drifted = np.flatnonzero((np.abs(shift) >= DRIFT.min_shift) & (np.abs(errors) >= sure))
         order = drifted[np.argsort(-np.abs(errors[drifted]), kind="stable")]
         shifts = tuple(Shift(self.names[f], float(shift[f]), float(errors[f])) for f in order)
         moved = moves(self.votes[self.votes_of == row], sample(votes))
@@ -196,22 +190,24 @@ def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
     width = snapshot.query_x.shape[1]
     centre = x.mean(axis=0) if len(x) else np.zeros(width)
     _, vectors = np.linalg.eigh((x - centre).T @ (x - centre)) if len(x) else (None, np.zeros((width, 0)))
-    directions = np.ascontiguousarray(vectors[:, ::-1][:, :DIRECTIONS], np.float32)
-    values, shown = _observe(snapshot, centre.astype(np.float32), directions), observed(snapshot)
-    of_query = _datasets(snapshot)
+    directions = np.ascontiguousarray(vectors[:, ::-1][:, : DRIFT.principal_directions], np.float32)
+    values, outcomes = _observe(snapshot, centre.astype(np.float32), directions), observed(snapshot)
+    of_query = first_datasets(snapshot)
     counts = {name: int((learnt & (of_query == name)).sum()) for name in sorted(set(of_query[learnt]))}
-    datasets = ("", *(name for name, count in counts.items() if count >= FEWEST and name)) if counts else ()
+    datasets = (
+        ("", *(name for name, count in counts.items() if count >= DRIFT.min_dataset_queries and name)) if counts else ()
+    )
     rows = [learnt & ((of_query == name) | (name == "")) for name in datasets]
-    parts = [values.values[own].astype(np.float64) for own in rows]
+    parts = [values.values[mask].astype(np.float64) for mask in rows]
     nothing = [np.zeros((0, len(values.names)))]
-    votes = [sample(shown[own]) for own in rows]
+    votes = [sample(outcomes[mask]) for mask in rows]
     return Reference(
         names=values.names,
         datasets=datasets,
         count=np.array([len(part) for part in parts], np.int64),
         mean=np.concatenate(nothing + [part.mean(axis=0, keepdims=True) for part in parts]),
         deviation=np.concatenate(
-            nothing + [np.sqrt(part.var(axis=0, keepdims=True) + SPREAD / len(part)) for part in parts]
+            nothing + [np.sqrt(part.var(axis=0, keepdims=True) + DRIFT.extra_variance / len(part)) for part in parts]
         ),
         centre=centre.astype(np.float32),
         directions=directions,
@@ -220,7 +216,7 @@ def reference_of(snapshot: Snapshot, learnt: BoolVector) -> Reference:
     )
 
 
-def _least_far(drift: DatasetDrift) -> float:
+def _by_shift(drift: DatasetDrift) -> float:
     """Sort key: the largest shift first, then datasets in which only a distribution has changed."""
     return -abs(drift.shifts[0].shift) if drift.shifts else 0.0
 
@@ -228,7 +224,7 @@ def _least_far(drift: DatasetDrift) -> float:
 def _observe(snapshot: Snapshot, centre: NDArray[np.float32], directions: FloatMatrix) -> FeatureTable:
     """One row per query: means of its rollouts' features, and the position of its vector."""
     read = group_features(snapshot)
-    kept = read.table.select([name for name in read.table.names if not name.endswith(RELATIVE)])
+    kept = read.table.select([name for name in read.table.names if not name.endswith(GROUP_RELATIVE)])
     query = read.groups.query
     values = np.zeros((snapshot.queries.num_rows, len(kept.names)), np.float32)
     values[np.unique(read.groups.query_of)] = query.sums(kept.values.astype(np.float64)) / query.count[:, None]
@@ -244,7 +240,3 @@ def _vector_features(snapshot: Snapshot, centre: NDArray[np.float32], directions
     columns = {"query vectors, cosine to the centre": cosine}
     columns |= {f"query vectors, direction {i + 1}": along[:, i] for i in range(directions.shape[1])}
     return FeatureTable.from_columns(columns, len(x))
-
-
-def _datasets(snapshot: Snapshot) -> NDArray[np.object_]:
-    return np.array(snapshot.queries["dataset"].fill_null("").to_pylist(), dtype=object)

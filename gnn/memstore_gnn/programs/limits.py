@@ -17,8 +17,6 @@ BITS = 4_000
 """Bits of an integer."""
 DEPTH = 40
 """Nested calls of the program's functions."""
-CPU_TIME = "time"
-"""Message of the one limit that depends on the machine."""
 
 
 class Stop(Exception):

@@ -5,7 +5,7 @@
     over a limit                `!` and the limit, e.g. `!steps`, see `memstore_gnn.programs.limits`
     not supported, or no result `?`
 
-Every program text has an outcome, and `run_task` raises nothing but the CPU time limit that its process may set.
+Every program text has an outcome, and `run_task` raises nothing.
 Outcomes are reproducible: they do not depend on the order of sets, on addresses or on what ran before. Set order
 follows string hashes, so a process that runs tasks needs a fixed PYTHONHASHSEED, as `memstore_gnn.programs.worker` has.
 """
@@ -16,7 +16,7 @@ import ast
 from typing import Any, NamedTuple
 
 from memstore_gnn.programs.interpreter import Interpreter
-from memstore_gnn.programs.limits import CPU_TIME, Stop, TooMuch, Unsupported
+from memstore_gnn.programs.limits import Stop, TooMuch, Unsupported
 
 RESULT_ITEMS = 3000
 """Values in one result, nested ones included; 20 characters of a string count as one."""
@@ -35,34 +35,22 @@ class Task(NamedTuple):
 
 
 def run_task(task: Task) -> list[str]:
-    """Interpret a program and return the outcome of each call.
-
-    Raises:
-        TooMuch: the CPU time limit of the process, which ends the whole task.
-    """
+    """Interpret a program and return the outcome of each call."""
     unknown = [UNKNOWN] * len(task.arguments)
     try:
         program = Interpreter(ast.parse(task.source))
         return [_outcome(program, task.name, arguments) for arguments in task.arguments]
-    except (Stop, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        if isinstance(error, TooMuch) and str(error) == CPU_TIME:
-            raise
+    except (Stop, SyntaxError, ValueError, RecursionError, MemoryError):
         return unknown
 
 
 def _outcome(program: Interpreter, name: str, arguments: str) -> str:
-    """Outcome of one call.
-
-    Raises:
-        TooMuch: the CPU time limit of the process, which ends the whole task.
-    """
+    """Outcome of one call."""
     try:
         return canonical(program.call(name, ast.literal_eval(arguments)))
     except (Unsupported, RecursionError, MemoryError):
         return UNKNOWN
     except TooMuch as limit:
-        if str(limit) == CPU_TIME:
-            raise
         return "!" + str(limit)
     except Exception as error:  # The program's own exception, whatever its class.
         return "!" + type(error).__name__

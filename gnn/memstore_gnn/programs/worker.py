@@ -1,51 +1,54 @@
 """Run programs in worker processes: `outcomes` in the parent, `python -m memstore_gnn.programs.worker` in the child.
 
 The interpreter keeps a program from doing harm. The process and its limits are for a program that blocks the
-interpreter itself, e.g. by comparing a tuple that contains itself twice, forty levels deep. Its CPU time is limited
-twice: an alarm in Python ends most programs, and a signal that the kernel delivers kills the worker if the program is
-inside one long operation. The outcomes of such a program are unknown, and other programs are not affected.
+interpreter itself, e.g. by comparing a tuple that contains itself twice, forty levels deep. A worker runs programs in a
+forked child, which the kernel kills at its limit of CPU time. The outcomes of that program are unknown, and other
+programs are not affected.
 
-The programs of a group share one budget. Each first gets `SLICE_SECONDS`, which is ample; those that need more then
-get `CPU_SECONDS` one after the other, until the group has used up `GROUP_SECONDS`. Budgets count limits that were
-reached and no measured times, so that they depend little on the machine. Outcomes are cached by a digest of the
-program and its calls: a program that was killed once does not run again in this process.
+The programs of a group share one budget of CPU time, `GROUP_SECONDS`. All first get the shortest of `LIMITS`; those
+that need more then get the next one, so that expensive programs take nothing from the others of their group. A group
+gives its worker back after `TURN_SECONDS`, and the group that has used the least is next: groups of expensive programs
+delay another group by one turn each.
+
+Outcomes are cached by a digest of the program and its calls; those that the group's budget decided, by a digest of the
+group, too. A program that was killed does not run again in this process.
 
 The hash seed of the child is fixed, so outcomes do not depend on PYTHONHASHSEED of the parent.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
-import signal
 import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 
 from memstore.errors import ModelError
-from memstore.runtime.processes import WorkerError, WorkerPool, serve
-from memstore_gnn.programs.limits import CPU_TIME, TooMuch
+from memstore.runtime.processes import TURN_SECONDS, CpuAccount, WorkerError, WorkerPool, run_forked, serve
 from memstore_gnn.programs.outcomes import UNKNOWN, Task, run_task
 
 MEMORY_BYTES = 1 << 30
 """Address space of a worker."""
-SLICE_SECONDS = 0.5
-"""CPU time that every program gets with all its calls. The step limit ends a program before, except in slow
-operations."""
-CPU_SECONDS = 2.0
-"""CPU time of a program that needs more, within the budget of its group."""
-GRACE_SECONDS = 0.5
-"""CPU time after a limit after which the kernel kills the worker."""
+LIMITS = (0.05, 0.5, 2.0)
+"""CPU seconds that a program gets with all its calls, one limit after the other until it ends. The step limit of the
+interpreter ends a program before the second one, except in slow operations."""
 GROUP_SECONDS = 8.0
-"""CPU time of the programs of one group that reach a limit."""
-RESPONSE_SECONDS = 30.0
+"""CPU seconds of the programs of one group."""
+MIN_SECONDS = 0.005
+"""CPU seconds that are worth a start."""
+RESPONSE_SECONDS = 120.0
 """Wall time after which a worker that has not answered is killed: one that the machine has stopped."""
-TASKS_PER_WORKER = 100
-"""Tasks for which a worker process is worth its start."""
+ATTEMPTS = 2
+"""A request is repeated once if its worker was lost."""
+MAX_WORKERS = 8
+"""Worker processes, at most one per CPU."""
+CONCURRENT_GROUPS = 32
+"""Groups of one call that wait for workers at the same time."""
 OPEN_FILES = 16
 """Open files of a worker."""
 CACHED_OUTCOMES = 50_000
@@ -54,6 +57,8 @@ COMMAND = ("/usr/bin/env", "PYTHONHASHSEED=0", sys.executable, "-m", "memstore_g
 
 _cache: OrderedDict[bytes, list[str]] = OrderedDict()
 _cache_lock = threading.Lock()
+_pools: dict[int, WorkerPool] = {}
+"""By process id: a forked process starts workers of its own."""
 
 
 def outcomes(tasks: Sequence[Task], groups: Sequence[int] | None = None) -> list[list[str]]:
@@ -65,82 +70,132 @@ def outcomes(tasks: Sequence[Task], groups: Sequence[int] | None = None) -> list
     Raises:
         ModelError: a worker process does not start.
     """
-    keys = [hashlib.blake2b(json.dumps(task).encode(), digest_size=16).digest() for task in tasks]
-    with _cache_lock:
-        found = {position: _cache[key] for position, key in enumerate(keys) if key in _cache}
     members: dict[int, list[int]] = {}
     for position in range(len(tasks)):
-        if position not in found:
-            members.setdefault(position if groups is None else groups[position], []).append(position)
-    if members:
-        ran = _run_all([[(position, tasks[position]) for position in group] for group in members.values()])
+        members.setdefault(position if groups is None else groups[position], []).append(position)
+    found: dict[int, list[str]] = {}
+    pending: list[_Group] = []
+    for positions in members.values():
+        group = _Group({position: tasks[position] for position in positions})
+        found |= group.cached()
+        if group.tasks:
+            pending.append(group)
+    if pending:
+        try:
+            with ThreadPoolExecutor(min(CONCURRENT_GROUPS, len(pending))) as threads:
+                for ran in threads.map(_Group.run, pending):
+                    found |= ran
+        except WorkerError as error:
+            raise ModelError(f"the interpreter of programs is not available: {error}") from error
+    return [found[position] for position in range(len(tasks))]
+
+
+def _pool() -> WorkerPool:
+    """The workers of this process. They start when they are needed, and end with it."""
+    return _pools.setdefault(os.getpid(), WorkerPool(COMMAND, min(MAX_WORKERS, os.cpu_count() or 1)))
+
+
+@atexit.register
+def _kill_workers() -> None:
+    if os.getpid() in _pools:
+        for worker in _pool().workers:
+            worker.kill()
+
+
+class _Group:
+    """The programs of one group, by position, and what they have used."""
+
+    def __init__(self, tasks: dict[int, Task]) -> None:
+        self.tasks = dict(tasks)
+        self._account = CpuAccount()
+        self._found: dict[int, list[str]] = {}
+        self._keys = {position: _digest(task) for position, task in tasks.items()}
+        self._of_group = _digest(*sorted(key.hex() for key in set(self._keys.values()))).hex()
+
+    def cached(self) -> dict[int, list[str]]:
+        """Return the outcomes that are known, and drop their tasks."""
+        known = {}
         with _cache_lock:
-            _cache.update((keys[position], results) for position, results in ran.items())
+            for position, key in self._keys.items():
+                kept = _cache.get(key, _cache.get(self._key_in_group(position)))
+                if kept is not None:
+                    known[position] = kept
+                    del self.tasks[position]
+        return known
+
+    def run(self) -> dict[int, list[str]]:
+        """Run the tasks and return their outcomes; those that the budget does not suffice for are unknown."""
+        over = list(self.tasks)
+        for limit in LIMITS:
+            over = self._run_within(limit, over)
+        with _cache_lock:
+            for position, task in self.tasks.items():
+                spent = position not in self._found and self._left <= 0
+                self._found.setdefault(position, [UNKNOWN] * len(task.arguments))
+                _cache[self._key_in_group(position) if spent else self._keys[position]] = self._found[position]
             while len(_cache) > CACHED_OUTCOMES:
                 _cache.popitem(last=False)
-        found |= ran
-    return [found.get(position, [UNKNOWN] * len(task.arguments)) for position, task in enumerate(tasks)]
+        return self._found
 
-
-def _run_all(groups: Sequence[Sequence[tuple[int, Task]]]) -> dict[int, list[str]]:
-    """Outcomes by position, without the programs that did not run because their group's budget was used up."""
-    count = max(1, min(os.cpu_count() or 1, sum(map(len, groups)) // TASKS_PER_WORKER))
-    pool = WorkerPool(COMMAND, count)
-    found: dict[int, list[str]] = {}
-    try:
-        with ThreadPoolExecutor(count) as threads:
-            for ran in threads.map(lambda group: _run_group(pool, group), groups):
-                found.update(ran)
-    except WorkerError as error:
-        raise ModelError(f"the interpreter of programs is not available: {error}") from error
-    finally:
-        pool.close()
-    return found
-
-
-def _run_group(pool: WorkerPool, group: Sequence[tuple[int, Task]]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    left, waiting = GROUP_SECONDS, list(group)
-    for limit in (SLICE_SECONDS, CPU_SECONDS):
+    def _run_within(self, limit: float, positions: list[int]) -> list[int]:
+        """Run programs with a limit each, and return the positions of those that need more."""
         over = []
-        for position, task in waiting:
-            if left < limit:
-                break
-            (response,) = pool.request_all([json.dumps([limit, *task]).encode()], RESPONSE_SECONDS)
-            results = None if response is None else json.loads(response)
-            if results is None:
-                over.append((position, task))
-                left -= limit
-            # Programs that reached the first limit stay unknown if no budget is left for the second.
-            found[position] = [UNKNOWN] * len(task.arguments) if results is None else results
-        waiting = over
-    return found
+        while positions and self._left > 0:
+            results, ended = self._request(limit, positions)
+            self._found |= zip(positions, results, strict=False)
+            done = len(results)
+            if ended != "turn" and done < len(positions):
+                if ended == "killed":
+                    over.append(positions[done])
+                else:
+                    self._found[positions[done]] = [UNKNOWN] * len(self.tasks[positions[done]].arguments)
+                done += 1
+            positions = positions[done:]
+        return over + positions
+
+    @property
+    def _left(self) -> float:
+        """CPU seconds left of the budget; 0 if they are too few to run anything."""
+        left = GROUP_SECONDS - self._account.seconds
+        return left if left > MIN_SECONDS else 0.0
+
+    def _request(self, limit: float, positions: list[int]) -> tuple[list[list[str]], str]:
+        """Run programs for one turn.
+
+        Returns:
+            The outcomes of the first programs, and how the turn ended: "turn", or with the next program "killed" at its
+            limit, "crashed" or "lost", twice, with its worker.
+        """
+        line = json.dumps([limit, self._left, [self.tasks[position] for position in positions]]).encode()
+        for _ in range(ATTEMPTS):
+            response = _pool().request(line, RESPONSE_SECONDS, self._account)
+            if response is not None:
+                results, ended, seconds = json.loads(response)
+                self._account.charge(seconds)
+                return results, ended
+            self._account.charge(limit)
+        return [], "lost"
+
+    def _key_in_group(self, position: int) -> bytes:
+        return _digest(self._keys[position].hex(), self._of_group)
+
+
+def _digest(*parts: object) -> bytes:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
 
 def _handle(request: str) -> str:
-    """Run one task within a CPU time; null if it needs more."""
-    limit, *fields = json.loads(request)
-    found: list[str] | None = None
-    try:
-        signal.setitimer(signal.ITIMER_PROF, limit + GRACE_SECONDS)
-        signal.setitimer(signal.ITIMER_VIRTUAL, limit)
-        found = run_task(Task(*fields))
-    except TooMuch:
-        pass
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    return json.dumps(found)
-
-
-def _raise_out_of_time(number: int, frame: FrameType | None) -> None:
-    raise TooMuch(CPU_TIME)
+    """Run tasks in a forked child for a turn."""
+    limit, left, tasks = json.loads(request)
+    ran = run_forked(
+        lambda fields: json.dumps(run_task(Task(*fields))), tasks, seconds=limit, total=left, turn=TURN_SECONDS
+    )
+    ended = "killed" if ran.killed else "crashed" if ran.crashed else "turn"
+    return json.dumps([[json.loads(result) for result in ran.results], ended, ran.cpu_seconds])
 
 
 def main() -> None:
     """Serve tasks until the input ends."""
-    signal.signal(signal.SIGVTALRM, _raise_out_of_time)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # kills the process, in the middle of any operation
     serve(_handle, memory_bytes=MEMORY_BYTES, open_files=OPEN_FILES)
 
 

@@ -1,30 +1,41 @@
 """Score rollouts with a reward model, in the memory or outside of it.
 
-Labels and neighbours come from the memory. A rollout outside the memory is predicted together with its group: the
-rollouts of a query that one policy sampled together, in one run and at one step. Groups do not affect each other, and
-the memory's own rollouts of the same query do not vote, as in the reward service (docs/rewards.md has the reasons).
-With `as_ingested`, a group is instead everything that the memory would hold of the query after an ingest.
+A rollout whose answer the memory knows gets the remembered verdict (`memstore_gnn.scoring.remembered`); a model
+predicts the others. Labels and neighbours come from the memory. If all rollouts of a group decline to answer, they get
+the mean of the labels (`memstore_gnn.scoring.declined`), and the log says so.
+
+A group is predicted alone. The other stored rollouts of its query then count by the reliability of their policies
+(`memstore_gnn.scoring.other_policies`). This holds for groups of the memory, of a file and of the reward service: with
+the same stored rollouts, a rollout has the same score. A group is what one policy sampled together for a query, in one
+run and at one step. In a memory, all rollouts of a query are one group where votes of others do not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import logging
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from memstore.html_table import html_table
 from memstore.snapshots.snapshot import Snapshot
-from memstore.types import BoolVector, FloatVector
-from memstore_gnn.data.groups import groups_of, query_of_thinkings
+from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.data.groups import batches_of_distinct_queries, groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
 from memstore_gnn.data.labels import rewards_of
-from memstore_gnn.data.overlay import overlay
+from memstore_gnn.data.verdicts import Verdicts, verdicts_of
+from memstore_gnn.data.visibility import Visible
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
-from memstore_gnn.scoring.html_table import html_table
+from memstore_gnn.scoring.declined import in_declining_group, mean_label
+from memstore_gnn.scoring.other_policies import StoredVotes, stored_votes
+from memstore_gnn.scoring.remembered import Judge, given_of, recall
 
-PREDICTED, GROUND_TRUTH = "predicted", "ground_truth"
+logger = logging.getLogger(__name__)
+
+PREDICTED, GROUND_TRUTH, REMEMBERED = "predicted", "ground_truth", "remembered"
 SHOWN_ROWS = 20
 """Rollouts in the HTML table of `Scores` at most."""
 
@@ -34,15 +45,20 @@ class Scores(NamedTuple):
 
     Attributes:
         id: str [N], rollout ids.
-        probability: float64 [N], calibrated probability that the rollout is right.
+        probability: float64 [N], calibrated probability that the rollout is right; of a remembered one, the verdict.
         reward: float64 [N], reward for policy optimisation: the label if the memory has one, otherwise the probability.
-        source: str [N], source of `reward`: `predicted` or `ground_truth`; `memstore_gnn.scoring.abstain` adds others.
+        source: str [N], source of `reward`: `ground_truth`, `remembered` or `predicted`; `memstore_gnn.scoring.abstain`
+            adds others.
+        judged_by, judged_at: str [N], who judged the remembered answer and when (`memstore_gnn.data.verdicts.Verdict`);
+            None elsewhere.
     """
 
     id: NDArray[np.object_]
     probability: FloatVector
     reward: FloatVector
     source: NDArray[np.object_]
+    judged_by: NDArray[np.object_]
+    judged_at: NDArray[np.object_]
 
     def __repr__(self) -> str:
         names, counts = np.unique(self.source.astype(str), return_counts=True)
@@ -53,40 +69,72 @@ class Scores(NamedTuple):
     def _repr_html_(self) -> str:
         rows = list(zip(*(column[:SHOWN_ROWS].tolist() for column in self), strict=True))
         caption = f"{len(self.id):,} rollouts" + (f", the first {SHOWN_ROWS}" if len(self.id) > SHOWN_ROWS else "")
-        return html_table(self._fields, rows, caption)
+        return html_table(self._fields, rows, title=caption)
 
 
 def score_memory(
     model: RewardModel,
     snapshot: Snapshot,
-    only_unlabelled: bool = True,
+    wanted: BoolVector | None = None,
     *,
     reward: FloatVector | None = None,
     context: LabelContext | None = None,
-    target: Snapshot | None = None,
+    verdicts: Verdicts | None = None,
+    judge: Judge | None = None,
+    stored: StoredVotes | None = None,
 ) -> Scores:
-    """Score the rollouts of a memory, in the order of its thinkings.
+    """Score rollouts of a memory, in the order of its thinkings, without the labels of their own query.
 
     Args:
-        only_unlabelled: False also scores labelled rollouts, without the labels of their own query.
+        wanted: bool [T], the rollouts to score; None scores those without a label.
         reward: float64 [T], labels that the model may use, NaN elsewhere; None uses the memory's ground truth.
         context: `model.label_context` of this memory, if already computed.
-        target: `memory_target` of this memory, if already computed.
+        verdicts: verdicts that may be recalled, see `memstore_gnn.data.verdicts`; None recalls none.
+        judge: compares answers with the reference answers in `verdicts`.
+        stored: `stored_votes(snapshot, verdicts)`, if already computed.
 
     Raises:
         ModelError: the model does not fit the memory.
     """
     labels = rewards_of(snapshot) if reward is None else reward
+    wanted = ~np.isfinite(labels) if wanted is None else wanted
     context = context or model.label_context(snapshot, labels)
-    wanted = ~np.isfinite(labels) if only_unlabelled else np.ones(len(labels), np.bool_)
-    target = target or memory_target(snapshot, wanted)
-    return _scores(model, context, target, snapshot.thinkings["id"].to_numpy()[wanted], labels[wanted])
+    stored = stored or stored_votes(snapshot, verdicts or Verdicts())
+    group = memory_groups(snapshot, stored)
+    read = np.isin(group, group[wanted])
+    target = some_rollouts(snapshot, read)
+    scores = _scores(target, _predicted(model, context, target, group[read], stored), labels[read])
+    scores = Scores._make(column[wanted[read]] for column in scores)
+    return _recalled(_less_declined(scores, target, group[read], labels), snapshot, verdicts, judge)
+
+
+def predict_memory(model: RewardModel, snapshot: Snapshot, reward: FloatVector, wanted: BoolVector) -> FloatVector:
+    """Probabilities that `score_memory` gives to rollouts whose answers nothing is remembered of, float64 [wanted].
+
+    Args:
+        reward: float64 [T], labels that the model may use, NaN elsewhere.
+        wanted: bool [T].
+
+    Raises:
+        ModelError: the model does not fit the memory.
+    """
+    labelled = np.zeros(snapshot.queries.num_rows, np.bool_)
+    labelled[query_of_thinkings(snapshot)[np.isfinite(reward)]] = True
+    stored = stored_votes(snapshot, verdicts_of(snapshot, Visible(labelled, reward)))
+    return score_memory(model, snapshot, wanted, reward=reward, stored=stored).probability
 
 
 def memory_target(snapshot: Snapshot, wanted: BoolVector) -> Snapshot:
-    """Select the groups of these rollouts (bool [T]) of a memory."""
+    """Select the queries of these rollouts (bool [T]) of a memory, with all their rollouts."""
     queries = np.unique(query_of_thinkings(snapshot)[wanted])
     return subgraph(snapshot, snapshot.queries["id"].to_numpy()[queries].tolist())
+
+
+def memory_groups(snapshot: Snapshot, stored: StoredVotes) -> IntVector:
+    """Group of each rollout of a memory, int64 [T]; see the module's docstring."""
+    groups = groups_of(snapshot)
+    voted = np.isin(snapshot.queries["id"].to_numpy(), list(stored.rows))[groups.query_of]
+    return np.where(voted, snapshot.queries.num_rows + groups.policy_group.cell, groups.query_of)
 
 
 def score_rollouts(
@@ -94,79 +142,116 @@ def score_rollouts(
     snapshot: Snapshot,
     new: Snapshot,
     *,
-    as_ingested: bool = False,
     reward: FloatVector | None = None,
     context: LabelContext | None = None,
-    target: Snapshot | None = None,
+    verdicts: Verdicts | None = None,
+    judge: Judge | None = None,
+    stored: StoredVotes | None = None,
 ) -> Scores:
     """Score rollouts that need not be in the memory, in the order of `new.thinkings`, without adding them.
 
     Args:
         new: the rollouts as a snapshot of their own, see `memstore.memory.Memory.read_rollouts`; its rewards are not
             read.
-        as_ingested: predict each query's rollouts together with all that the memory holds of the query. A rollout that
-            the memory holds with a label has this label as its reward.
-        reward, context: as in `score_memory`.
-        target: with `as_ingested`, `overlay(snapshot, new)`, if already computed.
+        reward, context, verdicts, judge: as in `score_memory`.
+        stored: stored rollouts as votes, see `memstore_gnn.scoring.other_policies`; None counts none.
 
     Raises:
         ModelError: the model does not fit the memory or the new rollouts.
     """
     labels = rewards_of(snapshot) if reward is None else reward
     context = context or model.label_context(snapshot, labels)
-    model.check(new)
-    ids = new.thinkings["id"]
-    if as_ingested:
-        known = pc.index_in(ids, value_set=snapshot.thinkings["id"].combine_chunks()).fill_null(-1).to_numpy()
-        own = np.where(known >= 0, labels[known], np.nan) if len(labels) else np.full(len(ids), np.nan)
-        return _scores(model, context, target or overlay(snapshot, new), ids.to_numpy(), own)
-    probability = np.zeros(len(ids))
-    for rows in _group_batches(new):
-        part = new if rows.all() else some_rollouts(new, rows)  # features are cached by snapshot object
-        probability[rows] = model.predict(part, context)
-    return Scores(ids.to_numpy(), probability, probability, np.full(len(ids), PREDICTED, np.object_))
+    group = groups_of(new).policy_group.cell
+    scores = _scores(new, _predicted(model, context, new, group, stored), np.full(len(group), np.nan))
+    return _recalled(_less_declined(scores, new, group, labels), new, verdicts, judge)
 
 
-def batches_of_distinct_queries(queries: Sequence[Hashable]) -> list[list[int]]:
-    """Cut groups into batches that hold at most one group of each query, so that groups of a query cannot interact.
+def predict_groups(
+    model: RewardModel, context: LabelContext, groups: Snapshot, stored: StoredVotes | None
+) -> FloatVector:
+    """Probability of each rollout, float64 [T]: that of its group alone, combined with the votes of stored rollouts.
+
+    Every path of scoring ends here.
 
     Args:
-        queries: query of each group.
+        groups: at most one group of each query.
+        stored: None counts no votes.
 
-    Returns:
-        Positions of the groups in each batch: the first group of every query, then the second, and so on.
-
-    Example:
-        >>> batches_of_distinct_queries(["a", "a", "b"])
-        [[0, 2], [1]]
+    Raises:
+        ModelError: as `RewardModel.predict`.
     """
-    batches: list[list[int]] = []
-    count: dict[Hashable, int] = {}
-    for position, query in enumerate(queries):
-        batch = count.get(query, 0)
-        count[query] = batch + 1
-        if batch == len(batches):
-            batches.append([])
-        batches[batch].append(position)
-    return batches
+    alone = model.predict(groups, context)
+    return alone if stored is None else stored.adjust(alone, groups, model.correction)
 
 
-def _group_batches(snapshot: Snapshot) -> list[BoolVector]:
-    """Rollouts (bool [T]) of each batch of `batches_of_distinct_queries`."""
-    groups = groups_of(snapshot)
-    query_of_group = np.zeros(len(groups.own.count), np.int64)
-    query_of_group[groups.own.cell] = groups.query_of
-    return [np.isin(groups.own.cell, batch) for batch in batches_of_distinct_queries(query_of_group.tolist())]
+def _predicted(
+    model: RewardModel, context: LabelContext, target: Snapshot, group: IntVector, stored: StoredVotes | None
+) -> FloatVector:
+    """Probability of each rollout of `target`, float64 [T]; `group` is int64 [T]."""
+    names, first = np.unique(group, return_index=True)
+    queries = query_of_thinkings(target)[first].tolist()
+    probability = np.zeros(len(group))
+    for batch in batches_of_distinct_queries(queries):
+        rows = np.isin(group, names[batch])
+        part = target if rows.all() else some_rollouts(target, rows)  # features are cached by snapshot object
+        probability[rows] = predict_groups(model, context, part, stored)
+    return probability
 
 
-def _scores(
-    model: RewardModel, context: LabelContext, target: Snapshot, ids: NDArray[np.object_], label: FloatVector
-) -> Scores:
-    """Score some rollouts of `target`; `label` is float64 [N], NaN for a rollout without a label."""
-    if not len(ids):
-        return Scores(ids, np.zeros(0), np.zeros(0), np.zeros(0, np.object_))
-    row = {name: position for position, name in enumerate(target.thinkings["id"].to_pylist())}
-    probability = model.predict(target, context)[[row[name] for name in ids]]
+def _scores(target: Snapshot, probability: FloatVector, label: FloatVector) -> Scores:
+    """Scores of all rollouts of `target`; `probability` and `label` are float64 [T], NaN for one without a label."""
     labelled = np.isfinite(label)
     source = np.where(labelled, GROUND_TRUTH, PREDICTED).astype(np.object_)
-    return Scores(ids, probability, np.where(labelled, label, probability), source)
+    reward, nobody = np.where(labelled, label, probability), np.full(len(label), None, np.object_)
+    return Scores(target.thinkings["id"].to_numpy(), probability, reward, source, nobody, nobody)
+
+
+def _less_declined(scores: Scores, snapshot: Snapshot, group: IntVector, labels: FloatVector) -> Scores:
+    """Replace the predictions for groups that decline to answer by the mean of the labels.
+
+    Args:
+        snapshot: contains the scored rollouts.
+        group: int64 [T], group of each rollout of `snapshot`.
+        labels: float64, those that the model sees, NaN elsewhere.
+    """
+    if not len(scores.id):
+        return scores
+    row = _rows_of(scores, snapshot)
+    declined = in_declining_group(snapshot, group)[row] & (scores.source == PREDICTED)
+    if not declined.any():
+        return scores
+    prior = mean_label(labels)
+    logger.warning(
+        "%d rollouts are in groups that all decline to answer, so their probability is the mean of the labels, %.3f",
+        int(declined.sum()),
+        prior,
+    )
+    probability, reward = np.where(declined, prior, scores.probability), np.where(declined, prior, scores.reward)
+    return scores._replace(probability=probability, reward=reward)
+
+
+def _rows_of(scores: Scores, snapshot: Snapshot) -> IntVector:
+    """Row of each scored rollout in the snapshot's thinkings."""
+    ids = pa.array(scores.id.tolist(), pa.string())
+    return np.asarray(pc.index_in(ids, snapshot.thinkings["id"].combine_chunks()).to_numpy(), np.int64)
+
+
+def _recalled(scores: Scores, snapshot: Snapshot, verdicts: Verdicts | None, judge: Judge | None) -> Scores:
+    """Replace predictions by remembered verdicts.
+
+    Args:
+        snapshot: contains the scored rollouts.
+    """
+    if verdicts is None or not len(scores.id):
+        return scores
+    row = _rows_of(scores, snapshot)
+    open_ = np.flatnonzero(scores.source == PREDICTED)
+    given = given_of(snapshot)
+    probability, reward, source = scores.probability.copy(), scores.reward.copy(), scores.source.copy()
+    judged_by, judged_at = scores.judged_by.copy(), scores.judged_at.copy()
+    found = recall(verdicts, [given[row[position]] for position in open_], judge)
+    for position, verdict in zip(open_, found, strict=True):
+        if verdict is not None:
+            probability[position] = reward[position] = verdict.value
+            source[position], judged_by[position], judged_at[position] = REMEMBERED, *verdict[1:]
+    return Scores(scores.id, probability, reward, source, judged_by, judged_at)

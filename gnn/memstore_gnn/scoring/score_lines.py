@@ -9,7 +9,7 @@ import numpy as np
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import query_of_thinkings
-from memstore_gnn.scoring.score import Scores
+from memstore_gnn.scoring.score import REMEMBERED, Scores
 
 COLUMNS = ("policy", "run", "step", "sample_index")
 """Columns that identify a rollout of a query."""
@@ -18,28 +18,30 @@ COLUMNS = ("policy", "run", "step", "sample_index")
 def write_scores(path: Path, snapshot: Snapshot, scores: Scores, model: str) -> None:
     """Write one line a score, ordered by query, policy, run, step and sample index.
 
-    `query_id` is the query's key in its source, or its id in the memory if the source has no key. A withheld reward is
-    null.
+    `query_id` is the query's key in the rollout's source, or its id in the memory if the source has no key. A withheld
+    reward is null. A remembered reward says who judged the answer and when, and has no model.
 
     Args:
         snapshot: contains the scored rollouts.
         model: id of the model.
     """
-    keys, ids = snapshot.queries["key"].to_pylist(), snapshot.queries["id"].to_pylist()
+    keys, ids = snapshot.thinkings["query_key"].to_pylist(), snapshot.queries["id"].to_pylist()
     query = query_of_thinkings(snapshot)
     row_of = {rollout: row for row, rollout in enumerate(snapshot.thinkings["id"].to_pylist())}
     columns = {name: snapshot.thinkings[name].to_pylist() for name in COLUMNS}
     lines = []
-    for rollout, probability, reward, source in zip(*scores, strict=True):
+    for rollout, probability, reward, source, judged_by, judged_at in zip(*scores, strict=True):
         row = row_of[rollout]
         lines.append(
             {
-                "query_id": keys[query[row]] if keys[query[row]] is not None else ids[query[row]],
+                "query_id": keys[row] if keys[row] is not None else ids[query[row]],
                 **{name: column[row] for name, column in columns.items()},
                 "probability": float(probability),
                 "reward": float(reward) if np.isfinite(reward) else None,
                 "source": source,
-                "model": model,
+                "judged_by": judged_by,
+                "judged_at": judged_at,
+                "model": None if source == REMEMBERED else model,
             }
         )
     lines.sort(key=lambda line: tuple((line[name] is not None, line[name]) for name in ("query_id", *COLUMNS)))

@@ -1,12 +1,9 @@
 """Fit a reward model to the labels of a memory.
 
-Training data are the labelled queries that `memstore_gnn.data.splits` makes visible. They are cut into as many folds as
-the ensemble has members. Member i holds out fold i, uses fold i + 1 for early stopping and trains on the rest. Its
-predictions for fold i are therefore out-of-fold, and they decide whether the networks are used and how the model is
-calibrated. Every label is trained on, and every choice is made on queries that the chooser did not see.
-
-The logistic base is fitted first. The networks are fitted to its out-of-fold logits and start at a correction of zero.
-On a CPU the result is deterministic for a seed.
+Training data are the labelled queries that `memstore_gnn.data.splits` makes visible. The logistic base is fitted first;
+its out-of-fold logits calibrate it. Then the graph network is trained on the votes of the memory, and trusted as far as
+held-out queries show (`memstore_gnn.training.fit_network`). A vote model is fitted to the same labels. On a CPU the
+result is deterministic for a seed.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import datetime as dt
 import hashlib
 from dataclasses import replace
 from importlib.metadata import version
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +19,7 @@ import torch
 from memstore.errors import ModelError
 from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
-from memstore.types import FloatVector, IntVector
+from memstore.types import FloatVector
 from memstore_gnn.data.groups import Partition, query_of_thinkings
 from memstore_gnn.features.assemble import label_free
 from memstore_gnn.models.base import fit_base
@@ -36,24 +32,13 @@ from memstore_gnn.models.calibration import (
 )
 from memstore_gnn.models.design import Scale
 from memstore_gnn.models.device import one_core, pick_device
-from memstore_gnn.models.inputs import (
-    LabelledPart,
-    check_rewards,
-    check_vectors,
-    fit_projection,
-    group_tensors,
-    labelled_part,
-    read_target,
-)
-from memstore_gnn.models.network import GroupTensors, RewardNetwork
+from memstore_gnn.models.inputs import LabelledPart, check_rewards, check_vectors, labelled_part, read_target, strata_of
 from memstore_gnn.models.prior import SharedPrior
 from memstore_gnn.models.reward_model import ModelCard, RewardModel
 from memstore_gnn.models.settings import TrainSettings
+from memstore_gnn.models.vote_model import VOTES, fit_votes
 from memstore_gnn.scoring.abstain import risk_bands
-from memstore_gnn.training.fit_network import TrainingFold, fit_network
-
-MIN_FOLDS = 3
-"""Folds needed to train networks: one to train on, one to stop on and one held out."""
+from memstore_gnn.training.fit_network import fit_correction
 
 
 @one_core()
@@ -75,9 +60,10 @@ def fit_prior(
     card = replace(
         _card(snapshot, part, settings, seed, "prior-"), queries=dict.fromkeys(("train", "select", "report"), 0)
     )
-    return RewardModel(
-        card, base, fit_projection(part, settings.network.projection), (), Calibration(), pick_device(device)
-    )
+    domain = np.array([stratum.partition("/")[0] for stratum in strata_of(snapshot, free.groups)], dtype=object)
+    chance = sigmoid(prior.logit(free, domain))
+    votes = fit_votes(free.groups, chance, np.arange(len(domain)), VOTES.prior_query_weight)
+    return RewardModel(card, base, Calibration(), votes, device=pick_device(device))
 
 
 @one_core()
@@ -108,51 +94,18 @@ def fit(
     part = labelled_part(snapshot, reward, free.reliability)
     rows = part.labelled
     label, query = part.reward[rows], part.groups.query_of[rows]
-    fold = _folds(query, settings.members, seed)
     target = read_target(part.snapshot, part)
     base, held_out = fit_base(Scale.of([free.table]), part.free, target.near, target.strata, part.reward, seed)
     held_out = Partition.of(part.groups.answer.cell[rows]).mean(held_out)
-    projection = fit_projection(part, settings.network.projection)
-    groups = group_tensors(target, base.scale, base.near, projection, where)
-    progress.stage("train", settings.members * settings.epochs)
-    networks, correction = _fit_ensemble(groups, part, held_out, fold, settings, seed, where, progress)
-    calibration = fit_calibration(held_out, correction, label, query, fold)
+    calibration = fit_calibration(held_out, label, query)
     strata = base.matching_strata([target.strata[row] for row in rows.tolist()])
-    own = fit_stratum_calibrations(calibration, held_out, correction, label, query, strata)
-    risks = risk_bands(sigmoid(stratum_logit(calibration, own, held_out, correction, strata)), label, query)
+    own = fit_stratum_calibrations(calibration, held_out, label, query, strata)
+    votes = fit_votes(part.groups, label, rows)
+    risks = risk_bands(sigmoid(stratum_logit(calibration, own, held_out, strata)), label, query)
     card = replace(_card(snapshot, part, settings, seed), risks=[one._asdict() for one in risks])
-    return RewardModel(card, base.calibrated(calibration, own), projection, networks, calibration, where)
-
-
-class _Ensemble(NamedTuple):
-    networks: tuple[RewardNetwork, ...]
-    correction: FloatVector
-    """Out-of-fold corrections of the labelled rollouts, float64 [N]."""
-
-
-def _fit_ensemble(
-    groups: GroupTensors,
-    part: LabelledPart,
-    base: FloatVector,
-    fold: IntVector,
-    settings: TrainSettings,
-    seed: int,
-    device: torch.device,
-    progress: Progress,
-) -> _Ensemble:
-    """Train one network a fold; no networks and a correction of zero below `MIN_FOLDS` folds."""
-    rows = part.labelled
-    networks, correction = [], np.zeros(len(rows))
-    count = int(fold.max()) + 1
-    for member in range(count if count >= MIN_FOLDS else 0):
-        held_out, stop = fold == member, fold == (member + 1) % count
-        training_fold = TrainingFold(groups, part, rows, part.reward[rows], base, ~(held_out | stop), stop)
-        network, predicted = fit_network(
-            training_fold, settings, seed=seed * 1000 + member, device=device, progress=progress
-        )
-        networks.append(network)
-        correction[held_out] = predicted[held_out]
-    return _Ensemble(tuple(networks), correction)
+    progress.stage("train", settings.members * settings.epochs)
+    correction = fit_correction(snapshot, reward, settings, seed=seed, device=where, progress=progress)
+    return RewardModel(card, base.calibrated(calibration, own), calibration, votes, correction, where)
 
 
 def _check_labels(snapshot: Snapshot, reward: FloatVector) -> None:
@@ -167,15 +120,6 @@ def _check_labels(snapshot: Snapshot, reward: FloatVector) -> None:
         raise ModelError(
             f"all {len(label)} visible labels are {kind}, and training needs both classes; label more rollouts"
         )
-
-
-def _folds(query: IntVector, members: int, seed: int) -> IntVector:
-    """Fold of each row, int64 [N], equal for all rows of a query; no fold is empty."""
-    _, cell = np.unique(query, return_inverse=True)
-    count = int(cell.max()) + 1
-    fold = np.empty(count, np.int64)
-    fold[np.random.default_rng(seed).permutation(count)] = np.arange(count) % min(members, count)
-    return fold[cell]
 
 
 def model_digest(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,24 +12,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from memstore.errors import ReadOnlyError
 from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
-from memstore.types import IntVector
-from memstore_gnn.data.groups import groups_of, query_of_thinkings
-from memstore_gnn.data.overlay import overlay
+from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.data.groups import groups_of
+from memstore_gnn.data.overlay import ingested
 from memstore_gnn.data.splits import labelled_queries
+from memstore_gnn.data.verdicts import Verdicts, verdicts_of
+from memstore_gnn.data.visibility import Visible
 from memstore_gnn.models.checkpoint import load_origin
 from memstore_gnn.models.device import device_memory
-from memstore_gnn.models.origin import Origin
+from memstore_gnn.models.origin import Origin, is_redrawn
 from memstore_gnn.models.registry import model_folder, model_nodes
 from memstore_gnn.models.reward_model import RewardModel
-from memstore_gnn.models.stored_model import open_model, visible_to
+from memstore_gnn.models.stored_model import open_model, seen_by
 from memstore_gnn.monitoring.drift import Drift
 from memstore_gnn.scoring.abstain import ABSTAINED, RISK, SHRUNK, BandRow, Mode, abstain, band_for, band_table
+from memstore_gnn.scoring.mixed_policies import Mixed, mixed_in_file, mixed_in_memory, warning_of
+from memstore_gnn.scoring.other_policies import stored_votes
 from memstore_gnn.scoring.output_file import check_output
-from memstore_gnn.scoring.score import Scores, memory_target, score_memory, score_rollouts
+from memstore_gnn.scoring.reliability import estimate_reliabilities, reliability_edges
+from memstore_gnn.scoring.remembered import Judge
+from memstore_gnn.scoring.score import REMEMBERED, Scores, memory_groups, memory_target, score_memory, score_rollouts
 from memstore_gnn.scoring.score_lines import write_scores
 from memstore_gnn.scoring.score_table import score_table
 from memstore_gnn.verbs.train import train_memory
@@ -52,7 +60,14 @@ class ScoreSummary:
     abstained: int
     """Number of rewards that were withheld or shrunk."""
     alone: int = 0
-    """Rollouts of a file without a sibling, although the file has other rollouts of their query."""
+    """Rollouts of a file that are alone in their group, although the file has other rollouts of their query."""
+    remembered: int = 0
+    """Number of rollouts whose reward is a remembered verdict on their answer."""
+    contradictions: str | None = None
+    """A sentence about answers whose labels in the memory contradict each other; None without any."""
+    warnings: list[str] = field(default_factory=list)
+    """Sentences about a policy whose rollouts another seems to have written, and about a label budget that shows other
+    labels than those that the model was trained on."""
 
     def as_json(self) -> dict[str, Any]:
         """The summary as the JSON that `memstore score` prints."""
@@ -60,12 +75,12 @@ class ScoreSummary:
         return {**asdict(self), "seconds": round(self.seconds, 3), "drift": drift}
 
     def __repr__(self) -> str:
+        remembered = f", {self.remembered:,} remembered" if self.remembered else ""
         abstained = f", {self.abstained:,} abstained (band {self.band:.3f})" if self.band is not None else ""
         drift = "" if self.drift is None else f", drifted={self.drift.drifted}"
         output = "" if self.output is None else f", output={self.output!r}"
-        return (
-            f"ScoreSummary({self.scored:,} rollouts by {self.model!r}{abstained}{drift}{output}; {self.seconds:.1f} s)"
-        )
+        details = f"{remembered}{abstained}{drift}{output}; {self.seconds:.1f} s"
+        return f"ScoreSummary({self.scored:,} rollouts by {self.model!r}{details})"
 
 
 @dataclass(frozen=True)
@@ -89,31 +104,49 @@ def score_memory_rollouts(
     model: str | None = None,
     output: Path | None = None,
     abstention: Abstention | None = None,
+    judge: Judge | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> ScoreSummary:
     """Score all rollouts of the memory that have no ground truth, and store the scores as SCORED_BY edges.
 
+    They take the place of earlier scores of the same model: labels and votes that came since count. The `source` of an
+    edge is `remembered` if the score is the verdict on the rollout's answer, otherwise `predicted`.
+    The reliabilities of policies are estimated again and stored as RELIABLE_IN edges. If the memory's folder cannot be
+    written to, the scores go to `output` only.
+
     Args:
         model: id of one of the memory's models; None uses the model in use.
         output: file for the scores as JSON lines.
         abstention: withhold or shrink uncertain rewards in `output`; SCORED_BY keeps the model's prediction.
+        judge: compares answers with reference answers in the memory, for queries whose labels the model may see; None
+            leaves these unused.
 
     Raises:
         ModelError: the memory has no such model, or the model does not fit the memory or has no band for the risk.
+        ReadOnlyError: the memory's folder cannot be written to, and there is no `output`.
     """
     started, progress = time.perf_counter(), progress or Silent()
+    if memory.graph.read_only and output is None:
+        raise ReadOnlyError(f"the memory {memory.location} cannot be written to; name a file for the scores (--output)")
     check_output(output, "scores")
     job = _Job.of(memory, model, abstention, device)
     progress.stage("read the memory")
     snapshot = memory.snapshot()
-    reward = visible_to(job.model, snapshot)
+    seen = seen_by(job.model, snapshot)
+    verdicts = verdicts_of(snapshot, seen)
     progress.stage("score")
-    target = memory_target(snapshot, ~np.isfinite(reward))
-    with device_memory(f"scoring {int(np.isnan(reward).sum()):,} rollouts"):
-        scores = score_memory(job.model, snapshot, reward=reward, target=target)
-    memory.record_scores(ScoreBatch(model={"id": job.model.card.id}, scores=score_table(scores)))
-    return job.finish(snapshot, target, query_of_thinkings(snapshot), scores, output, started)
+    wanted = ~np.isfinite(seen.reward)
+    with device_memory(f"scoring {int(wanted.sum()):,} rollouts"):
+        read = job.score(snapshot, wanted, seen.reward, verdicts, judge)
+    estimates = estimate_reliabilities(snapshot, verdicts)
+    if not memory.graph.read_only:
+        batch = ScoreBatch(model={"id": job.model.card.id}, scores=score_table(read.scores), replace=True)
+        memory.record_scores(batch)
+        memory.graph.replace_reliabilities(reliability_edges(estimates))
+    mixed = mixed_in_memory(snapshot, estimates)
+    summary = job.finish(snapshot, read, output, started)
+    return replace(summary, contradictions=verdicts.warning(), warnings=job.warnings(snapshot, seen, mixed))
 
 
 def score_file(
@@ -124,18 +157,21 @@ def score_file(
     model: str | None = None,
     output: Path | None = None,
     abstention: Abstention | None = None,
+    judge: Judge | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> ScoreSummary:
     """Score the rollouts of a file against the labels of the memory, without adding them to the memory.
 
-    Rewards in the file are not read. The siblings of a rollout are the file's rollouts of the same query, policy, run
+    A rollout whose answer the memory knows to be right or wrong gets this verdict as its reward.
+
+    Rewards in the file are not read. The group of a rollout is the file's rollouts of the same query, policy, run
     and step, so that the scores are those that the reward service gives to these groups.
 
     Args:
-        as_ingested: score the rollouts as they would be scored after an ingest of the file, together with all that the
-            memory holds of the same queries. A rollout that the memory holds with a label has this label as its reward.
-        model, output, abstention, device, progress: as in `score_memory_rollouts`.
+        as_ingested: score the rollouts as `score_memory_rollouts` would after an ingest of the file, with all its
+            rollouts as stored ones. A rollout that the memory holds with a label has this label as its reward.
+        model, output, abstention, judge, device, progress: as in `score_memory_rollouts`.
 
     Raises:
         InputError: the file cannot be read or is the output, or a row is no rollout or contradicts the domain of its
@@ -149,15 +185,25 @@ def score_file(
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     progress.stage("score")
-    target = overlay(snapshot, new) if as_ingested else new
     with device_memory(f"scoring {new.thinkings.num_rows:,} rollouts"):
-        reward = visible_to(job.model, snapshot)
-        scores = score_rollouts(job.model, snapshot, new, as_ingested=as_ingested, reward=reward, target=target)
-    groups = groups_of(new)
-    if as_ingested:
-        return job.finish(new, target, groups.query_of, scores, output, started)
-    alone = int(((groups.own.size == 1) & (groups.query.size > 1)).sum())
-    return replace(job.finish(new, target, groups.own.cell, scores, output, started), alone=alone)
+        seen = seen_by(job.model, snapshot)
+        verdicts = verdicts_of(snapshot, seen)
+        if as_ingested:
+            laid = ingested(snapshot, new, seen.reward)
+            read = job.score(laid.snapshot, laid.new, laid.reward, verdicts, judge)
+            scores, summary = read.scores, job.finish(laid.snapshot, read, output, started)
+        else:
+            stored = stored_votes(snapshot, verdicts)
+            scores = score_rollouts(
+                job.model, snapshot, new, reward=seen.reward, verdicts=verdicts, judge=judge, stored=stored
+            )
+            groups = groups_of(new)
+            summary = job.finish(new, _Read(scores, new, groups.policy_group.cell), output, started)
+            alone = int(((groups.policy_group.size == 1) & (groups.query.size > 1)).sum())
+            summary = replace(summary, alone=alone)
+        place = pc.index_in(new.thinkings["id"], value_set=pa.array(scores.id.tolist(), pa.string())).to_numpy()
+        mixed = mixed_in_file(snapshot, new, scores.probability[place])
+    return replace(summary, contradictions=verdicts.warning(), warnings=job.warnings(snapshot, seen, mixed))
 
 
 def bands_of_model(memory: Memory, model: str | None = None) -> tuple[str, list[BandRow]]:
@@ -171,6 +217,19 @@ def bands_of_model(memory: Memory, model: str | None = None) -> tuple[str, list[
     """
     card = open_model(memory, model, "cpu").card
     return card.id, band_table(card.risks)
+
+
+class _Read(NamedTuple):
+    """Scores, and what the model read for them.
+
+    Attributes:
+        target: the queries of the scored rollouts.
+        group: int64 [T], group of each rollout of the snapshot that holds the scored ones.
+    """
+
+    scores: Scores
+    target: Snapshot
+    group: IntVector
 
 
 class _Job(NamedTuple):
@@ -195,30 +254,41 @@ class _Job(NamedTuple):
             band = band_for(chosen.card.risks, abstention.risk, chosen.card.id)
         return cls(chosen, origin, abstention.mode, band)
 
-    def finish(
-        self,
-        snapshot: Snapshot,
-        target: Snapshot,
-        group: IntVector,
-        scores: Scores,
-        output: Path | None,
-        started: float,
-    ) -> ScoreSummary:
+    def score(
+        self, snapshot: Snapshot, wanted: BoolVector, reward: FloatVector, verdicts: Verdicts, judge: Judge | None
+    ) -> _Read:
+        """Score rollouts of a memory, see `score_memory`."""
+        stored = stored_votes(snapshot, verdicts)
+        scores = score_memory(
+            self.model, snapshot, wanted, reward=reward, verdicts=verdicts, judge=judge, stored=stored
+        )
+        return _Read(scores, memory_target(snapshot, wanted), memory_groups(snapshot, stored))
+
+    def warnings(self, snapshot: Snapshot, seen: Visible, mixed: Sequence[Mixed]) -> list[str]:
+        """`ScoreSummary.warnings`."""
+        found, origin = [warning_of(mixed)], None if self.model.card.budget is None else self.origin
+        if origin is not None and is_redrawn(origin, snapshot, seen.queries):
+            found.append(
+                f"{self.model.card.id} was trained before a migration gave queries new ids, so that its label budget "
+                "shows other labels than those that it was trained on; train a new model"
+            )
+        return [warning for warning in found if warning]
+
+    def finish(self, snapshot: Snapshot, read: _Read, output: Path | None, started: float) -> ScoreSummary:
         """Abstain, write the output file and compare the target with the training data.
 
         Args:
             snapshot: holds the scored rollouts.
-            target: the groups that the model read.
-            group: int64 [T], group of each rollout of `snapshot`.
             started: `time.perf_counter()` at the start of the verb.
         """
-        abstained = 0
+        scores, abstained = read.scores, 0
         if self.mode is not None and self.band is not None:
             row = pc.index_in(pa.array(scores.id.tolist(), pa.string()), snapshot.thinkings["id"].combine_chunks())
-            scores = abstain(scores, group[row.to_numpy()], self.band, self.mode)
+            scores = abstain(scores, read.group[row.to_numpy()], self.band, self.mode)
             abstained = int(np.isin(scores.source, (ABSTAINED, SHRUNK)).sum())
         if output is not None:
             write_scores(output, snapshot, scores, self.model.card.id)
-        drift = None if self.origin is None else self.origin.reference.drift(target)
+        drift = None if self.origin is None else self.origin.reference.drift(read.target)
         seconds, where = time.perf_counter() - started, str(output) if output else None
-        return ScoreSummary(len(scores.id), self.model.card.id, seconds, where, drift, self.band, abstained)
+        summary = ScoreSummary(len(scores.id), self.model.card.id, seconds, where, drift, self.band, abstained)
+        return replace(summary, remembered=int((scores.source == REMEMBERED).sum()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from memstore.errors import ModelError
 from memstore.graph.protocol import ScoreBatch
+from memstore.html_table import html_table
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
@@ -20,9 +21,11 @@ from memstore_gnn.baselines.logistic import Logistic
 from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.labels import visible_rewards
 from memstore_gnn.data.predictor import Predictor
-from memstore_gnn.data.splits import Split, label_budget, labelled_queries
-from memstore_gnn.evaluation.attention import Attention
+from memstore_gnn.data.splits import Split, labelled_queries
+from memstore_gnn.data.verdicts import verdicts_of
+from memstore_gnn.data.visibility import Visibility, audit_of, check_hidden, visible_split
 from memstore_gnn.evaluation.evaluate import EvaluationRow, evaluate
+from memstore_gnn.evaluation.own_model import OwnModel
 from memstore_gnn.metrics import Metrics
 from memstore_gnn.models.checkpoint import save_model
 from memstore_gnn.models.device import device_memory
@@ -31,12 +34,14 @@ from memstore_gnn.models.prior import SharedPrior
 from memstore_gnn.models.registry import model_node
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.models.settings import TrainSettings
-from memstore_gnn.scoring.html_table import html_table
-from memstore_gnn.scoring.score import Scores
+from memstore_gnn.models.stored_model import seen_by
+from memstore_gnn.scoring.mixed_policies import mixed_in_memory, warning_of
+from memstore_gnn.scoring.reliability import estimate_reliabilities, reliability_edges
+from memstore_gnn.scoring.score import Scores, predict_memory
 from memstore_gnn.scoring.score_table import score_table
 from memstore_gnn.training.fit import fit, fit_prior
 
-NO_SCORES = Scores(np.empty(0, object), np.empty(0), np.empty(0), np.empty(0, object))
+NO_SCORES = Scores(*(np.empty(0, kind) for kind in (object, float, float, object, object, object)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,11 +57,16 @@ class TrainSummary:
     rows: list[EvaluationRow]
     """The model and two baselines on the report queries, for each data set."""
     seconds: float
+    trust: float = 0.0
+    """Factor of the graph network's correction of stored votes, 0..1; 0: held-out queries did not trust it, or there
+    was too little to train it."""
+    warnings: list[str] = field(default_factory=list)
+    """Sentences about contradicting labels, and about a policy whose rollouts another seems to have written."""
 
     @property
     def metrics(self) -> dict[str, float | None]:
         """Metrics of the model, averaged over the data sets by their rollouts; None if a metric is undefined."""
-        return overall([row for row in self.rows if row.predictor == Attention.name])
+        return overall([row for row in self.rows if row.predictor == OwnModel.name])
 
     def as_json(self) -> dict[str, Any]:
         """The summary as the JSON that `memstore train` prints; `metrics.datasets` includes the baselines."""
@@ -66,6 +76,8 @@ class TrainSummary:
             "queries": self.queries,
             "metrics": {**self.metrics, "datasets": [row.to_json() for row in self.rows]},
             "seconds": round(self.seconds, 3),
+            "trust": self.trust,
+            "warnings": self.warnings,
         }
 
     def __repr__(self) -> str:
@@ -78,8 +90,8 @@ class TrainSummary:
         return f"TrainSummary({self.model!r}, queries: {queries}; {known or 'not reported'}; {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
-        rows = [asdict(row).values() for row in self.rows]
-        return html_table([field.name for field in fields(EvaluationRow)], [tuple(row) for row in rows], repr(self))
+        rows = [tuple(asdict(row).values()) for row in self.rows]
+        return html_table([field.name for field in fields(EvaluationRow)], rows, title=repr(self))
 
 
 @dataclass(frozen=True)
@@ -98,34 +110,56 @@ def train_memory(
     budget: float | None = None,
     seed: int = 0,
     epochs: int | None = None,
+    audit: Iterable[str] = (),
+    hidden_runs: Iterable[str] = (),
     device: str | None = None,
     progress: Progress | None = None,
 ) -> TrainSummary:
     """Train a reward model on the memory's ground truth and store it in the memory.
+
+    The reliabilities of the memory's policies, by the labels that the model may see, are stored as RELIABLE_IN edges.
 
     Without any ground truth, the model is the prior that the package ships, and its id begins with `prior-`.
 
     Args:
         budget: share of the labelled queries whose labels it may see, 0..1; None: all but those of the report.
         seed: of the split and of everything random.
-        epochs: largest number of epochs of each network; None uses the default.
+        epochs: training steps of each network; None uses the default.
+        audit: texts of queries whose labels the model never sees or recalls; they are for the report.
+        hidden_runs: names of runs; the same holds for the queries that they attempted.
         device: `cpu` or `cuda`; None takes a GPU if there is one.
 
     Raises:
         ModelError: the memory has no rollouts, or its labels have one class or belong to one query.
+        ReadOnlyError: the memory's folder cannot be written to.
     """
+    memory.stores.check_writable()
     progress = progress or Silent()
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
     with device_memory(f"training on {snapshot.thinkings.num_rows:,} rollouts"):
-        result = train_snapshot(snapshot, budget=budget, seed=seed, settings=settings, device=device, progress=progress)
+        result = train_snapshot(
+            snapshot,
+            budget=budget,
+            seed=seed,
+            audit=audit,
+            hidden_runs=hidden_runs,
+            settings=settings,
+            device=device,
+            progress=progress,
+        )
     card = result.model.card
     save_model(result.model, memory.models_folder / card.id, origin_of(snapshot, result.splits.labelled))
-    summary = TrainSummary(card.id, card.snapshot, card.queries, result.metrics, result.seconds)
+    trust = result.model.correction.trust
+    summary = TrainSummary(card.id, card.snapshot, card.queries, result.metrics, result.seconds, trust)
     node = model_node(memory, card.id, card.snapshot, card.created_at, summary.as_json()["metrics"])
     memory.record_scores(ScoreBatch(model=node, scores=score_table(NO_SCORES)))
-    return summary
+    verdicts = verdicts_of(snapshot, seen_by(result.model, snapshot))
+    estimates = estimate_reliabilities(snapshot, verdicts)
+    memory.graph.replace_reliabilities(reliability_edges(estimates))
+    found = (verdicts.warning(), warning_of(mixed_in_memory(snapshot, estimates)))
+    return replace(summary, warnings=[warning for warning in found if warning])
 
 
 def train_snapshot(
@@ -133,6 +167,8 @@ def train_snapshot(
     *,
     budget: float | None = None,
     seed: int = 0,
+    audit: Iterable[str] = (),
+    hidden_runs: Iterable[str] = (),
     settings: TrainSettings | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
@@ -143,27 +179,44 @@ def train_snapshot(
         budget: share of each data set's labelled queries whose labels training may see, 0..1; the rest is for the
             report. None lets it see all but `settings.report_share`.
         seed: of the split and of everything random.
+        audit, hidden_runs: as in `train_memory`.
         device: `cpu`, `cuda` or a torch device; None takes a GPU if there is one.
 
     Raises:
         ModelError: the snapshot has no rollouts, or its visible labels have one class or belong to one query.
+        InputError: there is no such run, or none of the audit queries.
     """
     started = time.perf_counter()
     settings = settings or TrainSettings()
     if not snapshot.thinkings.num_rows:
         raise ModelError("the memory has no rollouts to score or to learn from; add some with `memstore ingest`")
+    shown = Visibility(budget, seed, audit_of(audit), frozenset(hidden_runs))
+    check_hidden(snapshot, shown)
     if not labelled_queries(snapshot).any():
         model = fit_prior(snapshot, SharedPrior.shipped(), seed=seed, settings=settings, device=device)
         nothing = Split(*(np.zeros((3, snapshot.queries.num_rows), np.bool_)))
-        return TrainResult(model, [], nothing, time.perf_counter() - started)
+        return TrainResult(_with_visibility(model, shown), [], nothing, time.perf_counter() - started)
     share = 1.0 - settings.report_share if budget is None else budget
-    split = label_budget(snapshot, share, seed)
+    split = visible_split(snapshot, shown, share)
     visible = visible_rewards(snapshot, split.labelled)
     model = fit(snapshot, visible, seed=seed, settings=settings, device=device, progress=progress)
     metrics = _report(model, snapshot, visible, share, seed) if split.report.any() else []
     queries = {name: int(getattr(split, name).sum()) for name in ("train", "select", "report")}
-    card = replace(model.card, budget=budget, queries=queries, metrics=[row.to_json() for row in metrics])
-    return TrainResult(replace(model, card=card), metrics, split, time.perf_counter() - started)
+    card = replace(model.card, queries=queries, metrics=[row.to_json() for row in metrics])
+    model = _with_visibility(replace(model, card=card), shown)
+    return TrainResult(model, metrics, split, time.perf_counter() - started)
+
+
+def _with_visibility(model: RewardModel, shown: Visibility) -> RewardModel:
+    """Record on the card what the model may see."""
+    card = replace(
+        model.card,
+        budget=shown.budget,
+        seed=shown.seed,
+        audit=sorted(shown.audit),
+        hidden_runs=sorted(shown.hidden_runs),
+    )
+    return replace(model, card=card)
 
 
 def overall(rows: Sequence[EvaluationRow]) -> dict[str, float | None]:
@@ -194,6 +247,6 @@ def _report(
     model: RewardModel, snapshot: Snapshot, visible: FloatVector, share: float, seed: int
 ) -> list[EvaluationRow]:
     """Evaluate the model, vote share and logistic regression on the report queries of each data set."""
-    probability = model.predict(snapshot, model.label_context(snapshot, visible))
-    predictors: list[Predictor] = [VoteShare(), Logistic(), _Precomputed(Attention.name, probability)]
+    probability = predict_memory(model, snapshot, visible, np.ones(len(visible), np.bool_))
+    predictors: list[Predictor] = [VoteShare(), Logistic(), _Precomputed(OwnModel.name, probability)]
     return evaluate(snapshot, predictors, budgets=[share], seeds=[seed])

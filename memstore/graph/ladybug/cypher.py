@@ -54,6 +54,18 @@ def check(query: str, parameters: Mapping[str, Any], *, write: bool) -> None:
         check_reads_only(tokens)
 
 
+def with_quoted_types(query: str) -> str:
+    """The query with `IN` in backquotes where it is a relationship type: LadybugDB reads it as a keyword there."""
+    parts, end, before = [], 0, ""
+    for token in _TOKENS.finditer(query):
+        if before in (":", "|") and token[0].upper() == "IN":
+            parts += [query[end : token.start()], "`IN`"]
+            end = token.end()
+        if not token[0].startswith(("//", "/*")):
+            before = token[0]
+    return "".join([*parts, query[end:]])
+
+
 def _check_calls(tokens: list[str]) -> None:
     """Refuse subqueries and procedures, for which LadybugDB reports a syntax error only."""
     for word, following, after in zip(tokens, [*tokens[1:], ""], [*tokens[2:], "", ""], strict=False):

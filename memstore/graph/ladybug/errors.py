@@ -14,9 +14,12 @@ from memstore.errors import CorruptStoreError, InputError, LockedError, Memstore
 _FULL = re.compile(r"No space left on device|File too large|Disk quota exceeded|Cannot write to file")
 _NOT_GROWN = re.compile(r"Cannot read from file.*numBytesRead: 0 ")
 _NOT_SPACE = re.compile(r"Input/output error|Permission denied|Read-only file system|Bad file descriptor")
+_NOT_DAMAGE = re.compile(r"Buffer manager exception|[Mm]map|max_db_size|Cannot open file|Could not set lock")
+"""Reasons other than damage for which a database with a log does not open."""
 _CORRUPT = re.compile(
     r"Checksum verification failed|WAL file is corrupted|Cannot read checkpoint|not a valid Lbug database"
     r"|Reading past the end of the file|std::bad_alloc|Failed to deserialize|vector::_M|basic_string::"
+    r"|database file may be corrupted|[Ss]hadow file|committed checkpoint|Data corruption"
 )
 _LOCKED = re.compile(r"Could not set lock on file.*?(?:PID (\d+))?\)", re.DOTALL)
 _MISSING = re.compile(r"Unable to find primary key value ([^.]+)\.")
@@ -39,18 +42,26 @@ def could_not_grow(error: BaseException) -> bool:
 
 
 def while_opening(error: BaseException, folder: Path) -> MemstoreError:
-    """The store error for a failure to open the database in `folder`."""
+    """The store error for a failure to open the database in `folder`.
+
+    The replay of a damaged log fails with any of some fifty messages, and with assertions. Where there is a log, an
+    unknown message therefore counts as damage.
+    """
     text = str(error)
     if is_full(error):
         return full(folder)
     if found := _LOCKED.search(text):
         pid = int(found[1]) if found[1] else None
         return LockedError(f"the graph in {folder} is owned by process {pid}; try again when it has ended", pid)
-    if _CORRUPT.search(text):
+    if _CORRUPT.search(text) or (_has_log(folder) and not _NOT_SPACE.search(text) and not _NOT_DAMAGE.search(text)):
         return CorruptStoreError(
             f"the graph in {folder} does not open ({one_line(error)}); run: memstore verify --repair"
         )
     return StoreError(f"the graph in {folder} cannot be opened: {one_line(error)}")
+
+
+def _has_log(folder: Path) -> bool:
+    return any(log.stat().st_size > 0 for log in folder.glob("*.wal"))
 
 
 def while_working(error: BaseException, folder: Path) -> MemstoreError:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from memstore.errors import InputError
 from memstore.graph.ladybug.statements import check_known, create_edges, set_properties
 from memstore.graph.protocol import InfluenceUpdate, LinkUpdate
-from memstore.graph.rules import absent, check_influences
+from memstore.graph.rules import ENDS, absent, check_influences
 from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel
 
 
@@ -34,7 +34,7 @@ def replace_links(connection: Any, update: LinkUpdate) -> None:
             {"rows": pa.table({"k": sources})},
         )
     # Sorted by target: both ends are looked up, and the sources come in runs anyway. A third faster.
-    create_edges(connection, EdgeType.SIMILAR_TO, label, label, edges.sort_by("target"))
+    create_edges(connection, EdgeType.SIMILAR_TO, label, label, edges.sort_by("target").rename_columns(ENDS))
     linked = pc.unique(pa.array(update.linked, pa.string()))
     fingerprints = pa.array([update.fingerprint] * len(linked), pa.string())
     set_properties(connection, label, pa.table({"id": linked, "linked": fingerprints}))
@@ -53,5 +53,7 @@ def replace_influences(connection: Any, update: InfluenceUpdate) -> None:
         )
         if (edges := update.edges.get(target)) is not None:
             check_known(connection, target, edges["target"])
-            named = edges.append_column("model", pa.array([update.model] * edges.num_rows, pa.string()))
+            named = edges.rename_columns(ENDS).append_column(
+                "model", pa.array([update.model] * edges.num_rows, pa.string())
+            )
             create_edges(connection, EdgeType.INFLUENCED_BY, source, target, named)

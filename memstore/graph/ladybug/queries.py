@@ -123,6 +123,9 @@ class QueryProcesses:
         answer = _answer(line)
         if isinstance(answer, Block):
             return answer
+        if self.closed:  # the process failed because the database was closed while it began
+            self._end(worker)
+            raise StoreError(CLOSED)
         if isinstance(answer, Failure) and "bad_alloc" not in answer.message:
             self._give_back(worker)
         else:

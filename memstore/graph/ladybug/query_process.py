@@ -26,6 +26,7 @@ from memstore.graph.ladybug.database import open_database
 from memstore.runtime.processes import serve
 
 BLOCK_ROWS = 1_000
+"""Rows of a block at most."""
 BLOCK_BYTES = 2**20
 """Approximate size of a block of rows."""
 ROW_BYTES = 2**28

@@ -17,9 +17,10 @@ from memstore.graph.ladybug.statements import CHUNK_ROWS, look_up, node_columns
 from memstore.graph.protocol import EdgeTable
 from memstore.graph.rules import check_columns, check_ends
 from memstore.types import IntVector
-from memstore_schema.columns import EDGE_COLUMNS, EdgeType, NodeLabel, edge_schema
+from memstore_schema.columns import EdgeType, NodeLabel, edge_schema
 
 EDGE_CHUNK_ROWS = 1_000_000
+"""Edges read at a time."""
 
 
 def nodes(connection: Any, label: NodeLabel, columns: Sequence[str], ids: Sequence[str] | None) -> pa.Table:
@@ -46,7 +47,12 @@ def take_rows(table: pa.Table, order: pa.Array, limit: int = 2**31 - 1) -> pa.Ta
 
 
 def edges(
-    connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel, known: dict[NodeLabel, IntVector]
+    connection: Any,
+    edge: EdgeType,
+    source: NodeLabel,
+    target: NodeLabel,
+    columns: Sequence[str] | None,
+    known: dict[NodeLabel, IntVector],
 ) -> EdgeTable:
     """See `GraphStore.edges`.
 
@@ -54,10 +60,11 @@ def edges(
         known: positions of labels read since the last write; this call adds those that it reads.
     """
     check_ends(edge, source, target)
-    names = list(EDGE_COLUMNS[edge])
+    schema = edge_schema(edge, columns)
+    names = schema.names
     returned = "".join(f", r.`{name}` AS `{name}`" for name in names)
     result = connection.execute(
-        f"MATCH (a:{source})-[r:{edge}]->(b:{target}) RETURN offset(id(a)) AS f, offset(id(b)) AS t{returned}"
+        f"MATCH (a:{source})-[r:`{edge}`]->(b:{target}) RETURN offset(id(a)) AS f, offset(id(b)) AS t{returned}"
     )
     table = result.get_as_arrow(chunk_size=EDGE_CHUNK_ROWS)
     for label in {source, target} - known.keys():
@@ -65,7 +72,7 @@ def edges(
     f = known[source][table["f"].to_numpy()]
     t = known[target][table["t"].to_numpy()]
     order = np.argsort(f * (len(known[target]) + 1) + t, kind="stable")
-    properties = table.select(names).cast(edge_schema(edge))
+    properties = table.select(names).cast(schema)
     if names:
         properties = properties.take(order)
     return EdgeTable(f[order], t[order], properties)

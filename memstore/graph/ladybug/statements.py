@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.rules import absent, missing
-from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
+from memstore.graph.verdicts import ANSWER_LABELS
+from memstore_schema.columns import ALIAS_SCHEMA, EdgeType, NodeLabel, column_type, edge_schema, node_schema
 
 CHUNK_ROWS = 16_384
 """Rows of an Arrow batch; a string column of one batch must stay below 2 GiB."""
@@ -23,7 +24,7 @@ CHUNK_ROWS = 16_384
 
 def node_columns(label: NodeLabel, columns: Sequence[str]) -> pa.Schema:
     """Arrow schema of these columns of a label, in their order."""
-    return pa.schema([(name, NODE_COLUMNS[label][name]) for name in columns])
+    return pa.schema([(name, column_type(label, name)) for name in columns])
 
 
 def look_up(connection: Any, label: NodeLabel, ids: pa.ChunkedArray, columns: Sequence[str]) -> pa.Table:
@@ -85,7 +86,7 @@ def set_properties(connection: Any, label: NodeLabel, table: pa.Table) -> None:
 
 
 def create_edges(connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel, table: pa.Table) -> None:
-    """Create edges; `source` and `target` are ids, the other columns properties.
+    """Create edges; `source_id` and `target_id` are the ends, the other columns properties.
 
     Raises:
         InputError: an end is not in the graph.
@@ -94,38 +95,79 @@ def create_edges(connection: Any, edge: EdgeType, source: NodeLabel, target: Nod
         return
     schema = edge_schema(edge)
     rows = pa.table(
-        {"f": table["source"].cast(pa.string()), "t": table["target"].cast(pa.string())}
+        {"f": table["source_id"].cast(pa.string()), "t": table["target_id"].cast(pa.string())}
         | {f"v_{field.name}": table[field.name].cast(field.type) for field in schema}
     )
     properties = ", ".join(f"`{field.name}`: {_value(field)}" for field in schema)
     result = connection.execute(
         f"LOAD FROM $rows MATCH (a:{source}) WHERE a.id = f MATCH (b:{target}) WHERE b.id = t "
-        f"CREATE (a)-[:{edge} {{{properties}}}]->(b) RETURN count(*)",
+        f"CREATE (a)-[:`{edge}` {{{properties}}}]->(b) RETURN count(*)",
         {"rows": rows},
     )
     if (made := result.get_next()[0]) != rows.num_rows:
+        check_known(connection, source, rows["f"])
+        check_known(connection, target, rows["t"])
         raise InputError(f"of {rows.num_rows} {edge} edges, only {made} have both ends in the graph")
 
 
-def create_rollouts(connection: Any, new: pa.Table) -> None:
-    """Create Thinking nodes with their edges from `query_id`, to `answer_id` and from `run_id`, where not null.
+def delete_edges(connection: Any, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> None:
+    """See `Primitives.delete_edges`."""
+    connection.execute(f"MATCH (:{source})-[r:`{edge}`]->(:{target}) DELETE r")
 
-    Raises:
-        InputError: the query, answer or run is not in the graph.
-    """
+
+def aliases(connection: Any, queries: pa.ChunkedArray) -> pa.Table:
+    """The IN edges of queries, with the dataset's name (`ALIAS_SCHEMA`); `queries` must be unique."""
+    if len(queries) == 0:
+        return ALIAS_SCHEMA.empty_table()
+    result = connection.execute(
+        f"LOAD FROM $rows MATCH (q:{NodeLabel.QUERY})-[r:`{EdgeType.IN}`]->(d:{NodeLabel.DATASET}) WHERE q.id = k "
+        "RETURN q.id AS query_id, d.name AS dataset, r.key AS key, r.split AS split",
+        {"rows": pa.table({"k": queries})},
+    )
+    return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(ALIAS_SCHEMA)
+
+
+def answers_of(connection: Any, thinkings: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids of the answers that these rollouts lead to; both are unique."""
+    if len(thinkings) == 0:
+        return pa.chunked_array([], pa.string())
+    result = connection.execute(
+        f"LOAD FROM $rows MATCH (t:{NodeLabel.THINKING})-[:{EdgeType.LEADS_TO}]->(a:{NodeLabel.ANSWER}) WHERE t.id = k "
+        "RETURN DISTINCT a.id AS id",
+        {"rows": pa.table({"k": thinkings})},
+    )
+    return result.get_as_arrow(chunk_size=CHUNK_ROWS)["id"].cast(pa.string())
+
+
+def labels_of(connection: Any, answers: pa.ChunkedArray) -> pa.Table:
+    """The labelled rollouts that lead to these answers (`ANSWER_LABELS`); `answers` must be unique."""
+    returned = ", ".join(f"t.{name} AS {name}" for name in ANSWER_LABELS.names[1:])
+    result = connection.execute(
+        f"LOAD FROM $rows MATCH (a:{NodeLabel.ANSWER})<-[:{EdgeType.LEADS_TO}]-(t:{NodeLabel.THINKING}) "
+        f"WHERE a.id = k AND t.reward IS NOT NULL RETURN a.id AS answer_id, {returned}",
+        {"rows": pa.table({"k": answers})},
+    )
+    return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(ANSWER_LABELS)
+
+
+def create_rollouts(connection: Any, new: pa.Table) -> None:
+    """See `Primitives.create_rollouts`."""
     create_nodes(connection, NodeLabel.THINKING, new)
-    check_known(connection, NodeLabel.QUERY, new["query_id"])
-    generates = pa.table({"source": new["query_id"], "target": new["id"]})
+    generates = pa.table({"source_id": new["query_id"], "target_id": new["id"]})
     create_edges(connection, EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, generates)
 
     answered = new.filter(pc.is_valid(new["answer_id"]))
-    check_known(connection, NodeLabel.ANSWER, answered["answer_id"])
-    leads = pa.table({"source": answered["id"], "target": answered["answer_id"], "text": answered["answer_text"]})
+    ends = {"source_id": answered["id"], "target_id": answered["answer_id"]}
+    leads = pa.table({**ends, "text": answered["answer_text"]})
     create_edges(connection, EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, leads)
 
-    ran = new.filter(pc.is_valid(new["run_id"]))
-    produced = pa.table({"source": ran["run_id"], "target": ran["id"]})
-    create_edges(connection, EdgeType.PRODUCED, NodeLabel.RUN, NodeLabel.THINKING, produced)
+    for edge, label, column in (
+        (EdgeType.WROTE, NodeLabel.POLICY, "policy_id"),
+        (EdgeType.PRODUCED, NodeLabel.RUN, "run_id"),
+    ):
+        owned = new.filter(pc.is_valid(new[column]))
+        table = pa.table({"source_id": owned[column], "target_id": owned["id"]})
+        create_edges(connection, edge, label, NodeLabel.THINKING, table)
 
 
 def scored(connection: Any, model: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -137,6 +179,15 @@ def scored(connection: Any, model: str, ids: pa.ChunkedArray) -> pa.ChunkedArray
         {"model": model},
     )
     return found.get_as_arrow(chunk_size=-1)["id"]
+
+
+def delete_scores(connection: Any, model: str, ids: pa.ChunkedArray) -> None:
+    """See `Primitives.delete_scores`."""
+    connection.execute(
+        f"LOAD FROM $rows MATCH (n:{NodeLabel.THINKING})-[r:{EdgeType.SCORED_BY}]->(m:{NodeLabel.REWARD_MODEL}) "
+        "WHERE n.id = k AND m.id = $model DELETE r",
+        {"rows": pa.table({"k": ids}), "model": model},
+    )
 
 
 def _value(field: pa.Field) -> str:

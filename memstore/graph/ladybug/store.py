@@ -2,7 +2,7 @@
 
 Each method takes the store's lock, so that threads take turns, opens a connection or a transaction, and calls the
 module that implements it. A user's query runs in another process, which reads the database's files: until its result
-is complete it keeps writers out, but not other readers.
+is complete it keeps writers out, but not other readers. A long write-ahead log is checkpointed before.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from memstore.graph.protocol import (
     WriteCounts,
 )
 from memstore.graph.rules import check_schema
+from memstore.runtime.free_memory import return_free_memory
 from memstore.types import IntVector
 from memstore_schema import migrations
 from memstore_schema.columns import EdgeType, NodeLabel
 from memstore_schema.cypher_files import bookkeeping
 
 BUFFER_POOL_BYTES = 2 * 2**30
+"""Default page cache of the graph."""
 
 
 class LadybugGraph:
@@ -56,6 +58,8 @@ class LadybugGraph:
     @classmethod
     def open(cls, folder: Path, *, create: bool, buffer_pool_bytes: int = BUFFER_POOL_BYTES) -> LadybugGraph:
         """Open the graph in `folder` and own it until `close`.
+
+        A graph in a folder that cannot be written to, as on a read-only mount, is read; writes raise `ReadOnlyError`.
 
         Args:
             create: create the graph if the folder is missing or empty; a new graph has the newest schema.
@@ -89,6 +93,9 @@ class LadybugGraph:
         return repair(Path(folder), BUFFER_POOL_BYTES)
 
     def _prepare(self, create: bool) -> None:
+        if self.read_only:
+            check_schema(self.schema_version(), str(self._database.folder))
+            return
         with self._database.transaction() as connection:
             for statement in bookkeeping(self.backend):
                 connection.execute(statement)
@@ -101,6 +108,11 @@ class LadybugGraph:
         }
         if not library.items() <= self.read_meta().items():
             self.write_meta(library)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the graph's folder cannot be written to."""
+        return self._database.read_only
 
     # -- schema and settings ------------------------------------------------------------------------------------
 
@@ -163,6 +175,11 @@ class LadybugGraph:
         with self._writing() as connection:
             links.replace_influences(connection, update)
 
+    def replace_reliabilities(self, edges: pa.Table) -> None:
+        """See `GraphStore`."""
+        with self._writing() as connection:
+            writes.replace_reliabilities(statements, connection, edges)
+
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""
         with self._writing() as connection:
@@ -172,6 +189,11 @@ class LadybugGraph:
         """See `GraphStore`."""
         with self._writing() as connection:
             return writes.clear_labels(statements, connection, ids)
+
+    def refresh_verdicts(self, answers: Sequence[str]) -> None:
+        """See `GraphStore`."""
+        with self._writing() as connection:
+            writes.refresh_verdicts(statements, connection, answers)
 
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
@@ -192,10 +214,18 @@ class LadybugGraph:
         with self._lock, self._database.connection() as connection:
             return read.nodes(connection, label, columns, ids)
 
-    def edges(self, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
+    def edges(
+        self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
+    ) -> EdgeTable:
         """See `GraphStore`."""
         with self._lock, self._database.connection() as connection:
-            return read.edges(connection, edge, source, target, self._positions)
+            return read.edges(connection, edge, source, target, columns, self._positions)
+
+    def aliases(self, queries: Sequence[str]) -> pa.Table:
+        """See `GraphStore`."""
+        wanted = pa.chunked_array([pa.array(sorted(set(queries)), pa.string())])
+        with self._lock, self._database.connection() as connection:
+            return statements.aliases(connection, wanted)
 
     def cypher(
         self,
@@ -208,15 +238,18 @@ class LadybugGraph:
         """See `GraphStore`. The query runs in a process of its own; later writes do not change its rows."""
         parameters = parameters or {}
         cypher.check(query, parameters, write=write)
+        text = cypher.with_quoted_types(query)
         with self._files:
             self._database.check_open()
+            with self._lock:
+                self._database.shorten_log()
             if write:
                 with self._lock, self._database.released():
                     self._positions.clear()
-                    columns, rows = self._queries.run(query, parameters, write=True, timeout_s=timeout_s)
+                    columns, rows = self._queries.run(text, parameters, write=True, timeout_s=timeout_s)
                     rows = iter(list(rows))
             else:
-                columns, rows = self._queries.run(query, parameters, write=False, timeout_s=timeout_s)
+                columns, rows = self._queries.run(text, parameters, write=False, timeout_s=timeout_s)
         return CypherResult(cypher.column_names(query, columns), rows)
 
     # -- upkeep -------------------------------------------------------------------------------------------------
@@ -225,6 +258,14 @@ class LadybugGraph:
         """See `GraphStore`."""
         with self._files, self._lock:
             self._database.checkpoint()
+
+    def drop_cache(self) -> None:
+        """See `GraphStore`. LadybugDB frees its pages only when it is closed; a folder that is only read stays open."""
+        with self._files, self._lock:
+            if not self.read_only:
+                with self._database.released():
+                    self._positions.clear()
+        return_free_memory()
 
     def close(self) -> None:
         """See `GraphStore`."""

@@ -11,7 +11,6 @@ disk was synchronised may be cut off.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -19,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from memstore.errors import CorruptStoreError
+from memstore.runtime.disk_space import is_full
 
 logger = logging.getLogger(__name__)
 
@@ -53,25 +52,28 @@ class WriteAheadLog:
             finally:
                 os.close(note)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             logger.warning("no space to record the length of %s", self.log)
             self._record.unlink(missing_ok=True)
         return size
 
-    def open(self, attempt: Callable[[], Opened]) -> Opened:
+    def open(self, attempt: Callable[[], Opened], opens_in_a_child: Callable[[], bool]) -> Opened:
         """Call `attempt`; if the log has a truncated end, cut it off and call again.
+
+        Args:
+            attempt: opens the database in this process.
+            opens_in_a_child: whether a child process can open it. LadybugDB may end the process on a truncated log,
+                so a log that is longer than recorded is tried there first.
 
         Raises:
             CorruptStoreError: more than the end is damaged; the log is unchanged.
         """
-        try:
-            opened = attempt()
-        except CorruptStoreError:
-            whole = self._recorded_length()
-            if whole is None or self.bytes() <= whole:
-                raise
+        whole = self._recorded_length()
+        if whole is not None and self.bytes() > whole and not opens_in_a_child():
             opened = self._open_without_end(attempt, whole)
+        else:
+            opened = attempt()
         self._damaged.unlink(missing_ok=True)
         return opened
 

@@ -37,6 +37,7 @@ Explain: TypeAlias = Callable[[Neo4jError | DriverError | OSError, str], Memstor
 
 SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 CONNECT_SECONDS = 10.0
+"""Seconds after which opening a connection fails."""
 # The driver logs each lost connection; without a handler Python would print it to stderr beside the error message.
 logging.getLogger("neo4j").addHandler(logging.NullHandler())
 _LOCK = "MATCH (n:MemstoreNamespace) SET n.writes = n.writes + 1 RETURN n.writes"

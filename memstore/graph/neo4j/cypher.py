@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import neo4j
@@ -28,6 +29,9 @@ from memstore.graph.neo4j.scope import PROPERTY
 
 READ_ONLY = "this query writes, and here the memory is only read; pass --write (write=True) if it is meant to"
 _NAME = re.compile(r"missing (?:label|relationship type|property)(?: name)? is: `?([^`)]+)`?\)")
+FIRST_ROWS = 1000
+"""Rows that are read before the first is returned, if the query has a name outside the schema; the driver fetches as
+many at a time."""
 _USERS_FAULT = ("Neo.ClientError.Statement.", "Neo.ClientError.Procedure.", "Neo.ClientError.Schema.")
 
 
@@ -46,10 +50,9 @@ class Stream:
             limit = None if timeout_s is None else max(timeout_s, 0.001)
             transaction = self._session.begin_transaction(timeout=limit)
             statements = Statements(transaction, self._namespace)
-            _check_names(statements, query, parameters)
-            self._result = _run(statements, query, parameters)
-            self.columns = list(self._result.keys())
-            self._result.peek()
+            result = _run(statements, query, parameters)
+            self.columns = list(result.keys())
+            self._records = _checked(statements, result, query, parameters)
         except (Neo4jError, DriverError) as error:
             self.close()
             raise _explain(error, self._where, timeout_s) from error
@@ -66,7 +69,7 @@ class Stream:
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         try:
             yield ()
-            for record in self._result:
+            for record in self._records:
                 yield tuple(plain(value, self._namespace) for value in record.values())
         except Neo4jError as error:
             raise _explain(error, self._where, self._timeout_s) from error
@@ -80,19 +83,31 @@ class Stream:
         self._session.close()
 
 
-def _check_names(tx: Statements, query: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse labels, relationship types and properties that are neither in the schema nor in the database.
+def _checked(tx: Statements, result: neo4j.Result, query: str, parameters: Mapping[str, Any]) -> Iterable[neo4j.Record]:
+    """The records of a result, after a check of the query's names; waits for the first record.
 
-    Neo4j treats them as empty and reports a notification, which EXPLAIN returns without running the query.
+    Neo4j treats an unknown label, relationship type or property as empty and reports it after the last record. A
+    result of less than `FIRST_ROWS` records is therefore read to its end. Of a longer one no record has been returned
+    yet, and EXPLAIN reports the same names without running the query again.
 
     Raises:
         InputError: a name is unknown; the message has the closest one.
     """
+    records: Iterable[neo4j.Record] = result
     suspicious = suspicious_names(query)
     if not suspicious or query.lstrip()[:7].upper() in ("EXPLAIN", "PROFILE"):
-        return
-    found = _run(tx, f"EXPLAIN {query}", parameters).consume().notifications or []
-    for notification in found:
+        result.peek()
+        return records
+    first: list[neo4j.Record] = result.fetch(FIRST_ROWS)
+    complete = len(first) < FIRST_ROWS
+    summary = result.consume() if complete else _run(tx, f"EXPLAIN {query}", parameters).consume()
+    _check_names(suspicious, summary.notifications or [], query)
+    return first if complete else chain(first, records)
+
+
+def _check_names(suspicious: Collection[str], notifications: Iterable[Mapping[str, Any]], query: str) -> None:
+    """Refuse the first of these names that Neo4j reports as unknown."""
+    for notification in notifications:
         name = _NAME.search(notification.get("description") or "")
         # Names of the schema are reported too, as long as the database has no node or edge with them.
         if name is None or name[1] not in suspicious:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from memstore.graph.neo4j.connection import Statements
 from memstore.graph.neo4j.statements import BATCH_ROWS, by_id, check_known, create_edges
 from memstore.graph.protocol import InfluenceUpdate
-from memstore.graph.rules import check_influences
+from memstore.graph.rules import ENDS, check_influences
 from memstore_schema.columns import EdgeType, NodeLabel
 
 
@@ -25,5 +25,7 @@ def replace_influences(tx: Statements, update: InfluenceUpdate) -> None:
         )
     for label, edges in update.edges.items():
         check_known(tx, label, edges["target"])
-        named = edges.append_column("model", pa.array([update.model] * edges.num_rows, pa.string()))
+        named = edges.rename_columns(ENDS).append_column(
+            "model", pa.array([update.model] * edges.num_rows, pa.string())
+        )
         create_edges(tx, EdgeType.INFLUENCED_BY, NodeLabel.THINKING, label, named)

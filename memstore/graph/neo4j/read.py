@@ -6,7 +6,7 @@ list per node, because one row per edge takes several times as long. Server and 
 result grows as Arrow tables.
 
 memstore never deletes nodes. Nodes that other writers add while a read is running may be missing from it. An edge is
-left out if one of its ends was added after the ids were read.
+left out if one of its ends is not in the ids that were read.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ LONG_COLUMNS = frozenset({"text", "gold", "metadata", "metrics"})
 EDGE_PAGE_NODES = 5_000
 READERS = 2
 """Pages that are read concurrently."""
+_BY_TARGET = frozenset({EdgeType.PRODUCED, EdgeType.WROTE})
+"""Edges of which one source may have half of the memory's."""
 
 
 def nodes(connection: Connection, label: NodeLabel, columns: Sequence[str], ids: Sequence[str] | None) -> pa.Table:
@@ -106,20 +108,23 @@ def _run(tx: Statements, statement: str, **parameters: Any) -> list[list[Any]]:
     return tx.run(statement, **parameters)
 
 
-def edges(connection: Connection, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
+def edges(
+    connection: Connection, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None
+) -> EdgeTable:
     """See `GraphStore.edges`.
 
-    Pages are ranges of source nodes. For PRODUCED they are ranges of targets, since one run may have produced half of
-    the memory.
+    Pages are ranges of source nodes. For the edges of `_BY_TARGET` they are ranges of targets.
     """
     check_ends(edge, source, target)
-    by, other = (target, source) if edge is EdgeType.PRODUCED else (source, target)
+    by, other = (target, source) if edge in _BY_TARGET else (source, target)
+    near, far, properties = _read_edges(connection, edge, by, other, edge_schema(edge, columns))
+    if not len(near):  # spares two passes over the ids
+        return EdgeTable(near, far, properties)
     positions = _positions_of(connection, by)
     other_positions = positions if other is by else _positions_of(connection, other)
-    near, far, properties = _read_edges(connection, edge, by, other)
     near, far = _look_up(positions, near), _look_up(other_positions, far)
     known = (near >= 0) & (far >= 0)
-    f, t, last = (far, near, len(positions[0])) if edge is EdgeType.PRODUCED else (near, far, len(other_positions[0]))
+    f, t, last = (far, near, len(positions[0])) if edge in _BY_TARGET else (near, far, len(other_positions[0]))
     order = np.argsort(f * (last + 1) + t, kind="stable")
     order = order[known[order]]
     return EdgeTable(f[order], t[order], properties.take(order) if properties.num_columns else properties)
@@ -149,15 +154,14 @@ def _look_up(positions: _Positions, numbers: IntVector) -> IntVector:
 
 
 def _read_edges(
-    connection: Connection, edge: EdgeType, by: NodeLabel, other: NodeLabel
+    connection: Connection, edge: EdgeType, by: NodeLabel, other: NodeLabel, schema: pa.Schema
 ) -> tuple[IntVector, IntVector, pa.Table]:
     """Internal ids of both ends of each edge, paged end first, and the edges' properties.
 
     The neighbours of a node are returned as one string of numbers, and so are their scores, because the transfer time
     depends on the number of values.
     """
-    schema = edge_schema(edge)
-    arrow = "<-[r:{}]-" if edge is EdgeType.PRODUCED else "-[r:{}]->"
+    arrow = "<-[r:`{}`]-" if edge in _BY_TARGET else "-[r:`{}`]->"
     label = f":{other}" if sum(one is by for one, _ in EDGE_ENDS[edge]) > 1 else ""
     lists = "".join(f", {_collected(field)}" for field in schema)
     statement = (

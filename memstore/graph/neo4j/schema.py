@@ -1,9 +1,9 @@
 """Schema of a Neo4j database: constraints, migrations, and the node of the namespace.
 
-Constraints and migrations belong to the database; settings (`MemstoreMeta`) and the writer lock (`MemstoreNamespace`)
-to a namespace. A key is (namespace, id). Neo4j Community has no node keys, so a uniqueness constraint over both
-properties serves; memstore always sets both. One property with both values would keep a user's `WHERE n.id = ...` from
-using the index.
+Constraints and migrations belong to the database. Settings (`MemstoreMeta`), the writer lock and the schema of nodes
+(`MemstoreNamespace`) belong to a namespace; without a recorded schema it has schema 1. A key is (namespace, id). Neo4j
+Community has no node keys, so a uniqueness constraint over both properties serves; memstore always sets both. One
+property with both values would keep a user's `WHERE n.id = ...` from using the index.
 
 Neo4j takes no schema command in a transaction that writes data. The statements of a migration therefore run one by one,
 each repeatable, and its record is written last; an interrupted migration starts again.
@@ -16,7 +16,7 @@ import datetime as dt
 from memstore.errors import LocationError
 from memstore.graph.neo4j.connection import Connection
 from memstore_schema import migrations
-from memstore_schema.columns import EdgeType, NodeLabel
+from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
 from memstore_schema.cypher_files import bookkeeping
 
 BACKEND = "neo4j"
@@ -42,8 +42,10 @@ def prepare(connection: Connection, *, create: bool) -> None:
     for statement in bookkeeping(BACKEND):
         connection.schema(statement)
     connection.schema(
-        "MERGE (n:MemstoreNamespace {namespace: $name}) ON CREATE SET n.writes = 0, n.created_at = $now",
+        "MERGE (n:MemstoreNamespace {namespace: $name}) ON CREATE SET n.writes = 0, n.created_at = $now, "
+        "n.schema = $schema",
         name=where.namespace,
+        schema=SCHEMA_VERSION,
         now=dt.datetime.now(dt.UTC),
     )
 
@@ -53,8 +55,28 @@ def applied(connection: Connection) -> list[str]:
     return [row[0] for row in connection.schema("MATCH (m:MemstoreMigration) RETURN m.name")]
 
 
+def version(connection: Connection) -> int:
+    """Schema of the namespace's nodes; that of the database if it is newer than this memstore, 0 if it has none."""
+    newest = max((migrations.number_of(name) for name in applied(connection)), default=0)
+    if not 0 < newest <= SCHEMA_VERSION:
+        return newest
+    [[recorded]] = connection.schema(
+        "MATCH (n:MemstoreNamespace {namespace: $name}) RETURN n.schema", name=connection.address.namespace
+    )
+    return 1 if recorded is None else int(recorded)
+
+
+def record_version(connection: Connection) -> None:
+    """Record that the namespace's nodes have the present schema."""
+    connection.schema(
+        "MATCH (n:MemstoreNamespace {namespace: $name}) SET n.schema = $schema",
+        name=connection.address.namespace,
+        schema=SCHEMA_VERSION,
+    )
+
+
 def migrate(connection: Connection) -> list[str]:
-    """Run the pending migrations."""
+    """Run the pending migrations of the database."""
 
     def run(migration: migrations.Migration) -> None:
         for statement in migration.statements:

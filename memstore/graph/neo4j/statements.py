@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from memstore.errors import InputError
 from memstore.graph.neo4j.connection import Statements
 from memstore.graph.rules import absent, missing
+from memstore.graph.verdicts import ANSWER_LABELS
 from memstore.types import IntVector
-from memstore_schema.columns import NODE_COLUMNS, EdgeType, NodeLabel, edge_schema, node_schema
+from memstore_schema.columns import ALIAS_SCHEMA, EdgeType, NodeLabel, column_type, edge_schema, node_schema
 
 BATCH_ROWS = 4_096
 """Rows per statement; a transaction runs as many statements as it needs."""
@@ -27,7 +28,7 @@ BATCH_ROWS = 4_096
 
 def node_columns(label: NodeLabel, columns: Sequence[str]) -> pa.Schema:
     """Arrow schema of these columns of a label, in their order."""
-    return pa.schema([(name, NODE_COLUMNS[label][name]) for name in columns])
+    return pa.schema([(name, column_type(label, name)) for name in columns])
 
 
 def by_id(name: str, label: NodeLabel, value: str) -> str:
@@ -134,25 +135,30 @@ def set_properties(tx: Statements, label: NodeLabel, changes: pa.Table) -> None:
 
 
 def create_edges(tx: Statements, edge: EdgeType, source: NodeLabel, target: NodeLabel, edges: pa.Table) -> None:
-    """Create edges to few distinct targets; `source` and `target` are ids, the other columns properties.
+    """Create edges to few distinct targets; `source_id` and `target_id` are the ends, the other columns properties.
 
     Raises:
         InputError: an end is not in the graph.
     """
     if edges.num_rows == 0:
         return
-    targets = pc.unique(edges["target"])
-    places = pc.index_in(edges["target"], value_set=targets).to_pylist()
+    targets = pc.unique(edges["target_id"])
+    places = pc.index_in(edges["target_id"], value_set=targets).to_pylist()
     values = Values(edges.select(edge_schema(edge).names).cast(edge_schema(edge)), first=2)
     statement = (
         f"{listed('b', target, [])} UNWIND $rows AS r {by_id('a', source, 'r[0]')} WITH r, a, b_nodes[r[1]] AS b "
-        f"CREATE (a)-[:{edge} {values.map}]->(b) RETURN count(*)"
+        f"CREATE (a)-[:`{edge}` {values.map}]->(b) RETURN count(*)"
     )
     made = 0
-    for rows in values.batches(edges["source"].to_pylist(), places):
+    for rows in values.batches(edges["source_id"].to_pylist(), places):
         made += tx.run(statement, rows=rows, b_ids=targets.to_pylist(), **values.constants)[0][0]
     if made != edges.num_rows:
         raise InputError(f"of {edges.num_rows} {edge} edges, only {made} have both ends in the graph")
+
+
+def delete_edges(tx: Statements, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> None:
+    """See `Primitives.delete_edges`."""
+    tx.run(f"MATCH (:{source})-[r:`{edge}`]->(:{target}) DELETE r")
 
 
 def put_node(tx: Statements, label: NodeLabel, node: pa.Table) -> None:
@@ -174,18 +180,66 @@ def scored(tx: Statements, model: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(found[0][0], pa.string())])
 
 
-def create_rollouts(tx: Statements, new: pa.Table) -> None:
-    """Create Thinking nodes with their edges from `query_id`, to `answer_id` and from `run_id`, where not null.
+def delete_scores(tx: Statements, model: str, ids: pa.ChunkedArray) -> None:
+    """See `Primitives.delete_scores`."""
+    tx.run(
+        f"{by_id('m', NodeLabel.REWARD_MODEL, '$model')} UNWIND $ids AS id {by_id('n', NodeLabel.THINKING, 'id')} "
+        f"WITH n, m MATCH (n)-[r:{EdgeType.SCORED_BY}]->(m) DELETE r",
+        ids=ids.to_pylist(),
+        model=model,
+    )
 
-    Raises:
-        InputError: the query, answer or run is not in the graph.
-    """
-    ran, answered = pc.is_valid(new["run_id"]), pc.is_valid(new["answer_id"])
-    for has_answer in (True, False):
-        for has_run in (True, False):
-            ends = [_QUERY_END, *([_ANSWER_END] if has_answer else []), *([_RUN_END] if has_run else [])]
-            alike = pc.and_(pc.equal(answered, has_answer), pc.equal(ran, has_run))
-            _create_rollouts(tx, new.filter(alike), ends)
+
+def aliases(tx: Statements, queries: pa.ChunkedArray) -> pa.Table:
+    """The IN edges of queries, with the dataset's name (`ALIAS_SCHEMA`); `queries` must be unique."""
+    parts = [ALIAS_SCHEMA.empty_table()]
+    for start in range(0, len(queries), BATCH_ROWS):
+        rows = tx.run(
+            f"UNWIND $ids AS id {by_id('q', NodeLabel.QUERY, 'id')} "
+            f"MATCH (q)-[r:`{EdgeType.IN}`]->(d:{NodeLabel.DATASET}) "
+            "RETURN collect(q.id), collect(d.name), [x IN collect([r.key]) | x[0]], [x IN collect([r.split]) | x[0]]",
+            ids=queries.slice(start, BATCH_ROWS).to_pylist(),
+        )
+        parts.append(table(ALIAS_SCHEMA, rows[0]))
+    return pa.concat_tables(parts)
+
+
+def answers_of(tx: Statements, thinkings: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids of the answers that these rollouts lead to; both are unique."""
+    found: dict[str, None] = {}
+    for start in range(0, len(thinkings), BATCH_ROWS):
+        rows = tx.run(
+            f"UNWIND $ids AS id {by_id('t', NodeLabel.THINKING, 'id')} "
+            f"MATCH (t)-[:{EdgeType.LEADS_TO}]->(a:{NodeLabel.ANSWER}) RETURN collect(DISTINCT a.id)",
+            ids=thinkings.slice(start, BATCH_ROWS).to_pylist(),
+        )
+        found |= dict.fromkeys(rows[0][0])
+    return pa.chunked_array([pa.array(list(found), pa.string())])
+
+
+def labels_of(tx: Statements, answers: pa.ChunkedArray) -> pa.Table:
+    """The labelled rollouts that lead to these answers (`ANSWER_LABELS`); `answers` must be unique."""
+    labels = pa.schema(list(ANSWER_LABELS)[1:])
+    parts = [ANSWER_LABELS.empty_table()]
+    for start in range(0, len(answers), BATCH_ROWS):
+        rows = tx.run(
+            f"UNWIND $ids AS id {by_id('a', NodeLabel.ANSWER, 'id')} "
+            f"MATCH (a)<-[:{EdgeType.LEADS_TO}]-(t:{NodeLabel.THINKING}) WHERE t.reward IS NOT NULL "
+            f"WITH collect(a.id) AS answers, collect(t) AS found RETURN answers, {returned(labels, 't', 'found')}",
+            ids=answers.slice(start, BATCH_ROWS).to_pylist(),
+        )
+        parts.append(table(ANSWER_LABELS, rows[0]))
+    return pa.concat_tables(parts)
+
+
+def create_rollouts(tx: Statements, new: pa.Table) -> None:
+    """See `Primitives.create_rollouts`."""
+    for has_ends in itertools.product((True, False), repeat=len(_OPTIONAL_ENDS)):
+        alike, ends = new, [_QUERY_END]
+        for end, has in zip(_OPTIONAL_ENDS, has_ends, strict=True):
+            alike = alike.filter(pc.equal(pc.is_valid(alike[end.column]), has))
+            ends += [end] if has else []
+        _create_rollouts(tx, alike, ends)
 
 
 class _End(NamedTuple):
@@ -198,10 +252,11 @@ class _End(NamedTuple):
 
 
 _QUERY_END = _End("query", NodeLabel.QUERY, "query_id", f"CREATE (query)-[:{EdgeType.GENERATES}]->(t)")
-_ANSWER_END = _End(
-    "answer", NodeLabel.ANSWER, "answer_id", f"CREATE (t)-[:{EdgeType.LEADS_TO} {{text: r[0]}}]->(answer)"
+_OPTIONAL_ENDS = (
+    _End("answer", NodeLabel.ANSWER, "answer_id", f"CREATE (t)-[:{EdgeType.LEADS_TO} {{text: r[0]}}]->(answer)"),
+    _End("policy", NodeLabel.POLICY, "policy_id", f"CREATE (policy)-[:{EdgeType.WROTE}]->(t)"),
+    _End("run", NodeLabel.RUN, "run_id", f"CREATE (run)-[:{EdgeType.PRODUCED}]->(t)"),
 )
-_RUN_END = _End("run", NodeLabel.RUN, "run_id", f"CREATE (run)-[:{EdgeType.PRODUCED}]->(t)")
 
 
 def _create_rollouts(tx: Statements, new: pa.Table, ends: Sequence[_End]) -> None:

@@ -28,11 +28,12 @@ from memstore.graph.protocol import (
     WriteCounts,
 )
 from memstore.graph.rules import check_schema
-from memstore_schema import migrations
-from memstore_schema.columns import EdgeType, NodeLabel
+from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
 
 TIMEOUT_SECONDS = 600.0
+"""Default time limit of a transaction, in seconds."""
 RETRY_SECONDS = 60.0
+"""Default deadline for repeating a failed transaction, in seconds."""
 
 
 class Neo4jGraph:
@@ -40,6 +41,7 @@ class Neo4jGraph:
 
     backend = schema.BACKEND
     speaks_cypher = True
+    read_only = False
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -80,7 +82,7 @@ class Neo4jGraph:
         try:
             schema.prepare(store._connection, create=create)
             check_schema(store.schema_version(), str(address))
-            if create and store.schema_version() == 0:
+            if create and (store.schema_version() == 0 or store.schema_version() == SCHEMA_VERSION):
                 store.migrate()
         except BaseException:
             store.close()
@@ -90,11 +92,18 @@ class Neo4jGraph:
     # -- schema and settings ------------------------------------------------------------------------------------
 
     def schema_version(self) -> int:
-        """See `GraphStore`; all namespaces of a database have the same."""
-        return max((migrations.number_of(name) for name in schema.applied(self._connection)), default=0)
+        """See `GraphStore`."""
+        return schema.version(self._connection)
 
     def migrate(self) -> list[str]:
-        """See `GraphStore`."""
+        """See `GraphStore`; the constraints are those of the database, the schema is the namespace's."""
+        names = self.add_constraints()
+        if self.schema_version() < SCHEMA_VERSION:
+            schema.record_version(self._connection)
+        return names
+
+    def add_constraints(self) -> list[str]:
+        """Run the migrations of the database; from then on, an older memstore refuses to open any of its namespaces."""
         return schema.migrate(self._connection)
 
     def read_meta(self) -> dict[str, str]:
@@ -135,6 +144,10 @@ class Neo4jGraph:
         """See `GraphStore`."""
         self._connection.write(lambda tx: influences.replace_influences(tx, update))
 
+    def replace_reliabilities(self, edges: pa.Table) -> None:
+        """See `GraphStore`."""
+        self._connection.write(lambda tx: writes.replace_reliabilities(statements, tx, edges))
+
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
         """See `GraphStore`."""
         return self._connection.write(lambda tx: writes.set_labels(statements, tx, labels, replace=replace))
@@ -142,6 +155,10 @@ class Neo4jGraph:
     def clear_labels(self, ids: Sequence[str]) -> int:
         """See `GraphStore`."""
         return self._connection.write(lambda tx: writes.clear_labels(statements, tx, ids))
+
+    def refresh_verdicts(self, answers: Sequence[str]) -> None:
+        """See `GraphStore`."""
+        self._connection.write(lambda tx: writes.refresh_verdicts(statements, tx, answers))
 
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
@@ -153,9 +170,16 @@ class Neo4jGraph:
         """See `GraphStore`."""
         return read.nodes(self._connection, label, columns, ids)
 
-    def edges(self, edge: EdgeType, source: NodeLabel, target: NodeLabel) -> EdgeTable:
+    def edges(
+        self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
+    ) -> EdgeTable:
         """See `GraphStore`."""
-        return read.edges(self._connection, edge, source, target)
+        return read.edges(self._connection, edge, source, target, columns)
+
+    def aliases(self, queries: Sequence[str]) -> pa.Table:
+        """See `GraphStore`."""
+        wanted = pa.chunked_array([pa.array(sorted(set(queries)), pa.string())])
+        return self._connection.read(lambda tx: statements.aliases(tx, wanted))
 
     def cypher(
         self,
@@ -177,6 +201,9 @@ class Neo4jGraph:
 
     def checkpoint(self) -> None:
         """Do nothing; the server checkpoints by itself."""
+
+    def drop_cache(self) -> None:
+        """Do nothing; the cache is the server's."""
 
     def close(self) -> None:
         """See `GraphStore`."""

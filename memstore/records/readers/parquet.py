@@ -1,12 +1,18 @@
-"""Read Parquet in batches, so that large row groups need not fit into memory."""
+"""Read Parquet in batches, so that large row groups need not fit into memory.
+
+A small file can hold very much: pages are compressed, and a dictionary repeats a long text for some bits a row. Files
+that expand more than `MAX_RATIO`-fold are refused by their footer, or end with a reason where the footer does not tell.
+The number of rows of a batch follows from the sizes of the dictionaries, so that a batch is bounded too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from memstore.errors import InputError
@@ -15,11 +21,27 @@ from memstore.records.readers.source import stem_of
 from memstore.records.record import Row
 
 _BATCH = 2_000
-"""Rows of a batch."""
+"""Most rows of a batch."""
+_BATCH_BYTES = 128 * 2**20
+"""Decoded bytes of a batch, if each row had a text as long as the whole dictionary of its column. Writers end a
+dictionary at 1 MiB, so that a file with four columns of texts is read in batches of 32 rows or more."""
 _FREE_ROWS = 100_000
 """Rows up to which a file may have more rows than bytes: a dictionary repeats a value for almost nothing."""
+MAX_RATIO = 300
+"""Highest accepted ratio of decoded bytes to bytes of the file; 64 short answers to a long prompt reach 230."""
+FREE_BYTES = 64 * 2**20
+"""Decoded bytes up to which the ratio is not checked."""
+_VALUE_BYTES = 8
+"""Decoded bytes of a number, and of the bookkeeping of a text."""
+_PAGE_HEADER_BYTES = 32
+_DICTIONARY_PAGE = 2
+"""Value of `PageType` in parquet.thrift."""
 _NAMED_COLUMNS = 20
 """Columns that an error message lists."""
+_EXPANDS = (
+    f"expands more than {MAX_RATIO}-fold, which rollouts do not; if the file is right, convert it to JSON lines: "
+    "pandas.read_parquet(FILE).to_json('rollouts.jsonl', orient='records', lines=True)"
+)
 
 
 class ParquetSource:
@@ -40,9 +62,11 @@ class ParquetSource:
             if not any(present.issuperset(required) for required in columns):
                 names = ", ".join(sorted(present)[:_NAMED_COLUMNS]) or "none"
                 raise InputError(f"{path} lacks required columns: it needs {_alternatives(columns)}, but has {names}")
-            self._rows = file.metadata.num_rows
+            metadata = file.metadata
+        self._rows = metadata.num_rows
         if self._rows == 0:
             raise InputError(f"{path} is empty; it must contain one rollout a row")
+        self._check_sizes(metadata)
         if self._rows > max(_FREE_ROWS, size):
             raise InputError(
                 f"{path} has {self._rows:,} rows in {size:,} bytes, which cannot be rollouts; write it again without "
@@ -56,9 +80,9 @@ class ParquetSource:
     def __iter__(self) -> Iterator[Row]:
         """The rows; see `RowSource`."""
         self._position = 0
-        number = 0
+        number = decoded = 0
         with self._open() as file:
-            batches = file.iter_batches(batch_size=_BATCH)
+            batches = file.iter_batches(batch_size=self._rows_of_a_batch(file.metadata))
             while True:
                 try:
                     batch = next(batches, None)
@@ -67,16 +91,80 @@ class ParquetSource:
                     return
                 if batch is None:
                     break
+                decoded += sum(map(_bytes_of, batch.columns))
+                if decoded > self._most_bytes():
+                    yield Row(number + 1, None, f"reading ended here: the Parquet file {_EXPANDS}")
+                    return
                 for values in _values(batch):
                     number += 1
                     yield values._replace(number=number)
                 self._position = (self.size or 0) * number // self._rows
+
+    def _most_bytes(self) -> int:
+        return FREE_BYTES + MAX_RATIO * (self.size or 0)
+
+    def _check_sizes(self, metadata: pq.FileMetaData) -> None:
+        """Refuse a file whose footer gives too many bytes or values; lists may repeat a number for almost nothing."""
+        decoded = 0
+        for group in range(metadata.num_row_groups):
+            columns = [metadata.row_group(group).column(column) for column in range(metadata.num_columns)]
+            decoded += sum(max(column.total_uncompressed_size, _VALUE_BYTES * column.num_values) for column in columns)
+        if decoded > self._most_bytes():
+            raise InputError(f"{self._path} {_EXPANDS}")
+
+    def _rows_of_a_batch(self, metadata: pq.FileMetaData) -> int:
+        """Rows that decode to `_BATCH_BYTES` at most."""
+        longest: dict[str, float] = {}
+        with self._path.open("rb") as file:
+            for group in map(metadata.row_group, range(metadata.num_row_groups)):
+                for column in map(group.column, range(group.num_columns)):
+                    if column.physical_type == "BYTE_ARRAY" and any("DICTIONARY" in how for how in column.encodings):
+                        size = _dictionary_bytes(file, column) * max(1.0, column.num_values / max(1, group.num_rows))
+                        longest[column.path_in_schema] = max(size, longest.get(column.path_in_schema, 0.0))
+        return max(1, min(_BATCH, int(_BATCH_BYTES / max(1.0, sum(longest.values())))))
 
     def _open(self) -> pq.ParquetFile:
         try:
             return pq.ParquetFile(self._path)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{self._path} is not a readable Parquet file: {_brief(error)}") from error
+
+
+def _dictionary_bytes(file: BinaryIO, column: pq.ColumnChunkMetaData) -> int:
+    """Size of a column's dictionary, read from the header of its page; else that of all pages of the column.
+
+    The header is in Thrift's compact protocol: a field is a byte of type and distance, then a zigzag varint. The first
+    two fields are the type of the page and its uncompressed size.
+    """
+    if not column.dictionary_page_offset:
+        return int(column.total_uncompressed_size)
+    file.seek(column.dictionary_page_offset)
+    header = iter(file.read(_PAGE_HEADER_BYTES))
+    try:
+        kind, size = (_integer_field(header) for _ in range(2))
+    except (StopIteration, ValueError, RuntimeError):
+        return int(column.total_uncompressed_size)
+    return size if kind == _DICTIONARY_PAGE and size >= 0 else int(column.total_uncompressed_size)
+
+
+def _integer_field(header: Iterator[int]) -> int:
+    if next(header) != 0x15:  # an i32 that follows the previous field
+        raise ValueError("not the expected field")
+    value = shift = 0
+    while True:
+        byte = next(header)
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1)
+
+
+def _bytes_of(array: pa.Array) -> int:
+    """Decoded bytes of the values; a repeated text counts as often as it stands there."""
+    if pa.types.is_dictionary(array.type):
+        lengths = pc.binary_length(array.dictionary).take(array.indices)
+        return (pc.sum(lengths).as_py() or 0) + _VALUE_BYTES * len(array)
+    return int(array.nbytes)
 
 
 def _alternatives(columns: Sequence[Sequence[str]]) -> str:

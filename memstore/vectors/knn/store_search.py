@@ -22,7 +22,9 @@ from memstore.vectors.knn.settings import LinkSettings
 from memstore.vectors.knn.task import LinkTask
 
 WIDTHS = (128, 512, 2048)
+"""Search widths to try, from fast to exact."""
 GOOD_RECALL = 0.99
+"""Share of a sample's true neighbours that a search width must find to be used."""
 REACH, FARTHEST = 100, 1_600
 """Hits per new node, at first and at most, where old nodes may gain it as a neighbour."""
 _SAMPLE = 200

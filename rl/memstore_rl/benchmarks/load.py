@@ -71,7 +71,7 @@ def sample(declaration: Declaration, seed: int = 0, folder: Path | None = None) 
     """
     parts, reader, left_out = fetch(declaration, folder), RowReader(declaration), Counter[str]()
     found: dict[str, Question] = {}
-    for part, row in _seeded_rows(parts, reader, declaration.name, seed, left_out):
+    for part, row in _seeded_rows(parts, reader, seed, left_out):
         try:
             question = reader.question(part[row])
         except SkippedRow as skipped:
@@ -86,15 +86,13 @@ def sample(declaration: Declaration, seed: int = 0, folder: Path | None = None) 
     return BenchmarkSample(with_splits(list(found.values()), seed), sum(map(len, parts)), dict(left_out))
 
 
-def _seeded_rows(
-    parts: list[Rows], reader: RowReader, name: str, seed: int, left_out: Counter[str]
-) -> list[tuple[Rows, int]]:
+def _seeded_rows(parts: list[Rows], reader: RowReader, seed: int, left_out: Counter[str]) -> list[tuple[Rows, int]]:
     """Part and row number of each distinct query, in seeded order."""
     positions: dict[str, tuple[Rows, int]] = {}
     for part in parts:
         for number, row in enumerate(part.select_columns(reader.text_columns(part.column_names))):
             try:
-                positions.setdefault(ids.query_id(name, reader.key(row), reader.text(row)), (part, number))
+                positions.setdefault(ids.query_id(reader.text(row)), (part, number))
             except SkippedRow as skipped:
                 left_out[str(skipped)] += 1
     query_ids = list(positions)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from memstore.errors import InputError, RecordError
 from memstore.graph.protocol import GraphStore
 from memstore.records import ids
+from memstore.records.columns import KnownQuery, is_same_gold
 from memstore.records.readers import open_source
 from memstore.records.record import RecordDefaults, parse_record
 from memstore.text import infer_domain
@@ -88,12 +89,33 @@ def query_rows(path: str | Path, defaults: RecordDefaults | None, aside: Collect
 
 def queries_of_memory(graph: GraphStore) -> list[SourceQuery]:
     """Read the queries of a memory, in order of id, without splits."""
-    table = graph.nodes(NodeLabel.QUERY, ["id", "text", "dataset", "key", "domain", "gold"])
+    table = graph.nodes(NodeLabel.QUERY, ["id", "text", "domain", "gold"])
+    names = _first_names(graph)
     known = graph.nodes(NodeLabel.THINKING, ["reward"])["reward"].is_valid().to_numpy()
     generates = graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
     labelled = set(generates.source[known[generates.target]].tolist())
     rows = enumerate(table.to_pylist())
-    return [SourceQuery(**row, split=None, has_label=position in labelled) for position, row in rows]
+    return [
+        SourceQuery(**row, **names[position]._asdict(), split=None, has_label=position in labelled)
+        for position, row in rows
+    ]
+
+
+class _Name(NamedTuple):
+    dataset: str
+    key: str | None
+
+
+def _first_names(graph: GraphStore) -> dict[int, _Name]:
+    """The first dataset of each query by name, as budgets use it, and its first key there."""
+    datasets = graph.nodes(NodeLabel.DATASET, ["name"])["name"].to_pylist()
+    edges = graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET)
+    found: dict[int, _Name] = {}
+    keys = edges.properties["key"].to_pylist()
+    for query, dataset, key in zip(edges.source.tolist(), edges.target.tolist(), keys, strict=True):
+        name = _Name(datasets[dataset], key)
+        found[query] = min(found.get(query, name), name, key=lambda one: (one.dataset, one.key is None, one.key or ""))
+    return found
 
 
 def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQuery:
@@ -113,7 +135,7 @@ def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQ
     if split is not None and split not in SPLITS:
         raise RecordError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}, or absent")
     return SourceQuery(
-        id=ids.query_id(record.dataset, record.key, record.query),
+        id=ids.query_id(record.query),
         text=record.query,
         dataset=record.dataset,
         key=record.key,
@@ -124,7 +146,7 @@ def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQ
 
 
 def merged(known: SourceQuery | None, query: SourceQuery, where: str) -> SourceQuery:
-    """Merge two rows of one query.
+    """Merge two rows of one query. Of two datasets, the first by name is kept, as label budgets count it.
 
     Raises:
         InputError: the rows contradict each other.
@@ -133,6 +155,16 @@ def merged(known: SourceQuery | None, query: SourceQuery, where: str) -> SourceQ
         return query
     for name in ("gold", "split"):
         value, earlier = getattr(query, name), getattr(known, name)
-        if value is not None and earlier is not None and value != earlier:
+        if value is None or earlier is None:
+            continue
+        same = _is_same_gold(known, value, earlier) if name == "gold" else value == earlier
+        if not same:
             raise InputError(f"{where}: {name} is {value!r}, but an earlier row of the same query has {earlier!r}")
-    return known._replace(gold=known.gold or query.gold, split=known.split or query.split)
+    first = min(known, query, key=lambda one: one.dataset)
+    return known._replace(
+        gold=known.gold or query.gold, split=known.split or query.split, dataset=first.dataset, key=first.key
+    )
+
+
+def _is_same_gold(query: SourceQuery, gold: str, other: str) -> bool:
+    return is_same_gold(gold, other, KnownQuery(query.domain, None, query.text))

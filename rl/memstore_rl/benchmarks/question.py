@@ -2,7 +2,7 @@
 
 Benchmarks and files of queries are loaded as questions; `rollout` samples answers to them, which become records of a
 memory. `text` is the query as the memory stores it. The prompt adds instructions or few-shot examples and is not part
-of the query's identity. A query that a trainer sends for scoring is a `memstore_rl.rewards.reward.Query`.
+of the query's identity. A query that a trainer sends for scoring is a `memstore_rl.rewards.reward.RewardQuery`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from memstore.types import Domain, QueryId
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query to put to a policy. `dataset`, `key` and `text` identify it in a memory."""
+    """A query to put to a policy. `text` identifies it in a memory; `dataset` and `key` are a name for it."""
 
     text: str
     """The query; with its options if multiple choice, with the signature if a program."""
@@ -35,4 +35,4 @@ class Question:
     @property
     def id(self) -> QueryId:
         """Id of the query in a memory."""
-        return ids.query_id(self.dataset, self.key, self.text)
+        return ids.query_id(self.text)

@@ -23,6 +23,7 @@ from memstore_rl.grade.intervals import DRAWS, Intervals, drawn_ratios, percenti
 from memstore_rl.grade.metrics import Stratum, Sums, ratios, totals
 
 PERMUTATIONS = 9_999
+"""Random permutations of the test if not all are enumerated."""
 MAX_EXACT_QUERIES = 13
 """Number of differing queries up to which all permutations are enumerated."""
 _ROUNDING = 1e-12

@@ -236,7 +236,7 @@ def _compare(
     if not any(pair.first.queries for pair in pairs):
         raise InputError(
             f"{sides[0].files} and {sides[1].files} have no judged query in common, so they cannot be compared; "
-            "queries are the same if dataset, query_id and text are equal"
+            "queries are the same if their datasets and texts are equal"
         )
     return compared_lines(pairs, difference(pairs, seed=seed), ks)
 

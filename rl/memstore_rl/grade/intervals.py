@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from memstore_rl.grade.metrics import Stratum, Sums, ratios
 
 CONFIDENCE = 0.95
+"""Probability that an interval covers the metric."""
 DRAWS = 2_000
+"""Bootstrap draws."""
 _MAX_DRAWN = 4_000_000
 """Drawn queries held in memory at a time."""
 

@@ -22,6 +22,7 @@ from memstore.text import infer_domain
 from memstore.types import Domain, QueryId
 
 BLOCK_ROWS = 4_096
+"""Rows of a block."""
 _MAX_EXAMPLES = 3
 
 
@@ -43,7 +44,7 @@ class RolloutReader:
     """The first few reasons, with file and line."""
     repeated: int = 0
     """Rows that repeat an earlier rollout."""
-    _seen: set[str] = field(default_factory=set, repr=False)
+    _seen: set[tuple[str | None, ...]] = field(default_factory=set, repr=False)
 
     def blocks(
         self,
@@ -88,8 +89,10 @@ class RolloutReader:
                 self.reject_examples.append(f"{source.name}:{row.number}: {error}")
             return
         placed = assign_ids(record, source.stem, seen)
-        if placed.id in self._seen:
+        # A question that a benchmark lists under two keys counts under each of them.
+        name = (placed.id, *placed.alias)
+        if name in self._seen:
             self.repeated += 1
         elif is_wanted(record):
-            self._seen.add(placed.id)
+            self._seen.add(name)
             yield RolloutSample(record, placed.query_id, record.domain or infer_domain(record.query, record.gold))

@@ -4,6 +4,5 @@ reward.py         `Group`, `RewardQuery`, `Rollout` and `Reward`
 group.py          `GroupScorer`: ground truth for labelled queries, the reward model for the rest
 memory_model.py   a reward model with the memory it reads
 shaping.py        turns a probability into a reward
-abstention.py     recognizes groups that decline to answer
 vote_drift.py     detects groups that vote differently from the training groups
 """

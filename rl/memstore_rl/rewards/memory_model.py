@@ -1,13 +1,16 @@
 """A reward model with the memory it reads: predicts probabilities for new groups.
 
-The memory is read as a snapshot loaded at opening. Later writes count after `refresh`.
+The memory is read at opening: its outline, and texts and vectors of the labelled queries only, so that a service over a
+large memory stays small. Later writes count after `refresh`.
 
-A group consists of the rollouts that one policy sampled together, and only agreement within the group counts. Other
-groups in the call and stored rollouts of the same query have no effect: votes of an earlier policy would hold back a
-policy that has improved (figures in docs/rewards.md), and rewards would depend on what had been written so far. The
-memory contributes the labels of other queries, never those of the query itself. The model card says which labels the
-model may see: those of its label budget, or all. So the probabilities of a group depend only on the group and on these
-labels.
+A group consists of the rollouts that one policy sampled together. Other groups in the call have no effect. Stored
+rollouts of the same query count by the reliability of their policies (`memstore_gnn.scoring.other_policies`), so that a
+worse policy does not hold back a better one (figures in docs/rewards.md). The memory contributes labels of other
+queries to a prediction, never those of the query itself. The model card says which labels the model may see: those of
+its label budget, or all. So the probabilities of a group depend only on the group and on the memory as last read.
+
+`recall` gives the verdicts that the memory holds on the answers themselves, of labels that the model may see; the
+caller uses them in place of a prediction.
 
 Scoring uses one core. Its operations are small; on several cores each would wait for cores that other processes use,
 and torch's idle threads would take CPU time from the embedder.
@@ -16,11 +19,12 @@ and torch's idle threads would take CPU time from the embedder.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -30,54 +34,82 @@ from memstore.embedding.protocol import Embedder
 from memstore.errors import EmbedderError
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.records.columns import IdentifiedRecord, KnownQuery, Occurrences, assign_ids, to_columns
-from memstore.records.record import Record
+from memstore.records.columns import (
+    IdentifiedRecord,
+    KnownQuery,
+    merge_query,
+    read_answer,
+    to_columns,
+)
 from memstore.snapshots.files import load_snapshot
 from memstore.snapshots.from_rollouts import block_snapshot
-from memstore.snapshots.snapshot import Snapshot
-from memstore.text import infer_domain
+from memstore.snapshots.snapshot import Manifest, Snapshot
+from memstore.snapshots.take import take_outline, with_contents
 from memstore.types import Domain, FloatMatrix, FloatVector, IntVector, QueryId
+from memstore_gnn.data.groups import batches_of_distinct_queries
+from memstore_gnn.data.verdicts import Verdict, Verdicts, verdicts_of
+from memstore_gnn.features.assemble import group_features
+from memstore_gnn.features.program_votes import run_programs
 from memstore_gnn.models.checkpoint import load_model, load_origin
 from memstore_gnn.models.device import one_core, pick_device
+from memstore_gnn.models.inputs import labelled_subgraph
 from memstore_gnn.models.origin import Origin
 from memstore_gnn.models.registry import model_folder
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
-from memstore_gnn.models.stored_model import open_model, visible_to
-from memstore_gnn.scoring.score import batches_of_distinct_queries
+from memstore_gnn.models.stored_model import open_model, seen_by
+from memstore_gnn.scoring.declined import mean_label
+from memstore_gnn.scoring.other_policies import StoredVotes, stored_votes
+from memstore_gnn.scoring.remembered import Given, Judge, recall
+from memstore_gnn.scoring.score import predict_groups
+from memstore_rl.rewards.shaping import Predicted
 from memstore_rl.rewards.vote_drift import VoteDriftMonitor
+
+logger = logging.getLogger(__name__)
 
 Embed: TypeAlias = Callable[[Sequence[str]], FloatMatrix]
 """Unit vectors float32 [N, D] of non-blank texts, made by the memory's embedder."""
 
-
-class Predicted(NamedTuple):
-    """Prediction for one group."""
-
-    probability: FloatVector
-    """float64 [N], the probability that each rollout is right."""
-    answer: IntVector
-    """int64 [N], equal for rollouts with the same answer; unique for a rollout without one."""
+Contents: TypeAlias = Callable[[Snapshot], Snapshot]
+"""Adds texts and vectors to some queries of an outline (`memstore.snapshots.take.with_contents`)."""
 
 
 @dataclass(frozen=True)
 class _State:
     """Everything that `refresh` replaces, in one object, so that a call sees a consistent state."""
 
-    snapshot: Snapshot
+    manifest: Manifest
     context: LabelContext
-    domains: dict[str, Domain]
+    queries: dict[str, KnownQuery]
+    """Text and domain of each query, without gold answers."""
     prior: float
     """Mean of the visible labels; 0.5 without any."""
+    verdicts: Verdicts
+    """Verdicts on answers by the visible labels."""
+    stored: StoredVotes
+    """The memory's rollouts as votes."""
+
+    @property
+    def width(self) -> int:
+        """Number of dimensions of a vector."""
+        return int(self.context.part.snapshot.query_x.shape[1])
 
 
 class MemoryModel:
     """Predicts with a reward model over a memory; see the module's docstring. Thread-safe."""
 
-    def __init__(self, model: RewardModel, snapshot: Snapshot, embed: Embed, origin: Origin | None = None) -> None:
+    def __init__(
+        self,
+        model: RewardModel,
+        snapshot: Snapshot,
+        embed: Embed,
+        origin: Origin | None = None,
+        contents: Contents | None = None,
+    ) -> None:
         """Read the labels of a memory snapshot.
 
         Args:
             origin: description of the training data; with it, `vote_drift` monitors the scored groups.
+            contents: None if the snapshot has texts and vectors; needed if it is an outline.
 
         Raises:
             ModelError: the model does not fit the snapshot.
@@ -85,8 +117,9 @@ class MemoryModel:
         self.model = model
         self.vote_drift = VoteDriftMonitor(origin.reference) if origin is not None else None
         self._embed = embed
+        self._contents = contents
         self._memory: Memory | None = None
-        self._state = _read_memory(model, snapshot)
+        self._state = _read_memory(model, snapshot, contents)
 
     @classmethod
     def of_memory(
@@ -106,9 +139,10 @@ class MemoryModel:
         chosen = open_model(memory, model, device)
         made = cls(
             chosen,
-            memory.snapshot(),
+            take_outline(memory.stores),
             embed or partial(embed_cached, memory.embedder, memory.cache),
             load_origin(model_folder(memory, chosen.card.id)),
+            partial(with_contents, memory.stores),
         )
         made._memory = memory
         return made
@@ -134,11 +168,6 @@ class MemoryModel:
         return cls(load_model(model, pick_device(device)), loaded, embedder.embed, load_origin(model))
 
     @property
-    def snapshot(self) -> Snapshot:
-        """The snapshot in use."""
-        return self._state.snapshot
-
-    @property
     def prior(self) -> float:
         """Mean of the labels that the model may see: the probability of a rollout without any evidence."""
         return self._state.prior
@@ -146,58 +175,107 @@ class MemoryModel:
     def refresh(self) -> None:
         """Re-read the memory; a snapshot from a folder stays. Calls in progress keep their state."""
         if self._memory is not None:
-            self._state = _read_memory(self.model, self._memory.snapshot())
+            self._state = _read_memory(self.model, take_outline(self._memory.stores), self._contents)
 
     def contains(self, query: QueryId) -> bool:
         """Whether the memory holds this query."""
-        return query in self._state.domains
+        return query in self._state.queries
 
     def domain_of(self, query: QueryId) -> Domain | None:
         """The domain of a query in the memory; None if the memory does not hold it."""
-        return self._state.domains.get(query)
+        known = self._state.queries.get(query)
+        return known.domain if known is not None else None
 
-    def predict(self, groups: Sequence[Sequence[Record]]) -> list[Predicted]:
+    def recall(self, groups: Sequence[Sequence[IdentifiedRecord]], judge: Judge | None) -> list[list[Verdict | None]]:
+        """Return the remembered verdict on each rollout's answer; None where the memory does not know it.
+
+        Args:
+            groups: each of one query.
+            judge: compares answers with the reference answers of queries whose labels the model may see.
+        """
+        state = self._state
+        given = [_given(state, item) for group in groups for item in group]
+        verdicts = iter(recall(state.verdicts, given, judge))
+        return [[next(verdicts) for _ in group] for group in groups]
+
+    def predict(self, groups: Sequence[Sequence[IdentifiedRecord]]) -> list[Predicted]:
         """Predict groups, each of one query. Their rewards and gold answers are ignored.
 
         Raises:
             ModelError: a vector is not finite.
         """
         state = self._state
-        identified = [_identified(group) for group in groups]
         results: dict[int, Predicted] = {}
-        for batch in batches_of_distinct_queries([group[0].query_id for group in identified]):
-            results.update(zip(batch, self._predict_batch(state, [identified[index] for index in batch]), strict=True))
+        for batch in batches_of_distinct_queries([group[0].query_id for group in groups]):
+            results.update(zip(batch, self._predict_batch(state, [groups[index] for index in batch]), strict=True))
         return [results[index] for index in range(len(groups))]
 
-    def _predict_batch(self, state: _State, groups: list[list[IdentifiedRecord]]) -> list[Predicted]:
-        new = self._snapshot_of(state, [item for group in groups for item in group])
+    def run_programs(self, groups: Sequence[Sequence[IdentifiedRecord]]) -> None:
+        """Run the programs of groups, so that `predict` finds their outcomes in the cache.
+
+        It takes long for groups of expensive programs, and may run in several threads at a time.
+
+        Raises:
+            ModelError: the interpreter of programs does not start.
+        """
+        state = self._state
+        for batch in batches_of_distinct_queries([group[0].query_id for group in groups]):
+            records = [item for index in batch for item in groups[index]]
+            run_programs(_snapshot_of(state, records, lambda texts: np.zeros((len(texts), state.width), np.float32)))
+
+    def _predict_batch(self, state: _State, groups: Sequence[Sequence[IdentifiedRecord]]) -> list[Predicted]:
+        new = _snapshot_of(state, [item for group in groups for item in group], self._embed)
         with one_core():
-            probability = self.model.predict(new, state.context)
+            probability = predict_groups(self.model, state.context, new, state.stored)
             if self.vote_drift is not None:
                 self.vote_drift.observe(new)
         row = {rollout: position for position, rollout in enumerate(new.thinkings["id"].to_pylist())}
-        answers = _answers(new)
+        answers, by_votes = _answers(new), self.model.vote_model.probability(group_features(new).groups)
         rows = [np.array([row[item.id] for item in group]) for group in groups]
-        return [Predicted(probability[of_group], answers[of_group]) for of_group in rows]
-
-    def _snapshot_of(self, state: _State, records: list[IdentifiedRecord]) -> Snapshot:
-        """Build a snapshot of the rollouts."""
-        known: dict[QueryId, KnownQuery] = {}
-        for item in records:
-            stored, record = state.domains.get(item.query_id), item.record
-            known[item.query_id] = KnownQuery(stored or record.domain or infer_domain(record.query, None), None)
-        collated = to_columns(records, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
-        vectors = self._embed(list(collated.texts.values()))
-        manifest = replace(state.snapshot.manifest, id="")
-        return block_snapshot(manifest, collated.block, list(collated.texts), vectors)
+        return [Predicted(probability[of_group], answers[of_group], by_votes[of_group]) for of_group in rows]
 
 
-def _read_memory(model: RewardModel, snapshot: Snapshot) -> _State:
-    reward = visible_to(model, snapshot)
-    ids, domains = snapshot.queries["id"].to_pylist(), snapshot.queries["domain"].to_pylist()
-    known = reward[np.isfinite(reward)]
-    prior = float(known.mean()) if len(known) else 0.5
-    return _State(snapshot, model.label_context(snapshot, reward), dict(zip(ids, domains, strict=True)), prior)
+def _snapshot_of(state: _State, records: list[IdentifiedRecord], embed: Embed) -> Snapshot:
+    """Build a snapshot of the rollouts."""
+    known: dict[QueryId, KnownQuery] = {}
+    for item in records:
+        known[item.query_id] = _known_query(state, item, known.get(item.query_id))
+    collated = to_columns(records, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
+    vectors = embed(list(collated.texts.values()))
+    manifest = replace(state.manifest, id="")
+    return block_snapshot(manifest, collated.block, list(collated.texts), vectors)
+
+
+def _read_memory(model: RewardModel, snapshot: Snapshot, contents: Contents | None) -> _State:
+    seen = seen_by(model, snapshot)
+    rows = snapshot.queries.select(["id", "domain", "text"]).to_pylist()
+    queries = {row["id"]: KnownQuery(row["domain"], None, row["text"], stored=True) for row in rows}
+    verdicts = verdicts_of(snapshot, seen)
+    if warning := verdicts.warning():
+        logger.warning("%s", warning)
+    votes = stored_votes(snapshot, verdicts)
+    context = model.label_context(*_labelled(snapshot, seen.reward, contents))
+    return _State(snapshot.manifest, context, queries, mean_label(seen.reward), verdicts, votes)
+
+
+def _labelled(snapshot: Snapshot, reward: FloatVector, contents: Contents | None) -> tuple[Snapshot, FloatVector]:
+    """The labelled queries with texts and vectors, and their labels; the whole snapshot if it has these."""
+    if contents is None:
+        return snapshot, reward
+    part, rows = labelled_subgraph(snapshot, reward)
+    return contents(part), reward[rows]
+
+
+def _known_query(state: _State, item: IdentifiedRecord, earlier: KnownQuery | None = None) -> KnownQuery:
+    """The query of a rollout as the memory holds it, else as the rollout and earlier ones give it, without gold."""
+    record = item.record if item.record.gold is None else replace(item.record, gold=None)
+    return state.queries.get(item.query_id) or merge_query(record, earlier)
+
+
+def _given(state: _State, item: IdentifiedRecord) -> Given:
+    known = _known_query(state, item)
+    answer = read_answer(item.query_id, item.record.answer, known)
+    return Given(item.query_id, None if answer is None else answer.id, known.domain, known.text, item.record.answer)
 
 
 def _answers(new: Snapshot) -> IntVector:
@@ -206,8 +284,3 @@ def _answers(new: Snapshot) -> IntVector:
     answer: IntVector = np.arange(count, dtype=np.int64) + new.answers.num_rows
     answer[leads.source] = leads.target
     return answer
-
-
-def _identified(group: Sequence[Record]) -> list[IdentifiedRecord]:
-    seen = Occurrences()
-    return [assign_ids(record, "", seen) for record in group]

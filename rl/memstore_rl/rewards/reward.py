@@ -1,20 +1,21 @@
 """Input and output of scoring: `Group` (a query with its rollouts) and `Reward` (one per rollout).
 
-**Labelled.** A query is labelled if and only if the trainer sends a gold answer that is not blank. Rewards do not
-consult gold answers or rewards stored in the memory for a query sent without gold, in any mode.
+**Labelled.** A query is labelled if and only if the trainer sends a gold answer that is not blank. What the memory
+holds of a query sent without gold counts in mode `memory` only, and only within the label budget of the reward model:
+a verdict on the same answer is `remembered`, unless the query says `remember=False`.
 
 **Modes.** Source of the reward by mode:
 
     mode      labelled, verifiable    labelled, not verifiable   not labelled
     oracle    ground truth            unscored                   unscored
     budget    ground truth            unscored                   unscored
-    memory    ground truth            predicted                  predicted
+    memory    ground truth            remembered or predicted    remembered or predicted
 
 `oracle` and `budget` differ in the reason given for an unlabelled row: it is an error in the data under `oracle` and
 expected under `budget`. `memory` combines both sources.
 
 **No silent numbers.** `value` is None if and only if `source` is `unscored`, and then `reason` explains why. A zero is
-a verdict: by the verifier or by the model. A rollout without a readable answer is wrong.
+a verdict: by a verifier, by the memory or by the model. A rollout without a readable answer is wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from memstore.types import Domain
 Mode: TypeAlias = Literal["oracle", "budget", "memory"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-Source: TypeAlias = Literal["ground_truth", "predicted", "unscored"]
+Source: TypeAlias = Literal["ground_truth", "remembered", "predicted", "unscored"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
@@ -37,7 +38,7 @@ _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class RewardQuery:
-    """A query as a trainer sends it. Dataset, key and text together identify it in the memory."""
+    """A query as a trainer sends it. Its text identifies it in the memory; dataset and key are names for it."""
 
     text: str
     """The user's question, without system prompt and chat template."""
@@ -48,6 +49,9 @@ class RewardQuery:
     """None: the domain in the memory, else inferred from the text, which cannot show that the answer is a number."""
     gold: str | None = None
     """The gold answer, or tests. None or blank: the query is not labelled."""
+    remember: bool = True
+    """Whether verdicts of the memory on answers of this query may be used. False: the query's label is withheld, as for
+    the unlabelled rows of a label budget."""
 
     @property
     def labelled(self) -> bool:
@@ -92,7 +96,7 @@ class Reward:
     """The reward for policy optimisation; None if unscored. A predicted value is shaped (`shaping`)."""
     source: Source
     probability: float | None
-    """Predicted probability that the rollout is right, 0..1; None if no model was used."""
+    """Probability that the rollout is right, 0..1: predicted, or the remembered verdict; None if neither."""
     group_size: int
     short: bool
     """Whether the group had fewer rollouts than expected."""
@@ -104,6 +108,14 @@ class Reward:
     """Duration of the scoring call, in seconds."""
     reason: str | None = None
     """Why it is unscored, predicted despite a label, or equal for the whole group; one sentence."""
+    judged_by: str | None = None
+    """Who judged a remembered answer: `ground_truth`, `person`, or `gold` for a stored reference answer."""
+    judged_at: str | None = None
+    """When a remembered answer was judged, ISO 8601 in UTC; None if it is not recorded."""
+    by_votes: float | None = None
+    """Probability that it is right by the votes of its group alone, 0..1; None if it is not predicted."""
+    silent: bool = False
+    """Whether all predicted rollouts of the group get one reward, because they differ too little."""
 
 
 def readable(text: str) -> str:

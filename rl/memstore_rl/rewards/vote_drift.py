@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from memstore.snapshots.aliases import first_datasets
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.monitoring.agreement import AGREEMENT, ANSWERS, Matrix, Move, moves, observed
 from memstore_gnn.monitoring.drift import Reference
@@ -22,6 +23,7 @@ from memstore_gnn.monitoring.drift import Reference
 logger = logging.getLogger(__name__)
 
 WINDOW = 128
+"""Groups of a window."""
 KINDS = (AGREEMENT, ANSWERS)
 
 OnWindow = Callable[[str, str, bool], None]
@@ -49,7 +51,7 @@ class VoteDriftMonitor:
         """Add scored groups, each of a different query."""
         if not self._reference.datasets:
             return
-        rows, datasets = observed(scored), scored.queries["dataset"].fill_null("").to_pylist()
+        rows, datasets = observed(scored), first_datasets(scored)
         full: list[tuple[int, Matrix]] = []
         with self._lock:
             for dataset, votes in zip(datasets, rows, strict=True):

@@ -149,7 +149,7 @@ class EndpointClient:
         """The exception for a response whose status is not 200."""
         status, message = response.status, self._redact(error_message(content))
         if status in _RETRYABLE or status >= 500:
-            delay_s = retry_after_s(response.headers.get("Retry-After"))
+            delay_s = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))
             return RetryableFailure(
                 f"status {status}: {message}", unreachable=status in _UNREACHABLE, retry_after_s=delay_s
             )

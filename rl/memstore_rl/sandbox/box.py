@@ -28,6 +28,8 @@ class ExitStatus(NamedTuple):
     status: int
     """Wait status, as from os.wait."""
     cpu_seconds: float
+    out_of_time: bool
+    """Whether it was killed at its limit of CPU time."""
 
     @property
     def signal(self) -> int | None:
@@ -59,6 +61,8 @@ class Box:
         Raises:
             SandboxError: no box can be built here; the message gives the reason and the fix.
         """
+        self.cpu_seconds = 0.0
+        """CPU time of all its children so far."""
         who = identity()
         instructions = program_filter()
         self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -102,13 +106,17 @@ class Box:
             raise SandboxError(build_error_message(complaint))
         self._process.stderr.close()
 
-    def start(self, role: Role, limits: Mapping[str, int], files: Sequence[int]) -> None:
+    def start(self, role: Role, cpu_seconds: float, limits: Mapping[str, int], files: Sequence[int]) -> None:
         """Fork a child for a task. It inherits `files` and no other file descriptors.
+
+        Args:
+            cpu_seconds: CPU time after which the child is killed.
+            limits: limits of the kernel.
 
         Raises:
             BoxLost: the box has ended.
         """
-        request = json.dumps({"role": role, "limits": dict(limits)}).encode()
+        request = json.dumps({"role": role, "cpu_seconds": cpu_seconds, "limits": dict(limits)}).encode()
         self._control.settimeout(_RESPONSE_TIMEOUT_S)
         try:
             socket.send_fds(self._control, [request], list(files))
@@ -130,8 +138,9 @@ class Box:
             raise BoxLost(str(error)) from error
         if not message:
             raise BoxLost("the box has ended")
-        status, cpu_seconds = json.loads(message)
-        return ExitStatus(status, cpu_seconds)
+        ending = ExitStatus(*json.loads(message))
+        self.cpu_seconds += ending.cpu_seconds
+        return ending
 
     def stop(self) -> ExitStatus:
         """Kill the child if it is still running, and return how it ended.

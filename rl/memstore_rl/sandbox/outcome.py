@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from memstore_rl.sandbox.box import ExitStatus
@@ -24,28 +25,36 @@ Kind: TypeAlias = Literal[
     "lost",  # the box was lost twice
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-NO_VERDICT: frozenset[Kind] = frozenset(["unsupported", "unreadable", "lost"])
+NO_VERDICT: frozenset[Kind] = frozenset(["unsupported", "unreadable"])
 """Kinds that are not caused by the program: no reward."""
 
-UNJUDGEABLE: frozenset[Kind] = frozenset(["timeout", "opaque", "output"])
+UNJUDGEABLE: frozenset[Kind] = frozenset(["timeout", "opaque", "output", "lost"])
 """Kinds of programs that exceed a limit of judging: 0, with a reason."""
+SHORT_CPU_SECONDS = (0.25, 1.0)
+"""First limits of CPU time of the programs of a group, one after the other. Most programs need a few hundredths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Resources that a program may use, for all its tests together."""
 
-    cpu_seconds: int = 5
+    cpu_seconds: float = 5.0
     wall_seconds: float = 15.0
+    group_cpu_seconds: float = 40.0
+    """CPU time of all programs with the same tests, and of their judges. A program that waits for longer than its
+    first limit allows is charged for that in the proportion of the limits of wall-clock and CPU time."""
     memory_mb: int = 1024
     """Address space in MiB, of the program and of its judge."""
     output_mb: int = 8
     """Output of a script, in MiB."""
 
-    def rlimits(self, cpu_seconds: int | None = None) -> dict[str, int]:
-        """Return the rlimits of a process: no file writes, no core dumps, 64 threads."""
+    def rlimits(self, cpu_seconds: float) -> dict[str, int]:
+        """Return the kernel's limits of a process: no file writes, no core dumps, 64 threads.
+
+        The limit of CPU time is in whole seconds and stands behind the box's own.
+        """
         return {
-            "RLIMIT_CPU": cpu_seconds or self.cpu_seconds,
+            "RLIMIT_CPU": math.ceil(cpu_seconds) + 1,
             "RLIMIT_AS": self.memory_mb << 20,
             "RLIMIT_FSIZE": 0,
             "RLIMIT_NOFILE": 64,
@@ -55,6 +64,17 @@ class Limits:
             "RLIMIT_MSGQUEUE": 0,
         }
 
+    def within(self, cpu_seconds: float) -> Limits:
+        """Return these limits with less CPU time, and less wall-clock time in proportion."""
+        if cpu_seconds >= self.cpu_seconds:
+            return self
+        return replace(self, cpu_seconds=cpu_seconds, wall_seconds=self.wall_seconds * cpu_seconds / self.cpu_seconds)
+
+    def charge(self, cpu_seconds: float, wall_seconds: float) -> float:
+        """Return what a program that used this is charged."""
+        waited = wall_seconds * self.cpu_seconds / self.wall_seconds
+        return max(cpu_seconds, waited) if waited > SHORT_CPU_SECONDS[0] else cpu_seconds
+
 
 class Outcome(NamedTuple):
     """Outcome of running a program against tests."""
@@ -62,6 +82,8 @@ class Outcome(NamedTuple):
     kind: Kind
     detail: str
     seconds: float
+    of_group: bool = False
+    """Whether the budget of its group decided it: it may differ in another group."""
 
     @property
     def reward(self) -> float | None:
@@ -74,12 +96,12 @@ def out_of_time(limits: Limits) -> tuple[Kind, str]:
     return "timeout", f"more than {limits.wall_seconds:g} s"
 
 
-def early_exit(ending: ExitStatus, cpu_limit: int) -> tuple[Kind, str]:
+def early_exit(ending: ExitStatus, cpu_limit: float) -> tuple[Kind, str]:
     """Return the outcome of a process that ended before its tests did."""
     if ending.signal is None:
         return "exited", f"it exited with code {ending.code} before its tests ended"
-    if ending.signal == signal.SIGXCPU or (ending.signal == signal.SIGKILL and ending.cpu_seconds > cpu_limit - 0.5):
-        return "timeout", f"more than {cpu_limit} s of processor time"
+    if ending.out_of_time or ending.signal == signal.SIGXCPU:
+        return "timeout", f"more than {cpu_limit:g} s of processor time"
     if ending.signal == signal.SIGKILL:
         return "exited", "it closed the channel to its judge"
     return "crashed", f"killed by signal {ending.signal}"

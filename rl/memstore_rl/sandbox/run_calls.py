@@ -40,10 +40,11 @@ def _start(program_box: Box, judge_box: Box, limits: Limits, program: str, tests
     try:
         with program_end, judge_end:
             files.append(sealed_memfd(json.dumps(program_job).encode()))
-            program_box.start("call", limits.rlimits(), [files[-1], program_end.fileno()])
+            cpu_seconds, of_judge = limits.cpu_seconds, 2 * limits.cpu_seconds
+            program_box.start("call", cpu_seconds, limits.rlimits(cpu_seconds), [files[-1], program_end.fileno()])
             files.append(sealed_memfd(json.dumps(judge_job).encode()))
             judge_box.start(
-                "judge", limits.rlimits(2 * limits.cpu_seconds), [files[-1], judge_end.fileno(), verdict_writer]
+                "judge", of_judge, limits.rlimits(of_judge), [files[-1], judge_end.fileno(), verdict_writer]
             )
     except BaseException:
         os.close(verdict)

@@ -28,8 +28,10 @@ def run_script(box: Box, limits: Limits, program: str, tests: ScriptTests) -> tu
     deadline = time.monotonic() + limits.wall_seconds
     spent = 0.0
     for number, case in enumerate(tests.cases, start=1):
-        cpu_limit = max(1, math.ceil(limits.cpu_seconds - spent))
-        stdout = _start(box, limits.rlimits(cpu_limit), program, case.given)
+        cpu_limit = limits.cpu_seconds - spent
+        if cpu_limit <= 0:
+            return "timeout", f"more than {limits.cpu_seconds:g} s of processor time before case {number}"
+        stdout = _start(box, cpu_limit, limits, program, case.given)
         try:
             printed = read_until(stdout, deadline, limits.output_mb << 20)
         finally:
@@ -49,14 +51,14 @@ def run_script(box: Box, limits: Limits, program: str, tests: ScriptTests) -> tu
     return "passed", ""
 
 
-def _start(box: Box, limits: dict[str, int], program: str, given: str) -> int:
+def _start(box: Box, cpu_seconds: float, limits: Limits, program: str, given: str) -> int:
     """Start the program; return the file descriptor of its output."""
     stdout, printing = os.pipe()
     files = [printing]
     try:
         files.append(sealed_memfd(json.dumps({"program": program}).encode()))
         files.append(sealed_memfd(given.encode("utf-8", "surrogatepass")))
-        box.start("script", limits, [files[1], files[2], printing])
+        box.start("script", cpu_seconds, limits.rlimits(cpu_seconds), [files[1], files[2], printing])
     except BaseException:
         os.close(stdout)
         raise
@@ -66,7 +68,7 @@ def _start(box: Box, limits: dict[str, int], program: str, given: str) -> int:
     return stdout
 
 
-def _failed(number: int, ending: ExitStatus, cpu_limit: int) -> tuple[Kind, str]:
+def _failed(number: int, ending: ExitStatus, cpu_limit: float) -> tuple[Kind, str]:
     kind, detail = early_exit(ending, cpu_limit)
     return ("raised" if kind == "exited" else kind), f"case {number}: {detail}"
 

@@ -6,6 +6,7 @@ journal.py    durable queue of scored rollouts
 recorder.py   writes the journal to the memory, off the scoring path
 texts.py      vectors of texts: from the memory's cache, from those not recorded yet, or embedded
 service.py    scorer, batcher and journal together, without HTTP
+clients.py    fair shares of verification by client
 app.py        routes, authorization, health, metrics
 protocol.py   the HTTP protocol of the server with its limits
 serve.py      the server process: start, signals, graceful shutdown

@@ -208,7 +208,7 @@ async def _score(service: RewardService, request: Request) -> Response:
     except ValidationError as error:
         return _error(422, wire.sentence(error))
     try:
-        response = await service.score(score_request)
+        response = await service.score(score_request, request.client.host if request.client else "")
     except QueueFull as error:
         return _error(503, str(error), retry_after_s=error.retry_after_s)
     except ServiceStopping as error:

@@ -67,7 +67,7 @@ class Batcher(Generic[Item, Result]):
         self._work = work
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._seal = commit
+        self._commit = commit
         self._on_batch = on_batch
         self._requests: deque[_Request[Item, Result]] = deque()
         self._waiting = 0
@@ -148,10 +148,10 @@ class Batcher(Generic[Item, Result]):
         self._seconds_per_weight += 0.2 * (seconds / max(1, weight) - self._seconds_per_weight)
         if self._on_batch is not None:
             self._on_batch(weight, seconds)
-        if self._seal is None:
+        if self._commit is None:
             _resolve_all(batch, results)
             return
-        task = asyncio.create_task(self._finish_commit(batch, self._seal, results))
+        task = asyncio.create_task(self._finish_commit(batch, self._commit, results))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
         while len(self._commits) >= MAX_UNCOMMITTED:

@@ -24,6 +24,7 @@ from memstore_rl.rewards.reward import Group, Reward
 from memstore_rl.service import wire
 
 DEADLINE_S = 300.0
+"""Default seconds after which a call that the service has not answered fails."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 _CONNECT_S = 5.0
 _RETRYABLE = frozenset({502, 503, 504})
@@ -76,7 +77,9 @@ class _Service:
             return response.content
         message = _message(response)
         if status in _RETRYABLE:
-            raise _Unavailable(message, retry_after_s(response.headers.get("retry-after")))
+            raise _Unavailable(
+                message, retry_after_s(response.headers.get("retry-after"), response.headers.get("date"))
+            )
         if status in (401, 403, 421):
             raise ServiceError(f"the reward service at {self.endpoint} rejected this client: {message}")
         if status in (413, 422):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memstore.errors import CorruptStoreError, StoreError, StoreFullError
+from memstore.runtime.disk_space import is_full
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -129,7 +130,7 @@ class Journal:
             self._connection.close()
 
     def _translated(self, error: sqlite3.DatabaseError) -> StoreError:
-        if "full" in str(error):
+        if is_full(error):
             return StoreFullError(
                 f"no space left for the journal {self.path}; free disk space: until then the service accepts nothing"
             )

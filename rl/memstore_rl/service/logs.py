@@ -18,6 +18,7 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "colo
 
 
 INTERVAL_S = 60.0
+"""Seconds of an interval."""
 BURST = 10
 """Lines in an interval that one line of memstore's code may log."""
 

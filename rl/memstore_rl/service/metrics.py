@@ -26,6 +26,9 @@ class Metrics:
         self.rewards = Counter("memstore_rewards", "Rewards given, by source.", ["source"], registry=registry)
         self.groups = Counter("memstore_groups", "Groups scored.", registry=registry)
         self.short = Counter("memstore_short_groups", "Groups with fewer rollouts than expected.", registry=registry)
+        self.silent = Counter(
+            "memstore_silent_groups", "Predicted groups that get one reward: they differ too little.", registry=registry
+        )
         self.seconds = Histogram(
             "memstore_request_seconds", "Time to answer a request.", buckets=_SECONDS, registry=registry
         )

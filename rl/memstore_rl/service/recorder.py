@@ -10,6 +10,7 @@ Similarity edges are added after a period without new rollouts, because linking 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 STEM = "service"
 ROUND_ENTRIES = 4096
+"""Journal entries that are written to the memory at a time."""
 _LONGEST_WAIT_S = 60.0
 
 
@@ -106,8 +108,11 @@ class Recorder:
         self._flush()
         file = self._journal.path.with_name(f"{STEM}.jsonl")
         file.touch(mode=0o600)
+        entries = [entry._replace(row=own_row(entry.row)) for entry in entries]
         file.write_text("".join(entry.row + "\n" for entry in entries), encoding="utf-8")
-        rejects = self._memory.rejects_folder / f"{STEM}-{time.time_ns()}.rejects.jsonl"
+        # Named after the entries: a round that is repeated after a kill writes the same file.
+        named = hashlib.blake2b("".join(entry.key for entry in entries).encode(), digest_size=8).hexdigest()
+        rejects = self._memory.rejects_folder / f"{STEM}-{named}.rejects.jsonl"
         summary = self._memory.ingest([file], IngestOptions(link=False), rejects_file=rejects)
         if summary.rejected:
             logger.warning("%d rollouts contradict the memory and were written to %s", summary.rejected, rejects)
@@ -134,7 +139,8 @@ class Recorder:
                     "reward": pa.array([reward for _, reward in scores.values()], pa.float64()),
                 }
             )
-            self._memory.record_scores(ScoreBatch(model={"id": model}, scores=table))
+            properties = {"source": "predicted"}  # a remembered verdict has no model
+            self._memory.record_scores(ScoreBatch({"id": model}, table, properties))
 
     def _run(self) -> None:
         failures = 0
@@ -182,6 +188,18 @@ class Recorder:
         ):
             self._refresh()
             self._unread, self._last_refresh = False, time.monotonic()
+
+
+def own_row(row: str) -> str:
+    """Return a row of the journal in today's format.
+
+    Journals of memstore 0.1.0 hold rows with `response` and `answer` but without `thinking`. An ingest takes the
+    `answer` of such a row for the gold answer; in a journal it is the policy's own.
+    """
+    values = json.loads(row)
+    if "response" in values and "answer" in values and "thinking" not in values:
+        return json.dumps({**values, "thinking": ""}, ensure_ascii=False, sort_keys=True)
+    return row
 
 
 def rollout_id(row: str) -> str:

@@ -68,6 +68,8 @@ class ServeOptions:
     shaping: Shaping = "probability"
     min_spread: float = 0.0
     """A group whose probabilities lie closer together gets one reward; see docs/rewards.md."""
+    residual_weight: float = 1.0
+    """Factor of shaping `residual`."""
     verifiers: Verifiers | None = None
     record: bool = True
     """Write scored rollouts to the memory."""
@@ -90,6 +92,7 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         ModelError: the reward model does not exist or does not fit the memory.
     """
     check_address(options.host, options.token)
+    memory.stores.check_writable()
     with ExitStack() as held:
         held.enter_context(threadpool_limits(1, user_api="blas"))
         held.callback(sys.setswitchinterval, sys.getswitchinterval())
@@ -178,6 +181,7 @@ def _scorer(memory: Memory, options: ServeOptions, texts: TextVectors) -> GroupS
         expected=options.expected,
         shaping=options.shaping,
         min_spread=options.min_spread,
+        residual_weight=options.residual_weight,
         verifiers=options.verifiers,
         embed=texts.embed,
     )
@@ -192,6 +196,7 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
         "model": scorer.model.model.card.id if scorer.model else None,
         "shaping": options.shaping,
         "min_spread": options.min_spread,
+        "residual_weight": options.residual_weight,
         "expected": options.expected,
         "record": options.record,
     }

@@ -4,7 +4,8 @@
                                 journal -> memory -> links      the recorder's thread
 
 Requests with gold answers are verified in threads of their own before they are batched: running programs and comparing
-formulas takes seconds if a policy wrote expensive ones, and other requests must not wait for them.
+formulas takes seconds if a policy wrote expensive ones, and other requests must not wait for them. The threads and the
+worker processes are shared fairly between clients (`memstore_rl.service.clients`).
 
 A response is returned after its rollouts are in the journal. If the journal cannot be written, the request fails.
 """
@@ -20,9 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from memstore.runtime.processes import CpuAccount, charged_to
 from memstore_rl.rewards.group import VerifiedGroup
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout, record_values
 from memstore_rl.service.batching import Batcher, QueueFull
+from memstore_rl.service.clients import SHARE, ClientKey, Clients
 from memstore_rl.service.journal import Entry, Journal
 from memstore_rl.service.metrics import Metrics
 from memstore_rl.service.wire import GroupIn, ScoreRequest, ScoreResponse
@@ -30,7 +33,9 @@ from memstore_rl.service.wire import GroupIn, ScoreRequest, ScoreResponse
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_ROLLOUTS = 512
+"""Rollouts that the model scores together at most."""
 MAX_WAITING_ROLLOUTS = 16_384
+"""Rollouts that wait at most; requests beyond get status 503."""
 MAX_VERIFYING = 256
 """Requests that are verified at the same time. The threads wait for worker processes."""
 
@@ -77,7 +82,8 @@ class RewardService:
             scorer: gives the rewards.
             journal: where scored rollouts are recorded; None: they are not.
             max_batch: maximum rollouts scored together; a single larger request is still scored.
-            max_waiting: maximum waiting rollouts; a request beyond is rejected.
+            max_waiting: maximum waiting rollouts; a request beyond is rejected, but for requests in verification that
+                keep their client within a quarter of it.
         """
         self._scorer = scorer
         self._journal = journal
@@ -93,7 +99,7 @@ class RewardService:
         )
         self._running: asyncio.Task[None] | None = None
         self._max_waiting = max_waiting
-        self._verifying = 0
+        self._clients = Clients(MAX_VERIFYING)
         self._verify_threads = ThreadPoolExecutor(MAX_VERIFYING, thread_name_prefix="memstore-verify")
 
     @property
@@ -113,34 +119,45 @@ class RewardService:
         self._batcher.close()
         self._verify_threads.shutdown(wait=False, cancel_futures=True)
 
-    async def score(self, request: ScoreRequest) -> ScoreResponse:
+    async def score(self, request: ScoreRequest, host: str = "") -> ScoreResponse:
         """Return the rewards of a request's groups.
+
+        Args:
+            host: address that the request came from; with the runs of its rollouts it names the client.
 
         Raises:
             QueueFull, ServiceStopping: the request was not accepted.
             MemstoreError: it cannot be scored or recorded.
         """
         weight = sum(len(group.rollouts) for group in request.groups)
-        scored = await self._batcher.submit(await self._verify(request, weight), weight)
+        verified = await self._verify(request, ClientKey.of(request, host), weight)
+        scored = await self._batcher.submit(verified, weight)
         self._count(scored)
         return ScoreResponse([group.rewards for group in scored], sum(group.recorded for group in scored))
 
-    async def _verify(self, request: ScoreRequest, weight: int) -> list[_Verified]:
-        if self._verifying and self._verifying + weight > self._max_waiting:
+    async def _verify(self, request: ScoreRequest, key: ClientKey, weight: int) -> list[_Verified]:
+        own = self._clients.rollouts_of(key)
+        full = self._clients.rollouts + weight > self._max_waiting
+        if own and full and own + weight > self._max_waiting // SHARE:
             raise QueueFull(1.0)
         groups = [group.to_group() for group in request.groups]
-        self._verifying += weight
-        try:
-            loop = asyncio.get_running_loop()
-            verified = await loop.run_in_executor(self._verify_threads, self._scorer.verify, groups)
-        finally:
-            self._verifying -= weight
+        with self._clients.request(key, weight) as client:
+            async with client.threads:
+                verified = await asyncio.get_running_loop().run_in_executor(
+                    self._verify_threads, self._verify_for, client.account, groups
+                )
         return [_Verified(*of_group) for of_group in zip(request.groups, groups, verified, strict=True)]
+
+    def _verify_for(self, client: CpuAccount, groups: list[Group]) -> list[VerifiedGroup]:
+        """Verify groups of a client; runs in a verification thread."""
+        with charged_to(client):
+            return self._scorer.verify(groups)
 
     def _count(self, scored: Sequence[_Scored]) -> None:
         self.metrics.groups.inc(len(scored))
         for group in scored:
             self.metrics.short.inc(group.rewards[0].short)
+            self.metrics.silent.inc(group.rewards[0].silent)
             for reward in group.rewards:
                 self.metrics.rewards.labels(reward.source).inc()
 

@@ -20,8 +20,11 @@ from memstore.types import Domain
 from memstore_rl.rewards.reward import Group, Mode, Reward, RewardQuery, Rollout
 
 MAX_TEXT = 1_000_000
+"""Characters of a text at most."""
 MAX_ROLLOUTS = 4_096
+"""Rollouts of a group at most."""
 MAX_GROUPS = 1_024
+"""Groups of a request at most."""
 MAX_BODY = 64 * 2**20
 """Maximum size of a request, in bytes."""
 
@@ -42,10 +45,11 @@ class QueryIn(_Document):
     key: Name | None = None
     domain: Domain | None = None
     gold: Text | None = None
+    remember: bool = True
 
     def to_query(self) -> RewardQuery:
         """Convert to a `RewardQuery`."""
-        return RewardQuery(self.text, self.dataset, self.key, self.domain, self.gold)
+        return RewardQuery(self.text, self.dataset, self.key, self.domain, self.gold, self.remember)
 
 
 class RolloutIn(_Document):

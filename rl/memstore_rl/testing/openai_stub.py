@@ -89,8 +89,9 @@ def text_of(prompt: str, seed: int) -> str:
 class _Server:
     """The request handlers and their counts."""
 
-    def __init__(self, stub: Stub) -> None:
+    def __init__(self, stub: Stub, stalled: threading.Event | None = None) -> None:
         self.stub = stub
+        self.stalled = stalled or threading.Event()
         self.chance = random.Random(stub.seed)
         self.counts = dict.fromkeys(("requests", "choices", "under_way", "most_under_way", *KINDS), 0)
         self.unseeded = 0
@@ -124,6 +125,7 @@ class _Server:
         try:
             body = await request.json()
             if self.stub.stall_after is not None and self.counts["requests"] > self.stub.stall_after:
+                self.stalled.set()
                 await asyncio.Event().wait()
             if self.stub.delay_s:
                 await asyncio.sleep(self.chance.uniform(0, 2 * self.stub.delay_s))
@@ -240,8 +242,8 @@ def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None
     return web.json_response({"error": {"message": message, "code": status}}, status=status, headers=headers)
 
 
-async def _listen(stub: Stub) -> tuple[web.AppRunner, str]:
-    runner = web.AppRunner(_Server(stub).app(), access_log=None, shutdown_timeout=0.1)
+async def _listen(stub: Stub, stalled: threading.Event | None = None) -> tuple[web.AppRunner, str]:
+    runner = web.AppRunner(_Server(stub, stalled).app(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
     await site.start()
@@ -249,12 +251,16 @@ async def _listen(stub: Stub) -> tuple[web.AppRunner, str]:
 
 
 @contextmanager
-def serving(stub: Stub) -> Iterator[str]:
-    """Run the stub in a thread of this process; yields its address."""
+def serving(stub: Stub, stalled: threading.Event | None = None) -> Iterator[str]:
+    """Run the stub in a thread of this process; yields its address.
+
+    Args:
+        stalled: set when a request waits because of `stall_after`.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="openai-stub", daemon=True)
     thread.start()
-    runner, url = asyncio.run_coroutine_threadsafe(_listen(stub), loop).result()
+    runner, url = asyncio.run_coroutine_threadsafe(_listen(stub, stalled), loop).result()
     try:
         yield url
     finally:

@@ -4,11 +4,11 @@
     from memstore_rl.rewards.group import GroupScorer
     from memstore_rl.trainers.trl import reward_function
 
-    with GroupScorer.open("my-memory") as scorer:
+    with GroupScorer.open("my-memory", shaping="residual") as scorer:
         GRPOTrainer(
             model=...,
-            args=GRPOConfig(num_generations=8, scale_rewards="none", ...),
-            reward_funcs=reward_function(scorer, num_generations=8),
+            args=GRPOConfig(num_generations=8, shuffle_dataset=False, scale_rewards="none", ...),
+            reward_funcs=reward_function(scorer, num_generations=8, scale_rewards="none"),
             train_dataset=Dataset.from_parquet("data/train_memory_20.parquet"),
         ).train()
 
@@ -16,8 +16,12 @@ Use the data of `memstore verl data`; TRL passes its columns to the function. TR
 contain a query twice, so rows are grouped by `extra_info.query_id`, at most `num_generations` at a time. Sample indices
 continue across the groups of a query, so that a service does not mistake the second group for the first.
 
+Set `shuffle_dataset=False`: the order of the file gives each batch its share of labelled rows, and TRL shuffles by
+default.
+
 Set `scale_rewards="none"`: dividing by the group's standard deviation gives a prediction that hardly separates two
-rollouts the same weight as a confident one (docs/rewards.md has the cost).
+rollouts the same weight as a confident one (docs/rewards.md has the cost). Rewards by shaping `residual` need it, and
+TRL does not tell the function, so pass it to `reward_function` too.
 
 An unscored rollout gets None: TRL leaves it out of the group's mean and gives it no advantage. Rows of other splits
 than `train` (evaluation) are scored by ground truth only and are not recorded. If the service does not respond, the
@@ -36,7 +40,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from memstore.errors import InputError
 from memstore.text.chat import read_completion
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import MODES, Group, Mode, Reward, Rollout
+from memstore_rl.rewards.reward import MODES, SOURCES, Group, Mode, Reward, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.trainers.verl.rows import is_training, query_of
 
@@ -57,6 +61,7 @@ def reward_function(
     policy: str | None = None,
     run: str | None = None,
     when_gone: Literal["fail", "wait"] = "fail",
+    scale_rewards: str | bool | None = None,
 ) -> RewardFunction:
     """Create a function for the `reward_funcs` of `GRPOTrainer`.
 
@@ -66,11 +71,15 @@ def reward_function(
         mode: overrides the scorer's mode for training rows.
         policy, run: names under which the service records the rollouts.
         when_gone: if the service does not respond, `fail` ends the training and `wait` waits for it.
+        scale_rewards: as in `GRPOConfig`; a scorer with shaping `residual` needs "none" (or False) here and there.
 
     Raises:
-        InputError: an argument is invalid.
+        InputError: an argument is invalid, or TRL may divide residual rewards by a standard deviation. For a service,
+            the function raises this when it is called.
     """
     _check(scorer, num_generations, mode, when_gone)
+    if isinstance(scorer, GroupScorer):
+        _check_scale(scorer.shaping.shaping, scale_rewards)
 
     def memstore(
         prompts: Sequence[str | Messages],
@@ -95,23 +104,18 @@ def reward_function(
             first = positions[0].row
             query = query_of(prompts[first], data_source[first], reward_model[first], extra_info[first])
             rollouts = [
-                Rollout(
-                    response=read_completion(completions[row]) or "",
-                    policy=policy,
-                    run=run,
-                    step=step,
-                    sample_index=sample,
-                )
+                Rollout(read_completion(completions[row]) or "", policy=policy, run=run, step=step, sample_index=sample)
                 for row, sample in positions
             ]
             training = is_training(extra_info[first])
             groups.append(Group(query, rollouts, num_generations if training else None, mode if training else "oracle"))
-        training = all(map(is_training, extra_info))
-        rewards: list[Reward | None] = [None] * len(completions)
-        for positions, scored in zip(grouped_rows, _score(scorer, groups, training, when_gone), strict=True):
-            for position, reward in zip(positions, scored, strict=True):
-                rewards[position.row] = reward
-        return _log_rewards([reward for reward in rewards if reward is not None], log_extra, log_metric)
+        scored = _score(scorer, groups, all(map(is_training, extra_info)), when_gone, scale_rewards)
+        rewards = {
+            position.row: reward
+            for positions, of_group in zip(grouped_rows, scored, strict=True)
+            for position, reward in zip(positions, of_group, strict=True)
+        }
+        return _log_rewards([rewards[row] for row in range(len(completions))], log_extra, log_metric)
 
     memstore.__name__ = NAME
     return memstore
@@ -126,6 +130,15 @@ def _check(scorer: object, num_generations: int | None, mode: str | None, when_g
         raise InputError(f"there is no mode {mode!r}; use one of {', '.join(MODES)}")
     if when_gone not in ("fail", "wait"):
         raise InputError(f"when_gone is {when_gone!r}; use fail or wait")
+
+
+def _check_scale(shaping: str | None, scale_rewards: str | bool | None) -> None:
+    """Refuse residual rewards unless the caller states that TRL divides by no standard deviation."""
+    if shaping == "residual" and scale_rewards not in ("none", False):
+        raise InputError(
+            "shaping residual needs a trainer that does not divide by the standard deviation; set "
+            'scale_rewards="none" in GRPOConfig and pass the same to reward_function, or use shaping probability'
+        )
 
 
 class _Position(NamedTuple):
@@ -153,12 +166,17 @@ def _group_rows(extra_info: Sequence[Mapping[str, Any]], size: int | None) -> li
 
 
 def _score(
-    scorer: GroupScorer | RewardClient, groups: Sequence[Group], record: bool, when_gone: Literal["fail", "wait"]
+    scorer: GroupScorer | RewardClient,
+    groups: Sequence[Group],
+    record: bool,
+    when_gone: Literal["fail", "wait"],
+    scale_rewards: str | bool | None,
 ) -> list[list[Reward]]:
     if isinstance(scorer, GroupScorer):
         return scorer.score_groups(groups)
     while True:
         try:
+            _check_scale(scorer.info().get("shaping"), scale_rewards)  # a restart can change it
             return scorer.score_groups(groups, record=record)
         except ServiceGone as gone:
             if when_gone == "fail":
@@ -176,11 +194,12 @@ def _log_rewards(
         log_extra("source", [reward.source for reward in rewards])
         log_extra("probability", [reward.probability for reward in rewards])
     if log_metric is not None:
-        for source in ("ground_truth", "predicted", "unscored"):
+        for source in SOURCES:
             share = sum(reward.source == source for reward in rewards) / len(rewards)
             log_metric(f"memstore/{source}_share", share)
         log_metric("memstore/short_share", sum(reward.short for reward in rewards) / len(rewards))
-        predicted = [reward.probability for reward in rewards if reward.probability is not None]
+        log_metric("memstore/silent_share", sum(reward.silent for reward in rewards) / len(rewards))
+        predicted = [reward.probability or 0.0 for reward in rewards if reward.source == "predicted"]
         if predicted:
             log_metric("memstore/probability", sum(predicted) / len(predicted))
         log_metric("memstore/latency_s", sum(reward.latency_s for reward in rewards) / len(rewards))

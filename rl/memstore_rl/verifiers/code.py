@@ -3,8 +3,9 @@
 Running model-written code is opt-in: create a `CodeVerifier` and pass it to `standard_verifiers(code=...)`. If no
 sandbox can be built here, creating it fails; there is no weaker mode.
 
-A program that fails in any way gets 0. Tests that cannot be read or run, and a lost sandbox, give no verdict. Outcomes
-are kept by the digest of program and tests, so that copies of a program run once.
+A program that fails in any way gets 0, also one that ends its sandbox or that the budget of its group does not suffice
+for. Tests that cannot be read or run give no verdict. Outcomes are kept by the digest of program and tests, so that
+copies of a program run once; those that the budget of a group decided are kept for that group.
 """
 
 from __future__ import annotations
@@ -43,13 +44,16 @@ class CodeVerifier:
         """
         jobs = [_job(attempt) for attempt in attempts]
         unique = list(dict.fromkeys(job for job in jobs if not isinstance(job, Verdict)))
-        outcomes = {job: kept for job in unique if (kept := self._outcomes.get(_key(job))) is not None}
+        group = _group_keys(unique)
+        outcomes = {job: kept for job in unique if (kept := self._kept(job, group[job[1]])) is not None}
         new = [job for job in unique if job not in outcomes]
-        outcomes.update(zip(new, self._sandbox.run_all(new), strict=True))
-        for job in new:
-            if outcomes[job].kind != "lost":
-                self._outcomes.put(_key(job), outcomes[job])
+        for job, outcome in zip(new, self._sandbox.run_all(new), strict=True):
+            outcomes[job] = outcome
+            self._outcomes.put(_key(job, group[job[1]] if outcome.of_group else b""), outcome)
         return [job if isinstance(job, Verdict) else _verdict(outcomes[job]) for job in jobs]
+
+    def _kept(self, job: tuple[str, Tests], group: bytes) -> Outcome | None:
+        return self._outcomes.get(_key(job)) or self._outcomes.get(_key(job, group))
 
     def close(self) -> None:
         """Close the sandbox after its running programs have ended; calling it again does nothing."""
@@ -67,9 +71,17 @@ def _job(attempt: Attempt) -> tuple[str, Tests] | Verdict:
     return program_of(attempt.answer, read_prompt(attempt.query)), tests
 
 
-def _key(job: tuple[str, Tests]) -> bytes:
+def _key(job: tuple[str, Tests], group: bytes = b"") -> bytes:
     program, tests = job
-    return digest(program, repr(tests))
+    return digest(program, repr(tests), group.hex())
+
+
+def _group_keys(jobs: Sequence[tuple[str, Tests]]) -> dict[Tests, bytes]:
+    """Return a digest of the programs with each tests."""
+    programs: dict[Tests, list[str]] = {}
+    for program, tests in jobs:
+        programs.setdefault(tests, []).append(program)
+    return {tests: digest(*sorted(of_group)) for tests, of_group in programs.items()}
 
 
 def _verdict(outcome: Outcome) -> Verdict:

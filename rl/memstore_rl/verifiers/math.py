@@ -10,8 +10,11 @@ gold answer alone can be parsed and compared: an answer must not escape its verd
 that cannot be parsed and compared gives no verdict.
 
 The comparisons of a group (one query, one gold answer) share a budget of CPU time. Each gets a short limit first, so
-that expensive answers take nothing from the others, and what is left goes to those that need more. Outcomes are kept by
-digest: copies of an answer are compared once.
+that expensive answers take nothing from the others and delay other groups little, and what is left goes to those that
+need more. Outcomes are kept by digest: copies of an answer are compared once.
+
+A comparison whose worker process was lost twice has not finished either. If workers are lost with every comparison,
+that is an error.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 
-from memstore.runtime.processes import CpuAccount, WorkerPool
+from memstore.runtime.processes import CpuAccount, WorkerError, WorkerPool
 from memstore.text import canonical_answer
 from memstore.text.extract import marked_answer
 from memstore.text.latex import formula
@@ -37,10 +40,8 @@ CPU_SECONDS = 3.0
 """CPU time limit of one comparison."""
 GROUP_CPU_SECONDS = 12.0
 """CPU time limit of all comparisons of a group."""
-QUICK_CPU_SECONDS = 0.5
-"""First CPU time limit of a comparison. Ordinary ones take a hundredth of a second."""
-MIN_CPU_SECONDS = 0.1
-"""Smallest first limit, for large groups."""
+SHORT_CPU_SECONDS = (0.1, 0.5)
+"""First CPU time limits of a comparison, one after the other. Ordinary ones take a hundredth of a second."""
 EXTRA_WALL_SECONDS = 60.0
 """Wall-clock seconds on top of the CPU limit before the worker is killed, for machines busy with other work."""
 MAX_FORMULA_CHARS = 1_000
@@ -49,8 +50,12 @@ MAX_FORMULA_CHARS = 1_000
 _COMMAND = ("/usr/bin/env", "PYTHONHASHSEED=0", sys.executable, "-m", "memstore_rl.verifiers.math_worker")
 _ATTEMPTS = 2
 """A comparison is repeated once if its worker was lost."""
-_UNFINISHED = frozenset(["t", "b"])
+_OUT_OF_TIME = frozenset(["t", "b"])
 """Letters of a comparison that ran out of its limit, or out of its group's budget."""
+_UNFINISHED = _OUT_OF_TIME | {"l"}
+"""Letters of a comparison without a result."""
+_PLAIN = "\\frac{1}{2}"
+"""A formula that every working process compares."""
 
 _INTEGER = re.compile(r"-?\d+")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+|/\d+)?")
@@ -113,7 +118,7 @@ class MathVerifier:
         """Return a verdict for each attempt, in order.
 
         Raises:
-            WorkerError: math-verify does not start.
+            WorkerError: math-verify does not start, or its processes end before they answer.
         """
         verdicts = {attempt: self._decided(attempt) for attempt in dict.fromkeys(attempts)}
         if any(verdict is None for verdict in verdicts.values()):
@@ -129,32 +134,32 @@ class MathVerifier:
         return self._outcomes.get(key) or _compare_values(attempt.gold, attempt.answer)
 
     def _compare_groups(self, groups: Sequence[_Group], verdicts: dict[Attempt, Verdict | None]) -> None:
-        """Compare formulas within the budget of each group, first all with a short limit."""
+        """Compare formulas within the budget of each group, first all with short limits."""
         pending = [(group, attempt) for group in groups for attempt in group.attempts if verdicts[attempt] is None]
         verdicts.update({attempt: self._outcomes.get(group.key(attempt)) for group, attempt in pending})
         jobs = [job for job in pending if verdicts[job[1]] is None]
+        lost: list[tuple[_Group, Attempt]] = []
         with ThreadPoolExecutor(len(self._workers.workers), thread_name_prefix="compare") as threads:
-            for quick in (True, False):
-                letters = list(threads.map(partial(self._compare, quick=quick), jobs))
+            for limit in (*SHORT_CPU_SECONDS, self._seconds):
+                letters = list(threads.map(partial(self._compare, limit=limit), jobs))
+                lost += [job for job, letter in zip(jobs, letters, strict=True) if letter == "l"]
                 for job, letter in zip(jobs, letters, strict=True):
                     if letter not in _UNFINISHED:
                         verdicts[job[1]] = self._verdict(job[1], letter)
-                jobs = [job for job, letter in zip(jobs, letters, strict=True) if letter in _UNFINISHED]
-            for job, verdict in zip(jobs, threads.map(self._unjudged, jobs), strict=True):
+                jobs = [job for job, letter in zip(jobs, letters, strict=True) if letter in _OUT_OF_TIME]
+            for job, verdict in zip(jobs, threads.map(self._out_of_time, jobs), strict=True):
+                verdicts[job[1]] = verdict
+            for job, verdict in zip(lost, threads.map(self._lost, lost), strict=True):
                 verdicts[job[1]] = verdict
 
-    def _quick(self, group: _Group) -> float:
-        share = self._group_seconds / (2 * len(group.attempts))
-        return min(self._seconds, QUICK_CPU_SECONDS, max(MIN_CPU_SECONDS, share))
-
-    def _compare(self, job: tuple[_Group, Attempt], quick: bool) -> str:
+    def _compare(self, job: tuple[_Group, Attempt], limit: float) -> str:
         """Compare within a limit and the rest of the group's budget.
 
         Returns:
             The worker's letter, "b" if the budget is spent, or "l" if the worker was lost.
         """
         group, attempt = job
-        seconds = min(self._quick(group) if quick else self._seconds, self._group_seconds - group.account.seconds)
+        seconds = min(limit, self._seconds, self._group_seconds - group.account.seconds)
         if seconds <= 0:
             return "b"
         return self._ask(_gold_side(group.gold).formula, _side(attempt.answer).formula, seconds, group.account)
@@ -165,37 +170,59 @@ class MathVerifier:
             response = self._workers.request(request, seconds + EXTRA_WALL_SECONDS, account)
             if response is not None:
                 letter, used = response.decode().split()
-                account.seconds += float(used)
+                account.charge(float(used))
                 return letter
+            account.charge(seconds)
         return "l"
 
     def _verdict(self, attempt: Attempt, letter: str) -> Verdict:
-        if letter == "l":
-            return Verdict(None, f"the process that compares the answer with the gold {quoted(attempt.gold)} was lost")
         verdict = _unreadable(attempt.gold) if letter == "g" else Verdict(float(letter == "1"))
         self._outcomes.put(digest(attempt.gold, attempt.answer), verdict)
         return verdict
 
-    def _unjudged(self, job: tuple[_Group, Attempt]) -> Verdict:
-        """Return the verdict on an answer whose comparison did not finish."""
+    def _out_of_time(self, job: tuple[_Group, Attempt]) -> Verdict:
+        """Return the verdict on an answer whose comparison did not finish within its limits."""
         group, attempt = job
-        readable = self._readable.get(digest(group.gold))
-        if readable is None:
-            letter = self._ask(_gold_side(group.gold).formula, None, self._seconds, CpuAccount())
-            if letter == "l":
-                return self._verdict(attempt, letter)
-            readable = letter == "1"
-            self._readable.put(digest(group.gold), readable)
-        if readable:
-            limits = f"within {self._seconds:g} s of CPU time, {self._group_seconds:g} s for its group"
-            verdict = Verdict(0.0, f"it is wrong: it was not compared with the gold {quoted(group.gold)} {limits}")
-        else:
-            verdict = Verdict(
-                None,
-                f"the gold answer {quoted(group.gold)} cannot be compared with anything within {self._seconds:g} s",
-            )
+        limits = f"within {self._seconds:g} s of CPU time, {self._group_seconds:g} s for its group"
+        verdict = self._unjudged(group, limits)
         self._outcomes.put(group.key(attempt), verdict)
         return verdict
+
+    def _lost(self, job: tuple[_Group, Attempt]) -> Verdict:
+        """Return the verdict on an answer whose comparison ended its worker process."""
+        group, attempt = job
+        verdict = self._unjudged(group, f"in {_ATTEMPTS} processes, which ended during the comparison")
+        self._outcomes.put(digest(group.gold, attempt.answer), verdict)
+        return verdict
+
+    def _unjudged(self, group: _Group, limits: str) -> Verdict:
+        gold = group.gold
+        if self._is_readable(gold, CpuAccount(client=group.account.client)):
+            return Verdict(0.0, f"it is wrong: it was not compared with the gold {quoted(gold)} {limits}")
+        return Verdict(
+            None, f"the gold answer {quoted(gold)} cannot be compared with anything within {self._seconds:g} s"
+        )
+
+    def _is_readable(self, gold: str, account: CpuAccount) -> bool:
+        """Return whether a gold answer alone can be parsed and compared within the limit of one comparison.
+
+        Args:
+            account: its group's budget is spent, so this has an account of its own.
+
+        Raises:
+            WorkerError: worker processes are lost with every formula.
+        """
+        readable = self._readable.get(digest(gold))
+        if readable is None:
+            letter = self._ask(_gold_side(gold).formula, None, self._seconds, account)
+            if letter == "l" and self._ask(_PLAIN, _PLAIN, self._seconds, account) == "l":
+                raise WorkerError(
+                    "the processes that compare formulas end before they answer; free memory, or raise this "
+                    "container's limit"
+                )
+            readable = letter == "1"
+            self._readable.put(digest(gold), readable)
+        return readable
 
     def close(self) -> None:
         """Stop the worker processes."""

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 Outcome = TypeVar("Outcome")
 
 MAX_OUTCOMES = 65_536
+"""Outcomes that are kept at most."""
 
 
 class OutcomeCache(Generic[Outcome]):

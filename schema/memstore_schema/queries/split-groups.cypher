@@ -4,6 +4,8 @@ MATCH (q:Query)-[:GENERATES]->(t:Thinking)-[:LEADS_TO]->(a:Answer)
 WITH q, a, count(t.id) AS votes
 WITH q, sum(votes) AS rollouts, count(a.id) AS answers, max(votes) AS most
 WHERE answers > 1
-RETURN q.id AS query, q.dataset AS dataset, q.text AS text, rollouts, answers, most * 1.0 / rollouts AS top_share
+OPTIONAL MATCH (q)-[:IN]->(d:Dataset)
+WITH q, rollouts, answers, most, min(d.name) AS dataset
+RETURN q.id AS query, dataset, q.text AS text, rollouts, answers, most * 1.0 / rollouts AS top_share
 ORDER BY top_share, query
 LIMIT $limit

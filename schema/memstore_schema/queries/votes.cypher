@@ -8,6 +8,8 @@ WITH q, a, t, max(m.version) AS newest
 OPTIONAL MATCH (t)-[s:SCORED_BY]->(n:RewardModel)
 WHERE n.version = newest
 WITH q, a, count(DISTINCT t.id) AS votes, avg(t.reward) AS ground_truth, avg(s.probability) AS prediction
-RETURN q.id AS query, q.dataset AS dataset, a.text AS answer, votes, ground_truth, prediction
+OPTIONAL MATCH (q)-[:IN]->(d:Dataset)
+WITH q, a, votes, ground_truth, prediction, min(d.name) AS dataset
+RETURN q.id AS query, dataset, a.text AS answer, votes, ground_truth, prediction
 ORDER BY query, votes DESC, answer, a.id
 LIMIT $limit

@@ -1,4 +1,4 @@
-"""The HeteroData of a memory small enough to write out, and the cuts of it.
+"""HeteroData of a small memory, and its subgraphs.
 
 Three queries on a line: "one" - "two" - "three", each linked to the next; "one" has two rollouts that agree, "two" one
 without an answer, "three" two that differ.
@@ -60,8 +60,8 @@ def pairs_of(edge_index: torch.Tensor) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in edge_index.T}
 
 
-def test_the_export_of_three_queries_is_what_it_says(memory: Snapshot) -> None:
-    data = to_hetero(memory)
+def test_three_queries_are_exported_in_full(memory: Snapshot) -> None:
+    data = to_hetero(memory, policies=True)
     at = query_rows(memory)
     texts = memory.thinkings["text"].to_pylist()
     t = {text: row for row, text in enumerate(texts)}
@@ -87,14 +87,15 @@ def test_the_export_of_three_queries_is_what_it_says(memory: Snapshot) -> None:
     assert pairs_of(near.edge_index) == {(t["2+2"], t["4+4"])}
     assert near.edge_attr.tolist() == [[pytest.approx(0.6)]]
     assert sorted(edge[1] for edge in data.edge_types) == sorted(
-        ["generates", "rev_generates", "leads_to", "rev_leads_to"] + 2 * ["similar_to", "rev_similar_to"]
+        ["generates", "rev_generates", "leads_to", "rev_leads_to", "wrote", "rev_wrote"]
+        + 2 * ["similar_to", "rev_similar_to"]
     )
 
 
-def test_messages_flow_from_the_memory_to_the_rollout_that_named_it(memory: Snapshot) -> None:
-    data = to_hetero(memory)
+def test_similarity_edges_are_exported_in_both_directions(memory: Snapshot) -> None:
+    data = to_hetero(memory, policies=True)
     at = query_rows(memory)
-    # "one" has "two" among its neighbours: what "two" knows must be able to reach "one", source to target.
+    # "two" is a neighbour of "one", so messages must flow from "two" (source) to "one" (target).
     assert (at["two"], at["one"]) in pairs_of(data["query", "rev_similar_to", "query"].edge_index)
     for source, name, target in list(data.edge_types):
         if not name.startswith("rev_"):
@@ -102,21 +103,21 @@ def test_messages_flow_from_the_memory_to_the_rollout_that_named_it(memory: Snap
             assert torch.equal(data[target, f"rev_{name}", source].edge_index, forward.flip(0))
 
 
-def test_ids_lead_both_ways(memory: Snapshot) -> None:
+def test_ids_and_rows_are_mapped_both_ways(memory: Snapshot) -> None:
     index = node_index(memory)
-    data = to_hetero(memory)
-    two = query_id("sums", "k2", "two")
+    data = to_hetero(memory, policies=True)
+    two = query_id("two")
     row = int(index["query"].positions([two])[0])
     assert data.node_ids["query"][row] == two
     assert data["query"].node_index.tolist() == [0, 1, 2]
     assert memory.queries["text"][row].as_py() == "two"
-    four = answer_id(query_id("sums", "k1", "one"), "4")
+    four = answer_id(query_id("one"), "4")
     assert memory.answers["value"][int(index["answer"].positions([four])[0])].as_py() == "4"
     with pytest.raises(InputError, match="no node 'q-unknown'"):
         index["query"].positions([two, "q-unknown"])
 
 
-def test_masks_are_by_query_and_reach_its_rollouts(memory: Snapshot) -> None:
+def test_rollouts_have_the_mask_of_their_query(memory: Snapshot) -> None:
     at = query_rows(memory)
     owners = {"train": "one", "select": "two", "report": "three"}
     marks = {name: np.arange(3) == at[text] for name, text in owners.items()}
@@ -130,13 +131,13 @@ def test_masks_are_by_query_and_reach_its_rollouts(memory: Snapshot) -> None:
     assert data.validate()
 
 
-def test_a_query_in_two_parts_is_refused(memory: Snapshot) -> None:
+def test_overlapping_splits_are_refused(memory: Snapshot) -> None:
     every = np.ones(3, bool)
     with pytest.raises(InputError, match="two parts of the split"):
         to_hetero(memory, splits=Split(every, every, ~every))
 
 
-def test_hidden_labels_do_not_reach_the_export(memory: Snapshot) -> None:
+def test_hidden_labels_are_not_exported(memory: Snapshot) -> None:
     data = to_hetero(memory, reward=np.full(5, np.nan))
     assert torch.isnan(data["thinking"].y).all()
     with pytest.raises(InputError, match="3 rewards for 5 rollouts"):
@@ -144,9 +145,9 @@ def test_hidden_labels_do_not_reach_the_export(memory: Snapshot) -> None:
 
 
 def test_an_empty_memory_exports_every_relation(build_snapshot: Callable[..., Snapshot]) -> None:
-    data = to_hetero(build_snapshot([]))
+    data = to_hetero(build_snapshot([]), policies=True)
     assert data.validate()
-    assert len(data.edge_types) == 8
+    assert len(data.edge_types) == 10
     assert all(tuple(data[edge].edge_index.shape) == (2, 0) for edge in data.edge_types)
 
 
@@ -159,7 +160,9 @@ def test_an_empty_memory_exports_every_relation(build_snapshot: Callable[..., Sn
         ("three", 2, {"one", "two", "three"}),
     ],
 )
-def test_a_subgraph_has_its_queries_and_all_theirs(memory: Snapshot, start: str, hops: int, kept: set[str]) -> None:
+def test_a_subgraph_has_its_queries_with_their_rollouts_and_answers(
+    memory: Snapshot, start: str, hops: int, kept: set[str]
+) -> None:
     at = query_rows(memory)
     part = subgraph(memory, [memory.queries["id"][at[start]].as_py()], hops)
     assert set(part.queries["text"].to_pylist()) == kept
@@ -168,12 +171,12 @@ def test_a_subgraph_has_its_queries_and_all_theirs(memory: Snapshot, start: str,
     assert set(part.answers["value"].to_pylist()) == values
     inside = sum({a, b} <= kept for a, b in (("one", "two"), ("two", "three")))
     assert len(part.edges["query_similar"]) == inside
-    assert len(part.edges["produced"]) == part.thinkings.num_rows
+    assert len(part.edges["produced"]) == len(part.edges["wrote"]) == part.thinkings.num_rows
     assert part.manifest.id != memory.manifest.id
     assert to_hetero(part).validate()
 
 
-def test_a_subgraph_of_everything_differs_in_nothing(memory: Snapshot) -> None:
+def test_the_subgraph_of_all_queries_equals_the_memory(memory: Snapshot) -> None:
     part = subgraph(memory, memory.queries["id"].to_pylist())
     assert part.thinkings.equals(memory.thinkings)
     for name, edges in memory.edges.items():
@@ -182,7 +185,7 @@ def test_a_subgraph_of_everything_differs_in_nothing(memory: Snapshot) -> None:
     assert np.array_equal(part.thinking_x, memory.thinking_x)
 
 
-def test_queries_are_chosen_by_dataset_and_by_key(memory: Snapshot) -> None:
+def test_queries_are_selected_by_dataset_and_key(memory: Snapshot) -> None:
     at = query_rows(memory)
     ids = memory.queries["id"].to_pylist()
     assert set(select_queries(memory, "sums")) == {ids[at["one"]], ids[at["two"]]}
@@ -197,7 +200,7 @@ def test_queries_are_chosen_by_dataset_and_by_key(memory: Snapshot) -> None:
         subgraph(memory, ids, -1)
 
 
-def test_eighty_thousand_rollouts_export_in_a_fifth_of_a_second(memory: Snapshot) -> None:
+def test_the_export_of_80000_rollouts_takes_less_than_a_second(memory: Snapshot) -> None:
     rollouts, queries, k = 80_000, 10_000, 5
     owner = np.repeat(np.arange(queries), rollouts // queries)
     every = np.arange(rollouts)
@@ -215,9 +218,11 @@ def test_eighty_thousand_rollouts_export_in_a_fifth_of_a_second(memory: Snapshot
         queries=pa.table({"id": ids("q", queries)}),
         thinkings=pa.table({"id": ids("t", rollouts), "reward": pa.nulls(rollouts, pa.float64())}),
         answers=pa.table({"id": ids("a", rollouts)}),
+        policies=pa.table({"id": ["p-one"]}),
         edges={
             "generates": EdgeTable(owner, every, none),
             "leads_to": EdgeTable(every, every, none),
+            "wrote": EdgeTable(np.zeros(rollouts, np.int64), every, none),
             "query_similar": links(queries),
             "thinking_similar": links(rollouts),
         },

@@ -1,4 +1,4 @@
-"""Neighbours of a few made-up vectors: all of them compared, and by way of the nearest queries."""
+"""Nearest labelled neighbours, by full comparison and by the nearest queries."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def rows(memory: tuple[Labelled, Labelled]) -> Rows:
     return Rows(x, np.ones(4, bool), own, unit(rng.normal(size=(len(query_of), DIMENSION))), known, query_of)
 
 
-def by_hand(vectors: np.ndarray, own: np.ndarray, labelled: Labelled, allowed: np.ndarray) -> list[set[int]]:
-    """The K nearest of the allowed queries' ones, row by row."""
+def by_full_comparison(vectors: np.ndarray, own: np.ndarray, labelled: Labelled, allowed: np.ndarray) -> list[set[int]]:
+    """The K nearest nodes of the allowed queries, row by row."""
     found = []
     for row, vector in enumerate(vectors):
         cosine = labelled.vectors @ vector
@@ -55,14 +55,14 @@ def sets(near: Nearest) -> list[set[int]]:
 def test_a_small_memory_is_compared_in_full(memory: tuple[Labelled, Labelled], rows: Rows) -> None:
     near = nearest_labelled(*memory, rows, K)
     every = np.tile(np.arange(QUERIES), (len(rows.query_of), 1))
-    assert sets(near.query) == by_hand(rows.query_x, rows.query, memory[0], every)
-    expected = by_hand(rows.thinking_x, rows.query[rows.query_of], memory[1], every)
+    assert sets(near.query) == by_full_comparison(rows.query_x, rows.query, memory[0], every)
+    expected = by_full_comparison(rows.thinking_x, rows.query[rows.query_of], memory[1], every)
     assert sets(near.thinking) == [
         own if known else set() for own, known in zip(expected, rows.thinking_known, strict=True)
     ]
 
 
-def test_a_large_one_by_way_of_the_nearest_queries(
+def test_a_large_memory_is_searched_by_the_nearest_queries(
     memory: tuple[Labelled, Labelled], rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = nearest_labelled(*memory, rows, K)
@@ -73,7 +73,7 @@ def test_a_large_one_by_way_of_the_nearest_queries(
     cosine = rows.query_x @ memory[0].vectors.T
     cosine[np.arange(2), rows.query[:2]] = -np.inf
     eight = np.argsort(-cosine, axis=1)[:, :8]
-    expected = by_hand(rows.thinking_x, rows.query[rows.query_of], memory[1], eight[rows.query_of])
+    expected = by_full_comparison(rows.thinking_x, rows.query[rows.query_of], memory[1], eight[rows.query_of])
     assert sets(near.thinking) == [
         own if known else set() for own, known in zip(expected, rows.thinking_known, strict=True)
     ]
@@ -83,7 +83,7 @@ def test_a_large_one_by_way_of_the_nearest_queries(
     np.testing.assert_allclose(near.thinking.cosine[near.thinking.present], direct, atol=1e-6)
 
 
-def test_with_all_queries_near_both_ways_are_one(
+def test_both_searches_agree_if_all_queries_are_near(
     memory: tuple[Labelled, Labelled], rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = nearest_labelled(*memory, rows, K)

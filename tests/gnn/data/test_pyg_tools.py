@@ -21,21 +21,32 @@ from torch_geometric.transforms import NormalizeFeatures, ToUndirected
 
 from memstore.memory import Memory
 from memstore.snapshots.snapshot import Snapshot
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.data.hetero import to_hetero
 
 
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """Ten queries of three rollouts: one labelled, one without a label, one without thinking and answer."""
+    """Ten queries of three rollouts: one labelled, one without a label, one without thinking and answer.
+
+    Two policies wrote them, one of them at two steps.
+    """
     folder = tmp_path_factory.mktemp("pyg")
     rows = [
-        {"query": f"What is {i} + 2?", "response": f"We add.\n#### {i + 2 - s}", "sample_index": s}
+        {
+            "query": f"What is {i} + 2?",
+            "response": f"We add.\n#### {i + 2 - s}",
+            "sample_index": s,
+            "policy": "tiny",
+            "step": s,
+        }
         | ({"reward": 1.0 - s} if s == 0 and i < 8 else {})
         for i in range(10)
         for s in range(2)
     ]
-    rows += [{"query": f"What is {i} + 2?", "response": "no idea", "sample_index": 2} for i in range(10)]
+    rows += [
+        {"query": f"What is {i} + 2?", "response": "no idea", "sample_index": 2, "policy": "old"} for i in range(10)
+    ]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     with Memory.open(folder / "memory", create=True, embedder=HashEmbedder()) as memory:
         memory.ingest([folder / "rows.jsonl"])
@@ -44,7 +55,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 @pytest.fixture
 def data(snapshot: Snapshot) -> HeteroData:
-    return to_hetero(snapshot)
+    return to_hetero(snapshot, policies=True)
 
 
 def sampled(data: HeteroData, inputs: NodeSamplerInput) -> HeteroSamplerOutput:
@@ -82,7 +93,7 @@ def samplers(data: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("samplers")
 @pytest.mark.parametrize("loader", [NeighborLoader, HGTLoader])
-@pytest.mark.parametrize("kind", ["query", "thinking", "answer"])
+@pytest.mark.parametrize("kind", ["query", "thinking", "answer", "policy"])
 def test_loaders_slice_every_column_of_a_batch(data: HeteroData, loader: type, kind: str) -> None:
     sizes = {"num_neighbors": [4, 4]} if loader is NeighborLoader else {"num_samples": [4, 4]}
     with warnings.catch_warnings():
@@ -147,13 +158,26 @@ def test_conversions_and_transforms_run(data: HeteroData) -> None:
     assert part["thinking"].node_index.tolist() == [0, 2]
 
 
-def test_an_answer_has_the_mean_of_its_thinkings(snapshot: Snapshot, data: HeteroData) -> None:
-    edges = snapshot.edges["leads_to"]
-    for answer in range(snapshot.answers.num_rows):
-        rows = [row for row in edges.source[edges.target == answer] if snapshot.thinking_has_x[row]]
+@pytest.mark.parametrize(("kind", "relation"), [("answer", "rev_leads_to"), ("policy", "wrote")])
+def test_an_answer_and_a_policy_have_the_mean_of_their_thinkings(
+    snapshot: Snapshot, data: HeteroData, kind: str, relation: str
+) -> None:
+    nodes, thinkings = data[kind, relation, "thinking"].edge_index.numpy()
+    assert data[kind].num_nodes > 2
+    for node in range(data[kind].num_nodes):
+        rows = [row for row in thinkings[nodes == node] if snapshot.thinking_has_x[row]]
         expected = snapshot.thinking_x[rows].mean(0) if rows else np.zeros(snapshot.thinking_x.shape[1])
-        assert data["answer"].x[answer].numpy() == pytest.approx(expected, abs=1e-6)
-        assert bool(data["answer"].has_x[answer]) is bool(rows)
+        assert data[kind].x[node].numpy() == pytest.approx(expected, abs=1e-6)
+        assert bool(data[kind].has_x[node]) is bool(rows)
+
+
+def test_a_policy_at_a_step_is_a_node(snapshot: Snapshot, data: HeteroData) -> None:
+    nodes, thinkings = data["policy", "wrote", "thinking"].edge_index.numpy()
+    names = [(snapshot.policies["name"][int(n)].as_py(), snapshot.policies["step"][int(n)].as_py()) for n in nodes]
+    columns = (snapshot.thinkings[name].take(thinkings).to_pylist() for name in ("policy", "step"))
+    assert names == list(zip(*columns, strict=True))
+    assert set(names) == {("tiny", 0), ("tiny", 1), ("old", None)}
+    assert data.node_ids["policy"].tolist() == snapshot.policies["id"].to_pylist()
 
 
 def test_masks_without_a_split_hold_labelled_rollouts(snapshot: Snapshot, data: HeteroData) -> None:
@@ -166,3 +190,10 @@ def test_masks_without_a_split_hold_labelled_rollouts(snapshot: Snapshot, data: 
     hidden = to_hetero(snapshot, reward=np.full(snapshot.thinkings.num_rows, np.nan))
     assert not hidden["thinking"].y_mask.any()
     assert torch.equal(hidden["thinking"].test_mask, thinking.test_mask)  # a hidden label can still be reported on
+
+
+def test_policies_are_exported_on_request(snapshot: Snapshot, data: HeteroData) -> None:
+    plain = to_hetero(snapshot)
+    assert set(data.node_types) - set(plain.node_types) == {"policy"}
+    assert {relation for _, relation, _ in set(data.edge_types) - set(plain.edge_types)} == {"wrote", "rev_wrote"}
+    assert plain.validate()

@@ -1,4 +1,4 @@
-"""Label budgets: nested, by query, for every dataset its share."""
+"""Label budgets: nested, by query, and stratified by dataset."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memstore.errors import InputError
+from memstore.snapshots.aliases import first_datasets
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.splits import label_budget
 
@@ -38,18 +39,16 @@ def test_a_smaller_budget_is_part_of_a_larger_one(snapshot: Snapshot, low: float
 
 @settings(deadline=None, max_examples=30)
 @given(budget=st.floats(0, 1), seed=st.integers(0, 1000))
-def test_the_three_parts_share_no_query_and_leave_out_only_the_unlabelled(
-    snapshot: Snapshot, budget: float, seed: int
-) -> None:
+def test_the_parts_are_disjoint_and_contain_all_labelled_queries(snapshot: Snapshot, budget: float, seed: int) -> None:
     split = label_budget(snapshot, budget, seed)
     parts = split.train.astype(int) + split.select + split.report
-    labelled = np.array([d != "unlabelled" for d in snapshot.queries["dataset"].to_pylist()])
+    labelled = np.array([d != "unlabelled" for d in first_datasets(snapshot)])
     np.testing.assert_array_equal(parts, labelled.astype(int))
 
 
-def test_every_dataset_gives_its_share_and_a_fifth_of_it_to_selection(snapshot: Snapshot) -> None:
+def test_each_dataset_is_split_and_a_fifth_selects(snapshot: Snapshot) -> None:
     split = label_budget(snapshot, 0.2, seed=0)
-    datasets = np.array(snapshot.queries["dataset"].to_pylist())
+    datasets = first_datasets(snapshot)
     assert [int(split.labelled[datasets == d].sum()) for d in ("large", "small", "unlabelled")] == [12, 3, 0]
     assert int(split.select[datasets == "large"].sum()) == 2
 
@@ -59,12 +58,12 @@ def test_any_budget_over_zero_labels_a_query(snapshot: Snapshot) -> None:
     assert label_budget(snapshot, 0.0, seed=0).labelled.sum() == 0
 
 
-def test_another_seed_is_another_choice(snapshot: Snapshot) -> None:
+def test_another_seed_labels_other_queries(snapshot: Snapshot) -> None:
     assert (label_budget(snapshot, 0.2, 0).labelled != label_budget(snapshot, 0.2, 1).labelled).any()
 
 
 @pytest.mark.parametrize("budget", [-0.1, 1.5, float("nan")])
-def test_a_budget_is_a_share(snapshot: Snapshot, budget: float) -> None:
+def test_a_budget_outside_0_to_1_is_refused(snapshot: Snapshot, budget: float) -> None:
     with pytest.raises(InputError, match="share between 0 and 1"):
         label_budget(snapshot, budget, 0)
 

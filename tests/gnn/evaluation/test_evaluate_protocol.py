@@ -13,6 +13,7 @@ import pytest
 
 from memstore.errors import InputError, ModelError
 from memstore.graph.protocol import EdgeTable
+from memstore.graph.verdicts import VERDICT_COLUMNS, labels_by_answer, with_verdicts
 from memstore.records.ids import rollout_id
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
@@ -126,6 +127,15 @@ def test_hiding_keeps_groups_that_were_sampled_together(snapshot: Snapshot) -> N
     assert len(set(after)) == len(set(before)) == len(set(zip(before, after, strict=True)))
     assert hidden.thinkings["reward"].null_count == snapshot.thinkings.num_rows
     assert snapshot.thinkings["reward"].null_count == 0
+    assert (hidden.policies.num_rows, len(hidden.edges["wrote"])) == (0, 0)
+
+
+def test_hiding_removes_verdicts(snapshot: Snapshot) -> None:
+    labels = labels_by_answer(snapshot.answers["id"], snapshot.thinkings, snapshot.edges["leads_to"])
+    telling = replace(snapshot, answers=with_verdicts(snapshot.answers, labels))
+    assert telling.answers["verdict"].null_count < snapshot.answers.num_rows
+    for name in VERDICT_COLUMNS:
+        assert hide_labels(telling).answers[name].null_count == snapshot.answers.num_rows
 
 
 def test_one_row_for_each_data_set_predictor_budget_and_seed(snapshot: Snapshot) -> None:

@@ -15,7 +15,7 @@ import pytest
 from memstore.errors import ModelError
 from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.evaluation.promote import Comparison, Promotion, fresh_queries, promote_model, verdict_of
 from memstore_gnn.models.checkpoint import load_origin, save_model
 from memstore_gnn.models.registry import list_models, model_folder, model_node
@@ -84,7 +84,7 @@ def keep_contrary(memory: Memory, model: str) -> str:
     base = replace(right.base, weights=-right.base.weights)
     card = replace(right.card, id="m-contrary")
     origin = load_origin(model_folder(memory, model))
-    save_model(replace(right, base=base, networks=(), card=card), memory.models_folder / card.id, origin)
+    save_model(replace(right, base=base, card=card), memory.models_folder / card.id, origin)
     node = model_node(memory, card.id, card.snapshot, card.created_at, {})
     memory.record_scores(ScoreBatch(model=node, scores=NO_SCORES))
     return card.id

@@ -1,4 +1,4 @@
-"""A planted memory: no consensus anywhere; whether a rollout is right is written in its vector and nowhere else."""
+"""A planted memory without consensus, where only the vector shows whether a rollout is right."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from memstore.snapshots.aliases import first_keys
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector
 from memstore_gnn.data.groups import query_of_thinkings
@@ -22,7 +23,7 @@ DIMENSION, QUERIES, GROUP = 24, 24, 4
 class Planted(NamedTuple):
     """The memory, its labels (float64 [T], NaN for the scored query), a model of it.
 
-    `scored` is a rollout of the query without labels, `near` the labelled rollout that lies where it lies.
+    `scored` is a rollout of the query without labels; `near` is the labelled rollout with the same vector.
     """
 
     snapshot: Snapshot
@@ -32,7 +33,7 @@ class Planted(NamedTuple):
     near: str
 
     def row(self, rollout: str) -> int:
-        """Where a rollout stands among the thinkings."""
+        """Row of a rollout in the thinkings."""
         return self.snapshot.thinkings["id"].to_pylist().index(rollout)
 
 
@@ -53,16 +54,19 @@ def planted(build_snapshot: Callable[..., Snapshot]) -> Planted:
             rows[-1] |= {"value": f"word {sample // 2} {good}", "sample_index": sample, "reward": float(good)}
             rows[-1]["policy"] = "small" if sample < 2 else "large"
             vectors.append(unit((right if good else wrong) + 0.2 * rng.normal(size=DIMENSION)))
-    # Two rollouts lie together and far from all others: one is labelled and wrong, the other is to be scored.
+    # Two rollouts have the same vector, far from all others: one is labelled and wrong, the other is scored.
     far = unit(np.eye(DIMENSION)[5])
     vectors[0], vectors[-1] = far, far
     rows[0]["reward"] = 0.0
     query_x = {row["query"]: unit(rng.normal(size=DIMENSION)) for row in rows}
     snapshot = build_snapshot(rows, query_x, vectors)
-    last = snapshot.queries["key"].to_pylist().index(f"word-{QUERIES - 1}")
+    last = first_keys(snapshot).index(f"word-{QUERIES - 1}")
     reward = np.where(query_of_thinkings(snapshot) == last, np.nan, rewards_of(snapshot))
     model = fit(snapshot, reward, settings=TrainSettings(members=2, epochs=15), device="cpu")
-    lying = np.flatnonzero(snapshot.thinking_x[:, 5] > 0.999)
+    same_vector = np.flatnonzero(snapshot.thinking_x[:, 5] > 0.999)
     ids = snapshot.thinkings["id"].to_numpy()
-    (near,), (scored,) = ids[lying[np.isfinite(reward[lying])]], ids[lying[np.isnan(reward[lying])]]
+    (near,), (scored,) = (
+        ids[same_vector[np.isfinite(reward[same_vector])]],
+        ids[same_vector[np.isnan(reward[same_vector])]],
+    )
     return Planted(snapshot, reward, model, scored, near)

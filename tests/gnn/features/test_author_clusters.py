@@ -80,7 +80,7 @@ def test_labels_change_the_vote_weights(memory: Snapshot, free: LabelFree) -> No
 
 def test_own_labels_do_not_reach_a_rollout(memory: Snapshot, free: LabelFree) -> None:
     reward = rewards_of(memory)
-    one = query_of_thinkings(memory) == 5
+    one = query_of_thinkings(memory) == memory.queries["text"].to_pylist().index("question 5")
     turned = np.where(one, 1.0 - reward, reward)
     moved = [
         read_target(memory, labelled_part(memory, labels, free.reliability)).near.column(CLUSTER_VOTES)

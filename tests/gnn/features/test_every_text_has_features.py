@@ -37,7 +37,7 @@ PROGRAMS = {
     "hexadecimal": "return 0x" + "F" * 4000,
     "binary": "return 0b" + "1" * 18000,
     "octal in a list": "return [0o" + "7" * 6000 + "]",
-    # Text that is no program, or hardly one.
+    # Text that is not a program, or barely.
     "nothing": "",
     "blank": "   \n\t",
     "null character": "return '\0'",
@@ -85,8 +85,8 @@ def test_the_depth_of_the_caller_does_not_matter(body: str) -> None:
     assert below(0) == below(sys.getrecursionlimit() - 850)
 
 
-def test_near_misses_keep_their_syntax() -> None:
-    """Long, but not deep: these have a source and a shape, as before."""
+def test_long_flat_programs_keep_their_syntax() -> None:
+    """Long but not deep programs have a source and a shape."""
     for body in ("return " + " + ".join(["x"] * 60), "return [" + "1, " * 4000 + "]", "return 0x" + "F" * 500):
         program = read_program("", f"def f(x):\n    {body}")
         assert normal_source(program)

@@ -1,4 +1,4 @@
-"""Labels near a rollout: right in a small case, and never the rollout's own query's."""
+"""Features of nearby labels; those of the rollout's own query are never read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _cloud(build: Callable[..., Snapshot], queries: int, size: int, seed: int) -
 def test_own_labels_never_reach_own_rollouts(
     build_snapshot: Callable[..., Snapshot], queries: int, size: int, seed: int, data: st.DataObject
 ) -> None:
-    """Whatever the labels of one query are, or whether it has any: its own features stay as they are."""
+    """The features of a query do not depend on its own labels."""
     snapshot = _cloud(build_snapshot, queries, size, seed)
     query = query_of_thinkings(snapshot)
     rng = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def test_without_labels_the_features_are_constant(build_snapshot: Callable[..., 
     assert (table.column("near_thinking_cosine") == 0.0).all()
 
 
-def test_rewards_must_fit(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_rewards_of_another_length_are_refused(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = _cloud(build_snapshot, 3, 2, 0)
     with pytest.raises(InputError, match="3 rewards do not fit a snapshot of 6"):
         label_features(snapshot, np.zeros(3), groups_of(snapshot))

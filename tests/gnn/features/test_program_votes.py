@@ -44,7 +44,7 @@ def test_calls_are_read_from_a_text(text: str, expected: list[Any]) -> None:
     assert [tuple(example) for example in examples_of(text, "f")] == expected
 
 
-def test_the_function_asked_for() -> None:
+def test_the_requested_function_is_found() -> None:
     assert entry_point("def helper(x):\n    return x\n\ndef wanted(y):\n") == "wanted"
     assert entry_point("Write a function.\nassert wanted(1) == 2") == "wanted"
     assert entry_point("Write a program.") is None
@@ -84,12 +84,12 @@ def test_a_program_that_blocks_its_worker_does_not_affect_others(monkeypatch: py
 
 
 @pytest.mark.parametrize(("one", "two"), [(1, 1.0), (True, 1), ({2, 1}, {1, 2}), ({"a": 1, "b": 2}, {"b": 2, "a": 1})])
-def test_equal_values_are_written_alike(one: Any, two: Any) -> None:
+def test_equal_values_have_equal_outcomes(one: Any, two: Any) -> None:
     assert canonical(one) == canonical(two)
 
 
 @pytest.mark.parametrize(("one", "two"), [([1], (1,)), ("1", 1), ([1, 2], [2, 1]), (None, "None"), (0.1, 0.2)])
-def test_other_values_are_not(one: Any, two: Any) -> None:
+def test_different_values_have_different_outcomes(one: Any, two: Any) -> None:
     assert canonical(one) != canonical(two)
 
 
@@ -98,7 +98,7 @@ def test_a_result_that_is_too_large_is_not_compared() -> None:
         canonical(list(range(10_000)))
 
 
-def test_programs_that_do_the_same_agree(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_programs_with_equal_outcomes_agree(build_snapshot: Callable[..., Snapshot]) -> None:
     answers = [
         "    return max(xs, default=None)\n",
         "    if not xs:\n        return None\n    return sorted(xs)[-1]\n",
@@ -122,7 +122,7 @@ def test_programs_that_do_the_same_agree(build_snapshot: Callable[..., Snapshot]
     np.testing.assert_array_equal(made.columns["raises"][at][4:], [1, 0, 0])
 
 
-def test_programs_without_a_body_agree_on_nothing(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_programs_without_a_body_do_not_agree(build_snapshot: Callable[..., Snapshot]) -> None:
     answers = ["    pass\n", "    # to do\n    pass\n", "    return None\n", "    return max(xs, default=None)\n"]
     snapshot = build_snapshot(
         [{"query": QUERY, "domain": "code", "value": a, "answer": a, "sample_index": i} for i, a in enumerate(answers)]
@@ -135,7 +135,7 @@ def test_programs_without_a_body_agree_on_nothing(build_snapshot: Callable[..., 
 
 
 def test_answers_that_are_values_keep_their_votes(build_snapshot: Callable[..., Snapshot]) -> None:
-    """The output of a program is not a program: equal values agree, and other values do not agree with them."""
+    """Answers that are outputs and not programs are compared by value."""
     query = "Complete the assertion.\ndef f(a):\n    return a\nassert f(1) == ??"
     values = ["[1, 2]", "[1, 2]", "'abc'", "'ab'"]
     snapshot = build_snapshot(
@@ -152,7 +152,7 @@ def test_answers_that_are_values_keep_their_votes(build_snapshot: Callable[..., 
     assert made.answered[at].all()
 
 
-def test_without_code_the_groups_stay_as_they_are(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_groups_without_code_are_unchanged(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = build_snapshot([{"query": "q", "value": v} for v in ("1", "1", "2")])
     groups = groups_of(snapshot)
     assert behaviour_of(snapshot, groups).groups is groups

@@ -1,4 +1,4 @@
-"""Structure features on one query whose votes can be counted by eye, and on any grouping."""
+"""Structure features of a query with known votes, and of random groups."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def votes(build_snapshot: Callable[..., Snapshot]) -> Snapshot:
         ("pair_agreement", [0.3, 0.3, 0.3, 0.3, 0.3, 0.0]),
         ("answered_share", [0.8, 0.8, 0.8, 0.8, 0.8, 1.0]),
         ("share_of_answered", [0.75, 0.75, 0.75, 0.25, 0.0, 1.0]),
-        # policy a says 7 twice in two; policy b says 7, 8 and nothing
+        # policy a answers 7 twice; policy b answers 7, 8 and nothing
         ("own_share_less_share", [0.4, 0.4, -0.2667, 0.1333, 0.0, 0.0]),
     ],
 )
@@ -54,7 +54,7 @@ def test_votes(votes: Snapshot, name: str, expected: list[float]) -> None:
     assert _by_sample(votes, _features(votes).column(name)) == expected
 
 
-def test_an_answer_among_answers_is_near_its_own(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_cosine_to_the_rollouts_of_the_same_answer_is_higher(build_snapshot: Callable[..., Snapshot]) -> None:
     rows = [{"query": "q", "value": v} for v in ("1", "1", "2", "2")]
     x = [[1, 0], [1, 0], [0, 1], [0, 1]]
     table = _features(build_snapshot(rows, {"q": [1, 0]}, x))
@@ -63,7 +63,7 @@ def test_an_answer_among_answers_is_near_its_own(build_snapshot: Callable[..., S
     assert sorted(table.column("cosine_query").tolist()) == [0, 0, 1, 1]
 
 
-def test_the_policy_is_no_feature(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_the_policy_name_is_not_a_feature(build_snapshot: Callable[..., Snapshot]) -> None:
     rows = [
         {"query": f"q{i // 4}", "value": str(i % 3), "sample_index": i % 4, "policy": "abcd"[i % 4]} for i in range(40)
     ]
@@ -83,7 +83,7 @@ GROUPS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["", "1", "2", "3
 
 @settings(deadline=None, max_examples=60)
 @given(rollouts=GROUPS)
-def test_any_groups_have_finite_features_and_counted_votes(
+def test_random_groups_have_finite_features_and_correct_votes(
     build_snapshot: Callable[..., Snapshot], rollouts: list[tuple[int, str]]
 ) -> None:
     snapshot = build_snapshot([{"query": f"q{q}", "value": v} for q, v in rollouts])
@@ -97,7 +97,7 @@ def test_any_groups_have_finite_features_and_counted_votes(
 
 @settings(deadline=None, max_examples=60)
 @given(keys=st.lists(st.integers(0, 4), min_size=1, max_size=20), seed=st.integers(0, 99))
-def test_partition_arithmetic_is_that_of_a_loop(keys: list[int], seed: int) -> None:
+def test_partition_sums_equal_those_of_a_loop(keys: list[int], seed: int) -> None:
     cells, values = np.array(keys), np.random.default_rng(seed).normal(size=len(keys))
     part = Partition.of(cells)
     for i, key in enumerate(keys):
@@ -109,7 +109,7 @@ def test_partition_arithmetic_is_that_of_a_loop(keys: list[int], seed: int) -> N
         assert part.mean_of_others(values, 9.0)[i] == pytest.approx(others.mean() if len(others) else 9.0)
 
 
-def test_own_groups_are_by_run_policy_and_step(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_policy_groups_are_by_run_policy_and_step(build_snapshot: Callable[..., Snapshot]) -> None:
     told_apart = [{"run": "r2"}, {"policy": "p2"}, {"step": 3}, {}, {}]
     snapshot = build_snapshot([{"query": "q", "value": "1"} | row for row in told_apart])
-    assert _by_sample(snapshot, groups_of(snapshot).own.size) == [1, 1, 1, 2, 2]
+    assert _by_sample(snapshot, groups_of(snapshot).policy_group.size) == [1, 1, 1, 2, 2]

@@ -1,4 +1,4 @@
-"""Evidence in texts: equations, wording, siblings, programs; and no text that makes a pattern backtrack."""
+"""Evidence in texts: equations, wording, shared items and programs, in bounded time for any text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import groups_of
 from memstore_gnn.features.equations import equations_of
 from memstore_gnn.features.evidence import evidence_features
-from memstore_gnn.features.shared_items import among_siblings, shared_items
+from memstore_gnn.features.shared_items import among_others, shared_items
 from memstore_gnn.features.structure import structure_features
 from memstore_gnn.features.syntax import read_program, shape
 from memstore_gnn.features.wording import NAMES, wording_of
@@ -44,7 +44,7 @@ def test_equations_are_recomputed(text: str, found: int, wrong: int) -> None:
     assert equations_of(text)[:2] == (found, wrong)
 
 
-def test_the_last_equation_is_remembered() -> None:
+def test_the_last_equation_is_returned() -> None:
     assert equations_of("1 + 1 = 2\nthen 2 * 9 = 18").last == 18.0
     assert equations_of("none").last is None
 
@@ -66,7 +66,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_no_text_takes_long(build_snapshot: Callable[..., Snapshot], text: str) -> None:
+def test_the_time_is_bounded_for_any_text(build_snapshot: Callable[..., Snapshot], text: str) -> None:
     rows = [
         {"query": domain + text, "domain": domain, "value": "1", "thinking": text, "answer": text}
         for domain in ("math", "code")
@@ -79,8 +79,8 @@ def test_no_text_takes_long(build_snapshot: Callable[..., Snapshot], text: str) 
     assert all(np.isfinite(table.values).all() for table in tables)
 
 
-def test_items_that_siblings_share(build_snapshot: Callable[..., Snapshot]) -> None:
-    """Three siblings with items {a, b}, {a}, {c}; alone with {a} in another query."""
+def test_items_shared_within_a_group(build_snapshot: Callable[..., Snapshot]) -> None:
+    """A group with items {a, b}, {a}, {c}, and a group of one with {a}."""
     rows = [{"query": q, "value": "1", "sample_index": i} for i, q in enumerate(["q", "q", "q", "other"])]
     snapshot = build_snapshot(rows)
     at = np.argsort(snapshot.thinkings["sample_index"].to_numpy())
@@ -92,7 +92,7 @@ def test_items_that_siblings_share(build_snapshot: Callable[..., Snapshot]) -> N
     np.testing.assert_allclose(shared.least[at], [0.0, 0.5, 0.0, 0.0])
     np.testing.assert_allclose(shared.covered[at], [1.0, 1.0, 0.0, 1.0])
     wanted = ["a", "a", "b", "a"]
-    found = among_siblings(groups_of(snapshot), items, [wanted[i] for i in np.argsort(at)])
+    found = among_others(groups_of(snapshot), items, [wanted[i] for i in np.argsort(at)])
     np.testing.assert_allclose(found[at], [0.5, 0.5, 0.5, 0.0])
 
 
@@ -125,12 +125,12 @@ BEGUN = 'def add(a, b):\n    """Sum."""\n'
         (BEGUN, "(" * 5000, False, True),
     ],
 )
-def test_programs_are_read(query: str, answer: str, reads: bool, completes: bool) -> None:
+def test_programs_are_parsed(query: str, answer: str, reads: bool, completes: bool) -> None:
     program = read_program(query, answer)
     assert (program.tree is not None, program.completes) == (reads, completes)
 
 
-def test_equal_trees_under_other_names_have_one_shape() -> None:
+def test_programs_that_differ_in_names_have_the_same_shape() -> None:
     one = read_program("", "def f(x):\n    y = x + 1  # comment\n    return y")
     two = read_program("", "def g(value: int) -> int:\n\n    out = value + 1\n    return out")
     other = read_program("", "def g(value):\n    out = value - 1\n    return out")

@@ -1,4 +1,4 @@
-"""What is counted fast is what is counted slowly: words as scikit-learn hashes them, wording as `wording_of` does."""
+"""The fast counts of words and wording equal those of scikit-learn and of `wording_of`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIECES = [
 TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=12).map("".join)
 
 
-def slowly(texts: list[str]) -> csr_matrix:
+def by_scikit_learn(texts: list[str]) -> csr_matrix:
     token = r"[A-Za-z]+|[^\sA-Za-z0-9]|\n|\d"
     hashing = HashingVectorizer(
         ngram_range=(1, 2), n_features=BUCKETS, token_pattern=token, norm=None, alternate_sign=False, lowercase=False
@@ -34,31 +34,31 @@ def slowly(texts: list[str]) -> csr_matrix:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5))
-def test_words_fall_into_the_buckets_of_scikit_learn(texts: list[str]) -> None:
+def test_words_have_the_buckets_of_scikit_learn(texts: list[str]) -> None:
     words = Words(BUCKETS)
     for _ in range(2):  # the second time from the lookup
-        assert (words.count(texts) != slowly(texts)).nnz == 0
+        assert (words.count(texts) != by_scikit_learn(texts)).nnz == 0
 
 
 def test_many_texts_are_counted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 3)
     monkeypatch.setattr(module, "FEW", 9)
     texts = [f"one {'two ' * i}three" for i in range(10)]
-    assert (Words(BUCKETS).count(texts) != slowly(texts)).nnz == 0
+    assert (Words(BUCKETS).count(texts) != by_scikit_learn(texts)).nnz == 0
 
 
-def test_a_full_lookup_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_lookup_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 3)
     words = Words(BUCKETS)
     for text in ("one two three four five six", "six five four", "one two"):
-        assert (words.count([text]) != slowly([text])).nnz == 0
+        assert (words.count([text]) != by_scikit_learn([text])).nnz == 0
 
 
-def test_texts_that_come_again_count_as_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_texts_have_the_same_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CACHED_TEXTS", 2)
     words = Words(BUCKETS)
     for texts in (["one two", ""], ["three", "one two", "one two"], ["", "four one two one"], ["one two", "four"]):
-        assert (words.count(texts) != slowly(texts)).nnz == 0
+        assert (words.count(texts) != by_scikit_learn(texts)).nnz == 0
 
 
 def test_threads_share_a_lookup() -> None:
@@ -66,12 +66,12 @@ def test_threads_share_a_lookup() -> None:
     words = Words(BUCKETS)
     with ThreadPoolExecutor(4) as pool:
         for counted, own in zip(pool.map(words.count, texts), texts, strict=True):
-            assert (counted != slowly(own)).nnz == 0
+            assert (counted != by_scikit_learn(own)).nnz == 0
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(TEXTS, st.sampled_from(["a", "B", "12", ""])), min_size=1, max_size=4))
-def test_columns_are_what_is_read_of_each_rollout(rollouts: list[tuple[str, str]]) -> None:
+def test_columns_equal_the_wording_of_each_rollout(rollouts: list[tuple[str, str]]) -> None:
     texts, values = (list(part) for part in zip(*rollouts, strict=True))
     query = "maybe the answer is 3.14"
     columns = wording_columns(texts, values, [query], [0] * len(texts))
@@ -80,6 +80,6 @@ def test_columns_are_what_is_read_of_each_rollout(rollouts: list[tuple[str, str]
     np.testing.assert_array_equal(made, np.array(expected))
 
 
-def test_an_empty_memory_has_no_columns_to_count() -> None:
+def test_an_empty_memory_has_no_rows() -> None:
     assert {len(column) for column in wording_columns([], [], [], []).values()} == {0}
     assert Words(BUCKETS).count([]).shape == (0, BUCKETS)

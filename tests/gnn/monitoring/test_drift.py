@@ -1,4 +1,4 @@
-"""A warning where rollouts are not like those that were learnt from, and none where they are."""
+"""Drift warnings: given if rollouts differ from the training queries, and only then."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIMENSION = 12
 def rollouts(
     build_snapshot: Callable[..., Snapshot], queries: int, words: int = 8, dataset: str = "sums", lean: int = 0
 ) -> Snapshot:
-    """Queries with four rollouts each, of about so many words; their vectors lean towards one direction."""
+    """Queries with four rollouts of about `words` words; their vectors are near the axis `lean`."""
     rng = np.random.default_rng(words + lean)
     rows: list[dict[str, Any]] = []
     query_x = {}
@@ -39,13 +39,13 @@ def reference(snapshot: Snapshot) -> Reference:
 
 
 def held_out(snapshot: Snapshot, rng: np.random.Generator) -> Drift:
-    """Half of the queries, against the other half."""
+    """Drift of one half of the queries from the other half."""
     learnt = rng.permutation(snapshot.queries.num_rows) % 2 == 0
     rest = subgraph(snapshot, snapshot.queries["id"].to_numpy()[~learnt].tolist())
     return reference_of(snapshot, learnt).drift(rest)
 
 
-def test_the_same_kind_of_rollouts_gives_no_warning(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_similar_rollouts_give_no_warning(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot, rng = rollouts(build_snapshot, 60), np.random.default_rng(0)
     for _ in range(10):
         drift = held_out(snapshot, rng)
@@ -54,38 +54,38 @@ def test_the_same_kind_of_rollouts_gives_no_warning(build_snapshot: Callable[...
         assert (one.dataset, one.queries, one.against, one.learnt) == ("sums", 30, "sums", 30)
 
 
-def test_longer_thinkings_are_named(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_longer_thinkings_are_reported(build_snapshot: Callable[..., Snapshot]) -> None:
     drift = reference(rollouts(build_snapshot, 60)).drift(rollouts(build_snapshot, 20, words=40))
     assert drift.drifted
     named = {shift.feature: shift for shift in drift.datasets[0].shifts}
     assert named["log_length"].shift > 2
     assert not any(name.startswith("query vectors") for name in named)
     sentence = str(drift.sentence())
-    assert sentence.startswith("the 20 queries of 'sums' are not like the 60 of it that the model learnt from (")
+    assert sentence.startswith("the 20 queries of 'sums' differ from the 60 training queries of this dataset (")
     assert " sd" in sentence
     assert "\n" not in sentence
 
 
-def test_other_questions_are_named_by_their_vectors(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_other_queries_are_reported_by_their_vectors(build_snapshot: Callable[..., Snapshot]) -> None:
     drift = reference(rollouts(build_snapshot, 60)).drift(rollouts(build_snapshot, 20, lean=3))
     assert any(shift.feature.startswith("query vectors") for shift in drift.datasets[0].shifts)
 
 
-def test_a_dataset_never_seen_is_held_against_all(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_a_new_dataset_is_compared_with_all_training_queries(build_snapshot: Callable[..., Snapshot]) -> None:
     learnt = reference(rollouts(build_snapshot, 60))
     alike = learnt.drift(rollouts(build_snapshot, 20, dataset="other")).datasets[0]
     assert (alike.against, alike.learnt, alike.shifts) == ("", 60, ())
     unlike = learnt.drift(rollouts(build_snapshot, 20, words=40, dataset="other"))
-    assert "the 20 queries of 'other' are not like the 60 queries that" in str(unlike.sentence())
+    assert "the 20 queries of 'other' differ from all 60 training queries (" in str(unlike.sentence())
 
 
-def test_few_queries_are_no_reason_to_warn(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_few_queries_give_no_warning(build_snapshot: Callable[..., Snapshot]) -> None:
     learnt = reference(rollouts(build_snapshot, 60))
     assert not learnt.drift(rollouts(build_snapshot, 1, words=14)).drifted
     assert learnt.drift(rollouts(build_snapshot, 60, words=14)).drifted
 
 
-def test_nothing_to_score_has_not_drifted(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_an_empty_snapshot_has_no_drift(build_snapshot: Callable[..., Snapshot]) -> None:
     assert reference(rollouts(build_snapshot, 20)).drift(build_snapshot([], dimension=DIMENSION)).as_json() == {
         "drifted": False,
         "datasets": [],
@@ -100,7 +100,7 @@ def test_labels_are_not_read(build_snapshot: Callable[..., Snapshot]) -> None:
         assert np.array_equal(array, reference(blind).arrays()[name]), name
 
 
-def test_an_origin_comes_back_as_it_was(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_an_origin_is_saved_and_read(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = rollouts(build_snapshot, 30)
     learnt = np.arange(30) < 20
     origin = origin_of(snapshot, learnt)
@@ -112,12 +112,12 @@ def test_an_origin_comes_back_as_it_was(build_snapshot: Callable[..., Snapshot])
     assert again.reference.drift(new) == origin.reference.drift(new)
 
 
-def test_two_queries_are_too_few_to_learn_what_is_usual(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_two_training_queries_are_too_few_for_a_comparison(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = rollouts(build_snapshot, 20)
     assert not reference_of(snapshot, np.arange(20) < 2).drift(snapshot).drifted
 
 
-def test_a_model_that_learnt_nothing_here_has_nothing_to_drift_from(build_snapshot: Callable[..., Snapshot]) -> None:
+def test_a_model_without_training_queries_has_no_drift(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = rollouts(build_snapshot, 20)
     origin = read_origin(origin_bytes(origin_of(snapshot, np.zeros(20, bool))))
     assert (len(origin.learnt), len(origin.labelled)) == (0, 20)

@@ -21,7 +21,7 @@ def scores(probability: list[float], label: list[float] | None = None) -> Scores
     known = np.full(len(p), np.nan) if label is None else np.array(label)
     source = np.where(np.isfinite(known), "ground_truth", "predicted").astype(object)
     ids = np.array([f"t{i}" for i in range(len(p))], dtype=object)
-    return Scores(ids, p, np.where(np.isfinite(known), known, p), source)
+    return Scores(ids, p, np.where(np.isfinite(known), known, p), source, *np.full((2, len(p)), None, object))
 
 
 def test_band_is_chosen_by_risk() -> None:

@@ -28,27 +28,7 @@ def without(trained: Any, rows: np.ndarray) -> tuple[Snapshot, Snapshot, np.ndar
     thinkings = trained.snapshot.thinkings["id"].to_numpy()
     gone = set(thinkings[rows])
     kept = np.array([name not in gone for name in thinkings])
-    return _only(trained.snapshot, kept), _only(trained.snapshot, ~kept), trained.reward[kept]
-
-
-def _only(snapshot: Snapshot, keep: np.ndarray) -> Snapshot:
-    """The rollouts to keep, with their queries and answers."""
-    from memstore_gnn.data import hetero as loader
-
-    def touched(sources: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
-        mask = np.zeros(size, bool)
-        mask[targets[keep[sources]]] = True
-        return mask
-
-    generates, leads, produced = (snapshot.edges[name] for name in ("generates", "leads_to", "produced"))
-    kept = {
-        "query": touched(generates.target, generates.source, snapshot.queries.num_rows),
-        "thinking": keep,
-        "answer": touched(leads.source, leads.target, snapshot.answers.num_rows),
-        "run": touched(produced.target, produced.source, snapshot.runs.num_rows),
-        "model": np.ones(snapshot.reward_models.num_rows, bool),
-    }
-    return loader._cut(snapshot, kept)
+    return some_rollouts(trained.snapshot, kept), some_rollouts(trained.snapshot, ~kept), trained.reward[kept]
 
 
 def test_labelled_rollouts_are_scored_only_on_request(trained: Any) -> None:
@@ -58,7 +38,7 @@ def test_labelled_rollouts_are_scored_only_on_request(trained: Any) -> None:
     assert np.allclose(scores.probability, trained.probability()[trained.new], atol=1e-6)
     assert set(scores.source) == {"predicted"}
     assert np.array_equal(scores.reward, scores.probability)
-    everything = score_memory(trained.model, trained.snapshot, only_unlabelled=False, reward=trained.reward)
+    everything = score_memory(trained.model, trained.snapshot, np.ones(len(ids), np.bool_), reward=trained.reward)
     assert len(everything.id) == len(ids)
     labelled = ~trained.new
     assert set(everything.source[labelled]) == {"ground_truth"}
@@ -89,8 +69,6 @@ def test_rollouts_of_the_memory_do_not_vote(trained: Any) -> None:
     strangers = subgraph(memory, [name for name in memory.queries["id"].to_pylist() if name not in _ids(new)])
     alone = score_rollouts(trained.model, strangers, new, context=context)
     assert np.array_equal(scores.probability, alone.probability)
-    laid = score_rollouts(trained.model, memory, new, as_ingested=True, reward=labels, context=context)
-    assert not np.allclose(laid.probability, scores.probability)
 
 
 def test_groups_of_one_query_do_not_affect_each_other(trained: Any, build_snapshot: Callable[..., Snapshot]) -> None:
@@ -104,27 +82,12 @@ def test_groups_of_one_query_do_not_affect_each_other(trained: Any, build_snapsh
     new = build_snapshot(rows, dimension=16)
     context = trained.model.label_context(trained.snapshot, trained.reward)
     scores = score_rollouts(trained.model, trained.snapshot, new, reward=trained.reward, context=context)
-    own = groups_of(new).own.cell
+    own = groups_of(new).policy_group.cell
     assert len(set(own)) == 5
     for group in set(own):
         expected = trained.model.predict(some_rollouts(new, own == group), context)
         assert scores.probability[own == group] == pytest.approx(expected, abs=1e-6)
     assert not np.allclose(trained.model.predict(new, context), scores.probability)
-
-
-def test_as_ingested_reads_new_rollouts_with_those_of_the_memory(trained: Any) -> None:
-    """Two rollouts of an unlabelled and two of a labelled query come from a file."""
-    query = query_of_thinkings(trained.snapshot)
-    rows = np.concatenate((np.flatnonzero(query == 27)[:2], np.flatnonzero(query == 3)[:2]))
-    reward = trained.reward.copy()
-    reward[rows] = np.nan
-    expected = trained.probability(reward=reward)[rows]
-    memory, new, labels = without(replace(trained, reward=reward), rows)
-    assert new.thinkings.num_rows == 4
-    scores = score_rollouts(trained.model, memory, new, as_ingested=True, reward=labels)
-    by_id = dict(zip(scores.id, scores.probability, strict=True))
-    for row, probability in zip(rows, expected, strict=True):
-        assert by_id[trained.snapshot.thinkings["id"][int(row)].as_py()] == pytest.approx(probability, abs=1e-4)
 
 
 def _ids(snapshot: Snapshot) -> set[str]:
@@ -172,16 +135,6 @@ def test_programs_are_scored_by_behaviour_alone_and_in_the_memory(programs: Snap
             assert probability == pytest.approx(by_id[rollout], abs=1e-5)
 
 
-def test_labelled_rollout_of_a_file_has_its_label_only_as_ingested(trained: Any) -> None:
-    part = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[:1])
-    scores = score_rollouts(trained.model, trained.snapshot, part, as_ingested=True, reward=trained.reward)
-    assert set(scores.source) == {"ground_truth"}
-    assert np.array_equal(scores.reward, trained.reward[query_of_thinkings(trained.snapshot) == 0])
-    scores = score_rollouts(trained.model, trained.snapshot, part, reward=trained.reward)
-    assert set(scores.source) == {"predicted"}
-    assert np.array_equal(scores.reward, scores.probability)
-
-
 def test_rollouts_of_another_embedder_raise(trained: Any) -> None:
     new = subgraph(trained.snapshot, trained.snapshot.queries["id"].to_pylist()[-1:])
     other = replace(new, manifest=replace(new.manifest, embedder="another"))
@@ -190,17 +143,3 @@ def test_rollouts_of_another_embedder_raise(trained: Any) -> None:
     narrow = replace(new, thinking_x=new.thinking_x[:, :4], query_x=new.query_x[:, :4])
     with pytest.raises(InputError, match="dimension 4 and the memory's have 16"):
         overlay(trained.snapshot, narrow)
-
-
-def test_overlay_equals_the_memory_after_an_ingest(trained: Any) -> None:
-    query = query_of_thinkings(trained.snapshot)
-    memory, new, _ = without(trained, np.flatnonzero(query == 5)[::2])
-    laid = overlay(memory, new)
-    whole = subgraph(trained.snapshot, [trained.snapshot.queries["id"][5].as_py()])
-    assert laid.thinkings.equals(whole.thinkings)
-    assert laid.answers.equals(whole.answers)
-    assert np.array_equal(laid.thinking_x, whole.thinking_x)
-    for name in ("generates", "leads_to", "produced"):
-        assert np.array_equal(laid.edges[name].source, whole.edges[name].source), name
-        assert np.array_equal(laid.edges[name].target, whole.edges[name].target), name
-    assert laid.edges["leads_to"].properties.equals(whole.edges["leads_to"].properties)

@@ -12,7 +12,7 @@ from memstore.embedding.cache import VectorCache
 from memstore.embedding.cached import SLICE, embed_cached
 from memstore.embedding.protocol import ProgressCallback
 from memstore.errors import InputError
-from memstore.testing.embedder import GivenEmbedder, HashEmbedder
+from memstore.testing.doubles.embedder import GivenEmbedder, HashEmbedder
 from memstore.types import FloatMatrix
 
 

@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from memstore.graph.neo4j import Neo4jGraph
-from memstore.testing.neo4j_server import Login
+from memstore.testing.servers.neo4j import Login
 
-pytest.register_assert_rewrite("memstore.testing.graph_conformance", "memstore.testing.graph_cypher_conformance")
+pytest.register_assert_rewrite("memstore.testing.conformance.graph", "memstore.testing.conformance.graph_cypher")
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from memstore.graph.ladybug import LadybugGraph
-from memstore.testing.graph_conformance import GraphConformance, OpenGraph
-from memstore.testing.graph_cypher_conformance import GraphCypherConformance
-from memstore.testing.graph_double import GraphContent, MemoryGraph
+from memstore.testing.conformance.graph import GraphConformance
+from memstore.testing.conformance.graph_cypher import GraphCypherConformance
+from memstore.testing.conformance.graph_fixtures import OpenGraph
+from memstore.testing.doubles.graph import GraphContent, MemoryGraph
 
 
 class TestMemoryGraph(GraphConformance):

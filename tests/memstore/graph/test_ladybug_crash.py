@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,15 @@ import pytest
 
 from memstore.errors import CorruptStoreError
 from memstore.graph.ladybug import LadybugGraph
-from memstore.testing.graph_blocks import Rollout, dump, make_block
-from memstore.testing.graph_double import MemoryGraph
-from memstore.testing.graph_writes import operations
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block
+from memstore.testing.conformance.graph_writes import operations
+from memstore.testing.doubles.graph import MemoryGraph
 
 WRITER = """
 import sys
 from pathlib import Path
 from memstore.graph.ladybug import LadybugGraph
-from memstore.testing.graph_writes import operations
+from memstore.testing.conformance.graph_writes import operations
 graph = LadybugGraph.open(Path(sys.argv[1]), create=True)
 for number, operation in enumerate(operations(10_000)):
     operation(graph)
@@ -47,10 +46,10 @@ def test_a_killed_writer_leaves_complete_calls(tmp_path: Path, seed: int) -> Non
         [sys.executable, "-c", WRITER, str(tmp_path / "graph")], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
-    assert writer.stdout.readline() == "0\n"
-    time.sleep(random.Random(seed).uniform(0.0, 1.5))
+    lines = 1 + random.Random(seed).randrange(40)
+    printed = "".join(writer.stdout.readline() for _ in range(lines))
     writer.send_signal(signal.SIGKILL)
-    returned = int(("0\n" + writer.stdout.read()).split()[-1])
+    returned = int((printed + writer.stdout.read()).split()[-1])
     writer.wait()
     writer.stdout.close()
 
@@ -119,6 +118,28 @@ def test_opening_cuts_off_a_truncated_last_record(tmp_path: Path, before: int, s
     assert LadybugGraph.repair(tmp_path / "killed") is None
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_at_the_end_of_a_log_is_cut_off_or_repaired(
+    tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]], seed: int
+) -> None:
+    """LadybugDB ends the replay of noise with one of many messages."""
+    killed, contents = torn
+    chance = random.Random(seed)
+    for number in range(3):
+        folder = shutil.copytree(killed, tmp_path / f"{number}")
+        log = log_of(folder)
+        log.write_bytes(log.read_bytes() + chance.randbytes(chance.randrange(1, 2000)))
+        beyond = shutil.copytree(folder, tmp_path / f"{number} beyond")
+        with LadybugGraph.open(beyond, create=False) as graph:  # a write that never returned
+            assert dump(graph) == contents[-1]
+        log.with_name(f"{log.name}.whole").write_text(f"{log.stat().st_size:020}")
+        with pytest.raises(CorruptStoreError, match="memstore verify --repair"):
+            LadybugGraph.open(folder, create=False)
+        assert LadybugGraph.repair(folder)
+        with LadybugGraph.open(folder, create=False) as graph:
+            assert dump(graph) == contents[-1]
+
+
 def test_calls_that_had_returned_are_never_cut_off(tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]]) -> None:
     """A log that is damaged before its truncated end is left for `verify --repair`."""
     folder = shutil.copytree(torn[0], tmp_path / "graph")
@@ -131,6 +152,41 @@ def test_calls_that_had_returned_are_never_cut_off(tmp_path: Path, torn: tuple[P
     with pytest.raises(CorruptStoreError, match="memstore verify --repair"):
         LadybugGraph.open(folder, create=False)
     assert log_of(folder).read_bytes() == broken
+
+
+REPAIR = """
+import resource, signal, sys
+from pathlib import Path
+from memstore.errors import StoreFullError
+from memstore.graph.ladybug import LadybugGraph
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    LadybugGraph.repair(Path(sys.argv[1]))
+    print("repaired")
+except StoreFullError as error:
+    print("no space left" in str(error))
+"""
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.8, 0.9, 0.99])
+def test_repair_without_space_says_so_and_is_repeated(
+    tmp_path: Path, torn: tuple[Path, list[dict[str, Any]]], share: float
+) -> None:
+    killed, contents = torn
+    folders = [shutil.copytree(killed, tmp_path / name) for name in ("graph", "undisturbed")]
+    for folder in folders:
+        with log_of(folder).open("rb+") as log:
+            log.truncate(log_of(folder).stat().st_size - 37)
+    LadybugGraph.repair(folders[1])
+    limit = int(share * (folders[1] / "graph.lbdb").stat().st_size)
+    done = subprocess.run(
+        [sys.executable, "-c", REPAIR, str(folders[0]), str(limit)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    LadybugGraph.repair(folders[0])
+    with LadybugGraph.open(folders[0], create=False) as graph:
+        assert dump(graph) == contents[-2]
 
 
 def test_repair_recovers_a_log_that_is_damaged_in_the_middle(

@@ -9,7 +9,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.graph.ladybug import LadybugGraph, cypher
-from memstore.testing.graph_blocks import Rollout, make_block
+from memstore.testing.conformance.graph_blocks import Rollout, make_block
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LadybugGraph]:
         ("MATCH (q:Query) RETURN q {.id}", "map projections"),
         ("MATCH (q) WHERE q:Query RETURN q", "label in the pattern"),
         # names that are misspelt
-        ("MATCH (t:Thinkng) RETURN t", r"Thinkng, did you mean Thinking\?; labels: Query, Thinking"),
+        ("MATCH (t:Thinkng) RETURN t", r"Thinkng, did you mean Thinking\?; labels: Query, Dataset, Thinking"),
         ("MATCH (t:thinking) RETURN count(q)", "in scope"),
         ("MATCH (q:Querry) RETURN q", r"did you mean Query\?"),
         ("MATCH (q:Query)-[:GENERATE]->(t) RETURN t", r"did you mean GENERATES\?"),
@@ -91,7 +91,7 @@ def test_what_the_errors_recommend_works(graph: LadybugGraph, instead: str) -> N
     [
         ("MATCH (q:Query) RETURN count(*)", ["count(*)"]),
         ("MATCH (q:Query) RETURN q.id, COUNT(*) AS n", ["q.id", "n"]),
-        ("MATCH (q:Query) RETURN DISTINCT q.dataset ORDER BY q.dataset LIMIT 3", ["q.dataset"]),
+        ("MATCH (q:Query) RETURN DISTINCT q.domain ORDER BY q.domain LIMIT 3", ["q.domain"]),
         ("MATCH (q:Query) RETURN sum(1) + 2, max(q.id);", ["sum(1) + 2", "max(q.id)"]),
         ("RETURN [1, 2], {a: 1, b: 2}, 'x, y'", ["[1, 2]", "{a: 1, b: 2}", "'x, y'"]),
         ("RETURN 1 AS `a, b`, 2 as c", ["a, b", "c"]),

@@ -15,9 +15,9 @@ import pytest
 
 from memstore.errors import LocationError
 from memstore.graph.ladybug import LadybugGraph
-from memstore.testing.graph_blocks import Rollout, dump, make_block
-from memstore.testing.graph_double import MemoryGraph
-from memstore.testing.graph_writes import operations
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block
+from memstore.testing.conformance.graph_writes import operations
+from memstore.testing.doubles.graph import MemoryGraph
 from memstore_schema.columns import NodeLabel
 
 WRITER = """
@@ -26,7 +26,7 @@ from pathlib import Path
 from memstore.errors import StoreFullError
 from memstore.errors import LocationError
 from memstore.graph.ladybug import LadybugGraph
-from memstore.testing.graph_writes import operations
+from memstore.testing.conformance.graph_writes import operations
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
 graph = LadybugGraph.open(folder, create=True)
 if limit:
@@ -122,3 +122,81 @@ def test_a_graph_on_a_full_disk_can_be_read_and_closed(small_disk: Path, caplog:
             filler.write(b"x" * 4096)
     with pytest.raises(LocationError, match="No space left"):
         LadybugGraph.open(small_disk / "graph", create=False)
+
+
+def test_a_query_on_a_full_disk_replays_the_log_that_cannot_be_shortened(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("memstore.graph.ladybug.database.LONG_LOG_BYTES", 1)
+    with LadybugGraph.open(small_disk / "graph", create=True) as graph:
+        graph.write_block(make_block(Rollout("t1", "q1", "4")))
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * 4096)
+        for _ in range(2):
+            assert list(graph.cypher("MATCH (t:Thinking) RETURN t.id").rows) == [("t1",)]
+        assert caplog.text.count("queries stay slower") == 1
+        (small_disk / "filler").unlink()
+        graph.write_block(make_block(Rollout("t2", "q1", "4")))
+        assert list(graph.cypher("MATCH (t:Thinking) RETURN count(t)").rows) == [(2,)]
+        assert not (small_disk / "graph" / "graph.lbdb.wal").exists()
+
+
+ONE_WRITE = """
+import sys
+from pathlib import Path
+from memstore.errors import StoreFullError
+from memstore.graph.ladybug import LadybugGraph
+from memstore.testing.conformance.graph_blocks import (
+    Rollout, dump, make_block, make_influences, make_labels, make_links, make_scores,
+)
+from memstore_schema.columns import NodeLabel
+
+ids = [f"t{number:04}" for number in range(2000)]
+block = make_block(*[Rollout(f"u{id}", "q1", "4", text=f"{id} " * 50) for id in ids])
+links = {id: {other: 0.5 for other in ids[:5] if other != id} for id in ids}
+WRITES = {
+    "block": lambda graph: graph.write_block(block),
+    "labels": lambda graph: graph.set_labels(make_labels(dict.fromkeys(ids, 1.0)), replace=True),
+    "no labels": lambda graph: graph.clear_labels(ids),
+    "scores": lambda graph: graph.append_scores(make_scores("m1", 1, dict.fromkeys(ids, 0.25))),
+    "links": lambda graph: graph.replace_links(make_links(NodeLabel.THINKING, links)),
+    "settings": lambda graph: graph.write_meta({f"name-{id}": "value " * 20 for id in ids[:200]}),
+}
+folder, write = Path(sys.argv[1]), WRITES[sys.argv[2]]
+made = make_block(*[Rollout(id, f"q{id[:3]}", "4", reward=1.0 if sys.argv[2] == "no labels" else None) for id in ids])
+with LadybugGraph.open(folder / "graph", create=True) as graph:
+    graph.write_block(made)
+refused = 0
+for spare in (0, *(4096 * 2**n for n in range(13))):
+    graph = LadybugGraph.open(folder / "graph", create=False)
+    before = dump(graph), graph.read_meta()
+    with (folder / "filler").open("wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(b"x" * 4096)
+        except OSError:
+            filler.truncate(max(filler.tell() - spare, 0))
+    try:
+        write(graph)
+    except StoreFullError:
+        refused += 1
+    else:
+        break
+    finally:
+        (folder / "filler").unlink()
+    graph.close()
+    with LadybugGraph.open(folder / "graph", create=False) as graph:
+        assert (dump(graph), graph.read_meta()) == before
+assert (dump(graph), graph.read_meta()) != before
+graph.close()
+print(refused)
+"""
+
+
+@pytest.mark.parametrize("write", ["block", "labels", "no labels", "scores", "links", "settings"])
+def test_a_write_without_space_is_refused_and_the_same_process_goes_on(small_disk: Path, write: str) -> None:
+    subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
+    done = subprocess.run([sys.executable, "-c", ONE_WRITE, str(small_disk), write], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert int(done.stdout) > 0

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from memstore.errors import InputError, LabelConflict
 from memstore.graph.ladybug import LadybugGraph
 from memstore.graph.protocol import GraphStore
-from memstore.testing.graph_blocks import Rollout, dump, make_block, make_links
-from memstore.testing.graph_conformance import make_labels, make_scores
-from memstore.testing.graph_double import MemoryGraph
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block, make_labels, make_links, make_scores
+from memstore.testing.doubles.graph import MemoryGraph
 from memstore_schema.columns import NodeLabel
 
 IDS = st.sampled_from([f"t{i}" for i in range(8)])

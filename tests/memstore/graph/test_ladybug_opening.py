@@ -10,7 +10,7 @@ import pytest
 
 from memstore.errors import CorruptStoreError, LocationError, LockedError, SchemaError, StoreError
 from memstore.graph.ladybug import LadybugGraph
-from memstore.testing.graph_blocks import Rollout, dump, make_block
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block
 from memstore_schema.columns import SCHEMA_VERSION
 
 
@@ -79,11 +79,11 @@ def test_an_older_schema_opens_and_migrates(folder: Path) -> None:
         tables += [row[1] for row in graph.cypher("CALL show_tables() RETURN *").rows if row[2] == "NODE"]
         for table in tables:
             if table not in ("Meta", "Migration"):
-                list(graph.cypher(f"DROP TABLE {table}", write=True).rows)
+                list(graph.cypher(f"DROP TABLE `{table}`", write=True).rows)
         list(graph.cypher("MATCH (m:Migration) DELETE m", write=True).rows)
     with LadybugGraph.open(folder, create=False) as graph:
         assert graph.schema_version() == 0
-        assert graph.migrate() == ["0001_rollouts"]
+        assert graph.migrate() == ["0001_rollouts", "0002_datasets"]
         graph.write_block(make_block(Rollout("t1", "q1", "4")))
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memstore.errors import InputError, QueryTimeout, StoreError
 from memstore.graph.ladybug import LadybugGraph, queries
-from memstore.testing.graph_blocks import Rollout, dump, make_block
+from memstore.graph.ladybug.wal_recovery import WriteAheadLog
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block
 
 LIMIT_S = 1.0
 SLACK_S = 20.0
@@ -66,6 +68,13 @@ def test_a_large_result_within_the_limits_is_complete(graph: LadybugGraph, query
     assert len(list(graph.cypher(query, timeout_s=120).rows)) == rows
 
 
+def test_a_query_past_the_memory_limit_is_ended_before_its_time(graph: LadybugGraph) -> None:
+    with pytest.raises(StoreError, match="memory") as ended:
+        list(graph.cypher("RETURN size(range(1, 300000000))", timeout_s=120).rows)  # a list of 2.4 GB
+    assert not isinstance(ended.value, QueryTimeout)
+    assert list(graph.cypher("MATCH (t:Thinking) RETURN count(t) AS n", timeout_s=60).rows) == [(50,)]
+
+
 def test_a_write_that_is_ended_leaves_nothing(graph: LadybugGraph) -> None:
     before = dump(graph)
     with pytest.raises(StoreError):
@@ -82,9 +91,15 @@ def test_a_timeout_counts_from_the_start_of_the_query(graph: LadybugGraph) -> No
         graph.cypher(ENDLESS, timeout_s=0.3)
 
 
-def test_other_threads_read_while_a_query_runs(graph: LadybugGraph) -> None:
-    """The query is in its process when the thread reads: nothing else could take its lock for so long."""
+def test_other_threads_read_while_a_query_runs(graph: LadybugGraph, monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[BaseException] = []
+    asked, ask = threading.Event(), queries.QueryProcesses._ask
+
+    def signalled(processes: queries.QueryProcesses, *arguments: Any) -> queries.Block:
+        asked.set()
+        return ask(processes, *arguments)
+
+    monkeypatch.setattr(queries.QueryProcesses, "_ask", signalled)
 
     def endless() -> None:
         try:
@@ -94,8 +109,7 @@ def test_other_threads_read_while_a_query_runs(graph: LadybugGraph) -> None:
 
     thread = threading.Thread(target=endless)
     thread.start()
-    while not graph._queries._busy:
-        time.sleep(0.01)
+    assert asked.wait(60)
     assert len(graph.nodes("Thinking", ["id"])) == 50  # type: ignore[arg-type]
     assert thread.is_alive()
     graph.close()  # ends the query
@@ -145,3 +159,30 @@ def test_files_are_not_changed_by_a_query(graph: LadybugGraph, tmp_path: Path) -
     before = content()
     list(graph.cypher("MATCH (t:Thinking) RETURN t").rows)
     assert content() == before
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_long_log_is_checkpointed_before_a_query_and_a_short_one_is_not(
+    graph: LadybugGraph, monkeypatch: pytest.MonkeyPatch, write: bool
+) -> None:
+    """The process of the query would replay it: 0.45 s of CPU time for 4 MiB."""
+    log = graph._database._log
+    assert log.bytes() > 1_000
+    count = "MATCH (t:Thinking) RETURN count(t)"
+    lengths: list[int] = []
+    monkeypatch.setattr("memstore.graph.ladybug.store.QueryProcesses.run", _noting(lengths, log))
+    for limit in (2**20, 1_000):
+        monkeypatch.setattr("memstore.graph.ladybug.database.LONG_LOG_BYTES", limit)
+        assert list(graph.cypher(count, write=write).rows) == [(50,)]
+    assert lengths[0] > 1_000
+    assert lengths[1] == 0
+
+
+def _noting(lengths: list[int], log: WriteAheadLog) -> Callable[..., Any]:
+    run = queries.QueryProcesses.run
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        lengths.append(log.bytes())
+        return run(*arguments, **options)
+
+    return noting

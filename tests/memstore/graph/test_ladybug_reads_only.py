@@ -9,7 +9,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.graph.ladybug import LadybugGraph
-from memstore.testing.graph_blocks import Rollout, dump, make_block
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block
 
 
 @pytest.fixture(scope="module")

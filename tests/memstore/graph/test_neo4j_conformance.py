@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 
 from memstore.graph.neo4j import Neo4jGraph
-from memstore.testing.graph_conformance import GraphConformance, OpenGraph
-from memstore.testing.graph_cypher_conformance import GraphCypherConformance
+from memstore.testing.conformance.graph import GraphConformance
+from memstore.testing.conformance.graph_cypher import GraphCypherConformance
+from memstore.testing.conformance.graph_fixtures import OpenGraph
 
 
 class Neo4jFixtures:

@@ -15,13 +15,12 @@ import pytest
 from memstore.errors import StoreError, StoreFullError
 from memstore.graph.neo4j import Neo4jGraph
 from memstore.graph.protocol import GraphStore
-from memstore.testing.graph_blocks import Rollout, dump, make_block
-from memstore.testing.graph_double import MemoryGraph
-from memstore.testing.graph_writes import operations
-from memstore.testing.neo4j_server import Neo4jServer, home
-from memstore.testing.tcp_proxy import TcpProxy
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block
+from memstore.testing.conformance.graph_writes import operations
+from memstore.testing.doubles.graph import MemoryGraph
+from memstore.testing.servers.neo4j import Neo4jServer, home
+from memstore.testing.servers.tcp_proxy import TcpProxy
 
-pytestmark = pytest.mark.xdist_group("a Neo4j server that is harmed")
 COUNT = 60
 """Operations of the writer during faults."""
 PATIENCE_S = 250.0

@@ -12,10 +12,9 @@ import pytest
 
 from memstore.errors import LocationError, SchemaError, StoreError
 from memstore.graph.neo4j import Neo4jGraph
-from memstore.testing.graph_blocks import Rollout, dump, make_block
-from memstore.testing.neo4j_server import Neo4jServer, home
-
-pytestmark = pytest.mark.xdist_group("a Neo4j server that is not ours")
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block
+from memstore.testing.servers.neo4j import Neo4jServer, home
+from memstore_schema.migrations import migrations
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,7 @@ def test_an_interrupted_migration_is_repeated(server: Neo4jServer, plainly: Call
     plainly("DROP CONSTRAINT memstore_batch")
     with opened(server, create=False) as graph:  # type: ignore[arg-type]
         assert graph.schema_version() == 0
-        assert graph.migrate() == ["0001_rollouts"]
+        assert graph.migrate() == [migration.name for migration in migrations("neo4j")]
         graph.write_block(make_block(Rollout("t1", "q1", "4")))
 
 
@@ -165,6 +164,6 @@ def test_a_read_only_server(server: Neo4jServer, plainly: Callable[..., object])
 
 
 def restart(server: Neo4jServer, settings: dict[str, str]) -> None:
-    server.kill()  # a clean stop takes longer
+    server.stop()  # one that was killed must be recovered, and a read-only one cannot be
     server.configure(tls(server.folder / "certificates") | settings)
     server.start()

@@ -11,9 +11,8 @@ import pytest
 from memstore.errors import InputError, LocationError
 from memstore.graph.neo4j import Neo4jGraph
 from memstore.graph.protocol import ScoreBatch
-from memstore.testing.graph_blocks import Rollout, dump, make_block, make_links
-from memstore.testing.graph_conformance import make_labels, make_scores
-from memstore.testing.neo4j_server import Login
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block, make_labels, make_links, make_scores
+from memstore.testing.servers.neo4j import Login
 from memstore_schema.columns import NodeLabel
 from memstore_schema.queries import named_queries
 

@@ -17,9 +17,9 @@ from pydantic import SecretStr
 from memstore.errors import InputError, LocationError, MemstoreError, SchemaError, StoreError
 from memstore.graph.neo4j import Neo4jGraph
 from memstore.graph.neo4j.scope import PARAMETER, scoped
-from memstore.testing.graph_blocks import Rollout, dump, make_block
-from memstore.testing.neo4j_server import Login
-from memstore.testing.ports import free_port
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block
+from memstore.testing.servers.neo4j import Login
+from memstore.testing.servers.ports import free_port
 from memstore_schema import migrations
 from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
 

@@ -15,9 +15,8 @@ import pytest
 from memstore.errors import InputError, LabelConflict, StoreError
 from memstore.graph.neo4j import Neo4jGraph, links
 from memstore.graph.protocol import GraphBlock, GraphStore, LinkUpdate
-from memstore.testing.graph_blocks import Rollout, dump, make_block, make_links
-from memstore.testing.graph_conformance import make_labels, make_scores
-from memstore.testing.graph_double import MemoryGraph
+from memstore.testing.conformance.graph_blocks import Rollout, dump, make_block, make_labels, make_links, make_scores
+from memstore.testing.doubles.graph import MemoryGraph
 from memstore_schema.columns import NodeLabel
 
 WRITERS = 6

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from memstore.errors import LockedError, StoreError
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 
 CHILD_SECONDS = 60
 
@@ -113,3 +115,24 @@ def _outcome_in_child(use: Callable[[], object]) -> str:
         outcome = pipe.read()
     os.waitpid(child, 0)
     return outcome
+
+
+DROPPED_IN_A_CYCLE = """
+import gc, subprocess, sys
+from pathlib import Path
+from memstore.graph.ladybug import LadybugGraph
+
+gc.disable()
+cycle = [LadybugGraph.open(Path(sys.argv[1]), create=True)]
+cycle.append(cycle)
+del cycle
+subprocess.run(["true"], preexec_fn=gc.collect, check=True, timeout=60)
+"""
+
+
+def test_a_forked_child_does_not_collect_a_dropped_graph(tmp_path: Path) -> None:
+    """A `preexec_fn`, such as Ray's, runs Python in the child. The graph's destructor would never return there."""
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED_IN_A_CYCLE, str(tmp_path / "graph")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -151,6 +151,22 @@ def test_the_password_may_be_in_a_file_or_a_variable(isolated: Path, monkeypatch
     assert servers("lab").neo4j_password.get_secret_value() == PASSWORD
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, True), (0o600, False)])
+@pytest.mark.parametrize("secret", [True, False])
+def test_a_password_that_others_can_read_is_warned_of(
+    isolated: Path, caplog: pytest.LogCaptureFixture, mode: int, warned: bool, secret: bool
+) -> None:
+    changes: dict[str, str | None] = (
+        {} if secret else {"neo4j_password": None, "neo4j_password_file": "secret", "milvus_token": None}
+    )
+    (isolated / "secret").write_text(PASSWORD)
+    write(isolated, from_lab(**changes))
+    (isolated / "memstore.toml").chmod(mode)
+    servers("lab")
+    assert ("chmod 600" in caplog.text) is (warned and secret)
+    assert PASSWORD not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -9,7 +9,7 @@ import pytest
 
 from memstore.errors import SchemaError
 from memstore.memory import Memory
-from memstore.testing.memory_conformance import SETTINGS
+from memstore.testing.conformance.memory import SETTINGS
 from memstore.text import OLDER_SPLITTERS, SPLITTER_VERSION
 
 

@@ -15,8 +15,8 @@ from memstore.errors import InputError, LocationError
 from memstore.memory import Memory
 from memstore.pipeline.ingest import IngestOptions, IngestSummary
 from memstore.records.record import RecordDefaults
-from memstore.testing.digest import memory_digest
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.conformance.digest import memory_digest
+from memstore.testing.doubles.embedder import HashEmbedder
 
 
 def row(query: str = "What is 2 + 3?", sample: int | None = 0, **other: Any) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def test_a_row_with_another_domain_than_its_query_is_rejected(memory: Memory, tm
     lines = rejected(summary)
     assert [line["line"] for line in lines] == [1, 4]
     assert lines[0]["reason"] == (
-        "its domain 'qa' contradicts the domain 'math' of its query; use 'math' here, or give this query a key of its "
-        "own"
+        "its domain 'qa' contradicts the domain 'math' of its query; use 'math' here, or ingest it into "
+        "another namespace"
     )
     assert "'other' contradicts the domain 'math'" in lines[1]["reason"]
     assert memory.snapshot().queries["domain"].to_pylist() == ["math", "math"]

@@ -13,7 +13,7 @@ from rich.progress import Progress as RichProgress
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
 from memstore.pipeline.ingest import IngestOptions
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_cli.progress import Bars
 
 SIZES = [

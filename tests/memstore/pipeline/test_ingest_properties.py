@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memstore.memory import Memory
-from memstore.testing.digest import memory_digest
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.conformance.digest import memory_digest
+from memstore.testing.doubles.embedder import HashEmbedder
 
 SLOW = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
 from memstore.pipeline.restore import BATCH
 from memstore.snapshots.files import load_snapshot, save_snapshot
-from memstore.testing.digest import memory_digest
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.conformance.digest import memory_digest
+from memstore.testing.conformance.graph_blocks import make_influences, make_reliabilities, one_of_each
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore.vectors.knn import LinkSettings
+from memstore_schema.columns import NodeLabel
 
 
 def rollouts(path: Path, numbers: range) -> Path:
@@ -50,6 +53,10 @@ def memory(tmp_path: Path) -> Any:
             when = dt.datetime(2026, 1, version, tzinfo=dt.UTC)
             model = {"id": f"m-{version}", "version": version, "metrics": "{}", "created_at": when}
             opened.record_scores(ScoreBatch(model=model, scores=scores, properties={"scored_at": when}))
+            opened.graph.replace_influences(make_influences(f"m-{version}", {chosen[0]: one_of_each(opened.graph)}))
+        policies = opened.graph.nodes(NodeLabel.POLICY, ["id"])["id"].to_pylist()
+        [dataset] = opened.graph.nodes(NodeLabel.DATASET, ["id"])["id"].to_pylist()
+        opened.graph.replace_reliabilities(make_reliabilities({(policy, dataset): 0.75 for policy in policies}))
         yield opened
 
 
@@ -58,6 +65,9 @@ def test_a_restored_memory_equals_the_original(memory: Memory, tmp_path: Path) -
     with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
         assert other.restore(load_snapshot(tmp_path / "snapshot")) == 36
         assert memory_digest(other) == memory_digest(memory)
+        edges = other.snapshot().edges
+        assert [len(edge) for name, edge in edges.items() if name.endswith("_influence")] == [2] * 5
+        assert len(edges["reliable_in"]) == 3
         assert other.verify().ok
         assert other.ingest([tmp_path / "a.jsonl"]).added == 0
 
@@ -78,21 +88,58 @@ def test_a_memory_with_content_is_restored_into_only_with_merge(memory: Memory, 
 def test_a_resumed_restore_writes_the_snapshots_links(
     memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even if linking again would give other links: one link was removed by hand before."""
-    unlink = "MATCH (q:Query)-[s:SIMILAR_TO]->(:Query) WITH s ORDER BY s.score LIMIT 1 DELETE s"
-    memory.cypher(unlink, write=True)
+    """It broke off in each of its steps before."""
     snapshot = memory.snapshot()
 
     def breaks_off(*_: object) -> None:
         raise OSError("killed here")
 
     with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
-        for step in ("_write_vectors", "_write_links", "_write_scores"):
+        for step in ("_write_vectors", "_write_links", "write_scores"):
             with monkeypatch.context() as patched:
                 patched.setattr(f"memstore.pipeline.restore.{step}", breaks_off)
                 with pytest.raises(OSError, match="killed here"):
                     other.restore(snapshot)
         other.restore(snapshot)
+        assert memory_digest(other) == memory_digest(memory)
+
+
+def test_a_restored_snapshot_is_restored_again_only_where_rollouts_are_missing(memory: Memory, tmp_path: Path) -> None:
+    snapshot = memory.snapshot()
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        other.restore(snapshot)
+        assert other.restore(snapshot) == 0
+        other.ingest([rollouts(tmp_path / "b.jsonl", range(20, 22))])
+        assert other.restore(snapshot) == 0
+        other.delete(run="r")
+        other.ingest([rollouts(tmp_path / "c.jsonl", range(9))])
+        with pytest.raises(InputError, match="--merge"):
+            other.restore(snapshot)
+        assert other.restore(snapshot, merge=True) == 9
+
+
+def test_an_unfinished_restore_is_finished_only_by_the_same_restore(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "m-1").mkdir(parents=True)
+    snapshot = memory.snapshot()
+
+    def breaks_off(*_: object) -> None:
+        raise OSError("killed here")
+
+    with Memory.open(tmp_path / "other", create=True, embedder=HashEmbedder()) as other:
+        with monkeypatch.context() as patched:
+            patched.setattr("memstore.pipeline.restore.copy_models", breaks_off)
+            with pytest.raises(OSError, match="killed here"):
+                other.restore(snapshot, models=tmp_path / "models")
+        other.ingest([rollouts(tmp_path / "b.jsonl", range(2))])
+        [problem] = [problem for problem in other.verify(repair=True).problems if problem.kind == "open_restore"]
+        assert problem.example == snapshot.manifest.id
+        assert "memstore restore" in problem.repair
+        with pytest.raises(InputError, match="not empty"):
+            other.restore(replace(snapshot, manifest=replace(snapshot.manifest, id="s-another")))
+        assert other.restore(snapshot, models=tmp_path / "models") == 0
+        assert (other.models_folder / "m-1").is_dir()
         assert memory_digest(other) == memory_digest(memory)
 
 

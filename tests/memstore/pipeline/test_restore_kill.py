@@ -12,19 +12,19 @@ import pytest
 
 from memstore.memory import Memory
 from memstore.snapshots.files import load_snapshot, save_snapshot
-from memstore.testing.digest import memory_digest
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.conformance.digest import memory_digest
+from memstore.testing.doubles.embedder import HashEmbedder
 
 _RESTORE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
 from memstore.embedding.cache import VectorCache
 from memstore.memory import Memory
-from memstore.pipeline import restore
+from memstore.pipeline import content, restore
 from memstore.snapshots.files import load_snapshot
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 step, count, source, target = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
-restore.BLOCK_ROWS = restore.VECTOR_ROWS = 8
+content.BLOCK_ROWS = restore.VECTOR_ROWS = 8
 snapshot = load_snapshot(source)
 with Memory.open(target, create=True, embedder=HashEmbedder()) as memory:
     owner = {"append": VectorCache, "upsert": type(memory.vectors), "flush": type(memory.vectors)}

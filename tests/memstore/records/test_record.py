@@ -35,7 +35,8 @@ def test_a_row_with_all_keys() -> None:
         "reward_source": "person", "mean_logprob": -0.5, "finish_reason": "stop", "metadata": {"b": 1}, "a": [1],
     }  # fmt: skip
     assert parse_record(row, NONE) == Record(
-        query="How many?", thinking="9 * 2", answer="18", key="gsm8k/1", dataset="gsm8k", domain="math", gold="18",
+        query="How many?", thinking="9 * 2", answer="18", key="gsm8k/1", dataset="gsm8k", split=None,
+        domain="math", gold="18",
         policy="qwen", run="r1", step=3, sample_index=2, reward=1.0, reward_source="person", mean_logprob=-0.5,
         finish_reason="stop", metadata='{"a": [1], "b": 1}',
     )  # fmt: skip

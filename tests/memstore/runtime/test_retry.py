@@ -106,3 +106,10 @@ def test_retry_after_is_read_as_a_number_or_a_date() -> None:
     assert retry_after_s("soon") is None
     date = email.utils.formatdate(time.time() + 60, usegmt=True)
     assert 50 < (retry_after_s(date) or 0) <= 60
+
+
+def test_a_date_to_wait_for_does_not_depend_on_the_clock_of_this_machine() -> None:
+    until, sent = (email.utils.formatdate(1_000_000_000 + seconds, usegmt=True) for seconds in (90, 30))
+    assert retry_after_s(until, sent) == 60
+    assert retry_after_s(sent, until) == 0
+    assert retry_after_s(until, "yesterday") == 0.0  # counted from now, long after that date

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from memstore.runtime.processes import CpuAccount, FairQueue, Worker, WorkerError, WorkerPool
+from memstore.runtime.processes import CpuAccount, FairQueue, Worker, WorkerError, WorkerPool, charged_to
 
 CHILD = """
 import os, sys, time
@@ -54,8 +54,11 @@ def test_worker_answers_several_requests_in_one_process(worker: Worker) -> None:
 def test_worker_outlives_the_thread_of_its_first_request() -> None:
     pool = WorkerPool(COMMAND, 1)
     try:
-        batches = [pool.request_all([word], TIMEOUT_S) for word in (b"a", b"b", b"c")]
-        assert [response.split()[1] for batch in batches for response in batch if response] == [b"a", b"b", b"c"]
+        responses = []
+        for word in (b"a", b"b", b"c"):
+            with ThreadPoolExecutor(1) as threads:
+                responses.append(threads.submit(pool.request, word, TIMEOUT_S).result())
+        assert [response.split()[1] for response in responses if response] == [b"a", b"b", b"c"]
         assert [worker.starts for worker in pool.workers] == [1]
     finally:
         pool.close()
@@ -80,9 +83,10 @@ def test_worker_that_does_not_start_is_an_error() -> None:
         Worker([sys.executable, "-c", "raise SystemExit('no such luck')"]).request(b"1", 1.0)
 
 
-def test_pool_answers_in_order_and_close_kills_its_workers() -> None:
+def test_pool_answers_several_threads_and_close_kills_its_workers() -> None:
     pool = WorkerPool(COMMAND, 2)
-    responses = pool.request_all([str(n).encode() for n in range(20)], TIMEOUT_S)
+    with ThreadPoolExecutor(5) as threads:
+        responses = list(threads.map(lambda n: pool.request(str(n).encode(), TIMEOUT_S), range(20)))
     assert [response.split()[1] for response in responses if response] == [str(n).encode() for n in range(20)]
     pids = [worker.pid for worker in pool.workers if worker.pid]
     pool.close()
@@ -129,7 +133,7 @@ def test_free_worker_serves_the_group_that_used_the_least() -> None:
     # A group of bombs queues first; another group's request waits for the one that runs, not for all of them.
     pool, worker = WorkerPool(COMMAND, 1), Gated()
     pool._queue = FairQueue([worker])  # type: ignore[list-item]
-    bombs, innocent = CpuAccount(), CpuAccount()
+    bombs, innocent = CpuAccount(occupied=1.0), CpuAccount()
     with ThreadPoolExecutor(10) as threads:
         running = [threads.submit(pool.request, b"bomb", 1.0, bombs) for _ in range(8)]
         wait_until(lambda: pool._queue.waiting == 7)
@@ -139,6 +143,61 @@ def test_free_worker_serves_the_group_that_used_the_least() -> None:
         assert [future.result() for future in running] == [b"bomb"] * 8 + [b"innocent"]
     assert worker.order[:2] == [b"bomb", b"innocent"]
     assert (bombs.running, innocent.running) == (0, 0)
+
+
+def test_groups_that_used_about_the_same_are_served_in_the_order_of_their_creation() -> None:
+    # Groups that come later, however many, do not overtake one that has used next to nothing.
+    old, new, greedy = CpuAccount(occupied=0.05), CpuAccount(), CpuAccount(occupied=0.5)
+    assert sorted([greedy, new, old], key=lambda account: account.turn) == [old, new, greedy]
+
+
+def test_new_groups_of_a_client_do_not_overtake_another_client() -> None:
+    # One client sends groups, each with an account of its own that has used nothing; another client sends one group.
+    pool, worker = WorkerPool(COMMAND, 1), Gated()
+    pool._queue = FairQueue([worker])  # type: ignore[list-item]
+    bomber, other = CpuAccount(occupied=1.0), CpuAccount()
+
+    def send(line: bytes, client: CpuAccount) -> None:
+        with charged_to(client):
+            pool.request(line, 1.0, CpuAccount())
+
+    with ThreadPoolExecutor(20) as threads:
+        running = [threads.submit(send, b"bomb", bomber) for _ in range(16)]
+        wait_until(lambda: pool._queue.waiting == 15)
+        running.append(threads.submit(send, b"innocent", other))
+        wait_until(lambda: pool._queue.waiting == 16)
+        worker.gate.set()
+        for future in running:
+            future.result()
+    assert worker.order[:2] == [b"bomb", b"innocent"]
+    assert len(worker.order) == 17
+    assert (bomber.running, other.running) == (0, 0)
+    assert CpuAccount().client is None
+
+
+def test_closing_the_queue_returns_what_is_lent_and_refuses_what_waits() -> None:
+    queue: FairQueue[str] = FairQueue(["item"])
+    lent, back = threading.Event(), threading.Event()
+
+    def hold() -> str | None:
+        with queue.borrow(CpuAccount()) as item:
+            lent.set()
+            assert back.wait(TIMEOUT_S)
+            return item
+
+    def ask() -> str | None:
+        with queue.borrow(CpuAccount()) as item:
+            return item
+
+    with ThreadPoolExecutor(3) as threads:
+        held = threads.submit(hold)
+        assert lent.wait(TIMEOUT_S)
+        refused = threads.submit(ask)
+        wait_until(lambda: queue.waiting == 1)
+        closed = threads.submit(queue.close)
+        assert refused.result(TIMEOUT_S) is None
+        back.set()
+        assert (held.result(TIMEOUT_S), closed.result(TIMEOUT_S)) == ("item", ["item"])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -164,18 +223,32 @@ def work(word):
     return word
 
 def handle(line):
-    result, seconds = run_forked(lambda: work(line.strip()), 0.2)
-    return f"{result} {seconds < 0.5}"
+    ran = run_forked(work, line.split(), seconds=0.2, total=TOTAL, turn=TURN)
+    return f"{' '.join(ran.results)} {ran.killed:d}{ran.crashed:d} {ran.cpu_seconds < 0.5:d}"
 
 serve(handle, memory_bytes=1 << 30)
 """
 
 
+def forking(total: float = 9.0, turn: float = 9.0) -> Worker:
+    return Worker([sys.executable, "-c", FORKING.replace("TOTAL", str(total)).replace("TURN", str(turn))])
+
+
 def test_forked_work_is_killed_at_its_cpu_limit_and_the_worker_goes_on() -> None:
-    worker = Worker([sys.executable, "-c", FORKING])
+    worker = forking()
     try:
-        responses = [worker.request(word, TIMEOUT_S) for word in (b"a", b"c", b"loop", b"raise", b"b")]
-        assert responses == [b"a True", b"None True", b"None True", b"None True", b"b True"]
+        lines = (b"a b", b"a c b", b"loop", b"a raise b", b"b")
+        responses = [worker.request(line, TIMEOUT_S) for line in lines]
+        assert responses == [b"a b 00 1", b"a 10 1", b" 10 1", b"a 01 1", b"b 00 1"]
         assert worker.starts == 1
+    finally:
+        worker.kill()
+
+
+@pytest.mark.parametrize(("total", "turn", "response"), [(0.1, 9.0, b"a 10 1"), (9.0, 0.0, b" 00 1")])
+def test_forked_work_ends_with_its_total_or_its_turn(total: float, turn: float, response: bytes) -> None:
+    worker = forking(total, turn)
+    try:
+        assert worker.request(b"a loop", TIMEOUT_S) == response
     finally:
         worker.kill()

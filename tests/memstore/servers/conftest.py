@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memstore.testing.neo4j_server import Login
+from memstore.testing.servers.neo4j import Login
 
 
 @pytest.fixture

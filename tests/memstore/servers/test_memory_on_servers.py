@@ -15,10 +15,11 @@ from memstore.locations.profile_status import list_memories
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
 from memstore.pipeline import restore
+from memstore.pipeline.delete import delete_namespace
 from memstore.pipeline.ingest import IngestOptions
 from memstore.snapshots.snapshot import Snapshot
-from memstore.testing.digest import memory_digest
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.conformance.digest import memory_digest
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore.vectors.knn import LinkSettings
 
 pytestmark = pytest.mark.usefixtures("profiles")
@@ -194,3 +195,30 @@ def test_an_ingest_completes_the_batch_of_a_process_that_died(monkeypatch: pytes
             patched.setattr("memstore.pipeline.ingest._Ingest.finish_open_batches", lambda self: None)
             second.ingest([file])
         assert second.verify().ok
+
+
+def test_deleting_in_one_namespace_leaves_the_same_rollouts_of_another() -> None:
+    """A dry run changes nothing on the servers; a deletion of a run or of a namespace stays in its own."""
+    first, second = write("a.jsonl", rows()), write("b.jsonl", [{**row, "run": "second"} for row in rows(first=2)])
+    with opened("one", create=True) as one, opened("two", create=True) as two:
+        for memory in (one, two):
+            memory.ingest([first])
+        alone = memory_digest(one)
+        for memory in (one, two):
+            memory.ingest([second])
+        both = memory_digest(two)
+        for count in (
+            lambda: one.delete(run="second", dry_run=True),
+            lambda: one.delete(dataset="legs", dry_run=True),
+            lambda: delete_namespace(one.stores, dry_run=True),
+        ):
+            assert count().rollouts in (12, 24)
+            assert memory_digest(one) == both
+        deleted = one.delete(run="second")
+        assert (deleted.rollouts, deleted.queries, deleted.vectors) == (12, 2, 14)
+        assert memory_digest(one) == alone
+        assert one.verify().ok
+        delete_namespace(one.stores)
+        assert (one.stats().queries, one.vectors.count()) == (0, 0)
+        assert memory_digest(two) == both
+        assert two.verify().ok

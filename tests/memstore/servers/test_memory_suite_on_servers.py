@@ -6,10 +6,12 @@ import pytest
 
 from memstore.embedding.protocol import Embedder
 from memstore.memory import Memory
-from memstore.testing.memory_conformance import SETTINGS, MemoryConformance, OpenMemory
+from memstore.testing.conformance.memory import SETTINGS, MemoryConformance, OpenMemory
 
 
 class TestOnServers(MemoryConformance):
+    every_step = 3  # one takes 15 s on servers, and the folder's suite takes them all
+
     @pytest.fixture
     def open_memory(self, profiles: None) -> OpenMemory:
         del profiles  # it makes the two locations

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
-from memstore.testing.neo4j_server import Login
-from memstore.testing.ports import free_port
+from memstore.testing.doubles.embedder import HashEmbedder
+from memstore.testing.servers.neo4j import Login
+from memstore.testing.servers.ports import free_port
 from memstore_cli.main import run
 
 WRONG = "hunter2-do-not-print"

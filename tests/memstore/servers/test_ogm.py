@@ -14,9 +14,9 @@ from memstore.errors import InputError, LabelConflict, LocationError
 from memstore.graph.protocol import ScoreBatch
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.ogm import Py2neoGraph, QueryNode, ThinkingNode, connect
-from memstore.testing.digest import memory_digest
-from memstore.testing.embedder import HashEmbedder
+from memstore.ogm import DatasetNode, Py2neoGraph, QueryNode, ThinkingNode, connect
+from memstore.testing.conformance.digest import memory_digest
+from memstore.testing.doubles.embedder import HashEmbedder
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -46,7 +46,11 @@ def graph() -> Iterator[Py2neoGraph]:
 
 def test_queries_of_the_namespace_and_their_related_nodes(graph: Py2neoGraph) -> None:
     assert sorted(query.text for query in QueryNode.match(graph)) == [f"Legs of {n} cats?" for n in range(3)]
-    assert len(QueryNode.match(graph).where(dataset="legs/0")) == 2
+    assert {query.text for query in DatasetNode.match(graph).where(name="legs/0").first().queries} == {
+        "Legs of 0 cats?",
+        "Legs of 2 cats?",
+    }
+    assert [found.name for found in QueryNode.match(graph).where(text="Legs of 1 cats?").first().datasets] == ["legs/1"]
     query = QueryNode.match(graph).where(text="Legs of 1 cats?").first()
     assert QueryNode.match(graph, query.id).first() == query
     assert {thinking.text for thinking in query.thinkings} == {f"1 cats, attempt {sample}" for sample in range(3)}
@@ -63,10 +67,10 @@ def test_queries_of_the_namespace_and_their_related_nodes(graph: Py2neoGraph) ->
 
 def test_conditions_add_up_and_exclude_other_namespaces(graph: Py2neoGraph) -> None:
     assert len(QueryNode.match(graph).where("true OR true")) == 3
-    assert len(QueryNode.match(graph).where(dataset="legs/0").where(text="Legs of 0 cats?")) == 1
-    assert len(QueryNode.match(graph).where(dataset="legs/1").where(text="Legs of 0 cats?")) == 0
+    assert len(QueryNode.match(graph).where(domain="other").where(text="Legs of 0 cats?")) == 1
+    assert len(QueryNode.match(graph).where(domain="math").where(text="Legs of 0 cats?")) == 0
     assert len(QueryNode.match(graph).where(text="Legs of 0 dogs?")) == 0
-    assert len(QueryNode.match(graph).where("_.gold IS NULL", "_.text ENDS WITH 'cats?'", dataset="legs/0")) == 2
+    assert len(QueryNode.match(graph).where("_.gold IS NULL", "_.text ENDS WITH 'cats?'", domain="other")) == 3
     assert {query.text for query in QueryNode.match(graph).order_by("_.text").skip(1).limit(1)} == {"Legs of 1 cats?"}
 
 

@@ -21,7 +21,7 @@ from memstore.memory import Memory
 from memstore.snapshots import files
 from memstore.snapshots.files import load_snapshot, save_snapshot
 from memstore.snapshots.snapshot import Snapshot
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,22 @@ def test_canonical_values_are_idempotent(answer: str, domain: Domain, query: str
     assert bool(value) == bool(text)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "0.333... 12, _2",  # a repeating decimal that is no longer one once its form is normalised
+        ", " + "\u27b8*, " * 400,  # each reading removes some of the signs
+        "<" * 50 + "1" + ">" * 50,
+        " " * 3_000 + "1/2",  # long only by its white space
+    ],
+)
+@pytest.mark.parametrize("domain", ["math", "qa", "other"])
+def test_an_answer_that_never_settles_has_one_value(answer: str, domain: Domain) -> None:
+    value = canonical_answer(answer, domain, "").value
+    assert value
+    assert canonical_answer(value, domain, "").value == value
+
+
 @given(st.text(max_size=80), DOMAIN, st.sampled_from(QUERIES))
 @settings(max_examples=300, deadline=None)
 def test_every_text_can_be_split_and_read(text: str, domain: Domain, query: str) -> None:

@@ -7,16 +7,14 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pymilvus import MilvusClient
 
-from memstore.testing.milvus_server import MilvusServer, why_not
-
-pytestmark = pytest.mark.xdist_group("a Milvus server that is harmed")
+from memstore.testing.processes import wait_for_exit
+from memstore.testing.servers.milvus import MilvusServer, why_not
 
 
 @pytest.fixture(scope="module")
@@ -73,20 +71,11 @@ def test_it_comes_back_on_its_data_and_port_after_a_kill(server: MilvusServer) -
 def test_it_dies_with_the_process_that_started_it(tmp_path: Path, server: MilvusServer) -> None:
     del server  # this machine can run one
     code = (
-        "import os, sys; from pathlib import Path; from memstore.testing.milvus_server import MilvusServer\n"
+        "import os, sys; from pathlib import Path; from memstore.testing.servers.milvus import MilvusServer\n"
         "server = MilvusServer(Path(sys.argv[1])); server.start(); print(server.pid, flush=True); os._exit(1)"
     )
     started = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False
     )
     relay = int(started.stdout)
-    while lives(relay):
-        time.sleep(0.1)
-
-
-def lives(pid: int) -> bool:
-    """Does it run? A zombie that nobody has asked for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    wait_for_exit(relay)

@@ -12,12 +12,11 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from memstore.errors import EmbedderError, StoreError
-from memstore.testing.milvus_server import MilvusServer
-from memstore.testing.vector_conformance import names, unit_vectors
+from memstore.testing.conformance.vectors import names, unit_vectors
+from memstore.testing.servers.milvus import MilvusServer
 from memstore.vectors import calls
 from memstore.vectors.milvus import MilvusVectors
 
-pytestmark = pytest.mark.xdist_group("a Milvus server that is harmed")
 DEADLINE_S = 250.0
 """Generous: the server recovers in seconds on an idle machine."""
 FINGERPRINT = "faults_8_c0ffee00"

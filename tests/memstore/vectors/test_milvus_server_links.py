@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memstore.testing.vector_conformance import names
+from memstore.testing.conformance.vectors import names
 from memstore.types import FloatMatrix, IntVector
 from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
 from memstore.vectors.knn.store_search import measured_recall

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient
 
-from memstore.testing.vector_conformance import OpenStore, VectorStoreConformance
-from memstore.testing.vector_double import MemoryVectors, SharedVectors
+from memstore.testing.conformance.vectors import OpenStore, VectorStoreConformance
+from memstore.testing.doubles.vectors import MemoryVectors, SharedVectors
 from memstore.vectors.embedded import EmbeddedVectors
 from memstore.vectors.milvus import MilvusVectors
 

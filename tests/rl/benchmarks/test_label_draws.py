@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from memstore.errors import InputError
 from memstore.memory import Memory
+from memstore.snapshots.aliases import first_datasets
 from memstore_gnn.data.splits import label_budget
 from memstore_rl.benchmarks.budget import SPLITS, Identified, cut, labelled
 
@@ -66,7 +67,8 @@ def test_budget_outside_0_to_1_is_rejected(budget: float) -> None:
 @pytest.mark.parametrize("budget", [0.1, 0.5])
 def test_reward_model_sees_labels_of_the_same_queries(trained_memory: Memory, budget: float) -> None:
     snapshot = trained_memory.snapshot()
-    queries = [Identified(row["id"], row["dataset"]) for row in snapshot.queries.select(["id", "dataset"]).to_pylist()]
+    ids, datasets = snapshot.queries["id"].to_pylist(), first_datasets(snapshot).tolist()
+    queries = [Identified(query, dataset) for query, dataset in zip(ids, datasets, strict=True)]
     split = label_budget(snapshot, budget, seed=7).labelled
     seen = {query.id for query, is_labelled in zip(queries, split, strict=True) if is_labelled}
     assert labelled(queries, budget, seed=7) == seen

@@ -137,8 +137,9 @@ def test_verl_data_is_read_back_with_its_ids_and_labels(tmp_path: Path) -> None:
     for file in sorted((tmp_path / "data").glob("*.parquet")):
         table = pq.read_table(file)
         again = queries_of_files([file])
-        assert [query.id for query in again] == [info["query_id"] for info in table["extra_info"].to_pylist()]
-        for query, info in zip(again, table["extra_info"].to_pylist(), strict=True):
+        rows_by_id = {info["query_id"]: info for info in table["extra_info"].to_pylist()}  # rows are repeated
+        assert [query.id for query in again] == list(rows_by_id)
+        for query, info in zip(again, rows_by_id.values(), strict=True):
             assert query == known[query.id]._replace(
                 split=info["split"], gold=known[query.id].gold if info["labelled"] else None
             )

@@ -155,6 +155,14 @@ def test_a_repeated_rollout_counts_once(write: Write) -> None:
     assert report.rows == 10
 
 
+def test_one_question_under_two_keys_counts_under_each(write: Write) -> None:
+    one = {"query": "What is 1 + 1?", "dataset": "sums", "domain": "math", "response": "\\boxed{2}", "policy": "small"}
+    file = write(one | {"query_id": "a", "gold": "2"}, one | {"query_id": "b", "gold": "3"})
+    report = grade_files([file], GradeOptions(rewards="verifier"))
+    assert (report.rows, report.repeated) == (2, 0)
+    assert one_line(report).samples == 2
+
+
 def test_a_metric_at_k_needs_k_samples_and_gaps_are_reported(write: Write) -> None:
     file = write(*(row(1, "1", n) for n in range(4)), *(row(2, "1", n) for n in range(2)), row(3, "3"))
     report = grade_files([file], GradeOptions(ks=(2, 4, 8)))
@@ -178,7 +186,9 @@ def test_default_k_is_the_number_of_samples_of_half_of_the_queries(write: Write)
 
 def test_means_over_datasets_of_different_sizes(write: Write) -> None:
     file = write(
-        *(row(n, str(n)) for n in range(8)), row(1, "2", dataset="other"), row(2, "2", dataset="other", domain="other")
+        *(row(n, str(n)) for n in range(8)),
+        row(11, "2", dataset="other"),
+        row(12, "2", dataset="other", domain="other"),
     )
     [grade] = grade_files([file]).grades
     numbers, other, weighted, macro = grade.lines
@@ -219,9 +229,7 @@ def test_samples_without_a_verdict_are_written_with_their_reasons(write: Write, 
 
 def test_files_without_a_common_query_are_rejected(write: Write) -> None:
     first, second = write(row(1, "1"), name="a.jsonl"), write(row(2, "2"), name="b.jsonl")
-    with pytest.raises(
-        InputError, match=r"a\.jsonl and b\.jsonl have no judged query in common.*dataset, query_id and text"
-    ):
+    with pytest.raises(InputError, match=r"a\.jsonl and b\.jsonl have no judged query in common.*datasets and texts"):
         grade_files([first], against=[second])
 
 

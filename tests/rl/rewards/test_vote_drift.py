@@ -79,11 +79,10 @@ def test_drift_logs_one_warning_and_one_line_at_its_end(
 
 def test_datasets_without_training_groups_are_pooled(stored: Snapshot) -> None:
     monitor, windows_seen = monitored(stored)
-    names = stored.queries.column_names
+    at = stored.datasets.column_names.index("name")
     for name in ("new", "newer"):
-        column = pa.array([name] * stored.queries.num_rows)
-        other = stored.queries.set_column(names.index("dataset"), "dataset", column)
-        renamed = replace(stored, queries=other)
+        column = pa.array([name] * stored.datasets.num_rows)
+        renamed = replace(stored, datasets=stored.datasets.set_column(at, "name", column))
         monitor.observe(renamed)
         monitor.observe(renamed)
     assert windows_seen == [("", "agreement", False), ("", "answers", False)]

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from memstore.errors import InputError
 from memstore.runtime.retry import RetryPolicy
-from memstore.testing.ports import free_port
+from memstore.testing.servers.ports import free_port
 from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.endpoint import EndpointEngine
 from memstore_rl.rollout.engine import Reply, SampleRequest, Sampling

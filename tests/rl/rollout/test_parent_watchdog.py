@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from memstore.testing.processes import wait_for_exit
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pidfds exist on Linux only")
 
@@ -44,11 +45,7 @@ def test_targets_end_with_their_parent(how: str) -> None:
         if how == "killed":
             program.kill()
         program.communicate("\n" if how == "exited" else None)
-        deadline = time.monotonic() + 200
-        while (is_running(sleeper) or is_running(watchdog)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not is_running(sleeper)
-        assert not is_running(watchdog)
+        wait_for_exit(sleeper, watchdog)
         assert is_running(unwatched)
     finally:
         subprocess.run(["kill", "-9", str(unwatched)], check=False)

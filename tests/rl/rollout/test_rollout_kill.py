@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_rl.testing.addition_queries import rows_of
 from memstore_rl.testing.openai_stub import Stub, serving
 
@@ -17,16 +16,25 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.progress import Silent
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_rl.rollout.endpoint import EndpointEngine
 from memstore_rl.rollout.engine import Sampling
 from memstore_rl.rollout.run import RolloutPlan, rollout
 from memstore_rl.testing.addition_queries import sums
 
+class Printed(Silent):  # the number of rollouts after each write
+    done = 0
+
+    def advance(self, count):
+        self.done += count
+        print(self.done, flush=True)
+
 url, folder = sys.argv[1], Path(sys.argv[2])
 plan = RolloutPlan(4, Sampling(seed=1), block_rows=20)
 with Memory.open(folder / "memory", create=True, embedder=HashEmbedder()) as memory:
-    rollout(list(sums(60)), EndpointEngine(url, "stub", concurrency=4), folder / "a.jsonl", plan, memory=memory)
+    rollout(list(sums(60)), EndpointEngine(url, "stub", concurrency=4), folder / "a.jsonl", plan, memory=memory,
+            progress=Printed())
 """
 
 
@@ -43,9 +51,14 @@ def test_killed_and_resumed_runs_give_the_same_rollouts() -> None:
 def test_a_run_killed_during_ingest_loses_and_duplicates_nothing(tmp_path: Path) -> None:
     words = [sys.executable, "-c", SCRIPT]
     # The server stalls midway, so the kill always comes before the end of the run.
-    with serving(Stub(delay_s=0.02, stall_after=40)) as url, subprocess.Popen([*words, url, str(tmp_path)]) as running:
-        while running.poll() is None and lines_in(tmp_path / "a.jsonl") < 70:
-            time.sleep(0.005)
+    with (
+        serving(Stub(delay_s=0.02, stall_after=40)) as url,
+        subprocess.Popen([*words, url, str(tmp_path)], stdout=subprocess.PIPE, text=True) as running,
+    ):
+        assert running.stdout is not None
+        for line in running.stdout:
+            if int(line) >= 70:
+                break
         running.kill()
     assert running.returncode < 0
     assert 70 <= lines_in(tmp_path / "a.jsonl") <= 160

@@ -121,7 +121,7 @@ def test_the_key_depends_on_everything_the_sample_was_drawn_with() -> None:
         SampleKeys("small", Sampling(), step=0).of(QUESTION, [0]),
         SampleKeys("small", Sampling()).of(replace(QUESTION, prompt=None), [0]),
         SampleKeys("small", Sampling()).of(replace(QUESTION, system="Be brief."), [0]),
-        SampleKeys("small", Sampling()).of(replace(QUESTION, key="s-2"), [0]),
+        SampleKeys("small", Sampling()).of(replace(QUESTION, text="What is 2 + 4?"), [0]),
         SampleKeys("small", Sampling()).of(QUESTION, [1]),
     ]
     assert len({key, *(other for [other] in others)}) == len(others) + 1
@@ -133,4 +133,4 @@ def test_consecutive_samples_have_consecutive_32_bit_seeds() -> None:
     seeds = [sample_seed(7, QUESTION, sample) for sample in range(8)]
     assert seeds == list(range(seeds[0], seeds[0] + 8))
     assert 0 <= seeds[0] < 2**31
-    assert sample_seed(8, QUESTION, 0) != seeds[0] != sample_seed(7, replace(QUESTION, key="s-2"), 0)
+    assert sample_seed(8, QUESTION, 0) != seeds[0] != sample_seed(7, replace(QUESTION, text="What is 2 + 4?"), 0)

@@ -12,7 +12,7 @@ import pytest
 from memstore.errors import InputError, MemstoreError
 from memstore.memory import Memory
 from memstore.runtime.retry import RetryPolicy
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_rl.benchmarks.question import Question
 from memstore_rl.rollout.endpoint import EndpointEngine
 from memstore_rl.rollout.engine import Engine, Reply, SampleRequest, Sampling, Usage

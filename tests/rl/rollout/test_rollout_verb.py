@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from memstore.testing.ports import free_port
+from memstore.testing.servers.ports import free_port
 from memstore_cli.progress import Bars, Lines
 from memstore_rl.testing.addition_queries import rows_of, write_sums
 from memstore_rl.testing.openai_stub import Stub, serving
@@ -78,7 +78,7 @@ def test_rollouts_are_ingested_with_their_run(queries: Path, tmp_path: Path, com
 
 def test_a_locked_memory_stops_the_command_before_any_request(queries: Path, tmp_path: Path, command: Command) -> None:
     from memstore.memory import Memory
-    from memstore.testing.embedder import HashEmbedder
+    from memstore.testing.doubles.embedder import HashEmbedder
 
     with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()):
         done = command("rollout", queries, "--endpoint", "http://127.0.0.1:9", *OPTIONS, "--into", tmp_path / "memory")
@@ -212,12 +212,12 @@ def test_invalid_values_are_reported(kind: str, queries: Path, tmp_path: Path, c
 def test_an_interrupted_run_keeps_its_rollouts(number: int, queries: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     write_sums(queries, 50)
-    with serving(Stub(stall_after=20)) as url:
+    stalled = threading.Event()
+    with serving(Stub(stall_after=20), stalled) as url:
         options = ["--endpoint", url, "--concurrency", "2", "--output", str(output), "--json", *OPTIONS]
         words = [str(Path(sys.executable).with_name("memstore")), "rollout", str(queries), *options]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-            while running.poll() is None and not (output.exists() and output.stat().st_size):
-                time.sleep(0.01)
+            assert stalled.wait(200)
             running.send_signal(number)
             out, err = running.communicate(timeout=200)
     assert running.returncode == 130

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from memstore.errors import SandboxError
 from memstore.runtime.processes import CpuAccount
+from memstore.testing.processes import wait_for_exit
 from memstore_rl.sandbox import CallTests, Limits, Sandbox
 
 _PLANT = """
@@ -112,6 +112,13 @@ _HOST = """
 import sys, threading
 from memstore.runtime.processes import CpuAccount
 from memstore_rl.sandbox import CallTests, Limits, Sandbox
+from memstore_rl.sandbox.box import Box
+
+def start(box, *arguments, started=Box.start):
+    started(box, *arguments)
+    print("started", flush=True)
+
+Box.start = start
 sandbox = Sandbox(pairs=1, limits=Limits(cpu_seconds=100, wall_seconds=100))
 with sandbox._pair(CpuAccount()) as pair:
     pass
@@ -124,15 +131,12 @@ def test_killed_host_leaves_no_process(sandbox: Sandbox) -> None:
     host = subprocess.Popen([sys.executable, "-c", _HOST], stdout=subprocess.PIPE, text=True)
     assert host.stdout is not None
     boxes = [int(word) for word in host.stdout.readline().split()]
-    time.sleep(0.5)
+    assert host.stdout.readline() == "started\n"
     assert all(map(alive, boxes))
     host.kill()
     host.wait()
     host.stdout.close()
-    deadline = time.monotonic() + 200
-    while any(map(alive, boxes)):
-        assert time.monotonic() < deadline, "the boxes outlive their host"
-        time.sleep(0.05)
+    wait_for_exit(*boxes)
 
 
 def alive(pid: int) -> bool:

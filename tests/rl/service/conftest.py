@@ -15,7 +15,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from memstore.errors import InputError
-from memstore_rl.rewards.group import VerifiedGroup
+from memstore_rl.rewards.group import GroupScorer, VerifiedGroup
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
@@ -63,6 +63,8 @@ class LengthScorer:
             model=None if gold else "m1",
             known=False,
             latency_s=0.0,
+            by_votes=None if gold else 0.5,
+            silent=not gold and size == 1,
         )
 
 
@@ -87,6 +89,11 @@ def make_group() -> Callable[..., Group]:
 Served = Callable[..., "contextlib.AbstractContextManager[str]"]
 
 
+def info_of(scorer: object) -> dict[str, str]:
+    """What `/v1/info` says of the shaping of a scorer that has one."""
+    return {"shaping": scorer.shaping.shaping} if isinstance(scorer, GroupScorer) else {}
+
+
 @pytest.fixture
 def served(scorer: LengthScorer, tmp_path: Path) -> Served:
     """Return a context manager that serves the scorer on loopback and yields the address."""
@@ -97,7 +104,7 @@ def served(scorer: LengthScorer, tmp_path: Path) -> Served:
     ) -> Iterator[str]:
         journal = Journal(tmp_path / "journal.sqlite")
         service = RewardService(scorer, journal, **options)
-        app = make_app(service, token=SecretStr(token) if token else None, info={"model": "m1"})
+        app = make_app(service, token=SecretStr(token) if token else None, info={"model": "m1", **info_of(scorer)})
         listener = socket.create_server(("127.0.0.1", port))
         server = uvicorn.Server(server_config(app, limits, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -24,6 +24,7 @@ GROUP: dict[str, Any] = {"query": {"text": "1 + 1?"}, "rollouts": [{"response": 
 
 def test_rewards_come_in_order_and_rollouts_are_recorded_once(served: Served, make_group: Callable[..., Group]) -> None:
     groups = [make_group("a?", (1, 2, 3)), make_group("b?", (7,), expected=2, gold="4")]
+    alone = make_group("c?", (9,))
     with served() as endpoint:
         responses = [
             wire.from_json(
@@ -31,17 +32,21 @@ def test_rewards_come_in_order_and_rollouts_are_recorded_once(served: Served, ma
             )
             for _ in range(2)
         ]
+        body = wire.request_json([alone], record=False)
+        silent = wire.from_json(httpx.post(f"{endpoint}/v1/score", content=body, headers=JSON).content)
         metrics = httpx.get(f"{endpoint}/metrics").text
+    assert [(reward.silent, reward.by_votes) for reward in silent.rewards[0]] == [(True, 0.5)]
     for response in responses:
         assert [[reward.value for reward in rewards] for rewards in response.rewards] == [[1, 2, 3], [7]]
         assert [rewards[0].source for rewards in response.rewards] == ["predicted", "ground_truth"]
     assert [response.recorded for response in responses] == [4, 0]
     counts = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
-    assert counts['memstore_rewards_total{source="predicted"}'] == "6.0"
+    assert counts['memstore_rewards_total{source="predicted"}'] == "7.0"
+    assert counts["memstore_silent_groups_total"] == "1.0"
     assert counts['memstore_rewards_total{source="ground_truth"}'] == "2.0"
     assert counts["memstore_short_groups_total"] == "2.0"
     assert counts["memstore_journal_entries"] == "4.0"
-    assert counts['memstore_requests_total{status="200"}'] == "2.0"
+    assert counts['memstore_requests_total{status="200"}'] == "3.0"
 
 
 def test_recorded_counts_only_new_rollouts(served: Served, make_group: Callable[..., Group]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from memstore.errors import InputError
-from memstore.testing.ports import free_port
+from memstore.testing.servers.ports import free_port
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.client import AsyncRewardClient, RewardClient, ServiceError
 

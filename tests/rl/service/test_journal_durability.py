@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -65,10 +64,9 @@ def test_kill_9_loses_no_acknowledged_entry(tmp_path: Path) -> None:
         command = [sys.executable, "-c", WRITER, str(path), str(acknowledged + 1)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            process.stdout.readline()  # the writer has started
-            time.sleep(chance.uniform(0.01, 0.2))
+            printed = "".join(process.stdout.readline() for _ in range(chance.randrange(1, 60)))
             os.kill(process.pid, signal.SIGKILL)
-            lines = process.stdout.read().split()
+            lines = (printed + process.stdout.read()).split()
         acknowledged = max([acknowledged + 1, *map(int, lines)])
         journal = Journal(path)
         keys = {stored.key for stored in journal.oldest(10_000_000)}

@@ -11,10 +11,10 @@ import pytest
 
 from memstore.errors import StoreError
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service import recorder as module
-from memstore_rl.service.journal import Journal
+from memstore_rl.service.journal import Entry, Journal
 from memstore_rl.service.recorder import Recorder, RecorderSchedule
 from memstore_rl.service.service import entries_of
 from memstore_rl.service.texts import TextVectors
@@ -52,11 +52,11 @@ def rows(memory: Memory, query: str) -> list[tuple[object, ...]]:
 
 SCORES = (
     "MATCH (q:Query)-[:GENERATES]->(t:Thinking)-[s:SCORED_BY]->(m:RewardModel) "
-    "RETURN q.key, t.step, t.sample_index, s.probability, m.id"
+    "RETURN t.query_key, t.step, t.sample_index, s.probability, m.id"
 )
 LABELS = (
     "MATCH (q:Query)-[:GENERATES]->(t:Thinking) WHERE t.reward IS NOT NULL "
-    "RETURN q.key, q.gold, t.sample_index, t.reward, t.reward_source"
+    "RETURN t.query_key, q.gold, t.sample_index, t.reward, t.reward_source"
 )
 
 
@@ -76,20 +76,44 @@ def test_labels_and_scores_are_written_once(memory: Memory, journal: Journal) ->
     assert memory.verify().ok
 
 
-def test_kill_between_memory_and_journal_adds_no_duplicates(
-    memory: Memory, journal: Journal, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [(Memory, "ingest"), (Memory, "record_scores"), (Journal, "remove"), (Path, "unlink")],
+    ids=["before the memory", "before the scores", "before the journal", "before the file"],
+)
+def test_kill_during_a_round_loses_and_doubles_nothing(
+    memory: Memory, journal: Journal, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
 ) -> None:
     recorder = Recorder(memory, journal, flush=lambda: 0)
     journal.append(entries_of(*scored(1)))
+    journal.append(entries_of(*scored(2, gold="3")))
     with monkeypatch.context() as patched:
-        patched.setattr(Journal, "remove", lambda self, entries: (_ for _ in ()).throw(StoreError("killed here")))
+        patched.setattr(owner, method, lambda *_, **__: (_ for _ in ()).throw(StoreError("killed here")))
         with pytest.raises(StoreError, match="killed here"):
             recorder.round()
-    before = rows(memory, SCORES)
-    assert len(before) == len(journal) == 2
-    assert recorder.round() == 2
-    assert rows(memory, SCORES) == before
+    assert len(journal) == (0 if method == "unlink" else 4)
+    journal.append(entries_of(*scored(4)))
+    recorder.round()
+    assert rows(memory, "MATCH (t:Thinking) RETURN count(t.id)") == [(6,)]
+    assert {row[0] for row in rows(memory, SCORES)} == {"1", "4"}
+    assert len(rows(memory, SCORES)) == 4
+    assert len(rows(memory, LABELS)) == 2
     assert len(journal) == 0
+    assert not list(journal.path.parent.glob("*.jsonl"))
+
+
+def test_recording_ignores_the_wall_clock(memory: Memory, journal: Journal, jumping_clock: Callable[[], float]) -> None:
+    recorded: list[int] = []
+    schedule = RecorderSchedule(interval_s=0.05, link_idle_s=0.0)
+    recorder = Recorder(memory, journal, flush=lambda: 0, schedule=schedule, on_recorded=recorded.append)
+    recorder.start()
+    group, rewards = scored(2, gold="3")
+    for number, values in enumerate((rewards, rewards[::-1], rewards[:1] * 2), start=1):  # later labels contradict
+        journal.append(entries_of(group, values))
+        wait_until(lambda number=number: len(recorded) == number)
+    wait_until(lambda: memory.verify().ok)
+    assert recorder.stop(200) == 0
+    assert [len(file.read_text().splitlines()) for file in memory.rejects_folder.iterdir()] in ([1, 2], [2, 1])
 
 
 def test_failed_write_is_retried(
@@ -207,3 +231,30 @@ def wait_until(holds: Callable[[], bool], seconds: float = 200.0) -> None:
     while not holds():
         assert time.monotonic() < until, "the condition did not become true in time"
         time.sleep(0.05)
+
+
+OLD_ROWS: tuple[tuple[dict[str, object], str | None], ...] = (
+    # memstore 0.1.0 left out an absent thinking; the answer is the policy's, and there is no label
+    ({"response": "I add. So it is 7.", "answer": "7"}, None),
+    ({"response": "#### 8"}, None),
+    ({"thinking": "I add.", "answer": "9"}, None),
+    ({"answer": "10"}, None),
+    ({"response": "It is 3.", "answer": "3", "gold": "3", "reward": 1.0, "reward_source": "ground_truth"}, "3"),
+)
+
+
+@pytest.mark.parametrize(("texts", "gold"), OLD_ROWS)
+def test_the_answers_of_an_old_journal_are_no_gold_answers(
+    memory: Memory, journal: Journal, texts: dict[str, object], gold: str | None
+) -> None:
+    common = {"query": "what is 1 + 2?", "domain": "math", "policy": "p", "run": "grpo", "sample_index": 0}
+    row = json.dumps({**common, **texts}, sort_keys=True)
+    journal.append([Entry("k", row, None if gold else "m1", None if gold else 0.75, 0.75)])
+    assert Recorder(memory, journal, flush=lambda: 0).round() == 1
+    (found,) = memory.cypher(
+        "MATCH (q:Query)-[:GENERATES]->(t:Thinking)-[:LEADS_TO]->(a:Answer) RETURN q.gold, t.reward, a.text"
+    ).rows
+    answer = str(texts.get("answer", "8"))
+    assert found == (gold, 1.0 if gold else None, answer)
+    scores = rows(memory, "MATCH (t:Thinking)-[s:SCORED_BY]->(m:RewardModel) RETURN s.probability, m.id")
+    assert scores == ([] if gold else [(0.75, "m1")])

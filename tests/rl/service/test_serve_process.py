@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from memstore.errors import InputError
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
-from memstore.testing.ports import free_port
+from memstore.testing.doubles.embedder import HashEmbedder
+from memstore.testing.servers.ports import free_port
 from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 from memstore_rl.service.client import RewardClient, ServiceError
 from memstore_rl.service.serve import _listen, check_address
@@ -29,7 +29,7 @@ from memstore_rl.service.serve import _listen, check_address
 PROGRAM = """
 import sys
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_rl.service.logs import log_to_stderr
 from memstore_rl.service.recorder import RecorderSchedule
 from memstore_rl.service.serve import ServeOptions, serve
@@ -139,7 +139,7 @@ def test_sigterm_with_64_clients_loses_no_acknowledged_rollout(process: Process,
     for client in clients:
         client.join(200)
     assert code == 0
-    assert all("traceback" not in json.loads(line) for line in log.splitlines())
+    assert [line for line in log.splitlines() if "traceback" in json.loads(line)] == []
     with Memory.open(tmp_path / "memory", embedder=HashEmbedder()) as memory:
         found = set(memory.cypher("MATCH (t:Thinking) RETURN t.step, t.sample_index").rows)
     assert {(number, place) for number in acknowledged for place in range(4)} <= found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import resource
 import socket
 import sqlite3
 import stat
@@ -283,6 +284,22 @@ def test_full_disk_in_sqlite_itself(tmp_path: Path) -> None:
     assert [entry.key for entry in journal.oldest(10)] == ["first"]
     journal._connection.execute("PRAGMA max_page_count = 100000")
     assert journal.append([Entry("second", "{}", None, None, 1.0)]) == {"second"}
+    journal.close()
+
+
+@pytest.mark.parametrize("limit", [0, 4_096, 20_000, 32_768, 40_000])
+def test_a_limit_on_the_size_of_files_is_reported_as_missing_space(tmp_path: Path, limit: int) -> None:
+    # As a quota does; SQLite calls it a disk I/O error.
+    entries = [Entry(str(number), "x" * 1000, None, None, 1.0) for number in range(100)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(StoreFullError, match="no space left"):
+            Journal(tmp_path / "journal.sqlite").append(entries)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    journal = Journal(tmp_path / "journal.sqlite")
+    assert len(journal.append(entries)) == 100
     journal.close()
 
 

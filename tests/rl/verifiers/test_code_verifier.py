@@ -16,6 +16,7 @@ import pytest
 from memstore.errors import SandboxError
 from memstore.text.split import split_response
 from memstore_rl.sandbox import Limits
+from memstore_rl.sandbox.box import BoxLost
 from memstore_rl.verifiers import Attempt, standard_verifiers
 from memstore_rl.verifiers.code import CodeVerifier
 
@@ -131,14 +132,49 @@ def test_tests_that_pass_a_deep_value_of_their_own_give_no_verdict(verifier: Cod
 
 def test_copies_of_a_program_run_once(verifier: CodeVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
-    run = verifier._sandbox.run
+    run = verifier._sandbox._run_once
 
-    def counted(program: str, tests: Any) -> Any:
+    def counted(program: str, *others: Any) -> Any:
         runs.append(program)
-        return run(program, tests)
+        return run(program, *others)
 
-    monkeypatch.setattr(verifier._sandbox, "run", counted)
+    monkeypatch.setattr(verifier._sandbox, "_run_once", counted)
     attempts = [Attempt(QUERY, GOLD, "    return a + b + 4711\n")] * 8
     for _ in range(3):
         assert [verdict.reward for verdict in verifier.check(attempts)] == [0.0] * 8
     assert len(runs) == 1
+
+
+def test_program_that_ends_its_sandbox_is_wrong_and_stays_so(
+    verifier: CodeVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    run = verifier._sandbox._run_once
+
+    def lose(program: str, *others: Any) -> Any:
+        ran.append(program)
+        if "ends" in program:
+            raise BoxLost("the box has ended")
+        return run(program, *others)
+
+    monkeypatch.setattr(verifier._sandbox, "_run_once", lose)
+    attempts = [Attempt(QUERY, GOLD, f"    return a + b  {comment}\n") for comment in ("# ends", "# stays")]
+    first = verifier.check(attempts)
+    assert [verdict.reward for verdict in first] == [0.0, 1.0]
+    assert "could not be judged and is wrong (lost)" in (first[0].reason or "")
+    before = len(ran)
+    assert verifier.check(attempts) == first
+    assert len(ran) == before
+
+
+def test_verdicts_of_a_spent_budget_are_kept_for_their_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = CodeVerifier(limits=Limits(cpu_seconds=1, wall_seconds=600, group_cpu_seconds=0.5), pairs=1)
+    try:
+        bombs = [Attempt(QUERY, GOLD, f"    while True: {n}\n") for n in range(4)]
+        first = verifier.check(bombs)
+        assert [verdict.reward for verdict in first] == [0.0] * 4
+        assert all("its group has used up 0.5 s" in (verdict.reason or "") for verdict in first)
+        monkeypatch.setattr(verifier._sandbox, "_run_once", None)
+        assert verifier.check(bombs[::-1]) == first
+    finally:
+        verifier.close()

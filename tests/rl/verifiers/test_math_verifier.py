@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memstore.runtime.processes import CpuAccount
+from memstore.runtime.processes import CpuAccount, WorkerError
 from memstore_rl.verifiers import Attempt, Verdict
 from memstore_rl.verifiers.math import MathVerifier
 
@@ -219,6 +221,54 @@ def test_dead_worker_is_replaced() -> None:
         verifier.close()
 
 
+class Losing(MathVerifier):
+    """Loses the worker process of every comparison with one of some formulas."""
+
+    def __init__(self, *formulas: str) -> None:
+        super().__init__(processes=1)
+        self.lost, request = 0, self._workers.request
+
+        def lose(line: bytes, timeout_s: float, account: CpuAccount | None = None) -> bytes | None:
+            if any(formula in json.loads(line)[:2] for formula in formulas):
+                self.lost += 1
+                return None
+            return request(line, timeout_s, account)
+
+        self._workers.request = lose  # type: ignore[method-assign]
+
+
+def test_answer_that_ends_its_worker_is_wrong_and_stays_so() -> None:
+    verifier = Losing("x+3")
+    try:
+        attempts = [Attempt("", "x+1", answer) for answer in ("x+3", "1+x")]
+        first = verifier.check(attempts)
+        assert [verdict.reward for verdict in first] == [0.0, 1.0]
+        assert "ended during the comparison" in (first[0].reason or "")
+        assert verifier.check(attempts[:1]) == first[:1]
+        assert verifier.lost == 2
+    finally:
+        verifier.close()
+
+
+def test_gold_that_ends_its_worker_gives_no_verdict() -> None:
+    verifier = Losing("x+1")
+    try:
+        verdict = check(verifier, "x+1", "1+x")
+        assert verdict.reward is None
+        assert "cannot be compared with anything" in (verdict.reason or "")
+    finally:
+        verifier.close()
+
+
+def test_workers_that_end_with_every_formula_are_an_error() -> None:
+    verifier = Losing("x+1", "\\frac{1}{2}")
+    try:
+        with pytest.raises(WorkerError, match="free memory"):
+            check(verifier, "x+1", "1+x")
+    finally:
+        verifier.close()
+
+
 def test_close_stops_the_workers() -> None:
     verifier = MathVerifier(processes=1)
     check(verifier, "x+1", "1+x")
@@ -228,3 +278,15 @@ def test_close_stops_the_workers() -> None:
     verifier.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs the environment of another process")
+def test_workers_have_a_fixed_hash_seed() -> None:
+    # The order of sets inside sympy must not decide what a comparison costs or finds.
+    verifier = MathVerifier(processes=1)
+    try:
+        assert verifier.check([Attempt("q", "x+1", "1+x")])[0].reward == 1.0
+        environment = Path(f"/proc/{verifier._workers.workers[0].pid}/environ").read_bytes()
+        assert b"PYTHONHASHSEED=0" in environment.split(b"\0")
+    finally:
+        verifier.close()

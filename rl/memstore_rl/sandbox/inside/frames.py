@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 MAX_BYTES = 16 << 20
+"""Longest message."""
 
 
 class BadFrame(Exception):

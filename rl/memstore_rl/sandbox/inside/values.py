@@ -22,6 +22,7 @@ Json: TypeAlias = Any
 """A result of json.loads, of unknown shape."""
 
 MAX_DEPTH = 100
+"""Deepest nesting of a value that is transferred."""
 MAX_ITEMS = 1_000_000
 """Maximum number of nested values; bounds `a = [a, a]`, repeated."""
 _SMALL = 1 << 60

@@ -1,9 +1,9 @@
 """The first process of a box: forks one confined child per task, one at a time, and reaps it.
 
-It never reads anything that a program wrote. It takes requests from the host on a message socket and reports how a
-child ended. Before a child reads its program, it has the system call filter, the limits, and no files except those of
-its task. A child cannot start a process, write a file or signal another process, so it leaves nothing behind for the
-next child.
+It never reads anything that a program wrote. It takes requests from the host on a message socket, kills a child at its
+limit of CPU time, and reports how a child ended. The kernel's limit, in whole seconds, stands behind its own. Before a
+child reads its program, it has the system call filter, the limits, and no files except those of its task. A child
+cannot start a process, write a file or signal another process, so it leaves nothing behind for the next child.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -27,6 +28,10 @@ _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _FIRST_FD = 3
 _MAX_FDS = 4
+_CLOCK = 2
+"""Kind of a clock that counts the CPU time of a process (CPUCLOCK_SCHED)."""
+_WAIT_S = (0.01, 0.1)
+"""Shortest and longest time between two looks at that clock."""
 _ROLES: dict[str, Callable[[list[int]], None]] = {
     "call": guest.answer_calls,
     "script": guest.run_script,
@@ -38,6 +43,7 @@ class _Fork(NamedTuple):
     """A request to fork a child."""
 
     role: str
+    cpu_seconds: float
     limits: dict[str, int]
     files: list[int]
 
@@ -95,25 +101,33 @@ def _serve(channel: socket.socket) -> _Fork:
             continue
         child = os.fork()
         if child == 0:
-            return _Fork(request["role"], request["limits"], list(files))
+            return _Fork(request["role"], request["cpu_seconds"], request["limits"], list(files))
         for file in files:
             os.close(file)
-        _wait_for_child(channel, child)
+        _wait_for_child(channel, child, request["cpu_seconds"])
 
 
-def _wait_for_child(channel: socket.socket, child: int) -> None:
-    """Wait for the child, or kill it when the host requests it or is gone; then report how it ended."""
+def _wait_for_child(channel: socket.socket, child: int, cpu_seconds: float) -> None:
+    """Wait for the child, or kill it at its limit and when the host requests it or is gone; report how it ended."""
     ended = os.pidfd_open(child)
-    ready, _, _ = select.select([channel.fileno(), ended], [], [])
+    ready: list[int] = []
+    out_of_time = False
+    while not ready and not out_of_time:
+        left = cpu_seconds - time.clock_gettime(~child << 3 | _CLOCK)
+        out_of_time = left <= 0
+        if not out_of_time:
+            # Not `left` seconds: several threads use it up sooner.
+            ready, _, _ = select.select([channel.fileno(), ended], [], [], min(max(left, _WAIT_S[0]), _WAIT_S[1]))
     os.close(ended)
     host_gone = False
     if channel.fileno() in ready:
         host_gone = not channel.recv(1 << 12)
+    if ended not in ready:
         os.kill(child, signal.SIGKILL)
     _, status, usage = os.wait4(child, 0)
     if host_gone:
         os._exit(0)
-    channel.send(json.dumps([status, usage.ru_utime + usage.ru_stime]).encode())
+    channel.send(json.dumps([status, usage.ru_utime + usage.ru_stime, out_of_time]).encode())
 
 
 def _keep_only(files: list[int]) -> list[int]:

@@ -20,6 +20,7 @@ from memstore.errors import InputError, MemstoreError
 from memstore.locations.location import FolderLocation, resolve_location
 from memstore.locations.opening import prepare_folder
 from memstore.locations.settings import Settings
+from memstore_rl.trainers.verl.batches import batches_of
 from memstore_rl.trainers.verl.config import parse_version
 from memstore_rl.trainers.verl.rows import TRAINING_SPLIT
 from memstore_rl.trainers.verl.settings import HookSettings, hook_settings
@@ -56,6 +57,7 @@ def check(overrides: Sequence[str], config_name: str = "ppo_trainer") -> list[Fi
         "room": lambda: _room(config),
         "metrics": lambda: _metrics(config),
         "training data": lambda: _data(config, "train_files", training=True),
+        "batches": lambda: _batches(config),
         "validation data": lambda: _data(config, "val_files", training=False),
         "recipe": lambda: _is_a_recipe(overrides),
         "verl": lambda: _valid_for_verl(config, installed),
@@ -112,7 +114,7 @@ def _no_ignored_keys(overrides: Sequence[str]) -> str:
 def _settings_are_valid(config: DictConfig) -> str:
     settings = hook_settings(config)
     where = settings.memory or settings.endpoint or "no memory"
-    return f"mode {settings.mode}, {where}"
+    return f"mode {settings.mode}, {where}" + (f", shaping {settings.shaping}" if settings.memory else "")
 
 
 def _memory_exists(config: DictConfig) -> str:
@@ -194,14 +196,41 @@ def _metrics(config: DictConfig) -> str:
 
 
 def _data(config: DictConfig, key: str, *, training: bool) -> str:
-    named = config.data.get(key)
-    files = [named] if isinstance(named, str) else list(named or [])
+    files = _files(config, key)
     if not files:
         raise InputError(f"data.{key} is not set; write data with `memstore verl data` and set it")
     settings = hook_settings(config)
-    counts = [_file(Path(file).expanduser(), settings, training=training) for file in files]
+    counts = [_file(file, settings, training=training) for file in files]
     rows, labelled = map(sum, zip(*counts, strict=True))
     return f"{rows:,} rows, {labelled:,} with ground truth"
+
+
+def _files(config: DictConfig, key: str) -> list[Path]:
+    named = config.data.get(key)
+    return [Path(file).expanduser() for file in ([named] if isinstance(named, str) else list(named or []))]
+
+
+def _batches(config: DictConfig) -> str:
+    """Check that verl keeps the batches of the training files."""
+    found = {file: batches_of(file) for file in _files(config, "train_files") if file.is_file()}
+    for file, batches in found.items():
+        if batches is None:
+            continue
+        if config.data.shuffle:
+            raise InputError(
+                f"data.shuffle=True mixes the batches of {file}, which have {batches.labelled} labelled rows of "
+                f"{batches.size}; set data.shuffle=False"
+            )
+        if config.data.train_batch_size % batches.size:
+            raise InputError(
+                f"data.train_batch_size={config.data.train_batch_size} is not a multiple of the {batches.size} rows of "
+                f"a batch of {file}; write the data with --batch-size {config.data.train_batch_size}"
+            )
+    shares = {f"{batches.labelled} of {batches.size}" for batches in found.values() if batches}
+    if not shares:
+        return f"as verl makes them, with data.shuffle={config.data.shuffle}"
+    average = "" if config.trainer.v1.trainer_mode == "sync" else " on average, in an asynchronous mode"
+    return f"{', '.join(sorted(shares))} rows are labelled{average}, if verl filters no prompt"
 
 
 def _file(path: Path, settings: HookSettings, *, training: bool) -> tuple[int, int]:

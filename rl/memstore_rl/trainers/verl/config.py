@@ -137,12 +137,14 @@ def _data(target: VerlTarget) -> list[str]:
         "data.train_batch_size": target.batch_size,
         "actor_rollout_ref.rollout.n": target.n,
     }
-    estimator = ["algorithm.adv_estimator=grpo"]
+    fixed = ["algorithm.adv_estimator=grpo"]
     if target.mode == "memory":
         # The best setting for predicted rewards in docs/rewards.md: dividing by the standard deviation of a group gives
         # a prediction that hardly separates two rollouts the weight of a confident one.
-        estimator.append("algorithm.norm_adv_by_std_in_grpo=False")
-    return [*estimator, *_lines(given)]
+        fixed.append("algorithm.norm_adv_by_std_in_grpo=False")
+        # The order of the training file gives each batch its share of labelled rows.
+        fixed.append("data.shuffle=False")
+    return [*fixed, *_lines(given)]
 
 
 def _settings(target: VerlTarget) -> list[str]:

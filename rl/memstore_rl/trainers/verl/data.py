@@ -1,8 +1,8 @@
-"""Writes training data for verl: Parquet files per mode and label budget, without the gold answers of unlabelled rows.
+"""Writes training data for verl and TRL: Parquet files per mode and budget, without gold answers of unlabelled rows.
 
     train_oracle.parquet       all training queries, all with ground truth
     train_budget_20.parquet    the labelled 20 % of them only
-    train_memory_20.parquet    all of them, ground truth for the same 20 %
+    train_memory_20.parquet    all of them, ground truth for the same 20 %, in batches with a share of labelled rows
     validation.parquet         all with ground truth
     test.parquet               all with ground truth
     data.json                  how the files were made, and the number of rows per dataset
@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from memstore.snapshots.atomic_folder import atomic_folder
 from memstore_rl.benchmarks.budget import SPLITS, Identified, SplitName, cut, keep_in_training, labelled
 from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.reward import MODES, Mode
+from memstore_rl.trainers.verl.batches import KEEP_ORDER, Batches, BatchPlan, batches_of, check_plan, in_batches
 
 SCHEMA = pa.schema(
     [
@@ -50,12 +51,14 @@ SCHEMA = pa.schema(
                     ("key", pa.string()),
                     ("domain", pa.string()),
                     ("labelled", pa.bool_()),
+                    ("remember", pa.bool_()),
                 ]
             ),
         ),
     ]
 )
-"""`extra_info.query_id` is the query's id in the memory; `key` is the source's key, or ""."""
+"""`extra_info.query_id` is the query's id in the memory; `key` is the source's key, or "". `remember` is False where
+the budget withholds a label that the source has: a memory must not reveal it either."""
 BLANK = ""
 """Ground truth of an unlabelled row; verl requires a text."""
 
@@ -77,30 +80,40 @@ class DataPlan:
     """Seed of the split."""
     system: str | None = None
     """A system prompt for every row."""
+    batches: BatchPlan | None = field(default_factory=BatchPlan)
+    """Batches of the training files of mode `memory`. None: each query once, in the order of the source."""
 
 
 class DataFile(NamedTuple):
-    """A written file."""
+    """A written file. Repeated rows count each time."""
 
     file: str
     rows: int
     labelled: int
     datasets: dict[str, int]
+    batch_size: int | None
+    labelled_per_batch: int | None
+    """Rows of a batch, and how many of them are labelled; None for a file with each query once."""
+
+
+def batch_note(files: Iterable[DataFile]) -> str | None:
+    """Return the sentence on what the batches of these files need from a trainer; None if no file has batches."""
+    return KEEP_ORDER if any(file.batch_size for file in files) else None
 
 
 def write_data(queries: Sequence[SourceQuery], folder: Path, plan: DataPlan) -> list[DataFile]:
     """Write the data to a new folder, atomically.
 
     Raises:
-        InputError: the folder exists and is not empty, a share or mode is invalid, there is nothing to train on, or a
-            budget labels no query in mode `budget`.
+        InputError: the folder exists and is not empty, a share or mode is invalid, there is nothing to train on, a
+            budget labels no query in mode `budget`, or batches cannot have the labelled share.
     """
     tables = _tables(queries, plan)
     with atomic_folder(folder, "data") as building:
         for name, table in tables.items():
             pq.write_table(table, building / name)
-        written = [_summary(name, table) for name, table in tables.items()]
-        made = {"plan": asdict(plan), "files": [file._asdict() for file in written]}
+        written = [_summary(name, table, batches_of(building / name)) for name, table in tables.items()]
+        made = {"plan": asdict(plan), "files": [file._asdict() for file in written], "note": batch_note(written)}
         (building / "data.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     return written
 
@@ -109,6 +122,7 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
     unknown = set(plan.modes) - set(MODES)
     if unknown:
         raise InputError(f"there is no mode {min(unknown)!r}; use one of {', '.join(MODES)}")
+    _check_batches(plan)
     draws = _memory_draws(queries, plan)
     split = _splits(queries, plan, frozenset().union(*draws.values()))
     rows = {name: [q for q in enumerate(queries) if split[q[0]] == name] for name in SPLITS}
@@ -130,12 +144,30 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
                 raise InputError(f"a budget of {budget:g} labels no query with a gold answer; add `gold` to the source")
             tables[f"train_budget_{budget * 100:g}.parquet"] = _table(only, "train", chosen, plan.system)
         if "memory" in plan.modes:
-            tables[f"train_memory_{budget * 100:g}.parquet"] = _table(rows["train"], "train", chosen, plan.system)
+            name = f"train_memory_{budget * 100:g}.parquet"
+            tables[name] = _batched(name, _table(rows["train"], "train", chosen, plan.system), plan.batches)
     for name in SPLITS[1:]:
         measured = [item for item in rows[name] if item[1].gold]
         if measured:
             tables[f"{name}.parquet"] = _table(measured, name, every, plan.system)
     return tables
+
+
+def _check_batches(plan: DataPlan) -> None:
+    if plan.batches is None:
+        return
+    check_plan(plan.batches)
+    if "memory" not in plan.modes and (plan.batches.labelled_share is not None or plan.batches.size is not None):
+        raise InputError("a labelled share and a batch size are for mode memory, which is not among the modes; add it")
+
+
+def _batched(name: str, table: pa.Table, plan: BatchPlan | None) -> pa.Table:
+    if plan is None:
+        return table
+    try:
+        return in_batches(table, _labelled(table), plan)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _memory_draws(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[float, frozenset[str]]:
@@ -175,10 +207,15 @@ def _row(index: int, query: SourceQuery, split: SplitName, is_labelled: bool, sy
             "key": query.key or "",
             "domain": query.domain,
             "labelled": bool(is_labelled and query.gold),
+            "remember": is_labelled or not (query.gold or query.has_label),
         },
     }
 
 
-def _summary(name: str, table: pa.Table) -> DataFile:
-    flags = [row["labelled"] for row in table["extra_info"].to_pylist()]
-    return DataFile(name, table.num_rows, sum(flags), dict(sorted(Counter(table["data_source"].to_pylist()).items())))
+def _labelled(table: pa.Table) -> list[bool]:
+    return [row["labelled"] for row in table["extra_info"].to_pylist()]
+
+
+def _summary(name: str, table: pa.Table, batches: Batches | None) -> DataFile:
+    datasets = dict(sorted(Counter(table["data_source"].to_pylist()).items()))
+    return DataFile(name, table.num_rows, sum(_labelled(table)), datasets, *(batches or (None, None)))

@@ -51,6 +51,7 @@ class GroupBarrierActor:
         self._barrier = GroupBarrier(self._scorer, wait_s=settings.group_wait_s)
         self._batch = batch
         self._counts: Counter[str] = Counter()
+        self._rewards = 0
 
     async def ready(self) -> None:
         """Return once the memory is open."""
@@ -70,11 +71,14 @@ class GroupBarrierActor:
 
     def _counted(self, extra: Extra) -> Extra:
         self._counts[str(extra["source"])] += 1
+        self._rewards += 1
         self._counts["short"] += bool(extra["group_short"])
-        if (total := self._counts.total() - self._counts["short"]) >= self._batch:
+        self._counts["silent"] += bool(extra["group_silent"])
+        if (total := self._rewards) >= self._batch:
             parts = ", ".join(f"{name} {self._counts[name] / total:.1%}" for name in sorted(self._counts))
             print(f"memstore: the last {total} training rewards: {parts}", flush=True)
             self._counts.clear()
+            self._rewards = 0
         return extra
 
 

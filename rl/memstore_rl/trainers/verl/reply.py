@@ -20,10 +20,12 @@ EXTRA_KEYS = (
     "score",
     "source",
     "from_ground_truth",
+    "from_memory",
     "from_model",
     "probability",
     "group_size",
     "group_short",
+    "group_silent",
     "latency_s",
 )
 """Keys of `reward_extra_info`, in order."""
@@ -42,10 +44,12 @@ def reply(reward: Reward) -> Extra:
         "score": reward.value,
         "source": reward.source,
         "from_ground_truth": float(reward.source == "ground_truth"),
+        "from_memory": float(reward.source == "remembered"),
         "from_model": float(reward.source == "predicted"),
         "probability": math.nan if reward.probability is None else reward.probability,
         "group_size": float(reward.group_size),
         "group_short": float(reward.short),
+        "group_silent": float(reward.silent),
         "latency_s": reward.latency_s,
     }
 

@@ -5,7 +5,7 @@
     raw_prompt                    chat messages; the query is their text, as an ingest of the same row reads it
     data_source                   the dataset
     reward_model.ground_truth     the gold answer; blank or missing (None, NaN): the query is not labelled
-    extra_info                    split, index, key and domain
+    extra_info                    split, index, key, domain, and whether verdicts of the memory may be used (remember)
 """
 
 from __future__ import annotations
@@ -49,7 +49,18 @@ def query_of(
         key=_text(extra_info.get("key")),
         domain=domain if domain in _DOMAINS else None,
         gold=_text(gold_text(reward_model.get("ground_truth"))),
+        remember=_may_remember(extra_info),
     )
+
+
+def _may_remember(extra_info: Mapping[str, Any]) -> bool:
+    """Whether the row allows verdicts of the memory.
+
+    Data files written before the memory remembered say only whether a row is labelled. Their unlabelled rows may be
+    those of a label budget, so nothing is remembered for them.
+    """
+    remember = extra_info.get("remember")
+    return bool(extra_info.get("labelled", True) if remember is None else remember)
 
 
 def is_training(extra_info: Mapping[str, Any]) -> bool:

@@ -5,9 +5,11 @@ metrics that its sampler returns, and the sampler is configurable. These sampler
 extra information of the sampled rollouts:
 
     memstore/ground_truth_share    share of the batch's rollouts with ground truth
+    memstore/remembered_share      share of those with a verdict that the memory remembers
     memstore/predicted_share       share of predicted ones
     memstore/unscored_share        share of those with the mean of their group (memstore.unscored=mean)
     memstore/short_share           share of those in incomplete groups
+    memstore/silent_share          share of those in predicted groups with one reward for all
     memstore/probability           mean over the predicted ones
     memstore/latency_s             mean seconds of a scoring call
 
@@ -36,9 +38,11 @@ def shares(extras: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
     metrics = {
         "memstore/ground_truth_share": mean(extra["from_ground_truth"] for extra in found),
+        "memstore/remembered_share": mean(extra["from_memory"] for extra in found),
         "memstore/predicted_share": mean(extra["from_model"] for extra in found),
         "memstore/unscored_share": mean(float(extra["source"] == "unscored") for extra in found),
         "memstore/short_share": mean(extra["group_short"] for extra in found),
+        "memstore/silent_share": mean(extra["group_silent"] for extra in found),
         "memstore/latency_s": mean(extra["latency_s"] for extra in found),
     }
     return metrics | ({"memstore/probability": sum(predicted) / len(predicted)} if predicted else {})

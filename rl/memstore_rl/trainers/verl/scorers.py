@@ -12,13 +12,13 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from memstore.errors import MemstoreError
+from memstore.errors import InputError, MemstoreError
 from memstore_rl.rewards.reward import Group, Reward
 from memstore_rl.service.batching import Batcher
 from memstore_rl.service.client import AsyncRewardClient, ServiceGone
 from memstore_rl.trainers.verl.group_barrier import Scorer
 from memstore_rl.trainers.verl.reply import CompleteScorer
-from memstore_rl.trainers.verl.settings import HookSettings
+from memstore_rl.trainers.verl.settings import NEEDS_MEAN_ONLY, HookSettings
 from memstore_rl.trainers.verl.token import read_token
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class ServiceScorer:
         assert settings.endpoint is not None
         self._mode = settings.mode
         self._waits = settings.when_gone == "wait"
+        self._fits_any = self._shaping_fits = settings.mean_only or settings.mode != "memory"
         self._client = AsyncRewardClient(
             settings.endpoint, token=read_token(settings.token_file), deadline_s=settings.deadline_s
         )
@@ -52,17 +53,27 @@ class ServiceScorer:
         """Return the rewards of the group's rollouts, in order.
 
         Raises:
-            InputError: the service cannot score this group.
+            InputError: the service cannot score this group, or its shaping is `residual` and verl divides by the
+                standard deviation of a group.
             ServiceGone: it did not respond, and `when_gone` is `fail`.
         """
         request = Group(group.query, group.rollouts, group.expected, group.mode or self._mode)
         while True:
             try:
+                await self._check_shaping()
                 return await self._client.score_group(request, record=record)
             except ServiceGone as gone:
                 if not self._waits:
                     raise
+                self._shaping_fits = self._fits_any  # it may start again with another shaping
                 logger.warning("%s; the training waits for it (memstore.when_gone=wait)", gone)
+
+    async def _check_shaping(self) -> None:
+        if self._shaping_fits:
+            return
+        if (await self._client.info()).get("shaping") == "residual":
+            raise InputError(f"shaping residual of the service {NEEDS_MEAN_ONLY}, or start it with another --shaping")
+        self._shaping_fits = True
 
 
 class ActorScorer:
@@ -133,8 +144,9 @@ def _open_group_scorer(settings: HookSettings) -> GroupScorer:
         mode=settings.mode,
         model=settings.model,
         device=settings.device,
-        shaping=settings.shaping,
+        shaping=settings.shaping or "probability",  # `hook_settings` has chosen one
         min_spread=settings.min_spread,
+        residual_weight=settings.residual_weight,
         verifiers=make_verifiers(code=settings.run_code),
     )
 

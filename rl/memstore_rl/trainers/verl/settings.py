@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+_GRPO = ("grpo", "grpo_vectorized")
+"""Estimators of verl that read `algorithm.norm_adv_by_std_in_grpo` and subtract the mean of a group."""
+
+
+NEEDS_MEAN_ONLY = (
+    "needs a trainer that subtracts the mean of a group and does not divide by its standard deviation; set "
+    "algorithm.adv_estimator=grpo and algorithm.norm_adv_by_std_in_grpo=False"
+)
+"""What shaping `residual` needs, for an error."""
+_OF_MEMORY = {"model", "shaping", "min_spread", "residual_weight", "run_code", "device", "gpus"}
+"""Settings that cannot be combined with a service."""
+
+
 class HookSettings(BaseModel):
     """Settings of the hooks. The settings of the memory come from the environment (`MEMSTORE_*`)."""
 
@@ -37,11 +50,14 @@ class HookSettings(BaseModel):
     `memory`: ground truth for labelled rows, the reward model for the rest."""
     model: str | None = None
     """Id of the reward model; unset: the memory's default. Only with `memory`: a service has its own."""
-    shaping: Shaping = "probability"
-    """How a predicted probability becomes a reward. Only with `memory`: a service has its own."""
+    shaping: Shaping | None = None
+    """How a predicted probability becomes a reward; unset: `residual` if verl subtracts only the group's mean
+    (`subtracts_only_mean`), else `probability`. Only with `memory`: a service has its own."""
     min_spread: float = Field(default=0.0, ge=0.0, le=1.0)
     """A group whose probabilities are closer together gets one reward, hence no advantage. Use 0.2 if the trainer
     divides by the group's standard deviation (docs/rewards.md). Only with `memory`: a service has its own."""
+    residual_weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    """Factor of shaping `residual`. Only with `memory`: a service has its own."""
     run_code: bool = False
     """Verify programs by running their tests in the sandbox. Only with `memory`: a service has its own setting."""
     device: str | None = None
@@ -61,6 +77,8 @@ class HookSettings(BaseModel):
     advantage (`mean`). A group without scored rollouts always ends the training."""
     reward_worker_calls: int = Field(default=RAY_CALLS, ge=1)
     """Maximum concurrent calls of one of verl's reward workers; set by the manager where it can raise it."""
+    mean_only: bool = False
+    """Whether verl only subtracts the mean of a group; set from verl's configuration."""
 
     @model_validator(mode="after")
     def _one_source(self) -> HookSettings:
@@ -70,7 +88,7 @@ class HookSettings(BaseModel):
             raise ValueError("memstore.mode=memory needs memstore.memory or memstore.endpoint")
         if self.endpoint is None and self.token_file is not None:
             raise ValueError("memstore.token_file needs memstore.endpoint")
-        own = {"model", "shaping", "min_spread", "run_code", "device", "gpus"} & self.model_fields_set
+        own = _OF_MEMORY & self.model_fields_set
         if self.endpoint is not None and own:
             raise ValueError(
                 f"memstore.{min(own)} cannot be combined with memstore.endpoint; set it where the service is started"
@@ -84,7 +102,8 @@ def hook_settings(config: DictConfig) -> HookSettings:
     """Read the hook's settings from a whole verl configuration.
 
     Raises:
-        InputError: there are none, or one of them is invalid.
+        InputError: there are none, one of them is invalid, or shaping is `residual` and verl's advantage is not the
+            reward less the mean of its group.
     """
     from omegaconf import OmegaConf
 
@@ -94,7 +113,20 @@ def hook_settings(config: DictConfig) -> HookSettings:
             "this verl configuration has no block `memstore`; add the overrides that `memstore verl config` prints"
         )
     values = OmegaConf.to_container(block, resolve=True)
-    return parse_settings(values if isinstance(values, Mapping) else {})
+    settings = parse_settings(values if isinstance(values, Mapping) else {})
+    fits = subtracts_only_mean(config)
+    if settings.shaping == "residual" and not fits:
+        raise InputError(f"memstore.shaping=residual {NEEDS_MEAN_ONLY}, or memstore.shaping=probability")
+    chosen: dict[str, Any] = {"mean_only": fits}
+    if settings.shaping is None and settings.memory is not None:
+        chosen["shaping"] = "residual" if fits else "probability"
+    return parse_settings({**settings.model_dump(exclude_unset=True), **chosen})
+
+
+def subtracts_only_mean(config: DictConfig) -> bool:
+    """Whether verl's advantage is the reward less the mean of its group, without a division by its deviation."""
+    algorithm = config.algorithm
+    return str(algorithm.adv_estimator) in _GRPO and not algorithm.get("norm_adv_by_std_in_grpo", True)
 
 
 def parse_settings(values: Mapping[Any, Any]) -> HookSettings:

@@ -17,6 +17,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.records.readers import open_source
+from memstore.records.readers.lines import _lines
 
 ROWS = [{"query": "How many?", "response": "7"}] * 3
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -108,9 +109,30 @@ def test_blank_lines_of_a_gzip_are_skipped_as_blocks_and_counted(tmp_path: Path)
     assert [(row.number, row.values) for row in open_source(path)] == [(1, {"a": 1}), (3_500_001, {"a": 2})]
 
 
+def test_a_block_of_blank_lines_costs_one_step() -> None:
+    lines = list(_lines(iter([b'{"a": 1}\n', *[b"\n \r\n" * 10_000] * 20, b'{"a": 2}\n'])))
+    assert [(line.data, line.blank_before) for line in lines] == [(b'{"a": 1}', 0), (b'{"a": 2}', 400_000)]
+
+
 def test_a_gzip_bomb_ends_with_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(b'{"a": 1}' + b"\n" * 40_000_000))
     first, last = open_source(path)
     assert first.values == {"a": 1}
     assert "expands more than 100-fold" in (last.reason or "")
+
+
+@pytest.mark.parametrize("row", [b"{}\n", b"0\n", b'{"query": "a", "answer": "b"}\n'])
+def test_a_gzip_of_tiny_objects_ends_with_a_reason(tmp_path: Path, row: bytes) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(row * 120_000))
+    *rows, last = open_source(path)
+    assert len(rows) == 100_000 + path.stat().st_size // 4
+    assert "reading ended here" in (last.reason or "")
+    assert "cannot be rollouts" in (last.reason or "")
+
+
+def test_many_short_rollouts_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"".join(b'{"query": "%d", "answer": "b"}\n' % n for n in range(120_000))))
+    assert sum(row.values is not None for row in open_source(path)) == 120_000

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from memstore.errors import InputError
-from memstore.records.readers import open_source
+from memstore.records.readers import open_source, parquet
+from memstore.records.readers.parquet import FREE_BYTES, MAX_RATIO
 from memstore.records.record import RecordDefaults, parse_record
 
 
@@ -105,3 +108,112 @@ def test_a_damaged_page_ends_the_rows_with_a_reason(tmp_path: Path) -> None:
     assert [row.values for row in rows] == [{"query": text, "answer": text} for text in texts[: len(rows)]]
     assert last.values is None
     assert "damaged from this row on" in (last.reason or "")
+
+
+LONG = "x" * 200_000
+
+
+def repeated(short: int, long: int) -> pa.DictionaryArray:
+    """A short text, then a long one, each repeated."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * short + [1] * long, pa.int32()), pa.array(["q", LONG]))
+
+
+BOMBS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # One long text in a dictionary, at each depth.
+    "repeated": ({"query": repeated(0, 2_500), "answer": ["a"] * 2_500}, {}),
+    "in_messages": ({"messages": [[{"role": "user", "content": LONG}]] * 400}, {"compression": "zstd"}),
+    "late": ({"query": repeated(3_000, 2_500), "answer": ["a"] * 5_500}, {}),
+    # A page that compresses well.
+    "one_value": ({"query": [LONG * 350], "answer": ["a"]}, {"compression": "zstd", "use_dictionary": False}),
+    "zeros": ({"query": ["q"], "answer": ["a"], "logits": [np.zeros(9_000_000)]}, {"compression": "zstd"}),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_of_very_much_ends_within_a_bound(tmp_path: Path, name: str) -> None:
+    columns, options = BOMBS[name]
+    path = written(tmp_path / "a.parquet", columns, **options)
+    assert path.stat().st_size < 200_000
+    texts, reason = 0, None
+    try:
+        for row in open_source(path):
+            texts += len(str(row.values))
+            reason = row.reason
+    except InputError as refused:
+        reason = str(refused)
+    assert "expands more than 300-fold" in (reason or "")
+    assert "to_json" in (reason or "")
+    assert texts < FREE_BYTES + MAX_RATIO * path.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["one_value", "zeros"])
+def test_a_file_whose_footer_gives_too_much_is_refused_before_it_is_decoded(tmp_path: Path, name: str) -> None:
+    columns, options = BOMBS[name]
+    path = written(tmp_path / "a.parquet", columns, **options)
+    with pytest.raises(InputError, match="expands more than 300-fold"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ({"query": repeated(1_000, 100)}, 671),  # 128 MiB hold 671 of the long texts
+        ({"query": repeated(1_000, 100), "thinking": repeated(1_000, 100)}, 335),
+        ({"query": ["q"] * 1_100, "parts": [[{"text": LONG}, {"text": "t"}]] + [[{"text": "t"}] * 2] * 1_099}, 335),
+        ({"query": ["q"] * 1_100}, 1_100),
+    ],
+)
+def test_a_batch_has_as_many_rows_as_the_dictionaries_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any], rows: int
+) -> None:
+    sizes: list[int] = []
+    values = parquet._values
+    monkeypatch.setattr(parquet, "_values", lambda batch: sizes.append(batch.num_rows) or values(batch))
+    path = written(tmp_path / "a.parquet", {**columns, "answer": ["a"] * 1_100})
+    assert len(list(open_source(path))) == 1_100
+    assert (max(sizes), sum(sizes)) == (pytest.approx(rows, abs=2), 1_100)
+
+
+def test_a_dictionary_whose_header_cannot_be_read_counts_as_all_pages(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", {"query": repeated(9, 9), "answer": ["a"] * 18})
+    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    with path.open("rb") as file:
+        assert len(LONG) < parquet._dictionary_bytes(file, column) < len(LONG) + 100
+    for data in (
+        b"",
+        b"\x15",
+        b"\x15\x04\x15",
+        b"\x15\xff",
+        b"\x19\x04\x15\x02",
+        b"\x15\x00\x15\x02",
+        b"\x15\x04\x15\x01",
+    ):
+        header = io.BytesIO(b"\0" * column.dictionary_page_offset + data)
+        assert parquet._dictionary_bytes(header, column) == column.total_uncompressed_size
+
+
+TYPES = {
+    "text": pa.array(["a", None, "b", "a"]),
+    "large": pa.array(["a", None, "b", "a"], pa.large_string()),
+    "view": pa.array(["a", None, "b", "a"], pa.string_view()),
+    "binary": pa.array([b"a", None, b"\xff", b"a"]),
+    "category": pa.array(["a", None, "b", "a"]).dictionary_encode(),
+    "messages": pa.array([[{"role": "u", "content": "x"}], None, [], [{"role": "u", "content": None}] * 2]),
+    "parts": pa.array([[{"c": [{"text": "t"}] * n}] for n in range(4)]),
+    "struct": pa.array([{"a": "t", "b": {"c": "u"}}, None, {"a": None, "b": None}, {"a": "t", "b": {"c": None}}]),
+    "map": pa.array([[("k", "v")], None, [], [("k", None), ("l", "v")]], pa.map_(pa.string(), pa.string())),
+    "fixed": pa.array([["a", "b"], None, ["a", "a"], ["b", None]], pa.list_(pa.string(), 2)),
+    "large_list": pa.array([["a"], None, [], ["a", "b"]], pa.large_list(pa.string())),
+    "number": pa.array([1.5, None, 2.5, 1.5]),
+    "decimal": pa.array([1, None, 2, 1], pa.decimal128(30, 2)),
+    "null": pa.nulls(4),
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_every_type_is_read_with_and_without_dictionaries(tmp_path: Path, name: str) -> None:
+    table = pa.table({"query": ["q"] * 4, "answer": ["a"] * 4, name: TYPES[name]})
+    for coding in (True, False):
+        path = written(tmp_path / "a.parquet", dict(zip(table.column_names, table.columns, strict=True)),
+                       use_dictionary=coding, row_group_size=3)  # fmt: skip
+        assert [row.values for row in open_source(path)] == pq.read_table(path).to_pylist()

@@ -25,13 +25,13 @@ def unit(count: int, dim: int, seed: int = 0) -> FloatMatrix:
 
 
 def test_three_nodes_by_hand() -> None:
-    """East, north-east and north at k=1: the middle one ties and takes the first; with 0 and 1 siblings it cannot."""
+    """East, north-east and north at k=1: the middle one ties and takes the first, unless they are of one group."""
     half = np.sqrt(np.float32(0.5))
     vectors = np.array([[1, 0], [half, half], [0, 1]], dtype=np.float32)
     assert link_all(vectors, None, LinkSettings(k=1)).index.tolist() == [[1], [0], [1]]
-    siblings = link_all(vectors, np.array([0, 0, 1]), LinkSettings(k=1, floor=0.1))
-    assert siblings.index.tolist() == [[-1], [2], [1]]
-    assert siblings.score[0, 0] == -np.inf
+    grouped = link_all(vectors, np.array([0, 0, 1]), LinkSettings(k=1, floor=0.1))
+    assert grouped.index.tolist() == [[-1], [2], [1]]
+    assert grouped.score[0, 0] == -np.inf
 
 
 def test_a_score_is_one_rounding_away_from_the_true_product_and_symmetric() -> None:

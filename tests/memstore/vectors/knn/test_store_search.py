@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memstore.testing.vector_conformance import unit_vectors
+from memstore.testing.conformance.vectors import unit_vectors
 from memstore.types import BoolVector, FloatMatrix, IntVector
 from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
 from memstore.vectors.knn.store_search import WIDTHS, StoreSearch, measured_recall

@@ -109,6 +109,20 @@ def test_evaluation_uses_ground_truth_only(trained_memory: Memory) -> None:
     assert rewards[1] is not None
 
 
+def test_residual_is_refused_where_trl_divides_by_the_deviation(trained_memory: Memory) -> None:
+    logged: dict[str, Any] = {}
+    with GroupScorer.open(trained_memory, shaping="residual") as scorer:
+        for scale in (None, "group", "batch", True):
+            with pytest.raises(InputError, match="does not divide by the standard deviation; set scale_rewards"):
+                reward_function(scorer, scale_rewards=scale)
+        reward_function(scorer, scale_rewards=False)
+        function = reward_function(scorer, scale_rewards="none")
+        texts = answers("\\boxed{1}", "\\boxed{1}", "\\boxed{1}", "\\boxed{3}")
+        rewards = function(completions=texts, log_metric=logged.__setitem__, **columns([0, 0, 1, 1], [""] * 4))
+    assert rewards[0] == rewards[1]
+    assert logged["memstore/silent_share"] in (0.5, 1.0)
+
+
 def test_plain_prompts_and_completions_are_read() -> None:
     with GroupScorer.open(mode="oracle") as scorer:
         rows = {**columns([0], ["1"]), "prompts": ["what is 0 + 1 ?"]}

@@ -16,7 +16,7 @@ from memstore_rl.trainers.verl.rows import is_training, query_of
 EXPECTED = {
     "train_oracle": (14, 14),
     "train_budget_20": (3, 3),
-    "train_memory_20": (14, 3),
+    "train_memory_20": (22, 11),
     "train_budget_50": (7, 7),
     "train_memory_50": (14, 7),
     "validation": (2, 2),
@@ -52,7 +52,8 @@ def test_verl_data_set_reads_the_file(
         assert [turn["content"] for turn in row["raw_prompt"]] == ["be short", f"what is {number} + 2 ?"]
         query = query_of(row["raw_prompt"], row["data_source"], row["reward_model"], row["extra_info"])
         gold = str(number + 2) if query.labelled else None
-        assert query == RewardQuery(f"what is {number} + 2 ?", "additions", f"q{number}", "math", gold)
+        expected = RewardQuery(f"what is {number} + 2 ?", "additions", f"q{number}", "math", gold, query.labelled)
+        assert query == expected
         assert row["extra_info"]["query_id"] == f"id-{number}"
         assert row["extra_info"]["labelled"] == query.labelled
         assert is_training(row["extra_info"]) == name.startswith("train")

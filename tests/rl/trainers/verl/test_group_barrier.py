@@ -52,7 +52,7 @@ def test_group_waits_for_its_last_rollout() -> None:
     async def run() -> None:
         barrier = GroupBarrier(scorer, wait_s=60)
         first = asyncio.create_task(barrier.submit("q", 2, QUERY, rollout(1)))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # run the task up to its wait
         assert not first.done()
         assert barrier.waiting == 1
         await barrier.submit("q", 2, QUERY, rollout(2))

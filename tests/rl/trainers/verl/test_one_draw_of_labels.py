@@ -11,7 +11,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.memory import Memory
-from memstore.testing.embedder import HashEmbedder
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.data.splits import label_budget
 from memstore_rl.benchmarks.queries import queries_of_memory
 from memstore_rl.trainers.verl.data import DataPlan, write_data
@@ -50,7 +50,12 @@ def test_the_model_sees_the_labels_of_the_files(tmp_path: Path, kind: str, seed:
             table = pq.read_table(tmp_path / "data" / f"train_{mode}_{budget * 100:g}.parquet")
             rows = table["extra_info"].to_pylist()
             assert {row["query_id"] for row in rows if row["labelled"]} == seen
-    held_out = [pq.read_table(tmp_path / "data" / f"{name}.parquet") for name in ("validation", "test")]
+            withheld = {query.id for query in queries if query.gold or query.has_label} - seen
+            assert {row["query_id"] for row in rows if not row["remember"]} == withheld & {
+                row["query_id"] for row in rows
+            }
+    files = [tmp_path / "data" / f"{name}.parquet" for name in ("validation", "test")]
+    held_out = [pq.read_table(file) for file in files if file.is_file()]  # a split without queries has no file
     others = {row["query_id"] for table in held_out for row in table["extra_info"].to_pylist()}
     largest = set(ids[label_budget(snapshot, 0.5, seed).labelled])
     assert others

@@ -128,6 +128,13 @@ def test_verl_loads_the_printed_overrides(design: str, verl_rows: Path, tiny_pol
 
 
 @pytest.mark.parametrize("version", ["0.9.1", "0.8.0", "0.7.1", "0.6.1"])
+def test_training_data_of_mode_memory_is_read_in_order(version: str) -> None:
+    target = VerlTarget(version, endpoint=SERVICE, n=8, batch_size=8, train="t", validation="v")
+    assert "data.shuffle=False" in overrides_for(target).overrides
+    assert "data.shuffle=False" not in overrides_for(replace(target, mode="budget")).overrides
+
+
+@pytest.mark.parametrize("version", ["0.9.1", "0.8.0", "0.7.1", "0.6.1"])
 def test_predicted_rewards_are_not_divided_by_the_deviation(version: str) -> None:
     # docs/rewards.md: the best setting of all that were measured. Ground truth alone keeps verl's default.
     target = VerlTarget(version, endpoint=SERVICE, n=8, batch_size=8, train="t", validation="v")

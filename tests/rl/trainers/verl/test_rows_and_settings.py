@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 from memstore.errors import InputError
-from memstore.testing.ports import free_port
+from memstore.testing.servers.ports import free_port
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.app import make_app
@@ -54,6 +54,21 @@ def test_row_without_text_is_rejected(prompt: Any) -> None:
         query_of(prompt, "sums", {}, {"index": 7})
 
 
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({}, True),  # not of `memstore verl data`
+        ({"labelled": True, "remember": True}, True),
+        ({"labelled": False, "remember": True}, True),  # the source has no label to withhold
+        ({"labelled": False, "remember": False}, False),
+        ({"labelled": False}, False),  # written before the memory remembered
+        ({"labelled": True}, True),
+    ],
+)
+def test_a_row_whose_label_is_withheld_remembers_nothing(extra: dict[str, bool], expected: bool) -> None:
+    assert query_of(USER, "sums", {}, extra).remember == expected
+
+
 def test_only_the_train_split_is_for_training() -> None:
     assert [is_training({"split": split}) for split in ("train", "validation", "test")] == [True, False, False]
     with pytest.raises(InputError, match=r"no extra_info\.split"):
@@ -65,6 +80,14 @@ def test_reply_has_fixed_keys() -> None:
     assert tuple(extra) == EXTRA_KEYS
     assert (extra["score"], extra["source"], extra["from_model"]) == (0.25, "predicted", 1.0)
     assert (extra["from_ground_truth"], extra["probability"], extra["group_short"]) == (0.0, 0.25, 0.0)
+    assert (extra["group_silent"], reply(reward(0.25, silent=True))["group_silent"]) == (0.0, 1.0)
+
+
+def test_reply_of_a_remembered_reward() -> None:
+    extra = reply(reward(1.0, source="remembered", judged_by="person"))
+    assert (extra["source"], extra["from_memory"], extra["from_model"], extra["probability"]) == (
+        "remembered", 1.0, 0.0, 1.0,
+    )  # fmt: skip
 
 
 def test_unscored_rollout_fails_or_gets_the_mean() -> None:
@@ -87,6 +110,8 @@ def test_unscored_rollout_fails_or_gets_the_mean() -> None:
         ({"endpoint": "127.0.0.1:8731"}, "memstore.endpoint=127.0.0.1:8731 is not an address; use one like http://"),
         ({"memory": "m", "token_file": "t"}, "memstore.token_file needs memstore.endpoint"),
         ({"memory": "m", "modes": "x"}, "memstore.modes is not a setting of memstore; its settings are memory"),
+        ({"endpoint": "http://e", "residual_weight": 4}, "memstore.residual_weight cannot be combined"),
+        ({"memory": "m", "residual_weight": 0}, "memstore.residual_weight cannot be 0"),
         ({"memory": "m", "mode": "hybrid"}, "memstore.mode cannot be 'hybrid'"),
     ],
 )
@@ -99,6 +124,46 @@ def test_invalid_settings_are_one_sentence(values: Mapping[str, Any], message: s
 def test_configuration_without_the_block_names_the_command(verl_config: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="memstore verl config"):
         hook_settings(verl_config())
+
+
+MEAN_ONLY = ("algorithm.adv_estimator=grpo", "algorithm.norm_adv_by_std_in_grpo=False")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (MEAN_ONLY, "residual"),
+        ((*MEAN_ONLY, "+memstore.shaping=shrunk"), "shrunk"),
+        (("algorithm.adv_estimator=grpo",), "probability"),
+        (("algorithm.adv_estimator=gae", "algorithm.norm_adv_by_std_in_grpo=False"), "probability"),
+    ],
+)
+def test_residual_is_the_default_where_verl_subtracts_only_the_mean(
+    verl_config: Callable[..., Any], overrides: tuple[str, ...], expected: str
+) -> None:
+    assert hook_settings(verl_config("+memstore.memory=m", *overrides)).shaping == expected
+
+
+def test_a_service_has_its_own_shaping(verl_config: Callable[..., Any]) -> None:
+    settings = hook_settings(verl_config("+memstore.endpoint=http://127.0.0.1:1", *MEAN_ONLY))
+    assert (settings.shaping, settings.mean_only) == (None, True)
+    assert not hook_settings(verl_config("+memstore.endpoint=http://127.0.0.1:1")).mean_only
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("algorithm.adv_estimator=grpo",),
+        ("algorithm.adv_estimator=gae", "algorithm.norm_adv_by_std_in_grpo=False"),
+    ],
+)
+def test_residual_is_refused_where_verl_divides_by_the_deviation(
+    verl_config: Callable[..., Any], overrides: tuple[str, ...]
+) -> None:
+    config = verl_config("+memstore.memory=m", "+memstore.shaping=residual", *overrides)
+    with pytest.raises(InputError, match=r"does not divide .* set algorithm\.adv_estimator=grpo and .*=False") as error:
+        hook_settings(config)
+    assert "\n" not in str(error.value)
 
 
 def test_rollouts_in_flight_and_run_name(verl_config: Callable[..., Any]) -> None:

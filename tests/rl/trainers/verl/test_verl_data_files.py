@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from memstore_rl.benchmarks.queries import SourceQuery, queries_of_files, querie
 from memstore_rl.trainers.verl.data import SCHEMA, DataPlan, write_data
 
 PLAN = DataPlan(budgets=(0.2, 0.3), validation=0.1, test=0.2)
+ONCE = replace(PLAN, batches=None)
+"""Each query once, in the order of the source."""
 SETS = ("openai_gsm__gsm8k", "thoughtsource__csqa", "icescore__humaneval")
 
 
 def question(number: int, gold: str | None) -> SourceQuery:
     text, key = f"What is the secret of box {number}?", f"box/{number}"
     dataset = "boxes" if number % 3 else "chests"
-    return SourceQuery(ids.query_id(dataset, key, text), text, dataset, key, "math", gold, None)
+    return SourceQuery(ids.query_id(text), text, dataset, key, "math", gold, None)
 
 
 def questions(golds: Sequence[str | None]) -> list[SourceQuery]:
@@ -57,14 +60,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_gold_of_unlabelled_rows_is_nowhere_in_the_file(written: Path) -> None:
     # Nine-digit golds that occur nowhere else, so that any copy in the file is found.
-    golds = {ids.query_id(q.dataset, q.key, q.text): str(q.gold) for q in questions(["x"] * 100)}
+    golds = {ids.query_id(q.text): str(q.gold) for q in questions(["x"] * 100)}
     golds = {query: f"{731_900_017 + 97 * number}" for number, query in enumerate(golds)}
     for budget, share in (("20", 14), ("30", 21)):
         path = written / f"train_memory_{budget}.parquet"
         rows = rows_of(written, f"train_memory_{budget}")
         raw = path.read_bytes() + uncompressed(path)
         hidden = [row for row in rows if not row["extra_info"]["labelled"]]
-        assert len(rows) == 70
+        assert len(rows) == 2 * len(hidden)
         assert len(hidden) == 70 - share
         for row in hidden:
             gold = golds[row["extra_info"]["query_id"]]
@@ -110,7 +113,7 @@ def test_files_do_not_depend_on_hidden_golds(data: st.DataObject, tmp_path_facto
 
 def test_real_unlabelled_rows_hold_no_gold(shared_data: Path, tmp_path: Path) -> None:
     queries = queries_of_files([shared_data / "rollouts" / f"{name}.jsonl.gz" for name in SETS])
-    write_data(queries, tmp_path / "data", PLAN)
+    write_data(queries, tmp_path / "data", ONCE)
     gold_of = {query.id: query.gold for query in queries}
     rows = rows_of(tmp_path / "data", "train_memory_20")
     hidden = [row for row in rows if not row["extra_info"]["labelled"]]
@@ -128,7 +131,9 @@ def test_real_unlabelled_rows_hold_no_gold(shared_data: Path, tmp_path: Path) ->
         ]
 
 
-def test_modes_and_budgets(written: Path) -> None:
+def test_modes_and_budgets(tmp_path: Path) -> None:
+    written = tmp_path / "data"
+    write_data(questions(["5"] * 100), written, ONCE)
     ids_in = {
         name: [row["extra_info"]["query_id"] for row in rows_of(written, name)]
         for name in (
@@ -212,7 +217,7 @@ def test_invalid_row_is_named(rows: list[dict[str, str]], message: str, tmp_path
 def test_queries_of_a_memory(trained_memory: Memory, tmp_path: Path) -> None:
     queries = queries_of_memory(trained_memory.graph)
     assert len(queries) == 40
-    files = write_data(queries, tmp_path / "data", PLAN)
+    files = write_data(queries, tmp_path / "data", ONCE)
     assert {file.file: (file.rows, file.labelled) for file in files}["train_memory_20.parquet"] == (28, 8)  # 20 % of 40
 
 

@@ -31,7 +31,6 @@ pytestmark = [
     pytest.mark.usefixtures("ray_cluster"),
     pytest.mark.slow,
     pytest.mark.timeout(1_200),  # the first test starts Ray and its workers, which import verl
-    pytest.mark.xdist_group("ray"),
 ]
 
 GROUP = 4

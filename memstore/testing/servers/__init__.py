@@ -1,0 +1,1 @@
+"""Private database servers for tests and benchmarks, and a proxy that breaks their connections."""
