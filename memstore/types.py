@@ -17,6 +17,9 @@ DOMAINS: tuple[Domain, ...] = ("math", "qa", "code", "other")
 
 RewardSource: TypeAlias = Literal["ground_truth", "person"]
 
+AUDIT_SPLIT: Literal["audit"] = "audit"
+"""Split of an audit query, which is kept for measuring: its labels are never learned from, and no batch has it."""
+
 VectorKind: TypeAlias = Literal["query", "thinking"]
 VECTOR_KINDS: tuple[VectorKind, ...] = ("query", "thinking")
 

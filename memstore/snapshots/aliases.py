@@ -48,6 +48,12 @@ def with_keys(snapshot: Snapshot, keys: Sequence[str]) -> BoolVector:
     return _any(snapshot, np.asarray(mask.to_numpy(zero_copy_only=False), np.bool_))
 
 
+def in_split(snapshot: Snapshot, split: str) -> BoolVector:
+    """Queries that a source names in this split, bool [Q]."""
+    mask = pc.equal(snapshot.edges["in"].properties["split"], split).fill_null(False)
+    return _any(snapshot, np.asarray(mask.to_numpy(zero_copy_only=False), np.bool_))
+
+
 def ids_of_schema_1(snapshot: Snapshot) -> list[str]:
     """The id that a query had in schema 1 under each of its names, one an IN edge; "" in a snapshot without texts."""
     edges, names = snapshot.edges["in"], snapshot.datasets["name"].to_pylist()

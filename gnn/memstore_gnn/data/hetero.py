@@ -40,7 +40,8 @@ from memstore.snapshots.take import EDGE_NAMES, TABLES
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
-from memstore_gnn.data.splits import Split, label_budget, labelled_queries
+from memstore_gnn.data.splits import Split, labelled_queries
+from memstore_gnn.data.visibility import EVERYTHING, visible_split
 
 _EDGES = {
     "generates": ("query", "generates", "thinking"),
@@ -197,7 +198,7 @@ def _add_masks(data: HeteroData, snapshot: Snapshot, splits: Split | None) -> No
 
 def _default_split(snapshot: Snapshot) -> Split:
     if labelled_queries(snapshot).any():
-        return label_budget(snapshot, DEFAULT_BUDGET, seed=0)
+        return visible_split(snapshot, EVERYTHING, DEFAULT_BUDGET)
     none = np.zeros(snapshot.queries.num_rows, np.bool_)
     return Split(none, none, none)
 

@@ -3,7 +3,8 @@
 Training, scoring, the reward service, explanations and evaluation all call it. A label is visible if its query is
 
 - within the label budget: drawn by `memstore_gnn.data.splits.label_budget`, or any query without a budget,
-- not an audit query, which is kept for measuring and never learned from or remembered, and
+- not an audit query, which is kept for measuring and never learned from or remembered. The caller names audit queries,
+  and the memory marks some (`memstore.labels.audit`); both are hidden, and
 - not attempted by a hidden run, such as the evaluation run that a training must not learn its test set from.
 
 Visibility is by query and not by rollout, since a verdict on an answer holds for every rollout that gives it: hiding
@@ -19,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from memstore.errors import InputError
+from memstore.snapshots.aliases import in_split
 from memstore.snapshots.snapshot import Snapshot
 from memstore.text.identity import normalised_query
-from memstore.types import BoolVector, FloatVector
+from memstore.types import AUDIT_SPLIT, BoolVector, FloatVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import visible_rewards
 from memstore_gnn.data.splits import Split, label_budget
@@ -36,7 +38,7 @@ class Visibility:
     seed: int = 0
     """Seed of the draw."""
     audit: frozenset[str] = frozenset()
-    """Audit queries, as `text_digest`s of their texts."""
+    """Audit queries besides those that the memory marks, as `text_digest`s of their texts."""
     hidden_runs: frozenset[str] = frozenset()
     """Names of runs; the queries that they attempted are hidden."""
 
@@ -55,7 +57,7 @@ class Visible:
 
 
 EVERYTHING = Visibility()
-"""All labels are visible."""
+"""All labels are visible, except those of the audit queries that the memory marks."""
 
 
 def visible(snapshot: Snapshot, visibility: Visibility = EVERYTHING) -> Visible:
@@ -92,7 +94,7 @@ def hidden_queries(snapshot: Snapshot, visibility: Visibility) -> BoolVector:
     Raises:
         InputError: there are audit queries and the snapshot has no texts.
     """
-    hidden = np.zeros(snapshot.queries.num_rows, np.bool_)
+    hidden = audit_queries(snapshot)
     if visibility.audit:
         if "text" not in snapshot.queries.column_names:
             raise InputError("audit queries are found by their text and the snapshot has none; take it with texts=True")
@@ -102,6 +104,11 @@ def hidden_queries(snapshot: Snapshot, visibility: Visibility) -> BoolVector:
         of_run = np.isin(snapshot.thinkings["run"].fill_null("").to_numpy(), sorted(visibility.hidden_runs))
         hidden[query_of_thinkings(snapshot)[of_run]] = True
     return hidden
+
+
+def audit_queries(snapshot: Snapshot) -> BoolVector:
+    """Audit queries that the memory marks, bool [Q]; see `memstore.labels.audit`."""
+    return in_split(snapshot, AUDIT_SPLIT)
 
 
 def check_hidden(snapshot: Snapshot, visibility: Visibility) -> None:

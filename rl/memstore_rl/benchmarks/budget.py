@@ -16,6 +16,7 @@ from memstore.errors import InputError
 from memstore_gnn.data.splits import draw
 
 SplitName: TypeAlias = Literal["train", "validation", "test"]
+AuditSplit: TypeAlias = Literal["audit"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 

@@ -20,7 +20,7 @@ from memstore.errors import RecordError
 from memstore.text.chat import conversation, decoded_prompt
 from memstore.text.domain import infer_domain
 from memstore.text.extract import marked_answer
-from memstore.types import DOMAINS
+from memstore.types import AUDIT_SPLIT, DOMAINS
 from memstore_rl.benchmarks.budget import SPLITS, SplitName
 
 PROMPT_COLUMN = "prompt"
@@ -86,7 +86,7 @@ def _gold(values: Mapping[str, Any], info: Mapping[str, Any], query: str, domain
 def _split(name: Any) -> str | None:
     """The split in memstore's words; None for a name that memstore does not define."""
     name = _SPLIT_NAMES.get(name, name) if isinstance(name, str) else None
-    return name if name in SPLITS else None
+    return name if name in (*SPLITS, AUDIT_SPLIT) else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

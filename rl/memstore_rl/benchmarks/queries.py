@@ -6,15 +6,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.compute as pc
+
 from memstore.errors import InputError, RecordError
-from memstore.graph.protocol import GraphStore
+from memstore.graph.protocol import EdgeTable, GraphStore
 from memstore.records import ids
 from memstore.records.columns import KnownQuery, is_same_gold
 from memstore.records.readers import open_source
 from memstore.records.record import RecordDefaults, parse_record
 from memstore.text import infer_domain
-from memstore.types import Domain
-from memstore_rl.benchmarks.budget import SPLITS, SplitName
+from memstore.types import AUDIT_SPLIT, Domain
+from memstore_rl.benchmarks.budget import SPLITS, AuditSplit, SplitName
 from memstore_rl.benchmarks.prompt_rows import PROMPT_COLUMN, is_prompt_row, query_of_prompt_row
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -32,8 +34,8 @@ class SourceQuery(NamedTuple):
     key: str | None
     domain: Domain
     gold: str | None
-    split: SplitName | None
-    """Split given by the source; None if it gives none."""
+    split: SplitName | AuditSplit | None
+    """Split given by the source; None if it gives none. A query with the split `audit` is for measuring only."""
     has_label: bool | None = None
     """Whether a memory has ground truth for a rollout of the query; None if the source is no memory."""
 
@@ -41,7 +43,8 @@ class SourceQuery(NamedTuple):
 def queries_of_files(sources: Sequence[str | Path], defaults: RecordDefaults | None = None) -> list[SourceQuery]:
     """Read the distinct queries of files, in order of first occurrence.
 
-    A row is a record that needs only `query`; `gold` is its gold answer, and `split` can be train, validation or test.
+    A row is a record that needs only `query`; `gold` is its gold answer, and `split` can be train, validation, test or
+    audit.
     Rows of datasets for verl and TRL are converted; see `prompt_rows`.
 
     Raises:
@@ -88,15 +91,22 @@ def query_rows(path: str | Path, defaults: RecordDefaults | None, aside: Collect
 
 
 def queries_of_memory(graph: GraphStore) -> list[SourceQuery]:
-    """Read the queries of a memory, in order of id, without splits."""
+    """Read the queries of a memory, in order of id. Marked audit queries have the split `audit`, the others none."""
     table = graph.nodes(NodeLabel.QUERY, ["id", "text", "domain", "gold"])
-    names = _first_names(graph)
+    named = graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET)
+    names = _first_names(graph, named)
+    audit = set(named.source[pc.equal(named.properties["split"], AUDIT_SPLIT).fill_null(False).to_numpy()].tolist())
     known = graph.nodes(NodeLabel.THINKING, ["reward"])["reward"].is_valid().to_numpy()
     generates = graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
     labelled = set(generates.source[known[generates.target]].tolist())
     rows = enumerate(table.to_pylist())
     return [
-        SourceQuery(**row, **names[position]._asdict(), split=None, has_label=position in labelled)
+        SourceQuery(
+            **row,
+            **names[position]._asdict(),
+            split=AUDIT_SPLIT if position in audit else None,
+            has_label=position in labelled,
+        )
         for position, row in rows
     ]
 
@@ -106,10 +116,9 @@ class _Name(NamedTuple):
     key: str | None
 
 
-def _first_names(graph: GraphStore) -> dict[int, _Name]:
+def _first_names(graph: GraphStore, edges: EdgeTable) -> dict[int, _Name]:
     """The first dataset of each query by name, as budgets use it, and its first key there."""
     datasets = graph.nodes(NodeLabel.DATASET, ["name"])["name"].to_pylist()
-    edges = graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET)
     found: dict[int, _Name] = {}
     keys = edges.properties["key"].to_pylist()
     for query, dataset, key in zip(edges.source.tolist(), edges.target.tolist(), keys, strict=True):
@@ -132,8 +141,8 @@ def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQ
     if "query" in values and values.get("answer") is None and values.get("response") is None:
         values["answer"] = ""
     record = parse_record(values, defaults)
-    if split is not None and split not in SPLITS:
-        raise RecordError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}, or absent")
+    if split is not None and split not in (*SPLITS, AUDIT_SPLIT):
+        raise RecordError(f"split is {split!r}; it must be one of {', '.join(SPLITS)} or {AUDIT_SPLIT}, or absent")
     return SourceQuery(
         id=ids.query_id(record.query),
         text=record.query,

@@ -5,6 +5,7 @@
     train_memory_20.parquet    all of them, ground truth for the same 20 %, in batches with a share of labelled rows
     validation.parquet         all with ground truth
     test.parquet               all with ground truth
+    audit.parquet              audit queries with ground truth, for measuring; no other file has them
     data.json                  how the files were made, and the number of rows per dataset
 
 Rows have the columns that verl's RLHFDataset reads: `data_source`, `prompt`, `ability`, `reward_model`, `extra_info`.
@@ -30,7 +31,8 @@ import pyarrow.parquet as pq
 
 from memstore.errors import InputError
 from memstore.snapshots.atomic_folder import atomic_folder
-from memstore_rl.benchmarks.budget import SPLITS, Identified, SplitName, cut, keep_in_training, labelled
+from memstore.types import AUDIT_SPLIT
+from memstore_rl.benchmarks.budget import SPLITS, AuditSplit, Identified, SplitName, cut, keep_in_training, labelled
 from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.reward import MODES, Mode
 from memstore_rl.trainers.verl.batches import KEEP_ORDER, Batches, BatchPlan, batches_of, check_plan, in_batches
@@ -125,7 +127,7 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
     _check_batches(plan)
     draws = _memory_draws(queries, plan)
     split = _splits(queries, plan, frozenset().union(*draws.values()))
-    rows = {name: [q for q in enumerate(queries) if split[q[0]] == name] for name in SPLITS}
+    rows = {name: [q for q in enumerate(queries) if split[q[0]] == name] for name in (*SPLITS, AUDIT_SPLIT)}
     with_gold = [Identified(query.id, query.dataset) for _, query in rows["train"] if query.gold]
     if not with_gold:
         raise InputError("no training query has a gold answer; add `gold` to the source, or reduce the other shares")
@@ -146,7 +148,7 @@ def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Tabl
         if "memory" in plan.modes:
             name = f"train_memory_{budget * 100:g}.parquet"
             tables[name] = _batched(name, _table(rows["train"], "train", chosen, plan.system), plan.batches)
-    for name in SPLITS[1:]:
+    for name in (*SPLITS[1:], AUDIT_SPLIT):
         measured = [item for item in rows[name] if item[1].gold]
         if measured:
             tables[f"{name}.parquet"] = _table(measured, name, every, plan.system)
@@ -176,8 +178,11 @@ def _memory_draws(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[float,
     return {budget: labelled(pool, budget, plan.seed) for budget in plan.budgets} if pool else {}
 
 
-def _splits(queries: Sequence[SourceQuery], plan: DataPlan, reserved: frozenset[str]) -> list[SplitName]:
-    """Return the split of each query: its own, else by the shares; reserved queries are for training."""
+def _splits(queries: Sequence[SourceQuery], plan: DataPlan, reserved: frozenset[str]) -> list[SplitName | AuditSplit]:
+    """Return the split of each query: its own, else by the shares; reserved queries are for training.
+
+    A budget may have drawn audit queries; they stay audit queries.
+    """
     free = [position for position, query in enumerate(queries) if query.split is None]
     identified = [Identified(queries[position].id, queries[position].dataset) for position in free]
     drawn = cut(identified, plan.validation, plan.test, plan.split_seed)
@@ -188,12 +193,17 @@ def _splits(queries: Sequence[SourceQuery], plan: DataPlan, reserved: frozenset[
 
 
 def _table(
-    queries: Iterable[tuple[int, SourceQuery]], split: SplitName, chosen: frozenset[str], system: str | None
+    queries: Iterable[tuple[int, SourceQuery]],
+    split: SplitName | AuditSplit,
+    chosen: frozenset[str],
+    system: str | None,
 ) -> pa.Table:
     return pa.Table.from_pylist([_row(*item, split, item[1].id in chosen, system) for item in queries], SCHEMA)
 
 
-def _row(index: int, query: SourceQuery, split: SplitName, is_labelled: bool, system: str | None) -> dict[str, Any]:
+def _row(
+    index: int, query: SourceQuery, split: SplitName | AuditSplit, is_labelled: bool, system: str | None
+) -> dict[str, Any]:
     prompt = [{"role": "system", "content": system}] if system else []
     return {
         "data_source": query.dataset,

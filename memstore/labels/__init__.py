@@ -1,0 +1,1 @@
+"""Labels by hand: verdicts on answers, their journal, files of labels, and marks of audit queries."""
