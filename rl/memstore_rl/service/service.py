@@ -22,8 +22,8 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from memstore.runtime.processes import CpuAccount, charged_to
-from memstore_rl.rewards.group import VerifiedGroup
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout, record_values
+from memstore_rl.rewards.tasks import VerifiedGroup
 from memstore_rl.service.batching import Batcher, QueueFull
 from memstore_rl.service.clients import SHARE, ClientKey, Clients
 from memstore_rl.service.journal import Entry, Journal

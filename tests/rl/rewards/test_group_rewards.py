@@ -407,11 +407,11 @@ def test_domain_of_the_memory_counts_and_a_warning_is_logged_once(
 ) -> None:
     other = [replace(group, query=replace(group.query, domain="qa")) for group in groups[:3]]
     silent = [replace(group, query=replace(group.query, domain=None)) for group in groups[:3]]
-    with caplog.at_level("WARNING", logger="memstore_rl.rewards.group"):
+    with caplog.at_level("WARNING", logger="memstore_rl.rewards.tasks"):
         sent = scorer.score_groups(other)
     assert [*map(without_latency, sent)] == [*map(without_latency, scorer.score_groups(silent))]
     assert [*map(without_latency, sent)] == [*map(without_latency, scorer.score_groups(groups[:3]))]
-    (warning,) = (record.getMessage() for record in caplog.records if record.name == "memstore_rl.rewards.group")
+    (warning,) = (record.getMessage() for record in caplog.records if record.name == "memstore_rl.rewards.tasks")
     assert re.match(r"'arithmetic/\d+' was sent with domain qa, but the memory has it with domain math", warning)
 
 

@@ -15,8 +15,9 @@ import uvicorn
 from pydantic import SecretStr
 
 from memstore.errors import InputError
-from memstore_rl.rewards.group import GroupScorer, VerifiedGroup
+from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
+from memstore_rl.rewards.tasks import VerifiedGroup
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.protocol import ConnectionLimits, server_config

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from memstore.runtime.processes import CpuAccount, WorkerPool
-from memstore_rl.rewards.group import GroupScorer, VerifiedGroup
+from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Group
+from memstore_rl.rewards.tasks import VerifiedGroup
 from memstore_rl.service.batching import QueueFull
 from memstore_rl.service.clients import ClientKey, Clients
 from memstore_rl.service.service import MAX_VERIFYING, RewardService
