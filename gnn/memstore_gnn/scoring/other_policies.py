@@ -24,12 +24,10 @@ score alone and with others. Only domains whose answers have one right value are
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +41,11 @@ from memstore_gnn.data.verdicts import Verdicts
 from memstore_gnn.features.dawid_skene import Reliabilities, fit_reliabilities
 from memstore_gnn.models.calibration import sigmoid
 from memstore_gnn.models.network import NO_CORRECTION, Correction
-from memstore_gnn.models.vote_graph import EDGE, Voters, Votes, log_odds, vote_graph
+from memstore_gnn.models.vote_graph import EDGE, Voters, log_odds
 from memstore_gnn.scoring.ballots import Voter, ballots_by_dataset, one_right_value, verdict_of_answers
+from memstore_gnn.scoring.corrections import corrections
+from memstore_gnn.scoring.leave_out import LeaveOut
+from memstore_gnn.scoring.query_votes import QueryVotes, Rollouts, read_votes
 
 FOLDS = 5
 """Folds of queries. The reliabilities that weigh the votes on a query are estimated without the verdicts of its fold,
@@ -53,6 +54,8 @@ so that a query's own labels do not reach its predictions."""
 
 PolicyStep: TypeAlias = tuple[str | None, int | None]
 """A policy and its step."""
+_Key: TypeAlias = tuple[tuple[str, int], str | None, int | None]
+"""A dataset and a fold, a policy and its step."""
 
 
 @dataclass(frozen=True)
@@ -75,28 +78,35 @@ class StoredVotes:
     reliability: Mapping[str, tuple[Reliabilities, ...]]
     voters: Mapping[Voter, int]
 
-    def adjust(self, probability: FloatVector, new: Snapshot, correction: Correction = NO_CORRECTION) -> FloatVector:
+    def adjust(
+        self,
+        probability: FloatVector,
+        new: Snapshot,
+        correction: Correction = NO_CORRECTION,
+        group: IntVector | None = None,
+    ) -> FloatVector:
         """Combine the probabilities of new rollouts with the votes of stored ones.
 
         Args:
             probability: float64 [T], the model's, of the rollouts of `new`.
-            new: at most one group of each query.
             correction: the model's, of what votes say.
+            group: int64 [T], group of each rollout; None: one group a query.
         """
-        ballots = self._ballots(new)
-        if ballots is None:
+        fresh, votes = self._votes(new, group)
+        if votes is None:
             return probability
-        votes, voters, fresh = ballots
-        own = votes.take(np.arange(len(fresh)))
-        # An entry more, at position -1, is for rollouts without an answer.
-        corrected = correction.of(vote_graph(votes, voters)) if correction.networks else 0.0
-        of_all = np.append(log_odds(votes.posterior(voters)) + corrected, 0.0)
-        of_group = np.append(log_odds(own.posterior(voters)), 0.0)
-        size, answered = np.bincount(own.query, minlength=votes.queries)[own.query], own.answer >= 0
-        beyond = (1.0 - 1.0 / size**2) * (log_odds(probability[fresh]) - of_group[own.answer])
-        beyond *= _trust(votes, voters.evidence[votes.voter], len(fresh))
+        voter, voters = self._voters(votes, new.queries["id"].to_pylist())
+        seen = LeaveOut(votes, voters.evidence[voter])
+        kept = seen.others[votes.group] > 0
+        of_all, of_group = log_odds(seen.posterior()), log_odds(seen.posterior_by_group())
+        if correction.networks:
+            of_all += corrections(correction, seen, voter, voters)
+        size = np.bincount(votes.group)[votes.group]
+        beyond = (1.0 - 1.0 / size**2) * (log_odds(probability[fresh]) - of_group) * seen.relative_evidence()
+        answered = votes.answer[votes.stored :] >= 0
+        found = np.where(answered, sigmoid(of_all + beyond), np.minimum(probability[fresh], EDGE))
         combined = probability.copy()
-        combined[fresh] = np.where(answered, sigmoid(of_all[own.answer] + beyond), np.minimum(combined[fresh], EDGE))
+        combined[fresh[kept]] = found[kept]
         return combined
 
     def of_query(self, query: str) -> StoredVotes:
@@ -119,76 +129,43 @@ class StoredVotes:
         dataset = self.dataset[query]
         return float(self.reliability[dataset][_fold(query)].policy[self.voters[Voter(dataset, *policy)]])
 
-    def _votes_on(self, queries: Collection[str]) -> dict[str, list[_Vote]]:
-        """The stored votes on each of these queries that has some."""
-        rows = {query: self.rows[query] for query in queries if query in self.rows}
-        every = np.concatenate([np.zeros(0, np.int64), *rows.values()])
-        votes = iter(_votes_of(self.snapshot, every, self.answer[every]))
-        return {query: [next(votes) for _ in own] for query, own in rows.items()}
+    def _votes(self, new: Snapshot, group: IntVector | None) -> tuple[IntVector, QueryVotes | None]:
+        """Rows of the new rollouts whose queries have stored votes, and the votes on these queries."""
+        query_of, ids = query_of_thinkings(new), new.queries["id"].to_pylist()
+        known = [row for row, query in enumerate(ids) if len(self.rows.get(query, ()))]
+        fresh = np.flatnonzero(np.isin(query_of, known))
+        if not len(fresh):
+            return fresh, None
+        rows = [self.rows[ids[row]] for row in known]
+        query = np.repeat(np.array(known, np.int64), [len(own) for own in rows])
+        every = np.concatenate(rows)
+        stored = Rollouts(self.snapshot, every, query, self.answer[every])
+        _, of = np.unique((query_of if group is None else group)[fresh], return_inverse=True)
+        return fresh, read_votes(stored, Rollouts.of_queries(new, fresh, query_of[fresh]), of)
 
-    def _ballots(self, new: Snapshot) -> tuple[Votes, Voters, IntVector] | None:
-        """Votes of new rollouts, followed by those of stored ones of the same queries.
+    def _voters(self, votes: QueryVotes, queries: Sequence[str]) -> tuple[IntVector, Voters]:
+        """The voter of each cell, int64 [C], and all voters; a policy's reliability depends on the query's fold.
 
-        Returns:
-            The votes, their voters, and the rows of `new` whose votes come first; None without stored votes.
+        Args:
+            queries: ids of the queries that `votes` numbers.
         """
-        ids, query_of = new.queries["id"].to_pylist(), query_of_thinkings(new)
-        if not any(query in self.rows for query in ids):
-            return None
-        given = _votes_of(new, np.arange(len(query_of)), answer_of_thinkings(new))
-        stored, order = self._votes_on(ids), np.argsort(query_of, kind="stable")
-        fresh: list[int] = []
-        first: list[_Ballot] = []
-        others: list[_Ballot] = []
-        for rows in np.split(order, np.flatnonzero(np.diff(query_of[order])) + 1):
-            query, group = ids[int(query_of[rows[0]])], [given[row] for row in rows]
-            found = _of_others(group, stored.get(query, []))
-            if found:
-                fresh += rows.tolist()
-                first += [_Ballot(query, False, vote) for vote in group]
-                others += [_Ballot(query, True, vote) for vote in found]
-        if not others:
-            return None
-        cast = [*first, *others]
-        voter, voters = self._voters(cast)
-        return _as_votes(cast, voter), voters, np.array(fresh, np.int64)
-
-    def _voters(self, cast: Sequence[_Ballot]) -> tuple[IntVector, Voters]:
-        """The voter of each ballot, int64 [N], and all voters; a policy's reliability depends on the query's fold."""
-        keys = [((self.dataset[one.query], _fold(one.query)), one.vote.policy, one.vote.step) for one in cast]
-        parts: dict[tuple[str, int], list[tuple[tuple[str, int], str | None, int | None]]] = {}
+        part = {row: (self.dataset[queries[row]], _fold(queries[row])) for row in set(votes.query.tolist())}
+        parts = [part[row] for row in votes.query[votes.first].tolist()]
+        keys = list(zip(parts, votes.policy, votes.step, strict=True))
+        of_part: dict[tuple[str, int], list[_Key]] = {}
         for key in dict.fromkeys(keys):
-            parts.setdefault(key[0], []).append(key)
+            of_part.setdefault(key[0], []).append(key)
         voters = Voters.concat(
             [
                 Voters.of(
                     self.reliability[dataset][fold],
                     np.array([self.voters.get(Voter(dataset, *one[1:]), -1) for one in own]),
                 )
-                for (dataset, fold), own in parts.items()
+                for (dataset, fold), own in of_part.items()
             ]
         )
-        place = {key: position for position, key in enumerate(key for own in parts.values() for key in own)}
+        place = {key: position for position, key in enumerate(key for own in of_part.values() for key in own)}
         return np.array([place[key] for key in keys], np.int64), voters
-
-
-class _Ballot(NamedTuple):
-    """A vote on a query (id), of a stored or of a new rollout."""
-
-    query: str
-    stored: bool
-    vote: _Vote
-
-
-class _Vote(NamedTuple):
-    """A rollout as a vote: who sampled it, a hash of its text, and the id of its answer."""
-
-    rollout: str
-    policy: str | None
-    step: int | None
-    sample_index: int | None
-    vector_key: str | None
-    answer: str | None
 
 
 def stored_votes(snapshot: Snapshot, verdicts: Verdicts) -> StoredVotes:
@@ -216,50 +193,6 @@ def stored_votes(snapshot: Snapshot, verdicts: Verdicts) -> StoredVotes:
     return StoredVotes(snapshot, rows_of, named, answer, reliability, voters)
 
 
-def _trust(votes: Votes, evidence: FloatVector, fresh: int) -> FloatVector:
-    """Evidence of each new rollout's vote over the mean of the stored ones, at most 1; float64 [fresh].
-
-    Args:
-        evidence: float64 [N], of each vote; the new rollouts' come first.
-    """
-    stored = votes.take(np.arange(fresh, len(evidence)))
-    share = np.bincount(stored.query, stored.share, votes.queries)
-    mean = np.bincount(stored.query, stored.share * evidence[fresh:], votes.queries) / share
-    return np.minimum(1.0, evidence[:fresh] / mean[votes.query[:fresh]])
-
-
 def _fold(query: str) -> int:
     """The fold of a query, by its id alone."""
     return zlib.crc32(query.encode()) % FOLDS
-
-
-def _as_votes(cast: Sequence[_Ballot], voter: IntVector) -> Votes:
-    """Number queries and answers; n stored, or n new, rollouts of one policy at a step count as sqrt(n)."""
-    queries = {name: place for place, name in enumerate(dict.fromkeys(one.query for one in cast))}
-    named = dict.fromkeys(one.vote.answer for one in cast if one.vote.answer is not None)
-    answers = {name: place for place, name in enumerate(named)}
-    query = np.array([queries[one.query] for one in cast], np.int64)
-    answer = np.array([answers.get(one.vote.answer or "", -1) for one in cast], np.int64)
-    groups = [(one.query, one.stored, one.vote.policy, one.vote.step) for one in cast]
-    count = Counter(groups)
-    share = np.array([1.0 / math.sqrt(count[group]) for group in groups], np.float64)
-    query_of = np.zeros(len(answers), np.int64)
-    query_of[answer[answer >= 0]] = query[answer >= 0]
-    return Votes(voter, query, answer, share, query_of, len(queries))
-
-
-def _votes_of(snapshot: Snapshot, rows: IntVector, answer: IntVector) -> list[_Vote]:
-    """Votes of some rollouts of a snapshot; `answer` is int64 [N], their rows of its answers, -1 without one."""
-    given = pa.array(answer, mask=answer < 0)
-    columns = [snapshot.thinkings[name].take(rows) for name in ("id", *_Vote._fields[1:-1])]
-    columns.append(snapshot.answers["id"].take(given))
-    return [_Vote(*values) for values in zip(*(column.to_pylist() for column in columns), strict=True)]
-
-
-def _of_others(group: Sequence[_Vote], stored: Sequence[_Vote]) -> list[_Vote]:
-    """The stored votes without those of the group itself.
-
-    The same rollout has another id if its run has another name, as that of a file can.
-    """
-    ids, copies = {vote.rollout for vote in group}, {vote[1:-1] for vote in group}
-    return [vote for vote in stored if vote.rollout not in ids and vote[1:-1] not in copies]

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from memstore.html_table import html_table
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.data.groups import batches_of_distinct_queries, groups_of, query_of_thinkings
+from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
 from memstore_gnn.data.labels import rewards_of
+from memstore_gnn.data.separate import separate_groups
 from memstore_gnn.data.verdicts import Verdicts, verdicts_of
 from memstore_gnn.data.visibility import Visible
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
@@ -36,6 +37,8 @@ from memstore_gnn.scoring.remembered import Judge, given_of, recall
 logger = logging.getLogger(__name__)
 
 PREDICTED, GROUND_TRUTH, REMEMBERED = "predicted", "ground_truth", "remembered"
+BLOCK = 16_384
+"""Rollouts that are predicted at once, about."""
 SHOWN_ROWS = 20
 """Rollouts in the HTML table of `Scores` at most."""
 
@@ -167,34 +170,40 @@ def score_rollouts(
 
 
 def predict_groups(
-    model: RewardModel, context: LabelContext, groups: Snapshot, stored: StoredVotes | None
+    model: RewardModel,
+    context: LabelContext,
+    target: Snapshot,
+    stored: StoredVotes | None,
+    group: IntVector | None = None,
 ) -> FloatVector:
     """Probability of each rollout, float64 [T]: that of its group alone, combined with the votes of stored rollouts.
 
     Every path of scoring ends here.
 
     Args:
-        groups: at most one group of each query.
         stored: None counts no votes.
+        group: int64 [T], group of each rollout; None: one group a query.
 
     Raises:
         ModelError: as `RewardModel.predict`.
     """
-    alone = model.predict(groups, context)
-    return alone if stored is None else stored.adjust(alone, groups, model.correction)
+    alone = model.predict(target if group is None else separate_groups(target, group), context)
+    return alone if stored is None else stored.adjust(alone, target, model.correction, group)
 
 
 def _predicted(
     model: RewardModel, context: LabelContext, target: Snapshot, group: IntVector, stored: StoredVotes | None
 ) -> FloatVector:
-    """Probability of each rollout of `target`, float64 [T]; `group` is int64 [T]."""
-    names, first = np.unique(group, return_index=True)
-    queries = query_of_thinkings(target)[first].tolist()
-    probability = np.zeros(len(group))
-    for batch in batches_of_distinct_queries(queries):
-        rows = np.isin(group, names[batch])
+    """Probability of each rollout of `target`, float64 [T]; `group` is int64 [T].
+
+    Blocks of whole queries bound the memory that features and votes take.
+    """
+    probability, query_of = np.zeros(len(group)), query_of_thinkings(target)
+    block = (np.cumsum(np.bincount(query_of, minlength=1)) // BLOCK)[query_of]
+    for one in np.unique(block):
+        rows = block == one
         part = target if rows.all() else some_rollouts(target, rows)  # features are cached by snapshot object
-        probability[rows] = predict_groups(model, context, part, stored)
+        probability[rows] = predict_groups(model, context, part, stored, group[rows])
     return probability
 
 
