@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,7 +47,7 @@ SHARED = {
         "tests/memstore/vectors/test_milvus_server_faults.py",
     ),
 }
-"""Files with a fixture of the session that takes seconds to make."""
+"""Files whose tests share servers or fixtures that take seconds to start."""
 
 
 def group_of(file: str) -> str:
@@ -75,9 +76,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start the long groups first, so that no worker ends with one while the other has nothing left to do."""
     if hasattr(config, "workerinput"):
-        files = {item: item.nodeid.split("::", 1)[0] for item in items}
-        slow = {files[item] for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: group_of(files[item]) not in SHARED and files[item] not in slow)
+        slow = {_group(item) for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: _group(item) not in SHARED and _group(item) not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -95,22 +95,66 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
-    """A Neo4j server, shared by the tests of a process; each test uses its own namespace."""
-    with available(tmp_path_factory.mktemp("neo4j")) as login:
-        if login is None:
-            missing("no Neo4j server; set NEO4J_HOME to a distribution, or MEMSTORE_TEST_NEO4J_URI to a running one")
-        yield login
+class Servers:
+    """Servers that the tests of a group share. They stop with its last test, since idle ones take a third of a core."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._running = ExitStack()
+        self._found: dict[str, Any] = {}
+
+    def get(self, name: str, start: Callable[[], AbstractContextManager[Any]]) -> Any:
+        """What `start` yields: the running server of this name, else a new one; None if there is none to start."""
+        if name not in self._found:
+            self._found[name] = self._running.enter_context(start())
+        return self._found[name]
+
+    def stop(self) -> None:
+        """Stop all; the next `get` starts one anew."""
+        self._found.clear()
+        self._running.close()
+
+
+SERVERS = Servers()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Stop the shared servers once the next test is of another group, after the fixtures of this one have ended."""
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or _group(nextitem) != _group(item):
+            SERVERS.stop()
+
+
+def _group(item: pytest.Item) -> str:
+    return group_of(item.nodeid.split("::", 1)[0])
+
+
+@pytest.fixture
+def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Login:
+    """A Neo4j server, shared by the tests of a group; each test uses its own namespace."""
+    login: Login | None = SERVERS.get("neo4j", lambda: available(tmp_path_factory.mktemp("neo4j")))
+    if login is None:
+        missing("no Neo4j server; set NEO4J_HOME to a distribution, or MEMSTORE_TEST_NEO4J_URI to a running one")
+    return login
 
 
 @pytest.fixture(scope="session")
-def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Milvus server, shared by the tests of a process; each test uses its own namespace."""
-    with milvus.available(tmp_path_factory.mktemp("milvus")) as uri:
-        if uri is None:
-            missing(f"no Milvus server ({milvus.why_not()}); set MEMSTORE_TEST_MILVUS_URI to a running one")
-        yield uri
+def milvus_can_run() -> None:
+    """A test that starts a Milvus server of its own is skipped, or fails in CI, where none can run."""
+    if (reason := milvus.why_not()) is not None:
+        missing(reason)
+
+
+@pytest.fixture
+def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Milvus server, shared by the tests of a group; each test uses its own namespace."""
+    uri: str | None = SERVERS.get("milvus", lambda: milvus.available(tmp_path_factory.mktemp("milvus")))
+    if uri is None:
+        missing(f"no Milvus server ({milvus.why_not()}); set MEMSTORE_TEST_MILVUS_URI to a running one")
+    return uri
 
 
 @pytest.fixture

@@ -14,16 +14,12 @@ import pytest
 from pymilvus import MilvusClient
 
 from memstore.testing.processes import wait_for_exit
-from memstore.testing.servers.milvus import MilvusServer, why_not
+from memstore.testing.servers.milvus import MilvusServer
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+def server(milvus_can_run: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     """A server of this file's own, since it is killed here."""
-    if (reason := why_not()) is not None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
     with MilvusServer(tmp_path_factory.mktemp("own")) as server:
         yield server
 
