@@ -1,5 +1,7 @@
 """Scores groups: ground truth for labelled queries that can be verified, remembered verdicts, predictions for the rest.
 
+In mode `verdict`, ground truth is bought within a budget of verifier calls (`memstore_rl.rewards.verdict_mode`).
+
 Every trainer hook and the reward service use `GroupScorer`. Its guarantees:
 
 - Rewards come in the order of the rollouts, one each. `score_groups` gives each group the rewards that `score_group`
@@ -16,7 +18,7 @@ Every trainer hook and the reward service use `GroupScorer`. Its guarantees:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -24,14 +26,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from memstore.errors import InputError
 from memstore.locations.location import Location
 from memstore.memory import Memory
 from memstore_gnn.data.verdicts import Verdict as Remembered
+from memstore_gnn.models.registry import model_in_use, model_nodes
+from memstore_gnn.scoring.remembered import Judge
 from memstore_rl.rewards.assembly import Assembler
+from memstore_rl.rewards.known import Knowledge, KnownQueries, MemoryVerdicts
 from memstore_rl.rewards.memory_model import Embed, MemoryModel
 from memstore_rl.rewards.reward import Group, Mode, Reward, RewardQuery, Rollout
 from memstore_rl.rewards.shaping import Predicted, Shaping, ShapingSettings
-from memstore_rl.rewards.tasks import Task, TaskReader, VerifiedGroup, complete
+from memstore_rl.rewards.tasks import Task, TaskReader, VerifiedGroup, complete, step_of
+from memstore_rl.rewards.verdict_mode import VerdictMode
+from memstore_rl.rewards.verdicts import VerdictBuyer, VerdictCounts
+from memstore_rl.rewards.verifier_budget import NEEDS_BUDGET, VerifierBudget
 from memstore_rl.verifiers import Verifiers, standard_verifiers
 from memstore_rl.verifiers.protocol import Attempt, Verdict
 from memstore_rl.verifiers.stored_golds import judge_of
@@ -54,25 +63,30 @@ class GroupScorer:
         shaping: Shaping = "probability",
         min_spread: float = 0.0,
         residual_weight: float = 1.0,
+        verifier_budget: VerifierBudget | None = None,
         verifiers: Verifiers | None = None,
+        memory: Knowledge | None = None,
     ) -> None:
         """Create a scorer over an open model; usually you call `open` instead.
 
         Args:
-            model: the reward model; None for modes that use none.
+            model: the reward model; None for modes that use none, or for mode `verdict` as long as there is none.
             mode: where rewards come from; see `memstore_rl.rewards.reward`.
             expected: number of rollouts in a full group; None: a group is short only by its own `expected`.
             shaping: how a probability becomes a reward; ground truth is never shaped.
             min_spread: a group whose probabilities are closer together than this gets one reward, with a reason.
             residual_weight: factor of shaping `residual`.
+            verifier_budget: limits of the verifier calls of mode `verdict`, which needs it.
             verifiers: verifiers by domain; None: maths and multiple choice. The caller closes those it passes.
+            memory: a memory without a reward model, whose verdicts mode `verdict` uses; None: that of the model.
 
         Raises:
-            InputError: unknown mode or shaping, mode `memory` without a model, `expected` below 1, a
-                spread outside 0..1, or an invalid weight.
+            InputError: unknown mode or shaping, mode `memory` without a model, mode `verdict` without a budget,
+                `expected` below 1, a spread outside 0..1, or an invalid weight.
         """
         self._model = model
-        self._tasks = TaskReader(model, mode, expected)
+        self._memory: Knowledge | None = memory if model is None else model
+        self._tasks = TaskReader(self._memory, mode, expected, has_budget=verifier_budget is not None)
         self._shaping = ShapingSettings(shaping, min_spread, residual_weight)
         self._assembler = Assembler(model, self._shaping)
         self._resources = ExitStack()
@@ -80,6 +94,11 @@ class GroupScorer:
         if verifiers is None:
             self._resources.callback(self._verifiers.close)
         self._judge = judge_of(self._verifiers)
+        self._verdict_mode: VerdictMode | None = None
+        if verifier_budget is not None:
+            buyer = VerdictBuyer(verifier_budget, self._verifiers)
+            self._resources.callback(buyer.close)
+            self._verdict_mode = VerdictMode(buyer, model.model.card.id if model is not None else None)
 
     @classmethod
     def open(
@@ -93,6 +112,7 @@ class GroupScorer:
         shaping: Shaping = "probability",
         min_spread: float = 0.0,
         residual_weight: float = 1.0,
+        verifier_budget: VerifierBudget | None = None,
         verifiers: Verifiers | None = None,
         embed: Embed | None = None,
     ) -> Self:
@@ -100,8 +120,9 @@ class GroupScorer:
 
         Args:
             location: as for `Memory.open`; an open memory is used and stays open. Ignored in the modes `oracle` and
-                `budget`, which use no model.
-            model: id of the reward model; None: the memory's default.
+                `budget`, which use no model, unless there is a budget of verifier calls.
+            model: id of the reward model; None: the memory's default. With a budget of verifier calls the memory may
+                have no model yet.
             device: where the model runs; None: a GPU if there is one.
             embed: embeds texts instead of the memory's embedder and cache.
 
@@ -117,14 +138,19 @@ class GroupScorer:
             shaping=shaping,
             min_spread=min_spread,
             residual_weight=residual_weight,
+            verifier_budget=verifier_budget,
             verifiers=verifiers,
         )
-        if mode in ("oracle", "budget"):
+        if mode == "verdict" and verifier_budget is None:
+            raise InputError(NEEDS_BUDGET)
+        if mode in ("oracle", "budget") and verifier_budget is None:
             return create(None)
         with ExitStack() as resources:
             memory = location if isinstance(location, Memory) else resources.enter_context(Memory.open(location))
-            opened = MemoryModel.of_memory(memory, model=model, device=device, embed=embed)
-            scorer = create(opened)
+            if verifier_budget is not None and mode != "memory" and model is None and not _has_model(memory):
+                scorer = create(None, memory=MemoryVerdicts(memory))
+            else:
+                scorer = create(MemoryModel.of_memory(memory, model=model, device=device, embed=embed))
             scorer._resources.push(resources.pop_all())
             return scorer
 
@@ -143,6 +169,11 @@ class GroupScorer:
         """How a probability becomes a reward."""
         return self._shaping
 
+    @property
+    def verdict_counts(self) -> VerdictCounts | None:
+        """Calls and verdicts of mode `verdict`; None without a budget of verifier calls."""
+        return None if self._verdict_mode is None else self._verdict_mode.buyer.counts
+
     def score_group(
         self, query: RewardQuery, rollouts: Sequence[Rollout], *, expected: int | None = None
     ) -> list[Reward]:
@@ -157,16 +188,20 @@ class GroupScorer:
         """Validate groups and verify the labelled ones: the part of scoring that runs programs and compares formulas.
 
         The programs of the other groups are interpreted, for `score_verified` to compare. It is separate so that a
-        service can score other requests meanwhile.
+        service can score other requests meanwhile. Groups of mode `verdict` are not verified here: `score_verified`
+        buys their verdicts. Those without a step share the budget of a step of their own.
         """
-        started = time.perf_counter()
+        started, call = time.perf_counter(), object()
         tasks = [self._tasks.read(number, group) for number, group in enumerate(groups)]
         verdicts = self._verdicts(tasks)
         remembered = self._remembered(tasks, verdicts)
+        known = self._memory.known if self._memory is not None else KnownQueries()
         verified = [
-            VerifiedGroup(task, given, 0.0, recalled)
-            for task, given, recalled in zip(tasks, verdicts, remembered, strict=True)
+            VerifiedGroup(task, judged, 0.0, recalled, list(map(known.given, task.records)), step_of(task.group, call))
+            for task, judged, recalled in zip(tasks, verdicts, remembered, strict=True)
         ]
+        if self._verdict_mode is not None:
+            self._verdict_mode.check([one for one in verified if one.task.mode == "verdict"])
         programs = [one.task.records for one in verified if one.task.domain == "code" and one.needs_model]
         if programs and self._model is not None:
             self._model.run_programs(programs)
@@ -181,39 +216,52 @@ class GroupScorer:
         if to_predict and self._model is not None:
             predictions = self._model.predict([groups[number].task.records for number in to_predict])
             predicted = dict(zip(to_predict, predictions, strict=True))
+        rewards = self._verdict_rewards(groups, predicted, started)
         seconds = time.perf_counter() - started
         return [
-            self._assembler.rewards(group, predicted.get(number), group.seconds + seconds)
+            rewards.get(number) or self._assembler.rewards(group, predicted.get(number), group.seconds + seconds)
             for number, group in enumerate(groups)
         ]
 
     def refresh(self) -> None:
         """Re-read the memory; calls in progress keep the state they started with."""
-        if self._model is not None:
-            self._model.refresh()
+        if self._memory is not None:
+            self._memory.refresh()
+
+    def _verdict_rewards(
+        self, groups: Sequence[VerifiedGroup], predicted: Mapping[int, Predicted], started: float
+    ) -> dict[int, list[Reward]]:
+        """Rewards of the groups of mode `verdict`, by their position."""
+        numbers = [number for number, group in enumerate(groups) if group.task.mode == "verdict"]
+        if self._verdict_mode is None or not numbers:
+            return {}
+        chosen, predictions = [groups[number] for number in numbers], [predicted.get(number) for number in numbers]
+        return dict(zip(numbers, self._verdict_mode.rewards(chosen, predictions, started), strict=True))
 
     def _verdicts(self, tasks: Sequence[Task]) -> list[list[Verdict] | None]:
-        """Verify all labelled groups, one call per domain; None for a group that is not labelled."""
-        labelled = [(task, item.record) for task in tasks if task.group.query.labelled for item in task.records]
+        """Verify all groups that are to be verified here, one call per domain; None for the others."""
+        labelled = [(task, item.record) for task in tasks if task.is_verified for item in task.records]
         attempts = [Attempt(record.query, task.group.query.gold or "", record.answer) for task, record in labelled]
         verdicts = iter(self._verifiers.check_all([task.domain for task, _ in labelled], attempts))
-        return [[next(verdicts) for _ in task.records] if task.group.query.labelled else None for task in tasks]
+        return [[next(verdicts) for _ in task.records] if task.is_verified else None for task in tasks]
 
     def _remembered(
         self, tasks: Sequence[Task], verdicts: Sequence[list[Verdict] | None]
     ) -> list[list[Remembered | None]]:
-        """Recall verdicts of the memory for all rollouts of mode `memory` that have no ground truth."""
+        """Recall verdicts of the memory for all rollouts of the modes `memory` and `verdict` without ground truth."""
         found: list[list[Remembered | None]] = [[None] * len(task.records) for task in tasks]
-        if self._model is None:
+        if self._memory is None:
             return found
-        wanted = [
-            number
-            for number, (task, judged) in enumerate(zip(tasks, verdicts, strict=True))
-            if task.mode == "memory" and task.group.query.remember and not complete(judged)
-        ]
-        recalled = self._model.recall([tasks[number].records for number in wanted], self._judge)
-        for number, of_task in zip(wanted, recalled, strict=True):
-            found[number] = of_task
+        modes: dict[Mode, Judge | None] = {"memory": self._judge, "verdict": None}  # a judge would call a verifier
+        for mode, judge in modes.items():
+            wanted = [
+                number
+                for number, (task, judged) in enumerate(zip(tasks, verdicts, strict=True))
+                if task.mode == mode and task.group.query.remember and not complete(judged)
+            ]
+            recalled = self._memory.known.recall([tasks[number].records for number in wanted], judge)
+            for number, of_task in zip(wanted, recalled, strict=True):
+                found[number] = of_task
         return found
 
     def close(self) -> None:
@@ -227,3 +275,7 @@ class GroupScorer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _has_model(memory: Memory) -> bool:
+    return model_in_use(memory, model_nodes(memory)) is not None

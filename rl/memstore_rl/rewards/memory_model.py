@@ -9,8 +9,8 @@ worse policy does not hold back a better one (figures in docs/rewards.md). The m
 queries to a prediction, never those of the query itself. The model card says which labels the model may see: those of
 its label budget, or all. So the probabilities of a group depend only on the group and on the memory as last read.
 
-`recall` gives the verdicts that the memory holds on the answers themselves, of labels that the model may see; the
-caller uses them in place of a prediction.
+`known` has the verdicts that the memory holds on the answers themselves, of labels that the model may see; the caller
+uses them in place of a prediction.
 
 Scoring uses one core. Its operations are small; on several cores each would wait for cores that other processes use,
 and torch's idle threads would take CPU time from the embedder.
@@ -34,20 +34,14 @@ from memstore.embedding.protocol import Embedder
 from memstore.errors import EmbedderError
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
-from memstore.records.columns import (
-    IdentifiedRecord,
-    KnownQuery,
-    merge_query,
-    read_answer,
-    to_columns,
-)
+from memstore.records.columns import IdentifiedRecord, KnownQuery, to_columns
 from memstore.snapshots.files import load_snapshot
 from memstore.snapshots.from_rollouts import block_snapshot
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.snapshots.take import take_outline, with_contents
-from memstore.types import Domain, FloatMatrix, FloatVector, IntVector, QueryId
+from memstore.types import FloatMatrix, FloatVector, IntVector, QueryId
 from memstore_gnn.data.groups import batches_of_distinct_queries
-from memstore_gnn.data.verdicts import Verdict, Verdicts, verdicts_of
+from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.features.assemble import group_features
 from memstore_gnn.features.program_votes import run_programs
 from memstore_gnn.models.checkpoint import load_model, load_origin
@@ -59,8 +53,8 @@ from memstore_gnn.models.reward_model import LabelContext, RewardModel
 from memstore_gnn.models.stored_model import open_model, seen_by
 from memstore_gnn.scoring.declined import mean_label
 from memstore_gnn.scoring.other_policies import StoredVotes, stored_votes
-from memstore_gnn.scoring.remembered import Given, Judge, recall
 from memstore_gnn.scoring.score import predict_groups
+from memstore_rl.rewards.known import KnownQueries
 from memstore_rl.rewards.shaping import Predicted
 from memstore_rl.rewards.vote_drift import VoteDriftMonitor
 
@@ -79,12 +73,9 @@ class _State:
 
     manifest: Manifest
     context: LabelContext
-    queries: dict[str, KnownQuery]
-    """Text and domain of each query, without gold answers."""
+    known: KnownQueries
     prior: float
     """Mean of the visible labels; 0.5 without any."""
-    verdicts: Verdicts
-    """Verdicts on answers by the visible labels."""
     stored: StoredVotes
     """The memory's rollouts as votes."""
 
@@ -172,31 +163,15 @@ class MemoryModel:
         """Mean of the labels that the model may see: the probability of a rollout without any evidence."""
         return self._state.prior
 
+    @property
+    def known(self) -> KnownQueries:
+        """The queries of the memory and the verdicts that the model may see, as last read."""
+        return self._state.known
+
     def refresh(self) -> None:
         """Re-read the memory; a snapshot from a folder stays. Calls in progress keep their state."""
         if self._memory is not None:
             self._state = _read_memory(self.model, take_outline(self._memory.stores), self._contents)
-
-    def contains(self, query: QueryId) -> bool:
-        """Whether the memory holds this query."""
-        return query in self._state.queries
-
-    def domain_of(self, query: QueryId) -> Domain | None:
-        """The domain of a query in the memory; None if the memory does not hold it."""
-        known = self._state.queries.get(query)
-        return known.domain if known is not None else None
-
-    def recall(self, groups: Sequence[Sequence[IdentifiedRecord]], judge: Judge | None) -> list[list[Verdict | None]]:
-        """Return the remembered verdict on each rollout's answer; None where the memory does not know it.
-
-        Args:
-            groups: each of one query.
-            judge: compares answers with the reference answers of queries whose labels the model may see.
-        """
-        state = self._state
-        given = [_given(state, item) for group in groups for item in group]
-        verdicts = iter(recall(state.verdicts, given, judge))
-        return [[next(verdicts) for _ in group] for group in groups]
 
     def predict(self, groups: Sequence[Sequence[IdentifiedRecord]]) -> list[Predicted]:
         """Predict groups, each of one query. Their rewards and gold answers are ignored.
@@ -239,7 +214,7 @@ def _snapshot_of(state: _State, records: list[IdentifiedRecord], embed: Embed) -
     """Build a snapshot of the rollouts."""
     known: dict[QueryId, KnownQuery] = {}
     for item in records:
-        known[item.query_id] = _known_query(state, item, known.get(item.query_id))
+        known[item.query_id] = state.known.query_of(item, known.get(item.query_id))
     collated = to_columns(records, known, batch={"id": ""}, created_at=dt.datetime.now(dt.UTC))
     vectors = embed(list(collated.texts.values()))
     manifest = replace(state.manifest, id="")
@@ -248,14 +223,13 @@ def _snapshot_of(state: _State, records: list[IdentifiedRecord], embed: Embed) -
 
 def _read_memory(model: RewardModel, snapshot: Snapshot, contents: Contents | None) -> _State:
     seen = seen_by(model, snapshot)
-    rows = snapshot.queries.select(["id", "domain", "text"]).to_pylist()
-    queries = {row["id"]: KnownQuery(row["domain"], None, row["text"], stored=True) for row in rows}
     verdicts = verdicts_of(snapshot, seen)
     if warning := verdicts.warning():
         logger.warning("%s", warning)
     votes = stored_votes(snapshot, verdicts)
     context = model.label_context(*_labelled(snapshot, seen.reward, contents))
-    return _State(snapshot.manifest, context, queries, mean_label(seen.reward), verdicts, votes)
+    known = KnownQueries.of_snapshot(snapshot, verdicts)
+    return _State(snapshot.manifest, context, known, mean_label(seen.reward), votes)
 
 
 def _labelled(snapshot: Snapshot, reward: FloatVector, contents: Contents | None) -> tuple[Snapshot, FloatVector]:
@@ -264,18 +238,6 @@ def _labelled(snapshot: Snapshot, reward: FloatVector, contents: Contents | None
         return snapshot, reward
     part, rows = labelled_subgraph(snapshot, reward)
     return contents(part), reward[rows]
-
-
-def _known_query(state: _State, item: IdentifiedRecord, earlier: KnownQuery | None = None) -> KnownQuery:
-    """The query of a rollout as the memory holds it, else as the rollout and earlier ones give it, without gold."""
-    record = item.record if item.record.gold is None else replace(item.record, gold=None)
-    return state.queries.get(item.query_id) or merge_query(record, earlier)
-
-
-def _given(state: _State, item: IdentifiedRecord) -> Given:
-    known = _known_query(state, item)
-    answer = read_answer(item.query_id, item.record.answer, known)
-    return Given(item.query_id, None if answer is None else answer.id, known.domain, known.text, item.record.answer)
 
 
 def _answers(new: Snapshot) -> IntVector:

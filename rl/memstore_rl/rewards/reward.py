@@ -10,9 +10,12 @@ a verdict on the same answer is `remembered`, unless the query says `remember=Fa
     oracle    ground truth            unscored                   unscored
     budget    ground truth            unscored                   unscored
     memory    ground truth            remembered or predicted    remembered or predicted
+    verdict   bought, or remembered, or predicted: see below     remembered or predicted
 
 `oracle` and `budget` differ in the reason given for an unlabelled row: it is an error in the data under `oracle` and
-expected under `budget`. `memory` combines both sources.
+expected under `budget`. `memory` combines both sources. In `verdict` a gold answer only allows the scorer to call a
+verifier, and calls have a budget (`memstore_rl.rewards.verdict_mode`): an answer bought in this call has ground truth,
+one that was judged before is remembered, and the undecided rollouts of a group are predicted with one value.
 
 **No silent numbers.** `value` is None if and only if `source` is `unscored`, and then `reason` explains why. A zero is
 a verdict: by a verifier, by the memory or by the model. A rollout without a readable answer is wrong.
@@ -27,11 +30,13 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from memstore.types import Domain
 
-Mode: TypeAlias = Literal["oracle", "budget", "memory"]
+Mode: TypeAlias = Literal["oracle", "budget", "memory", "verdict"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 Source: TypeAlias = Literal["ground_truth", "remembered", "predicted", "unscored"]
 SOURCES: tuple[Source, ...] = get_args(Source)
+
+Pair: TypeAlias = Literal["bought", "asked", "remembered", "open"]
 
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -109,13 +114,18 @@ class Reward:
     reason: str | None = None
     """Why it is unscored, predicted despite a label, or equal for the whole group; one sentence."""
     judged_by: str | None = None
-    """Who judged a remembered answer: `ground_truth`, `person`, or `gold` for a stored reference answer."""
+    """Who judged a remembered answer: `ground_truth`, `person`, or `gold` for a stored reference answer. In mode
+    `verdict` it is given for ground truth, too."""
     judged_at: str | None = None
-    """When a remembered answer was judged, ISO 8601 in UTC; None if it is not recorded."""
+    """When that answer was judged, ISO 8601 in UTC; None if it is not recorded."""
     by_votes: float | None = None
     """Probability that it is right by the votes of its group alone, 0..1; None if it is not predicted."""
     silent: bool = False
-    """Whether all predicted rollouts of the group get one reward, because they differ too little."""
+    """Whether all rollouts of the group get one reward, because they differ too little or none is decided."""
+    pair: Pair | None = None
+    """Mode `verdict`, for the first rollout of a call with this query and answer: whether a verdict was `bought`, was
+    `asked` for and has not arrived, or the pair was decided without a call (`remembered`) or stays `open`. The number
+    of `bought` and `asked` is the number of verifier calls. None for all other rollouts."""
 
 
 def readable(text: str) -> str:

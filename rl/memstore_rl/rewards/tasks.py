@@ -7,6 +7,7 @@ sends, the memory's counts and a warning is logged once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from memstore.errors import InputError, RecordError
@@ -16,8 +17,11 @@ from memstore.records.record import RecordDefaults, parse_record
 from memstore.text import infer_domain
 from memstore.types import Domain
 from memstore_gnn.data.verdicts import Verdict as Remembered
+from memstore_gnn.scoring.remembered import Given
+from memstore_rl.rewards.known import Knowledge
 from memstore_rl.rewards.memory_model import MemoryModel
 from memstore_rl.rewards.reward import MODES, Group, Mode, RewardQuery, readable, record_values
+from memstore_rl.rewards.verifier_budget import NEEDS_BUDGET
 from memstore_rl.verifiers.protocol import Verdict
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,11 @@ class Task:
     """Whether the memory holds the query; None without a memory."""
     short: bool
 
+    @property
+    def is_verified(self) -> bool:
+        """Whether its rollouts are compared with its gold answer, without a budget of calls."""
+        return self.group.query.labelled and self.mode != "verdict"
+
 
 @dataclass(frozen=True)
 class VerifiedGroup:
@@ -51,11 +60,15 @@ class VerifiedGroup:
     """Duration of the call of `verify`."""
     remembered: list[Remembered | None] = field(default_factory=list)
     """Verdicts of the memory, one a rollout."""
+    given: list[Given] = field(default_factory=list)
+    """Query and answer of each rollout, by their ids."""
+    step: Hashable = None
+    """Training step of the group, whose budget of verifier calls it shares."""
 
     @property
     def needs_model(self) -> bool:
-        """Whether a rollout is to be predicted."""
-        if self.task.mode != "memory":
+        """Whether a rollout is to be predicted, if there is a reward model."""
+        if self.task.mode not in ("memory", "verdict"):
             return False
         verdicts = self.verdicts or [_NO_VERDICT] * len(self.remembered)
         known = zip(verdicts, self.remembered, strict=True)
@@ -65,18 +78,21 @@ class VerifiedGroup:
 class TaskReader:
     """Validates groups for a scorer. Thread-safe."""
 
-    def __init__(self, model: MemoryModel | None, mode: Mode, expected: int | None) -> None:
+    def __init__(self, memory: Knowledge | None, mode: Mode, expected: int | None, *, has_budget: bool) -> None:
         """Create a reader.
 
         Args:
-            model: the reward model; None for modes that use none.
+            memory: the memory or the reward model over it; None for modes that use none.
             mode: mode of groups without their own.
             expected: number of rollouts in a full group; None: a group is short only by its own `expected`.
+            has_budget: whether there is a budget of verifier calls.
 
         Raises:
-            InputError: unknown mode, mode `memory` without a model, or `expected` below 1.
+            InputError: unknown mode, mode `memory` without a model, mode `verdict` without a budget, or `expected`
+                below 1.
         """
-        self._model = model
+        self._memory = memory
+        self._has_budget = has_budget
         self.mode = self._checked_mode(mode)
         if expected is not None and expected < 1:
             raise InputError(f"expected is {expected} rollouts per group; pass 1 or more")
@@ -96,9 +112,9 @@ class TaskReader:
         if not group.rollouts:
             raise InputError(f"group {number} ({quoted_query(query)}) has no rollouts; send at least one")
         known, stored = None, None
-        if self._model is not None:
-            identity = ids.query_id(readable(query.text))
-            known, stored = self._model.contains(identity), self._model.domain_of(identity)
+        if self._memory is not None:
+            stored = self._memory.known.domain_of(ids.query_id(readable(query.text)))
+            known = stored is not None
         if stored is not None and query.domain not in (None, stored):
             self._warn_about_domain(query, stored)
         domain = stored or query.domain or infer_domain(query.text, query.gold if query.labelled else None)
@@ -127,7 +143,9 @@ class TaskReader:
     def _checked_mode(self, mode: Mode) -> Mode:
         if mode not in MODES:
             raise InputError(f"there is no mode {mode!r}; there are {', '.join(MODES)}")
-        if mode == "memory" and self._model is None:
+        if mode == "verdict" and not self._has_budget:
+            raise InputError(NEEDS_BUDGET)
+        if mode == "memory" and not isinstance(self._memory, MemoryModel):
             raise InputError("mode memory needs a reward model; open a memory that has one, or use oracle or budget")
         return mode
 
@@ -136,6 +154,12 @@ def quoted_query(query: RewardQuery) -> str:
     """Quote the key or text of a query for an error."""
     text = query.key or query.text.strip()
     return repr(text if len(text) <= _QUOTED_CHARS else text[:_QUOTED_CHARS] + "…")
+
+
+def step_of(group: Group, call: object) -> Hashable:
+    """The training step of a group: run and step of its first rollout, or else the call that it belongs to."""
+    first = group.rollouts[0]
+    return call if first.step is None else (first.run, first.step)
 
 
 def complete(verdicts: list[Verdict] | None) -> bool:

@@ -1,0 +1,217 @@
+"""Mode `verdict`: rewards from verdicts on answers, bought within a budget of verifier calls, and remembered.
+
+A batch is scored as follows (research: 1,140 verdicts for 25,600 rollouts reached what full ground truth reached):
+
+1. Verdicts of the memory, and those bought earlier in this run, are free. A response without an answer is wrong.
+2. Among the open pairs of a query and an answer, the scorer buys those of the largest share x p (1 - p), with the share
+   of the query's rollouts in the batch that give the answer, and p by the reward model. Without a reward model, p is
+   the answer's share of its group, shrunk: (votes + 1) / (rollouts + 2). A pair that occurs twice is bought once.
+3. In the domains `math` and `qa`, a right answer settles the query: the others are wrong.
+4. The undecided rollouts of a group share the mean of their p. Shaping does not apply.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from memstore.errors import InputError
+from memstore_gnn.data.verdicts import Verdict as Remembered
+from memstore_rl.rewards.reward import Pair, Reward
+from memstore_rl.rewards.shaping import DECIMALS, Predicted
+from memstore_rl.rewards.tasks import VerifiedGroup
+from memstore_rl.rewards.verdicts import Asked, Candidate, VerdictBuyer
+from memstore_rl.rewards.verifier_queue import Question
+from memstore_rl.verifiers.protocol import Attempt
+
+GROUPS_WITHOUT_GOLD = 32
+"""Groups without any gold answer after which the mode stops: it would never buy a verdict."""
+_NO_ANSWER = "a response without an answer is wrong, and needs no verifier call"
+_NO_GOLD = "the query has no gold answer"
+_BY_MODEL = "by the reward model"
+_BY_SHARES = "the shrunk shares of their answers, because there is no reward model"
+
+
+class _Chances(NamedTuple):
+    """Probabilities of a group's rollouts, one entry a rollout."""
+
+    probability: list[float]
+    by_votes: list[float] | None
+
+
+class VerdictMode:
+    """Scores groups of mode `verdict`; see the module's docstring. Thread-safe."""
+
+    def __init__(self, buyer: VerdictBuyer, model: str | None) -> None:
+        """Create the mode.
+
+        Args:
+            buyer: buys and keeps verdicts.
+            model: id of the reward model that predicts; None: there is none.
+        """
+        self.buyer = buyer
+        self._model = model
+        self._without_gold: int | None = 0
+        """Groups so far, none of which has a gold answer; None if one had."""
+
+    def check(self, groups: Sequence[VerifiedGroup]) -> None:
+        """Check that there is something to buy.
+
+        Raises:
+            InputError: none of many groups has a gold answer.
+        """
+        if any(group.task.group.query.labelled for group in groups):
+            self._without_gold = None
+        elif self._without_gold is not None:
+            self._without_gold += len(groups)
+            if self._without_gold >= GROUPS_WITHOUT_GOLD:
+                raise InputError(
+                    f"none of the {self._without_gold} groups so far has a gold answer, so mode verdict cannot buy a "
+                    "verdict; send gold answers, or use mode memory"
+                )
+
+    def rewards(
+        self, groups: Sequence[VerifiedGroup], predicted: Sequence[Predicted | None], started: float
+    ) -> list[list[Reward]]:
+        """Buy verdicts and return the rewards of each group's rollouts, in order.
+
+        Args:
+            groups: groups of this mode, scored together.
+            predicted: the prediction for each group; None if there is no reward model or nothing is open.
+            started: when the scoring began, by time.perf_counter().
+        """
+        chances = [_chances(group, one) for group, one in zip(groups, predicted, strict=True)]
+        asked = self.buyer.buy(list(self._candidates(groups, chances, self._verdicts(groups))))
+        verdicts = self._verdicts(groups)
+        seconds = time.perf_counter() - started
+        seen: set[str] = set()
+        return [
+            self._of_group(group, of_group, judged, asked, group.seconds + seconds, seen)
+            for group, of_group, judged in zip(groups, chances, verdicts, strict=True)
+        ]
+
+    def _verdicts(self, groups: Sequence[VerifiedGroup]) -> list[list[Remembered | None]]:
+        """The verdict on each rollout's answer, of the memory or bought so far."""
+        bought = iter(self.buyer.on([(one.query, one.answer) for group in groups for one in group.given]))
+        return [[known or found for known, found in zip(group.remembered, bought, strict=False)] for group in groups]
+
+    def _candidates(
+        self,
+        groups: Sequence[VerifiedGroup],
+        chances: Sequence[_Chances],
+        verdicts: Sequence[list[Remembered | None]],
+    ) -> Iterator[Candidate]:
+        """The open pairs that a verifier can be asked about, in order of their first rollouts."""
+        sizes: Counter[str] = Counter()
+        votes: dict[str, list[float]] = defaultdict(list)
+        first: dict[str, tuple[VerifiedGroup, int]] = {}
+        for group, (probability, _), judged in zip(groups, chances, verdicts, strict=True):
+            sizes[group.given[0].query] += len(group.given)
+            for index, one in enumerate(group.given):
+                if one.answer is not None:
+                    votes[one.answer].append(probability[index])
+                    if group.task.group.query.labelled and judged[index] is None:
+                        first.setdefault(one.answer, (group, index))
+        for answer, (group, index) in first.items():
+            given, gold = group.given[index], group.task.group.query.gold or ""
+            share, p = len(votes[answer]) / sizes[given.query], float(np.mean(votes[answer]))
+            attempt = Attempt(group.task.records[index].record.query, gold, given.written)
+            question = Question(answer, group.task.domain, attempt)
+            yield Candidate(share * p * (1 - p), group.step, given.query, question)
+
+    def _of_group(
+        self,
+        group: VerifiedGroup,
+        chances: _Chances,
+        verdicts: Sequence[Remembered | None],
+        asked: Asked,
+        latency: float,
+        seen: set[str],
+    ) -> list[Reward]:
+        labelled = group.task.group.query.labelled and group.task.domain != "other"
+        wrong = [labelled and one.answer is None for one in group.given]
+        undecided = [not known and verdict is None for known, verdict in zip(wrong, verdicts, strict=True)]
+        shared = _mean(chances.probability, undecided)
+        rewards, pairs = [], Counter[Pair]()
+        for index, (given, verdict) in enumerate(zip(group.given, verdicts, strict=True)):
+            pair = _pair(given.answer, verdict, asked, seen)
+            if pair is not None:
+                pairs[pair] += 1
+            task = group.task
+            blank = Reward(None, "unscored", None, len(verdicts), task.short, None, task.known, latency, pair=pair)
+            if wrong[index]:
+                rewards.append(_judged(blank, Remembered(0.0, "ground_truth", None), True, _NO_ANSWER))
+            elif verdict is not None:
+                rewards.append(_judged(blank, verdict, given.answer in asked.answers))
+            else:
+                rewards.append(self._open(blank, group, index, chances, shared, silent=all(undecided)))
+        self.buyer.note(remembered=pairs["remembered"], open_=pairs["open"] + pairs["asked"])
+        return rewards
+
+    def _open(
+        self, blank: Reward, group: VerifiedGroup, index: int, chances: _Chances, shared: float, *, silent: bool
+    ) -> Reward:
+        """The reward of an undecided rollout."""
+        answer = group.given[index].answer
+        labelled = group.task.group.query.labelled and answer is not None
+        why = self.buyer.why_open(answer) if labelled and answer is not None else _NO_GOLD
+        by_model = chances.by_votes is not None
+        reason = (
+            f"this answer has no verdict ({why}), and the undecided rollouts of the group share the mean of their "
+            f"probabilities, {_BY_MODEL if by_model else _BY_SHARES}"
+        )
+        return replace(
+            blank,
+            value=shared,
+            source="predicted",
+            probability=chances.probability[index],
+            model=self._model if by_model else None,
+            by_votes=None if chances.by_votes is None else chances.by_votes[index],
+            reason=reason,
+            silent=silent,
+        )
+
+
+def _pair(answer: str | None, verdict: Remembered | None, asked: Asked, seen: set[str]) -> Pair | None:
+    """What happened to a pair of query and answer, for its first rollout in the batch."""
+    if answer is None or answer in seen:
+        return None
+    seen.add(answer)
+    if answer in asked.charged:
+        return "asked" if verdict is None else "bought"
+    return "open" if verdict is None else "remembered"
+
+
+def _judged(blank: Reward, verdict: Remembered, now: bool, reason: str | None = None) -> Reward:
+    """The reward of a rollout with a verdict, bought in this call (ground truth) or remembered."""
+    return replace(
+        blank,
+        value=verdict.value,
+        source="ground_truth" if now else "remembered",
+        probability=None if now else verdict.value,
+        reason=reason,
+        judged_by=verdict.judged_by,
+        judged_at=verdict.judged_at,
+    )
+
+
+def _chances(group: VerifiedGroup, predicted: Predicted | None) -> _Chances:
+    """The probabilities of a group's rollouts, predicted or by the shrunk shares of their answers."""
+    if predicted is not None:
+        probability, by_votes = (np.round(one, DECIMALS) for one in (predicted.probability, predicted.by_votes))
+        return _Chances(probability.tolist(), by_votes.tolist())
+    votes = Counter(one.answer for one in group.given)
+    del votes[None]
+    size = len(group.given)
+    return _Chances([(votes[one.answer] + 1) / (size + 2) for one in group.given], None)
+
+
+def _mean(values: Sequence[float], of: Sequence[bool]) -> float:
+    """The mean of some values, rounded; 0 if there are none."""
+    chosen = [value for value, one in zip(values, of, strict=True) if one]
+    return round(float(np.mean(chosen)), DECIMALS) if chosen else 0.0
