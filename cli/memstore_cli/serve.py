@@ -60,7 +60,9 @@ class ListenOptions:
 class RewardOptions:
     """How rewards are computed and recorded."""
 
-    mode: Annotated[str, typer.Option("--mode", help="oracle, budget or memory; see docs/rewards.md.")] = "memory"
+    mode: Annotated[str, typer.Option("--mode", help="oracle, budget, memory or verdict; see docs/rewards.md.")] = (
+        "memory"
+    )
     model: ModelOption = None
     expected: Annotated[
         int | None,
@@ -76,6 +78,24 @@ class RewardOptions:
     residual_weight: Annotated[
         float, typer.Option("--residual-weight", help="Factor of shaping residual; above 0.")
     ] = 1.0
+    verifier_calls: Annotated[
+        int | None,
+        typer.Option("--verifier-calls", show_default=False, help="Mode verdict: verifier calls a training step."),
+    ] = None
+    verifier_total: Annotated[
+        int | None,
+        typer.Option(
+            "--verifier-total", show_default=False, help="Mode verdict: verifier calls in all, from the start on."
+        ),
+    ] = None
+    verifier_wait: Annotated[
+        float,
+        typer.Option(
+            "--verifier-wait",
+            metavar="SECONDS",
+            help="Mode verdict: how long a step waits for verdicts; later ones count from the next step on.",
+        ),
+    ] = 60.0
     code: CodeOption = False
     record: Annotated[bool, typer.Option(help="Write scored rollouts to the memory.")] = True
     refresh: Annotated[
@@ -93,6 +113,7 @@ class RewardOptions:
         self, listen: ListenOptions, token: SecretStr | None, device: str | None, verifiers: Verifiers | None
     ) -> ServeOptions:
         """The library's form of these options."""
+        from memstore_rl.rewards.verifier_budget import VerifierBudget
         from memstore_rl.service.recorder import RecorderSchedule
         from memstore_rl.service.serve import ServeOptions
 
@@ -108,6 +129,7 @@ class RewardOptions:
             verifiers=verifiers,
             min_spread=self.min_spread,
             residual_weight=self.residual_weight,
+            verifier_budget=VerifierBudget.of(self.verifier_calls, self.verifier_total, self.verifier_wait),
             record=self.record,
             schedule=RecorderSchedule(refresh_s=self.refresh),
         )

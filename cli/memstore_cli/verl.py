@@ -51,12 +51,11 @@ class SplitOptions:
 
     def plan(self, batches: BatchPlan | None) -> DataPlan:
         """The library's form of these options and of the batches."""
-        from memstore_rl.rewards.reward import MODES
-        from memstore_rl.trainers.verl.data import DataPlan
+        from memstore_rl.trainers.verl.data import DATA_MODES, DataPlan
 
         return DataPlan(
             budgets=tuple(self.budget or [0.2]),
-            modes=tuple(self.mode or MODES),  # type: ignore[arg-type]
+            modes=tuple(self.mode or DATA_MODES),  # type: ignore[arg-type]
             validation=self.validation,
             test=self.test,
             seed=self.seed,

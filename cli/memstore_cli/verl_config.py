@@ -20,7 +20,7 @@ FAILED = 1
 class RewardSourceOptions:
     """Where the rewards come from."""
 
-    mode: Annotated[str, typer.Option("--mode", help="Reward mode: oracle, budget or memory.")] = "memory"
+    mode: Annotated[str, typer.Option("--mode", help="Reward mode: oracle, budget, memory or verdict.")] = "memory"
     memory: Annotated[
         str | None,
         typer.Option(
@@ -38,6 +38,14 @@ class RewardSourceOptions:
         typer.Option("--token-file", metavar="FILE", show_default=False, help="File with the service's token."),
     ] = None
     model: ModelOption = None
+    verifier_calls: Annotated[
+        int | None,
+        typer.Option("--verifier-calls", show_default=False, help="Mode verdict: verifier calls a training step."),
+    ] = None
+    verifier_total: Annotated[
+        int | None,
+        typer.Option("--verifier-total", show_default=False, help="Mode verdict: verifier calls of the training."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,8 @@ def config(
             endpoint=rewards.endpoint,
             token_file=rewards.token_file,
             model=rewards.model,
+            verifier_calls=rewards.verifier_calls,
+            verifier_total=rewards.verifier_total,
             n=training.n,
             batch_size=training.batch_size,
             train=training.train,

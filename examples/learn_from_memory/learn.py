@@ -41,9 +41,9 @@ from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenize
 
 from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import MODES, Mode
+from memstore_rl.rewards.reward import Mode
 from memstore_rl.trainers.trl import RewardFunction, reward_function
-from memstore_rl.trainers.verl.data import DataPlan, write_data
+from memstore_rl.trainers.verl.data import DATA_MODES, DataPlan, write_data
 
 SAMPLES = 8
 DATASET = "arithmetic"
@@ -212,7 +212,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--queries-a-step", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--kl", type=float, default=0.05, help="weight of the KL penalty")
-    parser.add_argument("--mode", action="append", choices=MODES, help="only this mode; may be repeated")
+    parser.add_argument("--mode", action="append", choices=DATA_MODES, help="only this mode; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="seed of the problems and of the labelled ones")
     parser.add_argument("--policy-seed", type=int, default=0, help="seed of the policy, its teacher and its training")
     return parser.parse_args()
@@ -243,7 +243,7 @@ def main() -> None:
     study = Study(options, word_tokenizer(), problems, held_out, time.monotonic())
     curves: dict[str, dict[int, float]] = {"start": {0: prepare(study)}}
     quality: list[Quality] = []
-    for mode in options.mode or MODES:
+    for mode in options.mode or DATA_MODES:
         if mode == "memory":
             curves[mode], quality = learn_from_memory(study)
             continue

@@ -24,9 +24,10 @@ a verdict: by a verifier, by the memory or by the model. A rollout without a rea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from memstore.types import Domain
 
@@ -38,6 +39,8 @@ SOURCES: tuple[Source, ...] = get_args(Source)
 
 Pair: TypeAlias = Literal["bought", "asked", "remembered", "open"]
 
+RIGHT = 0.5
+"""A verdict above this says that the answer is right (`memstore.graph.verdicts`)."""
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -126,6 +129,32 @@ class Reward:
     """Mode `verdict`, for the first rollout of a call with this query and answer: whether a verdict was `bought`, was
     `asked` for and has not arrived, or the pair was decided without a call (`remembered`) or stays `open`. The number
     of `bought` and `asked` is the number of verifier calls. None for all other rollouts."""
+
+
+class PairCounts(NamedTuple):
+    """What mode `verdict` did with the pairs of query and answer of a batch."""
+
+    calls: int
+    """Verifier calls."""
+    right: int
+    wrong: int
+    """Verdicts bought, by whether the answer is right; without those that arrived later."""
+    remembered: int
+    """Pairs that were decided without a call."""
+    open: int
+    """Pairs without a verdict."""
+
+
+def pair_counts(rewards: Iterable[Reward]) -> PairCounts | None:
+    """Count the pairs of rewards; None if none is of mode `verdict`."""
+    counted = [reward for reward in rewards if reward.pair is not None]
+    if not counted:
+        return None
+    of = Counter(reward.pair for reward in counted)
+    right = sum(reward.pair == "bought" and (reward.value or 0.0) > RIGHT for reward in counted)
+    return PairCounts(
+        of["bought"] + of["asked"], right, of["bought"] - right, of["remembered"], of["open"] + of["asked"]
+    )
 
 
 def readable(text: str) -> str:

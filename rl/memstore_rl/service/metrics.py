@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from memstore_rl.rewards.verdicts import VerdictCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _ROLLOUTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+_VERDICTS = {
+    "memstore_verifier_calls": ("calls", "Verifier calls of mode verdict, since the start."),
+    "memstore_verifier_calls_latest_step": ("latest_calls", "Verifier calls of the step that called last."),
+    "memstore_verifier_calls_failed": ("failed", "Verifier calls that failed, since the start."),
+    "memstore_verifier_calls_waiting": ("waiting", "Verifier calls whose verdict has not arrived."),
+    "memstore_verdicts_right": ("right", "Verdicts bought since the start: the answer is right."),
+    "memstore_verdicts_wrong": ("wrong", "Verdicts bought since the start: the answer is wrong."),
+    "memstore_verdict_pairs_remembered": (
+        "remembered",
+        "Pairs of query and answer in scored batches that needed no call, since the start.",
+    ),
+    "memstore_verdict_pairs_open": (
+        "open",
+        "Pairs of query and answer in scored batches that stayed open, since the start.",
+    ),
+}
+"""Metrics of mode `verdict`: field of `VerdictCounts` and description, by name."""
 
 
 class Metrics:
@@ -60,6 +81,15 @@ class Metrics:
         self.batch_rollouts.observe(rollouts)
         self.batch_seconds.observe(seconds)
 
+    def watch_verdicts(self, read: Callable[[], VerdictCounts | None]) -> None:
+        """Add the metrics of mode `verdict`.
+
+        Args:
+            read: returns the scorer's counts; called when the metrics are read.
+        """
+        for name, (field, description) in _VERDICTS.items():
+            Gauge(name, description, registry=self.registry).set_function(partial(_count, read, field))
+
     def on_votes(self, dataset: str, what: str, moved: bool) -> None:
         """Record whether the votes of a dataset have drifted."""
         self.votes.labels(dataset, what).set(moved)
@@ -67,3 +97,7 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
+
+
+def _count(read: Callable[[], VerdictCounts | None], field: str) -> float:
+    return float(getattr(read(), field))

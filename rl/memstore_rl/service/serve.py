@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -29,6 +29,7 @@ from memstore.memory import Memory
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Mode
 from memstore_rl.rewards.shaping import Shaping
+from memstore_rl.rewards.verifier_budget import VerifierBudget
 from memstore_rl.service.app import is_loopback_host, make_app
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.protocol import server_config
@@ -70,6 +71,8 @@ class ServeOptions:
     """A group whose probabilities lie closer together gets one reward; see docs/rewards.md."""
     residual_weight: float = 1.0
     """Factor of shaping `residual`."""
+    verifier_budget: VerifierBudget | None = None
+    """Limits of the verifier calls of mode `verdict`, which needs it."""
     verifiers: Verifiers | None = None
     record: bool = True
     """Write scored rollouts to the memory."""
@@ -107,9 +110,13 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         service = RewardService(scorer, journal, max_batch=options.max_batch, max_waiting=options.max_waiting)
         if scorer.model is not None and scorer.model.vote_drift is not None:
             scorer.model.vote_drift.on_window = service.metrics.on_votes
+        if scorer.verdict_counts is not None:
+            service.metrics.watch_verdicts(lambda: scorer.verdict_counts)
         recorder = None
         if journal is not None:
             recorder = _recorder(memory, journal, texts, scorer, service, options.schedule)
+            if options.verifier_budget is not None:
+                _read_bought_verdicts(recorder, scorer)
             recorder.start()
         app = make_app(service, token=options.token, info=_info(memory, scorer, options))
         _run_server(app, listener, on_ready)
@@ -136,6 +143,19 @@ def _recorder(
         on_recorded=service.metrics.recorded.inc,
         on_failure=service.metrics.record_failures.inc,
     )
+
+
+def _read_bought_verdicts(recorder: Recorder, scorer: GroupScorer) -> None:
+    """Write what a killed service left in the journal, so that the verdicts that it bought are not bought again.
+
+    Raises:
+        MemstoreError: the memory cannot be written; the journal keeps its entries.
+    """
+    written = 0
+    while count := recorder.round():
+        written += count
+    if written:
+        scorer.refresh()
 
 
 def check_address(host: str, token: SecretStr | None) -> None:
@@ -182,6 +202,7 @@ def _scorer(memory: Memory, options: ServeOptions, texts: TextVectors) -> GroupS
         shaping=options.shaping,
         min_spread=options.min_spread,
         residual_weight=options.residual_weight,
+        verifier_budget=options.verifier_budget,
         verifiers=options.verifiers,
         embed=texts.embed,
     )
@@ -199,6 +220,7 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
         "residual_weight": options.residual_weight,
         "expected": options.expected,
         "record": options.record,
+        "verifier_budget": None if options.verifier_budget is None else asdict(options.verifier_budget),
     }
 
 

@@ -193,5 +193,8 @@ def entries_of(group: Group, rewards: Sequence[Reward]) -> list[Entry]:
 def _row(query: RewardQuery, rollout: Rollout, index: int, reward: Reward) -> dict[str, object]:
     values: dict[str, object] = dict(record_values(query, rollout, index))
     if reward.source == "ground_truth":
-        values |= {"gold": query.gold, "reward": reward.value, "reward_source": "ground_truth"}
+        values |= {"reward": reward.value, "reward_source": "ground_truth"}
+        if reward.judged_by is None:
+            # Else a verdict was bought on this answer; a stored gold answer would judge the others of the query, too.
+            values["gold"] = query.gold
     return values

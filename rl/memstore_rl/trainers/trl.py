@@ -40,7 +40,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from memstore.errors import InputError
 from memstore.text.chat import read_completion
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import MODES, SOURCES, Group, Mode, Reward, Rollout
+from memstore_rl.rewards.reward import MODES, SOURCES, Group, Mode, Reward, Rollout, pair_counts
 from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.trainers.verl.rows import is_training, query_of
 
@@ -68,7 +68,7 @@ def reward_function(
     Args:
         scorer: a scorer over a memory in this process, or a client of the reward service.
         num_generations: as in `GRPOConfig`; smaller groups count as short. None: no group is short.
-        mode: overrides the scorer's mode for training rows.
+        mode: overrides the scorer's mode for training rows. Mode `verdict` needs the scorer's budget of verifier calls.
         policy, run: names under which the service records the rollouts.
         when_gone: if the service does not respond, `fail` ends the training and `wait` waits for it.
         scale_rewards: as in `GRPOConfig`; a scorer with shaping `residual` needs "none" (or False) here and there.
@@ -80,6 +80,7 @@ def reward_function(
     _check(scorer, num_generations, mode, when_gone)
     if isinstance(scorer, GroupScorer):
         _check_scale(scorer.shaping.shaping, scale_rewards)
+    total_calls = 0
 
     def memstore(
         prompts: Sequence[str | Messages],
@@ -97,6 +98,7 @@ def reward_function(
                 "the data set lacks one of the columns data_source, reward_model and extra_info, or TRL removed it "
                 "(remove_unused_columns); write the data with `memstore verl data`"
             )
+        nonlocal total_calls
         step = None if trainer_state is None else int(trainer_state.global_step)
         grouped_rows = _group_rows(extra_info, num_generations)
         groups = []
@@ -115,7 +117,9 @@ def reward_function(
             for positions, of_group in zip(grouped_rows, scored, strict=True)
             for position, reward in zip(positions, of_group, strict=True)
         }
-        return _log_rewards([rewards[row] for row in range(len(completions))], log_extra, log_metric)
+        in_order = [rewards[row] for row in range(len(completions))]
+        total_calls = _log_pairs(in_order, total_calls, log_metric)
+        return _log_rewards(in_order, log_extra, log_metric)
 
     memstore.__name__ = NAME
     return memstore
@@ -182,6 +186,18 @@ def _score(
             if when_gone == "fail":
                 raise
             logger.warning("%s; the training waits for it (when_gone='wait')", gone)
+
+
+def _log_pairs(rewards: Sequence[Reward], calls_before: int, log_metric: Callable[[str, float], None] | None) -> int:
+    """Log what mode `verdict` did with the batch; return the number of verifier calls so far."""
+    pairs = pair_counts(rewards)
+    if pairs is None:
+        return calls_before
+    if log_metric is not None:
+        for name, count in pairs._asdict().items():
+            log_metric(f"memstore/verdict_{name}", float(count))
+        log_metric("memstore/verdict_calls_total", float(calls_before + pairs.calls))
+    return calls_before + pairs.calls
 
 
 def _log_rewards(

@@ -21,6 +21,7 @@ from memstore.errors import InputError
 from memstore.text.chat import plain_output
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
+from memstore_rl.service.wire import MAX_GROUPS
 from memstore_rl.trainers.verl.reply import Extra, complete_rewards, reply
 from memstore_rl.trainers.verl.rows import is_training, query_of
 from memstore_rl.trainers.verl.settings import HookSettings, parse_settings
@@ -104,9 +105,11 @@ def _group(query: RewardQuery, rollouts: Sequence[Rollout], *, training: bool, n
 def _score(groups: Sequence[Group], hook: HookSettings, *, record: bool) -> list[list[Reward]]:
     assert hook.endpoint is not None
     rewards: list[list[Reward]] = []
+    # A request without a step is a step of its own, so the budget of mode verdict needs the whole batch in one.
+    size = MAX_GROUPS if hook.mode == "verdict" else _GROUPS_A_REQUEST
     with RewardClient(hook.endpoint, token=read_token(hook.token_file), deadline_s=hook.deadline_s) as client:
         while len(rewards) < len(groups):
-            part = groups[len(rewards) : len(rewards) + _GROUPS_A_REQUEST]
+            part = groups[len(rewards) : len(rewards) + size]
             try:
                 rewards += client.score_groups(part, record=record)
             except ServiceGone as gone:

@@ -114,6 +114,12 @@ def _no_ignored_keys(overrides: Sequence[str]) -> str:
 def _settings_are_valid(config: DictConfig) -> str:
     settings = hook_settings(config)
     where = settings.memory or settings.endpoint or "no memory"
+    budget = settings.verifier_budget if settings.mode == "verdict" else None
+    if budget is not None:
+        limits = [f"{budget.calls:,} a step"] * (budget.calls is not None) + [f"{budget.total:,} in all"] * (
+            budget.total is not None
+        )
+        where += f", verifier calls: {' and '.join(limits)}"
     return f"mode {settings.mode}, {where}" + (f", shaping {settings.shaping}" if settings.memory else "")
 
 
@@ -254,10 +260,15 @@ def _file(path: Path, settings: HookSettings, *, training: bool) -> tuple[int, i
         raise InputError(f"{path} is a training file, but its extra_info.split is {', '.join(sorted(splits))}")
     if not training and (TRAINING_SPLIT in splits or "None" in splits):
         raise InputError(f"{path} is a validation file, but its extra_info.split is {', '.join(sorted(splits))}")
-    if labelled < len(golds) and (not training or settings.mode != "memory"):
+    if training and settings.mode == "verdict" and not labelled:
         raise InputError(
-            f"{len(golds) - labelled} of {len(golds)} rows of {path} have no ground truth; only training in mode "
-            "memory can use them"
+            f"no row of {path} has ground truth, so mode verdict cannot buy a verdict; use the training file of mode "
+            "oracle"
+        )
+    if labelled < len(golds) and (not training or settings.mode not in ("memory", "verdict")):
+        raise InputError(
+            f"{len(golds) - labelled} of {len(golds)} rows of {path} have no ground truth; only training in the modes "
+            "memory and verdict can use them"
         )
     return len(golds), labelled
 

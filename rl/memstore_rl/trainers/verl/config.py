@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 from memstore.errors import InputError
 from memstore_rl.rewards.reward import MODES, Mode
+from memstore_rl.rewards.verifier_budget import VerifierBudget
 
 Design = Literal["agent_loop", "manager", "batch"]
 Support = Literal["tested", "by contract"]
@@ -53,6 +54,9 @@ class VerlTarget:
     endpoint: str | None = None
     token_file: str | None = None
     model: str | None = None
+    verifier_calls: int | None = None
+    verifier_total: int | None = None
+    """Verifier calls a step and in all, of mode `verdict`; a service has its own."""
     n: int | None = None
     """Number of rollouts in a group."""
     batch_size: int | None = None
@@ -122,12 +126,23 @@ def _check_source(version: tuple[int, int, int], target: VerlTarget) -> None:
             f"verl {target.version} pins numpy below 2, and a memory needs numpy 2; start `memstore serve` in another "
             "environment and pass its address with --endpoint"
         )
-    if target.mode == "memory" and not target.memory and not target.endpoint:
-        raise InputError("mode memory needs a memory or a service; use --memory or --endpoint")
+    if target.mode in ("memory", "verdict") and not target.memory and not target.endpoint:
+        raise InputError(f"mode {target.mode} needs a memory or a service; use --memory or --endpoint")
+    _check_budget(target)
     if target.model and target.endpoint:
         raise InputError("a service has its own reward model; pass --model to `memstore serve` instead")
     if target.token_file and not target.endpoint:
         raise InputError("--token-file needs a service; add --endpoint")
+
+
+def _check_budget(target: VerlTarget) -> None:
+    budget = VerifierBudget.of(target.verifier_calls, target.verifier_total)
+    if target.mode == "verdict" and target.memory and budget is None:
+        raise InputError("mode verdict needs a budget of verifier calls; add --verifier-calls or --verifier-total")
+    if budget is not None and target.endpoint:
+        raise InputError("a service has its own budget of verifier calls; pass it to `memstore serve` instead")
+    if budget is not None and target.mode != "verdict":
+        raise InputError(f"a budget of verifier calls is for mode verdict, but the mode is {target.mode}; remove one")
 
 
 def _data(target: VerlTarget) -> list[str]:
@@ -138,10 +153,11 @@ def _data(target: VerlTarget) -> list[str]:
         "actor_rollout_ref.rollout.n": target.n,
     }
     fixed = ["algorithm.adv_estimator=grpo"]
-    if target.mode == "memory":
+    if target.mode in ("memory", "verdict"):
         # The best setting for predicted rewards in docs/rewards.md: dividing by the standard deviation of a group gives
         # a prediction that hardly separates two rollouts the weight of a confident one.
         fixed.append("algorithm.norm_adv_by_std_in_grpo=False")
+    if target.mode == "memory":
         # The order of the training file gives each batch its share of labelled rows.
         fixed.append("data.shuffle=False")
     return [*fixed, *_lines(given)]
@@ -154,6 +170,8 @@ def _settings(target: VerlTarget) -> list[str]:
         "token_file": target.token_file,
         "mode": target.mode,
         "model": target.model,
+        "verifier_calls": target.verifier_calls,
+        "verifier_total": target.verifier_total,
     }
     return _lines({f"+memstore.{name}": value for name, value in given.items()})
 

@@ -34,7 +34,7 @@ from memstore.snapshots.atomic_folder import atomic_folder
 from memstore.types import AUDIT_SPLIT
 from memstore_rl.benchmarks.budget import SPLITS, AuditSplit, Identified, SplitName, cut, keep_in_training, labelled
 from memstore_rl.benchmarks.queries import SourceQuery
-from memstore_rl.rewards.reward import MODES, Mode
+from memstore_rl.rewards.reward import Mode
 from memstore_rl.trainers.verl.batches import KEEP_ORDER, Batches, BatchPlan, batches_of, check_plan, in_batches
 
 SCHEMA = pa.schema(
@@ -61,6 +61,8 @@ SCHEMA = pa.schema(
 )
 """`extra_info.query_id` is the query's id in the memory; `key` is the source's key, or "". `remember` is False where
 the budget withholds a label that the source has: a memory must not reveal it either."""
+DATA_MODES: tuple[Mode, ...] = ("oracle", "budget", "memory")
+"""Modes with data files of their own. Mode `verdict` trains on the file of mode `oracle`."""
 BLANK = ""
 """Ground truth of an unlabelled row; verl requires a text."""
 
@@ -72,7 +74,7 @@ class DataPlan:
     budgets: tuple[float, ...] = (0.2,)
     """Shares of the queries to label, for the modes `budget` and `memory`: of the training queries with a gold answer,
     or of the labelled queries of a memory, as `memstore train --budget` draws them."""
-    modes: tuple[Mode, ...] = MODES
+    modes: tuple[Mode, ...] = DATA_MODES
     validation: float = 0.1
     test: float = 0.2
     """Shares of the queries without a split; the rest is for training."""
@@ -121,9 +123,11 @@ def write_data(queries: Sequence[SourceQuery], folder: Path, plan: DataPlan) -> 
 
 
 def _tables(queries: Sequence[SourceQuery], plan: DataPlan) -> dict[str, pa.Table]:
-    unknown = set(plan.modes) - set(MODES)
+    unknown = set(plan.modes) - set(DATA_MODES)
+    if unknown == {"verdict"}:
+        raise InputError("mode verdict has no file of its own; train on that of mode oracle")
     if unknown:
-        raise InputError(f"there is no mode {min(unknown)!r}; use one of {', '.join(MODES)}")
+        raise InputError(f"there is no mode {min(unknown)!r}; use one of {', '.join(DATA_MODES)}")
     _check_batches(plan)
     draws = _memory_draws(queries, plan)
     split = _splits(queries, plan, frozenset().union(*draws.values()))

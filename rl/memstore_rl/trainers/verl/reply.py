@@ -3,6 +3,9 @@
 verl uses the keys of a batch's first rollout for all of them, averages numbers and skips texts. It cannot represent a
 rollout without a reward. So an unscored rollout ends the training or, with `unscored=mean`, gets the mean of the scored
 rollouts of its group, which under GRPO is no advantage.
+
+The `verdict_` keys count the pairs of query and answer of mode `verdict`. Each pair counts on one rollout, so the sum
+over a batch is the number of its pairs.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import replace
 from typing import Literal
 
 from memstore.errors import MemstoreError
-from memstore_rl.rewards.reward import Group, Reward
+from memstore_rl.rewards.reward import Group, PairCounts, Reward, pair_counts
 from memstore_rl.trainers.verl.group_barrier import Scorer
 
 EXTRA_KEYS = (
@@ -26,6 +29,11 @@ EXTRA_KEYS = (
     "group_size",
     "group_short",
     "group_silent",
+    "verdict_call",
+    "verdict_right",
+    "verdict_wrong",
+    "verdict_remembered",
+    "verdict_open",
     "latency_s",
 )
 """Keys of `reward_extra_info`, in order."""
@@ -40,6 +48,7 @@ class Unscored(MemstoreError):
 def reply(reward: Reward) -> Extra:
     """Return the `reward_extra_info` of a reward that has a value."""
     assert reward.value is not None
+    pairs = pair_counts([reward]) or PairCounts(0, 0, 0, 0, 0)
     return {
         "score": reward.value,
         "source": reward.source,
@@ -50,6 +59,11 @@ def reply(reward: Reward) -> Extra:
         "group_size": float(reward.group_size),
         "group_short": float(reward.short),
         "group_silent": float(reward.silent),
+        "verdict_call": float(pairs.calls),
+        "verdict_right": float(pairs.right),
+        "verdict_wrong": float(pairs.wrong),
+        "verdict_remembered": float(pairs.remembered),
+        "verdict_open": float(pairs.open),
         "latency_s": reward.latency_s,
     }
 

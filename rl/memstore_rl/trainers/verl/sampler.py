@@ -12,6 +12,7 @@ extra information of the sampled rollouts:
     memstore/silent_share          share of those in predicted groups with one reward for all
     memstore/probability           mean over the predicted ones
     memstore/latency_s             mean seconds of a scoring call
+    memstore/verdict_calls         verifier calls for the batch; also _right, _wrong, _remembered, _open (mode verdict)
 
 Load them with `trainer.v1.sampler.custom_sampler.{path,name}`. verl does not pass a group filter
 (`algorithm.filter_groups`) to a custom sampler, so do not combine the two; `memstore verl check` reports it.
@@ -24,6 +25,15 @@ from typing import Any
 
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+
+_COUNTS = {
+    "memstore/verdict_calls": "verdict_call",
+    "memstore/verdict_right": "verdict_right",
+    "memstore/verdict_wrong": "verdict_wrong",
+    "memstore/verdict_remembered": "verdict_remembered",
+    "memstore/verdict_open": "verdict_open",
+}
+"""Key of `reward_extra_info` that a metric sums up."""
 
 
 def shares(extras: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -45,6 +55,9 @@ def shares(extras: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         "memstore/silent_share": mean(extra["group_silent"] for extra in found),
         "memstore/latency_s": mean(extra["latency_s"] for extra in found),
     }
+    counts = {name: sum(extra[key] for extra in found) for name, key in _COUNTS.items()}
+    if any(counts.values()):
+        metrics |= counts
     return metrics | ({"memstore/probability": sum(predicted) / len(predicted)} if predicted else {})
 
 

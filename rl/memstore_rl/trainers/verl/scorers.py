@@ -147,6 +147,7 @@ def _open_group_scorer(settings: HookSettings) -> GroupScorer:
         shaping=settings.shaping or "probability",  # `hook_settings` has chosen one
         min_spread=settings.min_spread,
         residual_weight=settings.residual_weight,
+        verifier_budget=settings.verifier_budget,
         verifiers=make_verifiers(code=settings.run_code),
     )
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from memstore.errors import InputError
 from memstore_rl.rewards.reward import Mode
 from memstore_rl.rewards.shaping import Shaping
+from memstore_rl.rewards.verifier_budget import NEEDS_BUDGET, WAIT_S, VerifierBudget
 from memstore_rl.trainers.verl.config import RAY_CALLS
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ NEEDS_MEAN_ONLY = (
 )
 """What shaping `residual` needs, for an error."""
 _OF_MEMORY = {"model", "shaping", "min_spread", "residual_weight", "run_code", "device", "gpus"}
+_OF_MEMORY |= {"verifier_calls", "verifier_total", "verifier_wait"}
 """Settings that cannot be combined with a service."""
 
 
@@ -47,7 +49,8 @@ class HookSettings(BaseModel):
     """File that contains only the token of the service; only with `endpoint`."""
     mode: Mode = "memory"
     """`oracle`: ground truth for every row. `budget`: ground truth for labelled rows; the data must not have others.
-    `memory`: ground truth for labelled rows, the reward model for the rest."""
+    `memory`: ground truth for labelled rows, the reward model for the rest. `verdict`: verdicts on answers, bought
+    within a budget of verifier calls and remembered."""
     model: str | None = None
     """Id of the reward model; unset: the memory's default. Only with `memory`: a service has its own."""
     shaping: Shaping | None = None
@@ -58,6 +61,13 @@ class HookSettings(BaseModel):
     divides by the group's standard deviation (docs/rewards.md). Only with `memory`: a service has its own."""
     residual_weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """Factor of shaping `residual`. Only with `memory`: a service has its own."""
+    verifier_calls: int | None = None
+    """Mode `verdict`: verifier calls a training step. Only with `memory`: a service has its own budget."""
+    verifier_total: int | None = None
+    """Mode `verdict`: verifier calls of the whole training. Only with `memory`."""
+    verifier_wait: float = WAIT_S
+    """Mode `verdict`: seconds that a step waits for verdicts; later ones count from the next step on. Only with
+    `memory`."""
     run_code: bool = False
     """Verify programs by running their tests in the sandbox. Only with `memory`: a service has its own setting."""
     device: str | None = None
@@ -84,8 +94,10 @@ class HookSettings(BaseModel):
     def _one_source(self) -> HookSettings:
         if self.memory is not None and self.endpoint is not None:
             raise ValueError("set memstore.memory or memstore.endpoint, not both")
-        if self.mode == "memory" and self.memory is None and self.endpoint is None:
-            raise ValueError("memstore.mode=memory needs memstore.memory or memstore.endpoint")
+        if self.mode in ("memory", "verdict") and self.memory is None and self.endpoint is None:
+            raise ValueError(f"memstore.mode={self.mode} needs memstore.memory or memstore.endpoint")
+        if self.memory is not None:
+            self._check_budget()
         if self.endpoint is None and self.token_file is not None:
             raise ValueError("memstore.token_file needs memstore.endpoint")
         own = _OF_MEMORY & self.model_fields_set
@@ -96,6 +108,19 @@ class HookSettings(BaseModel):
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
             raise ValueError(f"memstore.endpoint={self.endpoint} is not an address; use one like http://127.0.0.1:8731")
         return self
+
+    def _check_budget(self) -> None:
+        try:
+            budget = self.verifier_budget
+        except InputError as error:
+            raise ValueError(f"memstore: {error}") from error
+        if self.mode == "verdict" and budget is None:
+            raise ValueError(f"memstore: {NEEDS_BUDGET}")
+
+    @property
+    def verifier_budget(self) -> VerifierBudget | None:
+        """The budget of verifier calls; None if there is none."""
+        return VerifierBudget.of(self.verifier_calls, self.verifier_total, self.verifier_wait)
 
 
 def hook_settings(config: DictConfig) -> HookSettings:
