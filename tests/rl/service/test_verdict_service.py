@@ -88,8 +88,8 @@ def test_bought_verdicts_survive_a_kill_and_reach_the_next_run(tmp_path: Path) -
         assert metric(endpoint, "memstore_verifier_calls") == 0
         assert metric(endpoint, "memstore_verdict_pairs_remembered") == 3
     with Memory.open(tmp_path / "memory", embedder=HashEmbedder()) as memory:
-        verdicts = memory.cypher("MATCH (a:Answer) WHERE a.verdict IS NOT NULL RETURN a.value, a.verdict").rows
-        golds = memory.cypher("MATCH (q:Query) RETURN q.gold").rows
+        verdicts = list(memory.cypher("MATCH (a:Answer) WHERE a.verdict IS NOT NULL RETURN a.value, a.verdict").rows)
+        golds = list(memory.cypher("MATCH (q:Query) RETURN q.gold").rows)
     assert sorted(map(tuple, verdicts)) == [("2", 1.0), ("7", 0.0)]
     assert [tuple(row) for row in golds] == [(None,)], "a bought verdict must not become a known gold answer"
 
