@@ -45,6 +45,11 @@ class VerifierBudget:
         if not 0.0 <= self.wait_s < math.inf:
             raise InputError(f"verifier_wait is {self.wait_s:g} s; it must be 0 or a number of seconds above 0")
 
+    def __str__(self) -> str:
+        """The limits as text."""
+        limits = ((self.calls, "a step"), (self.total, "in all"))
+        return " and ".join(f"{limit:,} {of}" for limit, of in limits if limit is not None)
+
     @classmethod
     def of(cls, calls: int | None, total: int | None, wait_s: float = WAIT_S) -> VerifierBudget | None:
         """The budget of these settings; None if neither limit is set."""

@@ -116,10 +116,7 @@ def _settings_are_valid(config: DictConfig) -> str:
     where = settings.memory or settings.endpoint or "no memory"
     budget = settings.verifier_budget if settings.mode == "verdict" else None
     if budget is not None:
-        limits = [f"{budget.calls:,} a step"] * (budget.calls is not None) + [f"{budget.total:,} in all"] * (
-            budget.total is not None
-        )
-        where += f", verifier calls: {' and '.join(limits)}"
+        where += f", verifier calls: {budget}"
     return f"mode {settings.mode}, {where}" + (f", shaping {settings.shaping}" if settings.memory else "")
 
 
