@@ -14,7 +14,7 @@ from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.rewards.verifier_budget import VerifierBudget
 from memstore_rl.trainers.verl.check import check
 from memstore_rl.trainers.verl.config import VerlTarget, overrides_for
@@ -116,6 +116,23 @@ def test_extra_information_counts_each_pair_once() -> None:
     assert [extra["verdict_call"] for extra in extras] == [1.0, 0.0, 0.0, 0.0, 0.0]
     assert [extra["verdict_wrong"] for extra in extras] == [1.0, 0.0, 0.0, 0.0, 0.0]
     assert [extra["verdict_open"] for extra in extras] == [0.0, 0.0, 1.0, 0.0, 1.0]
+    from memstore_rl.trainers.verl.sampler import shares
+
+    sums = {name: value for name, value in shares(extras).items() if "verdict" in name}
+    assert sums == {
+        "memstore/verdict_calls": 1.0,
+        "memstore/verdict_right": 0.0,
+        "memstore/verdict_wrong": 1.0,
+        "memstore/verdict_remembered": 0.0,
+        "memstore/verdict_open": 2.0,
+    }
+    other_mode = reply(scored_by_oracle(group))
+    assert not [name for name in shares([other_mode]) if "verdict" in name]
+
+
+def scored_by_oracle(group: Group) -> Reward:
+    with GroupScorer.open(mode="oracle") as scorer:
+        return scorer.score_groups([group])[0][0]
 
 
 @pytest.fixture(scope="module")
