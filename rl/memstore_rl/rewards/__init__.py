@@ -6,5 +6,9 @@ tasks.py          validates groups
 assembly.py       verdicts and predictions become rewards
 memory_model.py   a reward model with the memory it reads
 shaping.py        turns a probability into a reward
+known.py          what a memory knows without a reward model: queries and verdicts
+verdict_mode.py   mode verdict: rewards from verdicts on answers
+verdicts.py       buys verdicts within a budget, and keeps them
+verifier_budget.py, verifier_queue.py   limits of the calls; calls verifiers in a thread of its own
 vote_drift.py     detects groups that vote differently from the training groups
 """
