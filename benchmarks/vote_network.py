@@ -67,7 +67,7 @@ def full_trust() -> Iterator[None]:
 def trained(case: Case) -> Correction:
     return fit_network.fit_correction(
         case.memory, case.reward, TrainSettings(), seed=case.seed, device=torch.device("cpu"), progress=Silent()
-    )
+    ).correction
 
 
 def measured(case: Case, correction: Correction) -> Row:

@@ -55,6 +55,13 @@ class Visible:
     queries: BoolVector
     reward: FloatVector
 
+    @classmethod
+    def of(cls, snapshot: Snapshot, reward: FloatVector) -> Visible:
+        """These labels (float64 [T], NaN elsewhere), and the queries that have one."""
+        queries = np.zeros(snapshot.queries.num_rows, np.bool_)
+        queries[query_of_thinkings(snapshot)[np.isfinite(reward)]] = True
+        return cls(queries, reward)
+
 
 EVERYTHING = Visibility()
 """All labels are visible, except those of the audit queries that the memory marks."""

@@ -87,9 +87,7 @@ class Case:
     @cached_property
     def verdicts(self) -> Verdicts:
         """The verdicts on answers that may be recalled."""
-        shown = np.zeros(self.memory.queries.num_rows, np.bool_)
-        shown[query_of_thinkings(self.memory)[np.isfinite(self.reward)]] = True
-        return verdicts_of(self.memory, Visible(shown, self.reward))
+        return verdicts_of(self.memory, Visible.of(self.memory, self.reward))
 
     @cached_property
     def together(self) -> Snapshot:

@@ -106,10 +106,18 @@ class Base:
 
 
 class FittedBase(NamedTuple):
-    """A base, and its out-of-fold logits of the labelled rollouts, float64 [N]."""
+    """A base, and what was fitted without a part of the labelled queries.
+
+    Attributes:
+        held_out: float64 [N], out-of-fold logits of the labelled rollouts.
+        folds: the bases that were fitted without each fold.
+        fold: int64 [N], fold of each labelled rollout.
+    """
 
     base: Base
     held_out: FloatVector
+    folds: tuple[Base, ...]
+    fold: IntVector
 
 
 def inputs(scale: Scale, near_scale: Scale, free: LabelFree, near: FeatureTable) -> Matrix:
@@ -151,7 +159,9 @@ def fit_base(
     weights, feature_weight = (
         np.stack([getattr(level, name) for level in levels.values()]) for name in ("all", "feature_weight")
     )
-    return FittedBase(Base(free.reliability, scale, near_scale, tuple(levels), weights, feature_weight), held_out)
+    base = Base(free.reliability, scale, near_scale, tuple(levels), weights, feature_weight)
+    without = np.stack([level.without for level in levels.values()], axis=1)
+    return FittedBase(base, held_out, tuple(replace(base, weights=fold) for fold in without), data.fold)
 
 
 def _without_labels(base: Base, prior: SharedPrior | None) -> FittedBase:
@@ -159,7 +169,10 @@ def _without_labels(base: Base, prior: SharedPrior | None) -> FittedBase:
     factors = {"": 1.0} | ({} if prior is None else dict(prior.inverse_temperature))
     weights = np.outer(list(factors.values()), base.weights[0])
     return FittedBase(
-        replace(base, strata=tuple(factors), weights=weights, feature_weight=np.ones(len(weights))), np.zeros(0)
+        replace(base, strata=tuple(factors), weights=weights, feature_weight=np.ones(len(weights))),
+        np.zeros(0),
+        (),
+        np.zeros(0, np.int64),
     )
 
 

@@ -89,6 +89,7 @@ def _files(model: RewardModel, origin: Origin | None) -> dict[str, bytes]:
         "places": list(model.base.strata),
         "networks": len(model.correction.networks),
         "trust": model.correction.trust,
+        "counts": dict(model.correction.counts),
         "calibration": asdict(model.calibration),
         "card": asdict(model.card),
     }
@@ -202,7 +203,8 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
         _base(described, tensors),
         Calibration(**described["calibration"]),
         _vote_model(described, tensors),
-        Correction(tuple(networks), float(described["trust"])),
+        # Models of earlier versions have no counts, and read votes by reliability alone.
+        Correction(tuple(networks), float(described["trust"]), dict(described.get("counts", {}))),
         device,
     )
 

@@ -53,7 +53,7 @@ class MapLogistic:
         part = labelled_part(snapshot, reward, free.reliability)
         own = read_target(part.snapshot, part)
         scale = Scale.of([free.table])
-        base, own_held_out = fit_base(scale, own.free, own.near, own.strata, part.reward, seed, self.prior)
+        base, own_held_out, *_ = fit_base(scale, own.free, own.near, own.strata, part.reward, seed, self.prior)
         target = read_target(snapshot, part)
         held_out = np.full(len(reward), np.nan)
         held_out[np.isfinite(reward)] = own_held_out

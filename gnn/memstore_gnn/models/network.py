@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -97,14 +97,18 @@ class RewardNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Correction:
-    """An ensemble of networks, and how far it is trusted.
+    """What corrects the log odds by votes: plain counts, and an ensemble of networks, each as far as it is trusted.
 
     Attributes:
-        trust: factor of the mean correction, 0 to 1, chosen on held-out queries (`memstore_gnn.training.fit_network`).
+        trust: factor of the mean correction by the networks, 0 to 1, chosen on held-out queries
+            (`memstore_gnn.training.fit_network`).
+        counts: by data set, the share of the log odds by plain counts of the votes, 0 to 1, chosen in the same way;
+            votes by reliability have the rest. 0 for other data sets.
     """
 
     networks: tuple[RewardNetwork, ...] = ()
     trust: float = 0.0
+    counts: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def of(self, data: HeteroData) -> FloatVector:
         """Correction of the log odds of each answer of a graph, float64 [A]; 0 without networks."""

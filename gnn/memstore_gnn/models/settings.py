@@ -58,7 +58,7 @@ class MaskSettings:
     min_labelled: int = 10
     """Labelled queries with votes of at least two policies that are needed to train."""
     trusts: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    """Values of the trust that are tried on held-out queries, besides 0."""
+    """Values of the trusts, in the network and in plain counts, that are tried on held-out queries, besides 0."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 A prediction is uncertain if its probability lies within a band around 0.5. The band is chosen for a risk: the share of
 the remaining rewards that may be on the wrong side of 0.5. Training stores bands and risks for falling coverage,
-measured on out-of-fold predictions of labelled queries, so that no label of the report is needed. These are
-predictions by the group alone, without votes of stored rollouts. A risk counts with its standard error: with few
+measured on out-of-fold predictions of labelled queries, so that no label of the report is needed. The stored votes on
+these queries count as in scoring (`memstore_gnn.training.held_out`). A risk counts with its standard error: with few
 labelled queries the model abstains more often.
 
 Ground-truth rewards are kept, and so is the predicted probability. A reward that is shrunk to the group's mean has no

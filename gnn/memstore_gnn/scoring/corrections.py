@@ -66,10 +66,9 @@ def _of_graphs(
     own = votes.own_group * votes.stored + votes.own
     kept = ~np.isin(group * votes.stored + vote, own) | seen.complete[group]
     group, vote = group[kept], vote[kept]
-    share = np.where(seen.complete[group], seen.share[vote], seen.share_for(group, vote))
     new = np.flatnonzero(np.isin(votes.group, alone))
-    vote = np.concatenate((vote, votes.stored + new))
-    name = graph[np.concatenate((group, votes.group[new]))]
+    vote, group = np.concatenate((vote, votes.stored + new)), np.concatenate((group, votes.group[new]))
+    name = graph[group]
     names, query = np.unique(name, return_inverse=True)
     answer = votes.answer[vote]
     keys, number = np.unique((name * answers + answer)[answer >= 0], return_inverse=True)
@@ -79,7 +78,7 @@ def _of_graphs(
         voter[votes.cell[vote]],
         query,
         numbered,
-        np.concatenate((share, seen.fresh_share[new])),
+        seen.share(group, vote),
         np.searchsorted(names, keys // max(answers, 1)),
         len(names),
     )

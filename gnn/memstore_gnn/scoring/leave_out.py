@@ -1,9 +1,9 @@
-r"""What all votes but a group's own stored ones say on a query, for every group of a query in one pass.
+r"""What the votes on a query say for each of its groups: those of the group, and the stored ones that are not its own.
 
 The evidence for an answer is a sum over the policies at their steps, :math:`\sum_c e_c n_{ca} / \sqrt{n_c}`, with
-:math:`n_{ca}` votes of policy c for answer a, :math:`n_c` of its votes, and the evidence :math:`e_c` of one. It is
-computed once for the stored votes of a query. A group changes the terms of its own policy only: its stored votes go,
-and its new ones come as votes of their own. So a group costs what it holds, not what the memory holds of its query.
+:math:`n_{ca}` votes of policy c for answer a, :math:`n_c` of its votes, new and stored, and the evidence :math:`e_c`
+of one. It is computed once for the stored votes of a query. A group changes the terms of its own policy only: its own
+stored votes go and its new ones come. So a group costs what it holds, not what the memory holds of its query.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from memstore.types import BoolVector, FloatVector, IntVector
+from memstore_gnn.data.groups import share_logit
 from memstore_gnn.data.separate import ranges
 from memstore_gnn.features.dawid_skene import NOBODY, posterior_of
 from memstore_gnn.scoring.query_votes import QueryVotes
@@ -40,9 +41,15 @@ class LeaveOut:
         """Probability of each new rollout's answer by all votes, float64 [F]; NaN without an answer."""
         return self._of_new(np.where(self._count > 0, self._support, -np.inf))
 
+    def plain_log_odds(self) -> FloatVector:
+        """Log odds of the answer's share of all votes, counted alike, float64 [F]; NaN without an answer."""
+        votes = np.append(self._count, np.nan)[self._pair(self.votes.group, self._new_answer)]
+        size = (self.others + np.bincount(self.votes.group))[self.votes.group]
+        return share_logit(votes / size, size)
+
     def posterior_by_group(self) -> FloatVector:
         """The same by the votes of the new rollouts' group alone."""
-        support = self._by_answer(self._fresh_evidence)
+        support = self._by_answer(self.evidence[self._fresh] * _inverse_root(self._new)[self._place])
         return self._of_new(np.where(self._by_answer(np.ones(len(self._fresh))) > 0, support, -np.inf))
 
     def relative_evidence(self) -> FloatVector:
@@ -50,8 +57,8 @@ class LeaveOut:
 
         For groups with stored votes of others only.
         """
-        cells, rest = self._touched % self._cells, self._rest
-        before, after = np.sqrt(self._stored_of_cell), np.sqrt(rest)
+        cells = self._touched % self._cells
+        before, after = np.sqrt(self._before), np.sqrt(self._before[cells] - self._taken)
         group, owner = self._touched // self._cells, self.votes.query[self.votes.first]
         totals = []
         for value in (np.ones(self._cells), self.evidence):
@@ -61,35 +68,23 @@ class LeaveOut:
         mean = totals[1] / np.where(self.others > 0, totals[0], 1.0)
         return np.minimum(1.0, self.evidence[self._fresh] / np.where(mean > 0, mean, np.inf)[self.votes.group])
 
-    @cached_property
-    def share(self) -> FloatVector:
-        """Weight of each stored vote for groups that leave out nothing of its cell, float64 [S]."""
-        return _inverse_root(self._stored_of_cell)[self.votes.cell[: self.votes.stored]]
+    def share(self, group: IntVector, vote: IntVector) -> FloatVector:
+        """Weight of votes for groups, float64 [N]: n rollouts of a policy at a step count as sqrt(n).
 
-    @cached_property
-    def fresh_share(self) -> FloatVector:
-        """Weight of each new rollout's vote, float64 [F]: n rollouts of a policy in a group count as sqrt(n)."""
-        return _inverse_root(self._new)[self._place]
-
-    def share_for(self, group: IntVector, vote: IntVector) -> FloatVector:
-        """Weight of stored votes for groups, float64 [N]; `group` and `vote` are int64 [N]."""
-        key = group * self._cells + self.votes.cell[vote]
-        place = np.minimum(np.searchsorted(self._touched, key), max(len(self._touched) - 1, 0))
-        return np.where(self._touched[place] == key, _inverse_root(self._rest)[place], self.share[vote])
+        Args:
+            group, vote: int64 [N].
+        """
+        cell = self.votes.cell[vote]
+        key = group * self._cells + cell
+        place = np.minimum(np.searchsorted(self._touched, key), len(self._touched) - 1)
+        return _inverse_root(np.where(self._touched[place] == key, self._after[place], self._before[cell]))
 
     @cached_property
     def complete(self) -> BoolVector:
-        """Groups that see exactly the stored votes of their query: their own are stored, and no others of their cells;
-        bool [G]."""
-        pairs = len(self._by_pair)
-        own = self._pair(self.votes.own_group, self.votes.answer[self.votes.own])
-        new = self._pair(self.votes.group, self._new_answer)
-        change = np.bincount(new, minlength=pairs + 1) - np.bincount(own, minlength=pairs + 1)
-        moved = np.bincount(self._group_of_pair[change[:-1] != 0], minlength=len(self._query))
-        kept = np.bincount(
-            self._touched // self._cells, (self._rest > 0) | (self._new != self._taken), len(self._query)
-        )
-        return (moved == 0) & (kept == 0)
+        """Groups that see exactly the stored votes of their query, because they are stored; bool [G]."""
+        moved = np.flatnonzero(self._change)
+        cells = np.bincount(self._touched // self._cells, self._new != self._taken, len(self._query))
+        return (np.bincount(self._group_of_pair[moved], minlength=len(self._query)) == 0) & (cells == 0)
 
     # -- cells that a group touches: k = (group, cell) ------------------------------------------------------------
 
@@ -114,7 +109,8 @@ class LeaveOut:
         return int(self.votes.query.max(initial=-1)) + 1
 
     @cached_property
-    def _stored_of_cell(self) -> IntVector:
+    def _before(self) -> IntVector:
+        """Stored votes of each cell, int64 [C]."""
         return np.bincount(self.votes.cell[: self.votes.stored], minlength=self._cells)
 
     @cached_property
@@ -144,13 +140,9 @@ class LeaveOut:
         return np.bincount(self._own_place, minlength=len(self._touched))
 
     @cached_property
-    def _rest(self) -> IntVector:
-        """Stored votes of each touched cell that are not the group's own."""
-        return self._stored_of_cell[self._touched % self._cells] - self._taken
-
-    @property
-    def _fresh_evidence(self) -> FloatVector:
-        return self.evidence[self._fresh] * self.fresh_share
+    def _after(self) -> IntVector:
+        """Votes of each touched cell that the group sees: its new ones, and the stored ones that are not its own."""
+        return self._before[self._touched % self._cells] - self._taken + self._new
 
     # -- pairs of a group and an answer to its query ---------------------------------------------------------------
 
@@ -195,33 +187,36 @@ class LeaveOut:
         return np.asarray(np.bincount(pair, value, len(self._by_pair) + 1)[:-1], np.float64)
 
     @cached_property
+    def _change(self) -> FloatVector:
+        """New votes of each pair, less the group's own stored ones."""
+        own = self._pair(self.votes.own_group, self.votes.answer[self.votes.own])
+        return self._by_answer(np.ones(len(self._fresh))) - np.bincount(own, minlength=len(self._by_pair) + 1)[:-1]
+
+    @cached_property
     def _count(self) -> FloatVector:
         """Votes of each pair."""
         stored = self.votes.answer[: self.votes.stored]
-        before = np.bincount(stored[stored >= 0], minlength=len(self._answers[1]))[self._by_pair]
-        own = self._pair(self.votes.own_group, self.votes.answer[self.votes.own])
-        gone = np.bincount(own, minlength=len(before) + 1)[:-1]
-        return np.asarray(before - gone + self._by_answer(np.ones(len(self._fresh))), np.float64)
+        return np.bincount(stored[stored >= 0], minlength=len(self._answers[1]))[self._by_pair] + self._change
 
     @cached_property
     def _support(self) -> FloatVector:
         """Evidence for each pair."""
         votes, stored = self.votes, self.votes.answer[: self.votes.stored]
         given, cell = stored >= 0, votes.cell[: votes.stored]
-        before = np.bincount(stored[given], (self.evidence[cell] * self.share)[given], len(self._answers[1]))
-        # The votes that are left in a cell count more once the group's own are gone.
-        changed = np.flatnonzero(self._taken > 0)
-        answers = max(len(self._answers[1]), 1)
+        answers, width = max(len(self._answers[1]), 1), len(self._by_pair) + 1
+        before = _inverse_root(self._before)
+        whole = np.bincount(stored[given], (self.evidence * before)[cell[given]], answers)[self._by_pair]
+        # The weight of a vote changes with the number of its cell's votes.
         names, count = np.unique(cell[given] * answers + stored[given], return_counts=True)
+        changed = np.flatnonzero(self._new != self._taken)
         of, place = ranges(names // answers, self._touched[changed] % self._cells)
-        at, one = changed[of], names[place] // answers
-        after = _inverse_root(self._rest)
+        at, one, after = changed[of], names[place] // answers, _inverse_root(self._after)
         pair = self._pair(self._touched[at] // self._cells, names[place] % answers)
-        change = count[place] * self.evidence[one] * (after[at] - _inverse_root(self._stored_of_cell)[one])
-        total = before[self._by_pair] + np.bincount(pair, change, len(self._by_pair) + 1)[:-1]
+        weight = np.bincount(pair, count[place] * self.evidence[one] * (after[at] - before[one]), width)
         own = self._pair(votes.own_group, votes.answer[votes.own])
-        gone = self.evidence[votes.cell[votes.own]] * after[self._own_place]
-        return total - np.bincount(own, gone, len(total) + 1)[:-1] + self._by_answer(self._fresh_evidence)
+        gone = np.bincount(own, self.evidence[votes.cell[votes.own]] * after[self._own_place], width)
+        new = self._by_answer(self.evidence[self._fresh] * after[self._place])
+        return whole + (weight - gone)[:-1] + new
 
     def _of_new(self, support: FloatVector) -> FloatVector:
         """Posterior of each new rollout's answer, from the support of each pair."""

@@ -5,16 +5,18 @@ rewards better than anything that a model reads in the group (`research/seen_que
 are then
 
 .. math::
-    \mathrm{logit}(v_{all}) + c + t \big( 1 - 1/n^2 \big) \big( \mathrm{logit}(p) - \mathrm{logit}(v_{group}) \big)
+    (1 - k)\, \mathrm{logit}(v_{all}) + k\, \mathrm{logit}(s_{all}) + c
+    + t \big( 1 - 1/n^2 \big) \big( \mathrm{logit}(p) - \mathrm{logit}(v_{group}) \big)
 
 with :math:`p` the model's probability, :math:`v_{group}` the posterior of the answer by the votes of the group, and
 :math:`v_{all}` that by the votes of the group and of the memory. Each vote is weighted by the reliability of its policy
-(`memstore_gnn.features.dawid_skene`). The correction :math:`c` is that of a graph network over these votes
-(`memstore_gnn.models.network`), as far as held-out queries trust it. The last term is what the model knows beyond the
-votes of the group of n rollouts: nothing in a group of one, where it has nothing to compare. A model reads agreement in
-a group as evidence, whoever wrote it. So where the group's policy is worse than the others, the term counts with
-:math:`t < 1`, the evidence of its vote divided by the mean evidence of theirs. A rollout without an answer is wrong.
-Without stored rollouts, the probability is the model's.
+(`memstore_gnn.features.dawid_skene`). Where reliabilities are estimated badly, the share :math:`s_{all}` of the votes
+predicts better: :math:`k` is the trust in plain counts that held-out queries of the data set give. The correction
+:math:`c` is that of a graph network over these votes (`memstore_gnn.models.network`), trusted in the same way. The
+last term is what the model knows beyond the votes of the group of n rollouts: nothing in a group of one, where it has
+nothing to compare. A model reads agreement in a group as evidence, whoever wrote it. So where the group's policy is
+worse than the others, the term counts with :math:`t < 1`, the evidence of its vote divided by the mean evidence of
+theirs. A rollout without an answer is wrong. Without stored rollouts, the probability is the model's.
 
 Reliabilities are estimated once for a memory, for each policy at a step in each dataset, from agreement and from the
 visible labels of other queries. They do not depend on the rollouts that are scored, so a group has the same
@@ -99,6 +101,11 @@ class StoredVotes:
         seen = LeaveOut(votes, voters.evidence[voter])
         kept = seen.others[votes.group] > 0
         of_all, of_group = log_odds(seen.posterior()), log_odds(seen.posterior_by_group())
+        if correction.counts:
+            ids = new.queries["id"].to_pylist()
+            trust = {row: correction.counts.get(self.dataset[ids[row]], 0.0) for row in set(votes.query.tolist())}
+            counts = np.array([trust[row] for row in votes.query[votes.stored :].tolist()])
+            of_all += counts * (seen.plain_log_odds() - of_all)
         if correction.networks:
             of_all += corrections(correction, seen, voter, voters)
         size = np.bincount(votes.group)[votes.group]

@@ -121,9 +121,7 @@ def predict_memory(model: RewardModel, snapshot: Snapshot, reward: FloatVector, 
     Raises:
         ModelError: the model does not fit the memory.
     """
-    labelled = np.zeros(snapshot.queries.num_rows, np.bool_)
-    labelled[query_of_thinkings(snapshot)[np.isfinite(reward)]] = True
-    stored = stored_votes(snapshot, verdicts_of(snapshot, Visible(labelled, reward)))
+    stored = stored_votes(snapshot, verdicts_of(snapshot, Visible.of(snapshot, reward)))
     return score_memory(model, snapshot, wanted, reward=reward, stored=stored).probability
 
 

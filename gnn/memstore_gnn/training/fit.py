@@ -21,6 +21,8 @@ from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector
 from memstore_gnn.data.groups import Partition, query_of_thinkings
+from memstore_gnn.data.verdicts import verdicts_of
+from memstore_gnn.data.visibility import Visible
 from memstore_gnn.features.assemble import label_free
 from memstore_gnn.models.base import fit_base
 from memstore_gnn.models.calibration import (
@@ -38,7 +40,9 @@ from memstore_gnn.models.reward_model import ModelCard, RewardModel
 from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.models.vote_model import VOTES, fit_votes
 from memstore_gnn.scoring.abstain import risk_bands
-from memstore_gnn.training.fit_network import fit_correction
+from memstore_gnn.scoring.other_policies import stored_votes
+from memstore_gnn.training.fit_network import FittedCorrection, fit_correction
+from memstore_gnn.training.held_out import HeldOut, hold_out, trust_in_counts
 
 
 @one_core()
@@ -95,17 +99,30 @@ def fit(
     rows = part.labelled
     label, query = part.reward[rows], part.groups.query_of[rows]
     target = read_target(part.snapshot, part)
-    base, held_out = fit_base(Scale.of([free.table]), part.free, target.near, target.strata, part.reward, seed)
-    held_out = Partition.of(part.groups.answer.cell[rows]).mean(held_out)
-    calibration = fit_calibration(held_out, label, query)
+    fitted = fit_base(Scale.of([free.table]), part.free, target.near, target.strata, part.reward, seed)
+    base, logit = fitted.base, Partition.of(part.groups.answer.cell[rows]).mean(fitted.held_out)
+    calibration = fit_calibration(logit, label, query)
     strata = base.matching_strata([target.strata[row] for row in rows.tolist()])
-    own = fit_stratum_calibrations(calibration, held_out, label, query, strata)
+    own = fit_stratum_calibrations(calibration, logit, label, query, strata)
     votes = fit_votes(part.groups, label, rows)
-    risks = risk_bands(sigmoid(stratum_logit(calibration, own, held_out, strata)), label, query)
-    card = replace(_card(snapshot, part, settings, seed), risks=[one._asdict() for one in risks])
+
+    def calibrate(logit: FloatVector, strata: list[str]) -> FloatVector:
+        return stratum_logit(calibration, own, logit, base.matching_strata(strata))
+
+    stored = stored_votes(snapshot, verdicts_of(snapshot, Visible.of(snapshot, reward)))
+    held_out = hold_out(part, fitted, stored, calibrate, np.random.default_rng(seed))
+    counts = trust_in_counts(held_out)
     progress.stage("train", settings.members * settings.epochs)
-    correction = fit_correction(snapshot, reward, settings, seed=seed, device=where, progress=progress)
-    return RewardModel(card, base.calibrated(calibration, own), calibration, votes, correction, where)
+    found = fit_correction(snapshot, reward, settings, seed=seed, device=where, progress=progress, counts=counts)
+    card = replace(_card(snapshot, part, settings, seed), risks=_risks(held_out, found))
+    return RewardModel(card, base.calibrated(calibration, own), calibration, votes, found.correction, where)
+
+
+def _risks(held_out: HeldOut, found: FittedCorrection) -> list[dict[str, float]]:
+    """The risks of the bands of the model, with the stored votes as in scoring."""
+    rows = held_out.labelled
+    probability = held_out.scored(found.without(), found.member)
+    return [one._asdict() for one in risk_bands(probability[rows], held_out.label[rows], held_out.query[rows])]
 
 
 def _check_labels(snapshot: Snapshot, reward: FloatVector) -> None:

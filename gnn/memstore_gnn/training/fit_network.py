@@ -17,10 +17,12 @@ over the folds, gave away gains: with full trust no set of docs/reward_quality.m
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -29,13 +31,13 @@ from torch_geometric.data import HeteroData
 from memstore.progress import Progress
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.groups import share_logit
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.data.visibility import Visible
 from memstore_gnn.features.dawid_skene import Ballots, fit_reliabilities
 from memstore_gnn.metrics import advantage_soft, auc
 from memstore_gnn.models.calibration import sigmoid
-from memstore_gnn.models.network import NO_CORRECTION, Correction, RewardNetwork
+from memstore_gnn.models.network import Correction, RewardNetwork
 from memstore_gnn.models.newton import log_loss
 from memstore_gnn.models.settings import MaskSettings, TrainSettings
 from memstore_gnn.models.vote_graph import Voters, Votes, log_odds, vote_graph
@@ -44,14 +46,32 @@ from memstore_gnn.scoring.ballots import ballots_by_dataset, verdict_of_answers
 MASKS = MaskSettings()
 
 
+class FittedCorrection(NamedTuple):
+    """A correction, and by id of a labelled query the member of the ensemble that was trained without it."""
+
+    correction: Correction
+    member: Mapping[str, int]
+
+    def without(self) -> dict[int, Correction]:
+        """The correction by each member alone, and at -1 by all."""
+        whole = self.correction
+        alone = {number: replace(whole, networks=(network,)) for number, network in enumerate(whole.networks)}
+        return {-1: whole, **(alone or dict.fromkeys(set(self.member.values()), whole))}
+
+
 class _Labelled(NamedTuple):
-    """Ballots of a data set, the verdict on each answer (NaN without one), and which queries train the network."""
+    """Ballots of a data set, the verdict on each answer (NaN without one), and which queries train the network.
+
+    ids: those of the labelled queries. counts: the trust in plain counts.
+    """
 
     ballots: Ballots
     queries: int
     voters: int
     verdict: FloatVector
     labelled: IntVector
+    ids: list[str]
+    counts: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +80,7 @@ class _Example:
 
     Attributes:
         graph: their votes.
-        votes: float64 [A], log odds of the answers by the votes.
+        votes: float64 [A], log odds of the answers by the votes, with the trust in plain counts.
         label: float64 [A], verdicts.
         count: float64 [A], rollouts with the answer.
         query, fold: int64 [A], the query of each answer, and its fold.
@@ -82,17 +102,19 @@ def fit_correction(
     seed: int,
     device: torch.device,
     progress: Progress,
-) -> Correction:
+    counts: Mapping[str, float] | None = None,
+) -> FittedCorrection:
     """Train the ensemble; no networks if there is too little to learn from, or if held-out queries do not trust them.
 
     Args:
         reward: float64 [T], NaN for every label that training must not see.
+        counts: the trust in plain counts of the votes, see `Correction`; the network corrects what both say.
     """
-    chance = np.random.default_rng(seed)
-    sets = _labelled_sets(snapshot, reward)
+    chance, counts = np.random.default_rng(seed), counts or {}
+    sets = _labelled_sets(snapshot, reward, counts)
     if not sets or settings.members < 2:
         progress.advance(settings.members * settings.epochs)
-        return NO_CORRECTION
+        return FittedCorrection(Correction(counts=counts), {})
     folds = [chance.permutation(len(one.labelled)) % settings.members for one in sets]
     masked = [_masked(*pair, chance) for _ in range(MASKS.masks) for pair in zip(sets, folds, strict=True)]
     networks, held_out, corrections = [], [], []
@@ -103,14 +125,15 @@ def fit_correction(
         held_out += examples
         corrections += [Correction((network,), 1.0).of(example.graph) for example in examples]
     trust = _trust(held_out, corrections)
-    return Correction(tuple(networks), trust) if trust else NO_CORRECTION
+    without: dict[str, int] = {}
+    for one, fold in zip(sets, folds, strict=True):
+        without.update(zip(one.ids, fold.tolist(), strict=True))
+    return FittedCorrection(Correction(tuple(networks) if trust else (), trust, counts), without)
 
 
-def _labelled_sets(snapshot: Snapshot, reward: FloatVector) -> list[_Labelled]:
+def _labelled_sets(snapshot: Snapshot, reward: FloatVector, counts: Mapping[str, float]) -> list[_Labelled]:
     """Data sets with enough labelled queries that at least two policies answered."""
-    shown = np.zeros(snapshot.queries.num_rows, np.bool_)
-    shown[query_of_thinkings(snapshot)[np.isfinite(reward)]] = True
-    verdict = verdict_of_answers(snapshot, verdicts_of(snapshot, Visible(shown, reward)))
+    verdict = verdict_of_answers(snapshot, verdicts_of(snapshot, Visible.of(snapshot, reward)))
     found = []
     for part in ballots_by_dataset(snapshot):
         own, ballots = verdict[part.answers], part.ballots
@@ -119,7 +142,9 @@ def _labelled_sets(snapshot: Snapshot, reward: FloatVector) -> list[_Labelled]:
         judged[ballots.query[np.isfinite(own)]] = True
         labelled = np.flatnonzero(judged & (policies > 1))
         if len(labelled) >= MASKS.min_labelled:
-            found.append(_Labelled(ballots, len(part.queries), len(part.voters), own, labelled))
+            ids = snapshot.queries["id"].take(pa.array(part.queries[labelled])).to_pylist()
+            trust = counts.get(part.dataset, 0.0)
+            found.append(_Labelled(ballots, len(part.queries), len(part.voters), own, labelled, ids, trust))
     return found
 
 
@@ -175,9 +200,11 @@ def _example(
     votes = Votes(part.policy[rows], query, numbered, part.share[rows], own_query, int(target.sum()))
     label = data.verdict[names]
     count = np.where(np.isfinite(label), votes.count, 0).astype(np.float64)
+    by_reliability, size = log_odds(votes.posterior(voters)), np.bincount(query, minlength=votes.queries)[own_query]
+    plain = share_logit(votes.count / size, size)
     return _Example(
         vote_graph(votes, voters),
-        log_odds(votes.posterior(voters)),
+        by_reliability + data.counts * (plain - by_reliability),
         np.nan_to_num(label),
         count,
         own_query,

@@ -25,7 +25,7 @@ from memstore_gnn.models.reward_model import RewardModel
 def model(trained: Any) -> RewardModel:
     """The trained model with two networks. Their weights are random; the memory has one policy, so none was trained."""
     networks = tuple(RewardNetwork(trained.model.card.settings.network).eval() for _ in range(2))
-    model: RewardModel = replace(trained.model, correction=Correction(networks, 0.5))
+    model: RewardModel = replace(trained.model, correction=Correction(networks, 0.5, {"toy": 0.25}))
     return model
 
 
@@ -42,6 +42,7 @@ def test_model_is_loaded_bit_for_bit(trained: Any, model: RewardModel, folder: P
     again = loaded.predict(trained.snapshot, loaded.label_context(trained.snapshot, trained.reward))
     assert np.array_equal(again, trained.probability())
     assert loaded.correction.trust == model.correction.trust
+    assert loaded.correction.counts == {"toy": 0.25}
     for one, other in zip(loaded.correction.networks, model.correction.networks, strict=True):
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,11 +68,11 @@ def one_group(stored: StoredVotes, new: Snapshot, probability: np.ndarray, corre
     own[new.edges["leads_to"].source] = new.edges["leads_to"].target
     given: list[str | None] = [names[at] if at >= 0 else None for at in own.tolist()]
     given += [answers[at] if (at := int(stored.answer[rows[n]])) >= 0 else None for n in kept]
-    cast = [(False, *one[1:3]) for one in group] + [(True, *tuple(listed[n].values())[1:3]) for n in kept]
-    count = Counter(cast)
-    share = np.array([count[one] ** -0.5 for one in cast])
+    cast = [one[1:3] for one in group] + [tuple(listed[n].values())[1:3] for n in kept]
+    parts = (cast, cast[: len(group)], cast[len(group) :])
+    share, own_share, other_share = (np.array([Counter(part)[one] ** -0.5 for one in part]) for part in parts)
     found = stored.reliability[stored.dataset[query]][_fold(query)]
-    place = [stored.voters.get(Voter(stored.dataset[query], *one[1:]), -1) for one in cast]
+    place = [stored.voters.get(Voter(stored.dataset[query], *one), -1) for one in cast]
     voters = Voters.of(found, np.array(place))
     named = {name: n for n, name in enumerate(dict.fromkeys(name for name in given if name is not None))}
     answer = np.array([-1 if name is None else named[name] for name in given])
@@ -79,10 +80,10 @@ def one_group(stored: StoredVotes, new: Snapshot, probability: np.ndarray, corre
     votes = Votes(np.arange(len(cast)), zero, answer, share, np.zeros(len(named), np.int64), 1)
     of_all = np.append(log_odds(votes.posterior(voters)) + correction.of(vote_graph(votes, voters)), 0.0)
     first = np.arange(len(group))
-    support = votes.take(first).support(voters)
+    support = replace(votes.take(first), share=own_share).support(voters)
     of_group = np.append(log_odds(posterior_of(support, votes.query_of, 1, np.full(len(support), np.nan), NOBODY)), 0.0)
     rest = slice(len(group), None)
-    trust = np.minimum(1.0, voters.evidence[first] / np.average(voters.evidence[rest], weights=share[rest]))
+    trust = np.minimum(1.0, voters.evidence[first] / np.average(voters.evidence[rest], weights=other_share))
     beyond = (1.0 - 1.0 / len(group) ** 2) * trust * (log_odds(probability) - of_group[answer[first]])
     return np.where(answer[first] >= 0, sigmoid(of_all[answer[first]] + beyond), np.minimum(probability, EDGE))
 

@@ -56,7 +56,8 @@ def seen(snapshot: Snapshot) -> FloatVector:
 
 def trained(snapshot: Snapshot, reward: FloatVector | None = None, settings: TrainSettings = SETTINGS) -> Correction:
     labels = seen(snapshot) if reward is None else reward
-    return fit_correction(snapshot, labels, settings, seed=0, device=torch.device("cpu"), progress=Silent())
+    found = fit_correction(snapshot, labels, settings, seed=0, device=torch.device("cpu"), progress=Silent())
+    return found.correction
 
 
 def test_a_pattern_that_votes_miss_is_learned(build_snapshot: Build) -> None:
