@@ -60,6 +60,9 @@ class RewardQuery:
     remember: bool = True
     """Whether verdicts of the memory on answers of this query may be used. False: the query's label is withheld, as for
     the unlabelled rows of a label budget."""
+    audit: bool = False
+    """Whether the query is kept for measuring. Its groups get ground truth whatever the mode, as in `oracle`, and the
+    gauge compares it with what the reward model predicts; do not train on them. The service never records them."""
 
     @property
     def labelled(self) -> bool:
@@ -129,6 +132,8 @@ class Reward:
     """Mode `verdict`, for the first rollout of a call with this query and answer: whether a verdict was `bought`, was
     `asked` for and has not arrived, or the pair was decided without a call (`remembered`) or stays `open`. The number
     of `bought` and `asked` is the number of verifier calls. None for all other rollouts."""
+    withheld: bool = False
+    """Whether it is unscored because the gauge stopped the predictions (`memstore_rl.rewards.gauge`)."""
 
 
 class PairCounts(NamedTuple):

@@ -1,0 +1,184 @@
+"""Gauge: measures during a training whether the memory helps, and stops its predictions if it does not.
+
+For groups whose truth is known (labelled groups, whose new rollouts no model was trained on, and audit queries), the
+reward model predicts as if it were not. The gauge compares these predictions with the truth: the gap of the residual
+p - v between right and wrong rollouts, in groups whose majority is wrong (`memstore_gnn.monitoring.residual_gap`).
+`GaugeReading` has the figures.
+
+**Switch.** The memory counts as harmful once the interval of the gap
+
+    has `least` groups or more and lies below zero, or
+    has `enough` groups or more and reaches below zero.
+
+It counts as helpful again once the interval has `least` groups or more and lies above zero. Each decision uses the
+groups of the complete steps in the window since the last change, so that one bad step does not switch back and forth. It
+is taken when a new step begins, so it does not depend on how a step is divided into requests. With `when_harmful`
+"stop", predictions are withheld while the memory counts as harmful: their rollouts are unscored with the reason, as in
+mode `budget`. Ground truth, remembered verdicts and the gauge go on. With "warn" only the log and the metrics tell.
+
+With too few groups nothing changes. docs/rewards.md says how the numbers were chosen, and what the gauge cannot see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from memstore.errors import InputError
+from memstore.types import QueryId
+from memstore_gnn.monitoring.residual_gap import Interval
+from memstore_rl.rewards.gauge_window import GaugeReading, GaugeWindow, ScoredGroup, StepKey
+
+logger = logging.getLogger(__name__)
+
+WhenHarmful: TypeAlias = Literal["stop", "warn"]
+WHEN_HARMFUL: tuple[WhenHarmful, ...] = get_args(WhenHarmful)
+
+WITHHELD = (
+    "the gauge stopped the memory's predictions, because they do not help where the majority of a group is wrong "
+    "(when_harmful=stop)"
+)
+"""Reason of a rollout whose prediction is withheld."""
+BLIND_STEPS = 20
+"""Steps without a judged group after which the log says that the gauge cannot judge."""
+
+
+@dataclass(frozen=True)
+class GaugeSettings:
+    """Settings of the gauge.
+
+    Attributes:
+        when_harmful: `stop` withholds predictions while the memory counts as harmful; `warn` only says so.
+        share: share of the labelled groups that are predicted for the gauge, chosen by a hash of query and step; 0
+            predicts audit queries only.
+        window: steps that count.
+        least: groups with a wrong majority that a decision needs, 2 or more.
+        enough: groups after which an interval that reaches below zero counts as harm, `least` or more.
+
+    Raises:
+        InputError: a setting is invalid.
+    """
+
+    when_harmful: WhenHarmful = "stop"
+    share: float = 1.0
+    window: int = 200
+    least: int = 30
+    enough: int = 100
+
+    def __post_init__(self) -> None:
+        if self.when_harmful not in WHEN_HARMFUL:
+            raise InputError(f"when_harmful is {self.when_harmful!r}; use one of {', '.join(WHEN_HARMFUL)}")
+        if not 0.0 <= self.share <= 1.0:
+            raise InputError(f"the gauge's share is {self.share:g}; it must be between 0 and 1")
+        if self.window < 1:
+            raise InputError(f"the gauge's window is {self.window} steps; use 1 or more")
+        if not 2 <= self.least <= self.enough:
+            raise InputError(
+                f"the gauge decides from least={self.least} groups and for certain from enough={self.enough}; least "
+                "must be 2 or more, and enough no smaller"
+            )
+
+
+class BatchStart(NamedTuple):
+    """What holds for a batch of groups."""
+
+    steps: list[StepKey]
+    """The step of each group."""
+    stopped: bool
+    """Whether predictions are withheld."""
+
+
+class Gauge:
+    """Collects judged groups and decides whether predictions are withheld; see the module's docstring. Thread-safe."""
+
+    def __init__(self, settings: GaugeSettings | None = None) -> None:
+        self.settings = settings or GaugeSettings()
+        self._window = GaugeWindow(self.settings.window)
+        self._lock = threading.Lock()
+        self._harmful = False
+        self._changed: StepKey | None = None
+        self._batches = 0
+        self._withheld = 0
+        self._said_blind = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether predictions are withheld now."""
+        return self._harmful and self.settings.when_harmful == "stop"
+
+    def start(self, steps: Sequence[tuple[str | None, int | None]]) -> BatchStart:
+        """Begin a batch; if a step begins with it, decide by the steps before.
+
+        Args:
+            steps: run and step of each group; without a step, the group belongs to the batch.
+        """
+        with self._lock:
+            if any(step is None for _, step in steps):
+                self._batches += 1
+            keys: list[StepKey] = [(None, -self._batches) if step is None else (run, step) for run, step in steps]
+            before = self._window.latest()
+            if self._window.has_new(keys):
+                self._decide(before)
+                self._window.start(keys)
+            return BatchStart(keys, self.stopped)
+
+    def samples(self, query: QueryId, step: StepKey) -> bool:
+        """Whether a labelled group is predicted for the gauge; the same for the same query and step."""
+        if self.settings.share >= 1.0:
+            return True
+        digest = hashlib.blake2b(f"{query}\0{step[0]}\0{step[1]}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self.settings.share * 2**64
+
+    def observe(self, groups: Sequence[ScoredGroup]) -> None:
+        """Add the scored groups of a batch."""
+        with self._lock:
+            for group in groups:
+                self._window.add(group)
+                self._withheld += any(reward.withheld for reward in group.rewards)
+
+    def reading(self) -> GaugeReading:
+        """Return the figures of the latest steps."""
+        with self._lock:
+            return self._window.reading(harmful=self._harmful, stopped=self.stopped, withheld=self._withheld)
+
+    def _decide(self, latest: StepKey | None) -> None:
+        self._say_if_blind()
+        gap = self._window.interval(after=self._changed)
+        if gap.groups < self.settings.least:
+            return
+        below = gap.high < 0 or (gap.low < 0 and gap.groups >= self.settings.enough)
+        if not self._harmful and below:
+            self._harmful, self._changed = True, latest
+            stop = self.settings.when_harmful == "stop"
+            logger.warning("%s%s", _finding(gap), _STOPS if stop else _WARNS)
+        elif self._harmful and gap.low > 0:
+            self._harmful, self._changed = False, latest
+            logger.warning("%s%s", _finding(gap), _RESUMES)
+
+    def _say_if_blind(self) -> None:
+        """Log once that no group has a known truth, after some steps with predictions."""
+        if self._said_blind or self._window.judged or not self._window.predicts:
+            return
+        if self._window.steps >= min(BLIND_STEPS, self.settings.window):
+            self._said_blind = True
+            logger.warning(
+                "none of the groups of the latest %d steps is labelled or of an audit query, so the gauge cannot judge "
+                "whether the memory helps; send some queries with a gold answer, or audit queries",
+                self._window.steps,
+            )
+
+
+_STOPS = "; predictions are withheld, and unlabelled groups are unscored, until the gap is above zero"
+_WARNS = "; predictions go on (when_harmful=warn)"
+_RESUMES = ", so the memory helps again and its predictions count"
+
+
+def _finding(gap: Interval) -> str:
+    return (
+        f"beyond the votes, the memory gives right rollouts {gap.mean:+.3f} (90 % interval {gap.low:+.3f} to "
+        f"{gap.high:+.3f}) over wrong ones in {gap.groups} groups of {gap.queries} queries whose majority is wrong"
+    )

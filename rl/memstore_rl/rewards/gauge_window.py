@@ -1,0 +1,235 @@
+"""What the gauge has seen in its latest steps, and the figures that follow from it.
+
+A step is a step of a run. Groups without a step belong to a step of their own for each scored batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from memstore.types import QueryId
+from memstore_gnn.monitoring.residual_gap import GroupGap, Interval, interval
+from memstore_rl.rewards.reward import SOURCES, Reward
+
+StepKey: TypeAlias = tuple[str | None, int]
+"""A run and its step, or None and the number of a batch."""
+
+MAX_MAJORITIES = 100_000
+"""Queries whose latest majority is kept."""
+
+
+@dataclass(frozen=True)
+class ScoredGroup:
+    """A scored group, as the gauge sees it."""
+
+    query: QueryId
+    step: StepKey
+    answers: Sequence[str | None]
+    """Canonical answer of each rollout; None: it has none, or answers of the domain are not compared."""
+    rewards: Sequence[Reward]
+    gap: GroupGap | None = None
+    """None if the truth is not known or the group was not sampled."""
+    audit: bool = False
+    """Whether the group is of an audit query, which is not trained on."""
+
+
+@dataclass(frozen=True)
+class GaugeReading:
+    """Figures of the latest steps. A figure without data is None."""
+
+    steps: int
+    groups: int
+    """Scored groups that are trained on."""
+    judged: int
+    """Groups with known truth that the model has predicted as if it were unknown."""
+    audited: int
+    """Judged groups of audit queries."""
+    gap: float | None
+    """Mean gap of the residual (`memstore_gnn.monitoring.residual_gap`) over the judged groups whose majority is wrong
+    and that hold a right rollout."""
+    gap_low: float | None
+    gap_high: float | None
+    """Bounds of the 90 % interval of `gap`."""
+    gap_groups: int
+    """Groups in `gap`."""
+    mixed_gap: float | None
+    """The same over all judged groups with right and wrong rollouts."""
+    mixed_low: float | None
+    mixed_high: float | None
+    mixed_groups: int
+    auc: float | None
+    """Mean area under the ROC curve of the probability within mixed groups."""
+    flip_share: float | None
+    """Share of the groups of a query seen at an earlier step whose majority answer is another one now."""
+    silent_share: float | None
+    """Share of the predicted groups that get one reward."""
+    sources: dict[str, float] = field(default_factory=dict)
+    """Share of the rewards by source."""
+    harmful: bool = False
+    """Whether the memory counts as harmful (`memstore_rl.rewards.gauge`)."""
+    stopped: bool = False
+    """Whether predictions are withheld."""
+    withheld: int = 0
+    """Groups whose predictions were withheld, of all steps."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The reading as a JSON object."""
+        return asdict(self)
+
+    def metrics(self) -> dict[str, float]:
+        """The figures by name, for metric streams; NaN without data."""
+        values = {name: value for name, value in asdict(self).items() if name != "sources"}
+        values |= {f"{source}_share": self.sources.get(source) for source in SOURCES}
+        return {name: math.nan if value is None else float(value) for name, value in values.items()}
+
+
+class _Judged(NamedTuple):
+    query: QueryId
+    gap: GroupGap
+    audit: bool
+
+
+@dataclass
+class _Step:
+    judged: list[_Judged] = field(default_factory=list)
+    sources: Counter[str] = field(default_factory=Counter)
+    groups: int = 0
+    predicted: int = 0
+    silent: int = 0
+    flipped: int = 0
+    compared: int = 0
+
+
+class GaugeWindow:
+    """The latest steps, in the order of their first group. Not thread-safe."""
+
+    def __init__(self, steps: int) -> None:
+        self._limit = steps
+        self._steps: OrderedDict[StepKey, _Step] = OrderedDict()
+        self._majority: OrderedDict[QueryId, tuple[StepKey, frozenset[str]]] = OrderedDict()
+
+    def has_new(self, steps: Iterable[StepKey]) -> bool:
+        """Whether one of these steps is not in the window."""
+        return any(step not in self._steps for step in steps)
+
+    def start(self, steps: Iterable[StepKey]) -> None:
+        """Add the steps that are new, and drop the oldest beyond the limit."""
+        for step in steps:
+            self._steps.setdefault(step, _Step())
+        while len(self._steps) > self._limit:
+            self._steps.popitem(last=False)
+
+    def add(self, group: ScoredGroup) -> None:
+        """Add a group to its step."""
+        step = self._steps.get(group.step)
+        if step is None:  # more steps at a time than the window holds
+            return
+        if group.gap is not None:
+            step.judged.append(_Judged(group.query, group.gap, group.audit))
+        self._compare_majority(step, group)
+        if group.audit:
+            return
+        step.groups += 1
+        step.sources.update(reward.source for reward in group.rewards)
+        if any(reward.source == "predicted" for reward in group.rewards):
+            step.predicted += 1
+            step.silent += group.rewards[0].silent
+
+    def _compare_majority(self, step: _Step, group: ScoredGroup) -> None:
+        """Count a flip if no most frequent answer of an earlier step is one now. One vote is no majority."""
+        votes = Counter(answer for answer in group.answers if answer is not None)
+        most = max(votes.values(), default=0)
+        if most < 2:
+            return
+        now = frozenset(answer for answer, count in votes.items() if count == most)
+        earlier, before = self._majority.get(group.query, (group.step, now))
+        if earlier == group.step and group.query in self._majority:
+            return
+        if earlier != group.step:
+            step.compared += 1
+            step.flipped += not now & before
+        self._majority[group.query] = (group.step, now)
+        self._majority.move_to_end(group.query)
+        if len(self._majority) > MAX_MAJORITIES:
+            self._majority.popitem(last=False)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in the window."""
+        return len(self._steps)
+
+    @property
+    def judged(self) -> int:
+        """Number of judged groups in the window."""
+        return sum(len(step.judged) for step in self._steps.values())
+
+    @property
+    def predicts(self) -> bool:
+        """Whether a group of the window that is trained on has predictions."""
+        return any(step.predicted for step in self._steps.values())
+
+    def latest(self) -> StepKey | None:
+        """The step that began last."""
+        return next(reversed(self._steps), None)
+
+    def interval(self, *, after: StepKey | None = None, majority_wrong: bool = True) -> Interval:
+        """Mean gap with its interval, over mixed groups.
+
+        Args:
+            after: only the steps that began after this one, if it is in the window.
+            majority_wrong: only the groups whose majority is wrong.
+        """
+        keys = list(self._steps)
+        start = keys.index(after) + 1 if after in self._steps else 0
+        chosen = [
+            one
+            for key in keys[start:]
+            for one in self._steps[key].judged
+            if (one.gap.majority_wrong if majority_wrong else one.gap.mixed)
+        ]
+        gaps = np.array([one.gap.gap for one in chosen], np.float64)
+        return interval(gaps, np.array([one.query for one in chosen], dtype=object))
+
+    def reading(self, *, harmful: bool, stopped: bool, withheld: int) -> GaugeReading:
+        """Return the figures of the window."""
+        steps = list(self._steps.values())
+        judged = [one for step in steps for one in step.judged]
+        wrong, mixed = self.interval(), self.interval(majority_wrong=False)
+        aucs = [one.gap.auc for one in judged if one.gap.mixed]
+        sources: Counter[str] = sum((step.sources for step in steps), Counter())
+        rewards = sum(sources.values())
+        return GaugeReading(
+            steps=len(steps),
+            groups=sum(step.groups for step in steps),
+            judged=len(judged),
+            audited=sum(one.audit for one in judged),
+            gap=_known(wrong.mean),
+            gap_low=_known(wrong.low),
+            gap_high=_known(wrong.high),
+            gap_groups=wrong.groups,
+            mixed_gap=_known(mixed.mean),
+            mixed_low=_known(mixed.low),
+            mixed_high=_known(mixed.high),
+            mixed_groups=mixed.groups,
+            auc=float(np.mean(aucs)) if aucs else None,
+            flip_share=_share(sum(step.flipped for step in steps), sum(step.compared for step in steps)),
+            silent_share=_share(sum(step.silent for step in steps), sum(step.predicted for step in steps)),
+            sources={source: count / rewards for source, count in sorted(sources.items())},
+            harmful=harmful,
+            stopped=stopped,
+            withheld=withheld,
+        )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,238 @@
+"""The gauge on simulated groups: its figures, and when it stops the predictions."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from memstore.errors import InputError
+from memstore_gnn.monitoring.residual_gap import GroupGap, group_gap
+from memstore_rl.rewards import gauge as gauge_module
+from memstore_rl.rewards.gauge import BLIND_STEPS, Gauge, GaugeSettings
+from memstore_rl.rewards.gauge_window import GaugeWindow, ScoredGroup, StepKey
+from memstore_rl.rewards.reward import Reward, Source
+
+N = 8
+
+
+def rewards(source: Source = "predicted", *, silent: bool = False, withheld: bool = False) -> list[Reward]:
+    value = None if source == "unscored" else 0.5
+    one = Reward(value, source, 0.5, N, False, "m", True, 0.0, silent=silent, withheld=withheld)
+    return [one] * N
+
+
+def simulated(chance: np.random.Generator, lead: float) -> GroupGap:
+    """A group whose majority is wrong: its votes say so, and the model gives right rollouts `lead` more."""
+    truth = np.array([0.0] * 5 + [1.0] * 3)
+    by_votes = np.where(truth > 0, 0.3, 0.6)
+    probability = np.clip(by_votes + lead * truth + 0.1 * chance.standard_normal(N), 0, 1)
+    return group_gap(probability, by_votes, truth.astype(np.int64), truth)
+
+
+def labelled_group(query: str, step: StepKey, gap: GroupGap) -> ScoredGroup:
+    return ScoredGroup(query, step, ["1"] * N, rewards("ground_truth"), gap)
+
+
+def train(gauge: Gauge, steps: range, lead: float, groups: int = 4, run: str = "r") -> list[bool]:
+    """Score steps of labelled groups and of one unlabelled group; return whether each step was withheld."""
+    stopped = []
+    for step in steps:
+        chance = np.random.default_rng(step)
+        start = gauge.start([(run, step)] * (groups + 1))
+        stopped.append(start.stopped)
+        labelled = [
+            ScoredGroup(
+                f"q{step * groups + n}", start.steps[n], ["1"] * N, rewards("ground_truth"), simulated(chance, lead)
+            )
+            for n in range(groups)
+        ]
+        unlabelled = rewards("unscored", withheld=True) if start.stopped else rewards()
+        gauge.observe([*labelled, ScoredGroup(f"u{step}", start.steps[-1], ["1"] * N, unlabelled)])
+    return stopped
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == gauge_module.__name__]
+
+
+def test_memory_that_helps_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    gauge = Gauge()
+    assert not any(train(gauge, range(100), lead=0.2))
+    assert logged(caplog) == []
+    reading = gauge.reading()
+    assert reading.gap == pytest.approx(0.2, abs=0.02)
+    assert reading.gap_low is not None
+    assert 0 < reading.gap_low < 0.2
+    assert (reading.steps, reading.groups, reading.judged, reading.gap_groups) == (100, 500, 400, 400)
+    assert reading.sources == {"ground_truth": 0.8, "predicted": 0.2}
+    assert not reading.stopped
+
+
+def test_memory_that_harms_is_stopped_as_soon_as_there_are_enough_groups(caplog: pytest.LogCaptureFixture) -> None:
+    gauge = Gauge(GaugeSettings(least=30))
+    stopped = train(gauge, range(20), lead=-0.2)
+    assert stopped == [step * 4 >= 30 for step in range(20)]
+    (warning,) = logged(caplog)
+    assert "groups of 32 queries whose majority is wrong; predictions are withheld" in warning
+    reading = gauge.reading()
+    assert (reading.harmful, reading.stopped) == (True, True)
+    assert reading.withheld == sum(stopped)
+
+
+def test_memory_without_effect_is_stopped_only_after_enough_groups() -> None:
+    gauge = Gauge(GaugeSettings(least=30, enough=100))
+    assert not any(train(gauge, range(25), lead=0.0))
+    assert train(gauge, range(25, 27), lead=0.0)[-1]
+
+
+def test_predictions_come_back_when_the_memory_helps_again(caplog: pytest.LogCaptureFixture) -> None:
+    """The groups from before the change do not count, so nothing switches back and forth."""
+    gauge = Gauge(GaugeSettings(least=30))
+    train(gauge, range(20), lead=-0.2)
+    stopped = train(gauge, range(20, 60), lead=0.2)
+    assert stopped == sorted(stopped, reverse=True)
+    assert stopped[0]
+    assert not stopped[-1]
+    assert [("withheld" in message, "helps again" in message) for message in logged(caplog)] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_warning_only(caplog: pytest.LogCaptureFixture) -> None:
+    gauge = Gauge(GaugeSettings(when_harmful="warn", least=30))
+    assert not any(train(gauge, range(20), lead=-0.2))
+    (warning,) = logged(caplog)
+    assert warning.endswith("predictions go on (when_harmful=warn)")
+    assert gauge.reading().harmful
+    assert not gauge.reading().stopped
+
+
+def test_too_few_groups_change_nothing() -> None:
+    gauge = Gauge(GaugeSettings(least=30))
+    assert not any(train(gauge, range(7), lead=-0.5))
+    assert gauge.reading().gap_groups == 28
+
+
+def test_repeated_query_is_no_evidence_of_harm() -> None:
+    """Thirty groups of one query have no interval."""
+    gauge = Gauge()
+    for step in range(60):
+        start = gauge.start([("r", step)])
+        group = ScoredGroup("q", start.steps[0], ["1"] * N, rewards("ground_truth"), GroupGap(-0.5, True, 0.0))
+        assert not start.stopped
+        gauge.observe([group])
+    assert gauge.reading().gap_low is None
+
+
+def test_the_same_groups_in_smaller_batches_give_the_same_decisions() -> None:
+    def decisions(parts: int) -> list[bool]:
+        gauge, found = Gauge(GaugeSettings(least=30)), []
+        for step in range(20):
+            chance = np.random.default_rng(step)
+            gaps = [simulated(chance, -0.2) for _ in range(4)]
+            for part in np.array_split(np.arange(4), parts):
+                start = gauge.start([("r", step)] * len(part))
+                found.append(start.stopped)
+                gauge.observe([labelled_group(f"q{4 * step + n}", start.steps[0], gaps[n]) for n in part])
+        return found[::parts]
+
+    assert decisions(1) == decisions(2) == decisions(4)
+
+
+def test_batches_without_a_step_are_steps() -> None:
+    gauge = Gauge(GaugeSettings(window=3))
+    keys = [gauge.start([("r", None), ("r", None)]).steps for _ in range(5)]
+    assert all(one[0] == one[1] for one in keys)
+    assert len({one[0] for one in keys}) == 5
+    assert gauge.reading().steps == 3
+
+
+def test_only_the_latest_steps_count() -> None:
+    gauge = Gauge(GaugeSettings(window=10))
+    train(gauge, range(10), lead=-0.2, groups=1)
+    train(gauge, range(10, 20), lead=0.3, groups=1)
+    reading = gauge.reading()
+    assert (reading.steps, reading.gap_groups) == (10, 10)
+    assert reading.gap == pytest.approx(0.3, abs=0.1)
+
+
+def test_flips_of_majorities_between_steps() -> None:
+    """Query a flips, b stays, c ties with its old answer, d has no majority, e is seen twice in one step."""
+    window = GaugeWindow(10)
+    first = {"a": "1112", "b": "1112", "c": "1112", "d": "1234", "e": "1112"}
+    second = {"a": "2221", "b": "1113", "c": "1122", "d": "1234", "e": "1112"}
+    for step, seen in enumerate((first, second)):
+        window.start([("r", step)])
+        for query, answers in seen.items():
+            window.add(ScoredGroup(query, ("r", step), list(answers), rewards()))
+    window.add(ScoredGroup("e", ("r", 1), list("2223"), rewards()))
+    reading = window.reading(harmful=False, stopped=False, withheld=0)
+    assert reading.flip_share == pytest.approx(1 / 4)
+
+
+def test_silent_share_is_of_predicted_groups() -> None:
+    window = GaugeWindow(10)
+    window.start([("r", 0)])
+    for group in (rewards(silent=True), rewards(), rewards(), rewards("ground_truth"), rewards("remembered")):
+        window.add(ScoredGroup("q", ("r", 0), [None] * N, group))
+    assert window.reading(harmful=False, stopped=False, withheld=0).silent_share == pytest.approx(1 / 3)
+
+
+def test_audit_groups_are_judged_but_not_counted_as_trained() -> None:
+    gauge = Gauge()
+    start = gauge.start([("r", 0)])
+    gap = GroupGap(0.1, True, 1.0)
+    gauge.observe([ScoredGroup("q", start.steps[0], ["1"] * N, rewards("ground_truth"), gap, audit=True)])
+    reading = gauge.reading()
+    assert (reading.groups, reading.judged, reading.audited, reading.gap) == (0, 1, 1, pytest.approx(0.1))
+    assert reading.sources == {}
+
+
+def test_gauge_that_cannot_judge_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    gauge = Gauge()
+    train(gauge, range(3 * BLIND_STEPS), lead=0.0, groups=0)
+    (warning,) = logged(caplog)
+    assert warning.startswith(f"none of the groups of the latest {BLIND_STEPS} steps is labelled or of an audit query")
+    assert gauge.reading().gap is None
+
+
+def test_sampling_is_a_function_of_query_and_step() -> None:
+    gauge, other = Gauge(GaugeSettings(share=0.25)), Gauge(GaugeSettings(share=0.25))
+    pairs = [(f"q{n}", ("r", step)) for n in range(200) for step in range(10)]
+    chosen = [gauge.samples(*pair) for pair in pairs]
+    assert chosen == [other.samples(*pair) for pair in pairs]
+    assert np.mean(chosen) == pytest.approx(0.25, abs=0.04)
+    assert not any(Gauge(GaugeSettings(share=0.0)).samples(*pair) for pair in pairs)
+
+
+def test_threads_lose_no_group() -> None:
+    gauge = Gauge(GaugeSettings(least=30))
+    threads = [
+        threading.Thread(target=train, args=(gauge, range(50), 0.2), kwargs={"run": f"run-{n}", "groups": 2})
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reading = gauge.reading()
+    assert (reading.steps, reading.judged, reading.groups) == (200, 400, 600)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"when_harmful": "ignore"}, "when_harmful is 'ignore'; use one of stop, warn"),
+        ({"share": 1.5}, "share is 1.5; it must be between 0 and 1"),
+        ({"share": float("nan")}, "it must be between 0 and 1"),
+        ({"window": 0}, "window is 0 steps; use 1 or more"),
+        ({"least": 1}, "least must be 2 or more"),
+        ({"least": 50, "enough": 40}, "enough no smaller"),
+    ],
+)
+def test_bad_settings(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        GaugeSettings(**settings)  # type: ignore[arg-type]
