@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from memstore.types import FloatVector, IntVector
+from memstore.types import FloatVector
 from memstore_gnn.data.groups import groups_of
 from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.features.assemble import group_features
@@ -50,13 +50,11 @@ class UnlabelledGroup(NamedTuple):
 
     reward: FloatVector
     predicted: Predicted
-    consensus: IntVector
-    """int64 [N], equal for rollouts that vote alike: with the same answer, or in code with the same outcomes."""
 
     @property
     def majority_is_wrong(self) -> bool:
         """Whether the most frequent answer is wrong and another one is right."""
-        _, cell, votes = np.unique(self.consensus, return_inverse=True, return_counts=True)
+        _, cell, votes = np.unique(self.predicted.vote, return_inverse=True, return_counts=True)
         return bool(self.reward.max() > 0.5 and self.reward[cell == votes.argmax()].mean() < 0.5)
 
 
@@ -87,7 +85,7 @@ def predicted_groups(path: Path, queries: int, work: Path, budget: float, seed: 
     consensus = alike.answer.cell[rows]
     members = [np.flatnonzero(query == wanted) for wanted in np.flatnonzero(result.splits.report)]
     return [
-        UnlabelledGroup(truth[m], Predicted(probability[m], answer[m], by_votes[m]), consensus[m])
+        UnlabelledGroup(truth[m], Predicted(probability[m], answer[m], by_votes[m], consensus[m]))
         for m in members
         if len(m) > 1
     ]

@@ -96,6 +96,13 @@ class RewardOptions:
             help="Mode verdict: how long a step waits for verdicts; later ones count from the next step on.",
         ),
     ] = 60.0
+    when_harmful: Annotated[
+        str,
+        typer.Option("--when-harmful", help="If the gauge finds the memory harmful: stop its predictions, or warn."),
+    ] = "stop"
+    gauge_share: Annotated[
+        float, typer.Option("--gauge-share", min=0, max=1, help="Share of the labelled groups that the gauge reads.")
+    ] = 1.0
     code: CodeOption = False
     record: Annotated[bool, typer.Option(help="Write scored rollouts to the memory.")] = True
     refresh: Annotated[
@@ -113,6 +120,7 @@ class RewardOptions:
         self, listen: ListenOptions, token: SecretStr | None, device: str | None, verifiers: Verifiers | None
     ) -> ServeOptions:
         """The library's form of these options."""
+        from memstore_rl.rewards.gauge import GaugeSettings
         from memstore_rl.rewards.verifier_budget import VerifierBudget
         from memstore_rl.service.recorder import RecorderSchedule
         from memstore_rl.service.serve import ServeOptions
@@ -130,6 +138,7 @@ class RewardOptions:
             min_spread=self.min_spread,
             residual_weight=self.residual_weight,
             verifier_budget=VerifierBudget.of(self.verifier_calls, self.verifier_total, self.verifier_wait),
+            gauge=GaugeSettings(self.when_harmful, self.gauge_share),  # type: ignore[arg-type]
             record=self.record,
             schedule=RecorderSchedule(refresh_s=self.refresh),
         )

@@ -6,9 +6,9 @@ With the reward model's probability p of a rollout and the probability v by the 
 .. math::
     g = \frac{1}{|R|} \sum_{i \in R} (p_i - v_i) - \frac{1}{|W|} \sum_{i \in W} (p_i - v_i)
 
-A reward that follows the votes hardens the majority of the policy. Where the majority is wrong, only a positive gap moves
-the policy to the right answer, so the groups whose majority is wrong and that hold a right rollout show whether a
-memory helps.
+A reward that follows the votes hardens the majority of the policy. Where the majority is wrong, only a positive gap
+moves the policy to the right answer, so the groups whose majority is wrong and that hold a right rollout show whether
+a memory helps.
 """
 
 from __future__ import annotations

@@ -10,5 +10,6 @@ known.py          what a memory knows without a reward model: queries and verdic
 verdict_mode.py   mode verdict: rewards from verdicts on answers
 verdicts.py       buys verdicts within a budget, and keeps them
 verifier_budget.py, verifier_queue.py   limits of the calls; calls verifiers in a thread of its own
+gauge.py          measures whether the memory helps the policy, and stops its predictions if not
 vote_drift.py     detects groups that vote differently from the training groups
 """

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memstore_gnn.scoring.declined import declines
+from memstore_rl.rewards.gauge import WITHHELD
 from memstore_rl.rewards.memory_model import MemoryModel
 from memstore_rl.rewards.reward import Mode, Reward, Source
 from memstore_rl.rewards.shaping import DECIMALS, Predicted, ShapingSettings, shape
@@ -46,12 +47,15 @@ class Assembler:
         self._shaping = shaping
         self._declined = 0
 
-    def rewards(self, group: VerifiedGroup, predicted: Predicted | None, latency: float) -> list[Reward]:
+    def rewards(
+        self, group: VerifiedGroup, predicted: Predicted | None, latency: float, *, withheld: bool = False
+    ) -> list[Reward]:
         """Return the rewards of a group's rollouts, in order.
 
         Args:
             predicted: the prediction; None if the group needs none.
             latency: duration of the scoring call, in seconds.
+            withheld: whether the gauge withholds predictions, so that there is none.
         """
         task, size = group.task, len(group.task.records)
         verdicts = group.verdicts or [Verdict(None, _UNLABELLED.get(task.mode))] * size
@@ -65,9 +69,12 @@ class Assembler:
             elif value is None and shaped is not None:
                 value, source, reason = shaped.values[index], "predicted", reason or shaped.reason
                 chance, by_votes, model = shaped.probability[index], shaped.by_votes[index], self._model_id
+            elif value is None and withheld:
+                reason = WITHHELD
             by, at = (judged.judged_by, judged.judged_at) if judged is not None else (None, None)
             given = (value, source, chance, size, task.short, model, task.known, latency, reason, by, at)
-            rewards.append(Reward(*given, by_votes, shaped is not None and shaped.silent))
+            stopped = withheld and source == "unscored"
+            rewards.append(Reward(*given, by_votes, shaped is not None and shaped.silent, stopped))
         return rewards
 
     def _shaped(self, group: VerifiedGroup, verdicts: Sequence[Verdict], predicted: Predicted) -> _ShapedGroup:
@@ -81,7 +88,7 @@ class Assembler:
         known = np.array([value is not None for value in remembered])
         chance = np.where(known, np.array(remembered, np.float64), probability)
         judged = known | np.array([verdict.reward is not None for verdict in verdicts])
-        values, silent = shape(Predicted(chance, predicted.answer, by_votes), self._shaping, judged)
+        values, silent = shape(Predicted(chance, predicted.answer, by_votes, predicted.vote), self._shaping, judged)
         equal = _SILENT if self._shaping.shaping == "residual" else _FLAT
         reason = _DECLINED if declined else equal if silent else None
         return _ShapedGroup(values.tolist(), chance.tolist(), by_votes.tolist(), silent, reason)

@@ -5,24 +5,24 @@ reward model predicts as if it were not. The gauge compares these predictions wi
 p - v between right and wrong rollouts, in groups whose majority is wrong (`memstore_gnn.monitoring.residual_gap`).
 `GaugeReading` has the figures.
 
-**Switch.** The memory counts as harmful once the interval of the gap
+**Switch.** With `least` groups whose majority is wrong, the memory counts as harmful if
 
-    has `least` groups or more and lies below zero, or
-    has `enough` groups or more and reaches below zero.
+- the 90 % interval of their gap reaches below zero, and that of all mixed groups is not above zero, or
+- the 98 % interval of their gap lies below zero.
 
-It counts as helpful again once the interval has `least` groups or more and lies above zero. Each decision uses the
-groups of the complete steps in the window since the last change, so that one bad step does not switch back and forth. It
-is taken when a new step begins, so it does not depend on how a step is divided into requests. With `when_harmful`
-"stop", predictions are withheld while the memory counts as harmful: their rollouts are unscored with the reason, as in
-mode `budget`. Ground truth, remembered verdicts and the gauge go on. With "warn" only the log and the metrics tell.
+A decision is taken when a new step begins, by the groups of the steps in the window since the last change. So it does
+not depend on how a step is divided into requests, and it does not switch back and forth.
 
-With too few groups nothing changes. docs/rewards.md says how the numbers were chosen, and what the gauge cannot see.
+With `when_harmful` "stop", predictions are withheld while the memory counts as harmful: their rollouts are unscored
+with the reason, as in mode `budget`. Ground truth, remembered verdicts and the gauge go on. With "warn" only the log and
+the metrics tell. With too few groups nothing changes. docs/rewards.md says how the numbers were chosen.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +43,8 @@ WITHHELD = (
     "(when_harmful=stop)"
 )
 """Reason of a rollout whose prediction is withheld."""
+CERTAIN = 0.98
+"""Level of the interval that must lie below zero for harm whatever the other mixed groups say."""
 BLIND_STEPS = 20
 """Steps without a judged group after which the log says that the gauge cannot judge."""
 
@@ -57,7 +59,6 @@ class GaugeSettings:
             predicts audit queries only.
         window: steps that count.
         least: groups with a wrong majority that a decision needs, 2 or more.
-        enough: groups after which an interval that reaches below zero counts as harm, `least` or more.
 
     Raises:
         InputError: a setting is invalid.
@@ -67,7 +68,6 @@ class GaugeSettings:
     share: float = 1.0
     window: int = 200
     least: int = 30
-    enough: int = 100
 
     def __post_init__(self) -> None:
         if self.when_harmful not in WHEN_HARMFUL:
@@ -76,11 +76,8 @@ class GaugeSettings:
             raise InputError(f"the gauge's share is {self.share:g}; it must be between 0 and 1")
         if self.window < 1:
             raise InputError(f"the gauge's window is {self.window} steps; use 1 or more")
-        if not 2 <= self.least <= self.enough:
-            raise InputError(
-                f"the gauge decides from least={self.least} groups and for certain from enough={self.enough}; least "
-                "must be 2 or more, and enough no smaller"
-            )
+        if self.least < 2:
+            raise InputError(f"the gauge decides from {self.least} groups; an interval needs 2 or more")
 
 
 class BatchStart(NamedTuple):
@@ -148,16 +145,15 @@ class Gauge:
     def _decide(self, latest: StepKey | None) -> None:
         self._say_if_blind()
         gap = self._window.interval(after=self._changed)
-        if gap.groups < self.settings.least:
+        if gap.groups < self.settings.least or math.isnan(gap.low):
             return
-        below = gap.high < 0 or (gap.low < 0 and gap.groups >= self.settings.enough)
-        if not self._harmful and below:
-            self._harmful, self._changed = True, latest
-            stop = self.settings.when_harmful == "stop"
-            logger.warning("%s%s", _finding(gap), _STOPS if stop else _WARNS)
-        elif self._harmful and gap.low > 0:
-            self._harmful, self._changed = False, latest
-            logger.warning("%s%s", _finding(gap), _RESUMES)
+        mixed = self._window.interval(after=self._changed, majority_wrong=False)
+        below = self._window.interval(after=self._changed, level=CERTAIN).high < 0
+        harmful = below or (gap.low < 0 and not mixed.low > 0)
+        if harmful != self._harmful:
+            self._harmful, self._changed = harmful, latest
+            outcome = _RESUMES if not harmful else _STOPS if self.settings.when_harmful == "stop" else _WARNS
+            logger.warning("%s%s", _finding(gap, mixed), outcome)
 
     def _say_if_blind(self) -> None:
         """Log once that no group has a known truth, after some steps with predictions."""
@@ -172,13 +168,14 @@ class Gauge:
             )
 
 
-_STOPS = "; predictions are withheld, and unlabelled groups are unscored, until the gap is above zero"
+_STOPS = "; predictions are withheld, so unlabelled groups are unscored (when_harmful=stop)"
 _WARNS = "; predictions go on (when_harmful=warn)"
 _RESUMES = ", so the memory helps again and its predictions count"
 
 
-def _finding(gap: Interval) -> str:
+def _finding(gap: Interval, mixed: Interval) -> str:
     return (
         f"beyond the votes, the memory gives right rollouts {gap.mean:+.3f} (90 % interval {gap.low:+.3f} to "
-        f"{gap.high:+.3f}) over wrong ones in {gap.groups} groups of {gap.queries} queries whose majority is wrong"
+        f"{gap.high:+.3f}) over wrong ones in {gap.groups} groups whose majority is wrong, and {mixed.mean:+.3f} "
+        f"({mixed.low:+.3f} to {mixed.high:+.3f}) in all {mixed.groups} mixed groups"
     )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from memstore.types import QueryId
-from memstore_gnn.monitoring.residual_gap import GroupGap, Interval, interval
+from memstore_gnn.monitoring.residual_gap import LEVEL, GroupGap, Interval, interval
 from memstore_rl.rewards.reward import SOURCES, Reward
 
 StepKey: TypeAlias = tuple[str | None, int]
@@ -178,15 +178,16 @@ class GaugeWindow:
         """The step that began last."""
         return next(reversed(self._steps), None)
 
-    def interval(self, *, after: StepKey | None = None, majority_wrong: bool = True) -> Interval:
+    def interval(self, *, after: StepKey | None = None, majority_wrong: bool = True, level: float = LEVEL) -> Interval:
         """Mean gap with its interval, over mixed groups.
 
         Args:
             after: only the steps that began after this one, if it is in the window.
             majority_wrong: only the groups whose majority is wrong.
+            level: probability that the interval covers the mean.
         """
         keys = list(self._steps)
-        start = keys.index(after) + 1 if after in self._steps else 0
+        start = keys.index(after) + 1 if after is not None and after in self._steps else 0
         chosen = [
             one
             for key in keys[start:]
@@ -194,7 +195,7 @@ class GaugeWindow:
             if (one.gap.majority_wrong if majority_wrong else one.gap.mixed)
         ]
         gaps = np.array([one.gap.gap for one in chosen], np.float64)
-        return interval(gaps, np.array([one.query for one in chosen], dtype=object))
+        return interval(gaps, np.array([one.query for one in chosen], dtype=object), level)
 
     def reading(self, *, harmful: bool, stopped: bool, withheld: int) -> GaugeReading:
         """Return the figures of the window."""

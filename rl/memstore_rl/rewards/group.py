@@ -29,10 +29,13 @@ from typing import Self
 from memstore.errors import InputError
 from memstore.locations.location import Location
 from memstore.memory import Memory
+from memstore.records.columns import IdentifiedRecord
 from memstore_gnn.data.verdicts import Verdict as Remembered
 from memstore_gnn.models.registry import model_in_use, model_nodes
 from memstore_gnn.scoring.remembered import Judge
 from memstore_rl.rewards.assembly import Assembler
+from memstore_rl.rewards.gauge import Gauge, GaugeSettings
+from memstore_rl.rewards.gauge_feed import GaugeFeed
 from memstore_rl.rewards.known import Knowledge, KnownQueries, MemoryVerdicts
 from memstore_rl.rewards.memory_model import Embed, MemoryModel
 from memstore_rl.rewards.reward import Group, Mode, Reward, RewardQuery, Rollout
@@ -66,6 +69,7 @@ class GroupScorer:
         verifier_budget: VerifierBudget | None = None,
         verifiers: Verifiers | None = None,
         memory: Knowledge | None = None,
+        gauge: GaugeSettings | None = None,
     ) -> None:
         """Create a scorer over an open model; usually you call `open` instead.
 
@@ -79,6 +83,7 @@ class GroupScorer:
             verifier_budget: limits of the verifier calls of mode `verdict`, which needs it.
             verifiers: verifiers by domain; None: maths and multiple choice. The caller closes those it passes.
             memory: a memory without a reward model, whose verdicts mode `verdict` uses; None: that of the model.
+            gauge: how the gauge measures whether the memory helps, and what it does if not; None: its defaults.
 
         Raises:
             InputError: unknown mode or shaping, mode `memory` without a model, mode `verdict` without a budget,
@@ -89,6 +94,8 @@ class GroupScorer:
         self._tasks = TaskReader(self._memory, mode, expected, has_budget=verifier_budget is not None)
         self._shaping = ShapingSettings(shaping, min_spread, residual_weight)
         self._assembler = Assembler(model, self._shaping)
+        self._gauge = Gauge(gauge)
+        self._feed = GaugeFeed(self._predict_unmonitored, self._gauge) if model is not None else None
         self._resources = ExitStack()
         self._verifiers = verifiers if verifiers is not None else standard_verifiers()
         if verifiers is None:
@@ -114,6 +121,7 @@ class GroupScorer:
         residual_weight: float = 1.0,
         verifier_budget: VerifierBudget | None = None,
         verifiers: Verifiers | None = None,
+        gauge: GaugeSettings | None = None,
         embed: Embed | None = None,
     ) -> Self:
         """Open a memory and one of its reward models, by default the newest.
@@ -140,6 +148,7 @@ class GroupScorer:
             residual_weight=residual_weight,
             verifier_budget=verifier_budget,
             verifiers=verifiers,
+            gauge=gauge,
         )
         if mode == "verdict" and verifier_budget is None:
             raise InputError(NEEDS_BUDGET)
@@ -174,6 +183,11 @@ class GroupScorer:
         """Calls and verdicts of mode `verdict`; None without a budget of verifier calls."""
         return None if self._verdict_mode is None else self._verdict_mode.buyer.counts
 
+    @property
+    def gauge(self) -> Gauge:
+        """Measures whether the memory helps the policy; without a reward model it sees nothing."""
+        return self._gauge
+
     def score_group(
         self, query: RewardQuery, rollouts: Sequence[Rollout], *, expected: int | None = None
     ) -> list[Reward]:
@@ -202,7 +216,7 @@ class GroupScorer:
         ]
         if self._verdict_mode is not None:
             self._verdict_mode.check([one for one in verified if one.task.mode == "verdict"])
-        programs = [one.task.records for one in verified if one.task.domain == "code" and one.needs_model]
+        programs = [one.task.records for one in verified if one.task.domain == "code" and self._may_predict(one)]
         if programs and self._model is not None:
             self._model.run_programs(programs)
         seconds = time.perf_counter() - started
@@ -211,17 +225,27 @@ class GroupScorer:
     def score_verified(self, groups: Sequence[VerifiedGroup]) -> list[list[Reward]]:
         """Return the rewards of verified groups, in order, computed in one batch."""
         started = time.perf_counter()
-        to_predict = [number for number, group in enumerate(groups) if group.needs_model]
+        batch = self._feed.start(groups) if self._feed is not None else None
+        stopped = batch is not None and batch.stopped
+        to_predict = [
+            number for number, group in enumerate(groups) if group.needs_model and not (stopped and _is_withheld(group))
+        ]
         predicted: dict[int, Predicted] = {}
         if to_predict and self._model is not None:
             predictions = self._model.predict([groups[number].task.records for number in to_predict])
             predicted = dict(zip(to_predict, predictions, strict=True))
-        rewards = self._verdict_rewards(groups, predicted, started)
+        bought = self._verdict_rewards(groups, predicted, started)
         seconds = time.perf_counter() - started
-        return [
-            rewards.get(number) or self._assembler.rewards(group, predicted.get(number), group.seconds + seconds)
+        rewards = [
+            bought.get(number)
+            or self._assembler.rewards(
+                group, predicted.get(number), group.seconds + seconds, withheld=stopped and _is_withheld(group)
+            )
             for number, group in enumerate(groups)
         ]
+        if self._feed is not None and batch is not None:
+            self._feed.finish(batch, groups, rewards)
+        return rewards
 
     def refresh(self) -> None:
         """Re-read the memory; calls in progress keep the state they started with."""
@@ -237,6 +261,17 @@ class GroupScorer:
             return {}
         chosen, predictions = [groups[number] for number in numbers], [predicted.get(number) for number in numbers]
         return dict(zip(numbers, self._verdict_mode.rewards(chosen, predictions, started), strict=True))
+
+    def _may_predict(self, group: VerifiedGroup) -> bool:
+        """Whether the model may be asked for a group, for its rewards or for the gauge."""
+        if group.needs_model:
+            return not (self._gauge.stopped and _is_withheld(group))
+        return self._feed is not None and self._feed.can_judge(group)
+
+    def _predict_unmonitored(self, groups: Sequence[Sequence[IdentifiedRecord]]) -> list[Predicted]:
+        """Predict groups with the model that is in use now, unseen by `vote_drift`."""
+        assert self._model is not None
+        return self._model.predict(groups, monitored=False)
 
     def _verdicts(self, tasks: Sequence[Task]) -> list[list[Verdict] | None]:
         """Verify all groups that are to be verified here, one call per domain; None for the others."""
@@ -279,3 +314,8 @@ class GroupScorer:
 
 def _has_model(memory: Memory) -> bool:
     return model_in_use(memory, model_nodes(memory)) is not None
+
+
+def _is_withheld(group: VerifiedGroup) -> bool:
+    """Whether a group has no prediction while the gauge stops them. Mode `verdict` needs them to choose what to ask."""
+    return group.needs_model and group.task.mode == "memory"

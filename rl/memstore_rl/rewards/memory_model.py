@@ -173,8 +173,11 @@ class MemoryModel:
         if self._memory is not None:
             self._state = _read_memory(self.model, take_outline(self._memory.stores), self._contents)
 
-    def predict(self, groups: Sequence[Sequence[IdentifiedRecord]]) -> list[Predicted]:
+    def predict(self, groups: Sequence[Sequence[IdentifiedRecord]], *, monitored: bool = True) -> list[Predicted]:
         """Predict groups, each of one query. Their rewards and gold answers are ignored.
+
+        Args:
+            monitored: whether `vote_drift` observes the groups.
 
         Raises:
             ModelError: a vector is not finite.
@@ -182,7 +185,8 @@ class MemoryModel:
         state = self._state
         results: dict[int, Predicted] = {}
         for batch in batches_of_distinct_queries([group[0].query_id for group in groups]):
-            results.update(zip(batch, self._predict_batch(state, [groups[index] for index in batch]), strict=True))
+            of_batch = [groups[index] for index in batch]
+            results.update(zip(batch, self._predict_batch(state, of_batch, monitored), strict=True))
         return [results[index] for index in range(len(groups))]
 
     def run_programs(self, groups: Sequence[Sequence[IdentifiedRecord]]) -> None:
@@ -198,16 +202,19 @@ class MemoryModel:
             records = [item for index in batch for item in groups[index]]
             run_programs(_snapshot_of(state, records, lambda texts: np.zeros((len(texts), state.width), np.float32)))
 
-    def _predict_batch(self, state: _State, groups: Sequence[Sequence[IdentifiedRecord]]) -> list[Predicted]:
+    def _predict_batch(
+        self, state: _State, groups: Sequence[Sequence[IdentifiedRecord]], monitored: bool
+    ) -> list[Predicted]:
         new = _snapshot_of(state, [item for group in groups for item in group], self._embed)
         with one_core():
             probability = predict_groups(self.model, state.context, new, state.stored)
-            if self.vote_drift is not None:
+            if monitored and self.vote_drift is not None:
                 self.vote_drift.observe(new)
         row = {rollout: position for position, rollout in enumerate(new.thinkings["id"].to_pylist())}
-        answers, by_votes = _answers(new), self.model.vote_model.probability(group_features(new).groups)
+        answers, alike = _answers(new), group_features(new).groups
+        by_votes, vote = self.model.vote_model.probability(alike), alike.answer.cell
         rows = [np.array([row[item.id] for item in group]) for group in groups]
-        return [Predicted(probability[of_group], answers[of_group], by_votes[of_group]) for of_group in rows]
+        return [Predicted(probability[own], answers[own], by_votes[own], vote[own]) for own in rows]
 
 
 def _snapshot_of(state: _State, records: list[IdentifiedRecord], embed: Embed) -> Snapshot:

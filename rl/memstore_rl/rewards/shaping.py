@@ -52,6 +52,8 @@ class Predicted(NamedTuple):
     """int64 [N], equal for rollouts with the same answer; unique for a rollout without one."""
     by_votes: FloatVector
     """float64 [N], the probability by the votes of the group alone."""
+    vote: IntVector
+    """int64 [N], equal for rollouts that vote alike: with the same answer, or in code with the same outcomes."""
 
 
 @dataclass(frozen=True)

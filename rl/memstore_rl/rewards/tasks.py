@@ -108,9 +108,15 @@ class TaskReader:
         Raises:
             InputError: it cannot be scored.
         """
-        query, mode = group.query, self._checked_mode(group.mode or self.mode)
+        query = group.query
+        mode = "oracle" if query.audit else self._checked_mode(group.mode or self.mode)
         if not group.rollouts:
             raise InputError(f"group {number} ({quoted_query(query)}) has no rollouts; send at least one")
+        if query.audit and not query.labelled:
+            raise InputError(
+                f"group {number} ({quoted_query(query)}) is of an audit query without a gold answer, so it measures "
+                "nothing; send the gold answer"
+            )
         known, stored = None, None
         if self._memory is not None:
             stored = self._memory.known.domain_of(ids.query_id(readable(query.text)))

@@ -26,11 +26,13 @@ from threadpoolctl import threadpool_limits
 from memstore.errors import InputError, StoreError
 from memstore.graph.lock import OwnerLock
 from memstore.memory import Memory
+from memstore_rl.rewards.gauge import GaugeSettings
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Mode
 from memstore_rl.rewards.shaping import Shaping
 from memstore_rl.rewards.verifier_budget import VerifierBudget
 from memstore_rl.service.app import is_loopback_host, make_app
+from memstore_rl.service.gauge_metrics import GaugeCollector
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.protocol import server_config
 from memstore_rl.service.recorder import Recorder, RecorderSchedule
@@ -73,6 +75,8 @@ class ServeOptions:
     """Factor of shaping `residual`."""
     verifier_budget: VerifierBudget | None = None
     """Limits of the verifier calls of mode `verdict`, which needs it."""
+    gauge: GaugeSettings = field(default_factory=GaugeSettings)
+    """Measures whether the memory helps, and what happens if not."""
     verifiers: Verifiers | None = None
     record: bool = True
     """Write scored rollouts to the memory."""
@@ -108,6 +112,7 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         texts = TextVectors(memory.embedder, memory.cache)
         scorer = held.enter_context(_scorer(memory, options, texts))
         service = RewardService(scorer, journal, max_batch=options.max_batch, max_waiting=options.max_waiting)
+        service.metrics.registry.register(GaugeCollector(scorer.gauge))
         if scorer.model is not None and scorer.model.vote_drift is not None:
             scorer.model.vote_drift.on_window = service.metrics.on_votes
         if scorer.verdict_counts is not None:
@@ -204,6 +209,7 @@ def _scorer(memory: Memory, options: ServeOptions, texts: TextVectors) -> GroupS
         residual_weight=options.residual_weight,
         verifier_budget=options.verifier_budget,
         verifiers=options.verifiers,
+        gauge=options.gauge,
         embed=texts.embed,
     )
 

@@ -165,7 +165,10 @@ class RewardService:
         """Score groups; runs in the batcher's work thread."""
         rewards = self._scorer.score_verified([item.verified for item in batch])
         scored = zip(batch, rewards, strict=True)
-        return [_Scored(item.group, of_group, item.request.record) for item, of_group in scored]
+        return [
+            _Scored(item.group, of_group, item.request.record and not item.group.query.audit)
+            for item, of_group in scored
+        ]
 
 
 def _append_to_journal(journal: Journal, scored: list[_Scored]) -> list[_Scored]:

@@ -46,10 +46,11 @@ class QueryIn(_Document):
     domain: Domain | None = None
     gold: Text | None = None
     remember: bool = True
+    audit: bool = False
 
     def to_query(self) -> RewardQuery:
         """Convert to a `RewardQuery`."""
-        return RewardQuery(self.text, self.dataset, self.key, self.domain, self.gold, self.remember)
+        return RewardQuery(self.text, self.dataset, self.key, self.domain, self.gold, self.remember, self.audit)
 
 
 class RolloutIn(_Document):

@@ -19,7 +19,7 @@ def predictions(draw: st.DrawFn) -> Predicted:
     """Draw a group: its answers, and probabilities that are equal for equal answers."""
     answer = np.array(draw(st.lists(st.integers(0, 4), min_size=1, max_size=12)))
     chances, votes = (draw(st.lists(st.integers(0, 1000), min_size=5, max_size=5)) for _ in range(2))
-    return Predicted(np.array(chances)[answer] / 1000, answer, np.array(votes)[answer] / 1000)
+    return Predicted(np.array(chances)[answer] / 1000, answer, np.array(votes)[answer] / 1000, answer)
 
 
 def shaped(group: Predicted, shaping: Shaping, spread: float = 0.0) -> FloatVector:
