@@ -5,9 +5,13 @@ that both trainings kept for their reports. The comparison hides these labels, s
 have before they were known. Both models are measured on the same rollouts, and the standard error of a difference is
 bootstrapped over queries.
 
-A model is not promoted if it is worse (in AUC, advantage, or a calibration error above `CALIBRATED`, by more than two
-standard errors) or if there are too few fresh queries, unless the promotion is forced. Only the name of the model in
-use is written.
+The metric `gap` is that of the gauge of a training (`memstore_gnn.monitoring.residual_gap`): what the probability says
+beyond the votes, for right less wrong rollouts, in the groups whose majority is wrong. A group is what one policy
+sampled together for a query. With fewer than `GAP_GROUPS` such groups it has no error and does not count.
+
+A model is not promoted if it is worse (in AUC, advantage, gap, or a calibration error above `CALIBRATED`, by more than
+two standard errors) or if there are too few fresh queries, unless the promotion is forced. Only the name of the model
+in use is written.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.splits import labelled_queries
+from memstore_gnn.evaluation.memory_gaps import QueryGap, residual_gaps
 from memstore_gnn.metrics import advantage_soft, auc, ece
 from memstore_gnn.models.checkpoint import load_origin
 from memstore_gnn.models.device import device_memory
@@ -41,12 +46,15 @@ from memstore_gnn.models.registry import (
 )
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.models.stored_model import open_model, visible_to
+from memstore_gnn.monitoring.residual_gap import interval
 from memstore_gnn.scoring.score import predict_memory
 
 LEAST = 20
 """Fresh queries that a comparison needs."""
 CALIBRATED = 0.05
 """Calibration error (ECE) up to which a model is not rejected for its calibration."""
+GAP_GROUPS = 20
+"""Groups with a wrong majority that a comparison of gaps needs."""
 DRAWS = 200
 """Bootstrap samples of the queries."""
 ERRORS = 2.0
@@ -165,7 +173,11 @@ def compare(
     if known:
         with device_memory(f"scoring {int(rows.sum()):,} rollouts"):
             scored = [_probability(each, snapshot, rows) for each in (candidate, current)]
+            gaps = [
+                residual_gaps(each, snapshot, rows, p) for each, p in zip((candidate, current), scored, strict=True)
+            ]
         comparison = _compare(scored[0], scored[1], label[rows], query_of_thinkings(snapshot)[rows])
+        comparison += (_compare_gaps(gaps[0], gaps[1]),)
     verdict = verdict_of(comparison) if known else TOO_FEW
     after = int(fresh.after.sum())
     ids = candidate.card.id, current.card.id
@@ -217,6 +229,16 @@ def _compare(
         error = float(np.nanstd(differences[1:], ddof=1))
         found.append(Comparison(name, *map(_known, (values[0, 0], values[0, 1], differences[0], error))))
     return tuple(found)
+
+
+def _compare_gaps(candidate: list[QueryGap], current: list[QueryGap]) -> Comparison:
+    """Mean gap of both models in the groups whose majority is wrong."""
+    pairs = [(ours, theirs) for ours, theirs in zip(candidate, current, strict=True) if ours.gap.majority_wrong]
+    gaps = np.array([[ours.gap.gap, theirs.gap.gap] for ours, theirs in pairs]).reshape(-1, 2)
+    difference = interval(gaps[:, 0] - gaps[:, 1], np.array([ours.query for ours, _ in pairs], np.int64))
+    means = gaps.mean(0) if len(gaps) else (math.nan, math.nan)
+    error = difference.error if len(gaps) >= GAP_GROUPS else math.nan
+    return Comparison("gap", *map(_known, (means[0], means[1], difference.mean, error)))
 
 
 def _draws(query: IntVector) -> list[IntVector]:

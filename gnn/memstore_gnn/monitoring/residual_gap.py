@@ -62,11 +62,13 @@ def group_gap(probability: FloatVector, by_votes: FloatVector, vote: IntVector, 
 
 
 class Interval(NamedTuple):
-    """Mean gap of some groups, with its interval; the bounds are NaN with fewer than two queries."""
+    """Mean gap of some groups, with its interval; error and bounds are NaN with fewer than two queries."""
 
     mean: float
     low: float
     high: float
+    error: float
+    """Standard error of the mean."""
     groups: int
     queries: int
 
@@ -85,13 +87,13 @@ def interval(gaps: FloatVector, query: NDArray[np.int64] | NDArray[np.object_], 
         level: probability that the interval covers the mean.
     """
     if not len(gaps):
-        return Interval(math.nan, math.nan, math.nan, 0, 0)
+        return Interval(math.nan, math.nan, math.nan, math.nan, 0, 0)
     mean = float(gaps.mean())
     _, cell = np.unique(query, return_inverse=True)
     sums = np.bincount(cell.ravel(), gaps - mean)
     queries = len(sums)
     if queries < 2:
-        return Interval(mean, math.nan, math.nan, len(gaps), queries)
+        return Interval(mean, math.nan, math.nan, math.nan, len(gaps), queries)
     error = math.sqrt(float(sums @ sums) * queries / (queries - 1)) / len(gaps)
     half = float(student.ppf(0.5 + level / 2, queries - 1)) * error
-    return Interval(mean, mean - half, mean + half, len(gaps), queries)
+    return Interval(mean, mean - half, mean + half, error, len(gaps), queries)

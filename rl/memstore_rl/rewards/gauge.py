@@ -14,8 +14,8 @@ A decision is taken when a new step begins, by the groups of the steps in the wi
 not depend on how a step is divided into requests, and it does not switch back and forth.
 
 With `when_harmful` "stop", predictions are withheld while the memory counts as harmful: their rollouts are unscored
-with the reason, as in mode `budget`. Ground truth, remembered verdicts and the gauge go on. With "warn" only the log and
-the metrics tell. With too few groups nothing changes. docs/rewards.md says how the numbers were chosen.
+with the reason, as in mode `budget`. Ground truth, remembered verdicts and the gauge go on. With "warn" only the log
+and the metrics tell. With too few groups nothing changes. docs/rewards.md says how the numbers were chosen.
 """
 
 from __future__ import annotations
@@ -26,17 +26,15 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple
 
 from memstore.errors import InputError
 from memstore.types import QueryId
 from memstore_gnn.monitoring.residual_gap import Interval
-from memstore_rl.rewards.gauge_window import GaugeReading, GaugeWindow, ScoredGroup, StepKey
+from memstore_rl.rewards.gauge_reading import WHEN_HARMFUL, GaugeReading, WhenHarmful
+from memstore_rl.rewards.gauge_window import GaugeWindow, ScoredGroup, StepKey
 
 logger = logging.getLogger(__name__)
-
-WhenHarmful: TypeAlias = Literal["stop", "warn"]
-WHEN_HARMFUL: tuple[WhenHarmful, ...] = get_args(WhenHarmful)
 
 WITHHELD = (
     "the gauge stopped the memory's predictions, because they do not help where the majority of a group is wrong "

@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from memstore.types import QueryId
 from memstore_gnn.monitoring.residual_gap import LEVEL, GroupGap, Interval, interval
-from memstore_rl.rewards.reward import SOURCES, Reward
+from memstore_rl.rewards.gauge_reading import GaugeReading
+from memstore_rl.rewards.reward import Reward
 
 StepKey: TypeAlias = tuple[str | None, int]
 """A run and its step, or None and the number of a batch."""
@@ -37,56 +38,6 @@ class ScoredGroup:
     """None if the truth is not known or the group was not sampled."""
     audit: bool = False
     """Whether the group is of an audit query, which is not trained on."""
-
-
-@dataclass(frozen=True)
-class GaugeReading:
-    """Figures of the latest steps. A figure without data is None."""
-
-    steps: int
-    groups: int
-    """Scored groups that are trained on."""
-    judged: int
-    """Groups with known truth that the model has predicted as if it were unknown."""
-    audited: int
-    """Judged groups of audit queries."""
-    gap: float | None
-    """Mean gap of the residual (`memstore_gnn.monitoring.residual_gap`) over the judged groups whose majority is wrong
-    and that hold a right rollout."""
-    gap_low: float | None
-    gap_high: float | None
-    """Bounds of the 90 % interval of `gap`."""
-    gap_groups: int
-    """Groups in `gap`."""
-    mixed_gap: float | None
-    """The same over all judged groups with right and wrong rollouts."""
-    mixed_low: float | None
-    mixed_high: float | None
-    mixed_groups: int
-    auc: float | None
-    """Mean area under the ROC curve of the probability within mixed groups."""
-    flip_share: float | None
-    """Share of the groups of a query seen at an earlier step whose majority answer is another one now."""
-    silent_share: float | None
-    """Share of the predicted groups that get one reward."""
-    sources: dict[str, float] = field(default_factory=dict)
-    """Share of the rewards by source."""
-    harmful: bool = False
-    """Whether the memory counts as harmful (`memstore_rl.rewards.gauge`)."""
-    stopped: bool = False
-    """Whether predictions are withheld."""
-    withheld: int = 0
-    """Groups whose predictions were withheld, of all steps."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The reading as a JSON object."""
-        return asdict(self)
-
-    def metrics(self) -> dict[str, float]:
-        """The figures by name, for metric streams; NaN without data."""
-        values = {name: value for name, value in asdict(self).items() if name != "sources"}
-        values |= {f"{source}_share": self.sources.get(source) for source in SOURCES}
-        return {name: math.nan if value is None else float(value) for name, value in values.items()}
 
 
 class _Judged(NamedTuple):

@@ -1,4 +1,4 @@
-"""The gauge in the service's metrics: `memstore_gauge_*` (`memstore_rl.rewards.gauge_window.GaugeReading`)."""
+"""The gauge in the service's metrics: `memstore_gauge_*` (`memstore_rl.rewards.gauge_reading.GaugeReading`)."""
 
 from __future__ import annotations
 

@@ -24,8 +24,9 @@ rollouts the same weight as a confident one (docs/rewards.md has the cost). Rewa
 TRL does not tell the function, so pass it to `reward_function` too.
 
 An unscored rollout gets None: TRL leaves it out of the group's mean and gives it no advantage. Rows of other splits
-than `train` (evaluation) are scored by ground truth only and are not recorded. If the service does not respond, the
-function raises or waits; it never makes up a number.
+than `train` (evaluation) are scored by ground truth only and are not recorded. Those of the split `audit` feed the
+gauge (`memstore_rl.rewards.gauge`), whose figures are logged as `memstore/gauge_...`. If the service does not respond,
+the function raises or waits; it never makes up a number.
 
 With several processes TRL calls the function in each process with its own completions. Make
 `per_device_train_batch_size` a multiple of `num_generations`, or groups are short; short groups are counted.
@@ -39,6 +40,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from memstore.errors import InputError
 from memstore.text.chat import read_completion
+from memstore_rl.rewards.gauge_reading import GaugeReading, reading_of
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import MODES, SOURCES, Group, Mode, Reward, Rollout, pair_counts
 from memstore_rl.service.client import RewardClient, ServiceGone
@@ -111,7 +113,8 @@ def reward_function(
             ]
             training = is_training(extra_info[first])
             groups.append(Group(query, rollouts, num_generations if training else None, mode if training else "oracle"))
-        scored = _score(scorer, groups, all(map(is_training, extra_info)), when_gone, scale_rewards)
+        scored, gauge = _score(scorer, groups, all(map(is_training, extra_info)), when_gone, scale_rewards)
+        _log_gauge(gauge, log_metric)
         rewards = {
             position.row: reward
             for positions, of_group in zip(grouped_rows, scored, strict=True)
@@ -175,13 +178,15 @@ def _score(
     record: bool,
     when_gone: Literal["fail", "wait"],
     scale_rewards: str | bool | None,
-) -> list[list[Reward]]:
+) -> tuple[list[list[Reward]], GaugeReading | None]:
+    """Score groups; the gauge of a service is read before, that of a scorer after."""
     if isinstance(scorer, GroupScorer):
-        return scorer.score_groups(groups)
+        return scorer.score_groups(groups), scorer.gauge.reading()
     while True:
         try:
-            _check_scale(scorer.info().get("shaping"), scale_rewards)  # a restart can change it
-            return scorer.score_groups(groups, record=record)
+            info = scorer.info()
+            _check_scale(info.get("shaping"), scale_rewards)  # a restart can change it
+            return scorer.score_groups(groups, record=record), reading_of(info)
         except ServiceGone as gone:
             if when_gone == "fail":
                 raise
@@ -198,6 +203,12 @@ def _log_pairs(rewards: Sequence[Reward], calls_before: int, log_metric: Callabl
             log_metric(f"memstore/verdict_{name}", float(count))
         log_metric("memstore/verdict_calls_total", float(calls_before + pairs.calls))
     return calls_before + pairs.calls
+
+
+def _log_gauge(gauge: GaugeReading | None, log_metric: Callable[[str, float], None] | None) -> None:
+    if gauge is not None and gauge.steps and log_metric is not None:
+        for name, value in gauge.trainer_metrics().items():
+            log_metric(f"memstore/gauge_{name}", value)
 
 
 def _log_rewards(

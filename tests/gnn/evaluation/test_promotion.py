@@ -112,8 +112,8 @@ def test_better_or_equal_model_is_promoted(kept: Kept) -> None:
     report = promote_model(kept.memory, kept.new, least=5)
     assert (report.current, report.promoted) == (kept.old, True)
     assert report.verdict in ("better", "equal")
-    assert [one.metric for one in report.comparison] == ["auc", "advantage_soft", "ece"]
-    for one in report.comparison:
+    assert [one.metric for one in report.comparison] == ["auc", "advantage_soft", "ece", "gap"]
+    for one in report.comparison[:3]:
         assert one.candidate is not None
         assert one.current is not None
         assert one.difference == pytest.approx(one.candidate - one.current)
@@ -171,6 +171,9 @@ def figures(metric: str, candidate: float, current: float, error: float) -> Comp
         ((figures("auc", 0.8, 0.8, 0.02), figures("ece", 0.12, 0.04, 0.01)), "worse"),
         ((figures("auc", 0.8, 0.8, 0.02), figures("ece", 0.04, 0.01, 0.01)), "equal"),
         ((figures("auc", 0.8, 0.8, 0.02), figures("ece", 0.04, 0.2, 0.01)), "equal"),
+        ((figures("auc", 0.8, 0.8, 0.02), figures("gap", -0.05, 0.05, 0.04)), "worse"),
+        ((figures("auc", 0.8, 0.8, 0.02), figures("gap", 0.15, 0.05, 0.04)), "better"),
+        ((figures("auc", 0.8, 0.8, 0.02), Comparison("gap", -0.3, 0.3, -0.6, None)), "equal"),
         ((Comparison("advantage_soft", None, None, None, None),), "equal"),
     ],
 )

@@ -32,7 +32,7 @@ def advantage(reward: FloatVector) -> FloatVector:
 
 @given(predictions())
 def test_advantage_is_the_expectation_of_grpos_own(group: Predicted) -> None:
-    probability, answer, _ = group
+    probability, answer = group.probability, group.answer
     expected = np.zeros(len(answer))
     for value in np.unique(answer):
         right = (answer == value).astype(float)

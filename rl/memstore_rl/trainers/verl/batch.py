@@ -19,6 +19,7 @@ from typing import Any
 
 from memstore.errors import InputError
 from memstore.text.chat import plain_output
+from memstore_rl.rewards.gauge_reading import GaugeReading, reading_of
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.service.wire import MAX_GROUPS
@@ -73,9 +74,11 @@ def compute_score_batch(
         groups.append(_group(query, rollouts, training=is_training(extra), n=n, hook=hook))
         group_rows.append(rows)
     replies: dict[int, Extra] = {}
-    scored = _score(groups, hook, record=is_training(extra_infos[0]))  # verl never mixes training and validation
+    # verl never mixes training and validation
+    scored, gauge = _score(groups, hook, record=is_training(extra_infos[0]))
     for rows, rewards in zip(group_rows, scored, strict=True):
-        replies.update(zip(rows, map(reply, complete_rewards(rewards, hook.unscored)), strict=True))
+        complete = complete_rewards(rewards, hook.unscored, group_relative=hook.group_relative)
+        replies.update((row, reply(reward, gauge)) for row, reward in zip(rows, complete, strict=True))
     return [replies[row] for row in range(len(solution_strs))]
 
 
@@ -102,21 +105,26 @@ def _group(query: RewardQuery, rollouts: Sequence[Rollout], *, training: bool, n
     return Group(query, rollouts, n, hook.mode)
 
 
-def _score(groups: Sequence[Group], hook: HookSettings, *, record: bool) -> list[list[Reward]]:
+def _score(
+    groups: Sequence[Group], hook: HookSettings, *, record: bool
+) -> tuple[list[list[Reward]], GaugeReading | None]:
+    """Score groups; the gauge is read before."""
     assert hook.endpoint is not None
     rewards: list[list[Reward]] = []
     # A request without a step is a step of its own, so the budget of mode verdict needs the whole batch in one.
     size = MAX_GROUPS if hook.mode == "verdict" else _GROUPS_A_REQUEST
+    gauge: GaugeReading | None = None
     with RewardClient(hook.endpoint, token=read_token(hook.token_file), deadline_s=hook.deadline_s) as client:
         while len(rewards) < len(groups):
             part = groups[len(rewards) : len(rewards) + size]
             try:
+                gauge = gauge or reading_of(client.info())
                 rewards += client.score_groups(part, record=record)
             except ServiceGone as gone:
                 if hook.when_gone == "fail":
                     raise
                 logger.warning("%s; the training waits for it (when_gone=wait)", gone)
-    return rewards
+    return rewards, gauge
 
 
 def _prompt(prompts: Mapping[str, Any], extra: Mapping[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from memstore_rl.rewards.gauge_reading import GaugeReading
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 
 _MAX_SHORT_GROUPS = 10_000
@@ -34,6 +35,10 @@ class Scorer(Protocol):
         Args:
             record: whether the rollouts may be written to the memory; ignored by scorers that write nothing.
         """
+        ...
+
+    async def gauge(self) -> GaugeReading | None:
+        """Return the figures of the gauge; None if there is none."""
         ...
 
 

@@ -18,6 +18,7 @@ Validation rollouts are scored one by one with ground truth, because verl pads t
 from __future__ import annotations
 
 import functools
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,9 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from memstore.errors import InputError
 from memstore.text.chat import plain_output
+from memstore_rl.rewards.gauge_reading import GaugeReading
 from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
+from memstore_rl.service.client import ServiceGone
 from memstore_rl.trainers.verl.config import workers_needed
 from memstore_rl.trainers.verl.group_barrier import GroupBarrier
 from memstore_rl.trainers.verl.reply import Extra, reply
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
     from verl import DataProto
 
 
+logger = logging.getLogger(__name__)
+
+
 class GroupBarrierActor:
     """Ray actor with the group barrier of all reward workers."""
 
@@ -51,6 +57,7 @@ class GroupBarrierActor:
         self._barrier = GroupBarrier(self._scorer, wait_s=settings.group_wait_s)
         self._batch = batch
         self._counts: Counter[str] = Counter()
+        self._gauge: GaugeReading | None = None
         self._rewards = 0
 
     async def ready(self) -> None:
@@ -58,7 +65,10 @@ class GroupBarrierActor:
 
     async def submit(self, key: str, size: int, query: RewardQuery, rollout: Rollout) -> Extra:
         """Return the reward of a training rollout once its group is complete."""
-        return self._counted(reply(await self._barrier.submit(key, size, query, rollout)))
+        extra = self._counted(reply(await self._barrier.submit(key, size, query, rollout), self._gauge))
+        if not self._rewards:
+            await self._read_gauge()
+        return extra
 
     async def validate(self, query: RewardQuery, rollout: Rollout) -> Extra:
         """Return the ground truth of a validation rollout."""
@@ -68,6 +78,16 @@ class GroupBarrierActor:
     def waiting(self) -> int:
         """Number of rollouts whose group is incomplete."""
         return self._barrier.waiting
+
+    async def _read_gauge(self) -> None:
+        """Read the gauge after a batch; its figures are in the rewards of the next one."""
+        try:
+            self._gauge = await self._scorer.gauge()
+        except ServiceGone as gone:
+            logger.warning("%s; the metrics keep the figures of the gauge from before", gone)
+            return
+        if self._gauge is not None and self._gauge.judged:
+            print(f"memstore: {self._gauge.summary()}", flush=True)
 
     def _counted(self, extra: Extra) -> Extra:
         self._counts[str(extra["source"])] += 1

@@ -1,5 +1,9 @@
 """Converts a `Reward` to verl's format: a number, and the same keys for every rollout.
 
+A rollout whose prediction the gauge withheld (`memstore_rl.rewards.gauge`) has the mean of the scored rollouts of its
+group, or 0 if there are none. Where verl's advantage is relative to the group, that is no advantage; elsewhere it ends
+the training.
+
 verl uses the keys of a batch's first rollout for all of them, averages numbers and skips texts. It cannot represent a
 rollout without a reward. So an unscored rollout ends the training or, with `unscored=mean`, gets the mean of the scored
 rollouts of its group, which under GRPO is no advantage.
@@ -16,9 +20,12 @@ from dataclasses import replace
 from typing import Literal
 
 from memstore.errors import MemstoreError
+from memstore_rl.rewards.gauge_reading import GaugeReading
 from memstore_rl.rewards.reward import Group, PairCounts, Reward, pair_counts
 from memstore_rl.trainers.verl.group_barrier import Scorer
 
+GAUGE_KEYS = ("gap", "gap_low", "gap_high", "gap_groups", "mixed_gap", "flip_share", "silent_share", "stopped")
+"""Figures of the gauge in `reward_extra_info`."""
 EXTRA_KEYS = (
     "score",
     "source",
@@ -35,6 +42,8 @@ EXTRA_KEYS = (
     "verdict_remembered",
     "verdict_open",
     "latency_s",
+    "withheld",
+    *(f"gauge_{name}" for name in GAUGE_KEYS),
 )
 """Keys of `reward_extra_info`, in order."""
 
@@ -45,8 +54,13 @@ class Unscored(MemstoreError):
     """A rollout has no reward, which verl cannot represent."""
 
 
-def reply(reward: Reward) -> Extra:
-    """Return the `reward_extra_info` of a reward that has a value."""
+def reply(reward: Reward, gauge: GaugeReading | None = None) -> Extra:
+    """Return the `reward_extra_info` of a reward that has a value.
+
+    Args:
+        gauge: figures to add to it; NaN without one, or without data.
+    """
+    figures = {} if gauge is None else gauge.metrics()
     assert reward.value is not None
     pairs = pair_counts([reward]) or PairCounts(0, 0, 0, 0, 0)
     return {
@@ -65,31 +79,52 @@ def reply(reward: Reward) -> Extra:
         "verdict_remembered": float(pairs.remembered),
         "verdict_open": float(pairs.open),
         "latency_s": reward.latency_s,
+        "withheld": float(reward.withheld),
+        **{f"gauge_{name}": figures.get(name, math.nan) for name in GAUGE_KEYS},
     }
 
 
 class CompleteScorer:
     """Wraps a scorer so that every reward has a value, or `Unscored` is raised."""
 
-    def __init__(self, scorer: Scorer, unscored: Literal["fail", "mean"]) -> None:
+    def __init__(self, scorer: Scorer, unscored: Literal["fail", "mean"], *, group_relative: bool = True) -> None:
         self._scorer = scorer
         self._unscored: Literal["fail", "mean"] = unscored
+        self._group_relative = group_relative
 
     async def score_group(self, group: Group, *, record: bool = True) -> list[Reward]:
         """Return the rewards of the group's rollouts, in order."""
-        return complete_rewards(await self._scorer.score_group(group, record=record), self._unscored)
+        rewards = await self._scorer.score_group(group, record=record)
+        return complete_rewards(rewards, self._unscored, group_relative=self._group_relative)
+
+    async def gauge(self) -> GaugeReading | None:
+        """Return the figures of the gauge; None if there is none."""
+        return await self._scorer.gauge()
 
 
-def complete_rewards(rewards: Sequence[Reward], unscored: Literal["fail", "mean"]) -> list[Reward]:
+def complete_rewards(
+    rewards: Sequence[Reward], unscored: Literal["fail", "mean"], *, group_relative: bool = True
+) -> list[Reward]:
     """Fill in missing values of a group's rewards; a filled reward keeps the source `unscored`.
 
+    Args:
+        group_relative: whether one value for a whole group is no advantage.
+
     Raises:
-        Unscored: a value is missing and `unscored` is `fail`, or all values are missing.
+        Unscored: a value is missing, the gauge did not withhold it, and `unscored` is `fail` or all values are missing;
+            or the gauge withheld it and one value for a group is an advantage.
     """
     known = [reward.value for reward in rewards if reward.value is not None]
     missing = [reward for reward in rewards if reward.value is None]
     if not missing:
         return list(rewards)
+    if all(reward.withheld for reward in missing):
+        if not group_relative:
+            raise Unscored(
+                "the gauge withholds predictions, and verl's advantage is not relative to a group, so no value can "
+                "replace them; start the service with --when-harmful warn, or train in mode budget"
+            )
+        unscored, known = "mean", known or [0.0]
     if unscored == "fail" or not known:
         raise Unscored(
             f"{len(missing)} of {len(rewards)} rollouts of a group have no reward ({missing[0].reason}), which verl "

@@ -6,6 +6,8 @@
     data_source                   the dataset
     reward_model.ground_truth     the gold answer; blank or missing (None, NaN): the query is not labelled
     extra_info                    split, index, key, domain, and whether verdicts of the memory may be used (remember)
+
+A row with the split `audit` and a gold answer is of an audit query: the gauge of the scorer judges its groups.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, get_args
 from memstore.errors import InputError
 from memstore.records.adapters import gold_text
 from memstore.text.chat import read_prompt
-from memstore.types import Domain
+from memstore.types import AUDIT_SPLIT, Domain
 from memstore_rl.rewards.reward import RewardQuery
 
 _DOMAINS = get_args(Domain)
@@ -43,13 +45,15 @@ def query_of(
         row = f"a row of {data_source}" if index is None else f"the row {index} of {data_source}"
         raise InputError(f"{row} has no user message with text in its prompt; write the data with `memstore verl data`")
     domain = extra_info.get("domain")
+    gold = _text(gold_text(reward_model.get("ground_truth")))
     return RewardQuery(
         text=prompt.query,
         dataset=data_source,
         key=_text(extra_info.get("key")),
         domain=domain if domain in _DOMAINS else None,
-        gold=_text(gold_text(reward_model.get("ground_truth"))),
+        gold=gold,
         remember=_may_remember(extra_info),
+        audit=gold is not None and extra_info.get("split") == AUDIT_SPLIT,
     )
 
 

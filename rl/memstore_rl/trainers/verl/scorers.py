@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from memstore.errors import InputError, MemstoreError
+from memstore_rl.rewards.gauge_reading import GaugeReading, reading_of
 from memstore_rl.rewards.reward import Group, Reward
 from memstore_rl.service.batching import Batcher
 from memstore_rl.service.client import AsyncRewardClient, ServiceGone
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 def open_scorer(settings: HookSettings) -> Scorer:
     """Create the configured scorer, in a process of Ray; all its rewards have a value."""
     made = ServiceScorer(settings) if settings.endpoint is not None else ActorScorer(settings)
-    return CompleteScorer(made, settings.unscored)
+    return CompleteScorer(made, settings.unscored, group_relative=settings.group_relative)
 
 
 class ServiceScorer:
@@ -68,6 +69,10 @@ class ServiceScorer:
                 self._shaping_fits = self._fits_any  # it may start again with another shaping
                 logger.warning("%s; the training waits for it (memstore.when_gone=wait)", gone)
 
+    async def gauge(self) -> GaugeReading | None:
+        """Return the figures of the service's gauge."""
+        return reading_of(await self._client.info())
+
     async def _check_shaping(self) -> None:
         if self._shaping_fits:
             return
@@ -100,6 +105,11 @@ class ActorScorer:
             ) from error
         return rewards
 
+    async def gauge(self) -> GaugeReading | None:
+        """Return the figures of the gauge of the actor's scorer."""
+        reading: GaugeReading = await self._actor.gauge.remote()
+        return reading
+
 
 def unwrap_ray_error(error: BaseException) -> BaseException:
     """Return the error as raised in the actor, without the traceback that Ray adds."""
@@ -112,6 +122,7 @@ class MemoryActor:
 
     def __init__(self, settings: HookSettings) -> None:
         self._settings = settings
+        self._scorer: GroupScorer | None = None
         self._batcher: Batcher[Group, list[Reward]] | None = None
         self._opening = asyncio.Lock()
         self._running: asyncio.Task[None] | None = None
@@ -124,8 +135,10 @@ class MemoryActor:
         """
         async with self._opening:
             if self._batcher is None:
-                scorer = await asyncio.get_running_loop().run_in_executor(None, _open_group_scorer, self._settings)
-                self._batcher = Batcher(scorer.score_groups, max_batch=_MAX_BATCH_ROLLOUTS, max_waiting=2**62)
+                self._scorer = await asyncio.get_running_loop().run_in_executor(
+                    None, _open_group_scorer, self._settings
+                )
+                self._batcher = Batcher(self._scorer.score_groups, max_batch=_MAX_BATCH_ROLLOUTS, max_waiting=2**62)
                 self._running = asyncio.create_task(self._batcher.run())
 
     async def score_group(self, group: Group) -> list[Reward]:
@@ -134,8 +147,15 @@ class MemoryActor:
         assert self._batcher is not None
         return (await self._batcher.submit([group], len(group.rollouts)))[0]
 
+    async def gauge(self) -> GaugeReading:
+        """Return the figures of the scorer's gauge."""
+        await self.open()
+        assert self._scorer is not None
+        return self._scorer.gauge.reading()
+
 
 def _open_group_scorer(settings: HookSettings) -> GroupScorer:
+    from memstore_rl.rewards.gauge import GaugeSettings
     from memstore_rl.rewards.group import GroupScorer
     from memstore_rl.verifiers import make_verifiers
 
@@ -148,6 +168,7 @@ def _open_group_scorer(settings: HookSettings) -> GroupScorer:
         min_spread=settings.min_spread,
         residual_weight=settings.residual_weight,
         verifier_budget=settings.verifier_budget,
+        gauge=GaugeSettings(settings.when_harmful or "stop", settings.gauge_share),
         verifiers=make_verifiers(code=settings.run_code),
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from memstore.errors import InputError
+from memstore_rl.rewards.gauge_reading import WhenHarmful
 from memstore_rl.rewards.reward import Mode
 from memstore_rl.rewards.shaping import Shaping
 from memstore_rl.rewards.verifier_budget import NEEDS_BUDGET, WAIT_S, VerifierBudget
@@ -26,6 +27,13 @@ _GRPO = ("grpo", "grpo_vectorized")
 """Estimators of verl that read `algorithm.norm_adv_by_std_in_grpo` and subtract the mean of a group."""
 
 
+_GROUP_RELATIVE = (*_GRPO, "grpo_passk", "rloo", "rloo_vectorized", "opo", "reinforce_plus_plus_baseline", "gpg")
+"""Estimators of verl that give a group with one reward no advantage."""
+NEEDS_GROUPS = (
+    "needs an advantage that is relative to the group, because a group without predictions gets one reward; set "
+    "algorithm.adv_estimator=grpo"
+)
+"""What `when_harmful=stop` needs, for an error."""
 NEEDS_MEAN_ONLY = (
     "needs a trainer that subtracts the mean of a group and does not divide by its standard deviation; set "
     "algorithm.adv_estimator=grpo and algorithm.norm_adv_by_std_in_grpo=False"
@@ -33,6 +41,7 @@ NEEDS_MEAN_ONLY = (
 """What shaping `residual` needs, for an error."""
 _OF_MEMORY = {"model", "shaping", "min_spread", "residual_weight", "run_code", "device", "gpus"}
 _OF_MEMORY |= {"verifier_calls", "verifier_total", "verifier_wait"}
+_OF_MEMORY |= {"when_harmful", "gauge_share"}
 """Settings that cannot be combined with a service."""
 
 
@@ -68,6 +77,12 @@ class HookSettings(BaseModel):
     verifier_wait: float = WAIT_S
     """Mode `verdict`: seconds that a step waits for verdicts; later ones count from the next step on. Only with
     `memory`."""
+    when_harmful: WhenHarmful | None = None
+    """If the gauge finds the memory harmful (docs/rewards.md): `stop` its predictions, or `warn`. Unset: `stop` if
+    verl's advantage is relative to the group (`is_group_relative`), else `warn`. Only with `memory`: a service has its
+    own."""
+    gauge_share: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the labelled groups that the gauge predicts. Only with `memory`: a service has its own."""
     run_code: bool = False
     """Verify programs by running their tests in the sandbox. Only with `memory`: a service has its own setting."""
     device: str | None = None
@@ -87,6 +102,8 @@ class HookSettings(BaseModel):
     advantage (`mean`). A group without scored rollouts always ends the training."""
     reward_worker_calls: int = Field(default=RAY_CALLS, ge=1)
     """Maximum concurrent calls of one of verl's reward workers; set by the manager where it can raise it."""
+    group_relative: bool = True
+    """Whether verl gives no advantage to a group with one reward; set from verl's configuration."""
     mean_only: bool = False
     """Whether verl only subtracts the mean of a group; set from verl's configuration."""
 
@@ -127,8 +144,8 @@ def hook_settings(config: DictConfig) -> HookSettings:
     """Read the hook's settings from a whole verl configuration.
 
     Raises:
-        InputError: there are none, one of them is invalid, or shaping is `residual` and verl's advantage is not the
-            reward less the mean of its group.
+        InputError: there are none, one of them is invalid, or verl's advantage does not fit: shaping `residual` needs
+            the reward less the mean of its group, and `when_harmful` stop one that is relative to the group.
     """
     from omegaconf import OmegaConf
 
@@ -142,7 +159,12 @@ def hook_settings(config: DictConfig) -> HookSettings:
     fits = subtracts_only_mean(config)
     if settings.shaping == "residual" and not fits:
         raise InputError(f"memstore.shaping=residual {NEEDS_MEAN_ONLY}, or memstore.shaping=probability")
-    chosen: dict[str, Any] = {"mean_only": fits}
+    relative = is_group_relative(config)
+    if settings.when_harmful == "stop" and not relative:
+        raise InputError(f"memstore.when_harmful=stop {NEEDS_GROUPS}, or memstore.when_harmful=warn")
+    chosen: dict[str, Any] = {"mean_only": fits, "group_relative": relative}
+    if settings.when_harmful is None and settings.memory is not None:
+        chosen["when_harmful"] = "stop" if relative else "warn"
     if settings.shaping is None and settings.memory is not None:
         chosen["shaping"] = "residual" if fits else "probability"
     return parse_settings({**settings.model_dump(exclude_unset=True), **chosen})
@@ -152,6 +174,11 @@ def subtracts_only_mean(config: DictConfig) -> bool:
     """Whether verl's advantage is the reward less the mean of its group, without a division by its deviation."""
     algorithm = config.algorithm
     return str(algorithm.adv_estimator) in _GRPO and not algorithm.get("norm_adv_by_std_in_grpo", True)
+
+
+def is_group_relative(config: DictConfig) -> bool:
+    """Whether verl's advantage of a group whose rollouts have one reward is 0."""
+    return str(config.algorithm.adv_estimator) in _GROUP_RELATIVE
 
 
 def parse_settings(values: Mapping[Any, Any]) -> HookSettings:
