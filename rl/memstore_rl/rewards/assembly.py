@@ -74,7 +74,7 @@ class Assembler:
             by, at = (judged.judged_by, judged.judged_at) if judged is not None else (None, None)
             given = (value, source, chance, size, task.short, model, task.known, latency, reason, by, at)
             stopped = withheld and source == "unscored"
-            rewards.append(Reward(*given, by_votes, shaped is not None and shaped.silent, stopped))
+            rewards.append(Reward(*given, by_votes, shaped is not None and shaped.silent, withheld=stopped))
         return rewards
 
     def _shaped(self, group: VerifiedGroup, verdicts: Sequence[Verdict], predicted: Predicted) -> _ShapedGroup:
