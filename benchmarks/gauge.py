@@ -1,4 +1,4 @@
-"""What the gauge sees of a memory, and what it costs: figures of docs/rewards.md.
+"""What the gauge sees of a memory, and what it costs: figures of docs/gauge.md.
 
     python benchmarks/gauge.py [--seeds 3] [--budget .2] [--queries 400] [--hash]
 

@@ -57,6 +57,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "memstore_rl.rewards.reward.Rollout",
         "memstore_rl.rewards.reward.Group",
         "memstore_rl.rewards.reward.Reward",
+        "memstore_rl.rewards.gauge.GaugeSettings",
+        "memstore_rl.rewards.gauge_reading.GaugeReading",
     ),
     "Reward service": (
         "memstore_rl.service.client.RewardClient",

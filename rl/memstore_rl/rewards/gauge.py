@@ -15,7 +15,7 @@ not depend on how a step is divided into requests, and it does not switch back a
 
 With `when_harmful` "stop", predictions are withheld while the memory counts as harmful: their rollouts are unscored
 with the reason, as in mode `budget`. Ground truth, remembered verdicts and the gauge go on. With "warn" only the log
-and the metrics tell. With too few groups nothing changes. docs/rewards.md says how the numbers were chosen.
+and the metrics tell. With too few groups nothing changes. docs/gauge.md says how the numbers were chosen.
 """
 
 from __future__ import annotations

@@ -82,10 +82,11 @@ class GroupBarrierActor:
     async def _read_gauge(self) -> None:
         """Read the gauge after a batch; its figures are in the rewards of the next one."""
         try:
-            self._gauge = await self._scorer.gauge()
+            reading = await self._scorer.gauge()
         except ServiceGone as gone:
             logger.warning("%s; the metrics keep the figures of the gauge from before", gone)
             return
+        self._gauge = reading if reading is not None and reading.steps else None
         if self._gauge is not None and self._gauge.judged:
             print(f"memstore: {self._gauge.summary()}", flush=True)
 

@@ -12,6 +12,8 @@ extra information of the sampled rollouts:
     memstore/silent_share          share of those in predicted groups with one reward for all
     memstore/probability           mean over the predicted ones
     memstore/latency_s             mean seconds of a scoring call
+    memstore/withheld_share        share of those whose prediction the gauge withholds
+    memstore/gauge_gap             the gauge; also _gap_low, _gap_high, ... (reply.GAUGE_KEYS), of the batch before
     memstore/verdict_calls         verifier calls for the batch; also _right, _wrong, _remembered, _open (mode verdict)
 
 Load them with `trainer.v1.sampler.custom_sampler.{path,name}`. verl does not pass a group filter
@@ -20,11 +22,14 @@ Load them with `trainer.v1.sampler.custom_sampler.{path,name}`. verl does not pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+
+from memstore_rl.trainers.verl.reply import GAUGE_KEYS
 
 _COUNTS = {
     "memstore/verdict_calls": "verdict_call",
@@ -53,8 +58,11 @@ def shares(extras: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         "memstore/unscored_share": mean(float(extra["source"] == "unscored") for extra in found),
         "memstore/short_share": mean(extra["group_short"] for extra in found),
         "memstore/silent_share": mean(extra["group_silent"] for extra in found),
+        "memstore/withheld_share": mean(extra["withheld"] for extra in found),
         "memstore/latency_s": mean(extra["latency_s"] for extra in found),
     }
+    gauge = {f"memstore/gauge_{name}": float(found[-1][f"gauge_{name}"]) for name in GAUGE_KEYS}
+    metrics |= {name: value for name, value in gauge.items() if not math.isnan(value)}
     counts = {name: sum(extra[key] for extra in found) for name, key in _COUNTS.items()}
     if any(counts.values()):
         metrics |= counts

@@ -78,7 +78,7 @@ class HookSettings(BaseModel):
     """Mode `verdict`: seconds that a step waits for verdicts; later ones count from the next step on. Only with
     `memory`."""
     when_harmful: WhenHarmful | None = None
-    """If the gauge finds the memory harmful (docs/rewards.md): `stop` its predictions, or `warn`. Unset: `stop` if
+    """If the gauge finds the memory harmful (docs/gauge.md): `stop` its predictions, or `warn`. Unset: `stop` if
     verl's advantage is relative to the group (`is_group_relative`), else `warn`. Only with `memory`: a service has its
     own."""
     gauge_share: float = Field(default=1.0, ge=0.0, le=1.0)
