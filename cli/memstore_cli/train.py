@@ -51,6 +51,16 @@ def train(
             help="Hide the labels of all queries that this run attempted. Repeatable.",
         ),
     ] = None,
+    last_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--last-steps",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Train on the rollouts of each run's last N steps, and on those without a step.",
+        ),
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,6 +77,7 @@ def train(
                 epochs=epochs,
                 audit=texts,
                 hidden_runs=hide_run or (),
+                last_steps=last_steps,
                 device=store.settings.device,
                 progress=progress,
             )

@@ -328,7 +328,7 @@ def run_forked(
     if child == 0:
         try:
             os.close(reader)
-            _die_with_parent()
+            die_with_parent()
             _work_off(work, items, writer, seconds, total, turn)
             os._exit(0)
         except BaseException:
@@ -360,7 +360,8 @@ def _work_off(
             file.flush()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """On Linux, let the kernel kill this process when the thread that started it ends."""
     if sys.platform == "linux":
         import ctypes
 
@@ -380,7 +381,7 @@ def serve(handle: Callable[[str], str], *, memory_bytes: int | None, open_files:
     """
     import resource
 
-    _die_with_parent()
+    die_with_parent()
     if memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -60,6 +60,8 @@ class ModelCard:
     """Audit queries, as `memstore_gnn.data.visibility.text_digest`s."""
     hidden_runs: list[str] = field(default_factory=list)
     """Runs whose queries are hidden from the model."""
+    last_steps: int | None = None
+    """It was trained on the rollouts of each run's last so many steps; None: on all."""
 
     @property
     def visibility(self) -> Visibility:

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
-from memstore.errors import ModelError
+from memstore.errors import InputError, ModelError
 from memstore.graph.protocol import ScoreBatch
 from memstore.html_table import html_table
 from memstore.memory import Memory
@@ -19,6 +21,7 @@ from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.baselines.logistic import Logistic
 from memstore_gnn.baselines.vote_share import VoteShare
+from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.labels import visible_rewards
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.data.splits import Split, labelled_queries
@@ -103,6 +106,11 @@ class TrainResult:
     splits: Split
     seconds: float
 
+    def summary(self) -> TrainSummary:
+        """The result without the model itself."""
+        card, trust = self.model.card, self.model.correction.trust
+        return TrainSummary(card.id, card.snapshot, card.queries, self.metrics, self.seconds, trust)
+
 
 def train_memory(
     memory: Memory,
@@ -112,6 +120,7 @@ def train_memory(
     epochs: int | None = None,
     audit: Iterable[str] = (),
     hidden_runs: Iterable[str] = (),
+    last_steps: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> TrainSummary:
@@ -127,10 +136,12 @@ def train_memory(
         epochs: training steps of each network; None uses the default.
         audit: texts of queries whose labels the model never sees or recalls; they are for the report.
         hidden_runs: names of runs; the same holds for the queries that they attempted.
+        last_steps: train on the last so many steps of each run, see `train_snapshot`.
         device: `cpu` or `cuda`; None takes a GPU if there is one.
 
     Raises:
         ModelError: the memory has no rollouts, or its labels have one class or belong to one query.
+        InputError: as in `train_snapshot`.
         ReadOnlyError: the memory's folder cannot be written to.
     """
     memory.stores.check_writable()
@@ -145,21 +156,31 @@ def train_memory(
             seed=seed,
             audit=audit,
             hidden_runs=hidden_runs,
+            last_steps=last_steps,
             settings=settings,
             device=device,
             progress=progress,
         )
     card = result.model.card
     save_model(result.model, memory.models_folder / card.id, origin_of(snapshot, result.splits.labelled))
-    trust = result.model.correction.trust
-    summary = TrainSummary(card.id, card.snapshot, card.queries, result.metrics, result.seconds, trust)
-    node = model_node(memory, card.id, card.snapshot, card.created_at, summary.as_json()["metrics"])
-    memory.record_scores(ScoreBatch(model=node, scores=score_table(NO_SCORES)))
     verdicts = verdicts_of(snapshot, seen_by(result.model, snapshot))
     estimates = estimate_reliabilities(snapshot, verdicts)
-    memory.graph.replace_reliabilities(reliability_edges(estimates))
+    summary = result.summary()
+    record_model(memory, summary, card.created_at, reliability_edges(estimates))
     found = (verdicts.warning(), warning_of(mixed_in_memory(snapshot, estimates)))
     return replace(summary, warnings=[warning for warning in found if warning])
+
+
+def record_model(memory: Memory, summary: TrainSummary, created_at: str, reliabilities: pa.Table) -> None:
+    """Add a model whose files are in the memory's folder to the graph, with the reliabilities that it was trained on.
+
+    Args:
+        created_at: of its card.
+        reliabilities: RELIABLE_IN edges, see `memstore_gnn.scoring.reliability.reliability_edges`.
+    """
+    node = model_node(memory, summary.model, summary.snapshot, created_at, summary.as_json()["metrics"])
+    memory.record_scores(ScoreBatch(model=node, scores=score_table(NO_SCORES)))
+    memory.graph.replace_reliabilities(reliabilities)
 
 
 def train_snapshot(
@@ -169,48 +190,94 @@ def train_snapshot(
     seed: int = 0,
     audit: Iterable[str] = (),
     hidden_runs: Iterable[str] = (),
+    last_steps: int | None = None,
     settings: TrainSettings | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
-    """Train on a snapshot and report on labelled queries that training did not see.
+    """Train on a snapshot and report on labelled queries that training did not see; see `train_visible`.
 
     Args:
         budget: share of each data set's labelled queries whose labels training may see, 0..1; the rest is for the
             report. None lets it see all but `settings.report_share`.
         seed: of the split and of everything random.
         audit, hidden_runs: as in `train_memory`.
+        last_steps, settings, device, progress: as in `train_visible`.
+
+    Raises:
+        ModelError, InputError: as in `train_visible`.
+        InputError: there is no such run, or none of the audit queries.
+    """
+    shown = Visibility(budget, seed, audit_of(audit), frozenset(hidden_runs))
+    check_hidden(snapshot, shown)
+    return train_visible(snapshot, shown, last_steps=last_steps, settings=settings, device=device, progress=progress)
+
+
+def train_visible(
+    snapshot: Snapshot,
+    shown: Visibility,
+    *,
+    last_steps: int | None = None,
+    settings: TrainSettings | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train on what may be seen of a snapshot's labels and report on labelled queries that training did not see.
+
+    Args:
+        shown: what the model may see, now and when it scores; its seed is that of the training, too.
+        last_steps: train on the rollouts of each run's last so many steps, as the policy is now, and on those without a
+            step; None: on all. Scoring and the report read all rollouts of the memory.
         device: `cpu`, `cuda` or a torch device; None takes a GPU if there is one.
 
     Raises:
-        ModelError: the snapshot has no rollouts, or its visible labels have one class or belong to one query.
-        InputError: there is no such run, or none of the audit queries.
+        ModelError: the snapshot has no rollouts, or the labels to train on have one class or belong to one query.
+        InputError: `last_steps` is not positive.
     """
     started = time.perf_counter()
     settings = settings or TrainSettings()
     if not snapshot.thinkings.num_rows:
         raise ModelError("the memory has no rollouts to score or to learn from; add some with `memstore ingest`")
-    shown = Visibility(budget, seed, audit_of(audit), frozenset(hidden_runs))
-    check_hidden(snapshot, shown)
+    seed, read = shown.seed, latest_rollouts(snapshot, last_steps)
+    part = snapshot if read.all() else some_rollouts(snapshot, read)
     if not labelled_queries(snapshot).any():
-        model = fit_prior(snapshot, SharedPrior.shipped(), seed=seed, settings=settings, device=device)
+        model = fit_prior(part, SharedPrior.shipped(), seed=seed, settings=settings, device=device)
         nothing = Split(*(np.zeros((3, snapshot.queries.num_rows), np.bool_)))
-        return TrainResult(_with_visibility(model, shown), [], nothing, time.perf_counter() - started)
-    share = 1.0 - settings.report_share if budget is None else budget
+        return TrainResult(_with_card(model, snapshot, shown, last_steps), [], nothing, time.perf_counter() - started)
+    share = 1.0 - settings.report_share if shown.budget is None else shown.budget
     split = visible_split(snapshot, shown, share)
     visible = visible_rewards(snapshot, split.labelled)
-    model = fit(snapshot, visible, seed=seed, settings=settings, device=device, progress=progress)
+    model = fit(part, visible[read], seed=seed, settings=settings, device=device, progress=progress)
     metrics = _report(model, snapshot, visible, share, seed) if split.report.any() else []
     queries = {name: int(getattr(split, name).sum()) for name in ("train", "select", "report")}
     card = replace(model.card, queries=queries, metrics=[row.to_json() for row in metrics])
-    model = _with_visibility(replace(model, card=card), shown)
+    model = _with_card(replace(model, card=card), snapshot, shown, last_steps)
     return TrainResult(model, metrics, split, time.perf_counter() - started)
 
 
-def _with_visibility(model: RewardModel, shown: Visibility) -> RewardModel:
-    """Record on the card what the model may see."""
+def latest_rollouts(snapshot: Snapshot, last_steps: int | None) -> BoolVector:
+    """The rollouts of each run's last so many steps and those without a step, bool [T]; all of them for None.
+
+    Raises:
+        InputError: the number of steps is not positive.
+    """
+    if last_steps is None:
+        return np.ones(snapshot.thinkings.num_rows, np.bool_)
+    if last_steps < 1:
+        raise InputError(f"the last {last_steps} steps are no steps; pass 1 or more")
+    rollouts = snapshot.thinkings.select(["run", "step"])
+    last = rollouts.group_by("run").aggregate([("step", "max")])
+    newest = last["step_max"].take(pc.index_in(rollouts["run"], value_set=last["run"].combine_chunks()))
+    behind = pc.subtract(newest, rollouts["step"])
+    return np.asarray(pc.fill_null(pc.less(behind, last_steps), True).to_numpy(), np.bool_)
+
+
+def _with_card(model: RewardModel, snapshot: Snapshot, shown: Visibility, last_steps: int | None) -> RewardModel:
+    """Record on the card what the model may see and what it was trained on."""
     card = replace(
         model.card,
+        snapshot=snapshot.manifest.id,
+        last_steps=last_steps,
         budget=shown.budget,
         seed=shown.seed,
         audit=sorted(shown.audit),
