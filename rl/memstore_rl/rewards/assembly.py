@@ -66,9 +66,9 @@ class Assembler:
             chance, model, by_votes, judged = None, None, None, None if value is not None else group.remembered[index]
             if judged is not None:
                 value, source, chance = judged.value, "remembered", judged.value
-            elif value is None and shaped is not None:
+            elif value is None and predicted is not None and shaped is not None:
                 value, source, reason = shaped.values[index], "predicted", reason or shaped.reason
-                chance, by_votes, model = shaped.probability[index], shaped.by_votes[index], self._model_id
+                chance, by_votes, model = shaped.probability[index], shaped.by_votes[index], predicted.model
             elif value is None and withheld:
                 reason = WITHHELD
             by, at = (judged.judged_by, judged.judged_at) if judged is not None else (None, None)
@@ -104,7 +104,3 @@ class Assembler:
                 quoted_query(task.group.query),
                 self._declined,
             )
-
-    @property
-    def _model_id(self) -> str | None:
-        return self._model.model.card.id if self._model is not None else None

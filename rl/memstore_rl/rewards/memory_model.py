@@ -1,7 +1,8 @@
 """A reward model with the memory it reads: predicts probabilities for new groups.
 
 The memory is read at opening: its outline, and texts and vectors of the labelled queries only, so that a service over a
-large memory stays small. Later writes count after `refresh`.
+large memory stays small. Later writes count after `refresh`, and `take_up` changes to another model. Both replace the
+model and what was read of the memory together, so that a batch is scored by one model with one state of the memory.
 
 A group consists of the rollouts that one policy sampled together. Other groups in the call have no effect. Stored
 rollouts of the same query count by the reliability of their policies (`memstore_gnn.scoring.other_policies`), so that a
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +33,7 @@ import numpy as np
 from memstore.embedding.cached import embed_cached
 from memstore.embedding.minilm import load_embedder
 from memstore.embedding.protocol import Embedder
-from memstore.errors import EmbedderError
+from memstore.errors import EmbedderError, InputError
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
 from memstore.records.columns import IdentifiedRecord, KnownQuery, to_columns
@@ -69,8 +71,10 @@ Contents: TypeAlias = Callable[[Snapshot], Snapshot]
 
 @dataclass(frozen=True)
 class _State:
-    """Everything that `refresh` replaces, in one object, so that a call sees a consistent state."""
+    """Everything that `refresh` and `take_up` replace, in one object, so that a call sees a consistent state."""
 
+    model: RewardModel
+    vote_drift: VoteDriftMonitor | None
     manifest: Manifest
     context: LabelContext
     known: KnownQueries
@@ -105,12 +109,12 @@ class MemoryModel:
         Raises:
             ModelError: the model does not fit the snapshot.
         """
-        self.model = model
-        self.vote_drift = VoteDriftMonitor(origin.reference) if origin is not None else None
         self._embed = embed
         self._contents = contents
         self._memory: Memory | None = None
-        self._state = _read_memory(model, snapshot, contents)
+        self._device: str | None = None
+        self._replacing = threading.Lock()
+        self._state = _read_memory(model, _monitor(origin), snapshot, contents)
 
     @classmethod
     def of_memory(
@@ -135,7 +139,7 @@ class MemoryModel:
             load_origin(model_folder(memory, chosen.card.id)),
             partial(with_contents, memory.stores),
         )
-        made._memory = memory
+        made._memory, made._device = memory, device
         return made
 
     @classmethod
@@ -159,6 +163,16 @@ class MemoryModel:
         return cls(load_model(model, pick_device(device)), loaded, embedder.embed, load_origin(model))
 
     @property
+    def model(self) -> RewardModel:
+        """The reward model."""
+        return self._state.model
+
+    @property
+    def vote_drift(self) -> VoteDriftMonitor | None:
+        """Monitor of the scored groups; None if the model's training data were not recorded."""
+        return self._state.vote_drift
+
+    @property
     def prior(self) -> float:
         """Mean of the labels that the model may see: the probability of a rollout without any evidence."""
         return self._state.prior
@@ -171,7 +185,25 @@ class MemoryModel:
     def refresh(self) -> None:
         """Re-read the memory; a snapshot from a folder stays. Calls in progress keep their state."""
         if self._memory is not None:
-            self._state = _read_memory(self.model, take_outline(self._memory.stores), self._contents)
+            with self._replacing:
+                outline, state = take_outline(self._memory.stores), self._state
+                self._state = _read_memory(state.model, state.vote_drift, outline, self._contents)
+
+    def take_up(self, model: str) -> None:
+        """Change to another model of the memory and re-read the memory. Calls in progress keep their state.
+
+        Raises:
+            ModelError: the model does not exist or does not fit the memory; the present one stays.
+            InputError: this model reads a folder and not a memory.
+        """
+        if self._memory is None:
+            raise InputError("this model was opened from a folder; open a memory to change its model")
+        with self._replacing:
+            chosen = open_model(self._memory, model, self._device)
+            monitor = _monitor(load_origin(model_folder(self._memory, chosen.card.id)))
+            if monitor is not None and self.vote_drift is not None:
+                monitor.on_window = self.vote_drift.on_window
+            self._state = _read_memory(chosen, monitor, take_outline(self._memory.stores), self._contents)
 
     def predict(self, groups: Sequence[Sequence[IdentifiedRecord]], *, monitored: bool = True) -> list[Predicted]:
         """Predict groups, each of one query. Their rewards and gold answers are ignored.
@@ -207,14 +239,14 @@ class MemoryModel:
     ) -> list[Predicted]:
         new = _snapshot_of(state, [item for group in groups for item in group], self._embed)
         with one_core():
-            probability = predict_groups(self.model, state.context, new, state.stored)
-            if monitored and self.vote_drift is not None:
-                self.vote_drift.observe(new)
+            probability = predict_groups(state.model, state.context, new, state.stored)
+            if monitored and state.vote_drift is not None:
+                state.vote_drift.observe(new)
         row = {rollout: position for position, rollout in enumerate(new.thinkings["id"].to_pylist())}
         answers, alike = _answers(new), group_features(new).groups
-        by_votes, vote = self.model.vote_model.probability(alike), alike.answer.cell
-        rows = [np.array([row[item.id] for item in group]) for group in groups]
-        return [Predicted(probability[own], answers[own], by_votes[own], vote[own]) for own in rows]
+        by_votes, vote = state.model.vote_model.probability(alike), alike.answer.cell
+        rows, model = [np.array([row[item.id] for item in group]) for group in groups], state.model.card.id
+        return [Predicted(probability[own], answers[own], by_votes[own], vote[own], model) for own in rows]
 
 
 def _snapshot_of(state: _State, records: list[IdentifiedRecord], embed: Embed) -> Snapshot:
@@ -228,7 +260,13 @@ def _snapshot_of(state: _State, records: list[IdentifiedRecord], embed: Embed) -
     return block_snapshot(manifest, collated.block, list(collated.texts), vectors)
 
 
-def _read_memory(model: RewardModel, snapshot: Snapshot, contents: Contents | None) -> _State:
+def _monitor(origin: Origin | None) -> VoteDriftMonitor | None:
+    return None if origin is None else VoteDriftMonitor(origin.reference)
+
+
+def _read_memory(
+    model: RewardModel, vote_drift: VoteDriftMonitor | None, snapshot: Snapshot, contents: Contents | None
+) -> _State:
     seen = seen_by(model, snapshot)
     verdicts = verdicts_of(snapshot, seen)
     if warning := verdicts.warning():
@@ -236,7 +274,7 @@ def _read_memory(model: RewardModel, snapshot: Snapshot, contents: Contents | No
     votes = stored_votes(snapshot, verdicts)
     context = model.label_context(*_labelled(snapshot, seen.reward, contents))
     known = KnownQueries.of_snapshot(snapshot, verdicts)
-    return _State(snapshot.manifest, context, known, mean_label(seen.reward), votes)
+    return _State(model, vote_drift, snapshot.manifest, context, known, mean_label(seen.reward), votes)
 
 
 def _labelled(snapshot: Snapshot, reward: FloatVector, contents: Contents | None) -> tuple[Snapshot, FloatVector]:

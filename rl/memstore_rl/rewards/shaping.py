@@ -54,6 +54,8 @@ class Predicted(NamedTuple):
     """float64 [N], the probability by the votes of the group alone."""
     vote: IntVector
     """int64 [N], equal for rollouts that vote alike: with the same answer, or in code with the same outcomes."""
+    model: str | None = None
+    """Id of the reward model."""
 
 
 @dataclass(frozen=True)
