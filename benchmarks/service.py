@@ -2,6 +2,7 @@
 
     python benchmarks/service.py [--groups 200] [--clients 1 8 64]
     python benchmarks/service.py --kill 3 --minutes 10
+    python benchmarks/service.py --retrain 3 [--clients 8]
 
 The first command prints a table for groups of 8 rollouts with 200 words of thinking, MiniLM, on the demo's memory.
 `embedding alone` is the upper limit: the embedder on the same texts, in batches of as many groups as there are clients,
@@ -11,6 +12,9 @@ about one group per second and client.
 The second command keeps the service under load, kills it with -9 at random times, restarts it, and compares the
 acknowledged rollouts with the memory once the journal is empty. Its texts are known after the first round, so minutes
 of load are thousands of groups.
+
+The third command compares the latency of known texts, paced, while the reward model is trained in place with the latency
+before and after, so many times in turn.
 """
 
 from __future__ import annotations
@@ -155,6 +159,37 @@ def measure(memory: Path, count: int, clients: list[int]) -> None:
     service.stop()
 
 
+def measure_retraining(memory: Path, clients: int, times: int) -> None:
+    """Print the latency with and without a training in place."""
+    from memstore_rl.service.client import RewardClient
+
+    service = Service(memory)
+    groups = [group(number, "retrain") for number in range(10 * clients)]
+    asyncio.run(load(service.endpoint, groups, clients, None))
+    found: dict[str, list[float]] = {"idle": [], "training": []}
+    lasted = []
+
+    def train() -> None:
+        started = time.monotonic()
+        with RewardClient(service.endpoint, deadline_s=3600) as client:
+            client.retrain()
+        lasted.append(time.monotonic() - started)
+
+    for number in range(times):
+        found["idle"] += asyncio.run(load(service.endpoint, groups, clients, 1.0))[1]
+        asyncio.run(load(service.endpoint, [group(-2 - number, "new")], 1, None))
+        training = threading.Thread(target=train)
+        training.start()
+        while training.is_alive():
+            found["training"] += asyncio.run(load(service.endpoint, groups[: 2 * clients], clients, 1.0))[1]
+    service.stop()
+    print(f"{times} trainings of {', '.join(f'{seconds:.0f}' for seconds in lasted)} s; {clients} clients, paced")
+    print("| | groups | p50 ms | p99 ms | longest ms |\n|---|--:|--:|--:|--:|")
+    for name, seconds in found.items():
+        p50, p99, longest = (1000 * float(np.quantile(seconds, q)) for q in (0.5, 0.99, 1.0))
+        print(f"| {name} | {len(seconds)} | {p50:.0f} | {p99:.0f} | {longest:.0f} |")
+
+
 def kill(memory: Path, minutes: float, kills: int) -> None:
     """Print the acknowledged, lost and duplicated rollouts."""
     from memstore.memory import Memory
@@ -217,6 +252,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=200)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--kill", type=int, default=0)
+    parser.add_argument("--retrain", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--memory", type=Path, help="memory with a reward model; default: a new `memstore demo`")
     parser.add_argument("--embedding-rate", type=int, help=argparse.SUPPRESS)
@@ -231,7 +267,9 @@ def main() -> None:
             memory = Path(folder) / "memory"
             command = [MEMSTORE, "demo", "--folder", str(memory)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        if arguments.kill:
+        if arguments.retrain:
+            measure_retraining(memory, arguments.clients[0], arguments.retrain)
+        elif arguments.kill:
             kill(memory, arguments.minutes, arguments.kill)
         else:
             measure(memory, arguments.groups, arguments.clients)

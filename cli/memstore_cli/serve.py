@@ -116,6 +116,27 @@ class RewardOptions:
         ),
     ] = None
 
+    retrain: Annotated[
+        int | None,
+        typer.Option(
+            "--retrain",
+            metavar="STEPS",
+            min=1,
+            show_default=False,
+            help="Train the reward model again every so many steps of a run. Default: only when a client asks for it.",
+        ),
+    ] = None
+    retrain_last_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--retrain-last-steps",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Train it again on the rollouts of each run's last N steps. Default: on all.",
+        ),
+    ] = None
+
     def options(
         self, listen: ListenOptions, token: SecretStr | None, device: str | None, verifiers: Verifiers | None
     ) -> ServeOptions:
@@ -141,6 +162,8 @@ class RewardOptions:
             gauge=GaugeSettings(self.when_harmful, self.gauge_share),  # type: ignore[arg-type]
             record=self.record,
             schedule=RecorderSchedule(refresh_s=self.refresh),
+            retrain=self.retrain,
+            retrain_last_steps=self.retrain_last_steps,
         )
 
 

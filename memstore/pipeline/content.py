@@ -140,7 +140,11 @@ def write_scores(graph: GraphStore, content: Content) -> None:
 
 
 def write_influences(graph: GraphStore, content: Content) -> None:
-    """Write the INFLUENCED_BY edges of each model."""
+    """Write the INFLUENCED_BY edges of each model, but for rollouts whose influences on its score the graph has.
+
+    These stay, as the score does (`write_scores`): the graph's own may be newer.
+    """
+    stored = _influenced(graph)
     ids = content.nodes[NodeLabel.THINKING]["id"]
     tables: dict[str, dict[NodeLabel, pa.Table]] = {}
     for name, label in _INFLUENCES.items():
@@ -148,10 +152,24 @@ def write_influences(graph: GraphStore, content: Content) -> None:
         table = _named(edges, ids, content.nodes[label]["id"])
         for model in pc.unique(table["model"]).to_pylist():
             own = table.filter(pc.equal(table["model"], model)).drop_columns(["model"])
-            tables.setdefault(model, {})[label] = own
+            known = pc.is_in(own["source"], value_set=pa.array(sorted(stored.get(model, ())), pa.string()))
+            tables.setdefault(model, {})[label] = own.filter(pc.invert(known))
     for model, of_label in tables.items():
         rollouts = sorted({node for own in of_label.values() for node in own["source"].to_pylist()})
-        graph.replace_influences(InfluenceUpdate(model, rollouts, of_label))
+        if rollouts:
+            graph.replace_influences(InfluenceUpdate(model, rollouts, of_label))
+
+
+def _influenced(graph: GraphStore) -> dict[str, set[str]]:
+    """Ids of the rollouts that have INFLUENCED_BY edges of each model."""
+    found: dict[str, set[str]] = {}
+    ids = graph.nodes(NodeLabel.THINKING, ["id"])["id"]
+    for name in _INFLUENCES:
+        edges = graph.edges(*EDGE_NAMES[name], ["model"])
+        rollouts = ids.take(pa.array(edges.source)).to_pylist()
+        for rollout, model in zip(rollouts, edges.properties["model"].to_pylist(), strict=True):
+            found.setdefault(model, set()).add(rollout)
+    return found
 
 
 def write_reliabilities(graph: GraphStore, content: Content) -> None:

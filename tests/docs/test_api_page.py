@@ -110,7 +110,7 @@ def names(rows: list[dict[str, Any]], small_memory: Path, tmp_path: Path) -> Ite
 def service(names: dict[str, Any], tmp_path: Path) -> Iterator[str]:
     """The address of a reward service that rewards labelled groups."""
     with contextlib.closing(Journal(tmp_path / "journal.sqlite")) as journal:
-        app = make_app(RewardService(names["scorer"], journal), token=None, info={"model": None})
+        app = make_app(RewardService(names["scorer"], journal), token=None, info=lambda: {"model": None})
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -260,9 +260,13 @@ class LadybugGraph:
             self._database.checkpoint()
 
     def drop_cache(self) -> None:
-        """See `GraphStore`. LadybugDB frees its pages only when it is closed; a folder that is only read stays open."""
+        """See `GraphStore`. LadybugDB frees its pages only when it is closed; a folder that is only read stays open.
+
+        A long log is checkpointed first: opening the database again would replay it, which takes ten times as long.
+        """
         with self._files, self._lock:
             if not self.read_only:
+                self._database.shorten_log()
                 with self._database.released():
                     self._positions.clear()
         return_free_memory()

@@ -1,7 +1,8 @@
 """The HTTP API of the service: routes, authorization, limits, and errors as one sentence.
 
     POST /v1/score       rewards of groups                        413, 415, 422, 503 (with Retry-After)
-    GET  /v1/info        memory, model, mode, version
+    POST /v1/retrain     train the reward model again     202, 409 while one is trained, 422 without a model
+    GET  /v1/info        memory, model, mode, version, the latest training
     GET  /health/live    the process is running
     GET  /health/ready   the service accepts requests, or 503
     GET  /metrics        Prometheus
@@ -35,6 +36,7 @@ from memstore.errors import InputError, MemstoreError
 from memstore_rl.service import wire
 from memstore_rl.service.batching import QueueFull, ServiceStopping
 from memstore_rl.service.metrics import CONTENT_TYPE
+from memstore_rl.service.retraining import RetrainingRuns
 from memstore_rl.service.service import RewardService
 
 logger = logging.getLogger(__name__)
@@ -46,13 +48,16 @@ def make_app(
     service: RewardService,
     *,
     token: SecretStr | None = None,
-    info: Mapping[str, Any] | None = None,
+    info: Callable[[], Mapping[str, Any]] = dict,
+    retrain: Callable[[], Mapping[str, Any]] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> FastAPI:
     """Create the FastAPI application of a service.
 
     Args:
-        info: response of `/v1/info`.
+        info: returns the response of `/v1/info`.
+        retrain: begins to train the reward model again and returns the response of `/v1/retrain`, or raises
+            RetrainingRuns or InputError; None: the service cannot.
         on_stop: called at shutdown, after all requests have been answered.
     """
 
@@ -73,7 +78,7 @@ def make_app(
     )
 
     app.add_middleware(_Guard, service=service, token=token)
-    _add_routes(app, service, dict(info or {}))
+    _add_routes(app, service, info, retrain)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -147,14 +152,30 @@ def _host_name(authority: str) -> str:
     return authority.partition(":")[0]
 
 
-def _add_routes(app: FastAPI, service: RewardService, info: dict[str, Any]) -> None:
+def _add_routes(
+    app: FastAPI,
+    service: RewardService,
+    info: Callable[[], Mapping[str, Any]],
+    retrain: Callable[[], Mapping[str, Any]] | None,
+) -> None:
     @app.post("/v1/score")
     async def score(request: Request) -> Response:
         return await _score(service, request)
 
     @app.get("/v1/info")
     async def get_info() -> dict[str, Any]:
-        return info
+        return dict(info())
+
+    @app.post("/v1/retrain")
+    async def start_retraining() -> Response:
+        try:
+            if retrain is None:
+                raise InputError("this service does not train its reward model; use memstore serve")
+            return JSONResponse(dict(retrain()), 202)
+        except RetrainingRuns as error:
+            return _error(409, str(error))
+        except InputError as error:
+            return _error(422, str(error))
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import httpx
@@ -27,6 +27,8 @@ DEADLINE_S = 300.0
 """Default seconds after which a call that the service has not answered fails."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 _CONNECT_S = 5.0
+_POLL_S = 0.2
+"""Seconds between two questions whether a training has ended."""
 _RETRYABLE = frozenset({502, 503, 504})
 
 
@@ -57,12 +59,12 @@ class _Service:
             raise InputError(f"a deadline of {deadline_s:g} s leaves no time for a response; pass more than 0 s")
         self.endpoint = endpoint.rstrip("/")
         self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self.retry = RetryPolicy(deadline_s=deadline_s, first_pause_s=_FIRST_PAUSE_S, longest_pause_s=_LONGEST_PAUSE_S)
 
     def timeout(self, started: float) -> httpx.Timeout:
         """Timeout of an attempt of a call that started at time.monotonic() `started`: the time left."""
-        left = max(0.01, started + self._deadline_s - time.monotonic())
+        left = max(0.01, started + self.deadline_s - time.monotonic())
         return httpx.Timeout(left, connect=min(_CONNECT_S, left))
 
     def content(self, response: httpx.Response) -> bytes:
@@ -73,24 +75,45 @@ class _Service:
             InputError, ServiceError: the failure is permanent.
         """
         status = response.status_code
-        if status == 200:
+        if status in (200, 202):
             return response.content
         message = _message(response)
         if status in _RETRYABLE:
             raise _Unavailable(
                 message, retry_after_s(response.headers.get("retry-after"), response.headers.get("date"))
             )
-        if status in (401, 403, 421):
+        if status in (401, 403, 409, 421):
             raise ServiceError(f"the reward service at {self.endpoint} rejected this client: {message}")
         if status in (413, 422):
             raise InputError(f"the reward service at {self.endpoint} rejected the request: {message}")
         raise ServiceError(f"the reward service at {self.endpoint} failed with status {status}: {message}")
 
+    def trained(self, begun: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
+        """The model of a training that `begun` describes; None while it runs.
+
+        Raises:
+            ServiceError: it failed, or the service was started again meanwhile.
+        """
+        now = info.get("retraining", {})
+        if now.get("number") != begun.get("number"):
+            raise ServiceError(f"the reward service at {self.endpoint} was started again during a training; repeat it")
+        if now["error"] is not None:
+            raise ServiceError(f"the reward service at {self.endpoint} could not train its model: {now['error']}")
+        model: str | None = now["model"]
+        return model
+
+    def still_training(self) -> ServiceError:
+        """The error to raise if a training takes longer than the deadline."""
+        return ServiceError(
+            f"the reward service at {self.endpoint} still trains its model after {self.deadline_s:g} s and goes on; "
+            "see GET /v1/info, or raise the deadline"
+        )
+
     def gone(self, error: httpx.TransportError | _Unavailable) -> ServiceGone:
         """The error to raise at the deadline."""
         reason = str(error) if isinstance(error, _Unavailable) else _reason(error)
         return ServiceGone(
-            f"the reward service at {self.endpoint} did not answer within {self._deadline_s:g} s ({reason}); "
+            f"the reward service at {self.endpoint} did not answer within {self.deadline_s:g} s ({reason}); "
             "check that `memstore serve` is running there, or raise the deadline"
         )
 
@@ -163,6 +186,21 @@ class RewardClient:
         """Return the response of `/v1/info`."""
         return _info(self._service.endpoint, self._request("GET", "/v1/info", None))
 
+    def retrain(self) -> str:
+        """Train the service's reward model again on what is recorded, and wait for it; return the new model's id.
+
+        Raises:
+            InputError: the service uses no reward model.
+            ServiceError: one is being trained already, the training failed, or it takes longer than the deadline.
+        """
+        until = time.monotonic() + self._service.deadline_s
+        begun = _info(self._service.endpoint, self._request("POST", "/v1/retrain", None))
+        while (model := self._service.trained(begun, self.info())) is None:
+            if time.monotonic() > until:
+                raise self._service.still_training()
+            time.sleep(_POLL_S)
+        return model
+
     def _request(self, method: str, path: str, body: bytes | None) -> bytes:
         url, started = self._service.endpoint + path, time.monotonic()
 
@@ -214,6 +252,16 @@ class AsyncRewardClient:
     async def info(self) -> dict[str, Any]:
         """Return the response of `/v1/info`."""
         return _info(self._service.endpoint, await self._request("GET", "/v1/info", None))
+
+    async def retrain(self) -> str:
+        """See `RewardClient.retrain`."""
+        until = time.monotonic() + self._service.deadline_s
+        begun = _info(self._service.endpoint, await self._request("POST", "/v1/retrain", None))
+        while (model := self._service.trained(begun, await self.info())) is None:
+            if time.monotonic() > until:
+                raise self._service.still_training()
+            await asyncio.sleep(_POLL_S)
+        return model
 
     async def _request(self, method: str, path: str, body: bytes | None) -> bytes:
         url, started = self._service.endpoint + path, time.monotonic()

@@ -31,7 +31,9 @@ CREATE TABLE IF NOT EXISTS entry (
     reward REAL
 )
 """
-_INSERT = "INSERT OR IGNORE INTO entry (key, row, model, probability, reward) VALUES {} RETURNING key"
+_INSERT = "INSERT OR IGNORE INTO entry (key, row, model, probability, reward) VALUES {} RETURNING key, position"
+_COUNT = "SELECT count(*), coalesce(max(position), 0) FROM entry"
+_OLDEST = "SELECT key, row, model, probability, reward FROM entry WHERE position <= ? ORDER BY position LIMIT ?"
 _ROWS = 256
 """Entries per INSERT. Each statement releases the GIL and then waits for it while another thread scores."""
 _BUSY_SECONDS = 30.0
@@ -71,7 +73,11 @@ class Journal:
             self._connection.execute("PRAGMA synchronous = FULL")
             with self._connection:
                 self._connection.execute(_SCHEMA)
-            self._waiting = int(self._connection.execute("SELECT count(*) FROM entry").fetchone()[0])
+            waiting, last = self._connection.execute(
+                "SELECT count(*), coalesce(max(position), 0) FROM entry"
+            ).fetchone()
+            self._waiting, self._last = int(waiting), int(last)
+            self._held_after: int | None = None
         except sqlite3.DatabaseError as error:
             raise self._translated(error) from error
         except OSError as error:
@@ -81,33 +87,41 @@ class Journal:
         """Return the number of entries."""
         return self._waiting
 
+    def hold(self) -> None:
+        """Let the entries that come from now on wait: `oldest` returns none of them until `release`."""
+        self._held_after = self._last
+
+    def release(self) -> None:
+        """End a `hold`."""
+        self._held_after = None
+
     def append(self, entries: Sequence[Entry]) -> set[str]:
         """Write entries to disk and return the keys of the new ones.
 
         Raises:
             StoreFullError: the disk is full; no entry was written.
         """
-        added: set[str] = set()
+        added: dict[str, int] = {}
         with self._lock:
             try:
                 with self._connection:
                     for start in range(0, len(entries), _ROWS):
                         part = entries[start : start + _ROWS]
                         insert = _INSERT.format(", ".join(["(?, ?, ?, ?, ?)"] * len(part)))
-                        added.update(
-                            key for (key,) in self._connection.execute(insert, list(chain.from_iterable(part)))
-                        )
+                        added.update(self._connection.execute(insert, list(chain.from_iterable(part))))
             except sqlite3.DatabaseError as error:
                 raise self._translated(error) from error
             self._waiting += len(added)
-        return added
+            self._last = max(self._last, *added.values()) if added else self._last
+        return set(added)
 
     def oldest(self, limit: int) -> list[Entry]:
-        """Return the oldest entries, in order of arrival."""
+        """Return the oldest entries that no `hold` lets wait, in order of arrival."""
         with self._lock:
+            held_after = self._held_after  # read under the lock, so that no later entry is among those selected
             try:
                 found = self._connection.execute(
-                    "SELECT key, row, model, probability, reward FROM entry ORDER BY position LIMIT ?", (limit,)
+                    _OLDEST, (self._last if held_after is None else held_after, limit)
                 ).fetchall()
             except sqlite3.DatabaseError as error:
                 raise self._translated(error) from error

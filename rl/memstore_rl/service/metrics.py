@@ -63,6 +63,13 @@ class Metrics:
         self.record_failures = Counter(
             "memstore_record_failures", "Attempts to write to the memory that failed.", registry=registry
         )
+        self.retrained = Counter(
+            "memstore_retrained", "Reward models that the service has trained and taken up.", registry=registry
+        )
+        self.retrain_failures = Counter(
+            "memstore_retrain_failed", "Trainings in place that failed; the model before stayed.", registry=registry
+        )
+        self.retraining = Gauge("memstore_retraining", "1 while a reward model is trained.", registry=registry)
         self.votes = Gauge(
             "memstore_votes_moved",
             "1 if the latest groups of a dataset vote differently from the training groups of the reward model.",

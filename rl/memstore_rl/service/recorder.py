@@ -16,7 +16,8 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -85,6 +86,8 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="memstore-record", daemon=True)
         self._last_work = self._last_refresh = time.monotonic()
         self._unlinked = self._unread = False
+        self._writing = threading.Lock()
+        """Held while the memory is written to, and while it may not be."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -96,12 +99,28 @@ class Recorder:
         self._thread.join(timeout_s)
         return len(self._journal)
 
+    @contextmanager
+    def caught_up(self) -> Iterator[None]:
+        """Write the journal's entries up to its `hold`; the memory is not written to during the context.
+
+        Raises:
+            MemstoreError: the memory cannot be written; the entries stay in the journal.
+        """
+        with self._writing:
+            while self._write_round():
+                pass
+            yield
+
     def round(self) -> int:
         """Write the oldest journal entries to the memory; return how many.
 
         Raises:
             MemstoreError: the memory cannot be written; the entries stay in the journal.
         """
+        with self._writing:
+            return self._write_round()
+
+    def _write_round(self) -> int:
         entries = self._journal.oldest(ROUND_ENTRIES)
         if not entries:
             return 0
@@ -121,6 +140,9 @@ class Recorder:
         file.unlink()
         if summary.added or summary.changed:
             self._unlinked = self._unread = True
+        self._last_work = time.monotonic()
+        if self._on_recorded is not None:
+            self._on_recorded(len(entries))
         return len(entries)
 
     def _score(self, entries: Sequence[Entry]) -> None:
@@ -165,11 +187,7 @@ class Recorder:
                 self._stopping.wait(min(_LONGEST_WAIT_S, 2.0**failures))
                 continue
             failures = 0
-            if written:
-                self._last_work = time.monotonic()
-                if self._on_recorded is not None:
-                    self._on_recorded(written)
-            elif stopping:
+            if stopping and not written:
                 return
             if written < ROUND_ENTRIES:
                 self._stopping.wait(self._schedule.interval_s)
@@ -178,7 +196,8 @@ class Recorder:
         """Link recorded rollouts and refresh the scorer when due."""
         now, schedule = time.monotonic(), self._schedule
         if self._unlinked and not len(self._journal) and now - self._last_work >= schedule.link_idle_s:
-            self._memory.link()
+            with self._writing:
+                self._memory.link()
             self._unlinked = False
         if (
             self._unread

@@ -36,6 +36,7 @@ from memstore_rl.service.gauge_metrics import GaugeCollector
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.protocol import server_config
 from memstore_rl.service.recorder import Recorder, RecorderSchedule
+from memstore_rl.service.retraining import Retrainer, RetrainSettings
 from memstore_rl.service.service import MAX_BATCH_ROLLOUTS, MAX_WAITING_ROLLOUTS, RewardService
 from memstore_rl.service.texts import TextVectors
 from memstore_rl.service.wire import check_token
@@ -81,6 +82,10 @@ class ServeOptions:
     record: bool = True
     """Write scored rollouts to the memory."""
     schedule: RecorderSchedule = field(default_factory=RecorderSchedule)
+    retrain: int | None = None
+    """Train the reward model again every so many steps of a run; None: only when a client asks for it."""
+    retrain_last_steps: int | None = None
+    """Train it on the rollouts of each run's last so many steps; None: on all of the memory."""
     max_batch: int = MAX_BATCH_ROLLOUTS
     max_waiting: int = MAX_WAITING_ROLLOUTS
     stop_seconds: float = 60.0
@@ -94,11 +99,13 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         on_ready: called with the service's address once it listens.
 
     Raises:
-        InputError: the address is not loopback and there is no token, or the address cannot be bound.
+        InputError: the address is not loopback and there is no token, the address cannot be bound, or the model is to
+            be trained again in a mode without one or without recording.
         LockedError: another service on this machine serves this memory.
         ModelError: the reward model does not exist or does not fit the memory.
     """
     check_address(options.host, options.token)
+    _check_retraining(options)
     memory.stores.check_writable()
     with ExitStack() as held:
         held.enter_context(threadpool_limits(1, user_api="blas"))
@@ -123,11 +130,29 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
             if options.verifier_budget is not None:
                 _read_bought_verdicts(recorder, scorer)
             recorder.start()
-        app = make_app(service, token=options.token, info=_info(memory, scorer, options))
+        settings = RetrainSettings(options.retrain, options.retrain_last_steps, options.device)
+        retrainer = Retrainer(
+            memory, scorer, folder, service.metrics, journal=journal, recorder=recorder, settings=settings
+        )
+        held.callback(retrainer.stop)
+        service.on_groups = retrainer.observe
+        app = make_app(
+            service,
+            token=options.token,
+            info=lambda: _info(memory, scorer, options) | {"retraining": retrainer.status.as_json()},
+            retrain=lambda: retrainer.start().as_json(),
+        )
         _run_server(app, listener, on_ready)
+        retrainer.stop()
         if recorder is not None:
             left = recorder.stop(options.stop_seconds)
             logger.info("stopped", extra={"left_in_journal": left})
+
+
+def _check_retraining(options: ServeOptions) -> None:
+    if options.retrain is not None and (options.mode != "memory" or not options.record):
+        why = "no rollouts are recorded" if options.mode == "memory" else f"mode {options.mode} uses no reward model"
+        raise InputError(f"--retrain trains the reward model on recorded rollouts, but {why}; leave it out")
 
 
 def _recorder(
@@ -227,6 +252,7 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
         "expected": options.expected,
         "record": options.record,
         "verifier_budget": None if options.verifier_budget is None else asdict(options.verifier_budget),
+        "retrain": options.retrain,
     }
 
 

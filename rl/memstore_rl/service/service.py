@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -97,6 +97,8 @@ class RewardService:
             commit=partial(_append_to_journal, journal) if journal is not None else None,
             on_batch=self.metrics.on_batch,
         )
+        self.on_groups: Callable[[Sequence[GroupIn]], None] | None = None
+        """Called with the groups of a request before they are scored."""
         self._running: asyncio.Task[None] | None = None
         self._max_waiting = max_waiting
         self._clients = Clients(MAX_VERIFYING)
@@ -130,6 +132,8 @@ class RewardService:
             MemstoreError: it cannot be scored or recorded.
         """
         weight = sum(len(group.rollouts) for group in request.groups)
+        if self.on_groups is not None:
+            self.on_groups(request.groups)
         verified = await self._verify(request, ClientKey.of(request, host), weight)
         scored = await self._batcher.submit(verified, weight)
         self._count(scored)

@@ -85,6 +85,25 @@ def test_a_memory_with_content_is_restored_into_only_with_merge(memory: Memory, 
         assert memory_digest(other) == memory_digest(memory)
 
 
+def test_merging_keeps_influences_that_the_memory_has(memory: Memory, tmp_path: Path) -> None:
+    """An older snapshot brings back the influences that are missing, and overwrites none."""
+    first, second = (row["id"] for row in memory.snapshot().thinkings.slice(0, 2).to_pylist())
+    [kept, *_] = one_of_each(memory.graph)
+    memory.graph.replace_influences(make_influences("m-1", {second: {kept: 0.5}}))
+    older = memory.snapshot()
+    memory.graph.replace_influences(make_influences("m-1", {first: {kept: 0.125}}))
+    newer = influences_of(memory)
+    memory.graph.replace_influences(make_influences("m-1", {second: {}}))
+    memory.graph.replace_influences(make_influences("m-2", {first: {}}))
+    memory.restore(older, merge=True)
+    assert influences_of(memory) == newer
+
+
+def influences_of(memory: Memory) -> list[tuple[object, ...]]:
+    query = "MATCH (t:Thinking)-[i:INFLUENCED_BY]->(n) RETURN i.model, t.id, n.id, i.weight"
+    return sorted(memory.cypher(query).rows)
+
+
 def test_a_resumed_restore_writes_the_snapshots_links(
     memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,9 @@ def served(scorer: LengthScorer, tmp_path: Path) -> Served:
     ) -> Iterator[str]:
         journal = Journal(tmp_path / "journal.sqlite")
         service = RewardService(scorer, journal, **options)
-        app = make_app(service, token=SecretStr(token) if token else None, info={"model": "m1", **info_of(scorer)})
+        app = make_app(
+            service, token=SecretStr(token) if token else None, info=lambda: {"model": "m1", **info_of(scorer)}
+        )
         listener = socket.create_server(("127.0.0.1", port))
         server = uvicorn.Server(server_config(app, limits, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
