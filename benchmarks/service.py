@@ -13,7 +13,7 @@ The second command keeps the service under load, kills it with -9 at random time
 acknowledged rollouts with the memory once the journal is empty. Its texts are known after the first round, so minutes
 of load are thousands of groups.
 
-The third command compares the latency of known texts, paced, while the reward model is trained in place with the latency
+The third command compares the latency of known texts, paced, while the reward model is trained in place with that
 before and after, so many times in turn.
 """
 

@@ -194,7 +194,10 @@ class Database:
             connection.close()
 
     def shorten_log(self) -> None:
-        """Checkpoint a long log before it is replayed, here or by another process. Without space on the disk it stays as it is."""
+        """Checkpoint a long log before it is replayed, here or in another process.
+
+        Without space on the disk it stays as it is.
+        """
         size = self._log.bytes()
         if size < LONG_LOG_BYTES or size == self._kept_log_bytes:
             return

@@ -25,7 +25,7 @@ from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.service.wire import MAX_GROUPS
 from memstore_rl.trainers.verl.reply import Extra, complete_rewards, reply
 from memstore_rl.trainers.verl.rows import is_training, query_of
-from memstore_rl.trainers.verl.settings import HookSettings, parse_settings
+from memstore_rl.trainers.verl.settings import HookSettings, check_service_shaping, is_mean_only, parse_settings
 from memstore_rl.trainers.verl.token import read_token
 
 _GROUPS_A_REQUEST = 64
@@ -42,6 +42,8 @@ def compute_score_batch(
     files: Sequence[str],
     n: int,
     policy: str | None = None,
+    adv_estimator: str = "",
+    norm_adv_by_std: bool = True,
     **settings: Any,
 ) -> list[Extra]:
     """Return the rewards of a batch, in order, for verl's `batch` manager.
@@ -50,10 +52,12 @@ def compute_score_batch(
         files: the Parquet files of `memstore verl data` that verl trains and validates on.
         n: number of rollouts in a training group.
         policy: name of the policy that wrote the rollouts.
+        adv_estimator, norm_adv_by_std: of verl's `algorithm`, to refuse a service whose shaping does not fit it.
         settings: settings of `memstore_rl.trainers.verl.settings` without their prefix; `endpoint` is required.
 
     Raises:
-        InputError: a setting is invalid, a row is in none of the files, or a training group is incomplete.
+        InputError: a setting is invalid, a row is in none of the files, a training group is incomplete, or the
+            service's shaping is `residual` and verl divides by the standard deviation of a group.
         ServiceGone: the service does not respond, and `when_gone` is `fail`.
         Unscored: a rollout has no reward.
     """
@@ -74,8 +78,9 @@ def compute_score_batch(
         groups.append(_group(query, rollouts, training=is_training(extra), n=n, hook=hook))
         group_rows.append(rows)
     replies: dict[int, Extra] = {}
+    fits = hook.mode != "memory" or is_mean_only(adv_estimator, norm_adv_by_std)
     # verl never mixes training and validation
-    scored, gauge = _score(groups, hook, record=is_training(extra_infos[0]))
+    scored, gauge = _score(groups, hook, fits, record=is_training(extra_infos[0]))
     for rows, rewards in zip(group_rows, scored, strict=True):
         complete = complete_rewards(rewards, hook.unscored, group_relative=hook.group_relative)
         replies.update((row, reply(reward, gauge)) for row, reward in zip(rows, complete, strict=True))
@@ -106,7 +111,7 @@ def _group(query: RewardQuery, rollouts: Sequence[Rollout], *, training: bool, n
 
 
 def _score(
-    groups: Sequence[Group], hook: HookSettings, *, record: bool
+    groups: Sequence[Group], hook: HookSettings, fits_any_shaping: bool, *, record: bool
 ) -> tuple[list[list[Reward]], GaugeReading | None]:
     """Score groups; the gauge is read before."""
     assert hook.endpoint is not None
@@ -118,7 +123,10 @@ def _score(
         while len(rewards) < len(groups):
             part = groups[len(rewards) : len(rewards) + size]
             try:
-                gauge = gauge or reading_of(client.info())
+                info = client.info()
+                if not fits_any_shaping:
+                    check_service_shaping(info)
+                gauge = gauge or reading_of(info)
                 rewards += client.score_groups(part, record=record)
             except ServiceGone as gone:
                 if hook.when_gone == "fail":

@@ -229,6 +229,9 @@ def _batch(version: tuple[int, int, int], target: VerlTarget) -> list[str]:
         "token_file": target.token_file,
         "mode": target.mode,
     }
+    if target.mode == "memory":
+        kwargs["adv_estimator"] = "${algorithm.adv_estimator}"
+        kwargs["norm_adv_by_std"] = "${algorithm.norm_adv_by_std_in_grpo}"
     return [
         "reward_model.reward_manager=batch",
         *extra,

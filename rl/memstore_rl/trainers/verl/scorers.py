@@ -12,14 +12,14 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from memstore.errors import InputError, MemstoreError
+from memstore.errors import MemstoreError
 from memstore_rl.rewards.gauge_reading import GaugeReading, reading_of
 from memstore_rl.rewards.reward import Group, Reward
 from memstore_rl.service.batching import Batcher
 from memstore_rl.service.client import AsyncRewardClient, ServiceGone
 from memstore_rl.trainers.verl.group_barrier import Scorer
 from memstore_rl.trainers.verl.reply import CompleteScorer
-from memstore_rl.trainers.verl.settings import NEEDS_MEAN_ONLY, HookSettings
+from memstore_rl.trainers.verl.settings import HookSettings, check_service_shaping
 from memstore_rl.trainers.verl.token import read_token
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ class ServiceScorer:
     async def _check_shaping(self) -> None:
         if self._shaping_fits:
             return
-        if (await self._client.info()).get("shaping") == "residual":
-            raise InputError(f"shaping residual of the service {NEEDS_MEAN_ONLY}, or start it with another --shaping")
+        check_service_shaping(await self._client.info())
         self._shaping_fits = True
 
 

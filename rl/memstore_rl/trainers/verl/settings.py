@@ -173,7 +173,25 @@ def hook_settings(config: DictConfig) -> HookSettings:
 def subtracts_only_mean(config: DictConfig) -> bool:
     """Whether verl's advantage is the reward less the mean of its group, without a division by its deviation."""
     algorithm = config.algorithm
-    return str(algorithm.adv_estimator) in _GRPO and not algorithm.get("norm_adv_by_std_in_grpo", True)
+    return is_mean_only(str(algorithm.adv_estimator), bool(algorithm.get("norm_adv_by_std_in_grpo", True)))
+
+
+def is_mean_only(adv_estimator: str, norm_adv_by_std: bool) -> bool:
+    """As `subtracts_only_mean`, from two settings of verl's `algorithm`."""
+    return adv_estimator in _GRPO and not norm_adv_by_std
+
+
+def check_service_shaping(info: Mapping[str, Any]) -> None:
+    """Refuse a service that verl's advantage does not fit, for a trainer that divides by the deviation.
+
+    Args:
+        info: the service's response of `/v1/info`.
+
+    Raises:
+        InputError: its shaping is `residual`.
+    """
+    if info.get("shaping") == "residual":
+        raise InputError(f"shaping residual of the service {NEEDS_MEAN_ONLY}, or start it with another --shaping")
 
 
 def is_group_relative(config: DictConfig) -> bool:

@@ -176,11 +176,12 @@ def test_rollouts_in_flight_and_run_name(verl_config: Callable[..., Any]) -> Non
 
 
 @contextlib.contextmanager
-def serving(port: int = 0) -> Iterator[str]:
+def serving(port: int = 0, info: Mapping[str, Any] | None = None) -> Iterator[str]:
     """Run a reward service with ground truth only."""
     with GroupScorer.open(mode="budget") as scorer, contextlib.ExitStack() as held:
         listener = held.enter_context(socket.create_server(("127.0.0.1", port)))
-        server = uvicorn.Server(uvicorn.Config(make_app(RewardService(scorer, None)), log_level="warning"))
+        app = make_app(RewardService(scorer, None), info=lambda: info or {})
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -275,6 +276,23 @@ def test_missing_service_ends_the_batch_with_one_sentence(verl_rows: Path) -> No
     with pytest.raises(ServiceGone, match="did not answer within 0.2 s") as error:
         compute_score_batch(**arguments, endpoint="http://127.0.0.1:9", deadline_s=0.2)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("adv_estimator", "norm_adv_by_std", "refused"),
+    [("grpo", True, True), ("gae", False, True), ("grpo", False, False)],
+)
+def test_batch_refuses_a_shaping_that_verl_divides(
+    verl_rows: Path, monkeypatch: pytest.MonkeyPatch, adv_estimator: str, norm_adv_by_std: bool, refused: bool
+) -> None:
+    arguments = {**batch_arguments(verl_rows / "train_oracle.parquet", n=4), "mode": "memory"}
+    verl = {"adv_estimator": adv_estimator, "norm_adv_by_std": norm_adv_by_std}
+    with serving(info={"shaping": "residual"}) as endpoint:
+        sentence = "shaping residual of the service needs a trainer" if refused else "mode memory needs a reward model"
+        with pytest.raises(InputError, match=sentence):
+            compute_score_batch(**arguments, **verl, endpoint=endpoint)
+        arguments["mode"] = "oracle"
+        assert len(compute_score_batch(**arguments, **verl, endpoint=endpoint)) == 12
 
 
 def test_batch_function_needs_a_service(verl_rows: Path) -> None:
