@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,7 @@ def verify(
     else:
         _show("repaired", report.repaired)
         _show("problem", report.problems)
+        _show("pending", report.pending)
         if report.ok:
             print("ok: graph, vectors and links are consistent")
     if not report.ok:
@@ -43,13 +45,13 @@ def _verify_graph_first(location: str, repair: bool, as_json: bool) -> VerifyRep
         if not repair:
             raise
     from memstore.graph.ladybug import LadybugGraph
-    from memstore.pipeline.verify import Problem, VerifyReport
+    from memstore.pipeline.verify import Problem
 
     graph = Path(location).expanduser() / "graph"
     repair_done = LadybugGraph.repair(graph)
     report = _verify(location, repair, as_json)
     repaired = [Problem("corrupt_graph", 1, str(graph), repair_done)] if repair_done else []
-    return VerifyReport(report.problems, [*repaired, *report.repaired])
+    return replace(report, repaired=[*repaired, *report.repaired])
 
 
 def _verify(location: str, repair: bool, as_json: bool) -> VerifyReport:

@@ -9,13 +9,16 @@ The graph is authoritative. What is derived from it is compared with it. Kinds o
     orphan_vector     a vector whose node is not in the graph         delete it
     other_embedder    vectors of another embedder, left by a          delete them
                       `reembed` that was killed
-    unlinked_node     a node that is not linked under the settings    link it
+    unlinked_node     a node that was linked under other settings     link it
     missing_link      a node with fewer links than neighbours         link it again
     stale_verdict     an answer whose verdict is not what its       derive it from the labels again
                       labels say
     stray_thinking    a rollout without its query                     ingest the same files into a new memory
     missing_model     a reward model without files                    copy it from a backup, or train again
     damaged_model     files that differ from those saved              copy it from a backup, or train again
+
+A node that no call of `link` has reached yet is no problem but pending (`not_linked`): an ingest without links and the
+reward service leave it to a later `memstore link`. A repair links it, too.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,8 @@ from memstore_schema.columns import EdgeType, NodeLabel
 _BLOCK = 5_000
 """Vectors that are compared at a time."""
 _REPAIR_COMMAND = "memstore verify --repair"
+NOT_LINKED = "not_linked"
+"""Kind of the nodes that are to be linked for the first time."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """Result of `verify_memory`: the problems that remain, and those that were repaired."""
+    """Result of `verify_memory`: the problems that remain, those that were repaired, and what is still to be done."""
 
     problems: list[Problem]
     repaired: list[Problem]
+    pending: list[Problem] = field(default_factory=list)
+    """Work that was put off, and no inconsistency: `not_linked`."""
 
     @property
     def ok(self) -> bool:
@@ -87,12 +94,17 @@ def verify_memory(stores: Stores, *, repair: bool = False, progress: Progress | 
     progress = progress or Silent()
     found = list(_find(stores, progress))
     if not repair or not found:
-        return VerifyReport(found, [])
+        return _report(found, [])
     with resumable(stores):
         _repair(stores, {problem.kind for problem in found}, progress)
     remaining = list(_find(stores, progress))
     remaining_kinds = {problem.kind for problem in remaining}
-    return VerifyReport(remaining, [problem for problem in found if problem.kind not in remaining_kinds])
+    return _report(remaining, [problem for problem in found if problem.kind not in remaining_kinds])
+
+
+def _report(found: list[Problem], repaired: list[Problem]) -> VerifyReport:
+    pending = [one for one in found if one.kind == NOT_LINKED]
+    return VerifyReport([one for one in found if one.kind != NOT_LINKED], repaired, pending)
 
 
 def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
@@ -115,7 +127,9 @@ def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
         yield from _problem("missing_vector", stores.vectors.missing(nodes["id"].to_pylist()))
         yield from _problem("changed_vector", _changed(stores, nodes))
         yield from _problem("orphan_vector", orphan_vectors(stores, kind))
-        yield from _problem("unlinked_node", _unlinked(stores, kind), "memstore link")
+        never, outdated = _unlinked(stores, kind)
+        yield from _problem(NOT_LINKED, never, "memstore link")
+        yield from _problem("unlinked_node", outdated, "memstore link")
         yield from _problem("missing_link", nodes_short_of_links(stores, kind))
     others = [name for name in stores.vectors.collections() if name != stores.vectors.fingerprint]
     yield from _problem("other_embedder", others)
@@ -198,12 +212,12 @@ def orphan_vectors(stores: Stores, kind: VectorKind) -> list[str]:
     return [node for block in stores.vectors.ids(kind) for node in block if node not in known]
 
 
-def _unlinked(stores: Stores, kind: VectorKind) -> list[str]:
-    """Ids of nodes whose links are missing or outdated."""
+def _unlinked(stores: Stores, kind: VectorKind) -> tuple[list[str], list[str]]:
+    """Ids of nodes that were never linked, and of nodes whose links are outdated."""
     nodes = stores.graph.nodes(LABEL_OF[kind], ["id", "linked"])
-    linked = pc.fill_null(pc.equal(nodes["linked"], stores.link_mark), False)
-    unlinked: list[str] = nodes.filter(pc.invert(linked))["id"].to_pylist()
-    return unlinked
+    never = pc.is_null(nodes["linked"])
+    outdated = pc.fill_null(pc.not_equal(nodes["linked"], stores.link_mark), False)
+    return nodes.filter(never)["id"].to_pylist(), nodes.filter(outdated)["id"].to_pylist()
 
 
 def _repair(stores: Stores, kinds: set[str], progress: Progress) -> None:
@@ -228,7 +242,7 @@ def _repair(stores: Stores, kinds: set[str], progress: Progress) -> None:
     for row in stores.graph.nodes(NodeLabel.BATCH, ["id", "state"]).to_pylist():
         if row["state"] != "done" and row["id"] != RESTORED:
             stores.graph.write_batch({"id": row["id"], "state": "done"})
-    if kinds & {"unlinked_node", "missing_link"}:
+    if kinds & {NOT_LINKED, "unlinked_node", "missing_link"}:
         link_memory(stores, progress=progress)
 
 

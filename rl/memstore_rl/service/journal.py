@@ -28,12 +28,15 @@ CREATE TABLE IF NOT EXISTS entry (
     row TEXT NOT NULL,
     model TEXT,
     probability REAL,
-    reward REAL
+    reward REAL,
+    source TEXT
 )
 """
-_INSERT = "INSERT OR IGNORE INTO entry (key, row, model, probability, reward) VALUES {} RETURNING key, position"
+_ADD_SOURCE = "ALTER TABLE entry ADD COLUMN source TEXT"
+"""For a journal of memstore 0.1.0."""
+_INSERT = "INSERT OR IGNORE INTO entry (key, row, model, probability, reward, source) VALUES {} RETURNING key, position"
 _COUNT = "SELECT count(*), coalesce(max(position), 0) FROM entry"
-_OLDEST = "SELECT key, row, model, probability, reward FROM entry WHERE position <= ? ORDER BY position LIMIT ?"
+_OLDEST = "SELECT key, row, model, probability, reward, source FROM entry WHERE position <= ? ORDER BY position LIMIT ?"
 _ROWS = 256
 """Entries per INSERT. Each statement releases the GIL and then waits for it while another thread scores."""
 _BUSY_SECONDS = 30.0
@@ -46,9 +49,11 @@ class Entry(NamedTuple):
     row: str
     """The rollout as an input row: a JSON object."""
     model: str | None
-    """Id of the reward model that scored it; None for ground truth."""
+    """Id of the reward model in use; None for ground truth, or without a model."""
     probability: float | None
     reward: float | None
+    source: str | None = None
+    """`predicted` or `remembered`; None for ground truth, and in entries of memstore 0.1.0."""
 
 
 class Journal:
@@ -73,6 +78,8 @@ class Journal:
             self._connection.execute("PRAGMA synchronous = FULL")
             with self._connection:
                 self._connection.execute(_SCHEMA)
+                if "source" not in (column[1] for column in self._connection.execute("PRAGMA table_info(entry)")):
+                    self._connection.execute(_ADD_SOURCE)
             waiting, last = self._connection.execute(
                 "SELECT count(*), coalesce(max(position), 0) FROM entry"
             ).fetchone()
@@ -107,7 +114,7 @@ class Journal:
                 with self._connection:
                     for start in range(0, len(entries), _ROWS):
                         part = entries[start : start + _ROWS]
-                        insert = _INSERT.format(", ".join(["(?, ?, ?, ?, ?)"] * len(part)))
+                        insert = _INSERT.format(", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part)))
                         added.update(self._connection.execute(insert, list(chain.from_iterable(part))))
             except sqlite3.DatabaseError as error:
                 raise self._translated(error) from error

@@ -149,11 +149,11 @@ class Recorder:
         """Append the scores of the entries that the memory accepted."""
         ids = [rollout_id(entry.row) for entry in entries]
         accepted = set(self._memory.graph.nodes(NodeLabel.THINKING, ["id"], ids=ids)["id"].to_pylist())
-        by_model: defaultdict[str, dict[str, tuple[float, float | None]]] = defaultdict(dict)
+        by_model: defaultdict[tuple[str, str], dict[str, tuple[float, float | None]]] = defaultdict(dict)
         for rollout, entry in zip(ids, entries, strict=True):
             if entry.model is not None and entry.probability is not None and rollout in accepted:
-                by_model[entry.model][rollout] = (entry.probability, entry.reward)
-        for model, scores in by_model.items():
+                by_model[entry.model, entry.source or "predicted"][rollout] = (entry.probability, entry.reward)
+        for (model, source), scores in by_model.items():
             table = pa.table(
                 {
                     "id": pa.array(list(scores), pa.string()),
@@ -161,8 +161,7 @@ class Recorder:
                     "reward": pa.array([reward for _, reward in scores.values()], pa.float64()),
                 }
             )
-            properties = {"source": "predicted"}  # a remembered verdict has no model
-            self._memory.record_scores(ScoreBatch({"id": model}, table, properties))
+            self._memory.record_scores(ScoreBatch({"id": model}, table, {"source": source}))
 
     def _run(self) -> None:
         failures = 0

@@ -118,7 +118,13 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         journal = held.enter_context(closing(Journal(folder / JOURNAL))) if options.record else None
         texts = TextVectors(memory.embedder, memory.cache)
         scorer = held.enter_context(_scorer(memory, options, texts))
-        service = RewardService(scorer, journal, max_batch=options.max_batch, max_waiting=options.max_waiting)
+        service = RewardService(
+            scorer,
+            journal,
+            max_batch=options.max_batch,
+            max_waiting=options.max_waiting,
+            model=lambda: _model_id(scorer),
+        )
         service.metrics.registry.register(GaugeCollector(scorer.gauge))
         if scorer.model is not None and scorer.model.vote_drift is not None:
             scorer.model.vote_drift.on_window = service.metrics.on_votes
@@ -239,13 +245,17 @@ def _scorer(memory: Memory, options: ServeOptions, texts: TextVectors) -> GroupS
     )
 
 
+def _model_id(scorer: GroupScorer) -> str | None:
+    return scorer.model.model.card.id if scorer.model is not None else None
+
+
 def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[str, Any]:
     return {
         "memstore": version("memstore"),
         "memory": str(memory.location),
         "namespace": memory.namespace,
         "mode": options.mode,
-        "model": scorer.model.model.card.id if scorer.model else None,
+        "model": _model_id(scorer),
         "shaping": options.shaping,
         "min_spread": options.min_spread,
         "residual_weight": options.residual_weight,

@@ -75,6 +75,7 @@ class RewardService:
         *,
         max_batch: int = MAX_BATCH_ROLLOUTS,
         max_waiting: int = MAX_WAITING_ROLLOUTS,
+        model: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Create a service over an open scorer.
 
@@ -84,6 +85,7 @@ class RewardService:
             max_batch: maximum rollouts scored together; a single larger request is still scored.
             max_waiting: maximum waiting rollouts; a request beyond is rejected, but for requests in verification that
                 keep their client within a quarter of it.
+            model: returns the id of the reward model in use, to whose scores remembered verdicts are recorded.
         """
         self._scorer = scorer
         self._journal = journal
@@ -94,7 +96,7 @@ class RewardService:
             self._score_batch,
             max_batch=max_batch,
             max_waiting=max_waiting,
-            commit=partial(_append_to_journal, journal) if journal is not None else None,
+            commit=partial(_append_to_journal, journal, model) if journal is not None else None,
             on_batch=self.metrics.on_batch,
         )
         self.on_groups: Callable[[Sequence[GroupIn]], None] | None = None
@@ -175,9 +177,10 @@ class RewardService:
         ]
 
 
-def _append_to_journal(journal: Journal, scored: list[_Scored]) -> list[_Scored]:
+def _append_to_journal(journal: Journal, model: Callable[[], str | None], scored: list[_Scored]) -> list[_Scored]:
     """Append a batch to the journal in one transaction; runs in the batcher's commit thread."""
-    entries_by_group = [entries_of(one.group, one.rewards) if one.record else [] for one in scored]
+    in_use = model()
+    entries_by_group = [entries_of(one.group, one.rewards, in_use) if one.record else [] for one in scored]
     new = journal.append([entry for entries in entries_by_group for entry in entries])
     done = []
     for one, entries in zip(scored, entries_by_group, strict=True):
@@ -187,13 +190,20 @@ def _append_to_journal(journal: Journal, scored: list[_Scored]) -> list[_Scored]
     return done
 
 
-def entries_of(group: Group, rewards: Sequence[Reward]) -> list[Entry]:
-    """Return the journal entries of a scored group: a row per rollout, with its label or score."""
+def entries_of(group: Group, rewards: Sequence[Reward], model: str | None = None) -> list[Entry]:
+    """Return the journal entries of a scored group: a row per rollout, with its label or score.
+
+    Args:
+        model: id of the reward model in use. A remembered verdict is recorded as its score, with the source
+            `remembered`, as `memstore score` does: the model's label budget decides which verdicts count.
+    """
     entries = []
     for index, (rollout, reward) in enumerate(zip(group.rollouts, rewards, strict=True)):
         row = json.dumps(_row(group.query, rollout, index, reward), ensure_ascii=False, sort_keys=True)
         key = hashlib.blake2b(row.encode(), digest_size=16).hexdigest()
-        entries.append(Entry(key, row, reward.model, reward.probability, reward.value))
+        scored_by = model if reward.source == "remembered" else reward.model
+        source = None if reward.source == "ground_truth" else reward.source
+        entries.append(Entry(key, row, scored_by, reward.probability, reward.value, source))
     return entries
 
 

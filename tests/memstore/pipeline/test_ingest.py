@@ -215,8 +215,9 @@ def test_an_ingest_killed_between_graph_and_vectors_is_finished_by_the_next(
         patch.setattr(type(memory.vectors), "upsert", _die)
         with pytest.raises(_DiedError):
             memory.ingest([file])
-    kinds = {problem.kind for problem in memory.verify().problems}
-    assert kinds == {"open_batch", "missing_vector", "unlinked_node"}
+    report = memory.verify()
+    assert {problem.kind for problem in report.problems} == {"open_batch", "missing_vector"}
+    assert {problem.kind for problem in report.pending} == {"not_linked"}
     other = write(tmp_path / "b.jsonl", [row("What is 100 + 1?")])
     assert memory.ingest([other]).finished_batches == 1
     assert memory.verify().ok
@@ -238,10 +239,14 @@ def test_verify_finds_and_repairs_problems(memory: Memory, tmp_path: Path) -> No
     stray = memory.vectors.fetch(memory.snapshot().queries["id"].to_pylist()[:1]).vectors
     memory.vectors.upsert("thinking", ["t-stray"], stray)
     memory.cypher("MATCH (q:Query) SET q.linked = NULL", write=True)
-    found = {problem.kind: problem.count for problem in memory.verify().problems}
-    assert found == {"missing_vector": 3, "orphan_vector": 1, "unlinked_node": 20}
+    memory.cypher("MATCH (t:Thinking) SET t.linked = 'other settings'", write=True)
+    report = memory.verify()
+    found = {problem.kind: problem.count for problem in (*report.problems, *report.pending)}
+    assert found == {"missing_vector": 3, "orphan_vector": 1, "unlinked_node": 20, "not_linked": 20}
+    assert [problem.kind for problem in report.pending] == ["not_linked"]
     report = memory.verify(repair=True)
     assert report.ok
+    assert report.pending == []
     assert {problem.kind for problem in report.repaired} == set(found)
     assert memory_digest(memory) == before
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +44,41 @@ def test_each_key_is_stored_once_in_order_of_arrival(tmp_path_factory: pytest.Te
         expected += new
     assert [stored.key for stored in journal.oldest(100)] == expected
     assert len(journal) == len(expected)
+    journal.close()
+
+
+def test_held_entries_wait_until_the_release(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.append([entry("a"), entry("b")])
+    journal.remove([entry("a")])
+    journal.hold()
+    journal.append([entry("b"), entry("c")])
+    assert [stored.key for stored in journal.oldest(10)] == ["b"]
+    journal.remove([entry("b")])
+    assert journal.oldest(10) == []
+    assert len(journal) == 1
+    journal.release()
+    assert [stored.key for stored in journal.oldest(10)] == ["c"]
+    journal.close()
+    again = Journal(tmp_path / "journal.sqlite")
+    again.remove([entry("c")])
+    again.hold()
+    again.append([entry("d")])
+    assert again.oldest(10) == []
+    again.close()
+
+
+def test_journal_of_the_first_release_is_continued(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as old, old:
+        old.execute(
+            "CREATE TABLE entry (position INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, "
+            "row TEXT NOT NULL, model TEXT, probability REAL, reward REAL)"
+        )
+        old.execute("INSERT INTO entry (key, row, model, probability, reward) VALUES ('a', '{}', 'm1', 0.25, 0.5)")
+    journal = Journal(path)
+    journal.append([Entry("b", "{}", "m1", 1.0, 1.0, "remembered")])
+    assert [(stored.key, stored.source) for stored in journal.oldest(10)] == [("a", None), ("b", "remembered")]
     journal.close()
 
 

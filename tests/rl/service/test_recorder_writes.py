@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from memstore.errors import StoreError
 from memstore.memory import Memory
+from memstore.pipeline.verify import VerifyReport
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service import recorder as module
@@ -71,9 +73,11 @@ def test_labels_and_scores_are_written_once(memory: Memory, journal: Journal) ->
         assert rows(memory, LABELS) == [("2", "3", 0, 1.0, "ground_truth"), ("2", "3", 1, 0.0, "ground_truth")]
         assert rows(memory, "MATCH (r:Run)-[:PRODUCED]->(t:Thinking) RETURN r.name, count(t)") == [("grpo", 4)]
     assert not list(journal.path.parent.glob("*.jsonl"))
-    assert memory.verify().ok is False  # not linked yet, and nothing else
+    report = memory.verify()
+    assert report.ok
+    assert {(pending.kind, pending.count) for pending in report.pending} == {("not_linked", 2), ("not_linked", 4)}
     memory.link()
-    assert memory.verify().ok
+    assert memory.verify() == VerifyReport([], [])
 
 
 @pytest.mark.parametrize(
@@ -111,9 +115,22 @@ def test_recording_ignores_the_wall_clock(memory: Memory, journal: Journal, jump
     for number, values in enumerate((rewards, rewards[::-1], rewards[:1] * 2), start=1):  # later labels contradict
         journal.append(entries_of(group, values))
         wait_until(lambda number=number: len(recorded) == number)
-    wait_until(lambda: memory.verify().ok)
+    wait_until(lambda: memory.verify() == VerifyReport([], []))
     assert recorder.stop(200) == 0
     assert [len(file.read_text().splitlines()) for file in memory.rejects_folder.iterdir()] in ([1, 2], [2, 1])
+
+
+def test_remembered_verdicts_are_scores_of_the_model_in_use(memory: Memory, journal: Journal) -> None:
+    group, rewards = scored(1)
+    remembered = replace(rewards[0], source="remembered", value=1.0, probability=1.0, model=None)
+    journal.append(entries_of(group, [remembered, rewards[1]], "m2"))
+    Recorder(memory, journal, flush=lambda: 0).round()
+    edges = "MATCH (t:Thinking)-[s:SCORED_BY]->(m:RewardModel) RETURN t.sample_index, m.id, s.source, s.reward"
+    assert rows(memory, edges) == [(0, "m2", "remembered", 1.0), (1, "m1", "predicted", 0.25)]
+    group, rewards = scored(4)  # without a model in use, only the answer's verdict says it
+    journal.append(entries_of(group, [replace(remembered)] * 2))
+    Recorder(memory, journal, flush=lambda: 0).round()
+    assert len(rows(memory, edges)) == 2
 
 
 def test_failed_write_is_retried(
@@ -142,7 +159,7 @@ def test_failed_write_is_retried(
     journal.append(entries_of(*scored(1)))
     recorder.start()
     wait_until(lambda: recorded == [2])
-    wait_until(lambda: memory.verify().ok)  # links once no rollouts arrive
+    wait_until(lambda: memory.verify() == VerifyReport([], []))  # links once no rollouts arrive
     assert recorder.stop(200) == 0
     assert len(failures) == 1
     assert "the server is down" in caplog.text
