@@ -255,6 +255,10 @@ class GraphStore(Protocol):
         """The names of these queries in their sources, one row an IN edge (`ALIAS_SCHEMA`), in any order."""
         ...
 
+    def answer_texts(self, thinkings: Sequence[str]) -> pa.Table:
+        """The answers of these rollouts as written (`ANSWER_TEXTS`), in any order. Not all have an answer."""
+        ...
+
     def replace_links(self, update: LinkUpdate) -> None:
         """Replace the SIMILAR_TO edges that leave `update.sources` and mark `update.linked`."""
         ...

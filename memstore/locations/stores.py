@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.embedding.cache import VectorCache
@@ -42,7 +41,7 @@ from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
 from memstore.vectors.knn import LinkSettings
 from memstore.vectors.labels import LABEL_OF
 from memstore.vectors.protocol import VectorStore
-from memstore_schema.columns import EdgeType, NodeLabel
+from memstore_schema.columns import NodeLabel
 
 logger = logging.getLogger(__name__)
 
@@ -349,12 +348,8 @@ class Stores:
         texts = dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
         blank = {node for node, text in texts.items() if not text.strip()}
         if blank and kind == "thinking":
-            thinkings = self.graph.nodes(NodeLabel.THINKING, ["id"])["id"]
-            edges = self.graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER)
-            source = thinkings.take(pa.array(edges.source))
-            of_blank = pc.is_in(source, value_set=pa.array(sorted(blank)))
-            answers = edges.properties["text"].filter(of_blank).to_pylist()
-            texts.update(zip(source.filter(of_blank).to_pylist(), answers, strict=True))
+            answers = self.graph.answer_texts(sorted(blank))
+            texts.update(zip(answers["id"].to_pylist(), answers["text"].to_pylist(), strict=True))
         return {node: texts[node] for node in nodes}
 
 

@@ -178,15 +178,13 @@ def with_contents(stores: Stores, part: Snapshot) -> Snapshot:
 
 def _with_answer_texts(stores: Stores, part: Snapshot) -> EdgeTable:
     """The part's edges from rollouts to answers, with the answers as written."""
-    edges = stores.graph.edges(*EDGE_NAMES["leads_to"], ["text"])
-    ids = stores.graph.nodes(NodeLabel.THINKING, ["id"])["id"]
-    row = pc.fill_null(pc.index_in(ids, value_set=part.thinkings["id"].combine_chunks()), -1).to_numpy()[edges.source]
-    kept = np.flatnonzero(row >= 0)
-    kept = kept[np.argsort(row[kept], kind="stable")]
     own = part.edges["leads_to"]
-    if not np.array_equal(row[kept], own.source):
+    ids = part.thinkings["id"].take(pa.array(own.source))
+    found = stores.graph.answer_texts(ids.to_pylist())
+    row = pc.index_in(ids, value_set=found["id"].combine_chunks())
+    if row.null_count:
         raise StoreError("rollouts were deleted while the memory was read; read it again")
-    return EdgeTable(own.source, own.target, edges.properties.take(pa.array(kept)))
+    return EdgeTable(own.source, own.target, found.select(["text"]).take(row))
 
 
 def content_digest(tables: Mapping[NodeLabel, pa.Table], edges: Mapping[str, EdgeTable]) -> str:

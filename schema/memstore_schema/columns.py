@@ -169,6 +169,9 @@ ALIAS_SCHEMA = pa.schema(
 )
 """Names under which sources know queries: an IN edge each, with the dataset's name. `key` and `split` may be null."""
 
+ANSWER_TEXTS = pa.schema([("id", pa.string()), ("text", pa.string())])
+"""Answers as rollouts wrote them: the id of the rollout and the text of its LEADS_TO edge."""
+
 
 def column_type(label: NodeLabel, name: str) -> pa.DataType:
     """Arrow type of a label's column, also of a retired one."""

@@ -16,7 +16,15 @@ import pyarrow.compute as pc
 from memstore.errors import InputError
 from memstore.graph.rules import absent, missing
 from memstore.graph.verdicts import ANSWER_LABELS
-from memstore_schema.columns import ALIAS_SCHEMA, EdgeType, NodeLabel, column_type, edge_schema, node_schema
+from memstore_schema.columns import (
+    ALIAS_SCHEMA,
+    ANSWER_TEXTS,
+    EdgeType,
+    NodeLabel,
+    column_type,
+    edge_schema,
+    node_schema,
+)
 
 CHUNK_ROWS = 16_384
 """Rows of an Arrow batch; a string column of one batch must stay below 2 GiB."""
@@ -125,6 +133,18 @@ def aliases(connection: Any, queries: pa.ChunkedArray) -> pa.Table:
         {"rows": pa.table({"k": queries})},
     )
     return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(ALIAS_SCHEMA)
+
+
+def answer_texts(connection: Any, thinkings: pa.ChunkedArray) -> pa.Table:
+    """The answers of these rollouts as written (`ANSWER_TEXTS`); `thinkings` must be unique."""
+    if len(thinkings) == 0:
+        return ANSWER_TEXTS.empty_table()
+    result = connection.execute(
+        f"LOAD FROM $rows MATCH (t:{NodeLabel.THINKING})-[r:{EdgeType.LEADS_TO}]->(:{NodeLabel.ANSWER}) WHERE t.id = k "
+        "RETURN t.id AS id, r.text AS text",
+        {"rows": pa.table({"k": thinkings})},
+    )
+    return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(ANSWER_TEXTS)
 
 
 def answers_of(connection: Any, thinkings: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -227,6 +227,12 @@ class LadybugGraph:
         with self._lock, self._database.connection() as connection:
             return statements.aliases(connection, wanted)
 
+    def answer_texts(self, thinkings: Sequence[str]) -> pa.Table:
+        """See `GraphStore`."""
+        wanted = pa.chunked_array([pa.array(sorted(set(thinkings)), pa.string())])
+        with self._lock, self._database.connection() as connection:
+            return statements.answer_texts(connection, wanted)
+
     def cypher(
         self,
         query: str,

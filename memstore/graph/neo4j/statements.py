@@ -20,7 +20,15 @@ from memstore.graph.neo4j.connection import Statements
 from memstore.graph.rules import absent, missing
 from memstore.graph.verdicts import ANSWER_LABELS
 from memstore.types import IntVector
-from memstore_schema.columns import ALIAS_SCHEMA, EdgeType, NodeLabel, column_type, edge_schema, node_schema
+from memstore_schema.columns import (
+    ALIAS_SCHEMA,
+    ANSWER_TEXTS,
+    EdgeType,
+    NodeLabel,
+    column_type,
+    edge_schema,
+    node_schema,
+)
 
 BATCH_ROWS = 4_096
 """Rows per statement; a transaction runs as many statements as it needs."""
@@ -201,6 +209,19 @@ def aliases(tx: Statements, queries: pa.ChunkedArray) -> pa.Table:
             ids=queries.slice(start, BATCH_ROWS).to_pylist(),
         )
         parts.append(table(ALIAS_SCHEMA, rows[0]))
+    return pa.concat_tables(parts)
+
+
+def answer_texts(tx: Statements, thinkings: pa.ChunkedArray) -> pa.Table:
+    """The answers of these rollouts as written (`ANSWER_TEXTS`); `thinkings` must be unique."""
+    parts = [ANSWER_TEXTS.empty_table()]
+    for start in range(0, len(thinkings), BATCH_ROWS):
+        rows = tx.run(
+            f"UNWIND $ids AS id {by_id('t', NodeLabel.THINKING, 'id')} "
+            f"MATCH (t)-[r:{EdgeType.LEADS_TO}]->(:{NodeLabel.ANSWER}) RETURN collect(t.id), collect(r.text)",
+            ids=thinkings.slice(start, BATCH_ROWS).to_pylist(),
+        )
+        parts.append(table(ANSWER_TEXTS, rows[0]))
     return pa.concat_tables(parts)
 
 

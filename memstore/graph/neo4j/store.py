@@ -181,6 +181,11 @@ class Neo4jGraph:
         wanted = pa.chunked_array([pa.array(sorted(set(queries)), pa.string())])
         return self._connection.read(lambda tx: statements.aliases(tx, wanted))
 
+    def answer_texts(self, thinkings: Sequence[str]) -> pa.Table:
+        """See `GraphStore`."""
+        wanted = pa.chunked_array([pa.array(sorted(set(thinkings)), pa.string())])
+        return self._connection.read(lambda tx: statements.answer_texts(tx, wanted))
+
     def cypher(
         self,
         query: str,

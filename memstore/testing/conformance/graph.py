@@ -136,6 +136,19 @@ class GraphConformance(GraphLabelConformance):
             ("t2", "q1=4"),
         ]
 
+    def test_answers_are_read_as_rollouts_wrote_them(self, graph: GraphStore) -> None:
+        graph.write_block(make_block(*THREE, Rollout("t0", "q1", "5")))
+        edges = graph.edges(EdgeType.LEADS_TO, T, NodeLabel.ANSWER)
+        ids = graph.nodes(T, ["id"])["id"].take(pa.array(edges.source)).to_pylist()
+        written = dict(zip(ids, edges.properties["text"].to_pylist(), strict=True))
+        *asked, other = sorted(written)
+        assert len(asked) > 1
+        found = graph.answer_texts([*asked, asked[0], "nobody"]).to_pylist()
+        assert {row["id"]: row["text"] for row in found} == {name: written[name] for name in asked}
+        assert len(found) == len(asked)
+        assert [row["id"] for row in graph.answer_texts([other]).to_pylist()] == [other]
+        assert graph.answer_texts([]).to_pylist() == []
+
     def test_the_names_of_a_query_accumulate(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*THREE))
         whole = make_block(THREE[0])

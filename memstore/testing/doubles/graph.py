@@ -43,6 +43,7 @@ from memstore.graph.verdicts import ANSWER_LABELS, with_verdicts
 from memstore_schema import migrations
 from memstore_schema.columns import (
     ALIAS_SCHEMA,
+    ANSWER_TEXTS,
     EDGE_COLUMNS,
     NODE_COLUMNS,
     EdgeType,
@@ -264,6 +265,12 @@ class MemoryGraph:
             if query in wanted
         ]
         return pa.Table.from_pylist(rows, schema=ALIAS_SCHEMA)
+
+    def answer_texts(self, thinkings: Sequence[str]) -> pa.Table:
+        """See `GraphStore`."""
+        edges, wanted = self._content.edges.get((EdgeType.LEADS_TO, NodeLabel.THINKING), {}), set(thinkings)
+        rows = [{"id": ends[0], **properties} for ends, properties in edges.items() if ends[0] in wanted]
+        return pa.Table.from_pylist(rows, schema=ANSWER_TEXTS)
 
     def cypher(
         self,
