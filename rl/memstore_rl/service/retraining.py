@@ -112,10 +112,13 @@ class Retrainer:
             journal, recorder: what the service records with; None if it does not record.
 
         Raises:
-            InputError: the settings are invalid.
+            InputError: the settings are invalid, or ask for trainings where there is no model or nothing is recorded.
         """
         self._settings = settings or RetrainSettings()
         self._settings.check()
+        if self._settings.every is not None and (scorer.model is None or recorder is None):
+            why = "it records none" if recorder is None else "it uses no reward model"
+            raise InputError(f"--retrain trains the service's model on recorded rollouts, but {why}; leave it out")
         self._memory, self._scorer, self._metrics = memory, scorer, metrics
         self._journal, self._recorder = journal, recorder
         self._folder = folder / FOLDER
@@ -170,12 +173,19 @@ class Retrainer:
         with self._lock:
             if self._status.running or self._stopping.is_set():
                 raise RetrainingRuns("the reward model is being trained already; ask again when GET /v1/info says so")
+            # Not a daemon: it may be writing to the memory when the process ends.
+            thread = threading.Thread(target=self._run, name="memstore-retrain")
+            before, self._status = self._status, RetrainStatus(self._status.number + 1, running=True, step=step)
             if self._journal is not None:
                 self._journal.hold()
-            self._status = RetrainStatus(self._status.number + 1, running=True, step=step)
-            # Not a daemon: it may be writing to the memory when the process ends.
-            self._thread = threading.Thread(target=self._run, name="memstore-retrain")
-            self._thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the machine has no thread left
+                self._status = before
+                if self._journal is not None:
+                    self._journal.release()
+                raise
+            self._thread = thread
             return self._status
 
     def stop(self) -> None:
@@ -193,21 +203,20 @@ class Retrainer:
         self._metrics.retraining.set(1)
         try:
             model = self._train()
-        except _Stopped:
-            self._status = RetrainStatus(number, step=step, error="the service was stopped during the training")
-        except Exception as error:
-            # Also catches bugs: the service goes on with the model that it has.
-            known = isinstance(error, MemstoreError)
-            logger.error("the reward model was not trained again, and stays: %s", error, exc_info=not known)
-            self._metrics.retrain_failures.inc()
-            self._status = RetrainStatus(number, step=step, error=str(error) or type(error).__name__)
-        else:
+            ended = RetrainStatus(number, step=step, model=model)
+            self._metrics.retrained.inc()
             seconds = round(time.monotonic() - begun, 1)
             logger.info("the reward model was trained again", extra={"model": model, "seconds": seconds, "step": step})
-            self._metrics.retrained.inc()
-            self._status = RetrainStatus(number, step=step, model=model)
-        finally:
-            self._metrics.retraining.set(0)
+        except _Stopped:
+            ended = RetrainStatus(number, step=step, error="the service was stopped during the training")
+        except Exception as error:
+            # Also catches bugs: the service goes on with the model that it has.
+            ended = RetrainStatus(number, step=step, error=str(error) or type(error).__name__)
+            self._metrics.retrain_failures.inc()
+            known = isinstance(error, MemstoreError)
+            logger.error("the reward model was not trained again, and stays: %s", error, exc_info=not known)
+        self._metrics.retraining.set(0)
+        self._status = ended
 
     def _train(self) -> str:
         """Train, and change to the new model; return its id."""

@@ -105,7 +105,6 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         ModelError: the reward model does not exist or does not fit the memory.
     """
     check_address(options.host, options.token)
-    _check_retraining(options)
     memory.stores.check_writable()
     with ExitStack() as held:
         held.enter_context(threadpool_limits(1, user_api="blas"))
@@ -130,16 +129,15 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
             scorer.model.vote_drift.on_window = service.metrics.on_votes
         if scorer.verdict_counts is not None:
             service.metrics.watch_verdicts(lambda: scorer.verdict_counts)
-        recorder = None
-        if journal is not None:
-            recorder = _recorder(memory, journal, texts, scorer, service, options.schedule)
-            if options.verifier_budget is not None:
-                _read_bought_verdicts(recorder, scorer)
-            recorder.start()
+        recorder = _recorder(memory, journal, texts, scorer, service, options.schedule) if journal is not None else None
+        if recorder is not None and options.verifier_budget is not None:
+            _read_bought_verdicts(recorder, scorer)
         settings = RetrainSettings(options.retrain, options.retrain_last_steps, options.device)
         retrainer = Retrainer(
             memory, scorer, folder, service.metrics, journal=journal, recorder=recorder, settings=settings
         )
+        if recorder is not None:
+            recorder.start()
         held.callback(retrainer.stop)
         service.on_groups = retrainer.observe
         app = make_app(
@@ -153,12 +151,6 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         if recorder is not None:
             left = recorder.stop(options.stop_seconds)
             logger.info("stopped", extra={"left_in_journal": left})
-
-
-def _check_retraining(options: ServeOptions) -> None:
-    if options.retrain is not None and (options.mode != "memory" or not options.record):
-        why = "no rollouts are recorded" if options.mode == "memory" else f"mode {options.mode} uses no reward model"
-        raise InputError(f"--retrain trains the reward model on recorded rollouts, but {why}; leave it out")
 
 
 def _recorder(

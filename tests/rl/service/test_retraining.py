@@ -300,10 +300,10 @@ def fail(*given: object, **options: object) -> None:
 
 def test_services_that_cannot_train_say_so(folder: Path, tmp_path: Path) -> None:
     with Memory.open(folder, embedder=HashEmbedder()) as memory:
-        with pytest.raises(InputError, match="mode budget uses no reward model"):
-            serve(memory, ServeOptions(mode="budget", retrain=5))
-        with pytest.raises(InputError, match="no rollouts are recorded"):
-            serve(memory, ServeOptions(record=False, retrain=5))
+        with pytest.raises(InputError, match="on recorded rollouts, but it uses no reward model; leave it out"):
+            serve(memory, ServeOptions(port=0, mode="budget", retrain=5))
+        with pytest.raises(InputError, match="on recorded rollouts, but it records none; leave it out"):
+            serve(memory, ServeOptions(port=0, record=False, retrain=5))
         with GroupScorer.open(memory, mode="budget") as scorer:
             metrics = Metrics(waiting=lambda: 0, journal=lambda: 0)
             with pytest.raises(InputError, match="uses no reward model"):
