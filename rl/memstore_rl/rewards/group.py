@@ -105,7 +105,7 @@ class GroupScorer:
         if verifier_budget is not None:
             buyer = VerdictBuyer(verifier_budget, self._verifiers)
             self._resources.callback(buyer.close)
-            self._verdict_mode = VerdictMode(buyer, model.model.card.id if model is not None else None)
+            self._verdict_mode = VerdictMode(buyer)
 
     @classmethod
     def open(

@@ -42,20 +42,20 @@ class _Chances(NamedTuple):
 
     probability: list[float]
     by_votes: list[float] | None
+    model: str | None
+    """Id of the reward model that predicted them; None if none did."""
 
 
 class VerdictMode:
     """Scores groups of mode `verdict`; see the module's docstring. Thread-safe."""
 
-    def __init__(self, buyer: VerdictBuyer, model: str | None) -> None:
+    def __init__(self, buyer: VerdictBuyer) -> None:
         """Create the mode.
 
         Args:
             buyer: buys and keeps verdicts.
-            model: id of the reward model that predicts; None: there is none.
         """
         self.buyer = buyer
-        self._model = model
         self._without_gold: int | None = 0
         """Groups so far, none of which has a gold answer; None if one had."""
 
@@ -110,7 +110,7 @@ class VerdictMode:
         sizes: Counter[str] = Counter()
         votes: dict[str, list[float]] = defaultdict(list)
         first: dict[str, tuple[VerifiedGroup, int]] = {}
-        for group, (probability, _), judged in zip(groups, chances, verdicts, strict=True):
+        for group, (probability, *_), judged in zip(groups, chances, verdicts, strict=True):
             sizes[group.given[0].query] += len(group.given)
             for index, one in enumerate(group.given):
                 if one.answer is not None:
@@ -170,7 +170,7 @@ class VerdictMode:
             value=shared,
             source="predicted",
             probability=chances.probability[index],
-            model=self._model if by_model else None,
+            model=chances.model,
             by_votes=None if chances.by_votes is None else chances.by_votes[index],
             reason=reason,
             silent=silent,
@@ -204,11 +204,11 @@ def _chances(group: VerifiedGroup, predicted: Predicted | None) -> _Chances:
     """The probabilities of a group's rollouts, predicted or by the shrunk shares of their answers."""
     if predicted is not None:
         probability, by_votes = (np.round(one, DECIMALS) for one in (predicted.probability, predicted.by_votes))
-        return _Chances(probability.tolist(), by_votes.tolist())
+        return _Chances(probability.tolist(), by_votes.tolist(), predicted.model)
     votes = Counter(one.answer for one in group.given)
     del votes[None]
     size = len(group.given)
-    return _Chances([(votes[one.answer] + 1) / (size + 2) for one in group.given], None)
+    return _Chances([(votes[one.answer] + 1) / (size + 2) for one in group.given], None, None)
 
 
 def _mean(values: Sequence[float], of: Sequence[bool]) -> float:
