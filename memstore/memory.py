@@ -11,13 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pyarrow as pa
-
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.protocol import Embedder, Fingerprint
-from memstore.errors import InputError, MemstoreError
+from memstore.errors import MemstoreError
 from memstore.graph.protocol import CypherResult, GraphStore, ScoreBatch
 from memstore.html_table import html_table
+from memstore.labels.answers import AnswerVerdict, LabelledAnswers, label_answers
+from memstore.labels.batches import label_rollouts, undo_labels
+from memstore.labels.journal import LabelBatch
 from memstore.locations.location import FolderLocation, Location, ServerLocation, resolve_location
 from memstore.locations.settings import Settings
 from memstore.locations.stores import Stores
@@ -232,32 +233,43 @@ class Memory:
         """Link the nodes that are not linked yet; with other settings than the memory's, link all nodes again."""
         return link_memory(self.stores, settings, progress=progress)
 
-    def label(self, rewards: Mapping[str, float | None], *, source: str = "person", replace: bool = False) -> int:
+    def label(
+        self,
+        rewards: Mapping[str, float | None],
+        *,
+        source: str = "person",
+        by: str | None = None,
+        replace: bool = False,
+    ) -> int:
         """Set the ground truth of rollouts by id; return how many changed.
 
         Args:
             rewards: reward in 0..1 by rollout id; None removes the ground truth.
             source: recorded as the rollouts' `reward_source`.
+            by: name of the person who labels, for the journal of labels.
             replace: overwrite a ground truth that differs.
 
         Raises:
             LabelConflict: a rollout has another ground truth and `replace` is False.
             InputError: an id that is not in the memory, or a reward outside 0..1.
         """
-        given = {rollout: reward for rollout, reward in rewards.items() if reward is not None}
-        for rollout, reward in given.items():
-            if not 0.0 <= reward <= 1.0:
-                raise InputError(f"the reward of {rollout} is {reward:g}; it must lie between 0 and 1")
-        table = pa.table(
-            {
-                "id": pa.array(list(given), pa.string()),
-                "reward": pa.array(list(given.values()), pa.float64()),
-                "reward_source": pa.array([source] * len(given), pa.string()),
-            }
-        )
-        changed = self.graph.set_labels(table, replace=replace) if given else 0
-        removed = [rollout for rollout in rewards if rollout not in given]
-        return changed + (self.graph.clear_labels(removed) if removed else 0)
+        batch = label_rollouts(self.stores, rewards, source=source, by=by, replace=replace)
+        return 0 if batch is None else len(batch.changes)
+
+    def label_answers(
+        self, verdicts: Sequence[AnswerVerdict], *, by: str | None = None, replace: bool = False
+    ) -> LabelledAnswers:
+        """Label all rollouts of a query that give an answer; see `memstore.labels.answers.label_answers`.
+
+        Example:
+            >>> memory.label_answers([AnswerVerdict("gsm8k/17", "42", 1.0)], by="ana").changed
+            8
+        """
+        return label_answers(self.stores, verdicts, by=by, replace=replace)
+
+    def undo_labels(self, batch: str | None = None, *, by: str | None = None) -> LabelBatch:
+        """Undo the last batch of labels, or another; see `memstore.labels.batches.undo_labels`."""
+        return undo_labels(self.stores, batch, by=by)
 
     def delete(
         self,

@@ -38,6 +38,7 @@ from memstore_cli.migrate import migrate
 from memstore_cli.models import models
 from memstore_cli.profiles import profiles
 from memstore_cli.promote import promote
+from memstore_cli.queue import queue
 from memstore_cli.reembed import reembed
 from memstore_cli.restore import restore
 from memstore_cli.rollout import rollout
@@ -63,7 +64,7 @@ app = typer.Typer(
 )
 
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Memory": (demo, ingest, link, label, stats, cypher),
+    "Memory": (demo, ingest, link, label, queue, stats, cypher),
     "Reward model": (train, score, explain, evaluate, models, promote),
     "Policy training": (datasets, rollout, grade, serve),
     "Maintenance": (verify, migrate, profiles, snapshot, restore, reembed, delete),

@@ -20,6 +20,8 @@ from memstore_schema.columns import NODE_COLUMNS, TIME, NodeLabel
 
 RIGHT = 0.5
 """A label above this says that the answer is right."""
+ONE_RIGHT_VALUE = frozenset({"math", "qa"})
+"""Domains in which a query has one right answer."""
 PERSON = "person"
 GROUND_TRUTH = "ground_truth"
 NO_TIME = np.iinfo(np.int64).max

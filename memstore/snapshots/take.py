@@ -143,6 +143,12 @@ def take_outline(stores: Stores) -> Snapshot:
     )
 
 
+def with_query_vectors(stores: Stores, outline: Snapshot) -> Snapshot:
+    """Add the vectors of queries to an outline."""
+    x, has_x = _vectors(stores, "query", outline.queries)
+    return replace(outline, query_x=x, query_has_x=has_x)
+
+
 def with_contents(stores: Stores, part: Snapshot) -> Snapshot:
     """Add texts and vectors to a part of a memory's outline.
 

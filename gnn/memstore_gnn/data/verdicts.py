@@ -2,8 +2,8 @@
 
 A verdict belongs to a query and an answer. It comes from the labelled rollouts that gave the answer
 (`memstore.graph.verdicts`) and holds for every other rollout that gives it. Where a domain's answers have one right
-value (`ONE_RIGHT_VALUE`), a right verdict settles the query: another answer, or none, is wrong. In the other domains
-many answers can be right, so a right verdict says nothing of the others.
+value (`memstore.graph.verdicts.ONE_RIGHT_VALUE`), a right verdict settles the query: another answer, or none, is wrong.
+In the other domains many answers can be right, so a right verdict says nothing of the others.
 
 Labels of an answer that contradict each other give no verdict, and a warning. The verdicts that the graph stores come
 from all labels; here they are derived again, from the labels that the caller passes because they may be seen
@@ -20,14 +20,21 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from memstore.graph.verdicts import GROUND_TRUTH, NO_TIME, PERSON, RIGHT, JudgedAnswers, judge, label_columns
+from memstore.graph.verdicts import (
+    GROUND_TRUTH,
+    NO_TIME,
+    ONE_RIGHT_VALUE,
+    PERSON,
+    RIGHT,
+    JudgedAnswers,
+    judge,
+    label_columns,
+)
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.visibility import Visible
 
-ONE_RIGHT_VALUE = frozenset({"math", "qa"})
-"""Domains in which a query has one right answer."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 

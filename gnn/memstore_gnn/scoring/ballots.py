@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from memstore.graph.verdicts import ONE_RIGHT_VALUE
 from memstore.snapshots.aliases import first_datasets
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import answer_of_thinkings, query_of_thinkings
-from memstore_gnn.data.verdicts import ONE_RIGHT_VALUE, Verdicts
+from memstore_gnn.data.verdicts import Verdicts
 from memstore_gnn.features.dawid_skene import Ballots
 
 

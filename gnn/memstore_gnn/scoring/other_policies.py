@@ -21,7 +21,7 @@ theirs. A rollout without an answer is wrong. Without stored rollouts, the proba
 Reliabilities are estimated once for a memory, for each policy at a step in each dataset, from agreement and from the
 visible labels of other queries. They do not depend on the rollouts that are scored, so a group has the same
 score alone and with others. Only domains whose answers have one right value are treated
-(`memstore_gnn.data.verdicts.ONE_RIGHT_VALUE`); in the others, votes of other policies change nothing.
+(`memstore.graph.verdicts.ONE_RIGHT_VALUE`); in the others, votes of other policies change nothing.
 """
 
 from __future__ import annotations

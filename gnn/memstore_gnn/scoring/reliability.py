@@ -42,7 +42,7 @@ def estimate_reliabilities(snapshot: Snapshot, verdicts: Verdicts) -> list[Estim
     """Estimate the reliability of each policy at a step in each dataset, from verdicts and from agreement.
 
     See `memstore_gnn.features.policy_reliability`. Only domains whose answers have one right value count
-    (`memstore_gnn.data.verdicts.ONE_RIGHT_VALUE`). A rollout without an answer counts as wrong. A query in several
+    (`memstore.graph.verdicts.ONE_RIGHT_VALUE`). A rollout without an answer counts as wrong. A query in several
     datasets counts in the first by name.
 
     Args:

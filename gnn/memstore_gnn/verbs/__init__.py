@@ -6,6 +6,7 @@ SCORED_BY edges, which are only ever added. `memstore_gnn.evaluation` has the fu
 """
 
 from memstore_gnn.models.stored_model import open_model, visible_to
+from memstore_gnn.verbs.queue import Queue, queue_memory
 from memstore_gnn.verbs.score import (
     Abstention,
     ScoreSummary,
@@ -17,12 +18,14 @@ from memstore_gnn.verbs.train import TrainResult, TrainSummary, overall, train_m
 
 __all__ = [
     "Abstention",
+    "Queue",
     "ScoreSummary",
     "TrainResult",
     "TrainSummary",
     "bands_of_model",
     "open_model",
     "overall",
+    "queue_memory",
     "score_file",
     "score_memory_rollouts",
     "train_memory",

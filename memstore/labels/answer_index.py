@@ -1,0 +1,160 @@
+"""The queries of a memory with their answers and rollouts, read once to look verdicts up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from memstore.errors import InputError
+from memstore.graph.protocol import GraphStore
+from memstore.pipeline.find import full_id
+from memstore.records.ids import query_id
+from memstore.text import canonical_answer
+from memstore.types import IntVector
+from memstore_schema.columns import EdgeType, NodeLabel
+
+_SHOWN = 5
+"""Answers that a message lists."""
+_SHOWN_CHARS = 60
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Members of N disjoint sets: those of set i are `members[starts[i]:starts[i + 1]]`."""
+
+    members: IntVector
+    starts: IntVector
+
+    @classmethod
+    def of(cls, owner: IntVector, member: IntVector, size: int) -> _Sets:
+        starts = np.zeros(size + 1, np.int64)
+        np.cumsum(np.bincount(owner, minlength=size), out=starts[1:])
+        return cls(member[np.argsort(owner, kind="stable")], starts)
+
+    def __getitem__(self, position: int) -> IntVector:
+        return self.members[self.starts[position] : self.starts[position + 1]]
+
+
+class AnswerIndex:
+    """Positions are those of the id-ordered node tables."""
+
+    def __init__(self, graph: GraphStore) -> None:
+        self._graph = graph
+        queries = graph.nodes(NodeLabel.QUERY, ["id", "text", "domain"])
+        self.query_ids: list[str] = queries["id"].to_pylist()
+        self.texts: list[str | None] = queries["text"].to_pylist()
+        self.domains: list[str] = queries["domain"].to_pylist()
+        self._rollout_ids = graph.nodes(NodeLabel.THINKING, ["id"])["id"]
+        self._answers = graph.nodes(NodeLabel.ANSWER, ["id", "text", "value"])
+        generates = graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
+        leads = graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, [])
+        self._rollouts = _Sets.of(generates.source, generates.target, len(self.query_ids))
+        self._answer_of = np.full(len(self._rollout_ids), -1, np.int64)
+        self._answer_of[leads.source] = leads.target
+
+    @classmethod
+    def read(cls, graph: GraphStore) -> AnswerIndex:
+        """Read a memory.
+
+        Raises:
+            InputError: the memory has no rollouts.
+        """
+        index = cls(graph)
+        if not len(index._rollout_ids):
+            raise InputError("the memory has no rollouts to label; add some with `memstore ingest`")
+        return index
+
+    # -- what a query has ---------------------------------------------------------------------------------------
+
+    def answers_of(self, query: int) -> list[int]:
+        """Answers of a query, those with the most rollouts first."""
+        found, counts = np.unique(self._answer_of[self._rollouts[query]], return_counts=True)
+        order = np.lexsort((found, -counts))
+        return [int(answer) for answer in found[order] if answer >= 0]
+
+    def rollouts_of(self, query: int) -> IntVector:
+        """Rollouts of a query."""
+        return self._rollouts[query]
+
+    def rollouts_with(self, query: int, answer: int) -> IntVector:
+        """Rollouts of a query that give an answer; -1: those without a readable one."""
+        rows = self._rollouts[query]
+        return np.asarray(rows[self._answer_of[rows] == answer], np.int64)
+
+    def rollout_ids(self, rows: IntVector) -> list[str]:
+        """Ids of rollouts."""
+        return list(self._rollout_ids.take(pa.array(rows, pa.int64())).to_pylist())
+
+    def answer_id(self, answer: int) -> str:
+        """Id of an answer."""
+        return str(self._answers["id"][answer].as_py())
+
+    def answer_text(self, answer: int) -> str:
+        """An answer in readable form; "" for none."""
+        return str(self._answers["text"][answer].as_py()) if answer >= 0 else ""
+
+    # -- names of people ----------------------------------------------------------------------------------------
+
+    def query(self, name: str, where: str = "") -> int:
+        """Position of the query with this id, beginning of an id, key or text.
+
+        Raises:
+            InputError: there is none, or several have this key or beginning of an id.
+        """
+        position = self._positions.get(name)
+        if position is None:
+            position = self._positions.get(query_id(name)) if name.strip() else None
+        if position is not None:
+            return position
+        keyed = self._keys.get(name, [])
+        if len(keyed) > 1:
+            shown = ", ".join(self.query_ids[row] for row in keyed[:3])
+            raise InputError(f"{where}{len(keyed)} queries have the key {name!r} ({shown}); name the query by its id")
+        if keyed:
+            return keyed[0]
+        try:
+            return self._positions[full_id(self._graph, NodeLabel.QUERY, name)]
+        except InputError as error:
+            raise InputError(f"{where}{_shortened(str(error))}") from None
+
+    def answer(self, query: int, name: str, where: str = "") -> int:
+        """Position of an answer of a query, by its id, its text, or another form of its value.
+
+        Raises:
+            InputError: no rollout of the query gives it, or several answers begin with this id.
+        """
+        own = self.answers_of(query)
+        by_id = [answer for answer in own if name.startswith("a-") and self.answer_id(answer).startswith(name)]
+        if len(by_id) == 1:
+            return by_id[0]
+        value = canonical_answer(name, self.domains[query], self.texts[query] or "").value  # type: ignore[arg-type]
+        for answer in own:
+            if name == self.answer_text(answer) or value == self._answers["value"][answer].as_py():
+                return answer
+        shown = ", ".join(repr(_shortened(self.answer_text(answer))) for answer in own[:_SHOWN]) or "none"
+        more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+        raise InputError(
+            f"{where}no rollout of the query {self.query_ids[query]} gives the answer {_shortened(name)!r}; "
+            f"its answers are {shown}{more}"
+        )
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.query_ids)}
+
+    @cached_property
+    def _keys(self) -> dict[str, list[int]]:
+        edges = self._graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET, ["key"])
+        found: dict[str, list[int]] = {}
+        pairs = zip(edges.source.tolist(), edges.properties["key"].to_pylist(), strict=True)
+        for query, key in dict.fromkeys(pairs):
+            if key is not None:
+                found.setdefault(key, []).append(query)
+        return found
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 4 * _SHOWN_CHARS else text[: 4 * _SHOWN_CHARS] + "..."

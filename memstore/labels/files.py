@@ -1,0 +1,123 @@
+"""Files of labels: CSV with a header, JSON lines, and JSON of Label Studio.
+
+A row labels a rollout (`id`, `reward`) or an answer of a query (`query` or `query_id`, `answer`, `reward`). A file has
+rows of one kind.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memstore.errors import InputError
+from memstore.labels.answers import AnswerVerdict
+from memstore.labels.label_studio import verdicts_of_tasks
+
+NO_REWARD = ("", "null", "none")
+"""Words for no ground truth, in lower case."""
+WORDS = {"right": 1.0, "correct": 1.0, "true": 1.0, "wrong": 0.0, "incorrect": 0.0, "false": 0.0}
+"""Words for a reward, in lower case."""
+_QUERY_KEYS = ("query_id", "query")
+"""Keys of the query, the first that has a value counts; an export has both."""
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The labels of a file. One of the lists is empty."""
+
+    rollouts: list[tuple[str, float | None]]
+    """Id of a rollout, or its beginning, and the reward; None removes the label."""
+    answers: list[AnswerVerdict]
+
+
+def read_labels(path: Path) -> LabelFile:
+    """Read a file of labels.
+
+    Raises:
+        InputError: the file cannot be read, a row is no label, or the rows are of two kinds.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if text.lstrip().startswith("["):
+        return LabelFile([], verdicts_of_tasks(path, text))
+    rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(text)
+    rollouts: list[tuple[str, float | None]] = []
+    answers: list[AnswerVerdict] = []
+    for number, row in rows:
+        where = f"{path}:{number}: "
+        of_answer = any(row.get(key) for key in _QUERY_KEYS)
+        if of_answer and row.get("id"):
+            raise InputError(f"{where}a row labels a rollout (`id`) or an answer (`query`, `answer`), not both")
+        if of_answer:
+            answers.append(_answer(row, where))
+        else:
+            rollouts.append(_rollout(row, where))
+        if answers and rollouts:
+            raise InputError(
+                f"{where}the file labels both rollouts (`id`) and answers (`query`, `answer`); use a file for each"
+            )
+    if not answers and not rollouts:
+        raise InputError(f"{path} has no labels; it needs the columns id and reward, or query, answer and reward")
+    return LabelFile(rollouts, answers)
+
+
+def parse_reward(value: object, where: str) -> float | None:
+    """A reward from a number, a word of `WORDS` or a boolean; None for no ground truth.
+
+    Raises:
+        InputError: it is something else, or lies outside 0..1.
+    """
+    if value is None or (isinstance(value, str) and value.strip().lower() in NO_REWARD):
+        return None
+    word = WORDS.get(value.strip().lower()) if isinstance(value, str) else None
+    if word is not None:
+        return word
+    try:
+        reward = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} is {value!r}; pass a number from 0 (wrong) to 1 (right), or null") from error
+    if not 0.0 <= reward <= 1.0:
+        raise InputError(f"{where} is {reward:g}; it must lie between 0 and 1")
+    return reward
+
+
+def _rollout(row: Mapping[str, Any], where: str) -> tuple[str, float | None]:
+    if "reward" not in row or not row.get("id"):
+        names = ", ".join(map(str, row)) or "none"
+        raise InputError(
+            f"{where}a row needs `id` and `reward`, but has {names}; or else `query`, `answer` and `reward`"
+        )
+    return str(row["id"]).strip(), parse_reward(row["reward"], f"{where}the reward")
+
+
+def _answer(row: Mapping[str, Any], where: str) -> AnswerVerdict:
+    lacking = [key for key in ("answer", "reward") if key not in row]
+    if lacking:
+        raise InputError(f"{where}a verdict on an answer needs `query`, `answer` and `reward`, but lacks {lacking[0]}")
+    query = next(str(row[key]).strip() for key in _QUERY_KEYS if row.get(key))
+    answer = None if row["answer"] is None or row["answer"] == "" else str(row["answer"])
+    return AnswerVerdict(query, answer, parse_reward(row["reward"], f"{where}the reward"), where)
+
+
+def _csv_rows(text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(text.splitlines(keepends=True), skipinitialspace=True)
+    return ((reader.line_num, {key: value for key, value in row.items() if key}) for row in reader)
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: not a JSON object; write one with `id` and `reward`")
+        yield number, row

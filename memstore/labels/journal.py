@@ -1,0 +1,131 @@
+"""The journal of labels: a file of JSON lines in the memory's folder, with what every batch of labels changed.
+
+A line is written and synced before the labels are, so that a batch that reached the graph can be undone, whenever the
+process dies. A line that a crash cut off belongs to a batch that changed nothing, and is not read. The journal of a
+memory on servers is on the machine that labels. Snapshots do not contain it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memstore.errors import InputError
+
+NAME = "labels.jsonl"
+"""Name of the file."""
+
+
+class Change(NamedTuple):
+    """The change of a rollout's label."""
+
+    rollout: str
+    before: float | None
+    before_source: str | None
+    after: float | None
+    """None: the label was removed."""
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Labels that were set together, and are undone together."""
+
+    id: str
+    at: str
+    """ISO 8601, UTC."""
+    by: str | None
+    """Who labelled; None if no name was given."""
+    source: str
+    """`reward_source` of the labels."""
+    changes: tuple[Change, ...]
+    reason: str | None = None
+    seconds: float | None = None
+    """How long a person took."""
+
+
+class Journal:
+    """Reads and appends to the journal of the memory in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+
+    def record(
+        self,
+        changes: Sequence[Change],
+        source: str,
+        by: str | None,
+        reason: str | None = None,
+        seconds: float | None = None,
+    ) -> LabelBatch:
+        """Append a batch; it is on the disk when this returns."""
+        batch = LabelBatch(f"l-{secrets.token_hex(6)}", _now(), by, source, tuple(changes), reason, seconds)
+        values: dict[str, Any] = {"batch": batch.id, "at": batch.at, "by": by, "source": source}
+        values |= {key: value for key, value in (("reason", reason), ("seconds", seconds)) if value is not None}
+        self._append(values | {"rollouts": batch.changes})
+        return batch
+
+    def record_undo(self, batch: str, by: str | None) -> None:
+        """Append that a batch was undone."""
+        self._append({"undone": batch, "at": _now(), "by": by})
+
+    def batches(self) -> list[LabelBatch]:
+        """The batches that were not undone, oldest first."""
+        found: dict[str, LabelBatch] = {}
+        for line in self._lines():
+            if "undone" in line:
+                found.pop(line["undone"], None)
+            else:
+                changes = tuple(Change(*change) for change in line["rollouts"])
+                details = line.get("reason"), line.get("seconds")
+                batch = LabelBatch(line["batch"], line["at"], line["by"], line["source"], changes, *details)
+                found[batch.id] = batch
+        return list(found.values())
+
+    def batch(self, name: str | None = None) -> LabelBatch:
+        """The batch whose id begins with `name`, by default the last one.
+
+        Raises:
+            InputError: there is no such batch, it was undone, or several ids begin so.
+        """
+        batches = self.batches()
+        if not batches:
+            raise InputError("no batch of labels can be undone: nobody has labelled with this memory's journal")
+        if name is None:
+            return batches[-1]
+        matching = [batch for batch in batches if name and batch.id.startswith(name)]
+        if len(matching) != 1:
+            problem = f"{len(matching)} batches have an id that begins with" if matching else "there is no batch"
+            raise InputError(f"{problem} {name!r} that can be undone; the last one is {batches[-1].id}")
+        return matching[0]
+
+    def _append(self, values: dict[str, Any]) -> None:
+        data = json.dumps(values, ensure_ascii=False) + "\n"
+        with self.path.open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                data = data if file.read(1) == b"\n" else "\n" + data
+            file.write(data.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    values = json.loads(line)
+                except ValueError:
+                    continue  # cut off by a crash, before its labels were written
+                if isinstance(values, dict):
+                    yield values
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

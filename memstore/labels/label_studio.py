@@ -1,0 +1,101 @@
+"""Tasks of Label Studio (its JSON format): one a query, with its answers as choices.
+
+The data of a task are `query_id`, `query` and `answers`, a list of `{"value": answer}`. A labelling interface for them:
+
+    <View>
+      <Text name="query" value="$query"/>
+      <Header value="Right"/>
+      <Choices name="right" toName="query" choice="multiple" value="$answers"/>
+      <Header value="Wrong"/>
+      <Choices name="wrong" toName="query" choice="multiple" value="$answers"/>
+    </View>
+
+`right` may have the choice `NONE`: none of the answers is right. Other parts of an annotation are not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memstore.errors import InputError
+from memstore.labels.answers import AnswerVerdict
+
+NONE = "none of these"
+"""Choice of `right` that says that every answer is wrong."""
+_REWARDS = {"right": 1.0, "wrong": 0.0}
+"""Reward of the choices of each control."""
+
+
+def task(query_id: str, query: str, answers: Iterable[str], **data: Any) -> dict[str, Any]:
+    """A task without annotations.
+
+    Args:
+        data: further values of the task's data.
+    """
+    choices = [{"value": answer} for answer in (*answers, NONE)]
+    return {"data": {"query_id": query_id, "query": query, "answers": choices, **data}}
+
+
+def annotation(right: Sequence[str], wrong: Sequence[str], by: str | None = None) -> dict[str, Any]:
+    """An annotation with the right and the wrong answers.
+
+    Args:
+        by: who judged them; kept as `completed_by`.
+    """
+    result = [
+        {"from_name": name, "to_name": "query", "type": "choices", "value": {"choices": list(choices)}}
+        for name, choices in (("right", right), ("wrong", wrong))
+        if choices
+    ]
+    return {"result": result} | ({} if by is None else {"completed_by": {"first_name": by}})
+
+
+def verdicts_of_tasks(path: Path, text: str) -> list[AnswerVerdict]:
+    """The verdicts in an export of Label Studio; cancelled annotations and tasks without one are left out.
+
+    Raises:
+        InputError: it is not a list of tasks, a task lacks the query, or there is no annotation.
+    """
+    try:
+        tasks = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON of Label Studio ({error}); export it as JSON again") from error
+    found: list[AnswerVerdict] = []
+    for number, one in enumerate(tasks, start=1):
+        where = f"{path}: task {number}: "
+        data = one.get("data") if isinstance(one, Mapping) else None
+        query = (data.get("query_id") or data.get("query")) if isinstance(data, Mapping) else None
+        if not isinstance(query, str):
+            raise InputError(f"{where}its data have neither `query_id` nor `query`; export tasks of `memstore queue`")
+        annotations = one.get("annotations") or []
+        if not isinstance(annotations, list) or not all(isinstance(made, Mapping) for made in annotations):
+            raise InputError(f"{where}`annotations` is not a list of objects; export the project as JSON")
+        for made in annotations:
+            if not made.get("was_cancelled"):
+                found += _verdicts(query, made, where)
+    if not found:
+        raise InputError(f"{path} has no annotation with a choice; label some tasks in Label Studio first")
+    return list(dict.fromkeys(found))
+
+
+def _verdicts(query: str, made: Mapping[str, Any], where: str) -> list[AnswerVerdict]:
+    found = []
+    for part in made.get("result") or []:
+        name = part.get("from_name") if isinstance(part, Mapping) else None
+        if name not in _REWARDS:
+            continue
+        value = part.get("value")
+        choices = value.get("choices") if isinstance(value, Mapping) else None
+        if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+            raise InputError(f"{where}the result {name!r} has no list of choices; use a Choices control for it")
+        if name == "right" and NONE in choices:
+            if len(choices) > 1:
+                raise InputError(f"{where}both {NONE!r} and an answer are chosen as right; keep one of them")
+            found.append(AnswerVerdict(query, None, 0.0, where))
+        else:
+            kept = [choice for choice in choices if choice != NONE]
+            found += [AnswerVerdict(query, choice, _REWARDS[name], where) for choice in kept]
+    return found
