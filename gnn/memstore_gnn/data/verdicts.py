@@ -23,13 +23,13 @@ import pyarrow as pa
 from memstore.graph.verdicts import (
     GROUND_TRUTH,
     NO_TIME,
-    ONE_RIGHT_VALUE,
     PERSON,
     RIGHT,
     JudgedAnswers,
     judge,
     label_columns,
 )
+from memstore.graph.verdicts import ONE_RIGHT_VALUE as ONE_RIGHT_VALUE
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings

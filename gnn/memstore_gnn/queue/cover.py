@@ -32,7 +32,7 @@ class CoverSettings:
 
     sample: int = 4096
     """Queries that the sum is over; a memory with more is sampled."""
-    duplicate: float = 0.95
+    duplicate: float = 0.98
     """Cosine from which a query is a near-duplicate of a labelled, chosen or audit query."""
     seed: int = 0
     """Seed of the sample."""

@@ -91,6 +91,8 @@ def queue_memory(
         ModelError: there is no such model, or it does not fit the memory.
     """
     started, progress = time.perf_counter(), progress or Silent()
+    if criterion == "training" and model is not None:
+        raise InputError("queries for training are chosen by votes; remove the model, or choose them for pages")
     if audit_share:
         memory.stores.check_writable()
     progress.stage("read the memory")

@@ -159,7 +159,7 @@ def test_a_sample_of_a_large_memory_covers_nearly_as_well() -> None:
         chosen = [pick.row for pick in greedy(cover, np.arange(3000), Neighbourhood(x[:0]), 60, 2.0)]
         return float(weight @ np.maximum(x @ x[chosen].T, 0).max(axis=1))
 
-    assert value(512) > 0.99 * value(3000)
+    assert value(1000) > 0.975 * value(3000)
 
 
 # -- the queue --------------------------------------------------------------------------------------------------------
@@ -223,7 +223,8 @@ def test_marked_audit_queries_come_first_and_are_never_chosen_for_training() -> 
 
 
 def test_an_item_says_why_and_what_the_answers_are() -> None:
-    snapshot = build_snapshot([*rows("q", "1", "1", "1", "2", ""), *rows("r", "1", "1")])
+    vectors = {"q": [1, 0, 0, 0], "r": [0, 1, 0, 0]}
+    snapshot = build_snapshot([*rows("q", "1", "1", "1", "2", ""), *rows("r", "1", "1")], vectors)
     training = choose_queries(snapshot, 2, audit_share=0)[0]
     assert training.why["uncertainty"] == pytest.approx(1.1 - 3 / 5)
     assert training.reason.startswith("votes 3:1, nearest labelled or chosen query 0.00")
