@@ -209,13 +209,13 @@ class GroupScorer:
         tasks = [self._tasks.read(number, group) for number, group in enumerate(groups)]
         verdicts = self._verdicts(tasks)
         remembered = self._remembered(tasks, verdicts)
-        known = self._memory.known if self._memory is not None else KnownQueries()
         verified = [
-            VerifiedGroup(task, judged, 0.0, recalled, list(map(known.given, task.records)), step_of(task.group, call))
+            VerifiedGroup(task, judged, 0.0, recalled, step=step_of(task.group, call))
             for task, judged, recalled in zip(tasks, verdicts, remembered, strict=True)
         ]
         if self._verdict_mode is not None:
-            self._verdict_mode.check([one for one in verified if one.task.mode == "verdict"])
+            known = self._memory.known if self._memory is not None else KnownQueries()
+            verified = self._verdict_mode.read(verified, known)
         programs = [one.task.records for one in verified if one.task.domain == "code" and self._may_predict(one)]
         if programs and self._model is not None:
             self._model.run_programs(programs)

@@ -61,7 +61,7 @@ class VerifiedGroup:
     remembered: list[Remembered | None] = field(default_factory=list)
     """Verdicts of the memory, one a rollout."""
     given: list[Given] = field(default_factory=list)
-    """Query and answer of each rollout, by their ids."""
+    """Query and answer of each rollout, by their ids; only in mode `verdict`."""
     step: Hashable = None
     """Training step of the group, whose budget of verifier calls it shares."""
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from memstore.errors import InputError
 from memstore_gnn.data.verdicts import Verdict as Remembered
+from memstore_rl.rewards.known import KnownQueries
 from memstore_rl.rewards.reward import Pair, Reward
 from memstore_rl.rewards.shaping import DECIMALS, Predicted
 from memstore_rl.rewards.tasks import VerifiedGroup
@@ -59,15 +60,22 @@ class VerdictMode:
         self._without_gold: int | None = 0
         """Groups so far, none of which has a gold answer; None if one had."""
 
-    def check(self, groups: Sequence[VerifiedGroup]) -> None:
-        """Check that there is something to buy.
+    def read(self, groups: Sequence[VerifiedGroup], known: KnownQueries) -> list[VerifiedGroup]:
+        """Return the groups, those of this mode with the ids of their answers.
 
         Raises:
-            InputError: none of many groups has a gold answer.
+            InputError: none of many groups has a gold answer, so there is nothing to buy.
         """
+        self._check_golds([group for group in groups if group.task.mode == "verdict"])
+        return [
+            replace(group, given=list(map(known.given, group.task.records))) if group.task.mode == "verdict" else group
+            for group in groups
+        ]
+
+    def _check_golds(self, groups: Sequence[VerifiedGroup]) -> None:
         if any(group.task.group.query.labelled for group in groups):
             self._without_gold = None
-        elif self._without_gold is not None:
+        elif groups and self._without_gold is not None:
             self._without_gold += len(groups)
             if self._without_gold >= GROUPS_WITHOUT_GOLD:
                 raise InputError(

@@ -209,6 +209,7 @@ def test_a_run_without_any_gold_stops(scorer: Open) -> None:
         opened.score_groups([group(f"q{number}", [1], gold=None)])
     with pytest.raises(InputError, match="none of the 32 groups so far has a gold answer, so mode verdict cannot buy"):
         opened.score_groups([group("last", [1], gold=None)])
+    assert values(opened.score_groups([replace(group("v", [1]), mode="oracle")])[0]) == [1.0]
     other = scorer(calls=1)
     other.score_groups([group("labelled", [1])])
     for number in range(2 * GROUPS_WITHOUT_GOLD):
