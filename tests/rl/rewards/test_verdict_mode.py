@@ -111,10 +111,11 @@ def test_a_right_program_settles_nothing(scorer: Open, verifiers: Counting) -> N
 
 
 def test_the_answers_of_most_worth_are_bought(scorer: Open, verifiers: Counting) -> None:
-    groups = [group("a", [2, 3, 4, 5]), group("b", [2, 2, 3, 3]), group("c", [2, 2, 2, 2])]
-    scorer(calls=2).score_groups(groups)
-    # The worths are 1/4 x 1/3 x 2/3, 1/2 x 1/2 x 1/2 and 1 x 5/6 x 1/6.
-    assert [one.query for one in verifiers.asked] == ["what is the number c?", "what is the number b?"]
+    groups = [group("a", [2, 3, 4, 5]), group("b", [2, 2, 3, 3]), group("c", [2] * 8)]
+    scorer(calls=3).score_groups(groups)
+    # The worths are 1/4 x 1/3 x 2/3, twice 1/2 x 1/2 x 1/2, and 1 x 9/10 x 1/10.
+    asked = [(one.query[-2], one.answer) for one in verifiers.asked]
+    assert asked == [("b", "2"), ("b", "3"), ("c", "2")]
 
 
 def test_verdicts_are_kept_for_the_run(scorer: Open, verifiers: Counting) -> None:
