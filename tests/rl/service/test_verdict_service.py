@@ -69,7 +69,7 @@ def metric(endpoint: str, name: str) -> float:
 
 
 def test_bought_verdicts_survive_a_kill_and_reach_the_next_run(tmp_path: Path) -> None:
-    bought, right = ("ground_truth", 0.0), ("ground_truth", 1.0)
+    bought = ("ground_truth", 0.0)
     with service(tmp_path / "memory") as (endpoint, process):
         assert outcomes(endpoint, group((7, 7, 2))) == [[bought, bought, ("predicted", 0.4)]]
         assert metric(endpoint, "memstore_verifier_calls") == 1
@@ -78,19 +78,21 @@ def test_bought_verdicts_survive_a_kill_and_reach_the_next_run(tmp_path: Path) -
         process.kill()
         process.wait()
     with service(tmp_path / "memory") as (endpoint, process):
-        assert outcomes(endpoint, group((7, 2, 2), step=2)) == [[("remembered", 0.0), right, right]]
+        assert outcomes(endpoint, group((7, 8, 8), step=2)) == [[("remembered", 0.0), bought, bought]]
         assert metric(endpoint, "memstore_verifier_calls") == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(200) == 0
-    with service(tmp_path / "memory") as (endpoint, _):
-        known = [("remembered", 0.0), ("remembered", 1.0), ("remembered", 0.0)]
-        assert outcomes(endpoint, group((7, 2, 5), run="next")) == [known]
-        assert metric(endpoint, "memstore_verifier_calls") == 0
-        assert metric(endpoint, "memstore_verdict_pairs_remembered") == 3
+    with service(tmp_path / "memory") as (endpoint, process):
+        known = [("remembered", 0.0), ("remembered", 0.0), ("ground_truth", 1.0)]
+        assert outcomes(endpoint, group((7, 8, 2), run="next")) == [known]
+        assert metric(endpoint, "memstore_verifier_calls") == 1
+        assert metric(endpoint, "memstore_verdict_pairs_remembered") == 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(200) == 0
     with Memory.open(tmp_path / "memory", embedder=HashEmbedder()) as memory:
         verdicts = list(memory.cypher("MATCH (a:Answer) WHERE a.verdict IS NOT NULL RETURN a.value, a.verdict").rows)
         golds = list(memory.cypher("MATCH (q:Query) RETURN q.gold").rows)
-    assert sorted(map(tuple, verdicts)) == [("2", 1.0), ("7", 0.0)]
+    assert sorted(map(tuple, verdicts)) == [("2", 1.0), ("7", 0.0), ("8", 0.0)]
     assert [tuple(row) for row in golds] == [(None,)], "a bought verdict must not become a known gold answer"
 
 
