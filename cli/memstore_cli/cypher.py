@@ -103,6 +103,9 @@ def cypher(
         result = store.cypher(text, parameters, write=write, timeout_s=timeout)
         rows = list(result.rows if output is not Format.TABLE and limit is None else islice(result.rows, shown + 1))
     print_rows(result.columns, rows, output, shown if output is Format.TABLE or limit else len(rows))
+    if query.named and not rows and output is Format.TABLE:
+        hint = next(entry.empty for entry in _named_queries() if entry.name == query.named)
+        print(hint or "", end="\n" if hint else "")
 
 
 def _named_query(name: str, values: Mapping[str, str], limit: int | None) -> tuple[str, dict[str, Any]]:

@@ -79,7 +79,7 @@ def show_explanation(explained: Explanation, limit: int) -> None:
         {
             "rollout": explained.rollout,
             "query": f"{explained.query}  {' '.join(explained.question.split())[:80]}",
-            "answer": f"{explained.answer or 'none'}  ({explained.votes} of {counted(explained.group, 'vote')})",
+            "answer": f"{explained.answer or 'none'}  ({_votes(explained)})",
             "score": f"{explained.probability:.4f} by {explained.model}",
             "reward": f"{explained.reward:.4f} ({explained.source})",
             "log odds": f"{explained.logit:+.4f}, the sum of the weights",
@@ -90,11 +90,17 @@ def show_explanation(explained: Explanation, limit: int) -> None:
         ("weight", "effect", "without it", "what", "id", "label", "cosine", "text"),
         [_cells(one) for one in explained.influences[:limit]],
     )
-    rest = len(explained.influences) - limit
-    if rest > 0:
-        print(f"and {rest:,} more; --limit shows them")
+    rest = explained.influences[limit:]
+    if rest:
+        print(f"and {len(rest):,} more, together {sum(one.weight for one in rest):+.4f}; --limit shows them")
     if explained.written is not None:
         print(f"{counted(explained.written, 'edge')} INFLUENCED_BY written; see: memstore cypher --query why")
+
+
+def _votes(explained: Explanation) -> str:
+    """The rollouts with the answer, of the group and of the other groups of the query."""
+    own = f"{explained.votes} of {explained.group} in its group" if explained.group > 1 else "alone in its group"
+    return f"{own}, {explained.votes_of_others} of {counted(explained.others, 'vote')} of others"
 
 
 def _cells(one: Influence) -> tuple[str | float | None, ...]:

@@ -27,13 +27,15 @@ def models(memory: MemoryOption = "", as_json: JsonOption = False) -> None:
                     entry.metrics.get("auc"),
                     entry.metrics.get("accuracy"),
                     entry.scored,
-                    "here" if entry.here else "not here",
+                    "refused" if entry.refused else "here" if entry.here else "not here",
                 )
                 for entry in found
             ],
         )
         for entry in found:
-            if not entry.here:
+            if entry.refused:
+                print(entry.refused)
+            elif not entry.here:
                 print(f"the files of {entry.model} are not here; copy {entry.path} from the machine that trained it")
     else:
         print(f"no reward model yet; train one with: memstore train --memory {memory}")

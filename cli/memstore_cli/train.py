@@ -105,10 +105,8 @@ def show_training(summary: TrainSummary) -> None:
     if summary.model.startswith("prior-"):
         print("the memory has no labels yet: this model is the prior, trained on other datasets")
         return
-    print(
-        f"trained on {queries['train']:,} labelled queries, selected and calibrated on {queries['select']:,}, "
-        f"evaluated on {queries['report']:,} others"
-    )
+    fitted = queries["train"] + queries["select"]
+    print(f"trained on {fitted:,} labelled queries, evaluated on {queries['report']:,} others")
     print_table(
         ("dataset", "predictor", *METRIC_NAMES.values()),
         [(row.dataset, row.predictor, *metric_cells(row)) for row in summary.rows],

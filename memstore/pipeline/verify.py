@@ -19,6 +19,8 @@ The graph is authoritative. What is derived from it is compared with it. Kinds o
 
 A node that no call of `link` has reached yet is no problem but pending (`not_linked`): an ingest without links and the
 reward service leave it to a later `memstore link`. A repair links it, too.
+
+A whole model of another format version is no damage: `memstore models` says whether this version of memstore reads it.
 """
 
 from __future__ import annotations

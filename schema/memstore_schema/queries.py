@@ -1,9 +1,10 @@
 """Named queries: one file each in `queries/`, in the subset of Cypher that LadybugDB and Neo4j share.
 
 A file begins with comments: the question that the query answers, then one line per parameter with its default as JSON
-(`// $limit = 20`). The rest is the query. The subset excludes list indices (LadybugDB counts from 1, Neo4j from 0),
-`type()`, pattern comprehensions and CALL subqueries. A query ends with an ORDER BY without ties, so that every store
-returns the rows in the same order; this excludes UNION, which cannot be ordered as a whole.
+(`// $limit = 20`), and where it helps what to do if there are no rows (`// empty: ...`). The rest is the query. The
+subset excludes list indices (LadybugDB counts from 1, Neo4j from 0), `type()`, pattern comprehensions and CALL
+subqueries. A query ends with an ORDER BY without ties, so that every store returns the rows in the same order; this
+excludes UNION, which cannot be ordered as a whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from memstore_schema.cypher_files import folder
 
 _PARAMETER = re.compile(r"\$(\w+) = (.+)")
+_EMPTY = "empty: "
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class NamedQuery:
     text: str
     parameters: Mapping[str, Any]
     """Defaults of all parameters of the query."""
+    empty: str | None = None
+    """What to do if there are no rows."""
 
 
 def named_queries() -> tuple[NamedQuery, ...]:
@@ -50,10 +54,14 @@ def parse(name: str, source: str) -> NamedQuery:
     head = [line.removeprefix("//").strip() for line in lines if line.startswith("//")]
     if not head or not lines[0].startswith("//"):
         raise ValueError(f"the query {name} does not begin with a comment that holds its question; add one")
-    parameters = {}
+    parameters, empty = {}, None
     for line in head[1:]:
+        if line.startswith(_EMPTY):
+            empty = line.removeprefix(_EMPTY)
+            continue
         found = _PARAMETER.fullmatch(line)
         if found is None:
             raise ValueError(f"in the query {name}, {line!r} is not a parameter with its default ($name = JSON)")
         parameters[found[1]] = json.loads(found[2])
-    return NamedQuery(name, head[0], "\n".join(line for line in lines if not line.startswith("//")), parameters)
+    text = "\n".join(line for line in lines if not line.startswith("//"))
+    return NamedQuery(name, head[0], text, parameters, empty)

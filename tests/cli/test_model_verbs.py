@@ -30,7 +30,7 @@ def test_explain_prints_the_documented_keys(trained: Path, command: Callable[...
     document = command(*words, "--json").document
     keys = {"rollout", "query", "question", "dataset", "policy", "run", "step", "sample_index", "answer", "votes"}
     keys |= {"group", "model", "probability", "reward", "source", "logit", "influences", "edges"}
-    keys |= {"written", "judged_by", "judged_at"}
+    keys |= {"written", "judged_by", "judged_at", "others", "votes_of_others"}
     assert set(document) == keys
     assert (document["sample_index"], document["group"], document["written"]) == (2, 4, None)
     first = document["influences"][0]
@@ -45,7 +45,9 @@ def test_explain_prints_the_documented_keys(trained: Path, command: Callable[...
     assert document["rollout"] in table
     assert f"{first['weight']:+.4f}  {first['effect']:+.4f}" in table
     assert f"{document['logit']:+.4f}, the sum of the weights" in table
-    assert f"and {len(document['influences']) - 3} more; --limit shows them" in table
+    rest = document["influences"][3:]
+    assert f"and {len(rest)} more, together {sum(one['weight'] for one in rest):+.4f}; --limit shows them" in table
+    assert f"({document['votes']} of 4 in its group, {document['votes_of_others']} of {document['others']} " in table
     assert command("explain", document["rollout"][:14], "--memory", trained, "--json").document == document
 
 
@@ -66,6 +68,13 @@ def test_written_influences_are_found_by_cypher(trained: Path, command: Callable
     ]
     assert "INFLUENCED_BY written" in command(*words).out
     assert command(*asked, "--memory", trained, "--json").document == rows
+
+
+def test_an_empty_why_says_what_to_do(trained: Path, command: Callable[..., Any]) -> None:
+    rollout = command("explain", "sum-37", "--sample", 1, "--memory", trained, "--json").document["rollout"]
+    asked = ("cypher", "--query", "why", "--param", f"rollout={rollout}", "--memory", trained)
+    assert "store one with: memstore explain ID --write" in command(*asked).out
+    assert command(*asked, "--json").document == []
 
 
 def test_explain_suggests_similar_ids(trained: Path, command: Callable[..., Any]) -> None:

@@ -282,3 +282,18 @@ def test_verify_finds_models_that_are_not_whole(
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
     assert not [problem for problem in memory.verify().problems if problem.kind.endswith("_model")]
+
+
+def test_a_model_of_another_version_is_listed_as_refused(tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
+        memory.ingest([write(tmp_path / "rows.jsonl", rollouts())])
+        train_memory(memory, epochs=2, device="cpu")
+        (entry,) = list_models(memory)
+        assert (entry.here, entry.refused) == (True, None)
+        description = memory.folder / entry.path / "model.json"
+        description.write_text(json.dumps(json.loads(description.read_text()) | {"version": 4}))
+        (entry,) = list_models(memory)
+        assert entry.refused is not None
+        assert "has format version 4" in entry.refused
+        with pytest.raises(ModelError, match="has format version 4"):
+            open_model(memory)

@@ -20,6 +20,7 @@ from memstore_gnn.explain.recalled import Recalled, recalled_for
 from memstore_gnn.explain.scene import Scene, scene_of
 from memstore_gnn.models.device import device_memory
 from memstore_gnn.models.stored_model import open_model, seen_by
+from memstore_gnn.scoring.reliability import estimate_reliabilities, reliability_edges
 from memstore_gnn.scoring.remembered import Judge
 from memstore_gnn.scoring.score import GROUND_TRUTH, PREDICTED, REMEMBERED
 
@@ -41,6 +42,10 @@ class Explanation:
     """Rollouts of the group with this answer, this one included; 0 without an answer."""
     group: int
     """Rollouts of the group."""
+    votes_of_others: int
+    """Stored rollouts of the query's other groups with this answer; 0 without an answer."""
+    others: int
+    """Stored rollouts of the query's other groups, whose votes count."""
     model: str
     probability: float
     reward: float
@@ -80,7 +85,7 @@ def explain_rollout(
         rollout, matching: see `find_rollout`.
         model: id of one of the memory's models; None is the model that `score` uses.
         write: also store the nodes that influenced the score as INFLUENCED_BY edges, and replace this
-            model's earlier ones.
+            model's earlier ones. The reliabilities of policies are stored as RELIABLE_IN edges, as `score` does.
         judge: compares the answer with a reference answer in the memory, as in `score_memory_rollouts`.
 
     Raises:
@@ -101,6 +106,7 @@ def explain_rollout(
     if np.isfinite(seen.reward[row]):
         explained = replace(explained, reward=float(seen.reward[row]), source=GROUND_TRUTH)
     if write:
+        memory.graph.replace_reliabilities(reliability_edges(estimate_reliabilities(snapshot, verdicts)))
         explained = replace(
             explained, written=record_influences(memory, explained.model, explained.rollout, explained.edges)
         )
@@ -130,6 +136,8 @@ def explain(scene: Scene, progress: Progress | None = None, recalled: Recalled |
         answer=group.answers["text"][own].as_py() if own >= 0 else None,
         votes=int((answer == own).sum()) if own >= 0 else 0,
         group=len(answer),
+        votes_of_others=_votes_of_others(scene, own),
+        others=scene.others.thinkings.num_rows,
         model=scene.model.card.id,
         probability=found.probability,
         reward=found.probability if verdict is None else verdict.value,
@@ -140,3 +148,12 @@ def explain(scene: Scene, progress: Progress | None = None, recalled: Recalled |
         judged_by=None if verdict is None else verdict.judged_by,
         judged_at=None if verdict is None else verdict.judged_at,
     )
+
+
+def _votes_of_others(scene: Scene, answer: int) -> int:
+    """Rollouts of the other groups with an answer (a row of the group's answers, -1 without one)."""
+    if answer < 0:
+        return 0
+    same = scene.others.answers["id"].to_numpy() == scene.group.answers["id"][answer].as_py()
+    given = answer_of_thinkings(scene.others)
+    return int(same[given[given >= 0]].sum())

@@ -106,7 +106,7 @@ def _reliabilities(scene: Scene) -> Iterator[Item]:
     pairs = [pair for table in tables for pair in zip(*(table[name].to_pylist() for name in STEP), strict=True)]
     for (name, step), taken in sorted(Counter(pairs).items(), key=str):
         if name is not None:
-            reliability = scene.stored.reliability_of(scene.query, (name, step))
+            reliability = scene.reliable[name, step]
             text = f"{name}{'' if step is None else f' at step {step}'}: {reliability:.2f} right"
             removed = Removed(policies=frozenset([(name, step)]))
             yield Item(RELIABILITY, NodeLabel.POLICY, policy_id(name, step), text, None, None, taken, removed)

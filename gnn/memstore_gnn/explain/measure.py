@@ -11,7 +11,7 @@ from memstore_gnn.explain.edges import Edge
 from memstore_gnn.explain.influences import PRIOR, VERDICT, Influence, items_of
 from memstore_gnn.explain.recalled import Recalled
 from memstore_gnn.explain.scene import NOTHING, Removed, Scene
-from memstore_gnn.explain.shares import log_odds, probability_of, shares
+from memstore_gnn.explain.shares import logit_of, probability_of, shares
 from memstore_gnn.scoring.declined import mean_label
 from memstore_schema.columns import NodeLabel
 
@@ -44,13 +44,13 @@ def measure(scene: Scene, progress: Progress, recalled: Recalled | None) -> Meas
     for item in items:
         effect[item] = probability - scene.probability(item.removed)
         progress.advance(1)
-    weight, prior = ({}, log_odds(probability)) if scene.declined else shares(scene, items)
+    weight, prior = ({}, logit_of(probability)) if scene.declined else shares(scene, items)
     found = [(item.measured(probability, probability - effect[item], weight[item]), item.removed) for item in items]
     found.append((_prior(scene, probability, prior), NOTHING))
-    logit, score = log_odds(probability), probability
+    logit, score = logit_of(probability), probability
     if recalled is not None:
         score = recalled.verdict.value
-        logit = log_odds(min(max(score, CERTAIN), 1.0 - CERTAIN))
+        logit = logit_of(min(max(score, CERTAIN), 1.0 - CERTAIN))
         found.append((_verdict(recalled, probability, logit), NOTHING))
     influences = sorted((one for one, _ in found), key=lambda one: (-abs(one.weight), one.kind, one.id, one.text))
     return Measured(probability, logit, tuple(influences), _by_node(scene, probability, score, found))
@@ -58,13 +58,13 @@ def measure(scene: Scene, progress: Progress, recalled: Recalled | None) -> Meas
 
 def _prior(scene: Scene, probability: float, weight: float) -> Influence:
     """The prior is a term of the log odds, so the score without it is a subtraction."""
-    without = probability_of(log_odds(probability) - weight)
+    without = probability_of(logit_of(probability) - weight)
     known = PRIOR, NodeLabel.REWARD_MODEL, scene.model.card.id, "", None, None, 0
     return Influence(*known, without, probability - without, weight)
 
 
 def _verdict(recalled: Recalled, probability: float, logit: float) -> Influence:
-    value, weight = recalled.verdict.value, logit - log_odds(probability)
+    value, weight = recalled.verdict.value, logit - logit_of(probability)
     known = VERDICT, recalled.node, recalled.id, recalled.text, value, None, 1
     return Influence(*known, probability, value - probability, weight)
 
@@ -81,7 +81,7 @@ def _by_node(
         kinds = {one.kind for one, _ in carried}
         removed = reduce(or_, (removed for _, removed in carried))
         without = probability if scene.declined else scene.probability(removed)
-        without = probability_of(log_odds(without) - sum(one.weight for one, _ in carried if one.kind == PRIOR))
+        without = probability_of(logit_of(without) - sum(one.weight for one, _ in carried if one.kind == PRIOR))
         effect = (score if VERDICT in kinds else probability) - without
         edges.append(Edge(node, name, sum(one.weight for one, _ in carried), effect))
     return tuple(sorted(edges, key=lambda edge: (-abs(edge.weight), edge.node, edge.id)))

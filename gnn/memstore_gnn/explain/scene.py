@@ -11,17 +11,17 @@ memory, the whole memory is used.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.data.groups import groups_of, query_of_thinkings
+from memstore_gnn.data.groups import answer_of_thinkings, groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
 from memstore_gnn.data.verdicts import Verdicts
 from memstore_gnn.explain.families import masked
@@ -32,6 +32,8 @@ from memstore_gnn.models.inputs import read_target
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
 from memstore_gnn.scoring.declined import in_declining_group
 from memstore_gnn.scoring.other_policies import PolicyStep, StoredVotes, stored_votes
+from memstore_gnn.scoring.query_votes import COPY, VOTER
+from memstore_gnn.scoring.reliability import reliable_in
 from memstore_gnn.scoring.score import memory_groups, predict_groups
 
 SAME = 1e-6
@@ -90,6 +92,7 @@ class Scene:
         row: the rollout's row in the group.
         others: the stored rollouts of the query's other groups, whose votes count.
         stored: the stored rollouts of the query as votes.
+        reliable: how often each policy at a step is right in the query's dataset, as RELIABLE_IN says.
         declined: whether all rollouts of the group decline to answer.
     """
 
@@ -102,6 +105,7 @@ class Scene:
     row: int
     others: Snapshot
     stored: StoredVotes
+    reliable: Mapping[PolicyStep, float]
     declined: bool
     _contexts: dict[bytes, LabelContext] = field(default_factory=dict)
     _scores: dict[Removed, float] = field(default_factory=dict)
@@ -121,8 +125,26 @@ class Scene:
         """Query of each rollout of `memory`, int64 [T of memory]."""
         return query_of_thinkings(self.memory)
 
+    @cached_property
+    def alike(self) -> dict[str, str]:
+        """A stored vote (id) that counts as this one: the first with its policy, step and answer.
+
+        Copies of the group's rollouts, which do not count, are alike too.
+        """
+        own = {tuple(row.values()) for row in self.group.thinkings.select([*VOTER, *COPY]).to_pylist()}
+        table, answer = self.others.thinkings, answer_of_thinkings(self.others).tolist()
+        first: dict[tuple[Any, ...], str] = {}
+        found = {}
+        for row, given in zip(table.select(["id", *VOTER, *COPY]).to_pylist(), answer, strict=True):
+            name, *copy = row.values()
+            found[name] = first.setdefault((*copy[: len(VOTER)], given, tuple(copy) in own), name)
+        return found
+
     def probability(self, removed: Removed = NOTHING) -> float:
-        """Probability of the rollout without what is removed."""
+        """Probability of the rollout without what is removed. Without one of equal votes, it is computed once."""
+        (one, *more) = removed.rollouts or ("",)
+        if not more and one in self.alike and removed == Removed(rollouts=frozenset([one])):
+            removed = Removed(rollouts=frozenset([self.alike[one]]))
         if removed not in self._scores:
             self._scores[removed] = self._predicted(removed)
         return self._scores[removed]
@@ -208,8 +230,9 @@ def scene_of(
     votes = stored.of_query(str(ids[query[thinking]]))
     voters = np.isin(np.arange(len(query)), [at for rows in votes.rows.values() for at in rows.tolist()])
     others = some_rollouts(snapshot, voters & (groups != groups[thinking]))
+    reliable = reliable_in(snapshot, verdicts or Verdicts(), stored.dataset[str(ids[query[thinking]])])
     context = model.label_context(memory, inside)
-    whole = Scene(model, memory, inside, reward[known], context, group, row, others, votes, declined)
+    whole = Scene(model, memory, inside, reward[known], context, group, row, others, votes, reliable, declined)
     near = _could_be_near(context, group)
     if near.all():
         return whole
@@ -217,7 +240,7 @@ def scene_of(
     part = subgraph(memory, memory.queries["id"].to_numpy()[near].tolist())
     group_features(part)
     context = model.label_context(part, inside[kept])
-    cut = Scene(model, part, inside[kept], reward[known], context, group, row, others, votes, declined)
+    cut = Scene(model, part, inside[kept], reward[known], context, group, row, others, votes, reliable, declined)
     return cut if abs(cut.probability() - whole.probability()) < SAME else whole
 
 

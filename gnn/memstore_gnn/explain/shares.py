@@ -20,13 +20,15 @@ otherwise other queries would become the nearest.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 
+import numpy as np
+
 from memstore_gnn.explain.influences import FEATURES, LABELLED, LABELS, QUERY, RELIABILITY, ROLLOUT, VOTE, Item
 from memstore_gnn.explain.scene import NOTHING, Scene
+from memstore_gnn.models.calibration import log_odds, sigmoid
 
 FORWARD = (RELIABILITY, VOTE, ROLLOUT, LABELS, LABELLED, QUERY, FEATURES)
 BACKWARD = (FEATURES, LABELS, QUERY, LABELLED, RELIABILITY, ROLLOUT, VOTE)
@@ -34,21 +36,20 @@ _LIMIT = 1e-12
 """Probabilities are kept this far from 0 and 1."""
 
 
-def log_odds(probability: float) -> float:
+def logit_of(probability: float) -> float:
     """Log odds of a probability."""
-    probability = min(max(probability, _LIMIT), 1.0 - _LIMIT)
-    return math.log(probability / (1.0 - probability))
+    return float(log_odds(np.asarray(probability), _LIMIT))
 
 
 def probability_of(logit: float) -> float:
-    """The inverse of `log_odds`."""
-    return 1.0 / (1.0 + math.exp(-logit))
+    """The inverse of `logit_of`."""
+    return float(sigmoid(np.asarray(logit)))
 
 
 def shares(scene: Scene, items: Sequence[Item]) -> tuple[dict[Item, float], float]:
     """Weight of each item, and the prior."""
-    whole = log_odds(scene.probability())
-    alone = {item: whole - log_odds(scene.probability(item.removed)) for item in items}
+    whole = logit_of(scene.probability())
+    alone = {item: whole - logit_of(scene.probability(item.removed)) for item in items}
     blocks: dict[tuple[str, bool], list[Item]] = {}
     for item in items:
         blocks.setdefault((item.kind, alone[item] > 0.0), []).append(item)
@@ -69,10 +70,10 @@ def _removed_in_turn(
     """Weight of each block, and the log odds of what is left at the end."""
     total, before = dict.fromkeys(blocks, 0.0), 0.0
     for kinds, raising_first in ((FORWARD, True), (BACKWARD, False)):
-        removed, before = NOTHING, log_odds(scene.probability())
+        removed, before = NOTHING, logit_of(scene.probability())
         for name in sorted(blocks, key=lambda block: (kinds.index(block[0]), block[1] is not raising_first)):
             removed = reduce(or_, (item.removed for item in blocks[name]), removed)
-            after = log_odds(scene.probability(removed))
+            after = logit_of(scene.probability(removed))
             total[name] += 0.5 * (before - after)
             before = after
     return total, before

@@ -86,6 +86,16 @@ def stratum_logit(
     return np.asarray(slope * base + shift)
 
 
+EDGE = 1e-6
+"""Posteriors by votes are kept this far from 0 and 1, so that votes never outweigh everything else."""
+
+
+def log_odds(probability: FloatVector, edge: float = EDGE) -> FloatVector:
+    """Log odds of probabilities, float64, which are first moved `edge` away from 0 and 1."""
+    clipped = np.clip(probability, edge, 1.0 - edge)
+    return np.asarray(np.log(clipped / (1.0 - clipped)), np.float64)
+
+
 def sigmoid(logit: FloatVector) -> FloatVector:
     """Probability of a logit, float64; never exactly 0 or 1."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))

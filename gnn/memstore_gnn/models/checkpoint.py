@@ -114,6 +114,15 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> RewardModel:
         raise ModelError(f"the reward model in {folder} is damaged ({error}); train or copy it again") from error
 
 
+def refusal(folder: Path) -> str | None:
+    """Why this version of memstore does not read the model in a folder; None if it does. The weights are not read."""
+    try:
+        _describe(folder)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
 def load_origin(folder: Path) -> Origin | None:
     """Load the training data of the model in a folder; None if it was not recorded.
 
@@ -205,7 +214,6 @@ def _rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor], device
         _vote_model(described, tensors),
         # Models of earlier versions have no counts, and read votes by reliability alone.
         Correction(tuple(networks), float(described["trust"]), dict(described.get("counts", {}))),
-        device,
     )
 
 

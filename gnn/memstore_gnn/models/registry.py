@@ -18,6 +18,7 @@ import numpy as np
 
 from memstore.errors import ModelError
 from memstore.memory import Memory
+from memstore_gnn.models.checkpoint import refusal
 from memstore_schema.columns import EdgeType, NodeLabel
 
 PROMOTED = "promoted_model"
@@ -47,6 +48,8 @@ class ModelEntry:
     """Whether it was promoted."""
     here: bool
     """Whether its files are on this machine."""
+    refused: str | None
+    """Why this version of memstore does not read the files; None if it does, or if they are not here."""
 
     def as_json(self) -> dict[str, Any]:
         """The entry as the JSON that `memstore models` prints."""
@@ -73,6 +76,7 @@ def list_models(memory: Memory) -> list[ModelEntry]:
                 in_use=node["id"] == used,
                 promoted=node["id"] == promoted,
                 here=(memory.folder / node["path"]).is_dir(),
+                refused=refusal(memory.folder / node["path"]) if (memory.folder / node["path"]).is_dir() else None,
             )
         )
     return sorted(entries, key=lambda entry: -entry.version)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from memstore.errors import ModelError
 from memstore.snapshots.snapshot import Snapshot
@@ -85,14 +84,12 @@ class RewardModel:
     calibration: Calibration
     vote_model: VoteModel
     correction: Correction = NO_CORRECTION
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __repr__(self) -> str:
         budget = "all labels" if self.card.budget is None else f"{self.card.budget:.0%} of the labelled queries"
         return (
             f"RewardModel({self.card.id!r}, snapshot={self.card.snapshot!r}, labels={budget!r}, "
-            f"networks={len(self.correction.networks)}, trust={self.correction.trust:.2f}, "
-            f"device={str(self.device)!r})"
+            f"networks={len(self.correction.networks)}, trust={self.correction.trust:.2f})"
         )
 
     def label_context(self, snapshot: Snapshot, reward: FloatVector) -> LabelContext:

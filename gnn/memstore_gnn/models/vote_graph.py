@@ -27,11 +27,10 @@ from torch_geometric.data import HeteroData
 
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.features.dawid_skene import NOBODY, Reliabilities, posterior_of
+from memstore_gnn.models.calibration import log_odds
 
 WIDTHS = {"thinking": 2, "answer": 6, "query": 6, "policy": 5}
 """Features of each node type."""
-EDGE = 1e-6
-"""Posteriors are kept this far from 0 and 1, so that votes never outweigh everything else."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,6 @@ class Votes:
         """Probability of each answer by the votes, float64 [A]. It reads no verdict; a trainer may withhold one."""
         unknown = np.full(len(self.query_of), np.nan)
         return posterior_of(self.support(voters), self.query_of, self.queries, unknown, NOBODY)
-
-
-def log_odds(probability: FloatVector) -> FloatVector:
-    """Log odds of probabilities, which are first moved `EDGE` away from 0 and 1."""
-    clipped = np.clip(probability, EDGE, 1.0 - EDGE)
-    return np.asarray(np.log(clipped / (1.0 - clipped)), np.float64)
 
 
 def vote_graph(votes: Votes, voters: Voters) -> HeteroData:

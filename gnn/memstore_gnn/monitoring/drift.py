@@ -7,7 +7,8 @@ least `min_errors` standard errors. The first condition alone raises false alarm
 five thousand. With few training queries the deviations are uncertain, so they are enlarged (`extra_variance`) and more
 standard errors are required (`small_reference`; the names are those of `DriftSettings`). In addition,
 `memstore_gnn.monitoring.agreement` compares agreement and answers as distributions, which do not depend on the number
-of rollouts per query.
+of rollouts per query. Features that follow from this number (`OF_SIZE`) are no drift: a model that was trained on
+larger groups scores smaller ones as well as one that was trained on those (`research/reward_quality_log.md`).
 
 Each dataset is compared with itself, or with all training queries if the model was not trained on it. No label is
 read and no score is corrected: drift is a reason to label and to train again.
@@ -33,6 +34,8 @@ from memstore_gnn.monitoring.settings import DriftSettings
 DRIFT = DriftSettings()
 FEATURES_IN_WARNING = 3
 """Features named in the warning."""
+OF_SIZE = ("log_size", "log_votes", "distinct", "log_distinct", "majority")
+"""Features that change with the number of rollouts of a query."""
 GROUP_RELATIVE = ("-group", "@answer")
 """Endings of features whose mean over a group is constant."""
 
@@ -172,7 +175,8 @@ class Reference:
         shift = standard.mean(axis=0)
         errors = shift / np.sqrt(1.0 / len(values) + 1.0 / self.count[row])
         sure = DRIFT.min_errors * (1.0 + DRIFT.small_reference / self.count[row])
-        drifted = np.flatnonzero((np.abs(shift) >= DRIFT.min_shift) & (np.abs(errors) >= sure))
+        compared = ~np.isin(self.names, OF_SIZE)
+        drifted = np.flatnonzero(compared & (np.abs(shift) >= DRIFT.min_shift) & (np.abs(errors) >= sure))
         order = drifted[np.argsort(-np.abs(errors[drifted]), kind="stable")]
         shifts = tuple(Shift(self.names[f], float(shift[f]), float(errors[f])) for f in order)
         moved = moves(self.votes[self.votes_of == row], sample(votes))

@@ -41,9 +41,9 @@ from memstore.types import FloatVector, IntVector
 from memstore_gnn.data.groups import answer_of_thinkings, query_of_thinkings
 from memstore_gnn.data.verdicts import Verdicts
 from memstore_gnn.features.dawid_skene import Reliabilities, fit_reliabilities
-from memstore_gnn.models.calibration import sigmoid
+from memstore_gnn.models.calibration import EDGE, log_odds, sigmoid
 from memstore_gnn.models.network import NO_CORRECTION, Correction
-from memstore_gnn.models.vote_graph import EDGE, Voters, log_odds
+from memstore_gnn.models.vote_graph import Voters
 from memstore_gnn.scoring.ballots import Voter, ballots_by_dataset, one_right_value, verdict_of_answers
 from memstore_gnn.scoring.corrections import corrections
 from memstore_gnn.scoring.leave_out import LeaveOut
@@ -130,11 +130,6 @@ class StoredVotes:
         """The same with the votes of these policies counted as those of the mean policy."""
         known = {voter: row for voter, row in self.voters.items() if voter[1:] not in policies}
         return replace(self, voters=known)
-
-    def reliability_of(self, query: str, policy: PolicyStep) -> float:
-        """Estimated reliability of a policy of the memory, as it weighs the votes on a query (id) of the memory."""
-        dataset = self.dataset[query]
-        return float(self.reliability[dataset][_fold(query)].policy[self.voters[Voter(dataset, *policy)]])
 
     def _votes(self, new: Snapshot, group: IntVector | None) -> tuple[IntVector, QueryVotes | None]:
         """Rows of the new rollouts whose queries have stored votes, and the votes on these queries."""

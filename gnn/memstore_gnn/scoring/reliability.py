@@ -20,6 +20,7 @@ from memstore_gnn.features.policy_reliability import (
     policy_reliability,
 )
 from memstore_gnn.scoring.ballots import DatasetBallots, ballots_by_dataset, verdict_of_answers
+from memstore_gnn.scoring.other_policies import PolicyStep
 from memstore_schema.columns import EdgeType, edge_schema
 
 TABLE = pa.schema([("source", pa.string()), ("target", pa.string()), *edge_schema(EdgeType.RELIABLE_IN)])
@@ -55,6 +56,16 @@ def estimate_reliabilities(snapshot: Snapshot, verdicts: Verdicts) -> list[Estim
         )
         for part in ballots_by_dataset(snapshot)
     ]
+
+
+def reliable_in(snapshot: Snapshot, verdicts: Verdicts, dataset: str) -> dict[PolicyStep, float]:
+    """The reliability of the policies of one dataset by policy and step, as `estimate_reliabilities` gives it."""
+    for part in ballots_by_dataset(snapshot):
+        if part.dataset == dataset:
+            verdict = verdict_of_answers(snapshot, verdicts)[part.answers]
+            found = policy_reliability(part.ballots, verdict, len(part.voters)).reliability
+            return {voter[1:]: value for voter, value in zip(part.voters, found.tolist(), strict=True)}
+    return {}
 
 
 def reliability_edges(estimates: Sequence[Estimated]) -> pa.Table:

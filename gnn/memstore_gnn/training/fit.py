@@ -67,7 +67,7 @@ def fit_prior(
     domain = np.array([stratum.partition("/")[0] for stratum in strata_of(snapshot, free.groups)], dtype=object)
     chance = sigmoid(prior.logit(free, domain))
     votes = fit_votes(free.groups, chance, np.arange(len(domain)), VOTES.prior_query_weight)
-    return RewardModel(card, base, Calibration(), votes, device=pick_device(device))
+    return RewardModel(card, base, Calibration(), votes)
 
 
 @one_core()
@@ -115,7 +115,7 @@ def fit(
     progress.stage("train", settings.members * settings.epochs)
     found = fit_correction(snapshot, reward, settings, seed=seed, device=where, progress=progress, counts=counts)
     card = replace(_card(snapshot, part, settings, seed), risks=_risks(held_out, found))
-    return RewardModel(card, base.calibrated(calibration, own), calibration, votes, found.correction, where)
+    return RewardModel(card, base.calibrated(calibration, own), calibration, votes, found.correction)
 
 
 def _risks(held_out: HeldOut, found: FittedCorrection) -> list[dict[str, float]]:

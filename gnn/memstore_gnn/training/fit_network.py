@@ -36,11 +36,11 @@ from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.data.visibility import Visible
 from memstore_gnn.features.dawid_skene import Ballots, fit_reliabilities
 from memstore_gnn.metrics import advantage_soft, auc
-from memstore_gnn.models.calibration import sigmoid
+from memstore_gnn.models.calibration import log_odds, sigmoid
 from memstore_gnn.models.network import Correction, RewardNetwork
 from memstore_gnn.models.newton import log_loss
 from memstore_gnn.models.settings import MaskSettings, TrainSettings
-from memstore_gnn.models.vote_graph import Voters, Votes, log_odds, vote_graph
+from memstore_gnn.models.vote_graph import Voters, Votes, vote_graph
 from memstore_gnn.scoring.ballots import ballots_by_dataset, verdict_of_answers
 
 MASKS = MaskSettings()

@@ -19,12 +19,11 @@ from memstore_gnn.data.groups import Partition, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.separate import separate_groups
 from memstore_gnn.models.base import FittedBase
-from memstore_gnn.models.calibration import sigmoid
+from memstore_gnn.models.calibration import log_odds, sigmoid
 from memstore_gnn.models.inputs import LabelledPart, read_target
 from memstore_gnn.models.network import Correction
 from memstore_gnn.models.newton import log_loss
 from memstore_gnn.models.settings import MaskSettings
-from memstore_gnn.models.vote_graph import log_odds
 from memstore_gnn.scoring.other_policies import StoredVotes
 from memstore_gnn.scoring.score import memory_groups
 

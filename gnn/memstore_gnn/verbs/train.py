@@ -56,7 +56,8 @@ class TrainSummary:
     snapshot: str
     """Id of the snapshot it was trained on."""
     queries: dict[str, int]
-    """Number of queries for training (train), selection and calibration (select), and the report (report)."""
+    """Number of labelled queries that it is fitted to (train and select; predictors that select settings do so by the
+    latter), and of those for the report (report)."""
     rows: list[EvaluationRow]
     """The model and two baselines on the report queries, for each data set."""
     seconds: float

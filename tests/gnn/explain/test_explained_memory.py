@@ -13,8 +13,9 @@ from memstore.memory import Memory
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.explain.explain import explain_rollout
 from memstore_gnn.explain.measure import CERTAIN
-from memstore_gnn.explain.shares import log_odds
+from memstore_gnn.explain.shares import logit_of
 from memstore_gnn.verbs import score_memory_rollouts, train_memory
+from memstore_schema.queries import named_queries
 
 POLICIES = (("a", 1, 0.9), ("b", 2, 0.4), ("c", None, 0.7))
 SCORED = """
@@ -62,7 +63,7 @@ def test_the_edges_of_a_rollout_add_up_to_its_stored_score(memory: Memory) -> No
     assert {row[2] for row in found} == {"predicted", "remembered"}
     for rollout, probability, source, weight in found:
         certain = min(max(probability, CERTAIN), 1.0 - CERTAIN) if source == "remembered" else probability
-        assert weight == pytest.approx(log_odds(certain), abs=1e-3), rollout
+        assert weight == pytest.approx(logit_of(certain), abs=1e-3), rollout
 
 
 def test_writing_again_changes_nothing(memory: Memory) -> None:
@@ -72,3 +73,18 @@ def test_writing_again_changes_nothing(memory: Memory) -> None:
     before = list(memory.cypher(edges).rows)
     explain_rollout(memory, name, write=True, device="cpu")
     assert list(memory.cypher(edges).rows) == before
+
+
+def test_an_explanation_and_the_graph_name_one_reliability(memory: Memory) -> None:
+    name = next(row[0] for row in memory.cypher(SCORED).rows if row[2] == "predicted")
+    explained = explain_rollout(memory, name, write=True, device="cpu")
+    shown = {one.id: one.text for one in explained.influences if one.kind == "reliability"}
+    why = {query.name: query for query in named_queries()}["why"]
+    result = memory.cypher(why.text, {"rollout": name, "limit": 99})
+    rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+    policies = {row["id"]: row["reliability"] for row in rows if row["kind"] == "a policy"}
+    assert len(policies) == len(shown) == len(POLICIES)
+    for node, reliability in policies.items():
+        assert shown[node].endswith(f"{reliability:.2f} right")
+    assert {row["influences"] for row in rows} == {len(rows)}
+    assert rows[0]["log_odds"] == pytest.approx(sum(row["weight"] for row in rows))

@@ -22,7 +22,7 @@ from memstore_gnn.explain.explain import Explanation, explain
 from memstore_gnn.explain.measure import CERTAIN
 from memstore_gnn.explain.recalled import recalled_for
 from memstore_gnn.explain.scene import Removed, Scene, scene_of
-from memstore_gnn.explain.shares import log_odds
+from memstore_gnn.explain.shares import logit_of
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.scoring.other_policies import stored_votes
@@ -110,7 +110,7 @@ def test_weights_of_votes_labels_features_and_prior_add_up(voted: Voted, scene: 
     scores = score_memory(voted.model, voted.snapshot, reward=voted.reward, verdicts=voted.verdicts)
     assert explained.probability == pytest.approx(dict(zip(*scores[:2], strict=True))[scene.id], abs=1e-6)
     assert np.isnan(voted.reward[row])
-    assert explained.logit == pytest.approx(log_odds(explained.probability), abs=EXACT)
+    assert explained.logit == pytest.approx(logit_of(explained.probability), abs=EXACT)
     assert_adds_up(explained)
     kinds = {"vote", "rollout", "reliability", "labelled rollout", "labelled query", "features", "prior"}
     assert {one.kind for one in explained.influences} >= kinds
@@ -137,6 +137,22 @@ def test_an_effect_of_a_vote_is_its_removal_from_the_memory(voted: Voted, scene:
     assert moved >= 2
 
 
+def test_votes_that_are_alike_are_removed_once(voted: Voted) -> None:
+    scene = voted.scene(voted.rows("3 + 7?", "bad")[1])
+    assert len(scene.alike) == 4
+    for one in scene.alike:
+        removed = Removed(rollouts=frozenset([one]))
+        assert scene.probability(removed) == pytest.approx(scene._predicted(removed), abs=EXACT)
+    same = [one.without for one in of_kind(explain(scene), "vote")]
+    assert len(set(same)) <= len(set(scene.alike.values())) < 4
+
+
+def test_votes_of_others_are_counted(voted: Voted, scene: Scene, explained: Explanation) -> None:
+    votes = of_kind(explained, "vote")
+    assert explained.others == len(votes) == 4
+    assert explained.votes_of_others == sum(one.text == explained.answer for one in votes)
+
+
 def test_an_effect_of_a_policy_is_the_score_with_votes_of_the_mean_policy(
     voted: Voted, scene: Scene, explained: Explanation
 ) -> None:
@@ -159,7 +175,7 @@ def test_what_a_node_carries_is_removed_together(scene: Scene, explained: Explan
     assert answer.effect == pytest.approx(explained.probability - without, abs=EXACT)
     assert answer.weight == pytest.approx(sum(one.weight for one in of_kind(explained, "features")), abs=EXACT)
     (prior,) = of_kind(explained, "prior")
-    assert log_odds(prior.without) == pytest.approx(explained.logit - prior.weight, abs=1e-6)
+    assert logit_of(prior.without) == pytest.approx(explained.logit - prior.weight, abs=1e-6)
 
 
 def test_the_prior_is_the_score_without_anything_else(scene: Scene, explained: Explanation) -> None:
@@ -171,7 +187,7 @@ def test_the_prior_is_the_score_without_anything_else(scene: Scene, explained: E
             everything |= Removed(families=frozenset([item.text]))
     everything |= Removed(labels=frozenset(np.flatnonzero(np.isfinite(scene.reward)).tolist()))
     (prior,) = of_kind(explained, "prior")
-    assert prior.weight == pytest.approx(log_odds(scene.probability(everything)), abs=EXACT)
+    assert prior.weight == pytest.approx(logit_of(scene.probability(everything)), abs=EXACT)
 
 
 def test_equal_votes_have_equal_weights(voted: Voted, build_snapshot: Callable[..., Snapshot]) -> None:
@@ -198,7 +214,7 @@ def test_a_remembered_verdict_is_a_message_of_its_answer(voted: Voted, policy: s
     assert recalled is not None
     explained = explain(scene, Silent(), recalled)
     assert (explained.source, explained.reward) == ("remembered", recalled.verdict.value)
-    assert explained.logit == pytest.approx(math.copysign(log_odds(1.0 - CERTAIN), recalled.verdict.value - 0.5))
+    assert explained.logit == pytest.approx(math.copysign(logit_of(1.0 - CERTAIN), recalled.verdict.value - 0.5))
     assert_adds_up(explained)
     (verdict,) = of_kind(explained, "remembered verdict")
     labelled = [row for row in voted.rows("1 + 7?", "good") if np.isfinite(voted.reward[row])]
@@ -239,6 +255,6 @@ def test_a_verdict_by_a_reference_answer_is_a_message_of_the_own_answer(voted: V
     (features, *_) = of_kind(explained, "features")
     assert (verdict.node, verdict.id, verdict.label) == (NodeLabel.ANSWER, features.id, 0.25)
     assert (explained.source, explained.judged_by) == ("remembered", "gold")
-    assert explained.logit == pytest.approx(log_odds(0.25))
+    assert explained.logit == pytest.approx(logit_of(0.25))
     assert_adds_up(explained)
     assert recalled_for(scene, voted.snapshot, verdicts) is None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memstore.snapshots.snapshot import Snapshot
-from memstore_gnn.data.hetero import subgraph
+from memstore_gnn.data.hetero import some_rollouts, subgraph
 from memstore_gnn.models.origin import Origin, digests, origin_bytes, origin_of, read_origin
 from memstore_gnn.monitoring.drift import Drift, Reference, reference_of
 
@@ -52,6 +52,13 @@ def test_similar_rollouts_give_no_warning(build_snapshot: Callable[..., Snapshot
         assert (drift.drifted, drift.sentence()) == (False, None)
         (one,) = drift.datasets
         assert (one.dataset, one.queries, one.against, one.learnt) == ("sums", 30, "sums", 30)
+
+
+def test_groups_of_another_size_are_no_drift(build_snapshot: Callable[..., Snapshot]) -> None:
+    whole = rollouts(build_snapshot, 60)
+    halves = some_rollouts(whole, np.arange(whole.thinkings.num_rows) % 2 == 0)
+    for trained_on, scored in ((whole, halves), (halves, whole)):
+        assert not reference(trained_on).drift(scored).drifted
 
 
 def test_longer_thinkings_are_reported(build_snapshot: Callable[..., Snapshot]) -> None:

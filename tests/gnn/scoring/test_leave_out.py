@@ -18,10 +18,10 @@ from memstore_gnn.data.separate import separate_groups
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.data.visibility import visible
 from memstore_gnn.features.dawid_skene import NOBODY, posterior_of
-from memstore_gnn.models.calibration import sigmoid
+from memstore_gnn.models.calibration import EDGE, log_odds, sigmoid
 from memstore_gnn.models.network import NO_CORRECTION, Correction, RewardNetwork
 from memstore_gnn.models.settings import NetworkSettings
-from memstore_gnn.models.vote_graph import EDGE, Voters, Votes, log_odds, vote_graph
+from memstore_gnn.models.vote_graph import Voters, Votes, vote_graph
 from memstore_gnn.scoring.ballots import Voter
 from memstore_gnn.scoring.other_policies import StoredVotes, _fold, stored_votes
 
