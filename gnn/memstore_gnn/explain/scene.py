@@ -12,7 +12,7 @@ memory, the whole memory is used.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -109,6 +109,7 @@ class Scene:
     declined: bool
     _contexts: dict[bytes, LabelContext] = field(default_factory=dict)
     _scores: dict[Removed, float] = field(default_factory=dict)
+    _alone: dict[Removed, FloatVector] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -150,13 +151,22 @@ class Scene:
         return self._scores[removed]
 
     def _predicted(self, removed: Removed) -> float:
+        """As `predict_groups`, but the group alone is predicted once for all votes that are removed."""
         kept = ~np.isin(self.group.thinkings["id"].to_numpy(), list(removed.rollouts))
         group = self.group if kept.all() else some_rollouts(self.group, kept)
+        key = replace(removed, rollouts=frozenset(self._own & removed.rollouts), policies=frozenset())
+        if key not in self._alone:
+            model = self.model
+            for family in sorted(removed.families):
+                model = masked(model, family)
+            self._alone[key] = predict_groups(model, self._context(removed), group, None)
         stored = self.stored.without(removed.rollouts).at_mean(removed.policies)
-        model = self.model
-        for family in sorted(removed.families):
-            model = masked(model, family)
-        return float(predict_groups(model, self._context(removed), group, stored)[kept[: self.row].sum()])
+        found = stored.adjust(self._alone[key], group, self.model.correction)
+        return float(found[kept[: self.row].sum()])
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        return frozenset(self.group.thinkings["id"].to_pylist())
 
     def _context(self, removed: Removed) -> LabelContext:
         """The labels that are left."""
