@@ -178,6 +178,19 @@ def test_a_long_log_is_checkpointed_before_a_query_and_a_short_one_is_not(
     assert lengths[1] == 0
 
 
+def test_a_long_log_is_checkpointed_before_the_cache_is_dropped(
+    graph: LadybugGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropping the cache opens the database again, which would replay the log: 0.8 s of CPU time for 14 MiB."""
+    log = graph._database._log
+    graph.drop_cache()
+    assert log.bytes() > 1_000
+    monkeypatch.setattr("memstore.graph.ladybug.database.LONG_LOG_BYTES", 1_000)
+    graph.drop_cache()
+    assert log.bytes() == 0
+    assert list(graph.cypher("MATCH (t:Thinking) RETURN count(t)").rows) == [(50,)]
+
+
 def _noting(lengths: list[int], log: WriteAheadLog) -> Callable[..., Any]:
     run = queries.QueryProcesses.run
 
