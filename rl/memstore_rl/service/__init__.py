@@ -4,6 +4,7 @@ wire.py       request and response documents, validated at the edge
 batching.py   dynamic batching with a bounded queue
 journal.py    durable queue of scored rollouts
 recorder.py   writes the journal to the memory, off the scoring path
+retraining.py trains the reward model again in a process of its own, and takes it up
 texts.py      vectors of texts: from the memory's cache, from those not recorded yet, or embedded
 service.py    scorer, batcher and journal together, without HTTP
 clients.py    fair shares of verification by client
