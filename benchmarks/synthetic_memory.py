@@ -25,32 +25,32 @@ QUERIES_A_CLUSTER = 50
 POLICIES, POLICIES_A_QUERY = 12, 4
 
 
-def memory_of(queries: int, seed: int = 0, first: int = 0) -> Snapshot:
-    """A memory of `queries` x 8 rollouts, all with a reward; ids start at `first`."""
+def memory_of(queries: int, seed: int = 0, first: int = 0, each: int = ROLLOUTS_A_QUERY) -> Snapshot:
+    """A memory of `queries` x `each` rollouts, all with a reward; ids start at `first`."""
     rng = np.random.default_rng(seed)
-    rollouts = queries * ROLLOUTS_A_QUERY
+    rollouts = queries * each
     pool = np.array(_sentences(np.random.default_rng(0)), dtype=object)
-    query = np.repeat(np.arange(queries), ROLLOUTS_A_QUERY)
+    query = np.repeat(np.arange(queries), each)
     truth = rng.integers(0, 1000, queries)
-    skill = np.repeat(rng.uniform(0.2, 0.95, queries), ROLLOUTS_A_QUERY)
+    skill = np.repeat(rng.uniform(0.2, 0.95, queries), each)
     right = rng.random(rollouts) < skill
     value = np.where(right, truth[query], truth[query] + rng.integers(1, 50, rollouts))
     pairs, answer = np.unique(np.stack((query, value)), axis=1, return_inverse=True)
     numbers = [str(number) for number in value]
     thinkings = pa.table(
         {
-            "id": _ids("t", rollouts, first * ROLLOUTS_A_QUERY),
+            "id": _ids("t", rollouts, first * each),
             "text": pa.array(_texts(rng, pool, rollouts, SENTENCES_A_THINKING, numbers), pa.string()),
             "dataset": pa.array(["synthetic"] * rollouts),
             "query_key": pa.nulls(rollouts, pa.string()),
             "policy": pa.array([f"policy-{number}" for number in _policies(query).tolist()]),
             "run": pa.array(["run"] * rollouts),
             "step": pa.nulls(rollouts, pa.int64()),
-            "sample_index": pa.array(np.tile(np.arange(ROLLOUTS_A_QUERY), queries)),
+            "sample_index": pa.array(np.tile(np.arange(each), queries)),
             "reward": pa.array(right.astype(np.float64)),
             "reward_source": pa.array([GROUND_TRUTH] * rollouts),
             "created_at": pa.nulls(rollouts, TIME),
-            "vector_key": _ids("v", rollouts, first * ROLLOUTS_A_QUERY),
+            "vector_key": _ids("v", rollouts, first * each),
         }
     )
     texts = _texts(rng, pool, queries, QUERY_SENTENCES, [str(number) for number in range(queries)])
