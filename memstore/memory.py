@@ -259,12 +259,7 @@ class Memory:
     def label_answers(
         self, verdicts: Sequence[AnswerVerdict], *, by: str | None = None, replace: bool = False
     ) -> LabelledAnswers:
-        """Label all rollouts of a query that give an answer; see `memstore.labels.answers.label_answers`.
-
-        Example:
-            >>> memory.label_answers([AnswerVerdict("gsm8k/17", "42", 1.0)], by="ana").changed
-            8
-        """
+        """Label all rollouts of a query that give an answer; see `memstore.labels.answers.label_answers`."""
         return label_answers(self.stores, verdicts, by=by, replace=replace)
 
     def undo_labels(self, batch: str | None = None, *, by: str | None = None) -> LabelBatch:
