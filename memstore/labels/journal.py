@@ -106,6 +106,7 @@ class Journal:
 
     def _append(self, values: dict[str, Any]) -> None:
         data = json.dumps(values, ensure_ascii=False) + "\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # a memory on servers may have no local folder yet
         with self.path.open("a+b") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)

@@ -9,7 +9,7 @@ import pytest
 
 from memstore.errors import InputError, LabelConflict
 from memstore.labels.answers import AnswerVerdict
-from memstore.labels.journal import Journal
+from memstore.labels.journal import Change, Journal
 from memstore.memory import Memory
 from memstore.records.ids import query_id
 from memstore.testing.doubles.embedder import HashEmbedder
@@ -157,3 +157,10 @@ def test_an_empty_memory_has_nothing_to_label(tmp_path: Path) -> None:
         pytest.raises(InputError, match="the memory has no rollouts to label"),
     ):
         empty.label_answers([AnswerVerdict("sum", "4", 1.0)])
+
+
+def test_a_journal_makes_its_folder(tmp_path: Path) -> None:
+    """A machine that only labels a memory on servers has no local folder yet."""
+    journal = Journal(tmp_path / "not" / "there")
+    batch = journal.record([Change("t-1", None, None, 1.0)], "person", "ana")
+    assert journal.batches() == [batch]
