@@ -251,6 +251,8 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
         "shaping": options.shaping,
         "min_spread": options.min_spread,
         "residual_weight": options.residual_weight,
+        "when_harmful": options.gauge.when_harmful,
+        "gauge": scorer.gauge.reading().as_json(),
         "expected": options.expected,
         "record": options.record,
         "verifier_budget": None if options.verifier_budget is None else asdict(options.verifier_budget),

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
 import pytest
 
+from memstore.embedding.cached import embed_cached
 from memstore.errors import InputError
 from memstore.memory import Memory
+from memstore_gnn.models.stored_model import open_model
 from memstore_gnn.monitoring.residual_gap import GroupGap, group_gap
 from memstore_rl.rewards.gauge import WITHHELD, Gauge, GaugeSettings
 from memstore_rl.rewards.gauge_window import ScoredGroup
 from memstore_rl.rewards.group import GroupScorer
+from memstore_rl.rewards.memory_model import MemoryModel
 from memstore_rl.rewards.reward import Group, Reward
 from tests.rl.conftest import Rows, group_of
 
@@ -161,3 +165,25 @@ def test_policy_that_stops_answering(trained_memory: Memory, groups: list[Group]
         reading = scorer.gauge.reading()
     assert all(len({reward.value for reward in group}) == 1 for pair in scored for group in pair)
     assert (reading.judged, reading.mixed_groups, reading.silent_share, reading.stopped) == (30, 0, 1.0, False)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_model_that_predicts_the_opposite_is_stopped(
+    trained_memory: Memory, groups: list[Group], labelled: list[Group], sign: int
+) -> None:
+    """The same model with its weights turned; every step has all labelled groups and one unlabelled one."""
+    model = open_model(trained_memory, device="cpu")
+    turned = replace(model, base=replace(model.base, weights=sign * model.base.weights))
+    embed = partial(embed_cached, trained_memory.embedder, trained_memory.cache)
+    with GroupScorer(MemoryModel(turned, trained_memory.snapshot(), embed), shaping="residual") as scorer:
+        stopped = []
+        for step in range(12):
+            scored = scorer.score_groups([at_step(group, step) for group in [groups[0], *labelled]])
+            stopped.append(all(reward.withheld for reward in scored[0]))
+        reading = scorer.gauge.reading()
+    assert reading.gap_groups >= 30
+    assert reading.gap is not None
+    assert reading.gap * sign > 0
+    assert stopped[0] is False
+    assert stopped[-1] is (sign < 0)
+    assert reading.stopped is (sign < 0)
