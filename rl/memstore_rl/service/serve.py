@@ -257,7 +257,6 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
         "record": options.record,
         "verifier_budget": None if options.verifier_budget is None else asdict(options.verifier_budget),
         "retrain": options.retrain,
-        "gauge": scorer.gauge.reading().as_json(),
     }
 
 
