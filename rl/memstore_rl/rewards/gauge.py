@@ -5,10 +5,11 @@ reward model predicts as if it were not. The gauge compares these predictions wi
 p - v between right and wrong rollouts, in groups whose majority is wrong (`memstore_gnn.monitoring.residual_gap`).
 `GaugeReading` has the figures.
 
-**Switch.** With `least` groups whose majority is wrong, the memory counts as harmful if
+**Switch.** The memory counts as harmful if
 
-- the 90 % interval of their gap reaches below zero, and that of all mixed groups is not above zero, or
-- the 98 % interval of their gap lies below zero.
+- with `least` groups whose majority is wrong, the 90 % interval of their gap reaches below zero, and that of all mixed
+  groups is not above zero, or
+- with `least` groups, the 98 % interval of the gap lies below zero, where the majority is wrong or over all mixed groups.
 
 A decision is taken when a new step begins, by the groups of the steps in the window since the last change. So it does
 not depend on how a step is divided into requests, and it does not switch back and forth.
@@ -26,6 +27,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from memstore.errors import InputError
@@ -42,7 +44,7 @@ WITHHELD = (
 )
 """Reason of a rollout whose prediction is withheld."""
 CERTAIN = 0.98
-"""Level of the interval that must lie below zero for harm whatever the other mixed groups say."""
+"""Level of an interval that shows harm by itself if it lies below zero."""
 BLIND_STEPS = 20
 """Steps without a judged group after which the log says that the gauge cannot judge."""
 
@@ -56,7 +58,7 @@ class GaugeSettings:
         share: share of the labelled groups that are predicted for the gauge, chosen by a hash of query and step; 0
             predicts audit queries only.
         window: steps that count.
-        least: groups with a wrong majority that a decision needs, 2 or more.
+        least: groups that a decision needs, 2 or more.
 
     Raises:
         InputError: a setting is invalid.
@@ -142,13 +144,13 @@ class Gauge:
 
     def _decide(self, latest: StepKey | None) -> None:
         self._say_if_blind()
-        gap = self._window.interval(after=self._changed)
-        if gap.groups < self.settings.least or math.isnan(gap.low):
-            return
-        mixed = self._window.interval(after=self._changed, majority_wrong=False)
-        below = self._window.interval(after=self._changed, level=CERTAIN).high < 0
-        harmful = below or (gap.low < 0 and not mixed.low > 0)
-        if harmful != self._harmful:
+        interval, least = partial(self._window.interval, after=self._changed), self.settings.least
+        gap, mixed = interval(), interval(majority_wrong=False)
+        enough = gap.groups >= least and not math.isnan(gap.low)
+        harmful = mixed.groups >= least and interval(majority_wrong=False, level=CERTAIN).high < 0
+        if enough:
+            harmful |= interval(level=CERTAIN).high < 0 or (gap.low < 0 and not mixed.low > 0)
+        if harmful != self._harmful and (harmful or enough):
             self._harmful, self._changed = harmful, latest
             outcome = _RESUMES if not harmful else _STOPS if self.settings.when_harmful == "stop" else _WARNS
             logger.warning("%s%s", _finding(gap, mixed), outcome)

@@ -82,7 +82,9 @@ def test_memory_that_harms_is_stopped_as_soon_as_there_are_enough_groups(caplog:
     assert reading.withheld == sum(stopped)
 
 
-@pytest.mark.parametrize(("lead", "others", "stopped"), [(0.0, 0.0, True), (0.0, 0.3, False), (-0.3, 0.3, True)])
+@pytest.mark.parametrize(
+    ("lead", "others", "stopped"), [(0.0, 0.0, True), (0.0, 0.3, False), (-0.3, 0.3, True), (0.3, -0.3, True)]
+)
 def test_other_mixed_groups_speak_for_the_memory_unless_the_harm_is_certain(
     lead: float, others: float, stopped: bool
 ) -> None:
