@@ -9,7 +9,7 @@ p - v between right and wrong rollouts, in groups whose majority is wrong (`mems
 
 - with `least` groups whose majority is wrong, the 90 % interval of their gap reaches below zero, and that of all mixed
   groups is not above zero, or
-- with `least` groups, the 98 % interval of the gap lies below zero, where the majority is wrong or over all mixed groups.
+- with `least` groups, the 98 % interval of the gap lies below zero, where the majority is wrong or in all mixed groups.
 
 A decision is taken when a new step begins, by the groups of the steps in the window since the last change. So it does
 not depend on how a step is divided into requests, and it does not switch back and forth.
