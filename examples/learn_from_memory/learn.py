@@ -6,14 +6,14 @@ Three trainings from the same policy, on the same problems of the sample's task:
 
     oracle     ground truth for all problems
     budget     ground truth for the labelled 20 %; trains on these only
-    memory     ground truth for the same 20 %, and a reward model's prediction for the rest
+    memory     ground truth for the same 20 %; for the rest, what a reward model knows beyond the votes
 
-The memory starts with eight rollouts of each problem by the initial policy, and the labels of the labelled ones. The
-rollouts of the training are added to the memory, and the reward model is trained again every `--retrain` steps.
-`--memory` starts from a memory that another run has filled.
+The memory starts with eight rollouts of each problem by the initial policy. They decide which problems are labelled
+(choose.py). Half of each batch of the training is labelled. `memstore serve` scores the rollouts, records them, and
+trains the reward model again every `--retrain` steps. `--memory` starts from a memory that another run has filled.
 
-The script prints greedy accuracy on held-out problems, during the trainings and at the end. It is one seed: a
-demonstration that the parts work together, not a comparison of methods.
+The script prints greedy accuracy on held-out problems, during the trainings and at the end. It is one seed;
+benchmarks/policy_learning.py compares more modes over several.
 """
 
 from __future__ import annotations
@@ -30,19 +30,23 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sample_rollouts"))
 
+import numpy as np
 import torch
+from choose import choose, top_share
 from datasets import Dataset
-from remember import Service, remember, train_again
+from remember import Service, labelled_queries, remember, train_model
 from task import Problem, draw_problems, grade
-from transformers import PrinterCallback, Qwen2ForCausalLM, TrainerCallback
+from transformers import PrinterCallback, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 from watch import Ledger, Quality, Watch
 from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenizer
 
+from memstore.embedding.minilm import load_embedder
+from memstore.records.ids import query_id
 from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import Mode
 from memstore_rl.trainers.trl import RewardFunction, reward_function
+from memstore_rl.trainers.verl.batches import BatchPlan
 from memstore_rl.trainers.verl.data import DATA_MODES, DataPlan, write_data
 
 SAMPLES = 8
@@ -69,70 +73,76 @@ class Study:
         """Folder of the memory."""
         return Path(self.options.memory or self.options.folder / "memory")
 
-    def rows(self, mode: Mode) -> Dataset:
+    def rows(self, mode: str) -> Dataset:
         """The training data of a mode."""
-        budget = "" if mode == "oracle" else f"_{self.options.budget * 100:g}"
-        file = self.options.folder / "data" / f"train_{mode}{budget}.parquet"
+        file = self.options.folder / f"data-{mode}" / f"train_{mode}{'' if mode == 'oracle' else '_100'}.parquet"
         return Dataset.from_parquet(str(file), cache_dir=str(self.options.folder / "cache"))
 
     def log(self, text: str) -> None:
         """Print with the elapsed time."""
         print(f"[{time.monotonic() - self.started:5.0f} s] {text}", flush=True)
 
-    def train_model(self, run: str, since: int) -> None:
-        """Train the reward model on the whole memory; report drift of a run's rollouts from step `since` on."""
-        trained = train_again(self.memory, self.options.seed, run, since)
-        if trained.drift:
-            self.log(f"{run}, from step {since} on: {trained.drift}")
-        self.log(f"the reward model is trained: {trained.model}")
 
+def prepare(study: Study) -> tuple[float, list[list[str]], set[int]]:
+    """Teach the initial policy if none is given, and choose the labelled problems or take those of the given memory.
 
-def prepare(study: Study) -> float:
-    """Train the initial policy if none is given, write the training data of the modes; return the accuracy."""
+    Returns:
+        its accuracy, its responses to each problem, and the numbers of the labelled problems.
+    """
     options = study.options
     if options.policy is None:
         taught_policy(options.lessons, options.policy_seed).save_pretrained(study.start)
-    right = accuracy(Qwen2ForCausalLM.from_pretrained(study.start), study.tokenizer, study.held_out)
+    policy = Qwen2ForCausalLM.from_pretrained(study.start)
+    right = accuracy(policy, study.tokenizer, study.held_out)
     study.log(f"the policy at the start: {right:.3f} on held-out problems")
-    queries = [
-        SourceQuery(f"problem-{n}", problem.text, DATASET, f"problem-{n}", "math", str(problem.gold), "train")
-        for n, problem in enumerate(study.problems)
-    ]
-    plan = DataPlan(budgets=(options.budget,), seed=options.seed, batches=None)
-    write_data(queries, options.folder / "data", plan)
-    return right
+    texts = [problem.text for problem in study.problems]
+    responses = respond(policy, study.tokenizer, texts, SAMPLES)
+    if options.memory:
+        known = labelled_queries(study.memory)
+        labelled = {number for number, text in enumerate(texts) if query_id(text) in known}
+    else:
+        share = np.array([top_share(group) for group in responses])
+        labelled = set(choose(load_embedder(device="cpu").embed(texts), share, round(options.budget * len(texts))))
+    write_rows(study, labelled)
+    return right, responses, labelled
 
 
-def fill_memory(study: Study) -> None:
+def write_rows(study: Study, labelled: set[int]) -> None:
+    """Write the training data of the modes, in which only the labelled problems have gold answers."""
+    options = study.options
+    for mode in options.mode or DATA_MODES:
+        queries = [
+            SourceQuery(
+                query_id(problem.text),
+                problem.text,
+                DATASET,
+                f"problem-{number}",
+                "math",
+                str(problem.gold) if mode == "oracle" or number in labelled else None,
+                "train",
+            )
+            for number, problem in enumerate(study.problems)
+        ]
+        batches = BatchPlan(size=options.queries_a_step, seed=options.seed) if mode == "memory" else None
+        plan = DataPlan(budgets=(1.0,), modes=(mode,), seed=options.seed, batches=batches)
+        write_data(queries, options.folder / f"data-{mode}", plan)
+
+
+def fill_memory(study: Study, responses: list[list[str]], labelled: set[int]) -> None:
     """Add rollouts of the initial policy to the memory, with rewards for the labelled problems."""
-    options, policy = study.options, Qwen2ForCausalLM.from_pretrained(study.start)
-    labelled = {extra["key"] for extra in study.rows("memory")["extra_info"] if extra["labelled"]}
+    options = study.options
     rollouts = []
-    for number, responses in enumerate(respond(policy, study.tokenizer, [p.text for p in study.problems], SAMPLES)):
+    for number, group in enumerate(responses):
         problem, key = study.problems[number], f"problem-{number}"
         query = {"query": problem.text, "query_id": key, "dataset": DATASET, "domain": "math"}
-        for index, text in enumerate(responses):
-            label = {"reward": grade(text, problem.gold)} if key in labelled else {}
+        for index, text in enumerate(group):
+            label = {"reward": grade(text, problem.gold)} if number in labelled else {}
             made = {"policy": options.name, "run": f"{options.name}-start", "step": 0, "sample_index": index}
             rollouts.append({**query, **made, "response": text, **label})
     remember(study.memory, options.folder / "start.jsonl", rollouts)
 
 
-class Retrain(TrainerCallback):
-    """Every `--retrain` steps except the last: stop the service, train the reward model again, restart."""
-
-    def __init__(self, study: Study, service: Service) -> None:
-        self._study, self._service = study, service
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        every = self._study.options.retrain
-        if every and state.global_step % every == 0 and state.global_step < state.max_steps:
-            self._service.stop()
-            self._study.train_model(self._study.options.name, state.global_step - every)
-            self._service.start()
-
-
-def learn(study: Study, mode: Mode, rewards: RewardFunction, *callbacks: TrainerCallback) -> dict[int, float]:
+def learn(study: Study, mode: str, rewards: RewardFunction) -> dict[int, float]:
     """Train the policy in one mode and return its accuracy by step."""
     options, watch = study.options, Watch(study.options.every, study.tokenizer, study.held_out)
     trainer = GRPOTrainer(
@@ -150,6 +160,8 @@ def learn(study: Study, mode: Mode, rewards: RewardFunction, *callbacks: Trainer
             beta=options.kl,
             # Division by the group's deviation would amplify small differences between predictions.
             scale_rewards="none",
+            # The order of the file gives each batch its labelled half.
+            shuffle_dataset=mode != "memory",
             gradient_checkpointing=False,
             logging_steps=options.every,
             save_strategy="no",
@@ -160,7 +172,7 @@ def learn(study: Study, mode: Mode, rewards: RewardFunction, *callbacks: Trainer
         reward_funcs=rewards,
         train_dataset=study.rows(mode),
         processing_class=study.tokenizer,
-        callbacks=[watch, *callbacks],
+        callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
@@ -170,15 +182,21 @@ def learn(study: Study, mode: Mode, rewards: RewardFunction, *callbacks: Trainer
     return watch.curve
 
 
-def learn_from_memory(study: Study) -> tuple[dict[int, float], list[Quality]]:
+def learn_from_memory(
+    study: Study, responses: list[list[str]], labelled: set[int]
+) -> tuple[dict[int, float], list[Quality]]:
     """Train with the memory's rewards and record rollouts; return accuracy by step and quality of predictions."""
     options = study.options
-    fill_memory(study)
-    study.train_model(f"{options.name}-start", 0)
+    fill_memory(study, responses, labelled)
+    study.log(f"the reward model is trained: {train_model(study.memory, options.seed)}")
     ledger = Ledger(options.every, {f"problem-{n}": problem.gold for n, problem in enumerate(study.problems)})
-    with Service(study.memory, options.folder / "service.log", SAMPLES) as service:
-        rewards = reward_function(service.client, num_generations=SAMPLES, policy=options.name, run=options.name)
-        curve = learn(study, "memory", watched(rewards, ledger), Retrain(study, service))
+    settings = ["--expected", SAMPLES, "--shaping", "residual", "--residual-weight", options.weight]
+    retrain = ["--retrain", options.retrain, "--retrain-last-steps", 2 * options.retrain] if options.retrain else []
+    with Service(study.memory, options.folder / "service.log", [*settings, *retrain]) as service:
+        rewards = reward_function(
+            service.client, num_generations=SAMPLES, policy=options.name, run=options.name, scale_rewards="none"
+        )
+        curve = learn(study, "memory", watched(rewards, ledger))
     return curve, ledger.quality()
 
 
@@ -206,11 +224,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=1000, help="number of held-out problems")
     parser.add_argument("--budget", type=float, default=0.2, help="share of the problems that are labelled")
     parser.add_argument("--lessons", type=int, default=1500, help="batches of demonstrations before GRPO")
-    parser.add_argument("--steps", type=int, default=200, help="steps of GRPO")
+    parser.add_argument("--steps", type=int, default=80, help="steps of GRPO")
     parser.add_argument("--every", type=int, default=40, help="steps between two measurements")
-    parser.add_argument("--retrain", type=int, default=40, help="steps between trainings of the reward model; 0: never")
+    parser.add_argument("--retrain", type=int, default=20, help="steps between trainings of the reward model; 0: never")
     parser.add_argument("--queries-a-step", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--weight", type=float, default=4.0, help="factor of the residual reward")
     parser.add_argument("--kl", type=float, default=0.05, help="weight of the KL penalty")
     parser.add_argument("--mode", action="append", choices=DATA_MODES, help="only this mode; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="seed of the problems and of the labelled ones")
@@ -225,12 +244,11 @@ def print_table(curves: dict[str, dict[int, float]], quality: list[Quality], hel
         right = list(curve.values())[-1]
         print(f"{mode:<8} {right:.3f} ({math.sqrt(right * (1 - right) / held_out):.3f})")
     if quality:
-        print("\npredicted rewards of unlabelled problems against the truth; votes in brackets")
-        print(f"{'steps':<10}{'rollouts':>9}{'right':>7}{'predicted':>11}{'AUC':>15}{'advantage':>16}")
+        print("\nrewards of unlabelled problems against the truth; votes in brackets; gap where the majority is wrong")
+        print(f"{'steps':<10}{'rollouts':>9}{'right':>7}{'advantage':>16}{'groups':>8}{'gap':>8}")
     for row in quality:
-        order = f"{row.auc:.3f} ({row.auc_votes:.3f})"
         advantage = f"{row.advantage:.3f} ({row.advantage_votes:.3f})"
-        print(f"{row.steps:<10}{row.rollouts:>9}{row.right:>7.3f}{row.predicted:>11.3f}{order:>15}{advantage:>16}")
+        print(f"{row.steps:<10}{row.rollouts:>9}{row.right:>7.3f}{advantage:>16}{row.wrong:>8}{row.gap:>+8.3f}")
 
 
 def main() -> None:
@@ -241,11 +259,12 @@ def main() -> None:
     rng, known = random.Random(1000 + options.seed), set[str]()
     problems, held_out = draw_problems(rng, options.problems, known), draw_problems(rng, options.held_out, known)
     study = Study(options, word_tokenizer(), problems, held_out, time.monotonic())
-    curves: dict[str, dict[int, float]] = {"start": {0: prepare(study)}}
+    right, responses, labelled = prepare(study)
+    curves: dict[str, dict[int, float]] = {"start": {0: right}}
     quality: list[Quality] = []
     for mode in options.mode or DATA_MODES:
         if mode == "memory":
-            curves[mode], quality = learn_from_memory(study)
+            curves[mode], quality = learn_from_memory(study, responses, labelled)
             continue
         with GroupScorer.open(mode=mode) as scorer:
             curves[mode] = learn(study, mode, reward_function(scorer, num_generations=SAMPLES))

@@ -1,8 +1,7 @@
-"""Fill a memory, serve its rewards while a policy trains, and train its reward model again between rounds.
+"""Fill a memory, train its reward model, and serve its rewards while a policy trains.
 
-One process owns an embedded memory. While a policy trains, that is `memstore serve`, which returns rewards and records
-every rollout with run and step, ground truth or prediction. Between two rounds it stops, this process trains the reward
-model on the whole memory, and it starts again.
+One process owns an embedded memory: this one at first, then `memstore serve`, which returns rewards, records every
+rollout with run and step, ground truth or prediction, and trains the reward model again every so many steps.
 """
 
 from __future__ import annotations
@@ -14,14 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-
-import numpy as np
+from typing import Any, Self
 
 from memstore.memory import Memory
-from memstore_gnn.models.checkpoint import load_origin
-from memstore_gnn.models.registry import model_folder, model_nodes
-from memstore_gnn.scoring.score import memory_target
 from memstore_gnn.verbs import train_memory
 from memstore_rl.service.client import RewardClient
 
@@ -35,41 +29,31 @@ def remember(folder: Path, file: Path, rollouts: Sequence[dict[str, Any]]) -> No
         memory.ingest([file])
 
 
-class Trained(NamedTuple):
-    """A reward model, and the drift of the new rollouts from the training data of the model before."""
-
-    model: str
-    drift: str | None
-
-
-def train_again(folder: Path, seed: int, run: str, since: int = 0) -> Trained:
-    """Train on every label of the memory; the script itself measures the quality of the model.
-
-    Args:
-        run, since: check the rollouts of this run from this step on for drift.
-    """
+def labelled_queries(folder: Path) -> set[str]:
+    """Ids of the queries of a memory that have ground truth."""
     with Memory.open(folder) as memory:
-        drift = _drift(memory, run, since) if model_nodes(memory) else None
-        return Trained(train_memory(memory, budget=1.0, seed=seed, device="cpu").model, drift)
+        found = memory.cypher(
+            "MATCH (q:Query)-[:GENERATES]->(t:Thinking) WHERE t.reward IS NOT NULL RETURN DISTINCT q.id"
+        )
+        return {row[0] for row in found.rows}
 
 
-def _drift(memory: Memory, run: str, since: int) -> str | None:
-    snapshot = memory.snapshot()
-    runs, steps = (snapshot.thinkings[name].to_pylist() for name in ("run", "step"))
-    fresh = [name == run and (step or 0) >= since for name, step in zip(runs, steps, strict=True)]
-    origin = load_origin(model_folder(memory))
-    return origin.reference.drift(memory_target(snapshot, np.array(fresh))).sentence() if origin else None
+def train_model(folder: Path, seed: int) -> str:
+    """Train on every label of the memory and return the model's id; the script itself measures the model."""
+    with Memory.open(folder) as memory:
+        return train_memory(memory, budget=1.0, seed=seed, device="cpu").model
 
 
 class Service:
     """`memstore serve` on a memory, at the same address at every start, with its log in a file."""
 
-    def __init__(self, memory: Path, log: Path, samples: int) -> None:
+    def __init__(self, memory: Path, log: Path, settings: Sequence[object]) -> None:
+        """Prepare a service; `settings` are options of `memstore serve`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         program = str(Path(sys.executable).with_name("memstore"))
-        options = ["--port", str(port), "--expected", str(samples), "--device", "cpu"]
+        options = ["--port", str(port), "--device", "cpu", *map(str, settings)]
         self._command = [program, "serve", "--memory", str(memory), *options]
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None

@@ -15,7 +15,7 @@ from task import Problem, final_answer, grade
 from transformers import TrainerCallback
 from words import WordTokenizer, accuracy
 
-from memstore_gnn.metrics import advantage_soft, auc
+from memstore_gnn.metrics import advantage_soft
 
 
 class Watch(TrainerCallback):
@@ -38,13 +38,13 @@ class Quality(NamedTuple):
     steps: str
     rollouts: int
     right: float
-    predicted: float
-    """Mean probability; a calibrated model has that of `right`."""
-    auc: float
-    auc_votes: float
     advantage: float
-    """Cosine with the true advantage of GRPO (`memstore_gnn.metrics.advantage_soft`)."""
+    """Cosine of the rewards, less the mean of their group, with the true advantage (`memstore_gnn.metrics`)."""
     advantage_votes: float
+    wrong: int
+    """Groups whose most frequent answer is wrong and which hold a right one."""
+    gap: float
+    """Mean reward of right rollouts less that of wrong ones in these groups; above 0, rewards correct the policy."""
 
 
 class Ledger:
@@ -73,8 +73,12 @@ class Ledger:
         for part, rows in sorted(self._rows.items()):
             true, predicted, share, group = (np.array(column) for column in zip(*rows, strict=True))
             steps = f"{part * self._every + 1}-{(part + 1) * self._every}"
-            means = len(true), float(true.mean()), float(predicted.mean())
-            order = auc(predicted, true), auc(share, true)
             advantages = advantage_soft(predicted, true, group), advantage_soft(share, true, group)
-            found.append(Quality(steps, *means, *order, *advantages))
+            gaps = [
+                float(predicted[rows][right].mean() - predicted[rows][~right].mean())
+                for rows in map(np.flatnonzero, group == np.unique(group)[:, None])
+                if (right := true[rows] > 0.5).any() and not right[share[rows] == share[rows].max()].any()
+            ]
+            gap = float(np.mean(gaps)) if gaps else float("nan")
+            found.append(Quality(steps, len(true), float(true.mean()), *advantages, len(gaps), gap))
         return found

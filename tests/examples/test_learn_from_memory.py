@@ -12,9 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from memstore.memory import Memory
+from memstore.records.ids import query_id
 from memstore.sample import sample_path
 from memstore_rl.trainers.trl import reward_function
 from memstore_schema.queries import named_queries
@@ -27,7 +29,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the modules of the examples importable during a test only, since their names are common words."""
     for folder in ("sample_rollouts", "learn_from_memory"):
         monkeypatch.syspath_prepend(str(EXAMPLES / folder))
-    for name in ("task", "teacher", "policy", "make", "words", "watch", "remember"):
+    for name in ("task", "teacher", "policy", "make", "words", "watch", "remember", "choose"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -59,7 +61,7 @@ def test_taught_policy_responds_in_the_format_of_the_task() -> None:
 
 
 @pytest.mark.usefixtures("example")
-def test_ledger_compares_predictions_with_truth_and_votes_by_step() -> None:
+def test_ledger_compares_rewards_with_truth_and_votes_by_step() -> None:
     from watch import Ledger
 
     ledger = Ledger(2, {"a": 5, "b": 7})
@@ -68,23 +70,39 @@ def test_ledger_compares_predictions_with_truth_and_votes_by_step() -> None:
     ledger.add(2, ["b", "b"], ["#### 7", "no answer"], [0.25, None])
     first, second = ledger.quality()
     assert (first.steps, first.rollouts, first.right) == ("1-2", 7, pytest.approx(3 / 7))
-    assert (first.auc, first.advantage) == (1.0, pytest.approx(0.98, abs=0.02))
-    assert first.auc_votes < 0.5
+    assert first.advantage == pytest.approx(0.98, abs=0.02)
     assert first.advantage_votes < 0
-    assert (second.steps, second.rollouts, second.predicted) == ("3-4", 1, 0.25)
+    assert (first.wrong, first.gap) == (1, pytest.approx(0.6))
+    assert (second.steps, second.rollouts, second.wrong) == ("3-4", 1, 0)
+
+
+@pytest.mark.usefixtures("example")
+def test_chosen_queries_are_mixed_and_cover_the_others() -> None:
+    from choose import choose, top_share
+
+    assert top_share(["#### 5", "#### 5", "#### 6", "no answer"]) == 0.5
+    assert top_share(["no answer"] * 4) == 0.25
+    east, north = [1.0, 0.0], [0.0, 1.0]
+    vectors = np.array([east, east, east, north, north], np.float32)
+    share = np.array([1.0, 0.5, 0.2, 1.0, 0.5])
+    assert choose(vectors, share, 2)[0] in (0, 1, 2), "the larger cluster comes first"
+    assert choose(vectors, share, 2)[1] in (3, 4), "a second query of a cluster adds nothing"
+    apart = np.eye(3, dtype=np.float32)
+    assert choose(apart, np.array([1.0, 0.5, 0.2]), 3) == [1, 2, 0], "half agreement first, unanimity last"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("example")
 def test_rollouts_of_a_training_are_in_the_memory_with_step_and_source(tmp_path: Path) -> None:
-    from remember import Service, remember, train_again
+    from remember import Service, labelled_queries, remember, train_model
 
     with gzip.open(sample_path(), "rt", encoding="utf-8") as lines:
         by_query = groupby(map(json.loads, lines), key=lambda row: row["query_id"])
         groups = [list(islice(rows, 8)) for _, rows in islice(by_query, 24)]
     remember(tmp_path / "memory", tmp_path / "start.jsonl", [row for group in groups[4:] for row in group])
-    assert train_again(tmp_path / "memory", 0, "start").drift is None
-    with Service(tmp_path / "memory", tmp_path / "log", 8) as service:
+    assert labelled_queries(tmp_path / "memory") == {query_id(group[0]["query"]) for group in groups[4:]}
+    assert train_model(tmp_path / "memory", 0).startswith("m-")
+    with Service(tmp_path / "memory", tmp_path / "log", ["--expected", 8]) as service:
         function = reward_function(service.client, num_generations=8, policy="tiny", run="grpo")
         for step in (0, 1):
             columns = called(groups[2 * step : 2 * step + 2])

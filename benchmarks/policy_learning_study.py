@@ -1,0 +1,174 @@
+"""The study of benchmarks/policy_learning.py: what the trainings of one seed share.
+
+A seed has its own problems, start policy (taught by its own noisy teacher) and start rollouts, eight for each problem.
+With the setting `start`, all seeds have one given start policy. These are written once to `FOLDER/seed-SEED` and read
+by every mode, so that modes differ in their rewards alone.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from choose import choose, top_share
+from policy_learning_sampler import FastQwen2
+from task import Problem, draw_problems, grade
+from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenizer
+
+from memstore.embedding.minilm import load_embedder
+from memstore_rl.rewards.reward import Mode
+from memstore_rl.rewards.shaping import Shaping
+
+SAMPLES = 8
+DATASET = "arithmetic"
+Row = dict[str, Any]
+"""A rollout as `memstore ingest` reads it."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A mode of the benchmark: where the rewards of a training come from."""
+
+    mode: Mode
+    labels: Literal["all", "random", "chosen"]
+    """Queries with gold answers."""
+    shaping: Shaping = "probability"
+    half: bool = False
+    """Whether half of each batch is labelled, by repetition of labelled rows."""
+    calls: int | None = None
+    """Verifier calls a step, of mode `verdict`."""
+    weight: float | None = None
+    """Factor of the residual reward; None: that of the options."""
+    by_success: bool = False
+    """Whether a group's residual rewards are multiplied by its mean probability. Groups without any right rollout have
+    much of what is wrong in them."""
+
+
+RECIPES: dict[str, Recipe] = {
+    "oracle": Recipe("oracle", "all"),
+    "budget-random": Recipe("budget", "random"),
+    "budget": Recipe("budget", "chosen"),
+    "memory-before": Recipe("memory", "random"),
+    "memory-random": Recipe("memory", "random", "residual", half=True),
+    "memory-probability": Recipe("memory", "chosen", half=True),
+    "memory": Recipe("memory", "chosen", "residual", half=True),
+    "memory-by-success": Recipe("memory", "chosen", "residual", half=True, by_success=True),
+    "memory-weight-1": Recipe("memory", "chosen", "residual", half=True, weight=1.0),
+    "verdict-2": Recipe("verdict", "all", calls=2),
+    "verdict-4": Recipe("verdict", "all", calls=4),
+    "verdict-25": Recipe("verdict", "all", calls=25),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Numbers of a training; the defaults are those of the table."""
+
+    problems: int = 400
+    held_out: int = 1000
+    budget: float = 0.2
+    """Share of the problems that are labelled."""
+    lessons: int = 1500
+    """Batches of demonstrations that teach the start policy."""
+    start: str = ""
+    """Folder of a start policy for all seeds; empty: each seed's own teacher teaches one."""
+    steps: int = 80
+    every: int = 40
+    """Steps between two measurements of the accuracy."""
+    retrain: int = 20
+    """Steps between two trainings of the reward model."""
+    last_steps: int = 40
+    """The reward model of residual rewards is fitted to the rollouts of the last so many steps."""
+    queries: int = 16
+    """Groups of a step."""
+    rate: float = 2e-4
+    kl: float = 0.0
+    """Weight of the KL penalty; 0 as by default in TRL."""
+    weight: float = 4.0
+    """Factor of the residual reward."""
+    embedder: str = "hash"
+    """Embedder of the memory: `hash`, or the name of a sentence embedder. all-MiniLM-L6-v2 chooses the labels."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The problems and the start of one seed."""
+
+    folder: Path
+    seed: int
+    options: Options
+
+    @property
+    def home(self) -> Path:
+        """Folder of the seed."""
+        return self.folder / f"seed-{self.seed}"
+
+    @property
+    def start(self) -> Path:
+        """Folder of the start policy, which TRL also loads as the KL reference."""
+        return self.home / "start"
+
+    @cached_property
+    def drawn(self) -> tuple[list[Problem], list[Problem]]:
+        """The training problems and the held-out ones."""
+        rng, known = random.Random(1000 + self.seed), set[str]()
+        training = draw_problems(rng, self.options.problems, known)
+        return training, draw_problems(rng, self.options.held_out, known)
+
+    @cached_property
+    def tokenizer(self) -> WordTokenizer:
+        """The tokenizer of the policy."""
+        return word_tokenizer()
+
+    def prepare(self) -> None:
+        """Teach the start policy, sample its rollouts and measure its accuracy, if that has not been done."""
+        done = self.home / "start.json"
+        if done.exists():
+            return
+        self.home.mkdir(parents=True, exist_ok=True)
+        if self.options.start:
+            shutil.copytree(self.options.start, self.start, dirs_exist_ok=True)
+        else:
+            taught_policy(self.options.lessons, self.seed).save_pretrained(self.start)
+        policy = FastQwen2.from_pretrained(self.start)
+        training, held_out = self.drawn
+        responses = respond(policy, self.tokenizer, [problem.text for problem in training], SAMPLES)
+        right = accuracy(policy, self.tokenizer, held_out)
+        vectors = load_embedder(device="cpu").embed([problem.text for problem in training])
+        kept = {"accuracy": right, "responses": responses, "vectors": np.round(vectors, 5).tolist()}
+        half_written = done.with_suffix(".part")
+        half_written.write_text(json.dumps(kept), encoding="utf-8")
+        half_written.rename(done)
+
+    @cached_property
+    def begun(self) -> dict[str, Any]:
+        """Of the start policy: its accuracy and its responses to each problem. Of the problems: their vectors."""
+        read: dict[str, Any] = json.loads((self.home / "start.json").read_text(encoding="utf-8"))
+        return read
+
+    def row(self, number: int, response: str, sample: int, step: int) -> Row:
+        """A rollout of a training problem without its reward; step 0 is the start policy."""
+        query = {"query": self.drawn[0][number].text, "query_id": f"problem-{number}"}
+        made = {"policy": "tiny", "run": f"seed-{self.seed}", "step": step, "sample_index": sample}
+        return {**query, "dataset": DATASET, "domain": "math", "response": response, **made}
+
+    def truth(self, number: int, response: str) -> float:
+        """1.0 if a response solves a training problem, else 0.0."""
+        return grade(response, self.drawn[0][number].gold)
+
+    def labelled(self, recipe: Recipe) -> list[int]:
+        """Numbers of the labelled problems."""
+        count = len(self.drawn[0])
+        budget = round(count * self.options.budget)
+        if recipe.labels == "all":
+            return list(range(count))
+        if recipe.labels == "random":
+            return sorted(random.Random(self.seed).sample(range(count), budget))
+        vectors = np.array(self.begun["vectors"], np.float32)
+        return choose(vectors, np.array([top_share(group) for group in self.begun["responses"]]), budget)

@@ -1,0 +1,71 @@
+"""The benchmark of policy learning: its smallest run, and its table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = "--seeds 7 --problems 24 --held-out 16 --budget 0.5 --lessons 300 --steps 2 --every 1 --retrain 1 --queries 4"
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the modules of the benchmark importable during a test only."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.delitem(sys.modules, "policy_learning_table", raising=False)
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the benchmark."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "policy_learning.py"), "--folder", str(folder)]
+    return subprocess.run([*command, *SMALL.split(), *options], capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.slow
+def test_smallest_run_trains_in_three_modes_and_is_not_repeated(tmp_path: Path) -> None:
+    ran = run(tmp_path, "--modes", "budget", "memory", "verdict-4")
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    results = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "seed-7").glob("*-4.json")}
+    results |= {name: json.loads((tmp_path / "seed-7" / f"{name}.json").read_text()) for name in ("budget", "memory")}
+    assert {name: list(result["curve"]) for name, result in results.items()} == {
+        name: ["0", "1", "2"] for name in ("budget", "memory", "verdict-4")
+    }
+    assert len({result["curve"]["0"] for result in results.values()}) == 1
+    assert results["budget"]["verified"] == results["budget"]["rollouts"] == 64
+    assert results["memory"]["verified"] == 32, "half of each batch is labelled"
+    assert results["verdict-4"]["verified"] <= 8
+    assert "| memory |" in ran.stdout
+    assert (tmp_path / "policy_learning.png").stat().st_size > 1000
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "seed-7").glob("*.json")}
+    again = run(tmp_path, "--modes", "budget", "memory", "verdict-4")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert again.stdout.endswith(ran.stdout[ran.stdout.index("| mode") :])
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "seed-7").glob("*.json")} == written
+    other = run(tmp_path, "--rate", "0.5")
+    assert other.returncode != 0
+    assert "has other settings" in other.stderr
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_table_compares_with_the_oracle_and_the_budget_of_the_same_seeds() -> None:
+    from policy_learning_table import table
+
+    def result(end: float) -> dict[str, object]:
+        return {"curve": {"0": 0.5, "80": end}, "verified": 100}
+
+    results = {
+        "oracle": {1: result(0.6), 2: result(0.8)},
+        "budget": {1: result(0.5), 2: result(0.6)},
+        "memory": {1: result(0.57), 2: result(0.76)},
+    }
+    lines = table(results).splitlines()
+    assert lines[0] == "| mode | seed 1 | seed 2 | mean | of oracle | less budget | verifier calls |"
+    assert lines[3].startswith("| oracle | 0.600 | 0.800 | 0.700 | 100.0 % |")
+    assert lines[5] == "| memory | 0.570 | 0.760 | 0.665 | 95.0 % | +0.115 ± 0.045 | 100 |"
+    del results["memory"][2]
+    assert table(results).splitlines()[5] == "| memory | 0.570 |  | 0.570 | 95.0 % | +0.070 | 100 |"
