@@ -14,8 +14,8 @@ a verdict on the same answer is `remembered`, unless the query says `remember=Fa
 
 `oracle` and `budget` differ in the reason given for an unlabelled row: it is an error in the data under `oracle` and
 expected under `budget`. `memory` combines both sources. In `verdict` a gold answer only allows the scorer to call a
-verifier, and calls have a budget (`memstore_rl.rewards.verdict_mode`): an answer bought in this call has ground truth,
-one that was judged before is remembered, and the undecided rollouts of a group are predicted with one value.
+verifier, and calls have a budget (`memstore_rl.rewards.verdict_mode`): a bought verdict is ground truth in the first
+rewards that use it and remembered afterwards. The undecided rollouts of a group are predicted, with one value.
 
 **No silent numbers.** `value` is None if and only if `source` is `unscored`, and then `reason` explains why. A zero is
 a verdict: by a verifier, by the memory or by the model. A rollout without a readable answer is wrong.

@@ -26,7 +26,7 @@ from memstore_rl.rewards.known import KnownQueries
 from memstore_rl.rewards.reward import Pair, Reward
 from memstore_rl.rewards.shaping import DECIMALS, Predicted
 from memstore_rl.rewards.tasks import VerifiedGroup
-from memstore_rl.rewards.verdicts import Asked, Candidate, VerdictBuyer
+from memstore_rl.rewards.verdicts import Candidate, VerdictBuyer
 from memstore_rl.rewards.verifier_queue import Question
 from memstore_rl.verifiers.protocol import Attempt
 
@@ -45,6 +45,19 @@ class _Chances(NamedTuple):
     by_votes: list[float] | None
     model: str | None
     """Id of the reward model that predicted them; None if none did."""
+
+
+class _Batch(NamedTuple):
+    """What happened to the groups that are scored together."""
+
+    charged: frozenset[str]
+    """Ids of the answers that the verifiers were asked about, and charged for."""
+    first: frozenset[str]
+    """Ids of the answers whose bought verdict is used for the first time."""
+    seconds: float
+    """Duration of the scoring."""
+    seen: set[str]
+    """Ids of the answers that were counted."""
 
 
 class VerdictMode:
@@ -94,19 +107,15 @@ class VerdictMode:
             started: when the scoring began, by time.perf_counter().
         """
         chances = [_chances(group, one) for group, one in zip(groups, predicted, strict=True)]
-        asked = self.buyer.buy(list(self._candidates(groups, chances, self._verdicts(groups))))
-        verdicts = self._verdicts(groups)
-        seconds = time.perf_counter() - started
-        seen: set[str] = set()
+        pairs = [(one.query, one.answer) for group in groups for one in group.given]
+        open_ = self._candidates(groups, chances, _with_memory(groups, self.buyer.on(pairs)))
+        charged = self.buyer.buy(list(open_))
+        bought = self.buyer.use(pairs)
+        batch = _Batch(charged, bought.first, time.perf_counter() - started, set())
         return [
-            self._of_group(group, of_group, judged, asked, group.seconds + seconds, seen)
-            for group, of_group, judged in zip(groups, chances, verdicts, strict=True)
+            self._of_group(group, of_group, judged, batch)
+            for group, of_group, judged in zip(groups, chances, _with_memory(groups, bought.verdicts), strict=True)
         ]
-
-    def _verdicts(self, groups: Sequence[VerifiedGroup]) -> list[list[Remembered | None]]:
-        """The verdict on each rollout's answer, of the memory or bought so far."""
-        bought = iter(self.buyer.on([(one.query, one.answer) for group in groups for one in group.given]))
-        return [[known or found for known, found in zip(group.remembered, bought, strict=False)] for group in groups]
 
     def _candidates(
         self,
@@ -133,29 +142,23 @@ class VerdictMode:
             yield Candidate(share * p * (1 - p), group.step, given.query, question)
 
     def _of_group(
-        self,
-        group: VerifiedGroup,
-        chances: _Chances,
-        verdicts: Sequence[Remembered | None],
-        asked: Asked,
-        latency: float,
-        seen: set[str],
+        self, group: VerifiedGroup, chances: _Chances, verdicts: Sequence[Remembered | None], batch: _Batch
     ) -> list[Reward]:
+        task, latency = group.task, group.seconds + batch.seconds
         labelled = group.task.group.query.labelled and group.task.domain != "other"
         wrong = [labelled and one.answer is None for one in group.given]
         undecided = [not known and verdict is None for known, verdict in zip(wrong, verdicts, strict=True)]
         shared = _mean(chances.probability, undecided)
         rewards, pairs = [], Counter[Pair]()
         for index, (given, verdict) in enumerate(zip(group.given, verdicts, strict=True)):
-            pair = _pair(given.answer, verdict, asked, seen)
+            pair = _pair(given.answer, verdict, batch)
             if pair is not None:
                 pairs[pair] += 1
-            task = group.task
             blank = Reward(None, "unscored", None, len(verdicts), task.short, None, task.known, latency, pair=pair)
             if wrong[index]:
                 rewards.append(_judged(blank, Remembered(0.0, "ground_truth", None), True, _NO_ANSWER))
             elif verdict is not None:
-                rewards.append(_judged(blank, verdict, given.answer in asked.answers))
+                rewards.append(_judged(blank, verdict, given.answer in batch.first))
             else:
                 rewards.append(self._open(blank, group, index, chances, shared, silent=all(undecided)))
         self.buyer.note(remembered=pairs["remembered"], open_=pairs["open"] + pairs["asked"])
@@ -185,23 +188,29 @@ class VerdictMode:
         )
 
 
-def _pair(answer: str | None, verdict: Remembered | None, asked: Asked, seen: set[str]) -> Pair | None:
+def _with_memory(groups: Sequence[VerifiedGroup], bought: Sequence[Remembered | None]) -> list[list[Remembered | None]]:
+    """The verdict on each rollout's answer, by group: the memory's, or else the one that was bought."""
+    rest = iter(bought)
+    return [[known or found for known, found in zip(group.remembered, rest, strict=False)] for group in groups]
+
+
+def _pair(answer: str | None, verdict: Remembered | None, batch: _Batch) -> Pair | None:
     """What happened to a pair of query and answer, for its first rollout in the batch."""
-    if answer is None or answer in seen:
+    if answer is None or answer in batch.seen:
         return None
-    seen.add(answer)
-    if answer in asked.charged:
+    batch.seen.add(answer)
+    if answer in batch.charged:
         return "asked" if verdict is None else "bought"
     return "open" if verdict is None else "remembered"
 
 
-def _judged(blank: Reward, verdict: Remembered, now: bool, reason: str | None = None) -> Reward:
-    """The reward of a rollout with a verdict, bought in this call (ground truth) or remembered."""
+def _judged(blank: Reward, verdict: Remembered, first: bool, reason: str | None = None) -> Reward:
+    """The reward of a rollout with a verdict: ground truth if it is used for the first time, else remembered."""
     return replace(
         blank,
         value=verdict.value,
-        source="ground_truth" if now else "remembered",
-        probability=None if now else verdict.value,
+        source="ground_truth" if first else "remembered",
+        probability=None if first else verdict.value,
         reason=reason,
         judged_by=verdict.judged_by,
         judged_at=verdict.judged_at,

@@ -54,12 +54,13 @@ class Candidate(NamedTuple):
     """What to ask; its key is the id of the answer, which includes the query."""
 
 
-class Asked(NamedTuple):
-    """Ids of answers that a batch asked the verifiers about, whether or not a verdict has arrived."""
+class Known(NamedTuple):
+    """Verdicts by what was bought."""
 
-    answers: frozenset[str]
-    charged: frozenset[str]
-    """Those that are charged: the others had been asked before, and the verifier had failed."""
+    verdicts: list[Remembered | None]
+    """The verdict on each pair; None where there is none."""
+    first: frozenset[str]
+    """Ids of the answers whose verdict is used for the first time."""
 
 
 @dataclass
@@ -109,6 +110,8 @@ class VerdictBuyer:
         self._waiting: set[str] = set()
         self._closed: dict[str, str] = {}
         """Why a pair is not asked again."""
+        self._used: set[str] = set()
+        """Answers whose verdict was used."""
         self._stuck = False
         self._counts = VerdictCounts()
 
@@ -120,12 +123,20 @@ class VerdictBuyer:
             return replace(self._counts, calls=calls, latest_calls=latest, waiting=len(self._waiting))
 
     def on(self, pairs: Sequence[tuple[str, str | None]]) -> list[Remembered | None]:
-        """The verdict on each pair of a query and an answer (ids) by what was bought; None where there is none.
+        """The verdict on each pair of a query and an answer (ids) by what was bought; None where there is none."""
+        with self._lock:
+            return [self._verdicts.on(query, answer) for query, answer in pairs]
+
+    def use(self, pairs: Sequence[tuple[str, str | None]]) -> Known:
+        """The verdicts on pairs that are about to be rewarded.
 
         All are as of one time: a verdict that arrives meanwhile counts for all rollouts with its answer, or for none.
         """
         with self._lock:
-            return [self._verdicts.on(query, answer) for query, answer in pairs]
+            asked = {answer for _, answer in pairs if answer is not None}
+            first = frozenset(answer for answer in asked if answer in self._answers and answer not in self._used)
+            self._used |= first
+            return Known([self._verdicts.on(query, answer) for query, answer in pairs], first)
 
     def why_open(self, answer: str) -> str:
         """Why there is no verdict on an answer (id)."""
@@ -141,8 +152,8 @@ class VerdictBuyer:
             self._counts.remembered += remembered
             self._counts.open += open_
 
-    def buy(self, candidates: Sequence[Candidate]) -> Asked:
-        """Buy verdicts on the candidates that are worth most.
+    def buy(self, candidates: Sequence[Candidate]) -> frozenset[str]:
+        """Buy verdicts on the candidates that are worth most; return the ids of the answers that were charged.
 
         Args:
             candidates: each answer once.
@@ -157,7 +168,7 @@ class VerdictBuyer:
                 charged.update(self._ask(chosen))
                 if self._budget.wait_s and not self._queue.wait(deadline - time.monotonic()):
                     self._note_stuck()
-        return Asked(frozenset(asked), frozenset(charged))
+        return frozenset(charged)
 
     def close(self) -> None:
         """Ask nothing more."""

@@ -124,7 +124,7 @@ def test_a_hanging_verifier_does_not_stop_the_run(caplog: pytest.LogCaptureFixtu
         verifiers.gate.set()
         wait_for_verdicts(scorer)
         third = score(scorer, [7, 8], 3)
-        assert [(one.source, one.value) for one in third] == [("remembered", 0.0), ("ground_truth", 0.0)]
+        assert [(one.source, one.value) for one in third] == [("ground_truth", 0.0)] * 2
         assert counts_of(scorer).calls == 2
     (message,) = (record.getMessage() for record in caplog.records)
     assert message.startswith("the verifier has not answered within 0.05 s; the training goes on without 1 verdicts")
@@ -140,8 +140,11 @@ def test_a_step_that_does_not_wait_uses_its_verdicts_in_the_next() -> None:
         verifiers.gate.set()
         wait_for_verdicts(scorer)
         second = score(scorer, [7, 8, 1], 1)
-        assert [(one.source, one.value) for one in second[:2]] == [("remembered", 0.0)] * 2
+        # Their labels are recorded with the first rewards that use them.
+        assert [(one.source, one.value, one.pair) for one in second[:2]] == [("ground_truth", 0.0, "remembered")] * 2
         assert second[2].source == "predicted"
+        third = score(scorer, [7, 8], 1)
+        assert [one.source for one in third] == ["remembered"] * 2
         assert counts_of(scorer).calls == 2
 
 
