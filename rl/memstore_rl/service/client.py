@@ -27,8 +27,8 @@ DEADLINE_S = 300.0
 """Default seconds after which a call that the service has not answered fails."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 _CONNECT_S = 5.0
-_POLL_S = 0.2
-"""Seconds between two questions whether a training has ended."""
+_POLL_S = 0.5
+"""Longest pause between two questions whether a training has ended, in seconds."""
 _RETRYABLE = frozenset({502, 503, 504})
 
 
@@ -38,6 +38,10 @@ class ServiceError(MemstoreError):
 
 class ServiceGone(ServiceError):
     """The reward service did not respond before the deadline; it may be back later."""
+
+
+class StillTraining(ServiceError):
+    """The reward service has not finished a training before the deadline; it goes on."""
 
 
 class _Unavailable(Exception):
@@ -61,6 +65,7 @@ class _Service:
         self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self.deadline_s = deadline_s
         self.retry = RetryPolicy(deadline_s=deadline_s, first_pause_s=_FIRST_PAUSE_S, longest_pause_s=_LONGEST_PAUSE_S)
+        self.training = RetryPolicy(deadline_s=deadline_s, first_pause_s=_FIRST_PAUSE_S, longest_pause_s=_POLL_S)
 
     def timeout(self, started: float) -> httpx.Timeout:
         """Timeout of an attempt of a call that started at time.monotonic() `started`: the time left."""
@@ -88,10 +93,11 @@ class _Service:
             raise InputError(f"the reward service at {self.endpoint} rejected the request: {message}")
         raise ServiceError(f"the reward service at {self.endpoint} failed with status {status}: {message}")
 
-    def trained(self, begun: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
-        """The model of a training that `begun` describes; None while it runs.
+    def trained(self, begun: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+        """The model of a training that `begun` describes.
 
         Raises:
+            StillTraining: it runs.
             ServiceError: it failed, or the service was started again meanwhile.
         """
         now = info.get("retraining", {})
@@ -99,15 +105,12 @@ class _Service:
             raise ServiceError(f"the reward service at {self.endpoint} was started again during a training; repeat it")
         if now["error"] is not None:
             raise ServiceError(f"the reward service at {self.endpoint} could not train its model: {now['error']}")
-        model: str | None = now["model"]
-        return model
-
-    def still_training(self) -> ServiceError:
-        """The error to raise if a training takes longer than the deadline."""
-        return ServiceError(
-            f"the reward service at {self.endpoint} still trains its model after {self.deadline_s:g} s and goes on; "
-            "see GET /v1/info, or raise the deadline"
-        )
+        if now["model"] is None:
+            raise StillTraining(
+                f"the reward service at {self.endpoint} still trains its model after {self.deadline_s:g} s; it "
+                "goes on (GET /v1/info), or raise the deadline"
+            )
+        return str(now["model"])
 
     def gone(self, error: httpx.TransportError | _Unavailable) -> ServiceGone:
         """The error to raise at the deadline."""
@@ -191,15 +194,13 @@ class RewardClient:
 
         Raises:
             InputError: the service uses no reward model.
-            ServiceError: one is being trained already, the training failed, or it takes longer than the deadline.
+            StillTraining: it takes longer than the deadline; the service goes on with it.
+            ServiceError: one is being trained already, or the training failed.
         """
-        until = time.monotonic() + self._service.deadline_s
         begun = _info(self._service.endpoint, self._request("POST", "/v1/retrain", None))
-        while (model := self._service.trained(begun, self.info())) is None:
-            if time.monotonic() > until:
-                raise self._service.still_training()
-            time.sleep(_POLL_S)
-        return model
+        return self._service.training.call(
+            lambda: self._service.trained(begun, self.info()), retryable=lambda error: isinstance(error, StillTraining)
+        )
 
     def _request(self, method: str, path: str, body: bytes | None) -> bytes:
         url, started = self._service.endpoint + path, time.monotonic()
@@ -255,13 +256,14 @@ class AsyncRewardClient:
 
     async def retrain(self) -> str:
         """See `RewardClient.retrain`."""
-        until = time.monotonic() + self._service.deadline_s
         begun = _info(self._service.endpoint, await self._request("POST", "/v1/retrain", None))
-        while (model := self._service.trained(begun, await self.info())) is None:
-            if time.monotonic() > until:
-                raise self._service.still_training()
-            await asyncio.sleep(_POLL_S)
-        return model
+
+        async def trained() -> str:
+            return self._service.trained(begun, await self.info())
+
+        return await self._service.training.call_async(
+            trained, retryable=lambda error: isinstance(error, StillTraining)
+        )
 
     async def _request(self, method: str, path: str, body: bytes | None) -> bytes:
         url, started = self._service.endpoint + path, time.monotonic()
