@@ -107,8 +107,8 @@ class _Service:
             raise ServiceError(f"the reward service at {self.endpoint} could not train its model: {now['error']}")
         if now["model"] is None:
             raise StillTraining(
-                f"the reward service at {self.endpoint} still trains its model after {self.deadline_s:g} s; it "
-                "goes on (GET /v1/info), or raise the deadline"
+                f"the reward service at {self.endpoint} still trains its model after {self.deadline_s:g} s and goes "
+                "on; see GET /v1/info, or raise the deadline"
             )
         return str(now["model"])
 
