@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -87,18 +88,24 @@ def test_row_of_the_audit_file_is_of_an_audit_query() -> None:
 
 
 @pytest.fixture(scope="module")
-def reward_loop(verl_config: Callable[..., Any], trained_folder: Path) -> Iterator[Any]:
-    """verl's reward loop with our manager, whose line and gauge follow after each batch of two groups."""
+def reward_loop(
+    verl_config: Callable[..., Any], trained_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """verl's reward loop with our manager, whose line and gauge follow after each batch of two groups.
+
+    Its actor owns a copy of the memory: other tests of this process may have the memory open.
+    """
     import ray
     from verl.experimental.reward_loop import RewardLoopManager
 
+    memory = shutil.copytree(trained_folder, tmp_path_factory.mktemp("gauge-in-verl") / "memory")
     overrides = [
         "reward.reward_manager.source=importlib",
         "reward.reward_manager.module.path=pkg://memstore_rl.trainers.verl.manager",
         "reward.reward_manager.name=GroupRewardManager",
         "actor_rollout_ref.rollout.n=4",
         "data.train_batch_size=2",
-        f"+memstore.memory={trained_folder}",
+        f"+memstore.memory={memory}",
     ]
     loop = RewardLoopManager(verl_config(*overrides))
     yield loop
