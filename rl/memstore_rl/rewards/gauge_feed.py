@@ -2,7 +2,8 @@
 
 Only complete ground truth counts: groups of labelled queries in mode `memory`, and audit groups. Remembered verdicts do
 not, since the memory knows the answers that policies give often. The prediction of such a group reads no label of its
-own query and no remembered verdict. It is made for the gauge alone: neither rewards nor `vote_drift` see it.
+own query and no remembered verdict. It is made for the gauge alone: neither rewards nor `vote_drift` see it. Groups of
+mode `oracle` are for validation: the gauge sees none of them but those of audit queries.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ Predict: TypeAlias = Callable[[Sequence[Sequence[IdentifiedRecord]]], list[Predi
 class FedBatch(NamedTuple):
     """A batch of groups that is being scored."""
 
-    steps: list[StepKey]
-    """The step of each group."""
+    steps: dict[int, StepKey]
+    """The step of each group that the gauge sees, by the group's position."""
     stopped: bool
     """Whether predictions are withheld."""
 
@@ -40,19 +41,24 @@ class GaugeFeed:
         self._predict = predict
         self._gauge = gauge
 
-    def can_judge(self, group: VerifiedGroup) -> bool:
-        """Whether the gauge can use a group: its truth is known, and the model could predict it."""
-        wanted = group.task.group.query.audit or group.task.mode == "memory"
-        return wanted and len(group.task.records) > 1 and complete(group.verdicts)
+    def may_judge(self, group: VerifiedGroup) -> bool:
+        """Whether the gauge may predict a group: it can judge it, and the share does not leave it out."""
+        record = group.task.records[0].record
+        if not _can_judge(group) or group.task.group.query.audit:
+            return _can_judge(group)
+        if record.step is None:  # the number of its batch is not known yet
+            return self._gauge.settings.share > 0
+        return self._samples(group, (record.run, record.step))
 
     def start(self, groups: Sequence[VerifiedGroup]) -> FedBatch:
         """Begin a batch; the answer says whether its predictions are withheld."""
-        first = [group.task.records[0].record for group in groups]
+        seen = [number for number, group in enumerate(groups) if _is_seen(group)]
+        first = [groups[number].task.records[0].record for number in seen]
         started = self._gauge.start([(record.run, record.step) for record in first])
-        return FedBatch(started.steps, started.stopped)
+        return FedBatch(dict(zip(seen, started.steps, strict=True)), started.stopped)
 
     def finish(self, batch: FedBatch, groups: Sequence[VerifiedGroup], rewards: Sequence[Sequence[Reward]]) -> None:
-        """Predict the sampled groups with known truth, and report all groups.
+        """Predict the sampled groups with known truth, and report all groups that the gauge sees.
 
         Raises:
             ModelError, EmbedderError: the model cannot predict; nothing is reported.
@@ -61,22 +67,23 @@ class GaugeFeed:
         self._gauge.observe(
             [
                 ScoredGroup(
-                    group.task.records[0].query_id,
+                    groups[number].task.records[0].query_id,
                     step,
-                    _answers(group),
-                    of_group,
+                    _answers(groups[number]),
+                    rewards[number],
                     gaps.get(number),
-                    group.task.group.query.audit,
+                    groups[number].task.group.query.audit,
                 )
-                for number, (group, step, of_group) in enumerate(zip(groups, batch.steps, rewards, strict=True))
+                for number, step in batch.steps.items()
             ]
         )
 
     def _gaps(self, batch: FedBatch, groups: Sequence[VerifiedGroup]) -> dict[int, GroupGap]:
         chosen = [
             number
-            for number, (group, step) in enumerate(zip(groups, batch.steps, strict=True))
-            if self.can_judge(group) and (group.task.group.query.audit or self._samples(group, step))
+            for number, step in batch.steps.items()
+            if _can_judge(groups[number])
+            and (groups[number].task.group.query.audit or self._samples(groups[number], step))
         ]
         predicted = self._predict([groups[number].task.records for number in chosen])
         return {
@@ -86,6 +93,16 @@ class GaugeFeed:
 
     def _samples(self, group: VerifiedGroup, step: StepKey) -> bool:
         return self._gauge.samples(group.task.records[0].query_id, step)
+
+
+def _is_seen(group: VerifiedGroup) -> bool:
+    return group.task.group.query.audit or group.task.mode != "oracle"
+
+
+def _can_judge(group: VerifiedGroup) -> bool:
+    """Whether the gauge can use a group: its truth is known, and the model could predict it."""
+    wanted = group.task.group.query.audit or group.task.mode == "memory"
+    return wanted and len(group.task.records) > 1 and complete(group.verdicts)
 
 
 def _truth(group: VerifiedGroup) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -266,7 +266,7 @@ class GroupScorer:
         """Whether the model may be asked for a group, for its rewards or for the gauge."""
         if group.needs_model:
             return not (self._gauge.stopped and _is_withheld(group))
-        return self._feed is not None and self._feed.can_judge(group)
+        return self._feed is not None and self._feed.may_judge(group)
 
     def _predict_unmonitored(self, groups: Sequence[Sequence[IdentifiedRecord]]) -> list[Predicted]:
         """Predict groups with the model that is in use now, unseen by `vote_drift`."""

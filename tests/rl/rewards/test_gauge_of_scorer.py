@@ -187,3 +187,24 @@ def test_a_model_that_predicts_the_opposite_is_stopped(
     assert stopped[0] is False
     assert stopped[-1] is (sign < 0)
     assert reading.stopped is (sign < 0)
+
+
+def test_validation_groups_are_no_part_of_the_figures(
+    trained_memory: Memory, groups: list[Group], labelled: list[Group]
+) -> None:
+    with GroupScorer.open(trained_memory) as scorer:
+        scorer.score_groups([at_step(groups[0], 1)])
+        for group in labelled[1:4]:
+            scorer.score_groups([replace(group, mode="oracle")])
+        reading = scorer.gauge.reading()
+    assert (reading.steps, reading.groups, reading.sources) == (1, 1, {"predicted": 1.0})
+
+
+@pytest.mark.parametrize(("share", "step", "may"), [(0.0, 1, False), (0.0, None, False), (1.0, None, True)])
+def test_programs_of_groups_outside_the_share_are_not_run(
+    trained_memory: Memory, labelled: list[Group], share: float, step: int | None, may: bool
+) -> None:
+    rollouts = [replace(rollout, step=step) for rollout in labelled[0].rollouts]
+    with GroupScorer.open(trained_memory, gauge=GaugeSettings(share=share)) as scorer:
+        (verified,) = scorer.verify([replace(labelled[0], rollouts=rollouts)])
+        assert scorer._may_predict(verified) == may
