@@ -25,7 +25,13 @@ from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.service.wire import MAX_GROUPS
 from memstore_rl.trainers.verl.reply import Extra, complete_rewards, reply
 from memstore_rl.trainers.verl.rows import is_training, query_of
-from memstore_rl.trainers.verl.settings import HookSettings, check_service_shaping, is_mean_only, parse_settings
+from memstore_rl.trainers.verl.settings import (
+    HookSettings,
+    check_service_shaping,
+    is_mean_only,
+    is_relative,
+    parse_settings,
+)
 from memstore_rl.trainers.verl.token import read_token
 
 _GROUPS_A_REQUEST = 64
@@ -52,7 +58,8 @@ def compute_score_batch(
         files: the Parquet files of `memstore verl data` that verl trains and validates on.
         n: number of rollouts in a training group.
         policy: name of the policy that wrote the rollouts.
-        adv_estimator, norm_adv_by_std: of verl's `algorithm`, to refuse a service whose shaping does not fit it.
+        adv_estimator, norm_adv_by_std: of verl's `algorithm`, to refuse a service whose shaping does not fit it, and to
+            end the training if the gauge withholds predictions and no value can replace them.
         settings: settings of `memstore_rl.trainers.verl.settings` without their prefix; `endpoint` is required.
 
     Raises:
@@ -61,7 +68,7 @@ def compute_score_batch(
         ServiceGone: the service does not respond, and `when_gone` is `fail`.
         Unscored: a rollout has no reward.
     """
-    hook = parse_settings(settings)
+    hook = parse_settings({"group_relative": is_relative(adv_estimator), **settings})
     if hook.endpoint is None:
         raise InputError("this version of verl needs the reward service; set endpoint to its address")
     prompts = _prompts(tuple(files))

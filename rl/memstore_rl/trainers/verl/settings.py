@@ -196,7 +196,12 @@ def check_service_shaping(info: Mapping[str, Any]) -> None:
 
 def is_group_relative(config: DictConfig) -> bool:
     """Whether verl's advantage of a group whose rollouts have one reward is 0."""
-    return str(config.algorithm.adv_estimator) in _GROUP_RELATIVE
+    return is_relative(str(config.algorithm.adv_estimator))
+
+
+def is_relative(adv_estimator: str) -> bool:
+    """As `is_group_relative`, from verl's `algorithm.adv_estimator`."""
+    return adv_estimator in _GROUP_RELATIVE
 
 
 def parse_settings(values: Mapping[Any, Any]) -> HookSettings:
