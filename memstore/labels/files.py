@@ -102,7 +102,10 @@ def _answer(row: Mapping[str, Any], where: str) -> AnswerVerdict:
         raise InputError(f"{where}a verdict on an answer needs `query`, `answer` and `reward`, but lacks {lacking[0]}")
     query = next(str(row[key]).strip() for key in _QUERY_KEYS if row.get(key))
     answer = None if row["answer"] is None or row["answer"] == "" else str(row["answer"])
-    return AnswerVerdict(query, answer, parse_reward(row["reward"], f"{where}the reward"), where)
+    reward = parse_reward(row["reward"], f"{where}the reward")
+    if answer is None and reward is None:  # an unfilled row, which must not remove the labels of the query
+        raise InputError(f"{where}`answer` and `reward` are both empty; fill them in, or leave the row out")
+    return AnswerVerdict(query, answer, reward, where)
 
 
 def _csv_rows(text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:

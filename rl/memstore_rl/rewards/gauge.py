@@ -12,7 +12,9 @@ p - v between right and wrong rollouts, in groups whose majority is wrong (`mems
 - with `least` groups, the 98 % interval of the gap lies below zero, where the majority is wrong or in all mixed groups.
 
 A decision is taken when a new step begins, by the groups of the steps in the window since the last change. So it does
-not depend on how a step is divided into requests, and it does not switch back and forth.
+not depend on how a step is divided into requests, and it does not switch back and forth. Predictions come back once
+`least` groups whose majority is wrong no longer say harm. Where too few of these had been seen at the stop, `least`
+mixed groups with a 90 % interval above zero bring them back, too.
 
 With `when_harmful` "stop", predictions are withheld while the memory counts as harmful: their rollouts are unscored
 with the reason, as in mode `budget`. Ground truth, remembered verdicts and the gauge go on. With "warn" only the log
@@ -97,6 +99,8 @@ class Gauge:
         self._window = GaugeWindow(self.settings.window)
         self._lock = threading.Lock()
         self._harmful = False
+        self._by_mixed_alone = False
+        """Whether all mixed groups decided the last stop, for want of groups whose majority is wrong."""
         self._changed: StepKey | None = None
         self._batches = 0
         self._withheld = 0
@@ -147,11 +151,13 @@ class Gauge:
         interval, least = partial(self._window.interval, after=self._changed), self.settings.least
         gap, mixed = interval(), interval(majority_wrong=False)
         enough = gap.groups >= least and not math.isnan(gap.low)
-        harmful = mixed.groups >= least and interval(majority_wrong=False, level=CERTAIN).high < 0
-        if enough:
-            harmful |= interval(level=CERTAIN).high < 0 or (gap.low < 0 and not mixed.low > 0)
-        if harmful != self._harmful and (harmful or enough):
+        by_mixed = mixed.groups >= least and interval(majority_wrong=False, level=CERTAIN).high < 0
+        by_wrong = enough and (interval(level=CERTAIN).high < 0 or (gap.low < 0 and not mixed.low > 0))
+        harmful = by_mixed or by_wrong
+        returns = enough or (self._by_mixed_alone and mixed.groups >= least and mixed.low > 0)
+        if harmful != self._harmful and (harmful or returns):
             self._harmful, self._changed = harmful, latest
+            self._by_mixed_alone = by_mixed and not enough
             outcome = _RESUMES if not harmful else _STOPS if self.settings.when_harmful == "stop" else _WARNS
             logger.warning("%s%s", _finding(gap, mixed), outcome)
 

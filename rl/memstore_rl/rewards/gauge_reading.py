@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from memstore_rl.rewards.reward import SOURCES
@@ -79,6 +79,10 @@ class GaugeReading:
 
 
 def reading_of(info: Mapping[str, Any]) -> GaugeReading | None:
-    """The gauge in a response of the service's `/v1/info`; None if there is none."""
+    """The gauge in a response of the service's `/v1/info`; None if there is none.
+
+    Figures of a newer service that this version does not know are left out.
+    """
     given = info.get("gauge")
-    return None if given is None else GaugeReading(**given)
+    known = {one.name for one in fields(GaugeReading)}
+    return None if given is None else GaugeReading(**{name: value for name, value in given.items() if name in known})

@@ -52,6 +52,7 @@ BAD = {
     "no reward": ("id\nt-1\n", ":2: a row needs `id` and `reward`, but has id"),
     "reward is a word": ("id,reward\nt-1,good\n", ":2: the reward is 'good'; pass a number"),
     "reward is too large": ("query,answer,reward\nsum,4,2\n", ":2: the reward is 2; it must lie between 0 and 1"),
+    "unfilled": ("query,answer,reward\nsum,,\n", ":2: `answer` and `reward` are both empty; fill them in"),
     "empty": ("id,reward\n", "has no labels; it needs the columns"),
     "not JSON": ('{"id": "t-1", "reward": 1}\n{"id"\n', ":2: not JSON"),
     "broken JSON of Label Studio": ('[{"data": ', "is not JSON of Label Studio"),

@@ -247,3 +247,18 @@ def test_threads_lose_no_group() -> None:
 def test_bad_settings(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         GaugeSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_a_stop_by_mixed_groups_ends_by_mixed_groups() -> None:
+    """Without groups whose majority is wrong, those that stopped the predictions bring them back."""
+    gauge = Gauge(GaugeSettings(least=30, window=60))
+
+    def step_of(number: int, lead: float) -> bool:
+        start = gauge.start([("r", number)] * 4)
+        chance = np.random.default_rng(number)
+        gaps = [simulated(chance, lead)._replace(majority_wrong=False) for _ in range(4)]
+        gauge.observe([labelled_group(f"q{number}-{n}", start.steps[n], gap) for n, gap in enumerate(gaps)])
+        return start.stopped
+
+    assert [step_of(number, -0.2) for number in range(20)][-1]
+    assert not [step_of(number, 0.2) for number in range(20, 200)][-1]
