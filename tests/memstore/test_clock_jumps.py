@@ -27,6 +27,7 @@ RECORDED = {
     "memstore/graph/lock.py": "since when a process owns a memory, in its error",
     "memstore/graph/neo4j/schema.py": "time of a namespace and of a migration",
     "memstore/graph/writes.py": "scored_at",
+    "memstore/labels/journal.py": "when a batch of labels was given",
     "memstore/pipeline/ingest.py": "created_at",
     "memstore/runtime/retry.py": "until when a server asks to wait, if it does not say its own time",
     "memstore/snapshots/from_rollouts.py": "created_at",
@@ -34,6 +35,7 @@ RECORDED = {
     "memstore_gnn/scoring/reliability.py": "estimated_at",
     "memstore_gnn/training/fit.py": "created_at of a model",
     "memstore_rl/rewards/memory_model.py": "created_at of rollouts that are scored",
+    "memstore_rl/rewards/verdicts.py": "judged_at of a verdict that is bought",
 }
 """The modules that read the wall clock, and what they record."""
 READS = {"time.time", "time.time_ns", "dt.datetime.now", "datetime.now", "dt.datetime.utcnow", "dt.date.today"}
