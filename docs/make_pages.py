@@ -2,7 +2,8 @@
 
     python docs/make_pages.py
 
-- A fenced block of kind `console` that begins with `$ memstore ...` gets the output of that command.
+- A fenced block of kind `console` that begins with `$ memstore ...` gets the output of that command, unless a comment
+  above it says why it is not run.
 - A fenced block of kind `cypher` gets the text of the named query that the heading above it names.
 - The comments `settings` and `schema` enclose tables that are made from the classes.
 - The comments `demo` enclose the steps of the demo that the README repeats from docs/demo.md.
@@ -35,7 +36,7 @@ NOT_RUN = ("serve ", "rollout ")
 """Commands that run until they are stopped, or need a server. The text below them is kept."""
 DEMO_STEPS = (4, 5, 6)
 """Steps of the demo that the README shows."""
-CONSOLE = re.compile(r"^```console\n\$ memstore (.*)\n(?:.*\n)*?```$", re.MULTILINE)
+CONSOLE = re.compile(r"(?<!-->\n)^```console\n\$ memstore (.*)\n(?:.*\n)*?```$", re.MULTILINE)
 WORDS = {"string": "text", "integer": "whole number", "number": "number"}
 MARKED = re.compile(r"<!-- (settings|schema|demo) -->\n(?:.*\n)*?<!-- /\1 -->")
 QUERY = re.compile(r"^(## (\S+)\n(?:(?!## ).*\n)*?)```cypher\n(?:.*\n)*?```$", re.MULTILINE)

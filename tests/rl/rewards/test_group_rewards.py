@@ -430,7 +430,7 @@ def test_refresh_reads_new_rollouts(trained_folder: Path, groups: list[Group], t
         after = scorer.score_groups([group])[0]
     assert {reward.known for reward in before} == {False}
     assert {reward.known for reward in after} == {True}
-    # All stored rollouts of the query answer 7, so this answer gains and the others lose.
+    # All stored rollouts of the query answer 7, and none of the group does: its answers lose on average.
+    assert not any(re.search(r"#### 7$", rollout.response) for rollout in group.rollouts)
     moved = [now.value - then.value for now, then in zip(after, before, strict=True)]
-    sevens = [bool(re.search(r"#### 7$", rollout.response)) for rollout in group.rollouts]
-    assert all((change > 0) == seven for change, seven in zip(moved, sevens, strict=True)), (moved, sevens)
+    assert sum(moved) / len(moved) < -0.01, moved
