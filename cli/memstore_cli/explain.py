@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,10 +71,10 @@ def explain(
     if as_json:
         print_json(explained.as_json())
     else:
-        show_explanation(explained, limit)
+        show_explanation(explained, limit, memory)
 
 
-def show_explanation(explained: Explanation, limit: int) -> None:
+def show_explanation(explained: Explanation, limit: int, memory: str) -> None:
     """Print the score, and the influences on it by decreasing weight."""
     print_facts(
         {
@@ -94,7 +95,8 @@ def show_explanation(explained: Explanation, limit: int) -> None:
     if rest:
         print(f"and {len(rest):,} more, together {sum(one.weight for one in rest):+.4f}; --limit shows them")
     if explained.written is not None:
-        print(f"{counted(explained.written, 'edge')} INFLUENCED_BY written; see: memstore cypher --query why")
+        print(f"{counted(explained.written, 'edge')} INFLUENCED_BY written; see:")
+        print(f"memstore cypher --query why --param rollout={explained.rollout} --memory {shlex.quote(memory)}")
 
 
 def _votes(explained: Explanation) -> str:

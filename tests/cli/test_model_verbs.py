@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,12 @@ def test_written_influences_are_found_by_cypher(trained: Path, command: Callable
     assert (rows[0]["weight"], document["rollout"]) in [
         (row["weight"], row["rollout"]) for row in command(*reached).document
     ]
-    assert "INFLUENCED_BY written" in command(*words).out
+    shown = command(*words).out
+    assert "INFLUENCED_BY written; see:" in shown
+    printed = shlex.split(shown.splitlines()[-1])
+    assert printed[:2] == ["memstore", "cypher"]
+    found = command(*printed[1:], "--json").document
+    assert found == rows[: len(found)] != []
     assert command(*asked, "--memory", trained, "--json").document == rows
 
 
