@@ -254,7 +254,7 @@ class Memory:
             InputError: an id that is not in the memory, or a reward outside 0..1.
         """
         batch = label_rollouts(self.stores, rewards, source=source, by=by, replace=replace)
-        return 0 if batch is None else len(batch.changes)
+        return 0 if batch is None else batch.changed
 
     def label_answers(
         self, verdicts: Sequence[AnswerVerdict], *, by: str | None = None, replace: bool = False

@@ -198,14 +198,18 @@ def _label_rollouts(store: Memory, given: list[tuple[str, float | None]], by: st
 def _label_answers(store: Memory, verdicts: list[AnswerVerdict], by: str | None, replace: bool) -> Result:
     done = store.label_answers(verdicts, by=by, replace=replace)
     where = f"{counted(done.answers, 'answer')} of {counted(done.queries, 'query', 'queries')}"
-    changed = f"{counted(done.changed, 'rollout')} labelled, {done.rollouts - done.changed:,} unchanged"
+    labelled = done.changed - done.removed
+    parts = [f"{counted(labelled, 'rollout')} labelled"] if labelled or not done.removed else []
+    parts += [f"{counted(done.removed, 'label')} removed"] if done.removed else []
+    parts += [f"{done.rollouts - done.changed:,} unchanged"]
+    parts += [f"{counted(done.audit, 'query', 'queries')} marked for audit"] if done.audit else []
     undo = f"; undo it with: memstore label --undo {done.batch}" if done.batch else ""
-    return done._asdict(), f"{where}: {changed}{undo}"
+    return done._asdict(), f"{where}: {', '.join(parts)}{undo}"
 
 
 def _undo(store: Memory, batch: str | None, by: str | None) -> Result:
     undone = store.undo_labels(batch, by=by)
-    count = len(undone.changes)
+    count = undone.changed
     who = f", labelled by {undone.by}" if undone.by else ""
     sentence = f"undone: batch {undone.id} of {undone.at}{who}, {counted(count, 'rollout')}"
     return {"undone": undone.id, "at": undone.at, "by": undone.by, "rollouts": count}, sentence
@@ -245,7 +249,9 @@ def _document(rewards: Mapping[str, float | None], changed: int) -> dict[str, An
 
 def _sentence(rewards: Mapping[str, float | None], changed: int) -> str:
     if len(rewards) > 1:
-        return f"{counted(changed, 'rollout')} labelled, {len(rewards) - changed:,} unchanged"
+        removed = [reward is None for reward in rewards.values()]
+        noun, verb = ("label", "removed") if all(removed) else ("rollout", "changed" if any(removed) else "labelled")
+        return f"{counted(changed, noun)} {verb}, {len(rewards) - changed:,} unchanged"
     rollout, reward = next(iter(rewards.items()))
     if reward is None:
         return f"{rollout} now has no ground truth" if changed else f"nothing new: {rollout} has no ground truth"

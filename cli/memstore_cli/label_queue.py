@@ -14,19 +14,25 @@ if TYPE_CHECKING:
     from memstore.labels.session import Question
     from memstore.memory import Memory
 
-KEYS = "1-9 right answer, 0 none of these, x wrong, s skip, u undo, q quit"
+KEYS = "1, 2, ... right answer, 0 none of these, x wrong, s skip, u undo, q quit"
 TEXT_CHARS = 2000
 """Characters of a query that are shown."""
 
 
 def label_queue(store: Memory, path: Path, by: str | None) -> tuple[Mapping[str, Any], str]:
-    """Ask for a verdict on each query until the queue ends, or the input does; return document and sentence."""
+    """Ask for a verdict on each query until `q` or the end of the input; return document and sentence.
+
+    At the end of the queue, the last verdict can be undone.
+    """
     from memstore.labels.session import LabelSession, queue_of_file
 
     session = LabelSession(store.stores, queue_of_file(path), by)
     print(KEYS, file=sys.stderr)
-    while (question := session.question()) is not None:
-        _show(question)
+    while (question := session.question()) is not None or session.labelled:
+        if question is not None:
+            _show(question)
+        else:
+            print("\nthe queue has ended: u undo the last verdict, q quit", file=sys.stderr)
         key = _read_key()
         if key in ("q", ""):
             break
@@ -43,7 +49,7 @@ def _show(question: Question) -> None:
     for number, answer in enumerate(question.answers, start=1):
         judged = "" if answer.label is None else f"  (labelled {answer.label:g})"
         rollouts = counted(answer.rollouts, "rollout")
-        print(f"  {number if number <= 9 else ' '}  {cell(answer.text)[:100]}  {rollouts}{judged}", file=sys.stderr)
+        print(f" {number:>2}  {cell(answer.text)[:100]}  {rollouts}{judged}", file=sys.stderr)
 
 
 def _read_key() -> str:

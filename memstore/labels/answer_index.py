@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -115,6 +116,8 @@ class AnswerIndex:
             raise InputError(f"{where}{len(keyed)} queries have the key {name!r} ({shown}); name the query by its id")
         if keyed:
             return keyed[0]
+        if not name.strip():
+            raise InputError(f"{where}the query is empty; name it by its id, its key or its text")
         try:
             return self._positions[full_id(self._graph, NodeLabel.QUERY, name)]
         except InputError as error:
@@ -127,19 +130,32 @@ class AnswerIndex:
             InputError: no rollout of the query gives it, or several answers begin with this id.
         """
         own = self.answers_of(query)
+        for answer in own:
+            if name == self.answer_text(answer):
+                return answer
         by_id = [answer for answer in own if name.startswith("a-") and self.answer_id(answer).startswith(name)]
         if len(by_id) == 1:
             return by_id[0]
         value = canonical_answer(name, self.domains[query], self.texts[query] or "").value  # type: ignore[arg-type]
         for answer in own:
-            if name == self.answer_text(answer) or value == self._answers["value"][answer].as_py():
+            if value == self._answers["value"][answer].as_py():
                 return answer
-        shown = ", ".join(repr(_shortened(self.answer_text(answer))) for answer in own[:_SHOWN]) or "none"
-        more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+        if by_id:
+            raise InputError(
+                f"{where}{len(by_id)} answers of the query {self.query_ids[query]} have an id that begins with "
+                f"{name!r} ({self._listed(by_id, with_id=True)}); pass more characters of the id"
+            )
         raise InputError(
             f"{where}no rollout of the query {self.query_ids[query]} gives the answer {_shortened(name)!r}; "
-            f"its answers are {shown}{more}"
+            f"its answers are {self._listed(own) or 'none'}"
         )
+
+    def _listed(self, answers: Sequence[int], *, with_id: bool = False) -> str:
+        """The first few answers, for a message."""
+        ids = [f"{self.answer_id(answer)} " if with_id else "" for answer in answers[:_SHOWN]]
+        texts = [repr(_shortened(self.answer_text(answer))) for answer in answers[:_SHOWN]]
+        more = f" and {len(answers) - _SHOWN} more" if len(answers) > _SHOWN else ""
+        return ", ".join(map("".join, zip(ids, texts, strict=True))) + more
 
     @cached_property
     def _positions(self) -> dict[str, int]:

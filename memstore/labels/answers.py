@@ -1,13 +1,13 @@
 """Verdicts on answers: label all rollouts of a query that give an answer.
 
 Where a query has one right answer (`memstore.graph.verdicts.ONE_RIGHT_VALUE`), a right answer makes the others wrong:
-their rollouts are labelled 0, and so are the rollouts without a readable answer. In the other domains a verdict says
-nothing of other answers.
+their rollouts are labelled 0, and so are the rollouts without a readable answer. When no answer is right any more,
+these labels are removed (`memstore.labels.implied`). In the other domains a verdict says nothing of other answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ from memstore.errors import InputError, LabelConflict
 from memstore.graph.verdicts import ONE_RIGHT_VALUE, RIGHT
 from memstore.labels.answer_index import AnswerIndex
 from memstore.labels.batches import label_rollouts
+from memstore.labels.implied import is_right, withdrawn_rollouts
+from memstore.labels.journal import Journal
+from memstore.labels.problems import Problems
 from memstore.locations.stores import Stores
 from memstore_schema.columns import NodeLabel
 
@@ -34,6 +37,8 @@ class AnswerVerdict(NamedTuple):
     """0 (wrong) to 1 (right); None removes the labels."""
     where: str = ""
     """Where it was read, for errors: `labels.csv:2: `."""
+    audit: bool = False
+    """Mark the query as an audit query before it is labelled (`memstore.labels.audit`)."""
 
 
 class LabelledAnswers(NamedTuple):
@@ -45,9 +50,13 @@ class LabelledAnswers(NamedTuple):
     answers: int
     """Answers that were judged, those that became wrong by a right one included."""
     rollouts: int
-    """Rollouts that these answers have."""
+    """Rollouts that these answers have, and those whose label goes with a right answer that is withdrawn."""
     changed: int
     """Rollouts whose label changed."""
+    removed: int
+    """Rollouts whose label was removed."""
+    audit: int
+    """Queries that the verdicts mark as audit queries."""
 
 
 class _Judged(NamedTuple):
@@ -84,61 +93,99 @@ def label_answers(
     """
     index = index or AnswerIndex.read(stores.graph)
     judged = _judged(index, verdicts)
-    rows = {(one.query, one.answer): index.rollouts_with(one.query, one.answer) for one in judged}
-    stored = _stored(stores, index, np.unique(np.concatenate([np.empty(0, np.int64), *rows.values()])))
-    rewards: dict[str, float | None] = {}
-    for one in judged:
-        for rollout in index.rollout_ids(rows[one.query, one.answer]):
-            known = stored.get(rollout)
-            if one.follows and known is not None and known <= RIGHT:
-                continue  # a wrong answer stays as it was judged
-            if known is not None and one.reward is not None and known != one.reward and not replace:
-                raise LabelConflict(_contradiction(index, one, known))
-            rewards[rollout] = one.reward
-    batch = label_rollouts(stores, rewards, by=by, reason=reason, seconds=seconds, replace=replace)
-    answers = sum(one.answer != NO_ANSWER for one in judged)
-    total = sum(len(found) for found in rows.values())
-    changed = 0 if batch is None else len(batch.changes)
-    return LabelledAnswers(
-        None if batch is None else batch.id, len({one.query for one in judged}), answers, total, changed
+    stored = _stored(stores, index, judged)
+    given, implied = _rewards(index, judged, stored, replace)
+    queries = sorted({one.query for one in judged})
+    withdrawn = withdrawn_rollouts(index, Journal(stores.location.folder), queries, given, stored)
+    rewards = given | dict.fromkeys(withdrawn)
+    audit = sorted({index.query_ids[index.query(verdict.query)] for verdict in verdicts if verdict.audit})
+    batch = label_rollouts(
+        stores, rewards, by=by, reason=reason, seconds=seconds, replace=replace, audit=audit, implied=implied
     )
+    changes = () if batch is None else batch.changes
+    return LabelledAnswers(
+        batch=None if batch is None else batch.id,
+        queries=len(queries),
+        answers=sum(one.answer != NO_ANSWER for one in judged),
+        rollouts=sum(len(index.rollouts_with(one.query, one.answer)) for one in judged) + len(withdrawn),
+        changed=0 if batch is None else batch.changed,
+        removed=sum(change.after is None for change in changes),
+        audit=len(audit),
+    )
+
+
+def _rewards(
+    index: AnswerIndex, judged: Sequence[_Judged], stored: Mapping[str, float | None], replace: bool
+) -> tuple[dict[str, float | None], set[str]]:
+    """The rewards of the rollouts of judged answers, and which of them follow from a right answer."""
+    rewards: dict[str, float | None] = {}
+    implied, refused = set[str](), set[tuple[int, str]]()
+    problems = Problems()
+    for one in judged:
+        rollouts = index.rollout_ids(index.rollouts_with(one.query, one.answer))
+        if one.follows:  # a wrong answer stays as it was judged
+            rollouts = [rollout for rollout in rollouts if (known := stored[rollout]) is None or known > RIGHT]
+            implied.update(rollouts)
+        against = [known for rollout in rollouts if (known := stored[rollout]) not in (None, one.reward)]
+        row = one.query, one.where
+        if against and one.reward is not None and not replace and row not in refused:
+            refused.add(row)
+            problems.add(LabelConflict(_contradiction(index, one, against[0])))
+        rewards |= dict.fromkeys(rollouts, one.reward)
+    problems.check()
+    return rewards, implied
 
 
 def _judged(index: AnswerIndex, verdicts: Sequence[AnswerVerdict]) -> list[_Judged]:
     """The verdict on each answer, with those that follow."""
     found: dict[tuple[int, int], _Judged] = {}
+    problems = Problems()
     for verdict in verdicts:
-        query = index.query(verdict.query, verdict.where)
-        if verdict.answer is not None:
-            answers = [index.answer(query, verdict.answer, verdict.where)]
-        elif verdict.reward is not None and verdict.reward > RIGHT:
-            raise InputError(f"{verdict.where}the right answer is not named; give it in `answer`")
-        else:
-            answers = index.answers_of(query)
-        for answer in answers:
-            one = _Judged(query, answer, verdict.reward, False, verdict.where)
-            if found.setdefault((query, answer), one).reward != one.reward:
-                raise InputError(
-                    f"{one.where}the answer {index.answer_text(answer)!r} of the query {index.query_ids[query]} is "
-                    "given two verdicts; keep one of them"
-                )
-    right = [one for one in found.values() if one.reward is not None and one.reward > RIGHT]
-    for one in right:
-        if index.domains[one.query] not in ONE_RIGHT_VALUE:
-            continue
-        for answer in [*index.answers_of(one.query), NO_ANSWER]:
-            other = _Judged(one.query, answer, 0.0, True, one.where)
-            given = found.setdefault((one.query, answer), other)
-            if answer != one.answer and given.reward is not None and given.reward > RIGHT:
-                raise InputError(
-                    f"{given.where}the query {index.query_ids[one.query]} is given two right answers, "
-                    f"{index.answer_text(one.answer)!r} and {index.answer_text(answer)!r}; keep one of them"
-                )
+        with problems.collect():
+            _judge(index, verdict, found)
+    problems.check()
+    for one in list(found.values()):
+        if is_right(one.reward) and index.domains[one.query] in ONE_RIGHT_VALUE:
+            with problems.collect():
+                _judge_others(index, one, found)
+    problems.check()
     return list(found.values())
 
 
-def _stored(stores: Stores, index: AnswerIndex, rows: np.ndarray) -> dict[str, float | None]:
-    table = stores.graph.nodes(NodeLabel.THINKING, ["id", "reward"], ids=index.rollout_ids(rows))
+def _judge(index: AnswerIndex, verdict: AnswerVerdict, found: dict[tuple[int, int], _Judged]) -> None:
+    query = index.query(verdict.query, verdict.where)
+    if verdict.answer is not None:
+        answers = [index.answer(query, verdict.answer, verdict.where)]
+    elif is_right(verdict.reward):
+        raise InputError(f"{verdict.where}the right answer is not named; give it in `answer`")
+    else:
+        answers = index.answers_of(query)
+    for answer in answers:
+        one = _Judged(query, answer, verdict.reward, False, verdict.where)
+        if found.setdefault((query, answer), one).reward != one.reward:
+            raise InputError(
+                f"{one.where}the answer {index.answer_text(answer)!r} of the query {index.query_ids[query]} is "
+                "given two verdicts; keep one of them"
+            )
+
+
+def _judge_others(index: AnswerIndex, right: _Judged, found: dict[tuple[int, int], _Judged]) -> None:
+    """The other answers of a query are wrong."""
+    for answer in [*index.answers_of(right.query), NO_ANSWER]:
+        other = _Judged(right.query, answer, 0.0, True, right.where)
+        given = found.setdefault((right.query, answer), other)
+        if answer != right.answer and is_right(given.reward):
+            raise InputError(
+                f"{given.where}the query {index.query_ids[right.query]} is given two right answers, "
+                f"{index.answer_text(right.answer)!r} and {index.answer_text(answer)!r}; keep one of them"
+            )
+
+
+def _stored(stores: Stores, index: AnswerIndex, judged: Sequence[_Judged]) -> dict[str, float | None]:
+    """The labels of all rollouts of the judged queries."""
+    rows = [index.rollouts_of(query) for query in sorted({one.query for one in judged})]
+    ids = index.rollout_ids(np.concatenate([np.empty(0, np.int64), *rows]))
+    table = stores.graph.nodes(NodeLabel.THINKING, ["id", "reward"], ids=ids)
     return dict(zip(table["id"].to_pylist(), table["reward"].to_pylist(), strict=True))
 
 

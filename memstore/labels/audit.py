@@ -2,8 +2,9 @@
 
 Their labels are never learned from or remembered (`memstore_gnn.data.visibility`), and no training batch has them
 (`memstore verl data`). The mark is a further name of the query in one of its datasets, an IN edge with the split
-`audit`. So it is stored with the graph, is part of every snapshot and restored with it. Rows of an ingest that have
-`split: audit` set it, too. A mark is never removed by adding rollouts or names.
+`audit`. So it is stored with the graph, is part of every snapshot and restored with it. Rows of an ingest and of a file
+of labels that have `split: audit` set it, too; exported labels have it. A mark is never removed by adding rollouts or
+names.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from memstore.graph.protocol import GraphBlock
+from memstore.graph.protocol import EdgeTable, GraphBlock
 from memstore.locations.stores import Stores
 from memstore.records.ids import dataset_id
 from memstore.types import AUDIT_SPLIT
@@ -46,6 +48,16 @@ def mark_audit(stores: Stores, queries: Sequence[str]) -> int:
         names = [(query, *rows.get(query, (_NO_DATASET, None)), AUDIT_SPLIT) for query in new]
         stores.graph.write_block(_block(names))
     return len(new)
+
+
+def audit_positions(names: EdgeTable) -> set[int]:
+    """Positions of the marked queries.
+
+    Args:
+        names: the IN edges of a memory, with `split`.
+    """
+    marked = pc.equal(names.properties["split"], AUDIT_SPLIT).fill_null(False).to_numpy()
+    return set(names.source[marked].tolist())
 
 
 def _block(names: Sequence[tuple[str, str, str | None, str]]) -> GraphBlock:

@@ -5,7 +5,7 @@ All labels of a batch are checked before the first is written: a batch that cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from memstore.errors import InputError, LabelConflict
 from memstore.graph.labels import LABEL_SCHEMA, label_changes
 from memstore.graph.rules import missing
+from memstore.labels.audit import mark_audit
 from memstore.labels.journal import Change, Journal, LabelBatch
 from memstore.locations.stores import Stores
 from memstore_schema.columns import NodeLabel
@@ -27,6 +28,8 @@ def label_rollouts(
     reason: str | None = None,
     seconds: float | None = None,
     replace: bool = False,
+    audit: Sequence[str] = (),
+    implied: Collection[str] = (),
 ) -> LabelBatch | None:
     """Set the ground truth of rollouts by id, and record the batch in the journal.
 
@@ -36,9 +39,11 @@ def label_rollouts(
         by: name of the person who labels.
         reason, seconds: why, and how long the person took; for the journal.
         replace: overwrite a ground truth that differs.
+        audit: ids of queries to mark as audit queries before the labels are written.
+        implied: rollouts among them that are labelled because another answer is right; for the journal.
 
     Returns:
-        The batch; None if nothing changes.
+        The batch; None if nothing changes. A label that was implied so far and is given now is recorded, too.
 
     Raises:
         LabelConflict: a rollout has another ground truth and `replace` is False; nothing is written.
@@ -56,11 +61,16 @@ def label_rollouts(
     changes = label_changes(stored, _labels(given, [source] * len(given)), replace=replace)
     before = {row["id"]: (row["reward"], row["reward_source"]) for row in stored.to_pylist()}
     removed = [rollout for rollout in rewards if rollout not in given and before[rollout][0] is not None]
-    changed = [*changes["id"].to_pylist(), *removed]
+    journal = Journal(stores.location.folder)
+    unchanged = [name for name, reward in given.items() if name not in implied and before[name][0] == reward]
+    known = journal.implied() if unchanged else set()
+    changed = [*changes["id"].to_pylist(), *removed, *(name for name in unchanged if name in known)]
+    if audit:
+        mark_audit(stores, audit)
     if not changed:
         return None
     rows = [Change(rollout, *before[rollout], rewards[rollout]) for rollout in changed]
-    batch = Journal(stores.location.folder).record(rows, source, by, reason, seconds)
+    batch = journal.record(rows, source, by, reason, seconds, implied)
     _write(stores, changes, removed, replace=replace)
     return batch
 

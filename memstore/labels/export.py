@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 from memstore.errors import InputError
 from memstore.graph.verdicts import RIGHT
+from memstore.labels.audit import audit_positions
 from memstore.labels.journal import Journal
 from memstore.labels.label_studio import annotation, task
 from memstore.locations.stores import Stores
+from memstore.types import AUDIT_SPLIT
 from memstore_schema.columns import EdgeType, NodeLabel
 
 LABEL_STUDIO_SUFFIX = ".json"
@@ -31,7 +33,7 @@ def export_labels(stores: Stores, path: Path) -> Exported:
     """Write the verdicts of a memory to a file, one row an answer or one task a query.
 
     Rows have `query_id`, `query`, `answer_id`, `answer`, `reward`, `source`, and `by` and `at` of the last batch in the
-    journal that labelled a rollout with the answer.
+    journal that labelled a rollout with the answer. `split` is `audit` for audit queries, which reading the file marks.
 
     Raises:
         InputError: the file cannot be written, or the memory has no verdict.
@@ -57,6 +59,7 @@ def _rows(stores: Stores) -> tuple[list[dict[str, Any]], int]:
     generates = graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
     leads = graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, [])
     query_of = dict(zip(generates.target.tolist(), generates.source.tolist(), strict=True))
+    audit = audit_positions(graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET, ["split"]))
     ids, texts = queries["id"].to_pylist(), queries["text"].to_pylist()
     names, rewards = thinkings["id"].to_pylist(), thinkings["reward"].to_pylist()
     labelled_by = _labelled_by(stores)
@@ -76,6 +79,7 @@ def _rows(stores: Stores) -> tuple[list[dict[str, Any]], int]:
                 "answer": judged["text"],
                 "reward": judged["verdict"],
                 "source": judged["verdict_source"],
+                "split": AUDIT_SPLIT if query in audit else None,
                 "by": None,
                 "at": None,
             },
@@ -103,5 +107,5 @@ def _tasks(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
         right = [row["answer"] for row in judged if row["reward"] > RIGHT]
         wrong = [row["answer"] for row in judged if row["reward"] <= RIGHT]
         by = next((row["by"] for row in judged if row["by"] is not None), None)
-        made = task(query, judged[0]["query"], [row["answer"] for row in judged])
+        made = task(query, judged[0]["query"], [row["answer"] for row in judged], split=judged[0]["split"])
         yield made | {"annotations": [annotation(right, wrong, by)]}

@@ -1,7 +1,7 @@
 """Files of labels: CSV with a header, JSON lines, and JSON of Label Studio.
 
 A row labels a rollout (`id`, `reward`) or an answer of a query (`query` or `query_id`, `answer`, `reward`). A file has
-rows of one kind.
+rows of one kind. A row with an answer and `split: audit` marks its query as an audit query before it is labelled.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from typing import Any
 from memstore.errors import InputError
 from memstore.labels.answers import AnswerVerdict
 from memstore.labels.label_studio import verdicts_of_tasks
+from memstore.labels.problems import Problems
+from memstore.types import AUDIT_SPLIT
 
 NO_REWARD = ("", "null", "none")
 """Words for no ground truth, in lower case."""
 WORDS = {"right": 1.0, "correct": 1.0, "true": 1.0, "wrong": 0.0, "incorrect": 0.0, "false": 0.0}
 """Words for a reward, in lower case."""
+DELIMITERS = ",;\t"
+"""Separators of CSV; the one that the header has most often counts."""
 _QUERY_KEYS = ("query_id", "query")
 """Keys of the query, the first that has a value counts; an export has both."""
 
@@ -49,19 +53,20 @@ def read_labels(path: Path) -> LabelFile:
     rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(text)
     rollouts: list[tuple[str, float | None]] = []
     answers: list[AnswerVerdict] = []
+    problems = Problems()
     for number, row in rows:
-        where = f"{path}:{number}: "
-        of_answer = any(row.get(key) for key in _QUERY_KEYS)
-        if of_answer and row.get("id"):
-            raise InputError(f"{where}a row labels a rollout (`id`) or an answer (`query`, `answer`), not both")
-        if of_answer:
-            answers.append(_answer(row, where))
-        else:
-            rollouts.append(_rollout(row, where))
-        if answers and rollouts:
-            raise InputError(
-                f"{where}the file labels both rollouts (`id`) and answers (`query`, `answer`); use a file for each"
-            )
+        with problems.collect():
+            found = _label(row, f"{path}:{number}: ")
+            if isinstance(found, AnswerVerdict):
+                answers.append(found)
+            else:
+                rollouts.append(found)
+            if answers and rollouts:
+                raise InputError(
+                    f"{path}:{number}: the file labels both rollouts (`id`) and answers (`query`, `answer`); use a "
+                    "file for each"
+                )
+    problems.check()
     if not answers and not rollouts:
         raise InputError(f"{path} has no labels; it needs the columns id and reward, or query, answer and reward")
     return LabelFile(rollouts, answers)
@@ -87,12 +92,22 @@ def parse_reward(value: object, where: str) -> float | None:
     return reward
 
 
+def _label(row: Mapping[str, Any], where: str) -> AnswerVerdict | tuple[str, float | None]:
+    if not any(row.get(key) for key in _QUERY_KEYS):
+        return _rollout(row, where)
+    if row.get("id"):
+        raise InputError(f"{where}a row labels a rollout (`id`) or an answer (`query`, `answer`), not both")
+    return _answer(row, where)
+
+
 def _rollout(row: Mapping[str, Any], where: str) -> tuple[str, float | None]:
     if "reward" not in row or not row.get("id"):
         names = ", ".join(map(str, row)) or "none"
         raise InputError(
             f"{where}a row needs `id` and `reward`, but has {names}; or else `query`, `answer` and `reward`"
         )
+    if row.get("split") == AUDIT_SPLIT:
+        raise InputError(f"{where}only labels of answers mark an audit query; use `query`, `answer` and `reward`")
     return str(row["id"]).strip(), parse_reward(row["reward"], f"{where}the reward")
 
 
@@ -105,11 +120,13 @@ def _answer(row: Mapping[str, Any], where: str) -> AnswerVerdict:
     reward = parse_reward(row["reward"], f"{where}the reward")
     if answer is None and reward is None:  # an unfilled row, which must not remove the labels of the query
         raise InputError(f"{where}`answer` and `reward` are both empty; fill them in, or leave the row out")
-    return AnswerVerdict(query, answer, reward, where)
+    return AnswerVerdict(query, answer, reward, where, row.get("split") == AUDIT_SPLIT)
 
 
 def _csv_rows(text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), skipinitialspace=True)
+    header = text.partition("\n")[0]
+    delimiter = max(DELIMITERS, key=header.count)
+    reader = csv.DictReader(text.splitlines(keepends=True), skipinitialspace=True, delimiter=delimiter)
     return ((reader.line_num, {key: value for key, value in row.items() if key}) for row in reader)
 
 

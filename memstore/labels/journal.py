@@ -11,7 +11,7 @@ import datetime as dt
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +47,13 @@ class LabelBatch:
     reason: str | None = None
     seconds: float | None = None
     """How long a person took."""
+    implied: frozenset[str] = frozenset()
+    """Rollouts that are labelled because another answer is right."""
+
+    @property
+    def changed(self) -> int:
+        """Rollouts whose label changed. A change to the same reward records a verdict on an implied label."""
+        return sum(change.before != change.after for change in self.changes)
 
 
 class Journal:
@@ -62,11 +69,14 @@ class Journal:
         by: str | None,
         reason: str | None = None,
         seconds: float | None = None,
+        implied: Collection[str] = (),
     ) -> LabelBatch:
         """Append a batch; it is on the disk when this returns."""
-        batch = LabelBatch(f"l-{secrets.token_hex(6)}", _now(), by, source, tuple(changes), reason, seconds)
+        follow = frozenset(change.rollout for change in changes if change.rollout in implied)
+        batch = LabelBatch(f"l-{secrets.token_hex(6)}", _now(), by, source, tuple(changes), reason, seconds, follow)
         values: dict[str, Any] = {"batch": batch.id, "at": batch.at, "by": by, "source": source}
         values |= {key: value for key, value in (("reason", reason), ("seconds", seconds)) if value is not None}
+        values |= {"implied": sorted(follow)} if follow else {}
         self._append(values | {"rollouts": batch.changes})
         return batch
 
@@ -82,10 +92,18 @@ class Journal:
                 found.pop(line["undone"], None)
             else:
                 changes = tuple(Change(*change) for change in line["rollouts"])
-                details = line.get("reason"), line.get("seconds")
+                details = line.get("reason"), line.get("seconds"), frozenset(line.get("implied", ()))
                 batch = LabelBatch(line["batch"], line["at"], line["by"], line["source"], changes, *details)
                 found[batch.id] = batch
         return list(found.values())
+
+    def implied(self) -> set[str]:
+        """Rollouts whose label only follows from a right answer: no later batch that was not undone labelled them."""
+        found: set[str] = set()
+        for batch in self.batches():
+            found -= {change.rollout for change in batch.changes}
+            found |= batch.implied
+        return found
 
     def batch(self, name: str | None = None) -> LabelBatch:
         """The batch whose id begins with `name`, by default the last one.
@@ -95,7 +113,8 @@ class Journal:
         """
         batches = self.batches()
         if not batches:
-            raise InputError("no batch of labels can be undone: nobody has labelled with this memory's journal")
+            why = "all are undone already" if any(self._lines()) else "this memory's journal has none"
+            raise InputError(f"no batch of labels can be undone: {why}; label answers with `memstore label` first")
         if name is None:
             return batches[-1]
         matching = [batch for batch in batches if name and batch.id.startswith(name)]

@@ -10,11 +10,14 @@ The data of a task are `query_id`, `query` and `answers`, a list of `{"value": a
       <Choices name="wrong" toName="query" choice="multiple" value="$answers"/>
     </View>
 
-`right` may have the choice `NONE`: none of the answers is right. Other parts of an annotation are not read.
+Besides the answers, `answers` has a choice that says that none of them is right. `none` of the data is its name, which
+no answer of the task has; in tasks without it, it is `NONE`. A task whose data have `split: audit` marks its query as
+an audit query before it is labelled. Other parts of an annotation are not read.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +25,11 @@ from typing import Any
 
 from memstore.errors import InputError
 from memstore.labels.answers import AnswerVerdict
+from memstore.labels.problems import Problems
+from memstore.types import AUDIT_SPLIT
 
 NONE = "none of these"
-"""Choice of `right` that says that every answer is wrong."""
+"""Choice of `right` that says that every answer is wrong, where no answer reads like it."""
 _REWARDS = {"right": 1.0, "wrong": 0.0}
 """Reward of the choices of each control."""
 
@@ -35,8 +40,17 @@ def task(query_id: str, query: str, answers: Iterable[str], **data: Any) -> dict
     Args:
         data: further values of the task's data.
     """
-    choices = [{"value": answer} for answer in (*answers, NONE)]
-    return {"data": {"query_id": query_id, "query": query, "answers": choices, **data}}
+    texts = list(answers)
+    none = none_choice(texts)
+    choices = [{"value": answer} for answer in (*texts, none)]
+    return {"data": {"query_id": query_id, "query": query, "answers": choices, "none": none, **data}}
+
+
+def none_choice(answers: Sequence[str]) -> str:
+    """A name for the choice that no answer is right, which differs from the answers by more than case and blanks."""
+    taken = {answer.strip().casefold() for answer in answers}
+    names = (NONE if number == 1 else f"{NONE} ({number})" for number in itertools.count(1))
+    return next(name for name in names if name not in taken)
 
 
 def annotation(right: Sequence[str], wrong: Sequence[str], by: str | None = None) -> dict[str, Any]:
@@ -64,24 +78,30 @@ def verdicts_of_tasks(path: Path, text: str) -> list[AnswerVerdict]:
     except ValueError as error:
         raise InputError(f"{path} is not JSON of Label Studio ({error}); export it as JSON again") from error
     found: list[AnswerVerdict] = []
+    problems = Problems()
     for number, one in enumerate(tasks, start=1):
-        where = f"{path}: task {number}: "
-        data = one.get("data") if isinstance(one, Mapping) else None
-        query = (data.get("query_id") or data.get("query")) if isinstance(data, Mapping) else None
-        if not isinstance(query, str):
-            raise InputError(f"{where}its data have neither `query_id` nor `query`; export tasks of `memstore queue`")
-        annotations = one.get("annotations") or []
-        if not isinstance(annotations, list) or not all(isinstance(made, Mapping) for made in annotations):
-            raise InputError(f"{where}`annotations` is not a list of objects; export the project as JSON")
-        for made in annotations:
-            if not made.get("was_cancelled"):
-                found += _verdicts(query, made, where)
+        with problems.collect():
+            found += _verdicts_of_task(one, f"{path}: task {number}: ")
+    problems.check()
     if not found:
         raise InputError(f"{path} has no annotation with a choice; label some tasks in Label Studio first")
     return list(dict.fromkeys(found))
 
 
-def _verdicts(query: str, made: Mapping[str, Any], where: str) -> list[AnswerVerdict]:
+def _verdicts_of_task(one: object, where: str) -> list[AnswerVerdict]:
+    data = one.get("data") if isinstance(one, Mapping) else None
+    query = (data.get("query_id") or data.get("query")) if isinstance(data, Mapping) else None
+    if not isinstance(one, Mapping) or not isinstance(data, Mapping) or not isinstance(query, str):
+        raise InputError(f"{where}its data have neither `query_id` nor `query`; export tasks of `memstore queue`")
+    annotations = one.get("annotations") or []
+    if not isinstance(annotations, list) or not all(isinstance(made, Mapping) for made in annotations):
+        raise InputError(f"{where}`annotations` is not a list of objects; export the project as JSON")
+    kept = [made for made in annotations if not made.get("was_cancelled")]
+    verdicts = [verdict for made in kept for verdict in _verdicts(query, made, data.get("none", NONE), where)]
+    return [verdict._replace(audit=data.get("split") == AUDIT_SPLIT) for verdict in verdicts]
+
+
+def _verdicts(query: str, made: Mapping[str, Any], none: object, where: str) -> list[AnswerVerdict]:
     found = []
     for part in made.get("result") or []:
         name = part.get("from_name") if isinstance(part, Mapping) else None
@@ -91,11 +111,12 @@ def _verdicts(query: str, made: Mapping[str, Any], where: str) -> list[AnswerVer
         choices = value.get("choices") if isinstance(value, Mapping) else None
         if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
             raise InputError(f"{where}the result {name!r} has no list of choices; use a Choices control for it")
-        if name == "right" and NONE in choices:
-            if len(choices) > 1:
-                raise InputError(f"{where}both {NONE!r} and an answer are chosen as right; keep one of them")
-            found.append(AnswerVerdict(query, None, 0.0, where))
+        if none not in choices:
+            found += [AnswerVerdict(query, choice, _REWARDS[name], where) for choice in choices]
+        elif name == "wrong":
+            raise InputError(f"{where}{none!r} is chosen as wrong, which judges no answer; choose the right answer")
+        elif len(choices) > 1:
+            raise InputError(f"{where}both {none!r} and an answer are chosen as right; keep one of them")
         else:
-            kept = [choice for choice in choices if choice != NONE]
-            found += [AnswerVerdict(query, choice, _REWARDS[name], where) for choice in kept]
+            found.append(AnswerVerdict(query, None, 0.0, where))
     return found

@@ -1,11 +1,11 @@
 """Labelling a queue of queries one by one, by keys; the terminal and the pages use it.
 
-    1-9  this answer is right          x    the first open answer is wrong; x2: the second answer is
-    0    none of the answers is right  s    skip the query
-    u    undo the last verdict         q    quit
+    1, 2, ...  this answer is right          x    the first open answer is wrong; x2: the second answer is
+    0          none of the answers is right  s    skip the query
+    u          undo the last verdict         q    quit
 
 Each verdict is a batch of its own, written at once. A query that has been settled meanwhile, or whose answers all have
-a label, is passed over.
+a label, is passed over. At the end of the queue, the last verdict can still be undone.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from memstore.labels.batches import undo_labels
 from memstore.locations.stores import Stores
 from memstore_schema.columns import NodeLabel
 
-MAX_KEYS = 9
-"""Answers that have a key."""
-_WRONG = re.compile(r"x([1-9]?)")
+_ANSWER = re.compile(r"(x?)([1-9][0-9]*)|x", re.ASCII)
+"""The key of an answer."""
 
 
 class ShownAnswer(NamedTuple):
@@ -96,26 +95,25 @@ class LabelSession:
             LabelConflict: the verdict contradicts a label that is there already.
         """
         key = key.strip().lower()
+        if key == "u":
+            return self._undo()
+        if self._position >= len(self._queue):
+            raise InputError(f"the queue has ended, so {key!r} has no meaning; use u or q")
         if key == "s":
             self._position += 1
             return "skipped"
-        if key == "u":
-            return self._undo()
         query = self._queue[self._position]
-        answers = self._index.answers_of(query)[:MAX_KEYS]
         if key == "0":
             return self._label(query, None, 0.0)
-        wrong = _WRONG.fullmatch(key)
-        if wrong is not None:
-            shown = self._answers(query)
-            chosen = int(wrong[1]) - 1 if wrong[1] else next(row for row, one in enumerate(shown) if one.label is None)
-        elif key.isdecimal():
-            chosen = int(key) - 1
-        else:
+        answers = self._index.answers_of(query)
+        found = _ANSWER.fullmatch(key)
+        if found is None:
             raise InputError(f"{key!r} is no key; use 1-{len(answers)}, 0, x, s, u or q")
+        open_ = (row for row, one in enumerate(self._answers(query)) if one.label is None)
+        chosen = int(found[2]) - 1 if found[2] else next(open_, len(answers))
         if chosen >= len(answers):
             raise InputError(f"there is no answer {chosen + 1}; the query has {len(answers)}")
-        return self._label(query, answers[chosen], 0.0 if wrong is not None else 1.0)
+        return self._label(query, answers[chosen], 0.0 if key.startswith("x") else 1.0)
 
     def _label(self, query: int, answer: int | None, reward: float) -> str:
         name = None if answer is None else self._index.answer_id(answer)
@@ -138,7 +136,7 @@ class LabelSession:
         undone = undo_labels(self._stores, batch, by=self._by)
         self._done.pop()
         self._position = position
-        return f"undone: {len(undone.changes):,} rollout{'' if len(undone.changes) == 1 else 's'}"
+        return f"undone: {undone.changed:,} rollout{'' if undone.changed == 1 else 's'}"
 
     def _answers(self, query: int) -> list[ShownAnswer]:
         found = []

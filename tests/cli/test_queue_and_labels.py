@@ -53,6 +53,32 @@ def test_a_queue_is_made_labelled_and_undone(
     assert labelled(command, copy) == before + 4
 
 
+def test_the_last_verdict_of_a_queue_can_be_undone(
+    copy: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = labelled(command, copy)
+    file = tmp_path / "queue.jsonl"
+    command("queue", "--limit", "1", "--audit", "0", "-o", file, "--memory", copy)
+    monkeypatch.setattr("sys.stdin", io.StringIO("0\nu\n0\nq\n"))
+    done = command("label", "--queue", file, "--memory", copy)
+    assert (done.code, done.out.strip()) == (0, "1 verdict given")
+    assert done.err.count("the queue has ended: u undo the last verdict, q quit") == 2
+    assert "undone: 4 rollouts" in done.err
+    assert labelled(command, copy) == before + 4
+
+
+def test_a_removal_is_reported_as_one(copy: Path, command: Command) -> None:
+    answer = ("label", "--query", "sum-35", "--answer", "118")
+    made = command(*answer, "right", "--memory", copy, "--json").document
+    done = command(*answer, "null", "--memory", copy)
+    assert f": {made['changed']} labels removed, 0 unchanged; undo it with" in done.out
+    command("label", "--undo", "--memory", copy)
+    command("label", "--undo", "--memory", copy)
+    done = command("label", "--undo", "--memory", copy)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "no batch of labels can be undone: all are undone already" in done.err
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
 def test_labels_by_answer_exported_and_read_again(copy: Path, tmp_path: Path, command: Command, suffix: str) -> None:
     before = labelled(command, copy)
@@ -75,6 +101,7 @@ WRONG = [
     (("label", "--query", "sum-99", "--answer", "7", "1"), 1, "no query with the id 'sum-99'"),
     (("label", "--query", "sum-00", "--answer", "13", "0"), 1, "the answer '13' of the query q-"),
     (("label", "--query", "sum-35", "1"), 2, "pass --query, --answer and one reward"),
+    (("label", "--query", "", "--answer", "7", "1"), 1, "the query is empty; name it by its id, its key or its text"),
     (("label", "--undo"), 1, "no batch of labels can be undone"),
     (("label", "--undo", "--file", "x.csv"), 2, "pass one of --query"),
     (("label", "--queue", "{mixed}"), 1, "pass a file of `memstore queue -o FILE`"),

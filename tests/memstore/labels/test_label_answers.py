@@ -65,6 +65,8 @@ UNKNOWN = [
     (("shared", "4", 1.0), r"2 queries have the key 'shared' \(q-"),
     (("sum", "7", 1.0), "gives the answer '7'; its answers are '4', '6', '5'"),
     (("sum", None, 1.0), "the right answer is not named"),
+    (("sum", "a-", 1.0), r"3 answers of the query q-\w+ have an id that begins with 'a-' \(a-\w+ '4', a-\w+ '6', a-"),
+    ((" ", "4", 1.0), "the query is empty; name it by its id, its key or its text"),
 ]
 
 
@@ -101,6 +103,44 @@ def test_a_verdict_that_contradicts_the_memory_is_refused_whole(memory: Memory, 
     assert follows in str(caught.value) or "'5'" in str(caught.value)
 
 
+REMOVED = [(AnswerVerdict("sum", "4", None), None), (AnswerVerdict("sum", "4", 0.0), 0.0)]
+
+
+@pytest.mark.parametrize(("verdict", "label"), REMOVED, ids=["removed", "wrong"])
+def test_a_right_answer_that_is_withdrawn_takes_what_it_implied_along(
+    memory: Memory, verdict: AnswerVerdict, label: float | None
+) -> None:
+    """But not the labels that other verdicts gave: before, in the same batch, or after."""
+    memory.label_answers([AnswerVerdict("product", "9", 1.0), AnswerVerdict("sum", "4", 1.0)])
+    done = memory.label_answers([verdict], replace=True)
+    assert labels(memory, SUM) == {"4": label, "4.0": label, "5": None, "6": None, "": None}
+    assert (done.changed, done.removed) == (6, 6 if label is None else 3)
+    assert labels(memory, PRODUCT) == {"9": 1.0, "6": 0.0}
+    memory.undo_labels()
+    assert labels(memory, SUM) == {"4": 1.0, "4.0": 1.0, "5": 0.0, "6": 0.0, "": 0.0}
+    memory.undo_labels()
+
+    memory.label_answers([AnswerVerdict("sum", "5", 0.0)])
+    memory.label_answers([AnswerVerdict("sum", "4", 1.0)])
+    confirmed = memory.label_answers([AnswerVerdict("sum", "6", 0.0)])
+    assert (confirmed.changed, confirmed.rollouts) == (0, 1)
+    memory.label_answers([verdict], replace=True)
+    assert labels(memory, SUM) == {"4": label, "4.0": label, "5": 0.0, "6": 0.0, "": None}
+
+    memory.label_answers([AnswerVerdict("sum", None, None)])
+    memory.label_answers([AnswerVerdict("sum", "4", 1.0), AnswerVerdict("sum", "5", 0.0)])
+    memory.label_answers([verdict], replace=True)
+    assert labels(memory, SUM) == {"4": label, "4.0": label, "5": 0.0, "6": None, "": None}
+
+
+def test_another_right_answer_keeps_what_it_implies(memory: Memory) -> None:
+    memory.label_answers([AnswerVerdict("sum", "4", 1.0)])
+    memory.label_answers([AnswerVerdict("sum", "5", 1.0)], replace=True)
+    assert labels(memory, SUM) == {"4": 0.0, "4.0": 0.0, "5": 1.0, "6": 0.0, "": 0.0}
+    memory.label_answers([AnswerVerdict("sum", "5", None)])
+    assert set(labels(memory, SUM).values()) == {None}
+
+
 def test_undo_restores_what_was_there(memory: Memory) -> None:
     first = memory.label_answers([AnswerVerdict("sum", "5", 0.0)], by="ana")
     second = memory.label_answers([AnswerVerdict("sum", "5", 1.0)], by="bo", replace=True)
@@ -113,7 +153,7 @@ def test_undo_restores_what_was_there(memory: Memory) -> None:
     assert memory.verify().ok
     assert memory.undo_labels((first.batch or "")[:6]).id == first.batch
     assert set(labels(memory, SUM).values()) == {None}
-    with pytest.raises(InputError, match="no batch of labels can be undone"):
+    with pytest.raises(InputError, match="no batch of labels can be undone: all are undone already"):
         memory.undo_labels()
 
 

@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memstore.errors import InputError
+from memstore.graph.protocol import EdgeTable
 from memstore.labels.answers import AnswerVerdict
+from memstore.labels.audit import audit_positions, mark_audit
 from memstore.labels.export import export_labels
 from memstore.labels.files import read_labels
-from memstore.labels.label_studio import NONE, annotation, task
+from memstore.labels.label_studio import NONE, annotation, task, verdicts_of_tasks
 from memstore.memory import Memory
+from memstore.records.ids import query_id
 from memstore.testing.doubles.embedder import HashEmbedder
+from memstore_schema.columns import EdgeType, NodeLabel
 from tests.memstore.labels.conftest import CODE, SUM
 from tests.memstore.labels.test_label_answers import labels
 
@@ -61,6 +67,10 @@ BAD = {
     "annotations are no list": ('[{"data": {"query": "x"}, "annotations": {"a": 1}}]', "task 1: `annotations` is not"),
     "no annotation": ('[{"data": {"query": "x"}}]', "has no annotation with a choice"),
     "no list of choices": (with_result({"from_name": "right", "value": {"text": "4"}}), "has no list of choices"),
+    "none is wrong": (
+        with_result({"from_name": "wrong", "value": {"choices": [NONE]}}),
+        "'none of these' is chosen as wrong, which judges no answer",
+    ),
     "none and an answer": (
         with_result({"from_name": "right", "value": {"choices": [NONE, "4"]}}),
         "both 'none of these' and an answer",
@@ -127,3 +137,97 @@ def test_an_export_says_who_labelled(memory: Memory, tmp_path: Path) -> None:
         export_labels(memory.stores, tmp_path / "labels.jsonl")
     with pytest.raises(InputError, match="name a file in an existing folder"):
         export_labels(memory.stores, tmp_path / "nowhere" / "labels.jsonl")
+
+
+ANSWERS = st.lists(
+    st.sampled_from([NONE, f"{NONE} (2)", NONE.upper(), f" {NONE}", "4", "a-b"]) | st.text(min_size=1, max_size=8),
+    min_size=1,
+    max_size=6,
+    unique=True,
+)
+
+
+@given(st.data(), ANSWERS)
+def test_choices_of_label_studio_say_which_answer_is_meant(data: st.DataObject, answers: list[str]) -> None:
+    right = data.draw(st.lists(st.sampled_from(answers), unique=True))
+    wrong = [answer for answer in answers if answer not in right]
+    made = task("sum", SUM, answers)
+    none = annotation([made["data"]["none"]], [])
+    read = [
+        verdicts_of_tasks(Path("tasks.json"), json.dumps([made | {"annotations": [given]}]))
+        for given in (annotation(right, wrong), none)
+    ]
+    expected = {*((answer, 1.0) for answer in right), *((answer, 0.0) for answer in wrong)}
+    assert {(one.answer, one.reward) for one in read[0]} == expected
+    assert [(one.answer, one.reward) for one in read[1]] == [(None, 0.0)]
+
+
+@pytest.mark.parametrize("name", ["labels.jsonl", "labels.json"])
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+def test_an_answer_that_reads_like_the_choice_of_none(tmp_path: Path, name: str, reward: float) -> None:
+    row = {"query": "Which of them is a prime?", "domain": "qa", "thinking": "Hm."}
+    rows = [row | {"answer": answer, "sample_index": n} for n, answer in enumerate([NONE, "a-b", "4"])]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = []
+    for folder in ("one", "two"):
+        with Memory.open(tmp_path / folder, create=True, embedder=HashEmbedder()) as memory:
+            memory.ingest([tmp_path / "rows.jsonl"])
+            verdicts = [AnswerVerdict(row["query"], NONE, reward), AnswerVerdict(row["query"], "a-b", 0.0)]
+            memory.label_answers(verdicts if folder == "one" else read_labels(tmp_path / name).answers)
+            found.append(labels(memory, row["query"]))
+            if folder == "one":
+                export_labels(memory.stores, tmp_path / name)
+    assert found[0] == found[1]
+    assert found[0][NONE] == reward
+
+
+@pytest.mark.parametrize("name", ["labels.jsonl", "labels.json"])
+def test_labels_of_audit_queries_mark_them_before_they_are_set(memory: Memory, tmp_path: Path, name: str) -> None:
+    mark_audit(memory.stores, [query_id(SUM)])
+    memory.label_answers([AnswerVerdict("sum", "4", 1.0), AnswerVerdict("product", "9", 1.0)])
+    export_labels(memory.stores, tmp_path / name)
+    with Memory.open(tmp_path / "copy", create=True, embedder=HashEmbedder()) as copy:
+        copy.ingest([tmp_path / "rows.jsonl"])
+        refused = [*read_labels(tmp_path / name).answers, AnswerVerdict("product", "6", 1.0)]
+        with pytest.raises(InputError, match="two right answers|two verdicts"):
+            copy.label_answers(refused)
+        assert not audit_positions(names_of(copy)), "a refused file marked a query"
+        assert copy.label_answers(read_labels(tmp_path / name).answers).audit == 1
+        ids = copy.graph.nodes(NodeLabel.QUERY, ["id"])["id"].to_pylist()
+        assert [ids[row] for row in audit_positions(names_of(copy))] == [query_id(SUM)]
+        assert labels(copy, SUM) == labels(memory, SUM)
+
+
+def names_of(memory: Memory) -> EdgeTable:
+    return memory.graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET)
+
+
+def test_a_label_of_a_rollout_marks_no_query(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text('{"id": "t-1", "reward": 1, "split": "audit"}')
+    with pytest.raises(InputError, match="only labels of answers mark an audit query"):
+        read_labels(tmp_path / "labels.jsonl")
+
+
+def test_a_half_bad_file_lists_the_first_few_errors(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("query,answer,reward\nsum,4,1\nsum,5,good\nsum,6,2\nsum,,\nsum,7,x\n")
+    with pytest.raises(InputError) as caught:
+        read_labels(tmp_path / "labels.csv")
+    message = str(caught.value)
+    assert message.startswith("4 rows are refused: ")
+    assert [f"labels.csv:{number}:" in message for number in (2, 3, 4, 5, 6)] == [False, True, True, True, False]
+    assert message.endswith("; and 1 more")
+
+
+def test_a_file_with_unknown_names_lists_the_first_few_errors(memory: Memory) -> None:
+    given = [("sum", "4", 1.0), ("sum", "77", 0.0), ("nothing", "4", 1.0), ("product", "x", 0.0), ("sum", None, 1.0)]
+    with pytest.raises(InputError) as caught:
+        memory.label_answers([AnswerVerdict(*one, f"a.csv:{number}: ") for number, one in enumerate(given, start=2)])
+    assert str(caught.value).startswith("4 rows are refused: a.csv:3: no rollout of the query")
+    assert set(labels(memory, SUM).values()) == {None}
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_csv_with_another_separator_is_read(tmp_path: Path, delimiter: str) -> None:
+    rows = [("query", "answer", "reward"), ("What, then?", "4", "right")]
+    (tmp_path / "labels.csv").write_text("".join(delimiter.join(row) + "\n" for row in rows))
+    assert [row[:3] for row in read_labels(tmp_path / "labels.csv").answers] == [("What, then?", "4", 1.0)]

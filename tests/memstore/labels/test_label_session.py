@@ -11,6 +11,7 @@ from memstore.errors import InputError
 from memstore.labels.journal import Journal
 from memstore.labels.session import LabelSession, queue_of_file
 from memstore.memory import Memory
+from memstore.testing.doubles.embedder import HashEmbedder
 from tests.memstore.labels.conftest import CODE, PRODUCT, SUM
 from tests.memstore.labels.test_label_answers import labels
 
@@ -55,6 +56,34 @@ def test_undo_returns_to_the_query(memory: Memory) -> None:
     assert set(labels(memory, SUM).values()) == {None}
     with pytest.raises(InputError, match="no verdict of this session to undo"):
         session.press("u")
+
+
+def test_answers_beyond_the_ninth_have_keys(tmp_path: Path) -> None:
+    row = {"query": "How many?", "query_id": "many", "domain": "math", "thinking": "Hm."}
+    rows = [row | {"answer": str(100 + n), "sample_index": n} for n in range(11)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
+        memory.ingest([tmp_path / "rows.jsonl"])
+        session = LabelSession(memory.stores, ["many"])
+        texts = [answer.text for answer in (session.question() or pytest.fail("no query")).answers]
+        for number in range(9):
+            assert session.press("x").startswith(f"{texts[number]!r} is wrong")
+        assert session.press("x").startswith(f"{texts[9]!r} is wrong")
+        session.press("u")
+        assert session.press("x10").startswith(f"{texts[9]!r} is wrong")
+        assert session.press("11").startswith(f"{texts[10]!r} is right")
+
+
+def test_only_undo_has_a_meaning_after_the_end(memory: Memory) -> None:
+    session = LabelSession(memory.stores, ["product"])
+    session.question()
+    session.press("1")
+    assert session.question() is None
+    for key in ("1", "0", "x", "s"):
+        with pytest.raises(InputError, match=f"the queue has ended, so '{key}' has no meaning; use u or q"):
+            session.press(key)
+    assert session.press("u") == "undone: 3 rollouts"
+    assert (session.question() or pytest.fail("no query")).text == PRODUCT
 
 
 @pytest.mark.parametrize(
