@@ -127,7 +127,7 @@ def data(
     if not sources and not memory:
         raise UsageError("no input given; pass files, or a memory with --memory LOCATION")
     from memstore_rl.benchmarks.queries import queries_of_files, queries_of_memory
-    from memstore_rl.trainers.verl.data import batch_note, write_data
+    from memstore_rl.trainers.verl.data import audit_note, batch_note, write_data
 
     plan = splits.plan(batches.plan())
     if sources:
@@ -137,13 +137,14 @@ def data(
             queries = queries_of_memory(store.graph)
     files = write_data(queries, output, plan)
     if as_json:
-        print_json({"folder": str(output), "files": [file._asdict() for file in files], "note": batch_note(files)})
+        notes = {"note": batch_note(files), "audit_note": audit_note(queries)}
+        print_json({"folder": str(output), "files": [file._asdict() for file in files], **notes})
         return
     print(f"{counted(len(queries), 'query', 'queries')}, {len(files)} files in {output}")
     shares = [f"{file.labelled_per_batch} of {file.batch_size}" if file.batch_size else "" for file in files]
     rows = [(file.file, file.rows, file.labelled, share) for file, share in zip(files, shares, strict=True)]
     print_table(("file", "rows", "labelled", "in a batch"), rows)
-    if note := batch_note(files):
+    for note in filter(None, (batch_note(files), audit_note(queries))):
         print(note)
 
 

@@ -41,7 +41,7 @@ from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.splits import Split, labelled_queries
-from memstore_gnn.data.visibility import EVERYTHING, visible_split
+from memstore_gnn.data.visibility import EVERYTHING, audit_queries, visible_split
 
 _EDGES = {
     "generates": ("query", "generates", "thinking"),
@@ -107,7 +107,8 @@ def to_hetero(
             the snapshot. The x of an answer or a policy is the mean of the vectors of its thinkings.
         thinking: `y` float32 [T], NaN where unlabelled, and `y_mask` bool [T].
         query and thinking: `train_mask`, `select_mask` and `report_mask`, bool; `val_mask` and `test_mask` are PyG's
-            names for the last two.
+            names for the last two. Thinkings of audit queries (`memstore.labels.audit`) have no y, and neither they nor
+            their queries are in a mask.
         the graph: `node_ids`, a dict from node type to ids, str [N]. Batches of a loader keep it whole.
 
     Example:
@@ -128,12 +129,14 @@ def to_hetero(
     labels = rewards_of(snapshot) if reward is None else reward
     if labels.shape != (snapshot.thinkings.num_rows,):
         raise InputError(f"{labels.size} rewards for {snapshot.thinkings.num_rows} rollouts; pass one a rollout")
+    audit = audit_queries(snapshot)
+    labels = np.where(audit[query_of_thinkings(snapshot)], np.nan, labels)
     data["thinking"].y = torch.from_numpy(labels.astype(np.float32))
     data["thinking"].y_mask = ~torch.isnan(data["thinking"].y)
     for key, relation in _EDGES.items():
         if x.keys() >= {relation[0], relation[2]}:
             _add_relation(data, relation, snapshot.edges[key])
-    _add_masks(data, snapshot, splits)
+    _add_masks(data, snapshot, splits, ~audit)
     return data
 
 
@@ -178,7 +181,7 @@ def _add_relation(data: HeteroData, relation: tuple[str, str, str], edges: EdgeT
         data[relation].edge_attr = data[reverse].edge_attr = score
 
 
-def _add_masks(data: HeteroData, snapshot: Snapshot, splits: Split | None) -> None:
+def _add_masks(data: HeteroData, snapshot: Snapshot, splits: Split | None, kept: BoolVector) -> None:
     owner, labelled = query_of_thinkings(snapshot), np.ones(snapshot.thinkings.num_rows, np.bool_)
     if splits is None:
         splits = _default_split(snapshot)
@@ -188,8 +191,9 @@ def _add_masks(data: HeteroData, snapshot: Snapshot, splits: Split | None) -> No
     if shared.any():
         both = data.node_ids["query"][int(shared.argmax())]
         raise InputError(f"query {both} is in two parts of the split; a query is trained on, selected on or reported")
-    for name, mask in parts.items():
-        masks = {"query": torch.from_numpy(mask.copy()), "thinking": torch.from_numpy(mask[owner] & labelled)}
+    for name, part in parts.items():
+        mask = part & kept
+        masks = {"query": torch.from_numpy(mask), "thinking": torch.from_numpy(mask[owner] & labelled)}
         for kind, tensor in masks.items():
             data[kind][f"{name}_mask"] = tensor
             if name in _PYG_MASKS:

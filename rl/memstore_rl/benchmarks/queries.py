@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.compute as pc
-
 from memstore.errors import InputError, RecordError
 from memstore.graph.protocol import EdgeTable, GraphStore
+from memstore.graph.verdicts import ONE_RIGHT_VALUE, RIGHT
+from memstore.labels.audit import audit_positions
 from memstore.records import ids
 from memstore.records.columns import KnownQuery, is_same_gold
 from memstore.records.readers import open_source
@@ -91,15 +91,22 @@ def query_rows(path: str | Path, defaults: RecordDefaults | None, aside: Collect
 
 
 def queries_of_memory(graph: GraphStore) -> list[SourceQuery]:
-    """Read the queries of a memory, in order of id. Marked audit queries have the split `audit`, the others none."""
+    """Read the queries of a memory, in order of id. Marked audit queries have the split `audit`, the others none.
+
+    The gold of an audit query that has none is its right answer by the labels, where a query has one right answer.
+    """
     table = graph.nodes(NodeLabel.QUERY, ["id", "text", "domain", "gold"])
     named = graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET)
     names = _first_names(graph, named)
-    audit = set(named.source[pc.equal(named.properties["split"], AUDIT_SPLIT).fill_null(False).to_numpy()].tolist())
+    audit = audit_positions(named)
     known = graph.nodes(NodeLabel.THINKING, ["reward"])["reward"].is_valid().to_numpy()
     generates = graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
     labelled = set(generates.source[known[generates.target]].tolist())
-    rows = enumerate(table.to_pylist())
+    rows = table.to_pylist()
+    judged = _right_answers(graph, generates)
+    for position in audit:
+        if rows[position]["gold"] is None and rows[position]["domain"] in ONE_RIGHT_VALUE:
+            rows[position]["gold"] = judged.get(position)
     return [
         SourceQuery(
             **row,
@@ -107,8 +114,21 @@ def queries_of_memory(graph: GraphStore) -> list[SourceQuery]:
             split=AUDIT_SPLIT if position in audit else None,
             has_label=position in labelled,
         )
-        for position, row in rows
+        for position, row in enumerate(rows)
     ]
+
+
+def _right_answers(graph: GraphStore, generates: EdgeTable) -> dict[int, str]:
+    """The right answer of each query that has exactly one."""
+    answers = graph.nodes(NodeLabel.ANSWER, ["text", "verdict"]).to_pylist()
+    leads = graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, [])
+    query_of = dict(zip(generates.target.tolist(), generates.source.tolist(), strict=True))
+    found: dict[int, set[str]] = {}
+    for rollout, answer in zip(leads.source.tolist(), leads.target.tolist(), strict=True):
+        verdict = answers[answer]["verdict"]
+        if verdict is not None and verdict > RIGHT:
+            found.setdefault(query_of[rollout], set()).add(answers[answer]["text"])
+    return {query: next(iter(texts)) for query, texts in found.items() if len(texts) == 1}
 
 
 class _Name(NamedTuple):

@@ -5,7 +5,8 @@
     train_memory_20.parquet    all of them, ground truth for the same 20 %, in batches with a share of labelled rows
     validation.parquet         all with ground truth
     test.parquet               all with ground truth
-    audit.parquet              audit queries with ground truth, for measuring; no other file has them
+    audit.parquet              audit queries with ground truth, for measuring; no other file has them. From a memory, a
+                               right answer by the labels is ground truth where there is no gold answer
     data.json                  how the files were made, and the number of rows per dataset
 
 Rows have the columns that verl's RLHFDataset reads: `data_source`, `prompt`, `ability`, `reward_model`, `extra_info`.
@@ -103,6 +104,17 @@ class DataFile(NamedTuple):
 def batch_note(files: Iterable[DataFile]) -> str | None:
     """Return the sentence on what the batches of these files need from a trainer; None if no file has batches."""
     return KEEP_ORDER if any(file.batch_size for file in files) else None
+
+
+def audit_note(queries: Iterable[SourceQuery]) -> str | None:
+    """Return the sentence on the audit queries that `audit.parquet` lacks; None if it has all of them."""
+    lacking = sum(query.split == AUDIT_SPLIT and not query.gold for query in queries)
+    if not lacking:
+        return None
+    return (
+        f"{lacking:,} audit quer{'y is' if lacking == 1 else 'ies are'} not in audit.parquet for lack of ground truth; "
+        "add a gold answer, or label the right answer in the memory (math and qa)"
+    )
 
 
 def write_data(queries: Sequence[SourceQuery], folder: Path, plan: DataPlan) -> list[DataFile]:

@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from memstore.errors import InputError
+from memstore.labels.answers import AnswerVerdict
 from memstore.labels.audit import mark_audit
 from memstore.memory import Memory
 from memstore.records.ids import query_id
 from memstore.snapshots.files import load_snapshot, save_snapshot
 from memstore.testing.doubles.embedder import HashEmbedder
+from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import to_hetero
-from memstore_gnn.data.splits import label_budget
+from memstore_gnn.data.labels import rewards_of
+from memstore_gnn.data.splits import Split, label_budget
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.data.visibility import audit_queries, visible
 from memstore_gnn.models.settings import TrainSettings
@@ -26,7 +30,7 @@ from memstore_gnn.models.stored_model import seen_by
 from memstore_gnn.scoring.score import predict_memory
 from memstore_gnn.verbs.train import train_snapshot
 from memstore_rl.benchmarks.queries import queries_of_files, queries_of_memory
-from memstore_rl.trainers.verl.data import DataPlan, write_data
+from memstore_rl.trainers.verl.data import DataPlan, audit_note, write_data
 
 QUERIES, AUDIT = 30, range(5, 11)
 
@@ -141,10 +145,20 @@ def test_the_budget_of_a_model_draws_some_audit_queries(memory: Memory) -> None:
     assert set(drawn) & set(AUDIT_IDS)
 
 
-def test_an_export_to_pyg_trains_on_no_audit_query(memory: Memory) -> None:
-    data = to_hetero(memory.snapshot())
-    trained = (data["query"].train_mask | data["query"].select_mask).numpy()
-    assert not set(memory.snapshot().queries["id"].to_numpy()[trained]) & set(AUDIT_IDS)
+@pytest.mark.parametrize("given", [False, True])
+def test_an_export_to_pyg_has_no_label_of_an_audit_query(memory: Memory, given: bool) -> None:
+    """Neither by default nor if the caller passes all rewards and a split with these queries."""
+    snapshot = memory.snapshot()
+    audit = audit_queries(snapshot)
+    splits = Split(~audit, np.zeros_like(audit), audit) if given else None
+    data = to_hetero(snapshot, reward=rewards_of(snapshot) if given else None, splits=splits)
+    of_audit = torch.from_numpy(audit[query_of_thinkings(snapshot)])
+    assert data["thinking"].y.isnan()[of_audit].all()
+    assert torch.equal(data["thinking"].y_mask, ~of_audit)
+    for name in ("train_mask", "select_mask", "report_mask", "val_mask", "test_mask"):
+        assert not data["query"][name][torch.from_numpy(audit)].any()
+        assert not data["thinking"][name][of_audit].any()
+    assert data["query"].train_mask.any()
 
 
 def files_of(memory: Memory, folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -161,6 +175,24 @@ def test_no_batch_has_an_audit_query(memory: Memory, tmp_path: Path) -> None:
     assert {"train_oracle", "train_budget_20", "train_memory_60", "validation", "test"} <= set(files)
     for found in files.values():
         assert not {row["extra_info"]["query_id"] for row in found} & set(AUDIT_IDS)
+
+
+def test_labels_of_answers_are_the_truth_of_audit_queries_without_gold(tmp_path: Path) -> None:
+    made = [row | ({"gold": None, "reward": None} if number // 4 in AUDIT else {}) for number, row in enumerate(rows())]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
+        memory.ingest([tmp_path / "rows.jsonl"])
+        mark_audit(memory.stores, AUDIT_IDS)
+        judged = AUDIT_IDS[:4]
+        answers = {query_id(text(number)): str(2 * number + 7) for number in AUDIT}
+        memory.label_answers([AnswerVerdict(name, answers[name], 1.0) for name in judged[:3]])
+        memory.label_answers([AnswerVerdict(judged[3], None, 0.0)])
+        queries = queries_of_memory(memory.graph)
+        files = files_of(memory, tmp_path / "data")
+    found = {row["extra_info"]["query_id"]: row["reward_model"]["ground_truth"] for row in files["audit"]}
+    assert found == {name: answers[name] for name in judged[:3]}
+    assert (audit_note(queries) or "").startswith("3 audit queries are not in audit.parquet for lack of ground truth")
+    assert audit_note(query for query in queries if query.gold) is None
 
 
 def test_training_files_do_not_depend_on_golds_of_audit_queries(memory: Memory, tmp_path: Path) -> None:
