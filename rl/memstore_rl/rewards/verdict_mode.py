@@ -12,6 +12,7 @@ A batch is scored as follows (research: 1,140 verdicts for 25,600 rollouts reach
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,10 +26,10 @@ from memstore_gnn.data.verdicts import Verdict as Remembered
 from memstore_rl.rewards.known import KnownQueries
 from memstore_rl.rewards.reward import Pair, Reward
 from memstore_rl.rewards.shaping import DECIMALS, Predicted
-from memstore_rl.rewards.tasks import VerifiedGroup
+from memstore_rl.rewards.tasks import VerifiedGroup, quoted_query
 from memstore_rl.rewards.verdicts import Candidate, VerdictBuyer
 from memstore_rl.rewards.verifier_queue import Question
-from memstore_rl.verifiers.protocol import Attempt
+from memstore_rl.verifiers.protocol import Attempt, quoted
 
 GROUPS_WITHOUT_GOLD = 32
 """Groups without any gold answer after which the mode stops: it would never buy a verdict."""
@@ -72,14 +73,21 @@ class VerdictMode:
         self.buyer = buyer
         self._without_gold: int | None = 0
         """Groups so far, none of which has a gold answer; None if one had."""
+        self._golds: dict[str, str] = {}
+        """The gold answer of each query so far, by its id."""
+        self._lock = threading.Lock()
 
     def read(self, groups: Sequence[VerifiedGroup], known: KnownQueries) -> list[VerifiedGroup]:
         """Return the groups, those of this mode with the ids of their answers.
 
         Raises:
-            InputError: none of many groups has a gold answer, so there is nothing to buy.
+            InputError: none of many groups has a gold answer, so there is nothing to buy; or a query comes with another
+                gold answer than before, which its verdicts are by.
         """
-        self._check_golds([group for group in groups if group.task.mode == "verdict"])
+        own = [group for group in groups if group.task.mode == "verdict"]
+        with self._lock:
+            self._check_golds(own)
+            self._check_same_golds(own)
         return [
             replace(group, given=list(map(known.given, group.task.records))) if group.task.mode == "verdict" else group
             for group in groups
@@ -95,6 +103,21 @@ class VerdictMode:
                     f"none of the {self._without_gold} groups so far has a gold answer, so mode verdict cannot buy a "
                     "verdict; send gold answers, or use mode memory"
                 )
+
+    def _check_same_golds(self, groups: Sequence[VerifiedGroup]) -> None:
+        new: dict[str, str] = {}
+        for group in groups:
+            query, key = group.task.group.query, group.task.records[0].query_id
+            if query.gold is None or not query.labelled:
+                continue
+            gold = query.gold.strip()
+            before = self._golds.get(key) or new.setdefault(key, gold)
+            if gold != before:
+                raise InputError(
+                    f"the query {quoted_query(query)} has the gold answer {quoted(gold)} here and {quoted(before)} "
+                    "before; mode verdict keeps one verdict for each answer of a query, so send one gold answer"
+                )
+        self._golds.update(new)
 
     def rewards(
         self, groups: Sequence[VerifiedGroup], predicted: Sequence[Predicted | None], started: float

@@ -157,7 +157,11 @@ class VerdictBuyer:
 
         Args:
             candidates: each answer once.
+
+        Raises:
+            VerifierError: a verifier has ended the thread that calls it.
         """
+        self._queue.check()
         ordered = sorted(candidates, key=lambda one: -one.worth)
         asked: set[str] = set()
         charged: set[str] = set()

@@ -38,10 +38,14 @@ class VerifierBudget:
         if self.calls is None and self.total is None:
             raise InputError(NEEDS_BUDGET)
         for name, value in (("verifier_calls", self.calls), ("verifier_total", self.total)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise InputError(f"{name} is {value!r}; it must be a whole number from 1")
             if value is not None and value < 1:
                 raise InputError(
                     f"{name} is {value}, and a budget without calls buys no verdict; set 1 or more, or use mode memory"
                 )
+        if isinstance(self.wait_s, bool) or not isinstance(self.wait_s, int | float):
+            raise InputError(f"verifier_wait is {self.wait_s!r}; it must be 0 or a number of seconds above 0")
         if not 0.0 <= self.wait_s < math.inf:
             raise InputError(f"verifier_wait is {self.wait_s:g} s; it must be 0 or a number of seconds above 0")
 

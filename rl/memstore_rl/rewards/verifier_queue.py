@@ -2,10 +2,13 @@
 
 Questions are answered in order, those that were added together in one call per domain. A verifier that raises has
 answered none of them. A question that is asked again is asked alone, because another one may have made the call fail.
+If the thread ends, by SystemExit of a verifier for example, the queue is broken: the log has the cause, and from then
+on `check` and `wait` raise.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,7 +16,9 @@ from typing import NamedTuple, TypeAlias
 
 from memstore.types import Domain
 from memstore_rl.verifiers import Verifiers
-from memstore_rl.verifiers.protocol import Attempt, Verdict
+from memstore_rl.verifiers.protocol import Attempt, Verdict, VerifierError
+
+logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1024
 """Questions that may be without an answer at a time."""
@@ -48,6 +53,8 @@ class VerifierQueue:
         self._batches: deque[list[Question]] = deque()
         self._waiting = 0
         self._closed = False
+        self._ended_by: BaseException | None = None
+        """What ended the thread before the queue was closed."""
         self._thread: threading.Thread | None = None
 
     @property
@@ -75,9 +82,27 @@ class VerifierQueue:
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until every question has an answer, for at most `seconds`; return whether it has."""
+        """Wait until every question has an answer, for at most `seconds`; return whether it has.
+
+        Raises:
+            VerifierError: the queue is broken.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: self._waiting == 0, seconds)
+            answered = self._changed.wait_for(lambda: self._waiting == 0 or self._ended_by is not None, seconds)
+        self.check()
+        return answered
+
+    def check(self) -> None:
+        """Check that questions can be answered.
+
+        Raises:
+            VerifierError: the queue is broken.
+        """
+        if self._ended_by is not None:
+            raise VerifierError(
+                f"a verifier ended the thread of the verdicts with {self._ended_by!r}, so no verdict can be bought; "
+                "make it raise an ordinary exception, and start again"
+            ) from self._ended_by
 
     def close(self) -> None:
         """Ask no more questions. A call that hangs keeps its thread, which does not keep the process."""
@@ -87,6 +112,15 @@ class VerifierQueue:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._answer_all()
+        except BaseException as error:  # SystemExit of a verifier, for example, which threading would not report
+            logger.critical("the thread of the verdicts ended: no verdict can be bought any more", exc_info=error)
+            with self._changed:
+                self._ended_by = error
+                self._changed.notify_all()
+
+    def _answer_all(self) -> None:
         while (batch := self._next()) is not None:
             for question, answer in zip(batch, self._ask(batch), strict=True):
                 self._on_answer(question, answer)

@@ -11,8 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from memstore.errors import MemstoreError
+
 _QUOTED = 60
 """Characters of a gold answer that a reason quotes."""
+
+
+class VerifierError(MemstoreError):
+    """A verifier does not keep its contract: an invalid reward, or the end of its thread."""
 
 
 class Attempt(NamedTuple):

@@ -7,11 +7,12 @@ passed in: running model-written code is opt-in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 from memstore.types import Domain
 from memstore_rl.verifiers.choice import ChoiceVerifier
 from memstore_rl.verifiers.math import MathVerifier
-from memstore_rl.verifiers.protocol import Attempt, Verdict, Verifier
+from memstore_rl.verifiers.protocol import Attempt, Verdict, Verifier, VerifierError, quoted
 
 
 class Verifiers:
@@ -34,6 +35,9 @@ class Verifiers:
 
         Args:
             domains: the domain of each attempt.
+
+        Raises:
+            VerifierError: a verifier gave a reward that is neither None nor a number from 0 to 1.
         """
         verdicts: dict[int, Verdict] = {}
         by_domain: dict[Domain, list[int]] = {}
@@ -41,12 +45,23 @@ class Verifiers:
             by_domain.setdefault(domain, []).append(index)
         for domain, indices in by_domain.items():
             verdicts.update(zip(indices, self.check(domain, [attempts[index] for index in indices]), strict=True))
+        for index, verdict in verdicts.items():
+            if verdict.reward is not None and not _is_reward(verdict.reward):
+                verifier = type(self._by_domain.get(domains[index], self)).__name__
+                raise VerifierError(
+                    f"the verifier {verifier} of domain {domains[index]} gave the reward {verdict.reward!r} for the "
+                    f"query {quoted(attempts[index].query)}; it must give a number from 0 to 1, or None with a reason"
+                )
         return [verdicts[index] for index in range(len(attempts))]
 
     def close(self) -> None:
         """Close all verifiers."""
         for verifier in self._by_domain.values():
             verifier.close()
+
+
+def _is_reward(value: object) -> bool:
+    return isinstance(value, Real) and 0.0 <= float(value) <= 1.0
 
 
 _MISSING: dict[Domain, str] = {

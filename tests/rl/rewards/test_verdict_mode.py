@@ -187,9 +187,14 @@ def test_an_answer_that_cannot_be_judged_is_asked_once(scorer: Open, verifiers: 
         ({"calls": 3, "total": 0}, "verifier_total is 0"),
         ({"calls": 3, "wait_s": -1.0}, "verifier_wait is -1 s; it must be 0 or a number of seconds above 0"),
         ({"calls": 3, "wait_s": float("nan")}, "verifier_wait is nan s"),
+        ({"calls": 3, "wait_s": "3"}, "verifier_wait is '3'; it must be 0 or a number of seconds above 0"),
+        ({"calls": 1.5}, r"verifier_calls is 1\.5; it must be a whole number from 1"),
+        ({"calls": True}, "verifier_calls is True; it must be a whole number from 1"),
+        ({"calls": float("nan")}, "verifier_calls is nan; it must be a whole number from 1"),
+        ({"total": "3"}, "verifier_total is '3'; it must be a whole number from 1"),
     ],
 )
-def test_an_invalid_budget_is_an_error(budget: dict[str, float], message: str) -> None:
+def test_an_invalid_budget_is_an_error(budget: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         VerifierBudget(**budget)  # type: ignore[arg-type]
 
@@ -215,6 +220,17 @@ def test_a_run_without_any_gold_stops(scorer: Open) -> None:
     other.score_groups([group("labelled", [1])])
     for number in range(2 * GROUPS_WITHOUT_GOLD):
         other.score_groups([group(f"q{number}", [1], gold=None)])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_query_has_one_gold_answer(scorer: Open, verifiers: Counting, together: bool) -> None:
+    opened, (first, second) = scorer(calls=9), (group("q", [1], gold=1), group("q", [2], gold=2))
+    if not together:
+        opened.score_groups([first])
+    with pytest.raises(InputError, match="'q' has the gold answer '2' here and '1' before; mode verdict keeps one"):
+        opened.score_groups([first, second] if together else [second])
+    assert len(verifiers.asked) == (not together)
+    assert values(opened.score_groups([group("q", [1, 2], gold=1), group("q", [2], gold=None)])[0]) == [1.0, 0.0]
 
 
 Answers = st.lists(st.one_of(st.none(), st.integers(1, 4)), min_size=1, max_size=6)

@@ -19,6 +19,7 @@ from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.rewards.verdicts import MAX_ATTEMPTS, VerdictCounts
 from memstore_rl.rewards.verifier_budget import VerifierBudget
 from memstore_rl.verifiers import Attempt, Verdict, Verifiers
+from memstore_rl.verifiers.protocol import VerifierError
 
 
 class Controlled(Verifiers):
@@ -28,7 +29,9 @@ class Controlled(Verifiers):
         super().__init__({})
         self.gate = threading.Event()
         self.gate.set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self.reward: float | None = None
+        """Given in place of the comparison."""
         self.calls: list[list[str]] = []
 
     def check(self, domain: Domain, attempts: Sequence[Attempt]) -> list[Verdict]:
@@ -36,7 +39,7 @@ class Controlled(Verifiers):
         assert self.gate.wait(200)
         if self.error is not None and any(one.answer != "1" for one in attempts):
             raise self.error
-        return [Verdict(float(one.answer == one.gold)) for one in attempts]
+        return [Verdict(float(one.answer == one.gold) if self.reward is None else self.reward) for one in attempts]
 
 
 @contextmanager
@@ -86,6 +89,39 @@ def test_a_verifier_that_fails_is_asked_again_at_no_charge(error: Exception, cap
         "at no charge; 1 failures so far"
     ]
     assert verifiers.calls == [["7"], ["7"]]
+
+
+@pytest.mark.parametrize("reward", [float("nan"), 1.5, -0.1])
+def test_a_reward_outside_its_range_is_no_verdict(reward: float, caplog: pytest.LogCaptureFixture) -> None:
+    verifiers = Controlled()
+    verifiers.reward = reward
+    with opened(verifiers, calls=1) as scorer:
+        assert {one.source for one in score(scorer, [7, 7], 1)} == {"predicted"}
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert f"verifier Controlled of domain math gave the reward {reward} for the query 'which number is q?'" in message
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize("wait_s", [60.0, 0.0])
+def test_a_verifier_that_ends_the_thread_fails_the_step(
+    error: BaseException, wait_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    verifiers = Controlled()
+    verifiers.error = error
+    with opened(verifiers, calls=9, wait_s=wait_s) as scorer:
+        if not wait_s:
+            score(scorer, [7], 1)
+            assert scorer._verdict_mode is not None
+            thread = scorer._verdict_mode.buyer._queue._thread
+            assert thread is not None
+            thread.join(200)
+        for step in (2, 3):
+            with pytest.raises(VerifierError, match=f"ended the thread of the verdicts with {type(error).__name__}"):
+                score(scorer, [8, 9], step)
+    (record,) = caplog.records
+    assert record.getMessage() == "the thread of the verdicts ended: no verdict can be bought any more"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
 
 
 def test_a_verifier_that_fails_again_and_again_is_left_alone() -> None:
