@@ -42,6 +42,7 @@ SHARED = {
         "tests/memstore/vectors/test_vector_conformance.py",
     ),
     "neo4j": ("tests/memstore/graph/test_neo4j_[!f]*",),  # those of faults and of foreign servers start their own
+    "a browser": ("tests/rl/inspector/*",),
     "a milvus server that is harmed": (
         "tests/memstore/vectors/test_milvus_server.py",
         "tests/memstore/vectors/test_milvus_server_faults.py",

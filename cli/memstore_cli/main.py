@@ -32,6 +32,7 @@ from memstore_cli.evaluate import evaluate
 from memstore_cli.explain import explain
 from memstore_cli.grade import grade
 from memstore_cli.ingest import ingest
+from memstore_cli.inspect import inspect
 from memstore_cli.label import label
 from memstore_cli.link import link
 from memstore_cli.migrate import migrate
@@ -64,7 +65,7 @@ app = typer.Typer(
 )
 
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Memory": (demo, ingest, link, label, queue, stats, cypher),
+    "Memory": (demo, ingest, link, label, queue, stats, cypher, inspect),
     "Reward model": (train, score, explain, evaluate, models, promote),
     "Policy training": (datasets, rollout, grade, serve),
     "Maintenance": (verify, migrate, profiles, snapshot, restore, reembed, delete),

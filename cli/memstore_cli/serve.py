@@ -182,6 +182,9 @@ def serve(
     token = listen.token()
     with ExitStack() as stack, open_memory(memory, device=device) as store:
         try:
+            from memstore_rl.inspector.app import make_pages
+            from memstore_rl.inspector.site import PREFIX
+            from memstore_rl.inspector.source import MemorySource
             from memstore_rl.service.logs import log_to_stderr
             from memstore_rl.service.serve import serve as serve_memory
             from memstore_rl.verifiers import make_verifiers
@@ -199,4 +202,6 @@ def serve(
             sys.stdout.flush()
 
         log_to_stderr()
-        serve_memory(store, options, on_ready=announce)
+        pages = make_pages(MemorySource(store), token=token)
+        stack.callback(pages.state.site.close)
+        serve_memory(store, options, pages={PREFIX: pages}, on_ready=announce)

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from memstore.html_table import html_table
 from memstore.types import IntVector
-from memstore_schema.columns import ALIAS_SCHEMA, EdgeType, NodeLabel, node_schema
+from memstore_schema.columns import ALIAS_SCHEMA, EdgeEnd, EdgeType, NodeLabel, node_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,6 +248,25 @@ class GraphStore(Protocol):
 
         Args:
             columns: the properties to read; None reads all, which a graph of an older schema may lack.
+        """
+        ...
+
+    def edges_of(
+        self,
+        edge: EdgeType,
+        source: NodeLabel,
+        target: NodeLabel,
+        ids: Sequence[str],
+        *,
+        by: EdgeEnd = "source",
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """The edges of a type that leave these nodes or, with `by="target"`, reach them, in any order.
+
+        It reads no other edges, so it is fast in a large graph.
+
+        Returns:
+            `source_id`, `target_id`, and these properties.
         """
         ...
 

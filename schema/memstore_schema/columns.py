@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -40,6 +41,9 @@ class EdgeType(StrEnum):
     SCORED_BY = "SCORED_BY"
     INFLUENCED_BY = "INFLUENCED_BY"
 
+
+EdgeEnd: TypeAlias = Literal["source", "target"]
+"""One of the two ends of an edge."""
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -182,6 +186,12 @@ def column_type(label: NodeLabel, name: str) -> pa.DataType:
 def node_schema(label: NodeLabel) -> pa.Schema:
     """Arrow schema of a label's full node table."""
     return pa.schema(NODE_COLUMNS[label].items())
+
+
+def ends_schema(edge: EdgeType, columns: Sequence[str]) -> pa.Schema:
+    """Arrow schema of edges with the ids of their ends (`source_id`, `target_id`) and these properties."""
+    ends = [pa.field("source_id", pa.string()), pa.field("target_id", pa.string())]
+    return pa.schema([*ends, *edge_schema(edge, columns)])
 
 
 def edge_schema(edge: EdgeType, columns: Sequence[str] | None = None) -> pa.Schema:

@@ -39,8 +39,8 @@ _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>[^>]+?) -->\n+)?^```(?P<kind>sh|console)\n(?P<text>.*?)^```", re.M | re.S
 )
 _MODEL = re.compile(r"\bm-[0-9a-f]{16}\b")
-_RUN_ELSEWHERE = ("demo", "serve")
-"""The fixture runs the demo once. A service runs until it is stopped and has its own tests."""
+_RUN_ELSEWHERE = ("demo", "inspect", "serve")
+"""The fixture runs the demo once. A service, or the pages, run until they are stopped and have their own tests."""
 _STEP_OF_THE_DEMO = re.compile(r"^\[\d\] ", re.M)
 """The title of a step in the demo's output."""
 

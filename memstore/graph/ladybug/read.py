@@ -17,7 +17,7 @@ from memstore.graph.ladybug.statements import CHUNK_ROWS, look_up, node_columns
 from memstore.graph.protocol import EdgeTable
 from memstore.graph.rules import check_columns, check_ends
 from memstore.types import IntVector
-from memstore_schema.columns import EdgeType, NodeLabel, edge_schema
+from memstore_schema.columns import EdgeEnd, EdgeType, NodeLabel, edge_schema, ends_schema
 
 EDGE_CHUNK_ROWS = 1_000_000
 """Edges read at a time."""
@@ -76,6 +76,32 @@ def edges(
     if names:
         properties = properties.take(order)
     return EdgeTable(f[order], t[order], properties)
+
+
+def edges_of(
+    connection: Any,
+    edge: EdgeType,
+    source: NodeLabel,
+    target: NodeLabel,
+    ids: Sequence[str],
+    by: EdgeEnd,
+    columns: Sequence[str],
+) -> pa.Table:
+    """See `GraphStore.edges_of`."""
+    check_ends(edge, source, target)
+    schema = ends_schema(edge, columns)
+    if not ids:
+        return schema.empty_table()
+    near, pattern = {
+        "source": ("a", f"(a:{source})-[r:`{edge}`]->(b:{target})"),
+        "target": ("b", f"(b:{target})<-[r:`{edge}`]-(a:{source})"),
+    }[by]
+    returned = "".join(f", r.`{name}` AS `{name}`" for name in columns)
+    result = connection.execute(
+        f"LOAD FROM $rows MATCH {pattern} WHERE {near}.id = k RETURN a.id AS source_id, b.id AS target_id{returned}",
+        {"rows": pa.table({"k": pc.unique(pa.array(ids, pa.string()))})},
+    )
+    return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(schema)
 
 
 def _positions(connection: Any, label: NodeLabel) -> IntVector:

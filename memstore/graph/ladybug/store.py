@@ -35,7 +35,7 @@ from memstore.graph.rules import check_schema
 from memstore.runtime.free_memory import return_free_memory
 from memstore.types import IntVector
 from memstore_schema import migrations
-from memstore_schema.columns import EdgeType, NodeLabel
+from memstore_schema.columns import EdgeEnd, EdgeType, NodeLabel
 from memstore_schema.cypher_files import bookkeeping
 
 BUFFER_POOL_BYTES = 2 * 2**30
@@ -220,6 +220,20 @@ class LadybugGraph:
         """See `GraphStore`."""
         with self._lock, self._database.connection() as connection:
             return read.edges(connection, edge, source, target, columns, self._positions)
+
+    def edges_of(
+        self,
+        edge: EdgeType,
+        source: NodeLabel,
+        target: NodeLabel,
+        ids: Sequence[str],
+        *,
+        by: EdgeEnd = "source",
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """See `GraphStore`."""
+        with self._lock, self._database.connection() as connection:
+            return read.edges_of(connection, edge, source, target, ids, by, columns)
 
     def aliases(self, queries: Sequence[str]) -> pa.Table:
         """See `GraphStore`."""

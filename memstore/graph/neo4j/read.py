@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.graph.neo4j.connection import Connection, Statements
-from memstore.graph.neo4j.statements import look_up, node_columns, returned, table
+from memstore.graph.neo4j.statements import by_id, look_up, node_columns, returned, table
 from memstore.graph.protocol import EdgeTable
 from memstore.graph.rules import check_columns, check_ends
 from memstore.types import IntVector
-from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel, edge_schema
+from memstore_schema.columns import EDGE_ENDS, EdgeEnd, EdgeType, NodeLabel, edge_schema, ends_schema
 
 PAGE_ROWS = 5_000
 LONG_PAGE_ROWS = 1_000
@@ -151,6 +151,30 @@ def _look_up(positions: _Positions, numbers: IntVector) -> IntVector:
         return np.full(len(numbers), -1, dtype=np.int64)
     at = np.minimum(np.searchsorted(positions.number, numbers), len(positions.number) - 1)
     return np.where(positions.number[at] == numbers, positions.position[at], -1)
+
+
+def edges_of(
+    tx: Statements,
+    edge: EdgeType,
+    source: NodeLabel,
+    target: NodeLabel,
+    ids: Sequence[str],
+    by: EdgeEnd,
+    columns: Sequence[str],
+) -> pa.Table:
+    """See `GraphStore.edges_of`."""
+    check_ends(edge, source, target)
+    schema, unique = ends_schema(edge, columns), pc.unique(pa.array(ids, pa.string())).to_pylist()
+    near, label = {"source": ("a", source), "target": ("b", target)}[by]
+    properties = f", {returned(edge_schema(edge, columns), 'r', 'found')}" if columns else ""
+    statement = (
+        f"UNWIND $ids AS id {by_id(near, label, 'id')} MATCH (a:{source})-[r:`{edge}`]->(b:{target}) "
+        "WITH collect(a.id) AS sources, collect(b.id) AS targets, collect(r) AS found "
+        f"RETURN sources, targets{properties}"
+    )
+    starts = range(0, len(unique), EDGE_PAGE_NODES)
+    parts = [table(schema, tx.run(statement, ids=unique[start : start + EDGE_PAGE_NODES])[0]) for start in starts]
+    return pa.concat_tables([schema.empty_table(), *parts])
 
 
 def _read_edges(

@@ -28,7 +28,7 @@ from memstore.graph.protocol import (
     WriteCounts,
 )
 from memstore.graph.rules import check_schema
-from memstore_schema.columns import SCHEMA_VERSION, EdgeType, NodeLabel
+from memstore_schema.columns import SCHEMA_VERSION, EdgeEnd, EdgeType, NodeLabel
 
 TIMEOUT_SECONDS = 600.0
 """Default time limit of a transaction, in seconds."""
@@ -175,6 +175,19 @@ class Neo4jGraph:
     ) -> EdgeTable:
         """See `GraphStore`."""
         return read.edges(self._connection, edge, source, target, columns)
+
+    def edges_of(
+        self,
+        edge: EdgeType,
+        source: NodeLabel,
+        target: NodeLabel,
+        ids: Sequence[str],
+        *,
+        by: EdgeEnd = "source",
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """See `GraphStore`."""
+        return self._connection.read(lambda tx: read.edges_of(tx, edge, source, target, ids, by, columns))
 
     def aliases(self, queries: Sequence[str]) -> pa.Table:
         """See `GraphStore`."""

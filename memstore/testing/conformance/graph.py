@@ -149,6 +149,21 @@ class GraphConformance(GraphLabelConformance):
         assert [row["id"] for row in graph.answer_texts([other]).to_pylist()] == [other]
         assert graph.answer_texts([]).to_pylist() == []
 
+    def test_edges_of_some_nodes(self, graph: GraphStore) -> None:
+        graph.write_block(make_block(*THREE, Rollout("t0", "q1", "5")))
+        ends = EdgeType.GENERATES, Q, T
+        found = graph.edges_of(*ends, ["q1", "q1", "nobody"])
+        assert sorted(map(tuple, zip(*(found[name].to_pylist() for name in found.column_names), strict=True))) == [
+            ("q1", "t0"),
+            ("q1", "t1"),
+            ("q1", "t2"),
+        ]
+        assert graph.edges_of(*ends, ["t3"], by="target").to_pylist() == [{"source_id": "q2", "target_id": "t3"}]
+        leads = graph.edges_of(EdgeType.LEADS_TO, T, NodeLabel.ANSWER, ["q1=4"], by="target", columns=["text"])
+        assert sorted(leads["source_id"].to_pylist()) == ["t1", "t2"]
+        assert leads.schema.names == ["source_id", "target_id", "text"]
+        assert len(graph.edges_of(*ends, [])) == len(graph.edges_of(*ends, ["nobody"])) == 0
+
     def test_the_names_of_a_query_accumulate(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*THREE))
         whole = make_block(THREE[0])

@@ -46,9 +46,11 @@ from memstore_schema.columns import (
     ANSWER_TEXTS,
     EDGE_COLUMNS,
     NODE_COLUMNS,
+    EdgeEnd,
     EdgeType,
     NodeLabel,
     edge_schema,
+    ends_schema,
     node_schema,
 )
 
@@ -254,6 +256,26 @@ class MemoryGraph:
         ends = np.array([row[:2] for row in rows], dtype=np.int64).reshape(-1, 2)
         properties = pa.Table.from_pylist([row[2] for row in rows], schema=edge_schema(edge, columns))
         return EdgeTable(ends[:, 0], ends[:, 1], properties)
+
+    def edges_of(
+        self,
+        edge: EdgeType,
+        source: NodeLabel,
+        target: NodeLabel,
+        ids: Sequence[str],
+        *,
+        by: EdgeEnd = "source",
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """See `GraphStore`."""
+        check_ends(edge, source, target)
+        wanted, end = set(ids), ("source", "target").index(by)
+        rows = [
+            {"source_id": ends[0], "target_id": ends[1], **properties}
+            for ends, properties in self._content.edges.get((edge, source), {}).items()
+            if ends[end] in wanted and ends[1] in self._content.nodes[target]
+        ]
+        return pa.Table.from_pylist(rows, schema=ends_schema(edge, columns))
 
     def aliases(self, queries: Sequence[str]) -> pa.Table:
         """See `GraphStore`."""

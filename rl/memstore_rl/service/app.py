@@ -11,6 +11,8 @@ If a token is set, every route except the health routes requires it (`Authorizat
 token the service is for this machine only, and a web page must not reach it through a browser: the Host must be a
 loopback name (421), and so must an Origin (403).
 
+The pages of the inspector are mounted under `/inspect` and have a login of their own.
+
 Every error is JSON with one sentence: {"error": "..."}.
 """
 
@@ -51,6 +53,7 @@ def make_app(
     info: Callable[[], Mapping[str, Any]] = dict,
     retrain: Callable[[], Mapping[str, Any]] | None = None,
     on_stop: Callable[[], None] | None = None,
+    pages: Mapping[str, ASGIApp] | None = None,
 ) -> FastAPI:
     """Create the FastAPI application of a service.
 
@@ -59,6 +62,7 @@ def make_app(
         retrain: begins to train the reward model again and returns the response of `/v1/retrain`, or raises
             RetrainingRuns or InputError; None: the service cannot.
         on_stop: called at shutdown, after all requests have been answered.
+        pages: applications to mount by path, which check themselves who may see them.
     """
 
     @asynccontextmanager
@@ -77,8 +81,11 @@ def make_app(
         405, _error_handler(405, "this route does not support this method; see GET /openapi.json")
     )
 
-    app.add_middleware(_Guard, service=service, token=token)
+    mounted = dict(pages or {})
+    app.add_middleware(_Guard, service=service, token=token, pages=tuple(f"{path}/" for path in mounted))
     _add_routes(app, service, info, retrain)
+    for path, application in mounted.items():
+        app.mount(path, application)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -86,8 +93,8 @@ def make_app(
 class _Guard:
     """Checks who may send a request, turns unexpected exceptions into an error, and counts responses."""
 
-    def __init__(self, app: ASGIApp, service: RewardService, token: SecretStr | None) -> None:
-        self._app, self._metrics, self._token = app, service.metrics, token
+    def __init__(self, app: ASGIApp, service: RewardService, token: SecretStr | None, pages: tuple[str, ...]) -> None:
+        self._app, self._metrics, self._token, self._pages = app, service.metrics, token, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -118,22 +125,22 @@ class _Guard:
     def _rejection(self, request: Request) -> Response | None:
         """Return the response to a request that is not allowed."""
         if self._token is None:
-            return _loopback_rejection(request)
-        if request.scope["path"] in OPEN_ROUTES or _is_authorized(request, self._token):
+            refused = loopback_refusal(request)
+            return _error(*refused) if refused is not None else None
+        path = request.scope["path"]
+        if path in OPEN_ROUTES or path.startswith(self._pages) or _is_authorized(request, self._token):
             return None
         response = _error(401, "the token is missing or wrong; send it as: Authorization: Bearer TOKEN")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
 
-def _loopback_rejection(request: Request) -> Response | None:
-    """Reject what a web page in a browser on this machine could send."""
+def loopback_refusal(request: Request) -> tuple[int, str] | None:
+    """Status and sentence for what a web page in a browser on this machine could send; None for other requests."""
     if not all(is_loopback_host(_host_name(host)) for host in request.headers.getlist("host")):
-        return _error(
-            421, "without a token the service answers to loopback names only; use http://127.0.0.1, or set a token"
-        )
+        return 421, "without a token the service answers to loopback names only; use http://127.0.0.1, or set a token"
     if not all(is_loopback_host(_host_name(urlsplit(given).netloc)) for given in request.headers.getlist("origin")):
-        return _error(403, "without a token the service takes no requests of web pages from elsewhere; set a token")
+        return 403, "without a token the service takes no requests of web pages from elsewhere; set a token"
     return None
 
 

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
+from starlette.types import ASGIApp
 from threadpoolctl import threadpool_limits
 
 from memstore.errors import InputError, StoreError
@@ -92,10 +93,17 @@ class ServeOptions:
     """Maximum seconds for writing the journal to the memory at shutdown."""
 
 
-def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    memory: Memory,
+    options: ServeOptions,
+    *,
+    pages: Mapping[str, ASGIApp] | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
     """Serve an open memory until SIGTERM or SIGINT.
 
     Args:
+        pages: applications to mount by path, see `memstore_rl.service.app.make_app`.
         on_ready: called with the service's address once it listens.
 
     Raises:
@@ -113,7 +121,7 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
         folder = memory.folder / FOLDER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         held.callback(OwnerLock(folder).release)
-        listener = held.enter_context(_listen(options.host, options.port))
+        listener = held.enter_context(listen(options.host, options.port))
         journal = held.enter_context(closing(Journal(folder / JOURNAL))) if options.record else None
         texts = TextVectors(memory.embedder, memory.cache)
         scorer = held.enter_context(_scorer(memory, options, texts))
@@ -145,8 +153,9 @@ def serve(memory: Memory, options: ServeOptions, *, on_ready: Callable[[str], No
             token=options.token,
             info=lambda: _info(memory, scorer, options) | {"retraining": retrainer.status.as_json()},
             retrain=lambda: retrainer.start().as_json(),
+            pages=pages,
         )
-        _run_server(app, listener, on_ready)
+        run_server(app, listener, on_ready)
         retrainer.stop()
         if recorder is not None:
             left = recorder.stop(options.stop_seconds)
@@ -201,7 +210,7 @@ def check_address(host: str, token: SecretStr | None) -> None:
         )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Open the listening socket, before anything slow is loaded, so that a port in use fails at once."""
     listener: socket.socket | None = None
     try:
@@ -260,7 +269,7 @@ def _info(memory: Memory, scorer: GroupScorer, options: ServeOptions) -> dict[st
     }
 
 
-def _run_server(app: Any, listener: socket.socket, on_ready: Callable[[str], None] | None) -> None:
+def run_server(app: Any, listener: socket.socket, on_ready: Callable[[str], None] | None) -> None:
     """Serve requests until SIGINT or SIGTERM."""
     host, port = listener.getsockname()[:2]
     config = server_config(app, log_config=None, timeout_graceful_shutdown=_ANSWER_SECONDS)

@@ -1,0 +1,178 @@
+"""Nodes and the edges between them, drawn as SVG: a column for each kind of node, links to their pages.
+
+The number of nodes and edges is bounded, so that a drawing stays legible and costs little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from markupsafe import Markup
+
+from memstore_rl.inspector.source import Source
+from memstore_rl.inspector.texts import one_line
+from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel
+
+NODES, EDGES = 80, 400
+"""Nodes and edges of a drawing at most."""
+ORDER = (
+    NodeLabel.DATASET, NodeLabel.QUERY, NodeLabel.RUN, NodeLabel.POLICY, NodeLabel.THINKING, NodeLabel.ANSWER,
+    NodeLabel.REWARD_MODEL,
+)  # fmt: skip
+"""Columns from left to right."""
+PAGES = {
+    NodeLabel.QUERY: "query",
+    NodeLabel.THINKING: "rollout",
+    NodeLabel.ANSWER: "answer",
+    NodeLabel.POLICY: "policy",
+}
+_NAMES = {
+    NodeLabel.DATASET: "name",
+    NodeLabel.RUN: "name",
+    NodeLabel.POLICY: "name",
+    NodeLabel.REWARD_MODEL: "id",
+}
+"""Property that names a node; of the others it is the text."""
+_PREFIXES = {
+    "q": NodeLabel.QUERY, "t": NodeLabel.THINKING, "a": NodeLabel.ANSWER, "r": NodeLabel.RUN, "p": NodeLabel.POLICY,
+    "d": NodeLabel.DATASET, "m": NodeLabel.REWARD_MODEL,
+}  # fmt: skip
+_WIDTH, _HEIGHT, _GAP, _TOP = 150.0, 26.0, 40.0, 30.0
+
+
+@dataclass(frozen=True)
+class DrawnNode:
+    """A node: its label, id and text."""
+
+    label: NodeLabel
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class DrawnEdge:
+    """An edge between two drawn nodes; a known weight makes it thicker."""
+
+    edge: EdgeType
+    source: str
+    target: str
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn, and how much was left out."""
+
+    nodes: tuple[DrawnNode, ...]
+    edges: tuple[DrawnEdge, ...]
+    left_out: int
+    """Nodes beyond the limit."""
+
+    def svg(self, root: str) -> Markup:
+        """The drawing; `root` is the path of the pages."""
+        return _svg(self, root)
+
+
+def draw_nodes(source: Source, ids: Sequence[str]) -> Drawing:
+    """The nodes with these ids and all edges between them."""
+    wanted: dict[NodeLabel, list[str]] = {}
+    for name in dict.fromkeys(ids):
+        if name[0] in _PREFIXES:
+            wanted.setdefault(_PREFIXES[name[0]], []).append(name)
+    nodes = [node for label in ORDER if label in wanted for node in _nodes(source, label, wanted[label])]
+    kept = nodes[:NODES]
+    of_label: dict[NodeLabel, list[str]] = {}
+    for node in kept:
+        of_label.setdefault(node.label, []).append(node.id)
+    known = {node.id for node in kept}
+    edges: list[DrawnEdge] = []
+    for edge, ends in EDGE_ENDS.items():
+        for start, end in ends:
+            if start in of_label and end in of_label:
+                edges += _edges(source, edge, start, end, of_label, known)
+    return Drawing(tuple(kept), tuple(edges[:EDGES]), len(nodes) - len(kept))
+
+
+def _nodes(source: Source, label: NodeLabel, ids: Sequence[str]) -> list[DrawnNode]:
+    name = _NAMES.get(label, "text")
+    rows = source.nodes(label, list(dict.fromkeys(["id", name])), ids=ids).to_pylist()
+    return [DrawnNode(label, row["id"], one_line(row[name], 60)) for row in rows]
+
+
+_FROM_TARGET = frozenset({EdgeType.IN, EdgeType.SCORED_BY, EdgeType.WROTE, EdgeType.PRODUCED})
+"""Edges of which one end may have most of the memory's: they are read from the other one."""
+
+
+def _edges(
+    source: Source,
+    edge: EdgeType,
+    start: NodeLabel,
+    end: NodeLabel,
+    ids: dict[NodeLabel, list[str]],
+    known: set[str],
+) -> list[DrawnEdge]:
+    """The edges of a type between the drawn nodes of two labels."""
+    columns = ["weight"] if edge is EdgeType.INFLUENCED_BY else ["score"] if edge is EdgeType.SIMILAR_TO else []
+    if edge in (EdgeType.WROTE, EdgeType.PRODUCED):
+        found = source.edges_of(edge, start, end, ids[end], by="target", columns=columns)
+    else:
+        found = source.edges_of(edge, start, end, ids[start], columns=columns)
+    return [
+        DrawnEdge(edge, row["source_id"], row["target_id"], row[columns[0]] if columns else None)
+        for row in found.to_pylist()
+        if row["source_id"] in known and row["target_id"] in known
+    ]
+
+
+def _svg(drawing: Drawing, root: str) -> Markup:
+    labels = [label for label in ORDER if any(node.label is label for node in drawing.nodes)]
+    place: dict[str, tuple[float, float]] = {}
+    rows = dict.fromkeys(labels, 0)
+    for node in drawing.nodes:
+        x = labels.index(node.label) * (_WIDTH + _GAP * 2)
+        place[node.id] = (x, _TOP + rows[node.label] * (_HEIGHT + 14))
+        rows[node.label] += 1
+    width = max(1, len(labels)) * (_WIDTH + _GAP * 2) - _GAP * 2
+    height = _TOP + max(rows.values(), default=1) * (_HEIGHT + 14)
+    parts = [_arrow(edge, place) for edge in drawing.edges]
+    parts += [f'<text class="head" x="{place_of(labels, label)}" y="16">{label}</text>' for label in labels]
+    parts += [_box(node, place[node.id], root) for node in drawing.nodes]
+    told = f"{len(drawing.nodes)} nodes and {len(drawing.edges)} edges; the table lists the same nodes"
+    return Markup(
+        f'<svg class="graph" viewBox="-4 0 {width + 8:g} {height:g}" width="{width + 8:g}" role="group" '
+        f'aria-label="{told}">{"".join(parts)}</svg>'
+    )
+
+
+def place_of(labels: Sequence[NodeLabel], label: NodeLabel) -> str:
+    """Left edge of a label's column."""
+    return f"{list(labels).index(label) * (_WIDTH + _GAP * 2):g}"
+
+
+def _arrow(edge: DrawnEdge, place: dict[str, tuple[float, float]]) -> str:
+    (x1, y1), (x2, y2) = place[edge.source], place[edge.target]
+    left, right = (x1 + _WIDTH, x2) if x2 > x1 else (x1, x2 + _WIDTH) if x2 < x1 else (x1 + _WIDTH, x2 + _WIDTH)
+    y1, y2, bend = y1 + _HEIGHT / 2, y2 + _HEIGHT / 2, _GAP if x2 >= x1 else -_GAP
+    after = right - bend if x2 != x1 else right + bend
+    weight = min(6.0, 1.0 + 3.0 * abs(edge.weight)) if edge.weight is not None else 1.0
+    sign = " minus" if edge.weight is not None and edge.weight < 0 else ""
+    told = f"{edge.edge}" + ("" if edge.weight is None else f" {edge.weight:+.3f}")
+    return (
+        f'<path class="edge{sign}" stroke-width="{weight:.1f}" '
+        f'd="M{left:g} {y1:g}C{left + bend:g} {y1:g} {after:g} {y2:g} {right:g} {y2:g}"><title>{told}</title></path>'
+    )
+
+
+def _box(node: DrawnNode, at: tuple[float, float], root: str) -> str:
+    x, y = at
+    text = escape(one_line(node.text, 21) or node.id)
+    box = (
+        f'<rect class="node {node.label.lower()}" x="{x:g}" y="{y:g}" width="{_WIDTH:g}" height="{_HEIGHT:g}" rx="5"/>'
+        f'<text x="{x + 8:g}" y="{y + 17:g}">{text}</text>'
+    )
+    if node.label not in PAGES:
+        return f"<g><title>{escape(node.text)}</title>{box}</g>"
+    name = escape(f"{node.label} {node.id}: {node.text}")
+    return f'<a href="{escape(root)}/{PAGES[node.label]}/{escape(node.id)}" aria-label="{name}">{box}</a>'

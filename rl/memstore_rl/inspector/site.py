@@ -1,0 +1,188 @@
+"""What the routes of all pages share: source, threads, templates, forms, and errors as pages with one sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from memstore.errors import InputError, LockedError, MemstoreError, QueryTimeout, ReadOnlyError
+from memstore_rl.inspector.charts import bar
+from memstore_rl.inspector.recurring import Recurring
+from memstore_rl.inspector.security import Login
+from memstore_rl.inspector.source import Source
+from memstore_rl.inspector.texts import one_line, pieces
+from memstore_rl.inspector.views.missing import NotThere
+from memstore_rl.inspector.views.overview import Overview, overview
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+PREFIX = "/inspect"
+"""Path of the pages on a server."""
+READERS, SEARCHERS = 2, 2
+"""Threads for pages, and for searches and Cypher, which wait for another process."""
+MAX_FORM = 2**20
+"""Bytes of a form at most."""
+BUG = "the page cannot be shown because of a bug; the log of the service has the details"
+_STATUS: tuple[tuple[type[MemstoreError], int], ...] = (
+    (NotThere, 404),
+    (ReadOnlyError, 403),
+    (InputError, 400),
+    (QueryTimeout, 503),
+    (LockedError, 503),
+)
+
+
+class NavItem(NamedTuple):
+    """A link at the top of every page."""
+
+    path: str
+    title: str
+
+
+class Site:
+    """The pages over one source. Close it after the last request."""
+
+    def __init__(self, source: Source, login: Login, navigation: Sequence[NavItem]) -> None:
+        self.source, self.login = source, login
+        self.read_only = source.read_only
+        self.overview: Recurring[Overview] = Recurring(partial(overview, source), "overview")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="memstore-page")
+        self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="memstore-search")
+        self._templates = Environment(
+            loader=PackageLoader("memstore_rl.inspector"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= FILTERS
+        self._templates.globals |= {"bar": bar, "navigation": navigation, "site": self}
+
+    def close(self) -> None:
+        """End the threads; requests in progress end with an error."""
+        for threads in (self._readers, self._searchers):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def route(
+        self, path: str, handle: Callable[[Request], Awaitable[Response]], methods: Sequence[str] = ("GET",)
+    ) -> Route:
+        """A route whose errors become pages."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except MemstoreError as error:
+                status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+                return self.error(request, status, str(error))
+            except Exception:
+                logger.exception("a page failed because of a bug")
+                return self.error(request, 500, BUG)
+
+        return Route(path, answer, methods=list(methods))
+
+    async def page(
+        self, request: Request, template: str, view: Callable[[], Mapping[str, object]], *, slow: bool = False
+    ) -> Response:
+        """A page: the view is read and its template rendered in a thread.
+
+        Args:
+            view: returns the variables of the template.
+            slow: the view waits for a search or a query, so that it must not keep other pages waiting.
+        """
+        return await self.in_thread(lambda: self.render(request, template, view()), slow=slow)
+
+    async def in_thread(self, work: Callable[[], Answer], *, slow: bool = False) -> Answer:
+        """Run work that reads the source off the event loop."""
+        threads: Executor = self._searchers if slow else self._readers
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+    def render(self, request: Request, template: str, values: Mapping[str, object], status: int = 200) -> HTMLResponse:
+        """Fill a template."""
+        session = getattr(request.state, "session", None)
+        root = str(request.scope.get("root_path", ""))
+        common = {
+            "root": root,
+            "path": request.url.path.removeprefix(root),
+            "csrf": self.login.csrf_of(session) if session else "",
+            "signed_in": self.login.required and session is not None,
+            "now": datetime.now().astimezone(),
+        }
+        return HTMLResponse(self._templates.get_template(template).render({**common, **values}), status)
+
+    def error(self, request: Request, status: int, sentence: str) -> Response:
+        """A page with one sentence."""
+        return self.render(request, "error.html", {"status": status, "sentence": sentence}, status)
+
+    async def form(self, request: Request) -> FormData:
+        """The form of a request that changes something.
+
+        Raises:
+            InputError: it is too long, or not of this session.
+            ReadOnlyError: the pages are read-only.
+        """
+        if self.read_only:
+            raise ReadOnlyError("these pages are read-only; open them without --read-only, over a memory")
+        if int(request.headers.get("content-length", "0")) > MAX_FORM:
+            raise InputError(f"a form holds at most {MAX_FORM // 2**10} KiB; send less at a time")
+        form = await request.form(max_files=0, max_fields=100, max_part_size=MAX_FORM)
+        self.login.check_form(request, form)
+        return form
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage; a dash where it is unknown."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def probability(value: float | None) -> str:
+    """A probability or reward with two decimals; a dash where it is unknown."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def number(value: int) -> str:
+    """A whole number with separators."""
+    return f"{value:,}"
+
+
+def moment(value: datetime | None) -> str:
+    """A time, in UTC."""
+    return "–" if value is None else f"{value:%Y-%m-%d %H:%M} UTC"
+
+
+def sentence_case(text: str) -> str:
+    """An error as a sentence."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def verdict(value: float | None) -> Markup:
+    """A verdict as a chip: right, wrong, or a number between; nothing where it is unknown."""
+    if value is None:
+        return Markup("")
+    kind, text = ("right", "right") if value >= 1 else ("wrong", "wrong") if value <= 0 else ("partly", f"{value:.2f}")
+    return Markup('<span class="chip {}">{}</span>').format(kind, text)
+
+
+FILTERS = {
+    "percent": percent,
+    "probability": probability,
+    "number": number,
+    "moment": moment,
+    "sentence": sentence_case,
+    "verdict": verdict,
+    "one_line": one_line,
+    "pieces": pieces,
+}

@@ -1,0 +1,267 @@
+"""What pages read: an open memory or a snapshot.
+
+Nodes and edges are read by id, so that a page costs what it shows, however large the memory is. Lists of queries are
+paged by key: the ids after the last one shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.errors import InputError
+from memstore.graph.protocol import CypherResult, EdgeTable
+from memstore.memory import Memory
+from memstore.snapshots.aliases import in_dataset
+from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import EDGE_NAMES, TABLES
+from memstore.types import BoolVector
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.models.registry import model_in_use
+from memstore_schema.columns import EdgeEnd, EdgeType, NodeLabel, node_schema
+
+SEARCH_S = 10.0
+"""Seconds that a search may take."""
+
+Where = Literal["text", "key", "answer"]
+"""Where a search looks: in the texts of queries, the keys of their sources, or their answers."""
+Labels = Literal["any", "some", "none"]
+"""Queries with and without a label."""
+
+
+@dataclass(frozen=True)
+class QueryFilter:
+    """Which queries a list has; an empty text is no condition."""
+
+    search: str = ""
+    where: Where = "text"
+    """The search is part of the text, the beginning of a key, or the whole answer."""
+    dataset: str = ""
+    domain: str = ""
+    labels: Labels = "any"
+
+
+class Source(Protocol):
+    """A memory or snapshot that pages show."""
+
+    name: str
+    """Where it is, for titles."""
+    read_only: bool
+
+    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
+        """See `GraphStore.nodes`."""
+        ...
+
+    def edges(
+        self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
+    ) -> EdgeTable:
+        """See `GraphStore.edges`."""
+        ...
+
+    def edges_of(
+        self,
+        edge: EdgeType,
+        source: NodeLabel,
+        target: NodeLabel,
+        ids: Sequence[str],
+        *,
+        by: EdgeEnd = "source",
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """See `GraphStore.edges_of`."""
+        ...
+
+    def find_queries(self, wanted: QueryFilter, after: str, limit: int) -> list[str]:
+        """The ids of the first queries that a filter selects and that come after an id, in their order."""
+        ...
+
+    def model_in_use(self) -> str | None:
+        """Id of the reward model whose scores are shown; None without one."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """What there is to know about the stores, by name."""
+        ...
+
+    def cypher(self, query: str, parameters: Mapping[str, Any], timeout_s: float) -> CypherResult:
+        """Run a query that reads.
+
+        Raises:
+            InputError: the query is invalid or writes, or the source has no Cypher.
+        """
+        ...
+
+
+class MemorySource:
+    """An open memory. Lists and searches are Cypher queries, so they show what is stored now."""
+
+    def __init__(self, memory: Memory, *, read_only: bool = False) -> None:
+        self.memory = memory
+        self.name = str(memory.location)
+        self.read_only = read_only or memory.graph.read_only
+        self.nodes = memory.graph.nodes
+        self.edges = memory.graph.edges
+        self.edges_of = memory.graph.edges_of
+
+    def find_queries(self, wanted: QueryFilter, after: str, limit: int) -> list[str]:
+        """See `Source`."""
+        conditions = ["q.id > $after"]
+        match = "MATCH (q:Query)"
+        if wanted.search and wanted.where == "text":
+            conditions.append("lower(q.text) CONTAINS lower($search)")
+        elif wanted.search and wanted.where == "key":
+            match = "MATCH (q:Query)-[k:IN]->(:Dataset)"
+            conditions.append("k.key STARTS WITH $search")
+        elif wanted.search:
+            match = "MATCH (a:Answer)<-[:LEADS_TO]-(:Thinking)<-[:GENERATES]-(q:Query)"
+            conditions.append("(a.text = $search OR a.value = $search)")
+        if wanted.dataset:
+            conditions.append("EXISTS { MATCH (q)-[:IN]->(d:Dataset) WHERE d.name = $dataset }")
+        if wanted.domain:
+            conditions.append("q.domain = $domain")
+        if wanted.labels != "any":
+            labelled = "EXISTS { MATCH (q)-[:GENERATES]->(t:Thinking) WHERE t.reward IS NOT NULL }"
+            conditions.append(labelled if wanted.labels == "some" else f"NOT {labelled}")
+        text = f"{match} WHERE {' AND '.join(conditions)} RETURN DISTINCT q.id AS id ORDER BY id LIMIT $limit"
+        given = {"search": wanted.search, "dataset": wanted.dataset, "domain": wanted.domain}
+        used = {name: value for name, value in given.items() if f"${name}" in text}
+        found = self.memory.cypher(text, {"after": after, "limit": limit, **used}, timeout_s=SEARCH_S)
+        return [str(row[0]) for row in found.rows]
+
+    def model_in_use(self) -> str | None:
+        """See `Source`."""
+        return model_in_use(self.memory, self.nodes(NodeLabel.REWARD_MODEL, ["id", "version"]).to_pylist())
+
+    def facts(self) -> dict[str, str]:
+        """See `Source`."""
+        embedder = self.memory.fingerprint
+        return {
+            "memory": self.name,
+            "namespace": self.memory.namespace,
+            "graph store": f"{self.memory.graph.backend}, schema {self.memory.graph.schema_version()}",
+            "embedder": str(embedder) if embedder else "none yet",
+            "links": str(self.memory.link_settings),
+        }
+
+    def cypher(self, query: str, parameters: Mapping[str, Any], timeout_s: float) -> CypherResult:
+        """See `Source`."""
+        return self.memory.cypher(query, parameters, timeout_s=timeout_s)
+
+
+class SnapshotSource:
+    """A snapshot with texts, which is read-only."""
+
+    read_only = True
+
+    def __init__(self, snapshot: Snapshot, name: str) -> None:
+        """Index the edges by their targets.
+
+        Raises:
+            InputError: the snapshot was taken without texts.
+        """
+        if "text" not in snapshot.queries.column_names:
+            raise InputError("this snapshot was taken without texts, and pages show texts; take one with texts")
+        self.snapshot, self.name = snapshot, name
+        self._table_of = {label: getattr(snapshot, name) for label, name in TABLES.items()}
+        self._name_of = {ends: name for name, ends in EDGE_NAMES.items()}
+
+    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
+        """See `GraphStore.nodes`; a snapshot has no batches."""
+        table = self._table_of.get(label, node_schema(label).empty_table())
+        if ids is not None:
+            rows = self._rows(label, ids)
+            table = table.take(pa.array(np.unique(rows[rows >= 0])))
+        for name in set(columns) - set(table.column_names):
+            table = table.append_column(name, pa.nulls(len(table), node_schema(label).field(name).type))
+        return table.select(list(columns))
+
+    def edges(
+        self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
+    ) -> EdgeTable:
+        """See `GraphStore.edges`."""
+        found = self.snapshot.edges[self._name_of[edge, source, target]]
+        return found if columns is None else EdgeTable(found.source, found.target, found.properties.select(columns))
+
+    def edges_of(
+        self,
+        edge: EdgeType,
+        source: NodeLabel,
+        target: NodeLabel,
+        ids: Sequence[str],
+        *,
+        by: EdgeEnd = "source",
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """See `GraphStore.edges_of`."""
+        found = self.edges(edge, source, target)
+        rows = self._rows(source if by == "source" else target, ids)
+        at = np.flatnonzero(np.isin(found.source if by == "source" else found.target, rows[rows >= 0]))
+        ends = {
+            "source_id": self._table_of[source]["id"].take(pa.array(found.source[at])),
+            "target_id": self._table_of[target]["id"].take(pa.array(found.target[at])),
+        }
+        return pa.table(ends | {name: found.properties[name].take(pa.array(at)) for name in columns})
+
+    def _rows(self, label: NodeLabel, ids: Sequence[str]) -> np.ndarray:
+        """Rows of these nodes, -1 for one that does not exist."""
+        found = pc.index_in(pa.array(ids, pa.string()), value_set=self._table_of[label]["id"].combine_chunks())
+        return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+    def find_queries(self, wanted: QueryFilter, after: str, limit: int) -> list[str]:
+        """See `Source`."""
+        queries = self.snapshot.queries
+        keep = np.asarray(pc.greater(queries["id"], after).to_numpy(zero_copy_only=False), np.bool_)
+        if wanted.search:
+            keep &= self._matches(wanted)
+        if wanted.dataset:
+            keep &= in_dataset(self.snapshot, wanted.dataset)
+        if wanted.domain:
+            keep &= pc.equal(queries["domain"], wanted.domain).fill_null(False).to_numpy(zero_copy_only=False)
+        if wanted.labels != "any":
+            labelled = np.zeros(len(queries), np.bool_)
+            known = pc.is_valid(self.snapshot.thinkings["reward"]).to_numpy(zero_copy_only=False)
+            labelled[query_of_thinkings(self.snapshot)[known]] = True
+            keep &= labelled if wanted.labels == "some" else ~labelled
+        return [str(name) for name in queries["id"].take(pa.array(np.flatnonzero(keep)[:limit])).to_pylist()]
+
+    def _matches(self, wanted: QueryFilter) -> BoolVector:
+        """Queries that a search finds, bool [Q]."""
+        snapshot, mask = self.snapshot, np.zeros(len(self.snapshot.queries), np.bool_)
+        if wanted.where == "text":
+            found = pc.match_substring(snapshot.queries["text"], wanted.search, ignore_case=True)
+            mask |= found.to_numpy(zero_copy_only=False)
+        elif wanted.where == "key":
+            edges = snapshot.edges["in"]
+            hit = pc.starts_with(edges.properties["key"], wanted.search).fill_null(False)
+            mask[edges.source[hit.to_numpy(zero_copy_only=False)]] = True
+        else:
+            same = [pc.equal(snapshot.answers[name], wanted.search).fill_null(False) for name in ("text", "value")]
+            leads = snapshot.edges["leads_to"]
+            hit = pc.or_(*same).to_numpy(zero_copy_only=False)[leads.target]
+            mask[query_of_thinkings(snapshot)[leads.source[hit]]] = True
+        return mask
+
+    def model_in_use(self) -> str | None:
+        """See `Source`; a snapshot does not record a promotion, so it is the newest model."""
+        models = self.snapshot.reward_models.select(["id", "version"]).to_pylist()
+        return max(models, key=lambda one: (one["version"] or 0, one["id"]))["id"] if models else None
+
+    def facts(self) -> dict[str, str]:
+        """See `Source`."""
+        manifest = self.snapshot.manifest
+        return {
+            "snapshot": f"{self.name} ({manifest.id})",
+            "taken": manifest.created_at,
+            "namespace": manifest.namespace,
+            "embedder": manifest.embedder,
+            "links": manifest.links,
+        }
+
+    def cypher(self, query: str, parameters: Mapping[str, Any], timeout_s: float) -> CypherResult:
+        """See `Source`."""
+        raise InputError("a snapshot cannot be queried with Cypher; restore it into a memory with: memstore restore")

@@ -1,0 +1,174 @@
+"""A Cypher query that reads, with its result as a table, as files, or as a drawing of the nodes that it names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from memstore.errors import InputError
+from memstore_rl.inspector.drawing import Drawing, draw_nodes
+from memstore_rl.inspector.source import Source
+from memstore_schema.columns import EDGE_COLUMNS, EDGE_ENDS, NODE_COLUMNS
+from memstore_schema.queries import NamedQuery, named_queries
+
+TIMEOUT_S = 10.0
+ROWS, FILE_ROWS = 200, 100_000
+"""Rows of a table, and of a file to download."""
+CELL = 300
+"""Characters of a cell."""
+_ID = re.compile(r"\b[qtaprdm]-[0-9a-f]{6,}\b")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value of a table; `page` is the node's page if it is an id."""
+
+    text: str
+    null: bool
+    number: bool
+    page: str | None
+
+
+@dataclass(frozen=True)
+class CypherPage:
+    """A query and its result."""
+
+    text: str
+    parameters: str
+    """JSON, as it was given."""
+    named: NamedQuery | None
+    queries: tuple[NamedQuery, ...]
+    nodes: Mapping[str, tuple[str, ...]]
+    """Properties by label."""
+    edges: Mapping[str, str]
+    """Ends and properties by type."""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    ran: bool = False
+    more: bool = False
+    drawing: Drawing | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asks to run."""
+
+    text: str = ""
+    parameters: str = ""
+    named: str = ""
+    draw: bool = False
+    run: bool = True
+
+
+def cypher_page(source: Source, asked: Asked) -> CypherPage:
+    """Run what was asked, and show the named queries and the schema beside it. A query that fails is shown as well."""
+    queries = named_queries()
+    named = next((query for query in queries if query.name == asked.named), None)
+    text = asked.text or (named.text if named else "")
+    defaults = json.dumps(dict(named.parameters), ensure_ascii=False) if named and named.parameters else ""
+    shown = CypherPage(
+        text=text,
+        parameters=asked.parameters or defaults,
+        named=named,
+        queries=queries,
+        nodes={str(label): tuple(columns) for label, columns in NODE_COLUMNS.items()},
+        edges={str(edge): _ends(edge) for edge in EDGE_COLUMNS},
+    )
+    if not text.strip() or not asked.run:
+        return shown
+    try:
+        columns, rows = run(source, shown.text, shown.parameters, ROWS + 1)
+        drawing = draw_nodes(source, ids_in(rows[:ROWS])) if asked.draw else None
+    except InputError as error:
+        return replace(shown, failure=str(error), ran=True)
+    cells = tuple(tuple(_cell(value) for value in row) for row in rows[:ROWS])
+    return replace(shown, columns=tuple(columns), rows=cells, ran=True, more=len(rows) > ROWS, drawing=drawing)
+
+
+def run(source: Source, text: str, parameters: str, most: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and the first rows of a query.
+
+    Raises:
+        InputError: the query or its parameters are invalid.
+        QueryTimeout: it takes too long.
+    """
+    result = source.cypher(text, parse_parameters(parameters), TIMEOUT_S)
+    return result.columns, list(islice(result.rows, most))
+
+
+def parse_parameters(text: str) -> dict[str, Any]:
+    """Parameters from a JSON object.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        found = json.loads(text) if text.strip() else {}
+    except json.JSONDecodeError as error:
+        raise InputError(f'the parameters are not JSON ({error}); write an object such as {{"limit": 20}}') from error
+    if not isinstance(found, dict):
+        raise InputError('the parameters are no JSON object; write one such as {"limit": 20}')
+    return found
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV; lists and objects are JSON. A text that a spreadsheet would run gets a quote before it."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_value(value) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+def as_json(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as a JSON list of objects."""
+    return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], ensure_ascii=False, default=str)
+
+
+def ids_in(rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Ids of nodes anywhere in a result, in their order."""
+    found: dict[str, None] = {}
+    for row in rows:
+        for value in row:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            found |= dict.fromkeys(_ID.findall(text))
+    return list(found)
+
+
+def _cell(value: Any) -> Cell:
+    if value is None:
+        return Cell("NULL", True, False, None)
+    if isinstance(value, str):
+        pages = {"q-": "query", "t-": "rollout", "p-": "policy", "a-": "answer"}
+        page = f"{pages[value[:2]]}/{value}" if _ID.fullmatch(value) and value[:2] in pages else None
+        return Cell(_short(value), False, False, page)
+    if isinstance(value, bool):
+        return Cell(str(value).lower(), False, False, None)
+    if isinstance(value, (int, float)):
+        return Cell(f"{value:,}" if isinstance(value, int) else f"{value:.6g}", False, True, None)
+    return Cell(_short(json.dumps(value, ensure_ascii=False, default=str)), False, False, None)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= CELL else text[: CELL - 1] + "…"
+
+
+def _ends(edge: Any) -> str:
+    ends = ", ".join(f"{source} → {target}" for source, target in EDGE_ENDS[edge])
+    columns = ", ".join(EDGE_COLUMNS[edge])
+    return f"{ends} ({columns})" if columns else ends

@@ -1,0 +1,71 @@
+"""`memstore inspect` serves the pages of a memory or a snapshot until it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from memstore.memory import Memory
+from memstore.snapshots.files import save_snapshot
+from memstore.testing.embedder import HashEmbedder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `memory` and `snapshot`."""
+    here = tmp_path_factory.mktemp("inspect")
+    row = {"query": "What is 1 + 1?", "answer": "2", "thinking": "one and one", "domain": "math"}
+    (here / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with Memory.open(here / "memory", create=True, embedder=HashEmbedder()) as memory:
+        memory.ingest([here / "rows.jsonl"])
+        save_snapshot(memory.snapshot(), here / "snapshot")
+    return here
+
+
+@contextmanager
+def inspecting(*arguments: str | Path, **variables: str) -> Iterator[str]:
+    """Run `memstore inspect` on a free port; yields the address of the pages, and stops it."""
+    command = [sys.executable, "-m", "memstore_cli.main", "inspect", *map(str, arguments), "--port", "0", "--json"]
+    program = "import sys; from memstore_cli.main import main; sys.argv = sys.argv[1:]; main()"
+    command = [sys.executable, "-c", program, "memstore", *command[3:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | variables, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")["endpoint"]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(200) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("name", ["memory", "snapshot"])
+def test_the_pages_of_a_memory_and_a_snapshot(folder: Path, name: str) -> None:
+    with inspecting(folder / name) as address:
+        assert address.endswith("/inspect/")
+        found = httpx.get(f"{address}queries", params={"search": "1 + 1"})
+        assert "What is 1 + 1?" in found.text
+        assert ("read-only" in found.text) == (name == "snapshot")
+
+
+def test_a_token_of_the_environment_is_asked_for(folder: Path) -> None:
+    with inspecting("--read-only", "--memory", folder / "memory", MEMSTORE_SERVICE_TOKEN="secret") as address:
+        assert httpx.get(address).headers["location"].startswith("/inspect/login")
+        assert httpx.post(f"{address}login", data={"token": "secret"}).status_code == 303
+
+
+def test_what_cannot_be_inspected(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from memstore_cli.main import run
+
+    assert run(["inspect", str(tmp_path / "nothing")]) == 1
+    assert "nothing" in capsys.readouterr().err
+    assert run(["inspect", str(folder / "snapshot"), "--host", "0.0.0.0"]) == 1
+    assert "token" in capsys.readouterr().err

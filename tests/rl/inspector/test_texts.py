@@ -1,0 +1,92 @@
+"""Texts, differences and background values, without a memory."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from memstore.errors import StoreError
+from memstore_rl.inspector.charts import Point, bar, line_chart
+from memstore_rl.inspector.differences import central, difference
+from memstore_rl.inspector.recurring import Recurring
+from memstore_rl.inspector.texts import cut, one_line, pieces
+from memstore_rl.inspector.views.cypher import as_csv
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("plain", [("prose", "plain")]),
+        ("a $x^2$ b", [("prose", "a "), ("math", "x^2"), ("prose", " b")]),
+        ("$$a\nb$$", [("display", "a\nb")]),
+        (r"\[a\] and \(b\)", [("display", "a"), ("prose", " and "), ("math", "b")]),
+        ("it costs $5 and $6 more", [("prose", "it costs $5 and $6 more")]),
+        ("from $5 to $x", [("prose", "from $5 to $x")]),
+        ("```python\nx = '$a$'\n```\nend", [("code", "x = '$a$'\n"), ("prose", "\nend")]),
+        ("```\nnever closed", [("code", "never closed")]),
+        (r"\$5 and \$6", [("prose", r"\$5 and \$6")]),
+        ("", []),
+    ],
+)
+def test_pieces(text: str, found: list[tuple[str, str]]) -> None:
+    assert [(piece.kind, piece.text) for piece in pieces(text)] == found
+    assert "".join(piece.source for piece in pieces(text)) == text
+
+
+def test_cuts_and_lines() -> None:
+    assert cut("abc", 2).is_cut
+    assert not cut(None, 2).is_cut
+    assert one_line("a\n b " + "x" * 1000, 10) == "a b xxxxx…"
+
+
+def test_the_central_text_shares_most_words() -> None:
+    assert central(["one two", "one two three", "other words"]) == 0
+    assert central(["alone"]) == 0
+
+
+def test_a_difference_folds_equal_lines() -> None:
+    found = difference("a\nb\nc\nd", "a\nb\nx\nd")
+    assert [(line.kind, line.text, line.lines) for line in found] == [
+        ("same", "a", 2),
+        ("removed", "c", 1),
+        ("added", "x", 1),
+        ("same", "d", 1),
+    ]
+    assert [line.text for line in difference("One. Two. Three.", "One. 2. Three.") if line.kind == "added"] == ["2."]
+
+
+def test_charts_escape_and_bound() -> None:
+    chart = line_chart({"<b>": [Point(0, 0.1), Point(5, 0.9)]}, title="<t>", x_name="x", y_name="y", y_range=(0, 1))
+    assert "<b>" not in chart
+    assert "&lt;b&gt;: 0.10 at 0, 0.90 at 5" in chart
+    assert 'width="100.0"' in bar(7.0, "votes", "many")
+    assert line_chart({}, title="t", x_name="x", y_name="y", y_range=(0, 1)) == ""
+
+
+def test_a_spreadsheet_runs_nothing() -> None:
+    assert as_csv(["a"], [["=1+1"], [["x"]], [-3]]) == 'a\n\'=1+1\n"[""x""]"\n-3\n'
+
+
+def test_a_value_is_computed_in_the_background() -> None:
+    began, gate = threading.Event(), threading.Event()
+
+    def compute() -> int:
+        began.set()
+        gate.wait(200)
+        return 7
+
+    value = Recurring(compute, "test")
+    first = value.get(0.0)
+    assert (first.value, first.running) == (None, True)
+    assert began.wait(200)
+    gate.set()
+    assert value.get(200.0).value == 7
+
+
+def test_a_failure_is_a_sentence() -> None:
+    def fail() -> int:
+        raise StoreError("the store is away")
+
+    found = Recurring(fail, "test").get(200.0)
+    assert (found.value, found.failure) == (None, "the store is away")
