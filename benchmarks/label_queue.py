@@ -2,6 +2,7 @@
 
     python benchmarks/label_queue.py FOLDER [--sets NAME ...] [--labels 20 40 80] [--seeds 0 1] [--queries 400]
         [--work FOLDER]
+    python benchmarks/label_queue.py FOLDER --rules [--sets NAME ...] [--labels 20 40 80] [--queries 400]
     python benchmarks/label_queue.py --speed QUERIES [--labels N]
 
 FOLDER holds one `.jsonl.gz` per set. A quarter of the queries of each set is for audit: nothing is chosen from it, and
@@ -11,35 +12,43 @@ and it predicts the audit queries:
     random        uniformly at random
     uncertainty   the smallest share of the most frequent answer
     training      `memstore queue --for training`: covers the uncertain queries
+    disagreement  the same with the uncertainty 1.1 - share of the most frequent answer, and the cosine to the power 1
     pages         `memstore queue --for pages`, by the votes at first and by a model of the labels bought so far later
 
     auc, adv      `memstore_gnn.metrics.auc` and `advantage_soft`
     gap           residual (probability less that by votes alone) of right rollouts less that of wrong ones, over those
                   queries whose most frequent answer is wrong and another one right
 
-`--speed` measures time and peak memory of the choice on synthetic vectors.
+`--rules` compares rules of the choice for training by the labels that they buy, without reward models: the share s of
+the most frequent answer, the share of right rollouts, and four times the variance of the rewards, as means over the
+chosen queries. `--speed` measures time and peak memory of the choice on synthetic vectors.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import os
 import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from memstore.embedding.minilm import load_embedder
 from memstore.graph.protocol import EdgeTable
 from memstore.snapshots.snapshot import Snapshot
-from memstore.types import AUDIT_SPLIT, BoolVector, FloatVector, IntVector
+from memstore.text import canonical_answer
+from memstore.types import AUDIT_SPLIT, BoolVector, FloatMatrix, FloatVector, IntVector
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.data.splits import draw
@@ -49,7 +58,7 @@ from memstore_gnn.metrics import advantage_soft, auc
 from memstore_gnn.models.reward_model import RewardModel
 from memstore_gnn.queue.candidates import candidates
 from memstore_gnn.queue.choose import choose_queries
-from memstore_gnn.queue.cover import Cover, CoverSettings, Neighbourhood, greedy
+from memstore_gnn.queue.cover import Cover, CoverSettings, Neighbourhood, cover_queries, greedy
 from memstore_gnn.scoring.score import predict_memory
 from memstore_gnn.training.fit import fit
 
@@ -58,7 +67,7 @@ from reward_quality import read_set, set_files, set_name
 
 AUDIT = 0.25
 """Share of audit queries."""
-METHODS = ("random", "uncertainty", "training", "pages")
+METHODS = ("random", "uncertainty", "training", "disagreement", "pages")
 
 
 class Figures(NamedTuple):
@@ -96,6 +105,9 @@ class Bench:
         elif method == "uncertainty":
             share = candidates(self.hidden).top_share[rows]
             order = rows[np.lexsort((rng.permutation(len(rows)), share))]
+        elif method == "disagreement":
+            weight = 1.1 - candidates(self.hidden).top_share[rows]
+            order = rows[covering(self.hidden.query_x[rows], weight, max(counts), CoverSettings(exponent=1))]
         else:
             items = choose_queries(self.hidden, max(counts), audit_share=0, seed=self.seed)
             order = np.array([self.place[item.query_id] for item in items])
@@ -168,6 +180,44 @@ def marked(snapshot: Snapshot, audit: BoolVector) -> Snapshot:
     return replace(snapshot, edges={**snapshot.edges, "in": EdgeTable(edges.source, edges.target, properties)})
 
 
+def rules(path: Path, queries: int, counts: Sequence[int]) -> None:
+    """Print what the labels are that each rule of the choice for training buys from a set."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["query_id"], []).append(row)
+    kept = np.random.default_rng(0).permutation(sorted(groups))[:queries].tolist()
+    x = load_embedder(device="cpu").embed([groups[key][0]["query"] for key in kept])
+    share = np.array([vote_share(groups[key]) for key in kept])
+    right = np.array([np.mean([row["reward"] for row in groups[key]]) for key in kept])
+    mixed = 4 * np.array([np.var([row["reward"] for row in groups[key]]) for key in kept])
+    chosen = {
+        "random": [np.random.default_rng(seed).permutation(len(kept)) for seed in range(100)],
+        "1.1 - s, cosine": [covering(x, 1.1 - share, max(counts), CoverSettings(exponent=1))],
+        "4 s (1 - s) + .1, cosine": [cover_queries(x, share, max(counts), CoverSettings(exponent=1))],
+        "4 s (1 - s) + .1, cosine^8": [cover_queries(x, share, max(counts))],
+    }
+    for count in counts:
+        for name, orders in chosen.items():
+            found = [np.mean([values[order[:count]].mean() for order in orders]) for values in (share, right, mixed)]
+            cells = " | ".join(f"{value:.3f}".replace("0.", ".", 1) for value in found)
+            print(f"| {set_name(path)} | {count} | {name} | {cells} |", flush=True)
+
+
+def vote_share(rows: Sequence[dict[str, Any]]) -> float:
+    """Share of the most frequent answer of a query's rollouts."""
+    given = [row for row in rows if row["answer"]]
+    values = Counter(canonical_answer(row["answer"], row["domain"], row["query"]).value for row in given)
+    return max(values.values(), default=0) / len(rows)
+
+
+def covering(x: FloatMatrix, weight: FloatVector, limit: int, settings: CoverSettings) -> list[int]:
+    """The greedy choice with given uncertainties."""
+    cover = Cover(x, weight, np.zeros(len(x), np.bool_), settings)
+    return [pick.row for pick in greedy(cover, np.arange(len(x)), Neighbourhood(x[:0]), limit, settings.duplicate)]
+
+
 def speed(queries: int, labels: int) -> None:
     """Print time and peak memory of the greedy choice."""
     rng = np.random.default_rng(0)
@@ -194,12 +244,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--work", type=Path, help="folder in which to keep the memories; default: a temporary one")
+    parser.add_argument("--rules", action="store_true", help="compare the labels that rules of the choice buy")
     parser.add_argument("--speed", type=int, help="measure the time of a choice among so many queries")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     if options.speed:
         speed(options.speed, options.labels[0])
+        return
+    if options.rules:
+        print("| set | labels | rule | s | right | mixed |\n|---|---|---|---|---|---|", flush=True)
+        for path in set_files(options.folder):
+            if not options.sets or set_name(path) in options.sets:
+                rules(path, options.queries, options.labels)
         return
     print("| set | labels | method | auc | adv | gap |\n|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as temporary:

@@ -7,7 +7,7 @@ from there in each mode, on the same problems, with rewards of `memstore_rl.trai
 
     oracle              ground truth for every problem
     budget-random       ground truth for 20 % of the problems, drawn at random; trains on these only
-    budget              the same with 20 % chosen from the start policy's rollouts (examples/.../choose.py)
+    budget              the same with 20 % chosen from the start policy's rollouts (`cover_queries`)
     memory-before       20 % at random; the reward model's probability for the others; batches as they come
     memory-random       20 % at random; residual reward; half of each batch labelled
     memory-probability  20 % chosen; the reward model's probability; half of each batch labelled

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from choose import choose, top_share
+from choose import top_share
 from policy_learning_sampler import FastQwen2
 from task import Problem, draw_problems, grade
 from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenizer
 
 from memstore.embedding.minilm import load_embedder
+from memstore_gnn.queue.cover import cover_queries
 from memstore_rl.rewards.reward import Mode
 from memstore_rl.rewards.shaping import Shaping
 
@@ -171,4 +172,4 @@ class Study:
         if recipe.labels == "random":
             return sorted(random.Random(self.seed).sample(range(count), budget))
         vectors = np.array(self.begun["vectors"], np.float32)
-        return choose(vectors, np.array([top_share(group) for group in self.begun["responses"]]), budget)
+        return cover_queries(vectors, np.array([top_share(group) for group in self.begun["responses"]]), budget)

@@ -9,8 +9,9 @@ Three trainings from the same policy, on the same problems of the sample's task:
     memory     ground truth for the same 20 %; for the rest, what a reward model knows beyond the votes
 
 The memory starts with eight rollouts of each problem by the initial policy. They decide which problems are labelled
-(choose.py). Half of each batch of the training is labelled. `memstore serve` scores the rollouts, records them, and
-trains the reward model again every `--retrain` steps. `--memory` starts from a memory that another run has filled.
+(`memstore_gnn.queue.cover`). Half of each batch of the training is labelled. `memstore serve` scores the rollouts,
+records them, and trains the reward model again every `--retrain` steps. `--memory` starts from a memory that another
+run has filled.
 
 The script prints greedy accuracy on held-out problems, during the trainings and at the end. It is one seed;
 benchmarks/policy_learning.py compares more modes over several.
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "sample_rollouts"))
 
 import numpy as np
 import torch
-from choose import choose, top_share
+from choose import top_share
 from datasets import Dataset
 from remember import Service, labelled_queries, remember, train_model
 from task import Problem, draw_problems, grade
@@ -43,6 +44,7 @@ from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenize
 
 from memstore.embedding.minilm import load_embedder
 from memstore.records.ids import query_id
+from memstore_gnn.queue.cover import cover_queries
 from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.trainers.trl import RewardFunction, reward_function
@@ -102,7 +104,8 @@ def prepare(study: Study) -> tuple[float, list[list[str]], set[int]]:
         labelled = {number for number, text in enumerate(texts) if query_id(text) in known}
     else:
         share = np.array([top_share(group) for group in responses])
-        labelled = set(choose(load_embedder(device="cpu").embed(texts), share, round(options.budget * len(texts))))
+        vectors = load_embedder(device="cpu").embed(texts)
+        labelled = set(cover_queries(vectors, share, round(options.budget * len(texts))))
     write_rows(study, labelled)
     return right, responses, labelled
 

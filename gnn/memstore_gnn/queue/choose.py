@@ -4,8 +4,7 @@ A share of the queue is drawn uniformly at random for audit: `memstore.labels.au
 a function of the seed and of the open queries; marked audit queries that are still open come first. The others are
 chosen by one of two criteria:
 
-    training   before a policy is trained: the labels cover the uncertain queries (`memstore_gnn.queue.cover`), with the
-               uncertainty 1.1 - share of the most frequent answer
+    training   before a policy is trained: the labels cover the uncertain queries (`memstore_gnn.queue.cover`)
     pages      where a person's verdict changes the advantages most (`memstore_gnn.queue.worth`)
 
 Near-duplicates of a labelled, chosen or audit query come last.
@@ -23,7 +22,7 @@ from memstore.types import FloatMatrix, FloatVector, IntVector
 from memstore_gnn.data.splits import draw
 from memstore_gnn.data.visibility import audit_queries
 from memstore_gnn.queue.candidates import Candidates, candidates
-from memstore_gnn.queue.cover import Cover, CoverSettings, Neighbourhood, Pick, greedy, in_order
+from memstore_gnn.queue.cover import Cover, CoverSettings, Neighbourhood, Pick, greedy, in_order, uncertainty
 from memstore_gnn.queue.items import ItemMaker, QueueItem
 from memstore_gnn.queue.worth import advantage_worth
 
@@ -31,8 +30,6 @@ Criterion: TypeAlias = Literal["training", "pages"]
 CRITERIA: tuple[Criterion, ...] = ("training", "pages")
 AUDIT_SHARE = 0.2
 """Share of a queue that is for audit."""
-CERTAIN = 1.1
-"""Uncertainty of a query plus the share of its most frequent answer: a query whose rollouts agree counts a little."""
 
 
 def choose_queries(
@@ -76,13 +73,14 @@ def choose_queries(
     x = _vectors(snapshot)
     known = Neighbourhood(x[found.labelled | marked])
     rows, left = np.flatnonzero(found.open & ~marked), limit - len(audit)
+    weight = None
     if criterion == "training":
-        uncertainty = np.where(found.open & ~marked, CERTAIN - found.top_share, 0.0)
-        cover = Cover(x, uncertainty, found.labelled & ~marked, settings)
+        weight = np.where(found.open & ~marked, uncertainty(found.top_share, settings), 0.0)
+        cover = Cover(x, weight, found.labelled & ~marked, settings)
         picks = greedy(cover, rows, known, left, settings.duplicate)
     else:
         picks = in_order(x, rows, advantage_worth(found), known, left, settings.duplicate)
-    return _items(ItemMaker(snapshot, found), found, picks, audit, criterion)
+    return _items(ItemMaker(snapshot, found), found, picks, audit, weight)
 
 
 def _audit_count(limit: int, share: float) -> int:
@@ -105,10 +103,10 @@ def _vectors(snapshot: Snapshot) -> FloatMatrix:
 
 
 def _items(
-    maker: ItemMaker, found: Candidates, picks: list[Pick], audit: IntVector, criterion: Criterion
+    maker: ItemMaker, found: Candidates, picks: list[Pick], audit: IntVector, weight: FloatVector | None
 ) -> list[QueueItem]:
-    """The chosen queries with the audit queries spread among them."""
-    chosen = [_chosen(maker, found, pick, criterion) for pick in picks]
+    """The chosen queries with the audit queries spread among them. `weight`: uncertainties, float64 [Q]."""
+    chosen = [_chosen(maker, found, pick, weight) for pick in picks]
     drawn = [maker.item(int(row), "audit", {}, "drawn at random for audit") for row in audit]
     total, made = len(chosen) + len(drawn), list[QueueItem]()
     for position in range(total):
@@ -118,11 +116,11 @@ def _items(
     return made
 
 
-def _chosen(maker: ItemMaker, found: Candidates, pick: Pick, criterion: Criterion) -> QueueItem:
+def _chosen(maker: ItemMaker, found: Candidates, pick: Pick, weight: FloatVector | None) -> QueueItem:
     votes, near = maker.votes(pick.row), f"nearest labelled or chosen query {pick.similarity:.2f}"
     why = {"top_share": float(found.top_share[pick.row]), "similarity": pick.similarity}
-    if criterion == "training":
-        why |= {"uncertainty": CERTAIN - why["top_share"], "gain": pick.gain}
+    if weight is not None:
+        why |= {"uncertainty": float(weight[pick.row]), "gain": pick.gain}
         return maker.item(pick.row, "label", why, f"{votes}, {near}, covers {pick.gain:.2%} of the uncertainty")
     why |= {"worth": pick.gain}
     return maker.item(pick.row, "label", why, f"{votes}, {near}, expected change of the advantages {pick.gain:.3f}")

@@ -1,11 +1,13 @@
 r"""Choose queries whose labels cover the uncertain queries: greedy maximisation of
 
 .. math::
-    F(L) = \sum_q u_q \max_{l \in L} \, \max(sim(q, l), 0)
+    F(L) = \sum_q u_q \max_{l \in L} \, \max(sim(q, l), 0)^k, \quad u_q = 4 s_q (1 - s_q) + f
 
-over sets L of labelled queries, with the uncertainty u of a query and the cosine sim. F is monotone and submodular, so
-the greedy set has at least 1 - 1/e of the best value. The gain of a query can only fall as L grows, so that a query is
-evaluated again only when its last gain is the highest one ("lazy greedy"), in blocks that grow.
+over sets L of labelled queries, with the share s of a query's most frequent answer, the uncertainty u, and the cosine
+sim. A query on which half of the rollouts agree is the most uncertain; where no two agree, few are right, and neither a
+policy nor a reward model learns much from the label. F is monotone and submodular, so the greedy set has at least
+1 - 1/e of the best value. The gain of a query can only fall as L grows, so that a query is evaluated again only when
+its last gain is the highest one ("lazy greedy"), in blocks that grow.
 
 In a large memory the sum is over a random sample of the queries, so that time and memory stay linear in the candidates.
 """
@@ -30,6 +32,12 @@ _BLOCK = 512
 class CoverSettings:
     """Settings of the choice."""
 
+    floor: float = 0.1
+    """Uncertainty f of a query on which all rollouts agree; the largest is 1 + f. From the table "Which problems to
+    label" of research/policy_learning_log.md."""
+    exponent: int = 8
+    """Exponent k of the cosine, at least 1. The cosines between questions of one kind are all high (.4 to .7 in that
+    table), so that with k = 1 each query would cover all others."""
     sample: int = 4096
     """Queries that the sum is over; a memory with more is sampled."""
     duplicate: float = 0.98
@@ -72,6 +80,11 @@ class Neighbourhood:
         self._count += 1
 
 
+def uncertainty(share: FloatVector, settings: CoverSettings) -> FloatVector:
+    """Uncertainty of queries, float64 [N], by the shares of their most frequent answers (0..1)."""
+    return 4.0 * share * (1.0 - share) + settings.floor
+
+
 class Cover:
     """State of the greedy choice.
 
@@ -87,21 +100,31 @@ class Cover:
         if len(x) > settings.sample:
             rows = np.sort(np.random.default_rng(settings.seed).choice(len(x), settings.sample, replace=False))
         weight = uncertainty[rows]
+        self._exponent = settings.exponent
         self._targets = np.ascontiguousarray(x[rows].T)
         self._weight = (weight / max(float(weight.sum()), 1e-12)).astype(np.float32)
         self._covered = self._initial(x[rows], x[labelled])
 
-    @staticmethod
-    def _initial(x: FloatMatrix, labelled: FloatMatrix) -> NDArray[np.float32]:
+    def _initial(self, x: FloatMatrix, labelled: FloatMatrix) -> NDArray[np.float32]:
         if not len(labelled) or not len(x):
             return np.zeros(len(x), np.float32)
-        return np.maximum(nearest(x, labelled, 1).score[:, 0], 0.0).astype(np.float32)
+        return self._similarity(nearest(x, labelled, 1).score[:, 0].astype(np.float32))
+
+    def _similarity(self, cosine: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The power of cosines, which are overwritten; repeated squaring is ten times as fast as numpy's power."""
+        base = np.maximum(cosine, 0.0, out=cosine)
+        result = base.copy()
+        for bit in f"{self._exponent:b}"[1:]:
+            result *= result
+            if bit == "1":
+                result *= base
+        return result
 
     def gains(self, rows: IntVector) -> NDArray[np.float32]:
         """What each query would add to the sum, float32 [rows]."""
         found = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), _BLOCK):
-            part = self.x[rows[start : start + _BLOCK]] @ self._targets
+            part = self._similarity(self.x[rows[start : start + _BLOCK]] @ self._targets)
             part -= self._covered
             np.maximum(part, 0.0, out=part)
             found[start : start + _BLOCK] = part @ self._weight
@@ -109,7 +132,19 @@ class Cover:
 
     def take(self, row: int) -> None:
         """Label a query."""
-        np.maximum(self._covered, self.x[row] @ self._targets, out=self._covered)
+        np.maximum(self._covered, self._similarity(self.x[row] @ self._targets), out=self._covered)
+
+
+def cover_queries(x: FloatMatrix, share: FloatVector, limit: int, settings: CoverSettings | None = None) -> list[int]:
+    """Choose up to `limit` of N queries none of which is labelled, in order.
+
+    Args:
+        x: float32 [N, D], unit vectors of the queries.
+        share: float64 [N], share of each query's most frequent answer, 0..1.
+    """
+    settings = settings or CoverSettings()
+    cover = Cover(x, uncertainty(share, settings), np.zeros(len(x), np.bool_), settings)
+    return [pick.row for pick in greedy(cover, np.arange(len(x)), Neighbourhood(x[:0]), limit, settings.duplicate)]
 
 
 def greedy(cover: Cover, rows: IntVector, known: Neighbourhood, limit: int, duplicate: float) -> list[Pick]:

@@ -20,7 +20,7 @@ from memstore_gnn.data.groups import groups_of
 from memstore_gnn.data.visibility import audit_queries
 from memstore_gnn.queue.candidates import candidates
 from memstore_gnn.queue.choose import choose_queries
-from memstore_gnn.queue.cover import Cover, CoverSettings, Neighbourhood, greedy
+from memstore_gnn.queue.cover import Cover, CoverSettings, Neighbourhood, cover_queries, greedy
 from memstore_gnn.queue.items import QueueItem
 from memstore_gnn.queue.worth import advantage_worth
 from tests.gnn.snapshots import build_snapshot
@@ -112,9 +112,9 @@ def test_a_query_whose_rollouts_agree_is_worth_little() -> None:
 # -- coverage ---------------------------------------------------------------------------------------------------------
 
 
-def brute_force(x: np.ndarray, weight: np.ndarray, labelled: list[int], limit: int) -> list[int]:
+def brute_force(x: np.ndarray, weight: np.ndarray, labelled: list[int], limit: int, exponent: int) -> list[int]:
     """The greedy choice, every gain computed anew."""
-    similarity = np.maximum(x @ x.T, 0)
+    similarity = np.maximum(x @ x.T, 0) ** exponent
     chosen: list[int] = []
     for _ in range(limit):
         covered = similarity[:, labelled + chosen].max(axis=1, initial=0.0)
@@ -125,16 +125,27 @@ def brute_force(x: np.ndarray, weight: np.ndarray, labelled: list[int], limit: i
     return chosen
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_lazy_greedy_chooses_what_greedy_chooses(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "exponent"), [(0, 1), (1, 2), (2, 3), (3, 8), (4, 13)])
+def test_lazy_greedy_chooses_what_greedy_chooses(seed: int, exponent: int) -> None:
     rng = np.random.default_rng(seed)
     x, weight = unit(rng, 60, 6), rng.uniform(0.1, 1.1, 60)
     labelled = np.zeros(60, np.bool_)
     labelled[:3] = True
-    cover = Cover(x, weight, labelled, CoverSettings())
+    cover = Cover(x, weight, labelled, CoverSettings(exponent=exponent))
     picks = greedy(cover, np.arange(3, 60), Neighbourhood(x[labelled]), 12, duplicate=2.0)
-    assert [pick.row for pick in picks] == brute_force(x, weight, [0, 1, 2], 12)
+    assert [pick.row for pick in picks] == brute_force(x, weight, [0, 1, 2], 12, exponent)
     assert all(first.gain >= later.gain - 1e-6 for first, later in itertools.pairwise(picks))
+
+
+def test_half_agreement_comes_first_and_unanimity_last() -> None:
+    apart, share = np.eye(4, dtype=np.float32), np.array([1.0, 0.5, 0.0, 0.2])
+    assert cover_queries(apart, share, 3) == [1, 3, 0]
+    east, north = [1.0, 0.0], [0.0, 1.0]
+    chosen = cover_queries(np.array([east, east, east, north], np.float32), np.full(4, 0.5), 2)
+    assert chosen == [0, 3], "a second query of a cluster adds nothing"
+    close, share = np.array([[1.0, 0.0], [0.8, 0.6], [0.28, 0.96]], np.float32), np.array([0.5, 0.8, 0.5])
+    assert cover_queries(close, share, 2) == [0, 2], "a cosine of .8 hardly covers"
+    assert cover_queries(close, share, 2, CoverSettings(exponent=1))[0] == 1
 
 
 def test_near_duplicates_come_last_and_only_if_needed() -> None:
@@ -150,14 +161,14 @@ def test_near_duplicates_come_last_and_only_if_needed() -> None:
 def test_a_sample_of_a_large_memory_covers_nearly_as_well() -> None:
     rng = np.random.default_rng(0)
     centres = unit(rng, 40, 32)
-    x = centres[rng.integers(40, size=3000)] + 0.15 * rng.normal(size=(3000, 32))
+    x = centres[rng.integers(40, size=3000)] + 0.05 * rng.normal(size=(3000, 32))
     x = np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
     weight, none = rng.uniform(0.1, 1.1, 3000), np.zeros(3000, np.bool_)
 
     def value(sample: int) -> float:
         cover = Cover(x, weight, none, CoverSettings(sample=sample))
         chosen = [pick.row for pick in greedy(cover, np.arange(3000), Neighbourhood(x[:0]), 60, 2.0)]
-        return float(weight @ np.maximum(x @ x[chosen].T, 0).max(axis=1))
+        return float(weight @ (np.maximum(x @ x[chosen].T, 0) ** CoverSettings().exponent).max(axis=1))
 
     assert value(1000) > 0.975 * value(3000)
 
@@ -226,7 +237,7 @@ def test_an_item_says_why_and_what_the_answers_are() -> None:
     vectors = {"q": [1, 0, 0, 0], "r": [0, 1, 0, 0]}
     snapshot = build_snapshot([*rows("q", "1", "1", "1", "2", ""), *rows("r", "1", "1")], vectors)
     training = choose_queries(snapshot, 2, audit_share=0)[0]
-    assert training.why["uncertainty"] == pytest.approx(1.1 - 3 / 5)
+    assert training.why["uncertainty"] == pytest.approx(4 * 3 / 5 * 2 / 5 + 0.1)
     assert training.reason.startswith("votes 3:1, nearest labelled or chosen query 0.00")
     row = training.as_json()
     assert [(a["answer"], a["rollouts"], a["share"], round(a["p"], 3)) for a in row["answers"]] == [
