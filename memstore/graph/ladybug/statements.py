@@ -125,26 +125,25 @@ def delete_edges(connection: Any, edge: EdgeType, source: NodeLabel, target: Nod
 
 def aliases(connection: Any, queries: pa.ChunkedArray) -> pa.Table:
     """The IN edges of queries, with the dataset's name (`ALIAS_SCHEMA`); `queries` must be unique."""
-    if len(queries) == 0:
-        return ALIAS_SCHEMA.empty_table()
-    result = connection.execute(
-        f"LOAD FROM $rows MATCH (q:{NodeLabel.QUERY})-[r:`{EdgeType.IN}`]->(d:{NodeLabel.DATASET}) WHERE q.id = k "
-        "RETURN q.id AS query_id, d.name AS dataset, r.key AS key, r.split AS split",
-        {"rows": pa.table({"k": queries})},
-    )
-    return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(ALIAS_SCHEMA)
+    pattern = f"(q:{NodeLabel.QUERY})-[r:`{EdgeType.IN}`]->(d:{NodeLabel.DATASET})"
+    columns = "q.id AS query_id, d.name AS dataset, r.key AS key, r.split AS split"
+    return _edges_of(connection, queries, f"MATCH {pattern} WHERE q.id = k RETURN {columns}", ALIAS_SCHEMA)
 
 
 def answer_texts(connection: Any, thinkings: pa.ChunkedArray) -> pa.Table:
     """The answers of these rollouts as written (`ANSWER_TEXTS`); `thinkings` must be unique."""
-    if len(thinkings) == 0:
-        return ANSWER_TEXTS.empty_table()
-    result = connection.execute(
-        f"LOAD FROM $rows MATCH (t:{NodeLabel.THINKING})-[r:{EdgeType.LEADS_TO}]->(:{NodeLabel.ANSWER}) WHERE t.id = k "
-        "RETURN t.id AS id, r.text AS text",
-        {"rows": pa.table({"k": thinkings})},
+    pattern = f"(t:{NodeLabel.THINKING})-[r:{EdgeType.LEADS_TO}]->(:{NodeLabel.ANSWER})"
+    return _edges_of(
+        connection, thinkings, f"MATCH {pattern} WHERE t.id = k RETURN t.id AS id, r.text AS text", ANSWER_TEXTS
     )
-    return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(ANSWER_TEXTS)
+
+
+def _edges_of(connection: Any, ids: pa.ChunkedArray, match: str, schema: pa.Schema) -> pa.Table:
+    """The rows that a MATCH finds for some ids, each of them `k` in it."""
+    if len(ids) == 0:
+        return schema.empty_table()
+    result = connection.execute(f"LOAD FROM $rows {match}", {"rows": pa.table({"k": ids})})
+    return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(schema)
 
 
 def answers_of(connection: Any, thinkings: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,9 @@ from memstore.testing.conformance.memory_fixtures import (
     BreakingEmbedder,
     Interrupted,
     OpenMemory,
+    interrupt_after,
+    interrupted_link,
+    links,
     thinkings,
     write_rollouts,
 )
@@ -128,7 +130,7 @@ class MemoryConformance:
             for allowed in range(0, 20, self.every_step):
                 memory.ingest([more])
                 with monkeypatch.context() as patch:
-                    _interrupt_after(patch, memory, allowed)
+                    interrupt_after(patch, memory, allowed)
                     try:
                         memory.delete(run="second")
                     except Interrupted:
@@ -279,7 +281,7 @@ class MemoryConformance:
     ) -> None:
         new = HashEmbedder(dimension=16)
         with filled("one") as memory, monkeypatch.context() as patch:
-            patch.setattr("memstore.pipeline.reembed.link_memory", _interrupted)
+            patch.setattr("memstore.pipeline.reembed.link_memory", interrupted_link)
             with pytest.raises(Interrupted):
                 memory.reembed(new)
         with filled("one", embedder=new) as memory:
@@ -373,31 +375,3 @@ class MemoryConformance:
         with filled("one", embedder=HashEmbedder()) as memory:
             memory.ingest([more])
             assert memory_digest(memory) == merged
-
-
-def _interrupt_after(patch: pytest.MonkeyPatch, memory: Memory, allowed: int) -> None:
-    """Let `delete` make this many writes to graph and vectors, and raise `Interrupted` before the next."""
-    left = [allowed]
-
-    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                raise Interrupted
-            return function(*arguments, **options)
-
-        return call
-
-    patch.setattr(memory.graph, "cypher", counting(memory.graph.cypher))
-    patch.setattr(memory.vectors, "delete", counting(memory.vectors.delete))
-    patch.setattr(memory.graph, "replace_links", counting(memory.graph.replace_links))
-
-
-def links(memory: Memory) -> set[tuple[str, str, float]]:
-    """All similarity edges, by the ids of their ends."""
-    rows = memory.cypher("MATCH (a:Thinking)-[s:SIMILAR_TO]->(b:Thinking) RETURN a.id, b.id, s.score").rows
-    return {(str(source), str(target), float(np.float32(score))) for source, target, score in rows}
-
-
-def _interrupted(stores: object, settings: object = None, *, progress: object = None) -> None:
-    raise Interrupted

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 
 from memstore.embedding.protocol import ProgressCallback
 from memstore.locations.settings import Settings
@@ -62,3 +66,32 @@ def thinkings(memory: Memory) -> list[str]:
     """Ids of all rollouts."""
     ids: list[str] = memory.graph.nodes(NodeLabel.THINKING, ["id"])["id"].to_pylist()
     return ids
+
+
+def interrupt_after(patch: pytest.MonkeyPatch, memory: Memory, allowed: int) -> None:
+    """Let `delete` make this many writes to graph and vectors, and raise `Interrupted` before the next."""
+    left = [allowed]
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Interrupted
+            return function(*arguments, **options)
+
+        return call
+
+    patch.setattr(memory.graph, "cypher", counting(memory.graph.cypher))
+    patch.setattr(memory.vectors, "delete", counting(memory.vectors.delete))
+    patch.setattr(memory.graph, "replace_links", counting(memory.graph.replace_links))
+
+
+def links(memory: Memory) -> set[tuple[str, str, float]]:
+    """All similarity edges, by the ids of their ends."""
+    rows = memory.cypher("MATCH (a:Thinking)-[s:SIMILAR_TO]->(b:Thinking) RETURN a.id, b.id, s.score").rows
+    return {(str(source), str(target), float(np.float32(score))) for source, target, score in rows}
+
+
+def interrupted_link(stores: object, settings: object = None, *, progress: object = None) -> None:
+    """Replaces `link_memory`."""
+    raise Interrupted

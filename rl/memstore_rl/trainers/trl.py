@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from memstore.errors import InputError
@@ -82,50 +83,44 @@ def reward_function(
     _check(scorer, num_generations, mode, when_gone)
     if isinstance(scorer, GroupScorer):
         _check_scale(scorer.shaping.shaping, scale_rewards)
-    total_calls = 0
+    return _RewardFunction(scorer, num_generations, mode, policy, run, when_gone, scale_rewards)
 
-    def memstore(
+
+@dataclass
+class _RewardFunction:
+    """The function that `reward_function` returns; its settings are the arguments."""
+
+    scorer: GroupScorer | RewardClient
+    num_generations: int | None
+    mode: Mode | None
+    policy: str | None
+    run: str | None
+    when_gone: Literal["fail", "wait"]
+    scale_rewards: str | bool | None
+    total_calls: int = 0
+    """Verifier calls of mode `verdict` so far."""
+
+    __name__ = NAME
+
+    def __call__(
+        self,
         prompts: Sequence[str | Messages],
         completions: Sequence[str | Messages],
-        data_source: Sequence[str] | None = None,
-        reward_model: Sequence[Mapping[str, Any]] | None = None,
-        extra_info: Sequence[Mapping[str, Any]] | None = None,
         trainer_state: Any = None,
         log_extra: Callable[[str, list[Any]], None] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        if data_source is None or reward_model is None or extra_info is None:
-            raise InputError(
-                "the data set lacks one of the columns data_source, reward_model and extra_info, or TRL removed it "
-                "(remove_unused_columns); write the data with `memstore verl data`"
-            )
-        nonlocal total_calls
-        step = None if trainer_state is None else int(trainer_state.global_step)
-        grouped_rows = _group_rows(extra_info, num_generations)
-        groups = []
-        for positions in grouped_rows:
-            first = positions[0].row
-            query = query_of(prompts[first], data_source[first], reward_model[first], extra_info[first])
-            rollouts = [
-                Rollout(read_completion(completions[row]) or "", policy=policy, run=run, step=step, sample_index=sample)
-                for row, sample in positions
-            ]
-            training = is_training(extra_info[first])
-            groups.append(Group(query, rollouts, num_generations if training else None, mode if training else "oracle"))
-        scored, gauge = _score(scorer, groups, all(map(is_training, extra_info)), when_gone, scale_rewards)
+        batch = _Batch.of(prompts, completions, columns)
+        names = _Names(self.policy, self.run, None if trainer_state is None else int(trainer_state.global_step))
+        grouped_rows = _group_rows(batch.extra_info, self.num_generations)
+        groups = [batch.group(positions, names, self.num_generations, self.mode) for positions in grouped_rows]
+        training = all(map(is_training, batch.extra_info))
+        scored, gauge = _score(self.scorer, groups, training, self.when_gone, self.scale_rewards)
         _log_gauge(gauge, log_metric)
-        rewards = {
-            position.row: reward
-            for positions, of_group in zip(grouped_rows, scored, strict=True)
-            for position, reward in zip(positions, of_group, strict=True)
-        }
-        in_order = [rewards[row] for row in range(len(completions))]
-        total_calls = _log_pairs(in_order, total_calls, log_metric)
-        return _log_rewards(in_order, log_extra, log_metric)
-
-    memstore.__name__ = NAME
-    return memstore
+        rewards = _in_order(grouped_rows, scored)
+        self.total_calls = _log_pairs(rewards, self.total_calls, log_metric)
+        return _log_rewards(rewards, log_extra, log_metric)
 
 
 def _check(scorer: object, num_generations: int | None, mode: str | None, when_gone: str) -> None:
@@ -153,6 +148,62 @@ class _Position(NamedTuple):
 
     row: int
     sample: int
+
+
+class _Names(NamedTuple):
+    """What the service records with each rollout of a batch."""
+
+    policy: str | None
+    run: str | None
+    step: int | None
+
+
+class _Batch(NamedTuple):
+    """What TRL passes, one entry a rollout."""
+
+    prompts: Sequence[str | Messages]
+    completions: Sequence[str | Messages]
+    data_source: Sequence[str]
+    reward_model: Sequence[Mapping[str, Any]]
+    extra_info: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def of(
+        cls, prompts: Sequence[str | Messages], completions: Sequence[str | Messages], columns: Mapping[str, Any]
+    ) -> _Batch:
+        """Take the columns that `memstore verl data` writes.
+
+        Raises:
+            InputError: one of them is missing.
+        """
+        own = [columns.get(name) for name in ("data_source", "reward_model", "extra_info")]
+        if any(column is None for column in own):
+            raise InputError(
+                "the data set lacks one of the columns data_source, reward_model and extra_info, or TRL removed it "
+                "(remove_unused_columns); write the data with `memstore verl data`"
+            )
+        return cls(prompts, completions, *own)  # type: ignore[arg-type]  # none is None
+
+    def group(self, positions: Sequence[_Position], names: _Names, expected: int | None, mode: Mode | None) -> Group:
+        """The rollouts at these positions as a group; a row that is not of the training is for validation."""
+        first = positions[0].row
+        query = query_of(self.prompts[first], self.data_source[first], self.reward_model[first], self.extra_info[first])
+        rollouts = [
+            Rollout(read_completion(self.completions[row]) or "", sample_index=sample, **names._asdict())
+            for row, sample in positions
+        ]
+        training = is_training(self.extra_info[first])
+        return Group(query, rollouts, expected if training else None, mode if training else "oracle")
+
+
+def _in_order(grouped_rows: Sequence[Sequence[_Position]], scored: Sequence[Sequence[Reward]]) -> list[Reward]:
+    """The rewards of grouped rows in the order of the rows."""
+    rewards = {
+        position.row: reward
+        for positions, of_group in zip(grouped_rows, scored, strict=True)
+        for position, reward in zip(positions, of_group, strict=True)
+    }
+    return [rewards[row] for row in range(len(rewards))]
 
 
 def _group_rows(extra_info: Sequence[Mapping[str, Any]], size: int | None) -> list[list[_Position]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,47 @@ def verl_config(tiny_policy: Path) -> Callable[..., Any]:
             )
 
     return composed
+
+
+@pytest.fixture
+def score_group_in_verl(ray_cluster: None, tiny_policy: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Return a function that sends the rollouts of a group to verl's reward loop, and returns their extra information.
+
+    Each rollout goes to a random worker, as verl's agent loop sends it.
+    """
+    import numpy as np
+    import ray
+    import torch
+    from tensordict import TensorDict
+    from transformers import AutoTokenizer
+    from verl import DataProto
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
+
+    def rollout(uid: str, answer: int, step: int) -> DataProto:
+        tokens = torch.tensor([[*tokenizer.encode(f"\\boxed{{{answer}}}"), tokenizer.eos_token_id]])
+        ones, mask = torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4 + tokens.shape[1], dtype=torch.long)
+        row = {
+            "uid": uid,
+            "global_steps": step,
+            "data_source": "additions",
+            "raw_prompt": [{"role": "user", "content": f"what is 2 + 3 ({uid[0]}) ?"}],
+            "reward_model": {"style": "rule", "ground_truth": "5"},
+            "extra_info": {"split": "train", "index": 0, "domain": "math"},
+        }
+        arrays = {}
+        for name, value in row.items():
+            arrays[name] = np.empty(1, dtype=object)
+            arrays[name][0] = value
+        tensors = TensorDict({"prompts": ones, "responses": tokens, "attention_mask": mask}, batch_size=1)
+        return DataProto(batch=tensors, non_tensor_batch=arrays)
+
+    def send(reward_loop: Any, uid: str, answers: list[int], step: int) -> list[dict[str, Any]]:
+        workers = reward_loop.reward_loop_worker_handles
+        sent = [random.choice(workers).compute_score.remote(rollout(uid, answer, step)) for answer in answers]
+        return [answered["reward_extra_info"] for answered in ray.get(sent)]
+
+    return send
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from memstore.errors import InputError
@@ -116,37 +115,10 @@ def reward_loop(
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 def test_gauge_of_the_batch_before_is_in_the_rewards_of_verl(
-    ray_cluster: None, reward_loop: Any, tiny_policy: Path
+    score_group_in_verl: Callable[..., list[dict[str, Any]]], reward_loop: Any
 ) -> None:
-    import ray
-    import torch
-    from tensordict import TensorDict
-    from transformers import AutoTokenizer
-    from verl import DataProto
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
-
     def send(uid: str, step: int) -> list[dict[str, Any]]:
-        handles = []
-        for answer in (6, 6, 6, 5):
-            tokens = torch.tensor([[*tokenizer.encode(f"\\boxed{{{answer}}}"), tokenizer.eos_token_id]])
-            ones, mask = torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4 + tokens.shape[1], dtype=torch.long)
-            row = {
-                "uid": uid,
-                "global_steps": step,
-                "data_source": "additions",
-                "raw_prompt": [{"role": "user", "content": f"what is 2 + 3 ({uid}) ?"}],
-                "reward_model": {"style": "rule", "ground_truth": "5"},
-                "extra_info": {"split": "train", "index": 0, "domain": "math"},
-            }
-            arrays = {}
-            for name, value in row.items():
-                arrays[name] = np.empty(1, dtype=object)
-                arrays[name][0] = value
-            tensors = TensorDict({"prompts": ones, "responses": tokens, "attention_mask": mask}, batch_size=1)
-            item = DataProto(batch=tensors, non_tensor_batch=arrays)
-            handles.append(reward_loop.reward_loop_worker_handles[0].compute_score.remote(item))
-        return [answered["reward_extra_info"] for answered in ray.get(handles)]
+        return score_group_in_verl(reward_loop, uid, [6, 6, 6, 5], step)
 
     first = [*send("a", 1), *send("b", 1)]
     assert all(math.isnan(float(extra["gauge_gap"])) for extra in first)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from memstore.errors import InputError
@@ -167,44 +165,16 @@ def reward_loop(verl_config: Callable[..., Any], empty_memory: Path) -> Iterator
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
-def test_groups_of_a_step_share_the_budget_in_verl(ray_cluster: None, reward_loop: Any, tiny_policy: Path) -> None:
-    import ray
-    import torch
-    from tensordict import TensorDict
-    from transformers import AutoTokenizer
-    from verl import DataProto
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
-
-    def send(uid: str, answers: list[int], step: int) -> list[dict[str, Any]]:
-        handles = []
-        for answer in answers:
-            tokens = torch.tensor([[*tokenizer.encode(f"\\boxed{{{answer}}}"), tokenizer.eos_token_id]])
-            ones, mask = torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4 + tokens.shape[1], dtype=torch.long)
-            row = {
-                "uid": uid,
-                "global_steps": step,
-                "data_source": "additions",
-                "raw_prompt": [{"role": "user", "content": f"what is 2 + 3 ({uid[0]}) ?"}],
-                "reward_model": {"style": "rule", "ground_truth": "5"},
-                "extra_info": {"split": "train", "index": 0, "domain": "math"},
-            }
-            arrays = {}
-            for name, value in row.items():
-                arrays[name] = np.empty(1, dtype=object)
-                arrays[name][0] = value
-            tensors = TensorDict({"prompts": ones, "responses": tokens, "attention_mask": mask}, batch_size=1)
-            item = DataProto(batch=tensors, non_tensor_batch=arrays)
-            handles.append(random.choice(reward_loop.reward_loop_worker_handles).compute_score.remote(item))
-        return [reply["reward_extra_info"] for reply in ray.get(handles)]
-
-    first = send("a", [6, 6, 6, 5], 1)
+def test_groups_of_a_step_share_the_budget_in_verl(
+    score_group_in_verl: Callable[..., list[dict[str, Any]]], reward_loop: Any
+) -> None:
+    first = score_group_in_verl(reward_loop, "a", [6, 6, 6, 5], 1)
     assert [extra["source"] for extra in first] == ["ground_truth"] * 4
     assert [extra["score"] for extra in first] == [0.0, 0.0, 0.0, 1.0]
     assert sum(float(extra["verdict_call"]) for extra in first) == 2
-    second = send("b", [6, 6, 6, 5], 1)
+    second = score_group_in_verl(reward_loop, "b", [6, 6, 6, 5], 1)
     assert {extra["source"] for extra in second} == {"predicted"}
-    third = send("a-again", [5, 5, 6, 8], 2)
+    third = score_group_in_verl(reward_loop, "a-again", [5, 5, 6, 8], 2)
     assert [extra["score"] for extra in third] == [1.0, 1.0, 0.0, 0.0]
     assert sum(float(extra["verdict_call"]) for extra in third) == 0
     assert sum(float(extra["verdict_remembered"]) for extra in third) == 3
