@@ -30,6 +30,7 @@ from memstore.memory import Memory
 from memstore.records import ids
 from memstore.testing.embedder import HashEmbedder
 from memstore_gnn.metrics import auc
+from memstore_gnn.models.registry import model_folder
 from memstore_gnn.verbs.train import train_memory
 from memstore_rl.benchmarks.queries import SourceQuery
 from memstore_rl.rewards.group import GroupScorer
@@ -98,7 +99,8 @@ class RunMemory:
     def retrain(self) -> None:
         """Add the noted rollouts to the memory, train the reward model again, and score with the new one."""
         assert self.scorer.model is not None
-        self.scorer.model.take_up(self._train())
+        with self.scorer.model.taking_up(model_folder(self._memory, self._train())):
+            pass
 
     def _train(self) -> str:
         self._files += 1

@@ -85,7 +85,7 @@ class RewardOptions:
     verifier_total: Annotated[
         int | None,
         typer.Option(
-            "--verifier-total", show_default=False, help="Mode verdict: verifier calls in all, from the start on."
+            "--verifier-total", show_default=False, help="Mode verdict: verifier calls in all; see docs/rewards.md."
         ),
     ] = None
     verifier_wait: Annotated[

@@ -360,12 +360,18 @@ def _work_off(
             file.flush()
 
 
-def die_with_parent() -> None:
-    """On Linux, let the kernel kill this process when the thread that started it ends."""
+def die_with_parent(parent: int | None = None) -> None:
+    """On Linux, let the kernel kill this process when the thread that started it ends.
+
+    Args:
+        parent: process id of the parent. If it has ended already, which the kernel does not tell, this process ends.
+    """
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+        if parent is not None and os.getppid() != parent:
+            os.kill(os.getpid(), _SIGKILL)
 
 
 def serve(handle: Callable[[str], str], *, memory_bytes: int | None, open_files: int | None = None) -> None:

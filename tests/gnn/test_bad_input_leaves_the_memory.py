@@ -169,6 +169,10 @@ def test_missing_model(memory: Memory, tmp_path: Path) -> None:
             untrained, lambda: score_memory_rollouts(untrained), "no reward model yet; train one with: memstore train"
         )
         refused(untrained, lambda: promote_model(untrained), "no reward model yet; train one with: memstore train")
+    with Memory.open(tmp_path / "empty", create=True, embedder=HashEmbedder()) as empty:
+        refused(
+            empty, lambda: promote_model(empty), "is empty and has no reward model; add rollouts, with `memstore in"
+        )
 
 
 def test_unknown_device(memory: Memory) -> None:

@@ -111,10 +111,7 @@ def model_folder(memory: Memory, model: str | None = None) -> Path:
     nodes = sorted(model_nodes(memory), key=lambda node: node["version"])
     chosen = model_in_use(memory, nodes) if model is None else model
     if chosen is None:
-        raise ModelError(
-            f"the memory {memory.location} has no reward model yet; train one with: "
-            f"memstore train --memory {memory.location}"
-        )
+        raise ModelError(_no_model(memory))
     paths = {node["id"]: node["path"] for node in nodes}
     if chosen not in paths:
         found = [name for name in paths if chosen and name.startswith(chosen)]
@@ -132,6 +129,16 @@ def model_folder(memory: Memory, model: str | None = None) -> Path:
             f"folder from the machine that trained it to {folder}, or train a model here with `memstore train`"
         )
     return folder
+
+
+def _no_model(memory: Memory) -> str:
+    train = f"memstore train --memory {memory.location} (without labels, it is the prior that memstore ships)"
+    if memory.graph.nodes(NodeLabel.QUERY, ["id"]).num_rows:
+        return f"the memory {memory.location} has no reward model yet; train one with: {train}"
+    return (
+        f"the memory {memory.location} is empty and has no reward model; add rollouts, with `memstore ingest` or with "
+        f"`memstore serve --mode budget`, and train one with: {train}"
+    )
 
 
 def model_node(

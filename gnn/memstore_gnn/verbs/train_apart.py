@@ -20,11 +20,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from memstore.errors import MemstoreError
+from memstore.errors import MemstoreError, ModelError
 from memstore.memory import Memory
-from memstore.runtime.processes import die_with_parent
 from memstore.snapshots.files import load_snapshot, save_snapshot
 from memstore.snapshots.models import copy_models
+from memstore_gnn.data.splits import labelled_queries
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.data.visibility import Visibility
 from memstore_gnn.evaluation.evaluate import EvaluationRow
@@ -40,25 +40,42 @@ from memstore_gnn.verbs.train import TrainSummary, record_model, train_visible
 SNAPSHOT, JOB, RESULT, RELIABILITIES, MODELS = "snapshot", "job.json", "result.json", "reliabilities.arrow", "models"
 NICENESS = 10
 """Scheduling priority of the child: the owner's work goes first."""
+_PROGRAM = """
+import sys
+from memstore.runtime.processes import die_with_parent
+die_with_parent(int(sys.argv[1]))
+from memstore_gnn.verbs.train_apart import main
+sys.exit(main(sys.argv[2:]))
+"""
+"""The child. Its parent may be killed while it imports this module, which takes seconds."""
 
 
 def prepare(
-    memory: Memory, folder: Path, card: ModelCard, *, last_steps: int | None = None, device: str | None = None
+    memory: Memory, folder: Path, card: ModelCard | None, *, last_steps: int | None = None, device: str | None = None
 ) -> list[str]:
     """Write the memory's content and the settings of a training to a new folder; return the command that trains.
 
     Args:
-        card: of the present model; the new one has its settings, and may see what it may see.
+        card: of the present model; the new one has its settings, and may see what it may see. None if the memory has
+            no model: the first one has the default settings, and sees all labels but those of audit queries.
         last_steps, device: as in `memstore_gnn.verbs.train.train_visible`.
 
     Raises:
         StoreError: the memory cannot be read, or the folder cannot be written.
     """
     save_snapshot(memory.snapshot(), folder / SNAPSHOT)
-    shown = {"budget": card.budget, "seed": card.seed, "audit": card.audit, "hidden_runs": card.hidden_runs}
-    job = {"visibility": shown, "settings": asdict(card.settings), "last_steps": last_steps, "device": device}
+    shown, settings = (Visibility(), TrainSettings()) if card is None else (card.visibility, card.settings)
+    visibility = {**asdict(shown), "audit": sorted(shown.audit), "hidden_runs": sorted(shown.hidden_runs)}
+    job = {"visibility": visibility, "settings": asdict(settings), "last_steps": last_steps, "device": device}
+    job["first"] = card is None
     (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
-    return [sys.executable, "-m", __name__, os.fspath(folder)]
+    return [sys.executable, "-c", _PROGRAM, str(os.getpid()), os.fspath(folder)]
+
+
+def trained_model(folder: Path) -> Path:
+    """The folder of the model that the child has trained."""
+    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    return folder / MODELS / str(result["model"])
 
 
 def finish(memory: Memory, folder: Path) -> TrainSummary:
@@ -81,10 +98,12 @@ def train(folder: Path) -> None:
     """Train as `prepare` has asked for; the work of the child.
 
     Raises:
-        ModelError: the labels do not allow a training.
+        ModelError: the labels do not allow a training; for a memory's first model, there must be some.
     """
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     snapshot, shown = load_snapshot(folder / SNAPSHOT), job["visibility"]
+    if job["first"] and not labelled_queries(snapshot).any():
+        raise ModelError("the memory has no labels yet to train a first reward model on; ask again when it has some")
     visibility = Visibility(shown["budget"], shown["seed"], frozenset(shown["audit"]), frozenset(shown["hidden_runs"]))
     with device_memory(f"training on {snapshot.thinkings.num_rows:,} rollouts"):
         trained = train_visible(
@@ -109,7 +128,6 @@ def _settings(values: dict[str, Any]) -> TrainSettings:
 
 def main(arguments: Iterable[str]) -> int:
     """Train in a folder; returns the exit code, with one sentence on standard error if it is not 0."""
-    die_with_parent()
     os.nice(NICENESS)
     (folder,) = arguments
     try:
@@ -118,7 +136,3 @@ def main(arguments: Iterable[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -22,7 +22,7 @@ StepKey: TypeAlias = tuple[str | None, int]
 """A run and its step, or None and the number of a batch."""
 
 MAX_MAJORITIES = 100_000
-"""Queries whose latest majority is kept."""
+"""Queries of a run whose latest majority is kept."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class GaugeWindow:
     def __init__(self, steps: int) -> None:
         self._limit = steps
         self._steps: OrderedDict[StepKey, _Step] = OrderedDict()
-        self._majority: OrderedDict[QueryId, tuple[StepKey, frozenset[str]]] = OrderedDict()
+        self._majority: OrderedDict[tuple[str | None, QueryId], tuple[StepKey, frozenset[str]]] = OrderedDict()
+        """The latest majority on each query in each run."""
 
     def has_new(self, steps: Iterable[StepKey]) -> bool:
         """Whether one of these steps is not in the window."""
@@ -93,20 +94,21 @@ class GaugeWindow:
             step.silent += group.rewards[0].silent
 
     def _compare_majority(self, step: _Step, group: ScoredGroup) -> None:
-        """Count a flip if no most frequent answer of an earlier step is one now. One vote is no majority."""
+        """Count a flip if no most frequent answer of an earlier step of the run is one now. One vote is no majority."""
         votes = Counter(answer for answer in group.answers if answer is not None)
         most = max(votes.values(), default=0)
         if most < 2:
             return
         now = frozenset(answer for answer, count in votes.items() if count == most)
-        earlier, before = self._majority.get(group.query, (group.step, now))
-        if earlier == group.step and group.query in self._majority:
+        key = group.step[0], group.query
+        earlier, before = self._majority.get(key, (group.step, now))
+        if earlier == group.step and key in self._majority:
             return
         if earlier != group.step:
             step.compared += 1
             step.flipped += not now & before
-        self._majority[group.query] = (group.step, now)
-        self._majority.move_to_end(group.query)
+        self._majority[key] = (group.step, now)
+        self._majority.move_to_end(key)
         if len(self._majority) > MAX_MAJORITIES:
             self._majority.popitem(last=False)
 

@@ -11,15 +11,15 @@ Every trainer hook and the reward service use `GroupScorer`. Its guarantees:
 - Any text that a policy wrote is scored. Invalid input from the trainer raises InputError, which names the group: no
   rollouts, a query without text, a rollout without response, a step that is not an integer. If the memory has another
   domain for a query than the trainer sends, the memory's counts and a warning is logged once.
-- The memory is only read. `refresh` re-reads it.
+- The memory is only read. `refresh` re-reads it, and `taking_up` changes to another reward model.
 - Thread-safe.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,11 +36,11 @@ from memstore_gnn.scoring.remembered import Judge
 from memstore_rl.rewards.assembly import Assembler
 from memstore_rl.rewards.gauge import Gauge, GaugeSettings
 from memstore_rl.rewards.gauge_feed import GaugeFeed
-from memstore_rl.rewards.known import Knowledge, KnownQueries, MemoryVerdicts
+from memstore_rl.rewards.known import Knowledge, KnownQueries, MemoryVerdicts, judged_answers_by_run
 from memstore_rl.rewards.memory_model import Embed, MemoryModel
 from memstore_rl.rewards.reward import Group, Mode, Reward, RewardQuery, Rollout
 from memstore_rl.rewards.shaping import Predicted, Shaping, ShapingSettings
-from memstore_rl.rewards.tasks import Task, TaskReader, VerifiedGroup, complete, step_of
+from memstore_rl.rewards.tasks import Task, TaskReader, VerifiedGroup, check_mode, complete, step_of
 from memstore_rl.rewards.verdict_mode import VerdictMode
 from memstore_rl.rewards.verdicts import VerdictBuyer, VerdictCounts
 from memstore_rl.rewards.verifier_budget import NEEDS_BUDGET, VerifierBudget
@@ -89,13 +89,17 @@ class GroupScorer:
             InputError: unknown mode or shaping, mode `memory` without a model, mode `verdict` without a budget,
                 `expected` below 1, a spread outside 0..1, or an invalid weight.
         """
-        self._model = model
+        self._model: MemoryModel | None = None
         self._memory: Knowledge | None = memory if model is None else model
         self._tasks = TaskReader(self._memory, mode, expected, has_budget=verifier_budget is not None)
         self._shaping = ShapingSettings(shaping, min_spread, residual_weight)
-        self._assembler = Assembler(model, self._shaping)
+        self._assembler = Assembler(None, self._shaping)
         self._gauge = Gauge(gauge)
-        self._feed = GaugeFeed(self._predict_unmonitored, self._gauge) if model is not None else None
+        self._feed: GaugeFeed | None = None
+        if model is not None:
+            self._use(model)
+        self._open_first: Callable[[Path], MemoryModel] | None = None
+        """Opens the first reward model of a memory that had none at opening."""
         self._resources = ExitStack()
         self._verifiers = verifiers if verifiers is not None else standard_verifiers()
         if verifiers is None:
@@ -150,6 +154,7 @@ class GroupScorer:
             verifiers=verifiers,
             gauge=gauge,
         )
+        check_mode(mode)
         if mode == "verdict" and verifier_budget is None:
             raise InputError(NEEDS_BUDGET)
         if mode in ("oracle", "budget") and verifier_budget is None:
@@ -158,8 +163,13 @@ class GroupScorer:
             memory = location if isinstance(location, Memory) else resources.enter_context(Memory.open(location))
             if verifier_budget is not None and mode != "memory" and model is None and not _has_model(memory):
                 scorer = create(None, memory=MemoryVerdicts(memory))
+                scorer._open_first = lambda folder: MemoryModel.of_memory(
+                    memory, folder=folder, device=device, embed=embed
+                )
             else:
                 scorer = create(MemoryModel.of_memory(memory, model=model, device=device, embed=embed))
+            if scorer._verdict_mode is not None:
+                scorer._verdict_mode.buyer.read_earlier = partial(judged_answers_by_run, memory)
             scorer._resources.push(resources.pop_all())
             return scorer
 
@@ -172,6 +182,11 @@ class GroupScorer:
     def model(self) -> MemoryModel | None:
         """The reward model with its memory; None if the mode uses none."""
         return self._model
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it can take up a model that is trained on its memory."""
+        return self._model is not None or self._open_first is not None
 
     @property
     def shaping(self) -> ShapingSettings:
@@ -196,7 +211,10 @@ class GroupScorer:
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
         """Return the rewards of several groups, in order, computed in one batch."""
-        return self.score_verified(self.verify(groups))
+        verified = self.verify(groups)
+        rewards = self.score_verified(verified)
+        self.mark_recorded(verified, rewards)
+        return rewards
 
     def verify(self, groups: Sequence[Group]) -> list[VerifiedGroup]:
         """Validate groups and verify the labelled ones: the part of scoring that runs programs and compares formulas.
@@ -246,6 +264,43 @@ class GroupScorer:
         if self._feed is not None and batch is not None:
             self._feed.finish(batch, groups, rewards)
         return rewards
+
+    def mark_recorded(self, groups: Sequence[VerifiedGroup], rewards: Sequence[Sequence[Reward]]) -> None:
+        """Tell that the rewards of `score_verified` are stored for good.
+
+        Verdicts that mode `verdict` bought for them are remembered from now on. Before, rewards with these verdicts
+        are ground truth, so that a verdict whose rewards could not be stored is not lost.
+        """
+        if self._verdict_mode is not None:
+            self._verdict_mode.mark_recorded(groups, rewards)
+
+    @contextmanager
+    def taking_up(self, folder: Path) -> Iterator[None]:
+        """Read another reward model; change to it after the context, unless it raises. The model may be the first.
+
+        Args:
+            folder: of the model.
+
+        Raises:
+            ModelError: the model cannot be read or does not fit the memory; the present one stays.
+            InputError: this scorer cannot change its model.
+        """
+        if self._model is not None:
+            with self._model.taking_up(folder):
+                yield
+        elif self._open_first is not None:
+            first = self._open_first(folder)
+            yield
+            self._use(first)
+        else:
+            raise InputError("this scorer uses no reward model; open a memory to score with one")
+
+    def _use(self, model: MemoryModel) -> None:
+        """Score with a reward model."""
+        self._memory = self._tasks.memory = model
+        self._assembler = Assembler(model, self._shaping)
+        self._feed = GaugeFeed(self._predict_unmonitored, self._gauge)
+        self._model = model
 
     def refresh(self) -> None:
         """Re-read the memory; calls in progress keep the state they started with."""

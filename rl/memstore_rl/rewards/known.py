@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memstore.graph.verdicts import GROUND_TRUTH
 from memstore.memory import Memory
 from memstore.records.columns import IdentifiedRecord, KnownQuery, merge_query, read_answer
 from memstore.snapshots.snapshot import Snapshot
@@ -14,6 +18,7 @@ from memstore.types import Domain, QueryId
 from memstore_gnn.data.verdicts import Verdict, Verdicts, verdicts_of
 from memstore_gnn.data.visibility import visible
 from memstore_gnn.scoring.remembered import Given, Judge, recall
+from memstore_schema.columns import EdgeType, NodeLabel
 
 
 @dataclass(frozen=True)
@@ -88,3 +93,13 @@ class MemoryVerdicts:
         """Re-read the memory; calls in progress keep what they started with."""
         outline = take_outline(self._memory.stores)
         self._known = KnownQueries.of_snapshot(outline, verdicts_of(outline, visible(outline)))
+
+
+def judged_answers_by_run(memory: Memory) -> dict[str, int]:
+    """Number of answers that each run's rollouts have a ground truth for: the verdicts that it has bought."""
+    rollouts = memory.graph.nodes(NodeLabel.THINKING, ["run", "reward_source"])
+    leads = memory.graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, [])
+    of_answers = rollouts.take(pa.array(leads.source)).append_column("answer", pa.array(leads.target))
+    judged = of_answers.filter(pc.equal(of_answers["reward_source"], GROUND_TRUTH))
+    counted = judged.group_by("run").aggregate([("answer", "count_distinct")]).to_pylist()
+    return {row["run"]: row["answer_count_distinct"] for row in counted if row["run"] is not None}

@@ -1,7 +1,7 @@
 """A reward model with the memory it reads: predicts probabilities for new groups.
 
 The memory is read at opening: its outline, and texts and vectors of the labelled queries only, so that a service over a
-large memory stays small. Later writes count after `refresh`, and `take_up` changes to another model. Both replace the
+large memory stays small. Later writes count after `refresh`, and `taking_up` changes to another model. Both replace the
 model and what was read of the memory together, so that a batch is scored by one model with one state of the memory.
 
 A group consists of the rollouts that one policy sampled together. Other groups in the call have no effect. Stored
@@ -22,7 +22,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,12 +48,12 @@ from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.features.assemble import group_features
 from memstore_gnn.features.program_votes import run_programs
 from memstore_gnn.models.checkpoint import load_model, load_origin
-from memstore_gnn.models.device import one_core, pick_device
+from memstore_gnn.models.device import device_memory, one_core, pick_device
 from memstore_gnn.models.inputs import labelled_subgraph
 from memstore_gnn.models.origin import Origin
 from memstore_gnn.models.registry import model_folder
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
-from memstore_gnn.models.stored_model import open_model, seen_by
+from memstore_gnn.models.stored_model import seen_by
 from memstore_gnn.scoring.declined import mean_label
 from memstore_gnn.scoring.other_policies import StoredVotes, stored_votes
 from memstore_gnn.scoring.score import predict_groups
@@ -71,7 +72,7 @@ Contents: TypeAlias = Callable[[Snapshot], Snapshot]
 
 @dataclass(frozen=True)
 class _State:
-    """Everything that `refresh` and `take_up` replace, in one object, so that a call sees a consistent state."""
+    """Everything that `refresh` and `taking_up` replace, in one object, so that a call sees a consistent state."""
 
     model: RewardModel
     vote_drift: VoteDriftMonitor | None
@@ -118,25 +119,32 @@ class MemoryModel:
 
     @classmethod
     def of_memory(
-        cls, memory: Memory, *, model: str | None = None, device: str | None = None, embed: Embed | None = None
+        cls,
+        memory: Memory,
+        *,
+        model: str | None = None,
+        folder: Path | None = None,
+        device: str | None = None,
+        embed: Embed | None = None,
     ) -> MemoryModel:
         """Use a model of an open memory, with the memory's embedder and cache.
 
         Args:
             memory: the memory, which stays open.
             model: id of the reward model; None: the memory's default.
+            folder: the folder of the reward model, in place of its id.
             device: where the model runs; None: a GPU if there is one.
             embed: embeds texts instead.
 
         Raises:
             ModelError: the model does not exist or was trained with another embedder.
         """
-        chosen = open_model(memory, model, device)
+        folder = folder or model_folder(memory, model)
         made = cls(
-            chosen,
+            _load(folder, device),
             take_outline(memory.stores),
             embed or partial(embed_cached, memory.embedder, memory.cache),
-            load_origin(model_folder(memory, chosen.card.id)),
+            load_origin(folder),
             partial(with_contents, memory.stores),
         )
         made._memory, made._device = memory, device
@@ -189,21 +197,29 @@ class MemoryModel:
                 outline, state = take_outline(self._memory.stores), self._state
                 self._state = _read_memory(state.model, state.vote_drift, outline, self._contents)
 
-    def take_up(self, model: str) -> None:
-        """Change to another model of the memory and re-read the memory. Calls in progress keep their state.
+    @contextmanager
+    def taking_up(self, folder: Path) -> Iterator[None]:
+        """Read another model and the memory; change to them after the context, unless it raises.
+
+        Calls in progress keep their state.
+
+        Args:
+            folder: of the model.
 
         Raises:
-            ModelError: the model does not exist or does not fit the memory; the present one stays.
+            ModelError: the model cannot be read or does not fit the memory; the present one stays.
             InputError: this model reads a folder and not a memory.
         """
         if self._memory is None:
             raise InputError("this model was opened from a folder; open a memory to change its model")
         with self._replacing:
-            chosen = open_model(self._memory, model, self._device)
-            monitor = _monitor(load_origin(model_folder(self._memory, chosen.card.id)))
+            monitor = _monitor(load_origin(folder))
             if monitor is not None and self.vote_drift is not None:
                 monitor.on_window = self.vote_drift.on_window
-            self._state = _read_memory(chosen, monitor, take_outline(self._memory.stores), self._contents)
+            outline = take_outline(self._memory.stores)
+            state = _read_memory(_load(folder, self._device), monitor, outline, self._contents)
+            yield
+            self._state = state
 
     def predict(self, groups: Sequence[Sequence[IdentifiedRecord]], *, monitored: bool = True) -> list[Predicted]:
         """Predict groups, each of one query. Their rewards and gold answers are ignored.
@@ -258,6 +274,11 @@ def _snapshot_of(state: _State, records: list[IdentifiedRecord], embed: Embed) -
     vectors = embed(list(collated.texts.values()))
     manifest = replace(state.manifest, id="")
     return block_snapshot(manifest, collated.block, list(collated.texts), vectors)
+
+
+def _load(folder: Path, device: str | None) -> RewardModel:
+    with device_memory("loading a model"):
+        return load_model(folder, pick_device(device))
 
 
 def _monitor(origin: Origin | None) -> VoteDriftMonitor | None:

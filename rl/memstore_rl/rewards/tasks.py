@@ -91,7 +91,7 @@ class TaskReader:
             InputError: unknown mode, mode `memory` without a model, mode `verdict` without a budget, or `expected`
                 below 1.
         """
-        self._memory = memory
+        self.memory = memory
         self._has_budget = has_budget
         self.mode = self._checked_mode(mode)
         if expected is not None and expected < 1:
@@ -118,8 +118,8 @@ class TaskReader:
                 "nothing; send the gold answer"
             )
         known, stored = None, None
-        if self._memory is not None:
-            stored = self._memory.known.domain_of(ids.query_id(readable(query.text)))
+        if self.memory is not None:
+            stored = self.memory.known.domain_of(ids.query_id(readable(query.text)))
             known = stored is not None
         if stored is not None and query.domain not in (None, stored):
             self._warn_about_domain(query, stored)
@@ -147,13 +147,22 @@ class TaskReader:
             )
 
     def _checked_mode(self, mode: Mode) -> Mode:
-        if mode not in MODES:
-            raise InputError(f"there is no mode {mode!r}; there are {', '.join(MODES)}")
+        check_mode(mode)
         if mode == "verdict" and not self._has_budget:
             raise InputError(NEEDS_BUDGET)
-        if mode == "memory" and not isinstance(self._memory, MemoryModel):
+        if mode == "memory" and not isinstance(self.memory, MemoryModel):
             raise InputError("mode memory needs a reward model; open a memory that has one, or use oracle or budget")
         return mode
+
+
+def check_mode(mode: str) -> None:
+    """Check that there is such a mode.
+
+    Raises:
+        InputError: there is not.
+    """
+    if mode not in MODES:
+        raise InputError(f"there is no mode {mode!r}; use one of {', '.join(MODES)}")
 
 
 def quoted_query(query: RewardQuery) -> str:

@@ -54,7 +54,7 @@ class _Batch(NamedTuple):
     charged: frozenset[str]
     """Ids of the answers that the verifiers were asked about, and charged for."""
     first: frozenset[str]
-    """Ids of the answers whose bought verdict is used for the first time."""
+    """Ids of the answers whose bought verdict is not recorded yet."""
     seconds: float
     """Duration of the scoring."""
     seen: set[str]
@@ -129,6 +129,7 @@ class VerdictMode:
             predicted: the prediction for each group; None if there is no reward model or nothing is open.
             started: when the scoring began, by time.perf_counter().
         """
+        self.buyer.begin({group.task.records[0].record.run for group in groups})
         chances = [_chances(group, one) for group, one in zip(groups, predicted, strict=True)]
         pairs = [(one.query, one.answer) for group in groups for one in group.given]
         open_ = self._candidates(groups, chances, _with_memory(groups, self.buyer.on(pairs)))
@@ -139,6 +140,15 @@ class VerdictMode:
             self._of_group(group, of_group, judged, batch)
             for group, of_group, judged in zip(groups, chances, _with_memory(groups, bought.verdicts), strict=True)
         ]
+
+    def mark_recorded(self, groups: Sequence[VerifiedGroup], rewards: Sequence[Sequence[Reward]]) -> None:
+        """Tell that these rewards are recorded: the verdicts that were bought for them are remembered from now on."""
+        self.buyer.mark_recorded(
+            one.answer
+            for group, of_group in zip(groups, rewards, strict=True)
+            for one, reward in zip(group.given, of_group, strict=False)
+            if reward.source == "ground_truth" and one.answer is not None
+        )
 
     def _candidates(
         self,
@@ -228,7 +238,7 @@ def _pair(answer: str | None, verdict: Remembered | None, batch: _Batch) -> Pair
 
 
 def _judged(blank: Reward, verdict: Remembered, first: bool, reason: str | None = None) -> Reward:
-    """The reward of a rollout with a verdict: ground truth if it is used for the first time, else remembered."""
+    """The reward of a rollout with a verdict: ground truth if it was bought and is not recorded, else remembered."""
     return replace(
         blank,
         value=verdict.value,

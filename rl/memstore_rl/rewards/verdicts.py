@@ -7,6 +7,7 @@ in the order given, so the same calls in the same order buy the same verdicts. R
   `MAX_ATTEMPTS` times in all. If the verifier cannot tell, the pair is not asked again.
 - Where a domain's answers have one right value, a right verdict settles the query. So of such a query one answer is
   asked at a time, unless no verdict is waited for.
+- The calls that a run made before this process count towards the total. Known are those whose verdict is in the memory.
 - A step waits for its verdicts for a limited time. If the verifier takes longer, nothing more is asked until it
   answers, and steps do not wait again. What it answers later counts from the next step on.
 """
@@ -18,7 +19,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ class Known(NamedTuple):
     verdicts: list[Remembered | None]
     """The verdict on each pair; None where there is none."""
     first: frozenset[str]
-    """Ids of the answers whose verdict is used for the first time."""
+    """Ids of the answers whose verdict was bought and is not recorded yet."""
 
 
 @dataclass
@@ -111,7 +112,10 @@ class VerdictBuyer:
         self._closed: dict[str, str] = {}
         """Why a pair is not asked again."""
         self._used: set[str] = set()
-        """Answers whose verdict was used."""
+        """Answers whose verdict is recorded."""
+        self.read_earlier: Callable[[], Mapping[str, int]] = dict
+        """Returns the verdicts that each run has bought before, by its name; called once."""
+        self._earlier: dict[str, int] | None = None
         self._stuck = False
         self._counts = VerdictCounts()
 
@@ -127,6 +131,21 @@ class VerdictBuyer:
         with self._lock:
             return [self._verdicts.on(query, answer) for query, answer in pairs]
 
+    def begin(self, runs: Iterable[str | None]) -> None:
+        """Count what these runs have bought before, if there is a limit in all and they are new."""
+        if self._budget.total is None:
+            return
+        with self._lock:
+            if self._earlier is None:
+                self._earlier = dict(self.read_earlier())
+            for run in runs:
+                before = self._earlier.pop(run, 0) if run is not None else 0
+                if before:
+                    self._calls.earlier += before
+                    logger.info(
+                        "the run %s has bought %d verdicts before, which count towards verifier_total", run, before
+                    )
+
     def use(self, pairs: Sequence[tuple[str, str | None]]) -> Known:
         """The verdicts on pairs that are about to be rewarded.
 
@@ -135,8 +154,12 @@ class VerdictBuyer:
         with self._lock:
             asked = {answer for _, answer in pairs if answer is not None}
             first = frozenset(answer for answer in asked if answer in self._answers and answer not in self._used)
-            self._used |= first
             return Known([self._verdicts.on(query, answer) for query, answer in pairs], first)
+
+    def mark_recorded(self, answers: Iterable[str]) -> None:
+        """Tell that rewards with the verdicts on these answers (ids) are recorded: later ones are remembered."""
+        with self._lock:
+            self._used.update(answers)
 
     def why_open(self, answer: str) -> str:
         """Why there is no verdict on an answer (id)."""
@@ -204,7 +227,7 @@ class VerdictBuyer:
     def _affordable(self, step: Hashable, planned: Counter[Hashable]) -> bool:
         """Whether a step may make another call, besides those that are planned."""
         total = self._budget.total
-        within = total is None or self._calls.total + planned.total() < total
+        within = total is None or self._calls.earlier + self._calls.total + planned.total() < total
         return within and self._calls.left(step) > planned[step]
 
     def _is_open(self, one: Candidate) -> bool:

@@ -30,7 +30,7 @@ class VerifierBudget:
     calls: int | None = None
     """Calls a step; None: no limit a step."""
     total: int | None = None
-    """Calls in all, in the life of the scorer; None: no limit in all."""
+    """Calls in all: those of this scorer, and the verdicts that its memory has of the same runs. None: no limit."""
     wait_s: float = WAIT_S
     """Seconds that a step waits for verdicts; 0: it does not wait. Later verdicts count from the next step on."""
 
@@ -68,12 +68,14 @@ class CallCounter:
         self._by_step: OrderedDict[Hashable, int] = OrderedDict()
         self.total = 0
         """Calls of all steps."""
+        self.earlier = 0
+        """Calls before this process, which count towards the limit in all."""
         self.latest = 0
         """Calls of the step that called last."""
 
     def left(self, step: Hashable) -> float:
         """Calls that a step may still make."""
-        limits = ((self._budget.calls, self._by_step.get(step, 0)), (self._budget.total, self.total))
+        limits = ((self._budget.calls, self._by_step.get(step, 0)), (self._budget.total, self.total + self.earlier))
         return min(math.inf if limit is None else limit - used for limit, used in limits)
 
     def count(self, step: Hashable) -> None:

@@ -1,8 +1,8 @@
 """The HTTP API of the service: routes, authorization, limits, and errors as one sentence.
 
     POST /v1/score       rewards of groups                        413, 415, 422, 503 (with Retry-After)
-    POST /v1/retrain     train the reward model again     202, 409 while one is trained, 422 without a model
-    GET  /v1/info        memory, model, mode, version, the latest training
+    POST /v1/retrain     train the reward model again     202 and its id, 409 while one is trained, 422 without a model
+    GET  /v1/info        memory, model, mode, version, the latest trainings
     GET  /health/live    the process is running
     GET  /health/ready   the service accepts requests, or 503
     GET  /metrics        Prometheus

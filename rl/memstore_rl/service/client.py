@@ -87,7 +87,9 @@ class _Service:
             raise _Unavailable(
                 message, retry_after_s(response.headers.get("retry-after"), response.headers.get("date"))
             )
-        if status in (401, 403, 409, 421):
+        if status == 409:
+            raise ServiceError(f"the reward service at {self.endpoint} did not begin: {message}")
+        if status in (401, 403, 421):
             raise ServiceError(f"the reward service at {self.endpoint} rejected this client: {message}")
         if status in (413, 422):
             raise InputError(f"the reward service at {self.endpoint} rejected the request: {message}")
@@ -100,8 +102,9 @@ class _Service:
             StillTraining: it runs.
             ServiceError: it failed, or the service was started again meanwhile.
         """
-        now = info.get("retraining", {})
-        if now.get("number") != begun.get("number"):
+        known = [info.get("retraining", {}), *info.get("retrainings", [])]
+        now = next((one for one in known if one.get("id") == begun["id"]), None)
+        if now is None:
             raise ServiceError(f"the reward service at {self.endpoint} was started again during a training; repeat it")
         if now["error"] is not None:
             raise ServiceError(f"the reward service at {self.endpoint} could not train its model: {now['error']}")

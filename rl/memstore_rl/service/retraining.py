@@ -3,13 +3,14 @@
     trigger    the journal holds what comes from now on
     owner      writes what came before to the memory, takes a snapshot of it, and ends the hold
     child      trains on the snapshot, in a process of its own at a low priority
-    owner      adds the model to the memory; the scorer changes to it and reads the memory again
+    owner      the scorer reads the model and the memory; the memory gets the model, and the scorer changes to it
 
 What the model is trained on is therefore what was acknowledged before the trigger. A training is triggered by a call of
-`start` or, every so many steps of a run, by the first request of the step, before any rollout of this step.
+`start` or, every so many steps of a run, by the first valid request of the step, before any rollout of this step.
 
-Scoring uses the old model until the change, which is one assignment. If anything fails, the old model stays. Files of
-an unfinished training are in one folder, which the next one deletes.
+Scoring uses the old model until the change, which is one assignment. If anything fails, the old model stays, here and
+in the memory. Files of an unfinished training are in one folder, which the next one deletes. In mode `verdict`, the
+model may be the memory's first; if the labels are too few for it, the service goes on without.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ import shutil
 import subprocess
 import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from memstore.errors import InputError, MemstoreError, ModelError
 from memstore.memory import Memory
 from memstore_gnn.models.reward_model import ModelCard
-from memstore_gnn.verbs.train_apart import finish, prepare
+from memstore_gnn.verbs.train_apart import finish, prepare, trained_model
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.metrics import Metrics
@@ -39,6 +42,8 @@ from memstore_rl.service.wire import GroupIn
 logger = logging.getLogger(__name__)
 
 FOLDER, LOG = "retraining", "log.txt"
+MAX_ENDED = 16
+"""Trainings that have ended whose status is kept."""
 _ONE_CORE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -74,8 +79,10 @@ class RetrainSettings:
 
 @dataclass(frozen=True)
 class RetrainStatus:
-    """The latest training in place."""
+    """A training in place."""
 
+    id: str | None = None
+    """Identifies it; None if there has been none."""
     number: int = 0
     """How many have begun since the service started."""
     running: bool = False
@@ -116,7 +123,7 @@ class Retrainer:
         """
         self._settings = settings or RetrainSettings()
         self._settings.check()
-        if self._settings.every is not None and (scorer.model is None or recorder is None):
+        if self._settings.every is not None and (not scorer.trainable or recorder is None):
             why = "it records none" if recorder is None else "it uses no reward model"
             raise InputError(f"--retrain trains the service's model on recorded rollouts, but {why}; leave it out")
         self._memory, self._scorer, self._metrics = memory, scorer, metrics
@@ -125,6 +132,7 @@ class Retrainer:
         self._steps: dict[str | None, int] = {}
         """Multiple of `every` that each run has reached."""
         self._status = RetrainStatus()
+        self._ended: deque[RetrainStatus] = deque(maxlen=MAX_ENDED)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -135,6 +143,11 @@ class Retrainer:
     def status(self) -> RetrainStatus:
         """The latest training."""
         return self._status
+
+    def as_info(self) -> dict[str, Any]:
+        """The latest training, and those that have ended, latest first, as `/v1/info` gives them."""
+        ended = [status.as_json() for status in reversed(tuple(self._ended))]
+        return {"retraining": self._status.as_json(), "retrainings": ended}
 
     def observe(self, groups: Iterable[GroupIn]) -> None:
         """Start a training if these groups, which are about to be scored, reach a new multiple of `every` steps.
@@ -168,14 +181,15 @@ class Retrainer:
             RetrainingRuns: one runs already, or the service stops.
             InputError: the service uses no reward model.
         """
-        if self._scorer.model is None:
-            raise InputError("this service uses no reward model; start it with --mode memory to train one")
+        if not self._scorer.trainable:
+            raise InputError("this service uses no reward model; start it with --mode memory or verdict to train one")
         with self._lock:
             if self._status.running or self._stopping.is_set():
                 raise RetrainingRuns("the reward model is being trained already; ask again when GET /v1/info says so")
             # Not a daemon: it may be writing to the memory when the process ends.
             thread = threading.Thread(target=self._run, name="memstore-retrain")
-            before, self._status = self._status, RetrainStatus(self._status.number + 1, running=True, step=step)
+            before, number = self._status, self._status.number + 1
+            self._status = RetrainStatus(uuid.uuid4().hex, number, running=True, step=step)
             if self._journal is not None:
                 self._journal.hold()
             try:
@@ -199,40 +213,42 @@ class Retrainer:
             thread.join()
 
     def _run(self) -> None:
-        begun, number, step = time.monotonic(), self._status.number, self._status.step
+        begun, running, first = time.monotonic(), replace(self._status, running=False), self._scorer.model is None
         self._metrics.retraining.set(1)
         try:
             model = self._train()
-            ended = RetrainStatus(number, step=step, model=model)
+            ended = replace(running, model=model)
             self._metrics.retrained.inc()
             seconds = round(time.monotonic() - begun, 1)
-            logger.info("the reward model was trained again", extra={"model": model, "seconds": seconds, "step": step})
+            what = "the first reward model was trained" if first else "the reward model was trained again"
+            logger.info(what, extra={"model": model, "seconds": seconds, "step": running.step})
         except _Stopped:
-            ended = RetrainStatus(number, step=step, error="the service was stopped during the training")
+            ended = replace(running, error="the service was stopped during the training")
         except Exception as error:
             # Also catches bugs: the service goes on with the model that it has.
-            ended = RetrainStatus(number, step=step, error=str(error) or type(error).__name__)
+            ended = replace(running, error=str(error) or type(error).__name__)
             self._metrics.retrain_failures.inc()
             known = isinstance(error, MemstoreError)
-            logger.error("the reward model was not trained again, and stays: %s", error, exc_info=not known)
+            what = "no reward model was trained" if first else "the reward model was not trained again, and stays"
+            logger.error("%s: %s", what, error, exc_info=not known)
         self._metrics.retraining.set(0)
+        self._ended.append(ended)
         self._status = ended
 
     def _train(self) -> str:
         """Train, and change to the new model; return its id."""
         present = self._scorer.model
-        assert present is not None
         shutil.rmtree(self._folder, ignore_errors=True)
         try:
-            command = self._prepared(present.model.card)
-            self._work(command)
-            summary = finish(self._memory, self._folder)
-            present.take_up(summary.model)
+            self._work(self._prepared(None if present is None else present.model.card))
+            with self._scorer.taking_up(trained_model(self._folder)):
+                summary = finish(self._memory, self._folder)
+            watch_votes(self._scorer, self._metrics)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
         return summary.model
 
-    def _prepared(self, card: ModelCard) -> list[str]:
+    def _prepared(self, card: ModelCard | None) -> list[str]:
         """Write a snapshot of what was acknowledged before the trigger; return the command that trains on it."""
         chosen = self._settings
         try:
@@ -266,3 +282,9 @@ class Retrainer:
         if code:
             last = path.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
             raise ModelError(last or f"the training ended with code {code}")
+
+
+def watch_votes(scorer: GroupScorer, metrics: Metrics) -> None:
+    """Let the metrics show whether the groups of the scorer's model vote differently from its training groups."""
+    if scorer.model is not None and scorer.model.vote_drift is not None:
+        scorer.model.vote_drift.on_window = metrics.on_votes

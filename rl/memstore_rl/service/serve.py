@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -37,7 +38,7 @@ from memstore_rl.service.gauge_metrics import GaugeCollector
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.protocol import server_config
 from memstore_rl.service.recorder import Recorder, RecorderSchedule
-from memstore_rl.service.retraining import Retrainer, RetrainSettings
+from memstore_rl.service.retraining import Retrainer, RetrainSettings, watch_votes
 from memstore_rl.service.service import MAX_BATCH_ROLLOUTS, MAX_WAITING_ROLLOUTS, RewardService
 from memstore_rl.service.texts import TextVectors
 from memstore_rl.service.wire import check_token
@@ -115,28 +116,13 @@ def serve(
     check_address(options.host, options.token)
     memory.stores.check_writable()
     with ExitStack() as held:
-        held.enter_context(threadpool_limits(1, user_api="blas"))
-        held.callback(sys.setswitchinterval, sys.getswitchinterval())
-        sys.setswitchinterval(_SWITCH_SECONDS)
-        folder = memory.folder / FOLDER
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held.callback(OwnerLock(folder).release)
+        _tune_process(held)
+        folder = _own_folder(memory, held)
         listener = held.enter_context(listen(options.host, options.port))
         journal = held.enter_context(closing(Journal(folder / JOURNAL))) if options.record else None
         texts = TextVectors(memory.embedder, memory.cache)
         scorer = held.enter_context(_scorer(memory, options, texts))
-        service = RewardService(
-            scorer,
-            journal,
-            max_batch=options.max_batch,
-            max_waiting=options.max_waiting,
-            model=lambda: _model_id(scorer),
-        )
-        service.metrics.registry.register(GaugeCollector(scorer.gauge))
-        if scorer.model is not None and scorer.model.vote_drift is not None:
-            scorer.model.vote_drift.on_window = service.metrics.on_votes
-        if scorer.verdict_counts is not None:
-            service.metrics.watch_verdicts(lambda: scorer.verdict_counts)
+        service = _service(scorer, journal, options)
         recorder = _recorder(memory, journal, texts, scorer, service, options.schedule) if journal is not None else None
         if recorder is not None and options.verifier_budget is not None:
             _read_bought_verdicts(recorder, scorer)
@@ -151,7 +137,7 @@ def serve(
         app = make_app(
             service,
             token=options.token,
-            info=lambda: _info(memory, scorer, options) | {"retraining": retrainer.status.as_json()},
+            info=lambda: _info(memory, scorer, options) | retrainer.as_info(),
             retrain=lambda: retrainer.start().as_json(),
             pages=pages,
         )
@@ -160,6 +146,37 @@ def serve(
         if recorder is not None:
             left = recorder.stop(options.stop_seconds)
             logger.info("stopped", extra={"left_in_journal": left})
+
+
+def _tune_process(held: ExitStack) -> None:
+    """Limit BLAS to one core, and switch threads often, until `held` is closed."""
+    held.enter_context(threadpool_limits(1, user_api="blas"))
+    held.callback(sys.setswitchinterval, sys.getswitchinterval())
+    sys.setswitchinterval(_SWITCH_SECONDS)
+
+
+def _own_folder(memory: Memory, held: ExitStack) -> Path:
+    """Create the service's folder in the memory, and own it until `held` is closed.
+
+    Raises:
+        LockedError: another service owns it.
+    """
+    folder = memory.folder / FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    held.callback(OwnerLock(folder).release)
+    return folder
+
+
+def _service(scorer: GroupScorer, journal: Journal | None, options: ServeOptions) -> RewardService:
+    """Create the service over a scorer, whose figures its metrics show."""
+    service = RewardService(
+        scorer, journal, max_batch=options.max_batch, max_waiting=options.max_waiting, model=lambda: _model_id(scorer)
+    )
+    service.metrics.registry.register(GaugeCollector(scorer.gauge))
+    watch_votes(scorer, service.metrics)
+    if scorer.verdict_counts is not None:
+        service.metrics.watch_verdicts(lambda: scorer.verdict_counts)
+    return service
 
 
 def _recorder(

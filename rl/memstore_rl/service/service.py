@@ -51,6 +51,10 @@ class Scorer(Protocol):
         """Return the rewards of each group's rollouts, in order."""
         ...
 
+    def mark_recorded(self, groups: Sequence[VerifiedGroup], rewards: Sequence[Sequence[Reward]]) -> None:
+        """Note that these rewards are stored for good."""
+        ...
+
 
 class _Verified(NamedTuple):
     request: GroupIn
@@ -60,6 +64,7 @@ class _Verified(NamedTuple):
 
 class _Scored(NamedTuple):
     group: Group
+    verified: VerifiedGroup
     rewards: list[Reward]
     record: bool
     recorded: int = 0
@@ -96,11 +101,11 @@ class RewardService:
             self._score_batch,
             max_batch=max_batch,
             max_waiting=max_waiting,
-            commit=partial(_append_to_journal, journal, model) if journal is not None else None,
+            commit=partial(self._append_to_journal, journal, model) if journal is not None else None,
             on_batch=self.metrics.on_batch,
         )
         self.on_groups: Callable[[Sequence[GroupIn]], None] | None = None
-        """Called with the groups of a request before they are scored."""
+        """Called with the groups of a valid request before they are scored."""
         self._running: asyncio.Task[None] | None = None
         self._max_waiting = max_waiting
         self._clients = Clients(MAX_VERIFYING)
@@ -134,9 +139,9 @@ class RewardService:
             MemstoreError: it cannot be scored or recorded.
         """
         weight = sum(len(group.rollouts) for group in request.groups)
+        verified = await self._verify(request, ClientKey.of(request, host), weight)
         if self.on_groups is not None:
             self.on_groups(request.groups)
-        verified = await self._verify(request, ClientKey.of(request, host), weight)
         scored = await self._batcher.submit(verified, weight)
         self._count(scored)
         return ScoreResponse([group.rewards for group in scored], sum(group.recorded for group in scored))
@@ -169,25 +174,31 @@ class RewardService:
 
     def _score_batch(self, batch: list[_Verified]) -> list[_Scored]:
         """Score groups; runs in the batcher's work thread."""
-        rewards = self._scorer.score_verified([item.verified for item in batch])
+        verified = [item.verified for item in batch]
+        rewards = self._scorer.score_verified(verified)
+        if self._journal is None:
+            self._scorer.mark_recorded(verified, rewards)
         scored = zip(batch, rewards, strict=True)
         return [
-            _Scored(item.group, of_group, item.request.record and not item.group.query.audit)
+            _Scored(item.group, item.verified, of_group, item.request.record and not item.group.query.audit)
             for item, of_group in scored
         ]
 
-
-def _append_to_journal(journal: Journal, model: Callable[[], str | None], scored: list[_Scored]) -> list[_Scored]:
-    """Append a batch to the journal in one transaction; runs in the batcher's commit thread."""
-    in_use = model()
-    entries_by_group = [entries_of(one.group, one.rewards, in_use) if one.record else [] for one in scored]
-    new = journal.append([entry for entries in entries_by_group for entry in entries])
-    done = []
-    for one, entries in zip(scored, entries_by_group, strict=True):
-        own = new.intersection(entry.key for entry in entries)
-        new -= own
-        done.append(one._replace(recorded=len(own)))
-    return done
+    def _append_to_journal(
+        self, journal: Journal, model: Callable[[], str | None], scored: list[_Scored]
+    ) -> list[_Scored]:
+        """Append a batch to the journal in one transaction; runs in the batcher's commit thread."""
+        in_use = model()
+        entries_by_group = [entries_of(one.group, one.rewards, in_use) if one.record else [] for one in scored]
+        new = journal.append([entry for entries in entries_by_group for entry in entries])
+        recorded = [one for one in scored if one.record]
+        self._scorer.mark_recorded([one.verified for one in recorded], [one.rewards for one in recorded])
+        done = []
+        for one, entries in zip(scored, entries_by_group, strict=True):
+            own = new.intersection(entry.key for entry in entries)
+            new -= own
+            done.append(one._replace(recorded=len(own)))
+        return done
 
 
 def entries_of(group: Group, rewards: Sequence[Reward], model: str | None = None) -> list[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +16,13 @@ import pytest
 from memstore.errors import InputError, ModelError
 from memstore.memory import Memory
 from memstore.testing.doubles.embedder import HashEmbedder
+from memstore_gnn.data.visibility import Visibility
 from memstore_gnn.models.checkpoint import load_model
 from memstore_gnn.models.registry import list_models, model_folder
+from memstore_gnn.models.settings import TrainSettings
 from memstore_gnn.verbs import open_model, train_memory
 from memstore_gnn.verbs.train import latest_rollouts
-from memstore_gnn.verbs.train_apart import finish, prepare
+from memstore_gnn.verbs.train_apart import JOB, RESULT, finish, prepare, trained_model
 
 RELIABILITIES = "MATCH (:Policy)-[r:RELIABLE_IN]->(d:Dataset) RETURN d.name, r.reliability"
 
@@ -80,6 +83,44 @@ def test_kill_of_the_child_changes_nothing(memory: Memory, tmp_path: Path) -> No
     assert child.wait() == -signal.SIGKILL
     assert list_models(memory) == before
     assert sorted(memory.models_folder.iterdir()) == folders
+
+
+ORPHAN = """
+import subprocess, sys
+from pathlib import Path
+from memstore.memory import Memory
+from memstore.testing.doubles.embedder import HashEmbedder
+from memstore_gnn.verbs import open_model
+from memstore_gnn.verbs.train_apart import prepare
+with Memory.open(sys.argv[1], embedder=HashEmbedder()) as memory:
+    command = prepare(memory, Path(sys.argv[2]), open_model(memory, device="cpu").card, device="cpu")
+print(subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid, flush=True)
+"""
+
+
+def test_child_of_a_process_that_has_ended_does_not_train(memory: Memory, tmp_path: Path) -> None:
+    """The child keeps standard output open, so the output ends when the child does."""
+    location = str(memory.location)
+    memory.close()
+    subprocess.run([sys.executable, "-c", ORPHAN, location, str(tmp_path / "job")], stdout=subprocess.PIPE, check=True)
+    assert (tmp_path / "job" / JOB).exists()
+    assert not (tmp_path / "job" / RESULT).exists()
+
+
+def test_first_model_of_a_memory(tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "first", create=True, embedder=HashEmbedder()) as memory:
+        ingest(memory, tmp_path, [{**row, "reward": None} for row in rows(queries=2)])
+        command = prepare(memory, tmp_path / "none", None, device="cpu")
+        failed = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert failed.stderr == (
+            "the memory has no labels yet to train a first reward model on; ask again when it has some\n"
+        )
+        ingest(memory, tmp_path, rows())
+        subprocess.run(prepare(memory, tmp_path / "job", None, device="cpu"), check=True)
+        model = finish(memory, tmp_path / "job").model
+        assert trained_model(tmp_path / "job").name == model
+        card = open_model(memory, model, "cpu").card
+        assert (card.settings, card.visibility) == (TrainSettings(), Visibility())
 
 
 def test_child_says_in_one_sentence_why_it_failed(memory: Memory, tmp_path: Path) -> None:

@@ -185,6 +185,16 @@ def test_flips_of_majorities_between_steps() -> None:
     assert reading.flip_share == pytest.approx(1 / 4)
 
 
+def test_majorities_are_compared_within_a_run() -> None:
+    """Both runs keep their majority, whichever the other has."""
+    window = GaugeWindow(10)
+    for step in (1, 2, 3):
+        for run, answers in (("r", "1112"), ("s", "2221")):
+            window.start([(run, step)])
+            window.add(ScoredGroup("a", (run, step), list(answers), rewards()))
+    assert window.reading(harmful=False, stopped=False, withheld=0).flip_share == 0.0
+
+
 def test_silent_share_is_of_predicted_groups() -> None:
     window = GaugeWindow(10)
     window.start([("r", 0)])

@@ -199,6 +199,14 @@ def test_an_invalid_budget_is_an_error(budget: dict[str, object], message: str) 
         VerifierBudget(**budget)  # type: ignore[arg-type]
 
 
+def test_an_unknown_mode_is_named_before_a_model_is_missed(tmp_path: Path) -> None:
+    with (
+        Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory,
+        pytest.raises(InputError, match="there is no mode 'nope'; use one of oracle, budget, memory, verdict"),
+    ):
+        GroupScorer.open(memory, mode="nope")  # type: ignore[arg-type]
+
+
 def test_the_mode_needs_a_budget() -> None:
     with pytest.raises(InputError, match="mode verdict needs a budget of verifier calls"):
         GroupScorer.open(mode="verdict")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -61,10 +60,8 @@ def counts_of(scorer: GroupScorer) -> VerdictCounts:
 
 
 def wait_for_verdicts(scorer: GroupScorer) -> None:
-    until = time.monotonic() + 200
-    while counts_of(scorer).waiting:
-        assert time.monotonic() < until, "the verdicts do not arrive"
-        time.sleep(0.005)
+    assert scorer._verdict_mode is not None
+    assert scorer._verdict_mode.buyer._queue.wait(200), "the verdicts do not arrive"
 
 
 @pytest.mark.parametrize("error", [MemstoreError("no more processes"), ZeroDivisionError("a bug")])

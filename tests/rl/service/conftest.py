@@ -22,6 +22,7 @@ from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.protocol import ConnectionLimits, server_config
 from memstore_rl.service.service import RewardService
+from tests.rl.service.training_services import trained_sums
 
 
 class LengthScorer:
@@ -40,6 +41,9 @@ class LengthScorer:
 
     def score_verified(self, groups: Sequence[VerifiedGroup]) -> list[list[Reward]]:
         return self._score([cast("Group", group.task) for group in groups])
+
+    def mark_recorded(self, groups: Sequence[VerifiedGroup], rewards: Sequence[Sequence[Reward]]) -> None:
+        pass
 
     def _score(self, groups: Sequence[Group]) -> list[list[Reward]]:
         self.batches.append(len(groups))
@@ -120,3 +124,9 @@ def served(scorer: LengthScorer, tmp_path: Path) -> Served:
             journal.close()
 
     return serve
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A closed memory of twelve labelled sums with a model."""
+    return trained_sums(tmp_path)

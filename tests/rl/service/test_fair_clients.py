@@ -93,6 +93,9 @@ class Held:
     def score_verified(self, groups: Sequence[VerifiedGroup]) -> list[list[Any]]:
         return [[] for _ in groups]
 
+    def mark_recorded(self, groups: Sequence[VerifiedGroup], rewards: Sequence[Sequence[Any]]) -> None:
+        pass
+
 
 async def until_sent(service: RewardService, scorer: Held, rollouts: int, entered: int) -> None:
     """Wait until requests with so many rollouts came, and so many are verified. All that may be verified then is."""

@@ -2,129 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from memstore.errors import InputError, ModelError
 from memstore.memory import Memory
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.models.checkpoint import load_model
-from memstore_gnn.models.registry import list_models
-from memstore_gnn.verbs import train_memory
+from memstore_rl.rewards import memory_model
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
+from memstore_rl.rewards.reward import Group
+from memstore_rl.rewards.verifier_budget import VerifierBudget
 from memstore_rl.service import retraining as module
-from memstore_rl.service.app import make_app
 from memstore_rl.service.client import RewardClient, ServiceError
-from memstore_rl.service.journal import Journal
 from memstore_rl.service.metrics import Metrics
-from memstore_rl.service.protocol import server_config
-from memstore_rl.service.recorder import Recorder, RecorderSchedule
 from memstore_rl.service.retraining import Retrainer, RetrainingRuns, RetrainSettings
 from memstore_rl.service.serve import ServeOptions, serve
-from memstore_rl.service.service import RewardService
-from memstore_rl.service.texts import TextVectors
-
-WAIT_S = 200
-
-
-def group(number: int, step: int, *, gold: bool = True, run: str = "grpo") -> Group:
-    """Four attempts at a sum, the first of them right."""
-    query = RewardQuery(f"{number} + 7?", dataset="sums", domain="math", gold=str(number + 7) if gold else None)
-    answers = [number + 7, number + 8, number + 8 + number % 2, number + 9]
-    rollouts = [
-        Rollout(thinking=f"try {n} of {step}: {answer}", answer=str(answer), policy="p", run=run, step=step)
-        for n, answer in enumerate(answers)
-    ]
-    return Group(query, rollouts)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A closed memory of twelve labelled sums with a model."""
-    rows = [
-        {
-            "query": f"{number} + 7?",
-            "dataset": "sums",
-            "domain": "math",
-            "policy": "p",
-            "run": "before",
-            "thinking": f"try {sample}: {number + 7 + sample % 2}",
-            "answer": str(number + 7 + sample % 2),
-            "sample_index": sample,
-            "reward": float(not sample % 2),
-        }
-        for number in range(12)
-        for sample in range(4)
-    ]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
-        memory.ingest([tmp_path / "rows.jsonl"])
-        train_memory(memory, epochs=2, device="cpu")
-    return tmp_path / "memory"
-
-
-class Served:
-    """A service in this process."""
-
-    def __init__(self, memory: Memory, endpoint: str, retrainer: Retrainer, service: RewardService) -> None:
-        self.memory, self.endpoint, self.retrainer, self.service = memory, endpoint, retrainer, service
-
-    @property
-    def models(self) -> list[str]:
-        """Ids of the memory's models, newest first."""
-        return [entry.model for entry in list_models(self.memory)]
-
-    def trained(self) -> None:
-        """Wait for the training that runs, if one does."""
-        if self.retrainer._thread is not None:
-            self.retrainer._thread.join(WAIT_S)
-
-
-@contextlib.contextmanager
-def serving(folder: Path, **settings: Any) -> Iterator[Served]:
-    with contextlib.ExitStack() as held:
-        memory = held.enter_context(Memory.open(folder, embedder=HashEmbedder()))
-        texts = TextVectors(memory.embedder, memory.cache)
-        scorer = held.enter_context(GroupScorer.open(memory, device="cpu", embed=texts.embed))
-        journal = held.enter_context(contextlib.closing(Journal(folder / "service" / "journal.sqlite")))
-        service = RewardService(scorer, journal)
-        recorder = Recorder(memory, journal, flush=texts.flush, schedule=RecorderSchedule(interval_s=0.05))
-        recorder.start()
-        held.callback(recorder.stop, WAIT_S)
-        retrainer = Retrainer(
-            memory, scorer, folder / "service", service.metrics, journal=journal, recorder=recorder,
-            settings=RetrainSettings(device="cpu", **settings),
-        )  # fmt: skip
-        held.callback(retrainer.stop)
-        service.on_groups = retrainer.observe
-        app = make_app(
-            service,
-            info=lambda: {"retraining": retrainer.status.as_json()},
-            retrain=lambda: retrainer.start().as_json(),
-        )
-        listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
-        server = uvicorn.Server(server_config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        held.callback(thread.join, WAIT_S)
-        held.callback(setattr, server, "should_exit", True)
-        yield Served(memory, f"http://127.0.0.1:{listener.getsockname()[1]}", retrainer, service)
+from tests.rl.service.training_services import WAIT_S, group, serving
 
 
 def test_call_trains_on_what_was_recorded_and_the_service_uses_the_model(folder: Path) -> None:
@@ -243,7 +145,7 @@ def test_second_call_is_refused_while_one_runs(folder: Path, monkeypatch: pytest
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(client.retrain)
             assert begun.wait(WAIT_S)
-            with pytest.raises(ServiceError, match="is being trained already"):
+            with pytest.raises(ServiceError, match="did not begin: the reward model is being trained already"):
                 client.retrain()
             request = urllib.request.Request(f"{served.endpoint}/v1/retrain", method="POST")
             with pytest.raises(urllib.error.HTTPError, match="409"):
@@ -253,11 +155,42 @@ def test_second_call_is_refused_while_one_runs(folder: Path, monkeypatch: pytest
         assert len(served.models) == 1  # nothing was new: it is the same model again
 
 
+def test_client_waits_for_its_own_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another training begins, and fails, before the client asks whether its own has ended."""
+    info, second = RewardClient.info, threading.Event()
+    with serving(folder) as served, RewardClient(served.endpoint, deadline_s=WAIT_S) as client:
+
+        def info_after_another(self: RewardClient) -> dict[str, Any]:
+            if not second.is_set():
+                second.set()
+                served.trained()
+                with monkeypatch.context() as patched:
+                    patched.setattr(module, "prepare", fail)
+                    served.retrainer.start()
+                    served.trained()
+            return info(self)
+
+        monkeypatch.setattr(RewardClient, "info", info_after_another)
+        assert client.retrain() == served.models[0]
+        assert client.info()["retraining"]["error"] == "the disk is on fire"
+
+
+def test_a_refused_request_triggers_no_training(folder: Path) -> None:
+    with serving(folder, every=2) as served, RewardClient(served.endpoint, deadline_s=WAIT_S) as client:
+        client.score_group(group(21, 1))
+        empty = group(22, 2)
+        refused = Group(replace(empty.query, gold=None, audit=True), empty.rollouts)
+        with pytest.raises(InputError, match="audit query without a gold answer"):
+            client.score_group(refused)
+        assert served.retrainer.status.number == 0
+
+
 FAILURES = {
     "a training that fails": ("labels", "training needs both classes"),
     "a training that is killed": ("kill", "killed by signal 9"),
     "a training that does not start": ("command", "No such file"),
     "a memory that cannot be written to": ("finish", "the disk is on fire"),
+    "a model that cannot be taken up": ("take up", "the disk is on fire"),
 }
 
 
@@ -277,6 +210,8 @@ def test_failed_training_leaves_the_old_model(
         with monkeypatch.context() as patched:
             if what in replaced:
                 patched.setattr(module, "prepare", replaced[what])
+            elif what == "take up":
+                patched.setattr(memory_model, "load_model", fail)
             elif what == "finish":
                 patched.setattr(served.memory, "record_scores", fail)
             else:
@@ -298,6 +233,27 @@ def fail(*given: object, **options: object) -> None:
     raise ModelError("the disk is on fire")
 
 
+def test_mode_verdict_trains_its_first_model(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the verdicts that it has bought, and not before there are enough."""
+    first, budget = tmp_path / "first", VerifierBudget(calls=100)
+    with (
+        serving(first, every=2, mode="verdict", verifier_budget=budget) as served,
+        RewardClient(served.endpoint, deadline_s=WAIT_S) as client,
+    ):
+        assert served.models == []
+        with pytest.raises(ServiceError, match="the memory has no labels yet to train a first reward model on"):
+            client.retrain()
+        assert "no reward model was trained: the memory has no labels yet" in caplog.text
+        client.score_groups([group(number, 1) for number in range(20, 32)])
+        assert {one.model for one in client.score_group(group(40, 1, gold=False), record=False)} == {None}
+        client.score_group(group(33, 2))
+        served.trained()
+        assert (served.retrainer.status.number, served.retrainer.status.error) == (2, None)
+        assert served.models == [served.retrainer.status.model]
+        rewards = client.score_group(group(41, 2, gold=False), record=False)
+        assert {one.model for one in rewards} == set(served.models)
+
+
 def test_services_that_cannot_train_say_so(folder: Path, tmp_path: Path) -> None:
     with Memory.open(folder, embedder=HashEmbedder()) as memory:
         with pytest.raises(InputError, match="on recorded rollouts, but it uses no reward model; leave it out"):
@@ -310,72 +266,6 @@ def test_services_that_cannot_train_say_so(folder: Path, tmp_path: Path) -> None
                 Retrainer(memory, scorer, tmp_path, metrics).start()
             with pytest.raises(InputError, match="--retrain is 0; pass a number of steps from 1"):
                 Retrainer(memory, scorer, tmp_path, metrics, settings=RetrainSettings(every=0))
-
-
-PROGRAM = """
-import sys
-from memstore.memory import Memory
-from memstore.testing.doubles.embedder import HashEmbedder
-from memstore_rl.service import retraining
-from memstore_rl.service.logs import log_to_stderr
-from memstore_rl.service.serve import ServeOptions, serve
-log_to_stderr()
-prepare = retraining.prepare
-def slow(*given, **options):  # a child that says that it runs, and then takes for ever
-    prepare(*given, **options)
-    return [sys.executable, "-c",
-        "import os, sys, time; from memstore.runtime.processes import die_with_parent; die_with_parent();"
-        "print(os.getpid(), file=open(sys.argv[1], 'w')); time.sleep(10_000)", sys.argv[2]]
-retraining.prepare = slow
-with Memory.open(sys.argv[1], embedder=HashEmbedder()) as memory:
-    serve(memory, ServeOptions(port=0, device="cpu"), on_ready=lambda endpoint: print(endpoint, flush=True))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_end_of_the_service_during_a_training_leaves_nothing(folder: Path, tmp_path: Path, number: int) -> None:
-    fifo = tmp_path / "pid"
-    os.mkfifo(fifo)
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(fifo)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    endpoint = process.stdout.readline().strip()
-    assert endpoint, process.communicate()[1]
-    with RewardClient(endpoint, deadline_s=WAIT_S) as client:
-        client.score_group(group(30, 1))
-        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/v1/retrain", method="POST"))
-        child = os.pidfd_open(int(fifo.read_text()))  # the child runs
-        assert client.info()["retraining"]["running"]
-    process.send_signal(number)
-    _, log = process.communicate(timeout=WAIT_S)
-    assert signal_when_ended(child)
-    if number == signal.SIGTERM:
-        assert process.returncode == 0
-        assert [line for line in log.splitlines() if json.loads(line)["level"] != "info"] == []
-    with serving(folder) as served, RewardClient(served.endpoint, deadline_s=WAIT_S) as client:
-        assert len(served.models) == 1
-        assert sorted(path.name for path in served.memory.models_folder.iterdir()) == served.models
-        assert not (folder / "service" / module.FOLDER).exists()
-        if number == signal.SIGKILL:
-            assert client.retrain() == served.models[0]
-            assert len(served.models) == 2
-
-
-def signal_when_ended(handle: int) -> bool:
-    """Whether the process of a pidfd ends in time."""
-    import select
-
-    ended = bool(select.select([handle], [], [], WAIT_S)[0])
-    os.close(handle)
-    return ended
-
-
-def test_files_of_a_killed_training_are_deleted(folder: Path) -> None:
-    left = folder / "service" / module.FOLDER / "snapshot"
-    left.mkdir(parents=True)
-    with serving(folder):
-        assert not left.parent.exists()
-    shutil.rmtree(folder)
 
 
 def test_only_one_training_runs_at_a_time_and_none_after_the_end(folder: Path) -> None:

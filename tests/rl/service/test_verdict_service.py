@@ -12,13 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from memstore.errors import InputError
+from memstore.errors import InputError, StoreFullError
 from memstore.memory import Memory
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 from memstore_rl.rewards.verifier_budget import VerifierBudget
-from memstore_rl.service.client import RewardClient
+from memstore_rl.service.client import RewardClient, ServiceError
+from memstore_rl.service.journal import Entry, Journal
 
 Served = Callable[..., AbstractContextManager[str]]
 
@@ -31,16 +32,17 @@ from memstore_rl.rewards.verifier_budget import VerifierBudget
 from memstore_rl.service.recorder import RecorderSchedule
 from memstore_rl.service.serve import ServeOptions, serve
 with Memory.open(sys.argv[1], create=True, embedder=HashEmbedder()) as memory:
-    schedule, budget = RecorderSchedule(interval_s=1000.0), VerifierBudget(calls=1)
+    schedule, total = RecorderSchedule(interval_s=1000.0), int(sys.argv[2]) or None
+    budget = VerifierBudget(calls=None if total else 1, total=total)
     options = ServeOptions(port=0, mode="verdict", verifier_budget=budget, schedule=schedule)
     serve(memory, options, on_ready=lambda endpoint: print(endpoint, flush=True))
 """
 
 
 @contextmanager
-def service(memory: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def service(memory: Path, total: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address and the process of a service; it is killed at the end if it still runs."""
-    command = [sys.executable, "-c", PROGRAM, str(memory)]
+    command = [sys.executable, "-c", PROGRAM, str(memory), str(total)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -112,6 +114,44 @@ def test_requests_of_a_step_share_the_budget_of_the_service(served: Served) -> N
         assert [source for source, _ in second[0]] == ["predicted"] * 3
         without_step = outcomes(endpoint, group((5, 5, 2), step=None))
         assert [source for source, _ in without_step[0]] == ["ground_truth", "ground_truth", "predicted"]
+
+
+@pytest.mark.parametrize("scorer", [True], indirect=True)
+def test_a_verdict_is_used_once_it_is_recorded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Journal, entries: list[Entry]) -> set[str]:
+        raise StoreFullError("no space left")
+
+    bought = ("ground_truth", 0.0)
+    with served() as endpoint, RewardClient(endpoint) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(Journal, "append", full)
+            with pytest.raises(ServiceError, match="no space left"):
+                client.score_group(group((7, 7, 2)))
+        validation = client.score_group(group((7, 2)), record=False)
+        assert [one.source for one in validation] == ["ground_truth", "predicted"]
+        assert outcomes(endpoint, group((7, 2)))[0][0] == bought
+        assert outcomes(endpoint, group((7, 2)))[0][0] == ("remembered", 0.0)
+
+
+def test_the_total_counts_what_the_run_bought_before(tmp_path: Path) -> None:
+    """Of four calls in all, a service that was killed has made two for the run, and one for another."""
+
+    def sources(endpoint: str, name: str, run: str) -> list[str]:
+        query = RewardQuery(f"what is {name}?", dataset="sums", domain="math", gold="2")
+        rollouts = [Rollout(response=f"#### {one}", run=run, step=1, policy="p") for one in (7, 8)]
+        with RewardClient(endpoint) as client:
+            return [one.source for one in client.score_group(Group(query, rollouts))]
+
+    bought, open_ = ["ground_truth"] * 2, ["predicted"] * 2
+    with service(tmp_path / "memory", total=4) as (endpoint, process):
+        assert sources(endpoint, "a", "r") == bought
+        process.kill()
+        process.wait()
+    with service(tmp_path / "memory", total=4) as (endpoint, _):
+        assert sources(endpoint, "b", "new") == bought
+        assert sources(endpoint, "c", "r") == open_
+        assert metric(endpoint, "memstore_verifier_calls") == 2
+        assert sources(endpoint, "d", "new") == open_
 
 
 @pytest.mark.parametrize("scorer", [False], indirect=True)
