@@ -14,4 +14,7 @@ templates/    Jinja2, with autoescape
 static/       one style sheet, one script, and KaTeX
 
 A page works without JavaScript; the script only improves it. It is read-only for snapshots.
+
+A new page is a view, a module of routes that is named in `app.py`, and a template; tests/rl/inspector opens it in a
+browser once its path is in the list of paths there. What takes longer than a page may is a `Recurring` value.
 """

@@ -97,5 +97,5 @@ def _axes(
     return (
         f'<path class="axis" d="M{MARGIN} 12V{bottom}H{WIDTH - 10:g}"/>{ticks}'
         f'<text class="tick" x="{middle}" y="{bottom + 30}" text-anchor="middle">{escape(x_name)}</text>'
-        f'<text class="tick" x="{MARGIN - 30}" y="10">{escape(y_name)}</text>'
+        f'<text class="tick" x="{MARGIN + 6}" y="14">{escape(y_name)}</text>'
     )

@@ -10,7 +10,7 @@ from memstore_rl.inspector.source import QueryFilter, Source
 from memstore_rl.inspector.texts import one_line
 from memstore_schema.columns import EdgeType, NodeLabel
 
-PAGE = 40
+PAGE = 25
 """Queries of a page."""
 _PAGES = {
     "q-": (NodeLabel.QUERY, "query"),
