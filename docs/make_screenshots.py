@@ -30,6 +30,7 @@ from memstore_schema.queries import named_queries
 
 IMAGES = Path(__file__).resolve().parent / "images"
 WIDTH, HEIGHT = 1000, 720
+HALF = 0.5
 
 
 def main() -> None:
@@ -42,9 +43,11 @@ def main() -> None:
 
 
 def split_query(memory: Memory) -> str:
-    """A query whose rollouts are divided."""
+    """A query whose rollouts are divided, but of which half agree."""
     named = next(one for one in named_queries() if one.name == "split-groups")
-    return str(next(memory.cypher(named.text, named.parameters).rows)[0])
+    found = memory.cypher(named.text, {"limit": 10_000})
+    share = found.columns.index("top_share")
+    return str(next(row[0] for row in found.rows if row[share] >= HALF))
 
 
 def explain_central(memory: Memory, query: str) -> None:

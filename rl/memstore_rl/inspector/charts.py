@@ -87,8 +87,8 @@ def _axes(
     """The axes with their names and the values at their ends."""
     bottom = HEIGHT - MARGIN
     ticks = "".join(
-        f'<text class="tick" x="{x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
-        for value in dict.fromkeys(x_range)
+        f'<text class="tick" x="{x(value):.1f}" y="{bottom + 16}" text-anchor="{anchor}">{value:g}</text>'
+        for value, anchor in zip(x_range, ("start", "end"), strict=True)
     ) + "".join(
         f'<text class="tick" x="{MARGIN - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
         for value in y_range
