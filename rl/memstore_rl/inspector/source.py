@@ -113,7 +113,7 @@ class MemorySource:
         conditions = ["q.id > $after"]
         match = "MATCH (q:Query)"
         if wanted.search and wanted.where == "text":
-            conditions.append("lower(q.text) CONTAINS lower($search)")
+            conditions.append("toLower(q.text) CONTAINS toLower($search)")
         elif wanted.search and wanted.where == "key":
             match = "MATCH (q:Query)-[k:IN]->(:Dataset)"
             conditions.append("k.key STARTS WITH $search")
