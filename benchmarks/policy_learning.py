@@ -39,7 +39,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "sample_rollouts"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "learn_from_memory"))
-from policy_learning_study import RECIPES, Options, Study
+from policy_learning_study import Options, Study
 from policy_learning_table import draw, read_results, table
 
 Train = Callable[[Study, str, Path], dict[str, Any]]
@@ -68,7 +68,7 @@ def run_one(train: Train, study: Study, mode: str) -> None:
     shutil.rmtree(work)
 
 
-def run_all(options: argparse.Namespace, numbers: Options) -> list[str]:
+def run_all(options: argparse.Namespace, numbers: Options, kind: type[Study]) -> list[str]:
     """Run each training without a result in a process of its own; return a sentence for each that failed."""
     check_options(options, numbers)
     from policy_learning_run import train  # once, before the forks
@@ -79,7 +79,7 @@ def run_all(options: argparse.Namespace, numbers: Options) -> list[str]:
         for mode in options.modes
         if not result_file(options.folder, seed, mode).exists()
     ]
-    studies = {seed: Study(options.folder, seed, numbers) for seed, _ in work}
+    studies = {seed: kind(options.folder, seed, numbers) for seed, _ in work}
     starts = run_processes(train, [(studies[seed], "start") for seed in studies], options.processes)
     return starts + run_processes(train, [(studies[seed], mode) for seed, mode in work], options.processes)
 
@@ -113,25 +113,25 @@ def check_options(options: argparse.Namespace, numbers: Options) -> None:
         raise SystemExit(f"{file} has other settings; use the same settings or another folder")
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options; those of `Options` under their names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(description: str | None, kind: type[Study], numbers: type[Options]) -> argparse.Namespace:
+    """The options; those of `numbers` under their names."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="folder of the results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--modes", nargs="+", choices=list(RECIPES), default=list(RECIPES), metavar="MODE")
+    parser.add_argument("--modes", nargs="+", choices=list(kind.recipes), default=list(kind.recipes), metavar="MODE")
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time; each uses one core")
     parser.add_argument("--show", action="store_true", help="start nothing; print the table of the results there are")
-    for field in fields(Options):
-        kind: Any = type(field.default)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, metavar="VALUE")
-    return parser.parse_args(arguments)
+    for field in fields(numbers):
+        of: Any = type(field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=of, default=field.default, metavar="VALUE")
+    return parser.parse_args()
 
 
-def main() -> None:
+def main(description: str | None, kind: type[Study], numbers: type[Options]) -> None:
     """Train what has no result, print the table, draw the plot."""
-    options = parse_arguments()
-    numbers = Options(**{field.name: getattr(options, field.name) for field in fields(Options)})
-    failed = [] if options.show else run_all(options, numbers)
+    options = parse_arguments(description, kind, numbers)
+    given = numbers(**{field.name: getattr(options, field.name) for field in fields(numbers)})
+    failed = [] if options.show else run_all(options, given, kind)
     results = read_results(options.folder, options.seeds, options.modes)
     print(table(results))
     draw(results, options.folder / "policy_learning.png")
@@ -140,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, Study, Options)

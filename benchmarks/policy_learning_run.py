@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from policy_learning_sampler import FastQwen2
-from policy_learning_study import DATASET, RECIPES, SAMPLES, Recipe, Row, Study
+from policy_learning_study import DATASET, SAMPLES, Recipe, Row, Study
 from task import final_answer
 from transformers import PrinterCallback, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
-from words import accuracy
+from trl import GRPOConfig
 
 from memstore.embedding.minilm import load_embedder
 from memstore.embedding.protocol import Embedder
@@ -198,7 +196,7 @@ class Measure(TrainerCallback):
         started = time.process_time()
         if step % options.every == 0 or step == state.max_steps:
             model.eval()
-            self.curve[step] = accuracy(model, self._study.tokenizer, self._study.drawn[1])
+            self.curve[step] = self._study.accuracy(model)
             model.train()
             print(step, self.curve[step], self._watch.ledger.quality(step - options.every, step), flush=True)
         self.seconds += time.process_time() - started
@@ -237,15 +235,15 @@ def scorer_of(recipe: Recipe) -> NotingScorer:
 def train(study: Study, mode: str, folder: Path) -> dict[str, Any]:
     """Train the policy in one mode in a new folder; return the result."""
     torch.set_num_threads(1)
-    started, options, recipe = time.process_time(), study.options, RECIPES[mode]
+    started, options, recipe = time.process_time(), study.options, study.recipes[mode]
     labelled = study.labelled(recipe)
     folder.mkdir(parents=True)
     memory = RunMemory(study, recipe, labelled, folder) if recipe.mode == "memory" else None
     scorer = memory.scorer if memory else scorer_of(recipe)
     watch = Watch(study, scorer, memory)
     measure = Measure(study, watch)
-    trainer = GRPOTrainer(
-        model=FastQwen2.from_pretrained(study.start),
+    trainer = study.trainer()(
+        model=study.load(),
         args=settings(study, recipe, folder),
         reward_funcs=reward_function(scorer, num_generations=SAMPLES, scale_rewards="none"),
         train_dataset=training_rows(study, recipe, labelled, folder),
@@ -281,7 +279,7 @@ def settings(study: Study, recipe: Recipe, folder: Path) -> GRPOConfig:
         bf16=False,
         per_device_train_batch_size=options.queries * SAMPLES,
         num_generations=SAMPLES,
-        max_completion_length=90,
+        max_completion_length=study.length,
         max_steps=options.steps,
         learning_rate=options.rate,
         lr_scheduler_type="constant",

@@ -1,4 +1,4 @@
-"""A Qwen2 whose `generate` is fast for a tiny model on a CPU; it takes two thirds of the time.
+"""Models whose `generate` is fast for a small model on a CPU; for a tiny one it takes two thirds of the time.
 
 Each distinct prompt is read once, keys and values have one buffer, and finished responses leave the batch. It samples
 at temperature 1 or decodes greedily. A greedy response is the one of transformers' own `generate`.
@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from policy import END, PAD
 from torch import Tensor
 from torch.nn import functional
-from transformers import Qwen2ForCausalLM
+from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 Buffers = list[tuple[Tensor, Tensor]]
@@ -21,8 +20,12 @@ FINISHED = 0.25
 """Share of finished responses at which they leave the batch."""
 
 
-class FastQwen2(Qwen2ForCausalLM):  # type: ignore[misc]
-    """See the module's docstring."""
+class FastSampling:
+    """The `generate` of a model with the modules of a Qwen2 or a Llama."""
+
+    config: Any
+    model: Any
+    lm_head: Any
 
     @torch.no_grad()
     def generate(
@@ -41,13 +44,14 @@ class FastQwen2(Qwen2ForCausalLM):  # type: ignore[misc]
         asked = input_ids.repeat_interleave(num_return_sequences, 0)
         real = attention_mask.repeat_interleave(num_return_sequences, 0).bool()
         hidden, buffers = self._read(asked, real, length)
-        prompt, made = asked.shape[1], asked.new_full((len(asked), length), PAD)
+        end, pad = self.config.eos_token_id, self.config.pad_token_id
+        prompt, made = asked.shape[1], asked.new_full((len(asked), length), pad)
         rows, places = torch.arange(len(asked)), real.sum(1, keepdim=True)
         known = functional.pad(real, (0, length), value=True)[:, None, None]
         for index in range(length):
             token = self._draw(self.lm_head(hidden), sample)
             made[rows, index] = token
-            ended = made[rows, : index + 1].eq(END).any(1)
+            ended = made[rows, : index + 1].eq(end).any(1)
             if ended.all():
                 break
             if ended.float().mean() >= FINISHED:
@@ -56,7 +60,7 @@ class FastQwen2(Qwen2ForCausalLM):  # type: ignore[misc]
                 buffers = [(keys[keep], values[keep]) for keys, values in buffers]
             at = prompt + index
             hidden = self._forward(token[:, None], places + index, known[..., : at + 1], buffers, at)[:, -1]
-        return torch.cat([asked, _cut(made[:, : index + 1])], 1)
+        return torch.cat([asked, _cut(made[:, : index + 1], end, pad)], 1)
 
     def _read(self, asked: Tensor, real: Tensor, length: int) -> tuple[Tensor, Buffers]:
         """Read the prompts: the last hidden state of each, and buffers with room for `length` tokens."""
@@ -84,8 +88,8 @@ class FastQwen2(Qwen2ForCausalLM):  # type: ignore[misc]
             q, keys[:, :, at : at + size] = apply_rotary_pos_emb(q, k, *turned)
             values[:, :, at : at + size] = v
             end = at + size
-            read = functional.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=seen)
-            x = x + attention.o_proj(read.transpose(1, 2).reshape(batch, size, -1))
+            read = _attend(q, keys[:, :, :end], values[:, :, :end], seen)
+            x = x + attention.o_proj(read)
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         normed: Tensor = self.model.norm(x)
         return normed
@@ -95,7 +99,24 @@ class FastQwen2(Qwen2ForCausalLM):  # type: ignore[misc]
         return torch.multinomial(logits.softmax(-1), 1)[:, 0] if sample else logits.argmax(-1)
 
 
-def _cut(made: Tensor) -> Tensor:
-    """Replace what follows the first END of each row by PAD."""
-    after = made.eq(END).cumsum(1) - made.eq(END).long() > 0
-    return made.masked_fill(after, PAD)
+class FastQwen2(FastSampling, Qwen2ForCausalLM):  # type: ignore[misc]
+    """See the module's docstring."""
+
+
+class FastLlama(FastSampling, LlamaForCausalLM):  # type: ignore[misc]
+    """See the module's docstring."""
+
+
+def _attend(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+    """What heads read, [B, T, W]; several heads may share their keys. One token's keys are not copied for it."""
+    batch, heads, size, width = q.shape
+    if size == 1:
+        q = q.view(batch, keys.shape[1], -1, width)
+    read = functional.scaled_dot_product_attention(q, keys, values, attn_mask=seen, enable_gqa=size > 1)
+    return read.reshape(batch, heads, size, width).transpose(1, 2).reshape(batch, size, -1)
+
+
+def _cut(made: Tensor, end: int, pad: int) -> Tensor:
+    """Replace what follows the first `end` of each row by `pad`."""
+    after = made.eq(end).cumsum(1) - made.eq(end).long() > 0
+    return made.masked_fill(after, pad)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from choose import top_share
+from policy import RESPONSE_LENGTH
 from policy_learning_sampler import FastQwen2
 from task import Problem, draw_problems, grade
-from words import WordTokenizer, accuracy, respond, taught_policy, word_tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from words import accuracy, respond, taught_policy, word_tokenizer
 
 from memstore.embedding.minilm import load_embedder
 from memstore_gnn.queue.cover import cover_queries
@@ -99,11 +102,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Study:
-    """The problems and the start of one seed."""
+    """The problems and the start of one seed; another policy or task is a subclass."""
 
     folder: Path
     seed: int
     options: Options
+
+    recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
+    policy: ClassVar[str] = "tiny"
+    """Name of the policy in the memory."""
+    length: ClassVar[int] = RESPONSE_LENGTH
+    """Tokens of the longest response."""
 
     @property
     def home(self) -> Path:
@@ -123,9 +132,27 @@ class Study:
         return training, draw_problems(rng, self.options.held_out, known)
 
     @cached_property
-    def tokenizer(self) -> WordTokenizer:
+    def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer of the policy."""
         return word_tokenizer()
+
+    def teach(self) -> None:
+        """Write the start policy."""
+        taught_policy(self.options.lessons, self.seed).save_pretrained(self.start)
+
+    def load(self) -> PreTrainedModel:
+        """The start policy, to be trained."""
+        return FastQwen2.from_pretrained(self.start)
+
+    def trainer(self) -> Any:
+        """The class of the trainer; only a training imports it."""
+        from trl import GRPOTrainer
+
+        return GRPOTrainer
+
+    def accuracy(self, policy: PreTrainedModel) -> float:
+        """Share of the held-out problems that greedy decoding solves."""
+        return accuracy(policy, self.tokenizer, self.drawn[1], self.length)
 
     def prepare(self) -> None:
         """Teach the start policy, sample its rollouts and measure its accuracy, if that has not been done."""
@@ -136,13 +163,11 @@ class Study:
         if self.options.start:
             shutil.copytree(self.options.start, self.start, dirs_exist_ok=True)
         else:
-            taught_policy(self.options.lessons, self.seed).save_pretrained(self.start)
-        policy = FastQwen2.from_pretrained(self.start)
-        training, held_out = self.drawn
-        responses = respond(policy, self.tokenizer, [problem.text for problem in training], SAMPLES)
-        right = accuracy(policy, self.tokenizer, held_out)
-        vectors = load_embedder(device="cpu").embed([problem.text for problem in training])
-        kept = {"accuracy": right, "responses": responses, "vectors": np.round(vectors, 5).tolist()}
+            self.teach()
+        policy, texts = self.load(), [problem.text for problem in self.drawn[0]]
+        responses = respond(policy, self.tokenizer, texts, SAMPLES, length=self.length)
+        vectors = load_embedder(device="cpu").embed(texts)
+        kept = {"accuracy": self.accuracy(policy), "responses": responses, "vectors": np.round(vectors, 5).tolist()}
         half_written = done.with_suffix(".part")
         half_written.write_text(json.dumps(kept), encoding="utf-8")
         half_written.rename(done)
@@ -156,7 +181,7 @@ class Study:
     def row(self, number: int, response: str, sample: int, step: int) -> Row:
         """A rollout of a training problem without its reward; step 0 is the start policy."""
         query = {"query": self.drawn[0][number].text, "query_id": f"problem-{number}"}
-        made = {"policy": "tiny", "run": f"seed-{self.seed}", "step": step, "sample_index": sample}
+        made = {"policy": self.policy, "run": f"seed-{self.seed}", "step": step, "sample_index": sample}
         return {**query, "dataset": DATASET, "domain": "math", "response": response, **made}
 
     def truth(self, number: int, response: str) -> float:

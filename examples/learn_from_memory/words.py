@@ -20,7 +20,7 @@ from teacher import Teacher
 from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Fast
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 RATE, WARM_UP = 2e-3, 100
 TOGETHER = 64
@@ -87,22 +87,40 @@ def _loss(policy: Qwen2ForCausalLM, pairs: Iterable[tuple[list[int], list[int]]]
     return functional.cross_entropy(logits[scored], ids[:, 1:][scored])
 
 
+def chats(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -> list[str]:
+    """The prompts as the trainer writes them, in the tokenizer's chat template."""
+    messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    written: list[str] = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return written
+
+
 @torch.inference_mode()
 def respond(
-    policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, prompts: list[str], count: int, *, greedy: bool = False
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[str],
+    count: int,
+    *,
+    greedy: bool = False,
+    length: int = RESPONSE_LENGTH,
 ) -> list[list[str]]:
     """Responses to each prompt: one by greedy decoding, or `count` samples at temperature 1."""
-    responses: list[list[str]] = []
-    for first in range(0, len(prompts), TOGETHER):
-        inputs = tokenizer(prompts[first : first + TOGETHER], return_tensors="pt", padding=True)
+    asked, responses = chats(tokenizer, prompts), list[list[str]]()
+    for first in range(0, len(asked), TOGETHER):
+        inputs = tokenizer(asked[first : first + TOGETHER], return_tensors="pt", padding=True)
         drawn = {"do_sample": False} if greedy else {"do_sample": True, "top_k": 0, "num_return_sequences": count}
-        ids = policy.generate(**inputs, max_new_tokens=RESPONSE_LENGTH, **drawn)[:, inputs["input_ids"].shape[1] :]
+        ids = policy.generate(**inputs, max_new_tokens=length, **drawn)[:, inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         responses += [texts[start : start + count] for start in range(0, len(texts), count)]
     return responses
 
 
-def accuracy(policy: Qwen2ForCausalLM, tokenizer: WordTokenizer, problems: Sequence[Problem]) -> float:
+def accuracy(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    problems: Sequence[Problem],
+    length: int = RESPONSE_LENGTH,
+) -> float:
     """Share of problems that greedy decoding solves."""
-    responses = respond(policy, tokenizer, [problem.text for problem in problems], 1, greedy=True)
+    responses = respond(policy, tokenizer, [problem.text for problem in problems], 1, greedy=True, length=length)
     return sum(grade(response[0], p.gold) for response, p in zip(responses, problems, strict=True)) / len(problems)

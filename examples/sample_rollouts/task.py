@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -118,11 +118,11 @@ def skills() -> list[Skill]:
     return [skill for setting in settings() for skill in setting.skills]
 
 
-def draw_problem(rng: random.Random) -> Problem:
-    """Draw a problem whose intermediate results lie between 1 and LARGEST."""
+def draw_problem(rng: random.Random, lengths: Sequence[int] = STEPS) -> Problem:
+    """Draw a problem whose intermediate results lie between 1 and LARGEST, with one of these numbers of steps."""
     while True:
         setting = rng.choice(settings())
-        chosen = rng.sample(setting.skills, rng.choice(STEPS))
+        chosen = rng.sample(setting.skills, rng.choice(lengths))
         steps = tuple(Step(s, rng.choice(AMOUNTS) if "#" in s.phrase else 2) for s in chosen)
         start = rng.choice(STARTS)
         if stays_in_range(start, ((step.skill.operation, step.amount) for step in steps)):
@@ -139,11 +139,11 @@ def stays_in_range(number: int, changes: Iterable[tuple[Operation, int]]) -> boo
     return True
 
 
-def draw_problems(rng: random.Random, count: int, known: set[str]) -> list[Problem]:
+def draw_problems(rng: random.Random, count: int, known: set[str], lengths: Sequence[int] = STEPS) -> list[Problem]:
     """Draw `count` problems with new texts, which are added to `known`."""
     problems: list[Problem] = []
     while len(problems) < count:
-        problem = draw_problem(rng)
+        problem = draw_problem(rng, lengths)
         if problem.text not in known:
             known.add(problem.text)
             problems.append(problem)
