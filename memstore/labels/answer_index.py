@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.protocol import GraphStore
@@ -20,6 +22,9 @@ from memstore_schema.columns import EdgeType, NodeLabel
 _SHOWN = 5
 """Answers that a message lists."""
 _SHOWN_CHARS = 60
+_ANSWER = ("id", "text", "value")
+_Ends: TypeAlias = tuple[IntVector, IntVector]
+"""Positions of the sources and targets of edges."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,42 @@ class _Sets:
 
 
 class AnswerIndex:
-    """Positions are those of the id-ordered node tables."""
+    """Positions are those of the id-ordered node tables: of all nodes, or of those of some queries.
 
-    def __init__(self, graph: GraphStore) -> None:
-        self._graph = graph
-        queries = graph.nodes(NodeLabel.QUERY, ["id", "text", "domain"])
-        self.query_ids: list[str] = queries["id"].to_pylist()
-        self.texts: list[str | None] = queries["text"].to_pylist()
-        self.domains: list[str] = queries["domain"].to_pylist()
-        self._rollout_ids = graph.nodes(NodeLabel.THINKING, ["id"])["id"]
-        self._answers = graph.nodes(NodeLabel.ANSWER, ["id", "text", "value"])
+    Args:
+        graph: the graph of the memory.
+        queries: ids of the queries to read; None reads all. Some are named by their id or text, not by a key.
+    """
+
+    def __init__(self, graph: GraphStore, queries: Sequence[str] | None = None) -> None:
+        self._graph, self._whole = graph, queries is None
+        found = graph.nodes(NodeLabel.QUERY, ["id", "text", "domain"], ids=queries)
+        self.query_ids: list[str] = found["id"].to_pylist()
+        self.texts: list[str | None] = found["text"].to_pylist()
+        self.domains: list[str] = found["domain"].to_pylist()
+        read = self._read_all if queries is None else self._read_some
+        self._rollout_ids, self._answers, generates, leads = read()
+        self._rollouts = _Sets.of(*generates, len(self.query_ids))
+        self._answer_of = np.full(len(self._rollout_ids), -1, np.int64)
+        self._answer_of[leads[0]] = leads[1]
+
+    def _read_all(self) -> tuple[pa.ChunkedArray, pa.Table, _Ends, _Ends]:
+        """Ids of the rollouts, the answers, and the ends of the edges to both."""
+        graph = self._graph
         generates = graph.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
         leads = graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, [])
-        self._rollouts = _Sets.of(generates.source, generates.target, len(self.query_ids))
-        self._answer_of = np.full(len(self._rollout_ids), -1, np.int64)
-        self._answer_of[leads.source] = leads.target
+        rollouts, answers = graph.nodes(NodeLabel.THINKING, ["id"])["id"], graph.nodes(NodeLabel.ANSWER, _ANSWER)
+        return rollouts, answers, (generates.source, generates.target), (leads.source, leads.target)
+
+    def _read_some(self) -> tuple[pa.ChunkedArray, pa.Table, _Ends, _Ends]:
+        graph = self._graph
+        generates = graph.edges_of(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, self.query_ids)
+        generates = generates.sort_by("target_id")
+        rollouts = generates["target_id"]
+        leads = graph.edges_of(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, rollouts.to_pylist())
+        answers = graph.nodes(NodeLabel.ANSWER, _ANSWER, ids=sorted(set(leads["target_id"].to_pylist())))
+        queries = pa.array(self.query_ids, pa.string())
+        return rollouts, answers, _ends(generates, queries, rollouts), _ends(leads, rollouts, answers["id"])
 
     @classmethod
     def read(cls, graph: GraphStore) -> AnswerIndex:
@@ -84,6 +110,10 @@ class AnswerIndex:
         """Rollouts of a query that give an answer; -1: those without a readable one."""
         rows = self._rollouts[query]
         return np.asarray(rows[self._answer_of[rows] == answer], np.int64)
+
+    def answers_of_rollouts(self, rows: IntVector) -> IntVector:
+        """The answer of each of these rollouts; -1 without a readable one."""
+        return np.asarray(self._answer_of[rows], np.int64)
 
     def rollout_ids(self, rows: IntVector) -> list[str]:
         """Ids of rollouts."""
@@ -118,6 +148,8 @@ class AnswerIndex:
             return keyed[0]
         if not name.strip():
             raise InputError(f"{where}the query is empty; name it by its id, its key or its text")
+        if not self._whole:
+            raise InputError(f"{where}there is no query {_shortened(name)!r} here; name it by its id")
         try:
             return self._positions[full_id(self._graph, NodeLabel.QUERY, name)]
         except InputError as error:
@@ -163,6 +195,8 @@ class AnswerIndex:
 
     @cached_property
     def _keys(self) -> dict[str, list[int]]:
+        if not self._whole:
+            return {}
         edges = self._graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET, ["key"])
         found: dict[str, list[int]] = {}
         pairs = zip(edges.source.tolist(), edges.properties["key"].to_pylist(), strict=True)
@@ -170,6 +204,12 @@ class AnswerIndex:
             if key is not None:
                 found.setdefault(key, []).append(query)
         return found
+
+
+def _ends(edges: pa.Table, sources: pa.Array, targets: pa.ChunkedArray) -> _Ends:
+    ends = zip(("source_id", "target_id"), (sources, targets), strict=True)
+    source, target = (np.asarray(pc.index_in(edges[name], value_set=ids), np.int64) for name, ids in ends)
+    return source, target
 
 
 def _shortened(text: str) -> str:

@@ -43,7 +43,8 @@ def label_rollouts(
         implied: rollouts among them that are labelled because another answer is right; for the journal.
 
     Returns:
-        The batch; None if nothing changes. A label that was implied so far and is given now is recorded, too.
+        The batch; None if nothing changes. A label that was implied so far, or was given by other people only, and is
+        given now is recorded, too.
 
     Raises:
         LabelConflict: a rollout has another ground truth and `replace` is False; nothing is written.
@@ -63,8 +64,8 @@ def label_rollouts(
     removed = [rollout for rollout in rewards if rollout not in given and before[rollout][0] is not None]
     journal = Journal(stores.location.folder)
     unchanged = [name for name, reward in given.items() if name not in implied and before[name][0] == reward]
-    known = journal.implied() if unchanged else set()
-    changed = [*changes["id"].to_pylist(), *removed, *(name for name in unchanged if name in known)]
+    confirmed = journal.to_confirm(by) if unchanged else set()
+    changed = [*changes["id"].to_pylist(), *removed, *(name for name in unchanged if name in confirmed)]
     if audit:
         mark_audit(stores, audit)
     if not changed:

@@ -105,6 +105,23 @@ class Journal:
             found |= batch.implied
         return found
 
+    def to_confirm(self, by: str | None) -> set[str]:
+        """Rollouts whose label a verdict of this person would confirm: it was implied, or only others have given it."""
+        implied: set[str] = set()
+        given: dict[str, set[str]] = {}
+        for batch in self.batches():
+            for change in batch.changes:
+                people = given.setdefault(change.rollout, set())
+                if change.before != change.after:
+                    people.clear()
+                if batch.by is not None and change.after is not None and change.rollout not in batch.implied:
+                    people.add(batch.by)
+            implied -= {change.rollout for change in batch.changes}
+            implied |= batch.implied
+        return implied | {
+            rollout for rollout, people in given.items() if by is not None and people and by not in people
+        }
+
     def batch(self, name: str | None = None) -> LabelBatch:
         """The batch whose id begins with `name`, by default the last one.
 
