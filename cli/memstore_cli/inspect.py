@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memstore.errors import InputError
 from memstore_cli.credentials import read_secret
 from memstore_cli.open_memory import open_memory
 from memstore_cli.options import JsonOption, OptionalMemoryOption, UsageError, need_memory, with_option_groups
@@ -19,6 +20,7 @@ from memstore_cli.output import print_json
 from memstore_cli.serve import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
+    from memstore_rl.inspector.label_queue import QueueEntry
     from memstore_rl.inspector.source import Source
 
 
@@ -40,6 +42,12 @@ class PageOptions:
         ),
     ] = None
     read_only: Annotated[bool, typer.Option("--read-only", help="Show pages that change nothing.")] = False
+    queue: Annotated[
+        Path | None,
+        typer.Option(
+            "--queue", metavar="FILE", show_default=False, help="Queries to label: a file of `memstore queue -o`."
+        ),
+    ] = None
 
 
 @with_option_groups
@@ -72,8 +80,23 @@ def inspect(
                 print(f"the pages of {source.name} are at {endpoint}; stop with Ctrl-C")
             sys.stdout.flush()
 
+        queue = queue_of(source, options.queue) if options.queue else []
         log_to_stderr()
-        inspect_source(source, InspectOptions(options.host, options.port, token), on_ready=announce)
+        inspect_source(source, InspectOptions(options.host, options.port, token, queue), on_ready=announce)
+
+
+def queue_of(source: Source, path: Path) -> list[QueueEntry]:
+    """The queue in a file.
+
+    Raises:
+        InputError: the source is read-only, or the file is no queue of it.
+    """
+    from memstore_rl.inspector.label_queue import read_queue
+    from memstore_rl.inspector.source import MemorySource
+
+    if not isinstance(source, MemorySource) or source.read_only:
+        raise InputError("a queue is labelled in an open memory, and these pages are read-only; remove --queue")
+    return read_queue(source.memory, path)
 
 
 @contextmanager

@@ -7,6 +7,8 @@ site.py       what the routes of all pages share: source, threads, templates, er
 app.py        the ASGI application of all pages
 security.py   login by the service's token, CSRF tokens, headers, the check of the host
 recurring.py  values that take seconds, computed in the background
+desk.py       labelling by several people at once; label_queue.py, leases.py and label_effects.py are parts of it
+disagreements.py  where models, labels, votes and steps disagree
 texts.py      texts of models as paragraphs, mathematics and code
 charts.py     bars and lines as SVG
 serve.py      a server of the pages alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -15,26 +16,34 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from memstore_rl.inspector.pages import cypher, login, overview, queries, query, rollout
+from memstore_rl.inspector.label_queue import QueueEntry
+from memstore_rl.inspector.pages import cypher, disagreements, login, overview, queries, query, queue, rollout
 from memstore_rl.inspector.security import HEADERS, Login, refusal_of, start_session
 from memstore_rl.inspector.site import NavItem, Site
 from memstore_rl.inspector.source import Source
 
-NAVIGATION = (NavItem("/", "Memory"), NavItem("/queries", "Queries"), NavItem("/cypher", "Cypher"))
-_PAGES = (overview, queries, query, rollout, cypher, login)
+NAVIGATION = (
+    NavItem("/", "Memory"),
+    NavItem("/queries", "Queries"),
+    NavItem("/queue", "Queue"),
+    NavItem("/disagreements", "Disagreements"),
+    NavItem("/cypher", "Cypher"),
+)
+_PAGES = (overview, queries, query, rollout, queue, disagreements, cypher, login)
 _OPEN = ("/login", "/static/")
 """Beginnings of the paths that need no login."""
 _STATIC = Path(__file__).parent / "static"
 
 
-def make_pages(source: Source, *, token: SecretStr | None = None) -> Starlette:
+def make_pages(source: Source, *, token: SecretStr | None = None, queue: Sequence[QueueEntry] = ()) -> Starlette:
     """Create the pages of a memory or snapshot.
 
     Args:
         source: what they show; it must stay open as long as they are served.
         token: what a person logs in with; None serves this machine only, without a login.
+        queue: the queries to label; people can choose others on the page.
     """
-    site = Site(source, Login(token), NAVIGATION)
+    site = Site(source, Login(token), NAVIGATION, queue)
     routes = [route for page in _PAGES for route in page.routes(site)]
 
     async def not_there(request: Request, error: Exception) -> Response:

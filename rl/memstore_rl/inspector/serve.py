@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from memstore_rl.inspector.app import make_pages
+from memstore_rl.inspector.label_queue import QueueEntry
 from memstore_rl.inspector.site import PREFIX
 from memstore_rl.inspector.source import Source
 from memstore_rl.service.serve import DEFAULT_HOST, check_address, listen, run_server
@@ -29,6 +30,8 @@ class InspectOptions:
     """0: any free port."""
     token: SecretStr | None = None
     """What a person logs in with; required unless the host is loopback."""
+    queue: Sequence[QueueEntry] = ()
+    """The queries to label."""
 
 
 def inspect(source: Source, options: InspectOptions, *, on_ready: Callable[[str], None] | None = None) -> None:
@@ -42,13 +45,13 @@ def inspect(source: Source, options: InspectOptions, *, on_ready: Callable[[str]
     """
     check_address(options.host, options.token)
     with listen(options.host, options.port) as listener:
-        app = inspector_app(source, token=options.token)
+        app = inspector_app(source, token=options.token, queue=options.queue)
         run_server(app, listener, lambda address: on_ready(f"{address}{PREFIX}/") if on_ready else None)
 
 
-def inspector_app(source: Source, *, token: SecretStr | None = None) -> Starlette:
+def inspector_app(source: Source, *, token: SecretStr | None = None, queue: Sequence[QueueEntry] = ()) -> Starlette:
     """The application of a server that has nothing but the pages."""
-    pages = make_pages(source, token=token)
+    pages = make_pages(source, token=token, queue=queue)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

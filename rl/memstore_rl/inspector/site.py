@@ -19,6 +19,8 @@ from starlette.routing import Route
 
 from memstore.errors import InputError, LockedError, MemstoreError, QueryTimeout, ReadOnlyError
 from memstore_rl.inspector.charts import bar
+from memstore_rl.inspector.desk import desk_of
+from memstore_rl.inspector.label_queue import QueueEntry
 from memstore_rl.inspector.recurring import Recurring
 from memstore_rl.inspector.security import Login
 from memstore_rl.inspector.source import Source
@@ -56,8 +58,11 @@ class NavItem(NamedTuple):
 class Site:
     """The pages over one source. Close it after the last request."""
 
-    def __init__(self, source: Source, login: Login, navigation: Sequence[NavItem]) -> None:
+    def __init__(
+        self, source: Source, login: Login, navigation: Sequence[NavItem], queue: Sequence[QueueEntry] = ()
+    ) -> None:
         self.source, self.login = source, login
+        self.desk = desk_of(source, queue)
         self.read_only = source.read_only
         self.overview: Recurring[Overview] = Recurring(partial(overview, source), "overview")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="memstore-page")

@@ -1,0 +1,241 @@
+"""The desk where several people label: gives each the next query, writes verdicts, undoes them, and says what changed.
+
+A person is a session of the pages. Verdicts are written one at a time, each as a batch of the labels' journal. What is
+kept here is only who works on what; a restart loses no label.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from memstore.errors import InputError, LabelConflict
+from memstore.labels.agreement import Agreement, agreement
+from memstore.labels.answer_index import AnswerIndex
+from memstore.labels.answers import label_answers
+from memstore.labels.batches import undo_labels
+from memstore.labels.journal import Journal
+from memstore.labels.questions import LabelledQuery, read_query, verdict_in_words, verdict_of_key
+from memstore_rl.inspector.label_effects import Calibration, Effect, calibration_of, effect_of
+from memstore_rl.inspector.label_queue import LabelQueue, QueueEntry, QueueState
+from memstore_rl.inspector.leases import Leases
+from memstore_rl.inspector.recurring import Computed, Recurring
+from memstore_rl.inspector.source import MemorySource, Source
+from memstore_schema.columns import EdgeType, NodeLabel
+
+FORGET_S = 12 * 3600
+"""Seconds without action after which a person's skipped queries and undoable verdicts are forgotten."""
+BUSY = "another person is labelling this query now; wait for the verdict, or go on with the queue"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A query that a person is to label."""
+
+    query: LabelledQuery
+    entry: QueueEntry | None
+    """None for a query that is not of the queue."""
+    position: int
+    """In the queue, from 1."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a key."""
+
+    sentence: str
+    failed: bool = False
+    conflict: tuple[str, str] | None = None
+    """The query and the key of a verdict that contradicts a label."""
+    effect: Effect | None = None
+    before: Calibration | None = None
+    after: Calibration | None = None
+
+
+@dataclass
+class _Person:
+    seen_at: float
+    skipped: set[str] = field(default_factory=set)
+    done: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    """Batch, query and labelled rollouts of the verdicts that can be undone."""
+    outcome: Outcome | None = None
+
+
+class Desk:
+    """Labelling by several people at once. Thread-safe."""
+
+    def __init__(self, source: MemorySource, entries: Iterable[QueueEntry] = ()) -> None:
+        self._source, self._stores = source, source.memory.stores
+        self.queue = LabelQueue(source.memory, entries)
+        self.leases = Leases()
+        self._agreement: Recurring[list[Agreement]] = Recurring(
+            lambda: agreement(Journal(source.memory.folder).batches()), "agreement"
+        )
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._people: dict[str, _Person] = {}
+        self._closed: set[str] = set()
+        self._pairs: dict[str, tuple[float, float]] = {}
+        """Probability and label of the rollouts that were labelled here."""
+
+    def agreement(self, wait_s: float) -> Computed[list[Agreement]]:
+        """How often people agree, from the journal."""
+        return self._agreement.get(wait_s)
+
+    def take_outcome(self, person: str) -> Outcome | None:
+        """What came of the last key of a person; it is told once."""
+        with self._lock:
+            found = self._person(person)
+            outcome, found.outcome = found.outcome, None
+            return outcome
+
+    def next(self, person: str, state: QueueState) -> Turn | None:
+        """The next query of a person, who holds it from now on; None if none is left."""
+        with self._lock:
+            skipped = set(self._person(person).skipped)
+        held = self.leases.query_of(person)
+        ordered = sorted(enumerate(state.entries, start=1), key=lambda one: one[1].query != held)
+        for position, entry in ordered:
+            if entry.query in self._closed or entry.query in skipped or not self.leases.take(person, entry.query):
+                continue
+            query = self._read(entry.query)
+            if query is not None and query.is_open:
+                return Turn(query, entry, position)
+            self._closed.add(entry.query)
+        self.leases.release(person)
+        return None
+
+    def one(self, person: str, query: str, state: QueueState) -> Turn | None:
+        """A query of a person's choice, whether it is settled or not; None if it does not exist.
+
+        Raises:
+            InputError: another person holds it.
+        """
+        found = self._read(query)
+        if found is None:
+            return None
+        if not self.leases.take(person, query):
+            raise InputError(BUSY)
+        entries = enumerate(state.entries, start=1)
+        position, entry = next(((at, one) for at, one in entries if one.query == query), (0, None))
+        return Turn(found, entry, position)
+
+    def press(
+        self, person: str, key: str, query: str, *, by: str, reason: str | None = None, replace: bool = False
+    ) -> Outcome:
+        """Do what a key says; the outcome is kept for the person's next page.
+
+        Args:
+            by: name of the person.
+            replace: overwrite a label that differs.
+        """
+        key = key.strip().lower()
+        try:
+            with self._writing:
+                outcome = self._do(person, key, query, by, reason, replace)
+        except LabelConflict:
+            sentence = "this contradicts a label of the query, so nothing was written; overwrite the label, or leave it"
+            outcome = Outcome(sentence, failed=True, conflict=(query, key))
+        except InputError as error:
+            outcome = Outcome(str(error), failed=True)
+        with self._lock:
+            self._person(person).outcome = outcome
+        return outcome
+
+    def _do(self, person: str, key: str, query: str, by: str, reason: str | None, replace: bool) -> Outcome:
+        if key == "u":
+            return self._undo(person, by)
+        if key in ("s", "again"):
+            with self._lock:
+                skipped = self._person(person).skipped
+                skipped.add(query) if key == "s" else skipped.clear()
+            self.leases.release(person)
+            return Outcome("skipped" if key == "s" else "the skipped queries are shown again")
+        return self._label(person, key, query, by, reason, replace)
+
+    def _label(self, person: str, key: str, query: str, by: str, reason: str | None, replace: bool) -> Outcome:
+        if not by:
+            raise InputError("say who you are first; labels are kept with a name")
+        index = AnswerIndex(self._stores.graph, [query])
+        if not index.query_ids:
+            raise InputError(f"there is no query {query}; go on with the queue")
+        if not self.leases.take(person, query):
+            raise InputError(BUSY)
+        before = read_query(self._stores, index, 0)
+        verdict, seconds = verdict_of_key(before, key), self.leases.take_seconds(person, query)
+        done = label_answers(
+            self._stores,
+            [verdict],
+            by=by,
+            reason=reason or None,
+            seconds=None if seconds is None else round(seconds, 1),
+            replace=replace,
+            index=index,
+        )
+        after = read_query(self._stores, index, 0)
+        changed = [rollout for rollout, label in after.labels.items() if label != before.labels[rollout]]
+        with self._lock:
+            if done.batch is not None:
+                self._person(person).done.append((done.batch, query, changed))
+            (self._closed.discard if after.is_open else self._closed.add)(query)
+        if not after.is_open:
+            self.leases.release(person)
+        confirmed = "" if done.changed or done.batch is None else "; it confirms the label of another person"
+        return self._with_effect(verdict_in_words(before, verdict, done.changed) + confirmed, before, after)
+
+    def _with_effect(self, sentence: str, before: LabelledQuery, after: LabelledQuery) -> Outcome:
+        probability = self.probabilities(list(after.labels))
+        with self._lock:
+            calibration = calibration_of(self._pairs)
+            for rollout, label in after.labels.items():
+                if label != before.labels[rollout]:
+                    self._pairs.pop(rollout, None)
+                    if label is not None and rollout in probability:
+                        self._pairs[rollout] = (probability[rollout], label)
+            effect = effect_of(probability, before.labels, after.labels)
+            return Outcome(sentence, effect=effect, before=calibration, after=calibration_of(self._pairs))
+
+    def _undo(self, person: str, by: str) -> Outcome:
+        with self._lock:
+            done = self._person(person).done
+        if not done:
+            raise InputError("there is no verdict of yours to undo here; `memstore label --undo` takes back older ones")
+        batch, query, rollouts = done[-1]
+        undone = undo_labels(self._stores, batch, by=by or None)
+        with self._lock:
+            done.pop()
+            self._closed.discard(query)
+            self._person(person).skipped.discard(query)
+            for rollout in rollouts:
+                self._pairs.pop(rollout, None)
+            calibration = calibration_of(self._pairs)
+        self.leases.take(person, query)
+        rollouts_undone = f"{undone.changed:,} rollout{'' if undone.changed == 1 else 's'}"
+        return Outcome(f"undone: {rollouts_undone}", after=calibration)
+
+    def probabilities(self, rollouts: list[str]) -> Mapping[str, float]:
+        """The stored probability of these rollouts by the model in use."""
+        model = self._source.model_in_use()
+        ends = EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL
+        edges = self._source.edges_of(*ends, rollouts, columns=["probability"]).to_pylist() if model else []
+        return {edge["source_id"]: edge["probability"] for edge in edges if edge["target_id"] == model}
+
+    def _read(self, query: str) -> LabelledQuery | None:
+        index = AnswerIndex(self._stores.graph, [query])
+        return read_query(self._stores, index, 0) if index.query_ids else None
+
+    def _person(self, name: str) -> _Person:
+        """The state of a person; hold the lock."""
+        now = time.monotonic()
+        if name not in self._people:
+            self._people = {key: one for key, one in self._people.items() if now - one.seen_at < FORGET_S}
+            self._people[name] = _Person(now)
+        found = self._people[name]
+        found.seen_at = now
+        return found
+
+
+def desk_of(source: Source, entries: Iterable[QueueEntry] = ()) -> Desk | None:
+    """The desk of a memory; None for a source that cannot be written to."""
+    return Desk(source, entries) if isinstance(source, MemorySource) and not source.read_only else None

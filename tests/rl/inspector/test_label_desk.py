@@ -1,0 +1,198 @@
+"""Several people label at once: leases, verdicts, undo, and what a label changes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memstore.errors import InputError
+from memstore.labels.answers import AnswerVerdict
+from memstore.labels.journal import Journal
+from memstore.memory import Memory
+from memstore.testing.embedder import HashEmbedder
+from memstore_rl.inspector.desk import BUSY, Desk, Turn, desk_of
+from memstore_rl.inspector.label_effects import calibration_of, effect_of
+from memstore_rl.inspector.label_queue import QueueEntry, entry_of, read_queue
+from memstore_rl.inspector.leases import Leases
+from memstore_rl.inspector.source import MemorySource, SnapshotSource
+from memstore_rl.inspector.views.queue import queue_page
+
+from .conftest import make_memory, query_with
+
+OPEN = ("Mia has 4", "Mia has 5", "كم")
+"""The queries without a label."""
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Memory]:
+    with make_memory(tmp_path) as opened:
+        yield opened
+
+
+def entries(memory: Memory) -> list[QueueEntry]:
+    return [entry_of({"query_id": query_with(memory, text)}) for text in OPEN]
+
+
+@pytest.fixture
+def desk(memory: Memory) -> Desk:
+    return Desk(MemorySource(memory), entries(memory))
+
+
+def turn(desk: Desk, person: str) -> Turn:
+    found = desk.next(person, desk.queue.get())
+    assert found is not None
+    return found
+
+
+def test_leases_end_without_action() -> None:
+    clock = [0.0]
+    leases = Leases(10.0, lambda: clock[0])
+    assert leases.take("ana", "q-1")
+    assert not leases.take("ben", "q-1")
+    clock[0] = 9.0
+    assert leases.take_seconds("ana", "q-1") == 9.0
+    assert leases.take("ana", "q-1")
+    clock[0] = 18.0
+    assert not leases.take("ben", "q-1")
+    clock[0] = 19.0
+    assert leases.take("ben", "q-1")
+    assert leases.take_seconds("ana", "q-1") is None
+    assert leases.take("ben", "q-2")
+    assert leases.take("ana", "q-1"), "another query ends the lease"
+    assert (leases.query_of("ana"), leases.query_of("ben")) == ("q-1", "q-2")
+
+
+def test_people_never_meet_the_same_query(desk: Desk, memory: Memory) -> None:
+    barrier, found = threading.Barrier(3), {}
+
+    def begin(person: str) -> None:
+        barrier.wait(200)
+        found[person] = turn(desk, person).query.query_id
+
+    threads = [threading.Thread(target=begin, args=(name,)) for name in ("ana", "ben", "cat")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(200)
+    assert sorted(found.values()) == sorted(entry.query for entry in entries(memory))
+    assert desk.next("dan", desk.queue.get()) is None
+    assert desk.press("dan", "1", found["ana"], by="Dan").sentence == BUSY
+    assert turn(desk, "ana").query.query_id == found["ana"], "a reload shows the same query"
+
+
+def test_a_verdict_is_written_with_name_seconds_and_reason(desk: Desk, memory: Memory) -> None:
+    query = turn(desk, "ana").query
+    outcome = desk.press("ana", "1", query.query_id, by="Ana", reason="I counted")
+    assert outcome.sentence == "'8' is right; 6 rollouts labelled"
+    batch = Journal(memory.folder).batches()[-1]
+    assert (batch.by, batch.reason) == ("Ana", "I counted")
+    assert batch.seconds is not None
+    assert turn(desk, "ana").query.query_id != query.query_id
+    assert outcome.effect is not None
+    assert (outcome.effect.scored, outcome.effect.moved) == (6, 2)  # each had .9; four are right
+    assert outcome.effect.mean_change == pytest.approx((4 * 0.1 + 2 * 0.9) / 6)
+    assert outcome.after is not None
+    assert outcome.after.right == pytest.approx(4 / 6)
+    assert desk.press("ana", "u", "", by="Ana").sentence == "undone: 6 rollouts"
+    assert turn(desk, "ana").query.query_id == query.query_id
+    assert desk.press("ana", "u", "", by="Ana").failed
+
+
+def test_a_wrong_answer_leaves_the_query_open(desk: Desk) -> None:
+    query = turn(desk, "ana").query
+    second = query.answers[1].text
+    assert desk.press("ana", "x2", query.query_id, by="Ana").sentence == f"{second!r} is wrong; 1 rollout labelled"
+    again = turn(desk, "ana").query
+    assert again.query_id == query.query_id
+    assert [answer.label for answer in again.answers] == [None, 0.0, None]
+    desk.press("ana", "0", query.query_id, by="Ana")
+    assert turn(desk, "ana").query.query_id != query.query_id
+
+
+def test_skipped_queries_come_again_when_asked_for(desk: Desk, memory: Memory) -> None:
+    for _ in OPEN:
+        desk.press("ana", "s", turn(desk, "ana").query.query_id, by="Ana")
+    assert desk.next("ana", desk.queue.get()) is None
+    assert turn(desk, "ben"), "only Ana has skipped them"
+    desk.press("ana", "again", "", by="Ana")
+    assert turn(desk, "ana")
+
+
+def test_a_contradiction_changes_nothing_until_it_is_overwritten(desk: Desk, memory: Memory) -> None:
+    query = turn(desk, "ana").query
+    memory.label_answers([AnswerVerdict(query.query_id, "8", 1.0)], by="Ben")
+    outcome = desk.press("ana", "2", query.query_id, by="Ana")
+    assert (outcome.failed, outcome.conflict) == (True, (query.query_id, "2"))
+    assert len(Journal(memory.folder).batches()) == 1
+    done = desk.press("ana", "2", query.query_id, by="Ana", replace=True)
+    assert done.sentence == f"{query.answers[1].text!r} is right; 5 rollouts labelled"
+    [row] = desk.agreement(200.0).value or []
+    assert (row.people, row.verdicts, row.agreed) == (("Ana", "Ben"), 1, 0)
+
+
+@pytest.mark.parametrize("key", ["7", "z", "x9", ""])
+def test_a_key_without_a_meaning_is_one_sentence(desk: Desk, memory: Memory, key: str) -> None:
+    assert desk.press("ana", key, turn(desk, "ana").query.query_id, by="Ana").failed
+    assert desk.press("ana", "1", "q-gone", by="Ana").failed
+    assert desk.press("ana", "1", turn(desk, "ana").query.query_id, by="").failed
+    assert Journal(memory.folder).batches() == []
+
+
+def test_a_settled_query_is_passed_over_and_can_be_chosen(desk: Desk, memory: Memory) -> None:
+    first = entries(memory)[0].query
+    memory.label_answers([AnswerVerdict(first, "8", 1.0)], by="Ben")
+    assert turn(desk, "ana").query.query_id == entries(memory)[1].query
+    page = queue_page(desk, "ana", first)
+    assert page.asked is not None
+    assert "second opinion" in page.asked.why
+    assert [answer.label for answer in page.asked.answers] == [None, None, None]
+    outcome = desk.press("ana", "1", first, by="Ana")
+    assert outcome.sentence.endswith("0 rollouts labelled; it confirms the label of another person")
+
+
+def test_a_queue_is_chosen_in_a_thread(desk: Desk) -> None:
+    desk.queue.choose("training")
+    state = desk.queue.get(200.0)
+    assert (state.failure, state.running, state.p_from) == (None, False, "votes")
+    assert len(state.entries) == 3
+    assert all(entry.why or entry.audit for entry in state.entries)
+    page = queue_page(desk, "ana", None)
+    assert page.asked is not None
+    assert page.asked.position == 1
+    assert [answer.probability for answer in page.asked.answers] == pytest.approx([0.9, 0.9, 0.9])
+
+
+def test_a_queue_that_cannot_be_chosen_is_a_sentence(desk: Desk, tmp_path: Path) -> None:
+    desk.queue.choose("pages")  # the model's files are missing
+    assert desk.queue.get(200.0).failure is not None
+    with Memory.open(tmp_path / "empty", create=True, embedder=HashEmbedder()) as empty:
+        unused = Desk(MemorySource(empty))
+        unused.queue.choose("pages")
+        assert "no rollouts" in str(unused.queue.get(200.0).failure)
+
+
+def test_a_queue_is_read_from_a_file(memory: Memory, tmp_path: Path) -> None:
+    texts = ("Mia has 3", *OPEN)
+    file = tmp_path / "queue.jsonl"
+    file.write_text("".join(json.dumps({"query_id": query_with(memory, text)}) + "\n" for text in texts))
+    assert read_queue(memory, file) == entries(memory), "the first query is settled"
+    file.write_text(json.dumps({"query_id": "q-gone"}))
+    with pytest.raises(InputError, match="not in this memory"):
+        read_queue(memory, file)
+
+
+def test_what_cannot_be_labelled_has_no_desk(looked_at: Memory) -> None:
+    assert desk_of(MemorySource(looked_at, read_only=True)) is None
+    assert desk_of(SnapshotSource(looked_at.snapshot(), "a snapshot")) is None
+
+
+def test_effects_of_a_label() -> None:
+    effect = effect_of({"a": 0.5, "b": 0.5}, {"a": None, "b": None, "c": None}, {"a": 1.0, "b": 0.0, "c": 1.0})
+    assert effect is not None
+    assert (effect.scored, effect.moved, effect.mean_change, effect.advantage_change) == (2, 0, 0.5, 0.5)
+    assert effect_of({}, {"a": None}, {"a": 1.0}) is None
+    assert calibration_of({}) is None

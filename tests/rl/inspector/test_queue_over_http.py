@@ -1,0 +1,85 @@
+"""The page of the queue over HTTP: names, forms, and one sentence for what cannot be labelled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.routing import Mount
+
+from memstore.labels.journal import Journal
+from memstore.memory import Memory
+from memstore.testing.embedder import HashEmbedder
+from memstore_rl.inspector.label_queue import entry_of
+from memstore_rl.inspector.serve import inspector_app
+from memstore_rl.inspector.source import MemorySource, SnapshotSource
+
+from .conftest import SCRIPT, make_memory, query_with, serving
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Memory]:
+    with make_memory(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def labelling(memory: Memory) -> Iterator[httpx.Client]:
+    """A client of pages with a queue of one query."""
+    source = MemorySource(memory)
+    app = inspector_app(source, queue=[entry_of({"query_id": query_with(memory, "Mia has 4")})])
+    with serving(source, app=app) as address, httpx.Client(base_url=address) as client:
+        yield client
+
+
+def send(web: httpx.Client, path: str, **values: str) -> httpx.Response:
+    """Send a form of the page with its token, and follow the redirection."""
+    csrf = re.search(r'name="csrf" value="([^"]+)"', web.get("/queue").text)
+    assert csrf is not None
+    return web.post(path, data={"csrf": csrf[1], **values}, follow_redirects=True)
+
+
+def test_forms_label_and_undo(labelling: httpx.Client, memory: Memory) -> None:
+    assert "Your name" in labelling.get("/queue").text
+    page = send(labelling, "/queue/name", name=f"Ana {SCRIPT[:20]}")
+    assert "Mia has 4" in page.text
+    assert SCRIPT[:20] not in page.text
+    query = query_with(memory, "Mia has 4")
+    done = send(labelling, "/queue/press", query=query, key="1", reason="clear")
+    assert "6 rollouts labelled" in done.text
+    assert "Rewards moved by" in done.text
+    assert "No query of the queue is left" in done.text
+    assert (Journal(memory.folder).batches()[-1].reason, memory.stats().labelled_thinkings) == ("clear", 18)
+    assert "Undone: 6 rollouts." in send(labelling, "/queue/press", key="u").text
+    assert labelling.get("/queue", params={"query": "q-gone"}).status_code == 404
+
+
+def test_forms_of_other_sites_are_refused(labelling: httpx.Client, memory: Memory) -> None:
+    query = query_with(memory, "Mia has 4")
+    for path in ("press", "choose", "name"):
+        assert labelling.post(f"/queue/{path}", data={"query": query, "key": "1", "name": "x"}).status_code == 400
+    assert send(labelling, "/queue/name", name=" ").status_code == 400
+    send(labelling, "/queue/press", query=query, key="1")  # without a name
+    assert Journal(memory.folder).batches() == []
+
+
+def test_what_cannot_be_labelled_is_a_sentence(looked_at: Memory) -> None:
+    for source in (MemorySource(looked_at, read_only=True), SnapshotSource(looked_at.snapshot(), "a snapshot")):
+        with serving(source) as address:
+            page = httpx.get(f"{address}/queue")
+            assert (page.status_code, "these pages are read-only" in page.text) == (403, True)
+
+
+def test_an_empty_memory_has_no_queue(tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
+        source = MemorySource(memory)
+        app = inspector_app(source)
+        with serving(source, app=app) as address, httpx.Client(base_url=address) as web:
+            send(web, "/queue/name", name="Ana")
+            send(web, "/queue/choose", criterion="pages")
+            [pages] = [route.app for route in app.routes if isinstance(route, Mount)]
+            pages.state.site.desk.queue.get(200.0)
+            assert "has no rollouts to label" in web.get("/queue").text
