@@ -31,7 +31,7 @@ from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.overlay import ingested, overlay
 from memstore_gnn.data.verdicts import Verdicts, verdicts_of
-from memstore_gnn.data.visibility import Visible
+from memstore_gnn.data.visibility import Visible, audit_queries
 from memstore_gnn.evaluation.evaluate import with_rewards
 from memstore_gnn.features.dawid_skene import NOBODY, Ballots, fit_reliabilities, posterior_of
 from memstore_gnn.metrics import advantage_soft, auc, ece
@@ -121,6 +121,8 @@ class SituationRow(NamedTuple):
 def cases_of(snapshot: Snapshot, situation: Situation, seed: int, device: str | None = None) -> list[Case]:
     """Split a memory's policies into halves; each half is new in one of the two cases.
 
+    Labels of audit queries are visible to no rule; their new rollouts are measured like all others.
+
     Raises:
         InputError: the memory has labelled rollouts of one policy with one sample index only.
     """
@@ -137,7 +139,7 @@ def cases_of(snapshot: Snapshot, situation: Situation, seed: int, device: str | 
     kept = chance.random(snapshot.queries.num_rows) < (1.0 if situation.seen else 0.5)
     query, judged = query_of_thinkings(snapshot), np.isfinite(rewards_of(snapshot))
     in_memory, asked = kept[query], (kept if situation.seen else ~kept)[query] & judged
-    visible = np.where(labelled[query], rewards_of(snapshot), np.nan)
+    visible = np.where((labelled & ~audit_queries(snapshot))[query], rewards_of(snapshot), np.nan)
     return [_case(snapshot, ~new & in_memory, new & asked, visible, seed, device) for new in (first, ~first)]
 
 

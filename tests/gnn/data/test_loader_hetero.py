@@ -223,6 +223,7 @@ def test_the_export_of_80000_rollouts_takes_less_than_a_second(memory: Snapshot)
             "generates": EdgeTable(owner, every, none),
             "leads_to": EdgeTable(every, every, none),
             "wrote": EdgeTable(np.zeros(rollouts, np.int64), every, none),
+            "in": EdgeTable(every[:0], every[:0], pa.table({"split": pa.nulls(0, pa.string())})),
             "query_similar": links(queries),
             "thinking_similar": links(rollouts),
         },

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from memstore.errors import InputError
 from memstore.snapshots.snapshot import Snapshot
+from memstore.types import AUDIT_SPLIT
+from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.evaluation.situations import RULES, SITUATIONS, cases_of, evaluate_situations, means
 
@@ -55,6 +59,19 @@ def test_the_situations_differ_in_the_labels(snapshot: Snapshot) -> None:
     assert share["labelled"] == 1.0
     assert share["unlabelled"] == 0.0
     assert 0.0 < share["partly"] < 0.5
+
+
+def test_labels_of_audit_queries_are_visible_to_no_rule(snapshot: Snapshot) -> None:
+    aliases = snapshot.edges["in"]
+    audit = np.array(snapshot.queries["text"].to_pylist())[aliases.source] == "What is 3 + 1?"
+    split = pa.array(np.where(audit, AUDIT_SPLIT, "train").tolist())
+    marked = replace(aliases, properties=aliases.properties.drop(["split"]).append_column("split", split))
+    case = cases_of(replace(snapshot, edges={**snapshot.edges, "in": marked}), SITUATIONS[0], 0)[0]
+    assert SITUATIONS[0].name == "labelled"
+    texts = np.array(case.memory.queries["text"].to_pylist())
+    seen = np.isfinite(case.reward)
+    assert set(texts[query_of_thinkings(case.memory)[~seen]].tolist()) == {"What is 3 + 1?"}
+    assert np.isfinite(case.truth).all()
 
 
 def test_known_answers_are_right_and_more_votes_help(snapshot: Snapshot) -> None:

@@ -23,7 +23,7 @@ from memstore.testing.doubles.embedder import HashEmbedder
 from memstore.testing.servers.ports import free_port
 from memstore_rl.rewards.reward import Group, RewardQuery, Rollout
 from memstore_rl.service.client import RewardClient, ServiceError
-from memstore_rl.service.serve import _listen, check_address
+from memstore_rl.service.serve import check_address, listen
 
 # Ground truth only and hashed vectors, so that the process starts within seconds.
 PROGRAM = """
@@ -199,7 +199,7 @@ def test_service_listens_on_loopback_only(process: Process) -> None:
 
 def test_listener_enables_tcp_nodelay() -> None:
     """Without TCP_NODELAY a response waits 40 ms for the client's acknowledgement."""
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
