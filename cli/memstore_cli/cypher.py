@@ -127,7 +127,7 @@ def _named_query(name: str, values: Mapping[str, str], limit: int | None) -> tup
 
 def _with_full_ids(graph: GraphStore, parameters: dict[str, Any]) -> dict[str, Any]:
     """Replace prefixes of ids in the parameters of a named query by the whole ids."""
-    from memstore.pipeline.find import full_id
+    from memstore.graph.find import full_id
     from memstore_schema.columns import NodeLabel
 
     labels = {"rollout": NodeLabel.THINKING, "query": NodeLabel.QUERY}

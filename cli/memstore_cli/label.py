@@ -186,7 +186,7 @@ def _reward(text: str) -> float | None:
 
 
 def _label_rollouts(store: Memory, given: list[tuple[str, float | None]], by: str | None, replace: bool) -> Result:
-    from memstore.pipeline.find import full_ids
+    from memstore.graph.find import full_ids
     from memstore_schema.columns import NodeLabel
 
     ids = full_ids(store.graph, NodeLabel.THINKING, [name for name, _ in given])

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
+from memstore.graph.find import full_id
 from memstore.graph.protocol import GraphStore
-from memstore.pipeline.find import full_id
 from memstore.records.ids import query_id
 from memstore.text import canonical_answer
 from memstore.types import IntVector

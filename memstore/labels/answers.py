@@ -16,7 +16,7 @@ from memstore.errors import InputError, LabelConflict
 from memstore.graph.verdicts import ONE_RIGHT_VALUE, RIGHT
 from memstore.labels.answer_index import AnswerIndex
 from memstore.labels.batches import label_rollouts
-from memstore.labels.implied import is_right, withdrawn_rollouts
+from memstore.labels.implied import is_right, unsupported_labels
 from memstore.labels.journal import Journal
 from memstore.labels.problems import Problems
 from memstore.locations.stores import Stores
@@ -94,10 +94,9 @@ def label_answers(
     index = index or AnswerIndex.read(stores.graph)
     judged = _judged(index, verdicts)
     stored = _stored(stores, index, judged)
-    given, implied = _rewards(index, judged, stored, replace)
+    rewards, implied = _rewards(index, judged, stored, replace)
+    implied |= _repeated(stores, index, judged, stored)
     queries = sorted({one.query for one in judged})
-    withdrawn = withdrawn_rollouts(index, Journal(stores.location.folder), queries, given, stored)
-    rewards = given | dict.fromkeys(withdrawn)
     audit = sorted({index.query_ids[index.query(verdict.query)] for verdict in verdicts if verdict.audit})
     batch = label_rollouts(
         stores, rewards, by=by, reason=reason, seconds=seconds, replace=replace, audit=audit, implied=implied
@@ -107,7 +106,8 @@ def label_answers(
         batch=None if batch is None else batch.id,
         queries=len(queries),
         answers=sum(one.answer != NO_ANSWER for one in judged),
-        rollouts=sum(len(index.rollouts_with(one.query, one.answer)) for one in judged) + len(withdrawn),
+        rollouts=sum(len(index.rollouts_with(one.query, one.answer)) for one in judged)
+        + sum(change.rollout not in rewards for change in changes),
         changed=0 if batch is None else batch.changed,
         removed=sum(change.after is None for change in changes),
         audit=len(audit),
@@ -122,7 +122,7 @@ def _rewards(
     implied, refused = set[str](), set[tuple[int, str]]()
     problems = Problems()
     for one in judged:
-        rollouts = index.rollout_ids(index.rollouts_with(one.query, one.answer))
+        rollouts = _ids(index, one)
         if one.follows:  # a wrong answer stays as it was judged
             rollouts = [rollout for rollout in rollouts if (known := stored[rollout]) is None or known > RIGHT]
             implied.update(rollouts)
@@ -182,11 +182,32 @@ def _judge_others(index: AnswerIndex, right: _Judged, found: dict[tuple[int, int
 
 
 def _stored(stores: Stores, index: AnswerIndex, judged: Sequence[_Judged]) -> dict[str, float | None]:
-    """The labels of all rollouts of the judged queries."""
+    """The labels of all rollouts of the judged queries, without implied ones that lack support."""
     rows = [index.rollouts_of(query) for query in sorted({one.query for one in judged})]
     ids = index.rollout_ids(np.concatenate([np.empty(0, np.int64), *rows]))
     table = stores.graph.nodes(NodeLabel.THINKING, ["id", "reward"], ids=ids)
-    return dict(zip(table["id"].to_pylist(), table["reward"].to_pylist(), strict=True))
+    stored = dict(zip(table["id"].to_pylist(), table["reward"].to_pylist(), strict=True))
+    return stored | dict.fromkeys(unsupported_labels(stores.graph, Journal(stores.location.folder), ids))
+
+
+def _repeated(
+    stores: Stores, index: AnswerIndex, judged: Sequence[_Judged], stored: Mapping[str, float | None]
+) -> set[str]:
+    """Rollouts whose implied label is given again together with the right answer that it follows from.
+
+    They stay implied: a file of exported labels that is read again changes nothing.
+    """
+    labels = {(one.query, one.answer): _ids(index, one) for one in judged}
+    unchanged = [one for one in judged if all(stored[name] == one.reward for name in labels[one.query, one.answer])]
+    settled = {one.query for one in unchanged if is_right(one.reward)}
+    wrong = [one for one in unchanged if one.query in settled and not one.follows and not is_right(one.reward)]
+    found = {name for one in wrong for name in labels[one.query, one.answer]}
+    return found & Journal(stores.location.folder).implied() if found else found
+
+
+def _ids(index: AnswerIndex, one: _Judged) -> list[str]:
+    """Ids of the rollouts of a judged answer."""
+    return index.rollout_ids(index.rollouts_with(one.query, one.answer))
 
 
 def _contradiction(index: AnswerIndex, one: _Judged, known: float) -> str:

@@ -4,7 +4,7 @@ Their labels are never learned from or remembered (`memstore_gnn.data.visibility
 (`memstore verl data`). The mark is a further name of the query in one of its datasets, an IN edge with the split
 `audit`. So it is stored with the graph, is part of every snapshot and restored with it. Rows of an ingest and of a file
 of labels that have `split: audit` set it, too; exported labels have it. A mark is never removed by adding rollouts or
-names.
+names, and a query that stays when its dataset is deleted keeps it in another one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ _NO_DATASET = "default"
 _ROLLOUT_COLUMNS = ("query_id", "answer_id", "answer_text", "policy_id")
 
 
-def mark_audit(stores: Stores, queries: Sequence[str]) -> int:
+def mark_audit(stores: Stores, queries: Sequence[str], *, leaving: str | None = None) -> int:
     """Mark queries (ids) as audit queries, in one transaction; return how many were not marked before.
+
+    Args:
+        leaving: a dataset that is about to be deleted: marks and names in it do not count.
 
     Raises:
         ReadOnlyError: the memory cannot be written to.
@@ -38,6 +41,8 @@ def mark_audit(stores: Stores, queries: Sequence[str]) -> int:
     rows: dict[str, tuple[str, str | None]] = {}
     marked = set()
     for row in stores.graph.aliases(sorted(set(queries))).to_pylist():
+        if row["dataset"] == leaving:
+            continue
         if row["split"] == AUDIT_SPLIT:
             marked.add(row["query_id"])
         name = (row["dataset"], row["key"])

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,11 +85,14 @@ class Journal:
         self._append({"undone": batch, "at": _now(), "by": by})
 
     def batches(self) -> list[LabelBatch]:
-        """The batches that were not undone, oldest first."""
+        """The batches that were not undone, oldest first.
+
+        What an undone batch found is what the next batch of the same rollouts has found.
+        """
         found: dict[str, LabelBatch] = {}
         for line in self._lines():
             if "undone" in line:
-                found.pop(line["undone"], None)
+                _take_out(found, line["undone"])
             else:
                 changes = tuple(Change(*change) for change in line["rollouts"])
                 details = line.get("reason"), line.get("seconds"), frozenset(line.get("implied", ()))
@@ -121,6 +124,11 @@ class Journal:
         return implied | {
             rollout for rollout, people in given.items() if by is not None and people and by not in people
         }
+
+    def later(self, batch: LabelBatch) -> list[LabelBatch]:
+        """The batches after this one that were not undone, oldest first."""
+        batches = self.batches()
+        return batches[[other.id for other in batches].index(batch.id) + 1 :]
 
     def batch(self, name: str | None = None) -> LabelBatch:
         """The batch whose id begins with `name`, by default the last one.
@@ -162,6 +170,21 @@ class Journal:
                     continue  # cut off by a crash, before its labels were written
                 if isinstance(values, dict):
                     yield values
+
+
+def _take_out(batches: dict[str, LabelBatch], undone: str) -> None:
+    """Remove a batch; the later batches that labelled its rollouts were then made on the labels before it."""
+    if undone not in batches:
+        return
+    names = list(batches)
+    later = names[names.index(undone) + 1 :]
+    before = {change.rollout: change[1:3] for change in batches.pop(undone).changes}
+    for name in later:
+        changes = [
+            Change(change.rollout, *before.pop(change.rollout, change[1:3]), change.after)
+            for change in batches[name].changes
+        ]
+        batches[name] = replace(batches[name], changes=tuple(changes))
 
 
 def _now() -> str:

@@ -2,7 +2,8 @@
 
 What is left without rollouts goes too: queries, answers, policies and runs, with their edges, links, predictions and
 vectors. A rollout belongs to the dataset of the row that brought it first. A dataset goes with its last rollout, and a
-query that has rollouts of other datasets loses its names in this one. A score that a deleted node influenced loses its
+query that has rollouts of other datasets loses its names in this one, but stays an audit query. Labels that followed
+from a deleted right answer are removed. A score that a deleted node influenced loses its
 explanation, since the influences that are left would not add up.
 Reward models stay, also those that were trained on deleted rollouts, unless the whole namespace is deleted. Vectors
 stay in the embedding cache under the hash of their text, so that ingesting the same rollouts again is quick.
@@ -27,6 +28,8 @@ import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.protocol import GraphStore, InfluenceUpdate
+from memstore.labels.audit import audit_positions, mark_audit
+from memstore.labels.implied import remove_unsupported_labels
 from memstore.locations.stores import Stores
 from memstore.pipeline.link import link_memory
 from memstore.pipeline.verify import mark_short_lists, orphan_vectors, stale_verdicts
@@ -107,6 +110,8 @@ def delete_rollouts(
     delete_nodes(graph, NodeLabel.QUERY, childless[NodeLabel.QUERY])
     delete_nodes(graph, NodeLabel.ANSWER, childless[NodeLabel.ANSWER])
     delete_nodes(graph, NodeLabel.POLICY, childless[NodeLabel.POLICY])
+    remove_unsupported_labels(stores)
+    _keep_audit_marks(stores, dataset)
     rest = [(NodeLabel.RUN, childless[NodeLabel.RUN]), (NodeLabel.DATASET, _finished_datasets(graph, dataset))]
     # What is named goes last, so that an interrupted call can be repeated.
     for label, nodes in rest if run is None else reversed(rest):
@@ -149,6 +154,16 @@ def _chosen(graph: GraphStore, thinkings: pa.Table, run: str | None, dataset: st
         _check_name("dataset", dataset, graph.nodes(NodeLabel.DATASET, ["name"])["name"].to_pylist())
         chosen &= pc.fill_null(pc.equal(thinkings["dataset"], dataset), False).to_numpy()
     return chosen
+
+
+def _keep_audit_marks(stores: Stores, dataset: str | None) -> None:
+    """Mark the audit queries of a dataset whose last rollout is deleted in another of their datasets."""
+    graph = stores.graph
+    if dataset is None or dataset in set(graph.nodes(NodeLabel.THINKING, ["dataset"])["dataset"].to_pylist()):
+        return
+    marked = audit_positions(graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET, ["split"]))
+    ids = graph.nodes(NodeLabel.QUERY, ["id"])["id"].to_pylist()
+    mark_audit(stores, [ids[position] for position in sorted(marked)], leaving=dataset)
 
 
 def _finished_datasets(graph: GraphStore, dataset: str | None) -> list[str]:

@@ -32,7 +32,10 @@ import pyarrow as pa
 from memstore.checks import check_not_input
 from memstore.embedding.cached import embed_cached
 from memstore.errors import RecordError
+from memstore.graph.labels import LABEL_SCHEMA
 from memstore.graph.rules import alias_rows
+from memstore.graph.verdicts import GROUND_TRUTH, PERSON
+from memstore.labels.implied import confirm_labels
 from memstore.locations.location import ServerLocation
 from memstore.locations.stores import Stores
 from memstore.pipeline.content import RESTORED
@@ -268,14 +271,15 @@ class _Ingest:
             wanted = sorted({row.record.query_id for row in rows})
             known = self._known_queries(wanted)
             stored_queries = set(known)
-            stored = graph.nodes(NodeLabel.THINKING, ["id", "reward"], ids=[row.id for row in rows])
-            rewards: dict[str, float | None] = dict(
-                zip(stored["id"].to_pylist(), stored["reward"].to_pylist(), strict=True)
-            )
+            stored = graph.nodes(NodeLabel.THINKING, LABEL_SCHEMA.names, ids=[row.id for row in rows]).to_pylist()
+            rewards: dict[str, float | None] = {row["id"]: row["reward"] for row in stored}
             stored_rollouts = set(rewards)
-            pending = _Pending(known, rewards, set(alias_rows(graph.aliases(wanted))))
+            persons = {row["id"] for row in stored if row["reward_source"] == PERSON}
+            pending = _Pending(known, rewards, set(alias_rows(graph.aliases(wanted))), persons)
             for row in rows:
                 self._classify(source, row, pending)
+            if pending.confirmed:
+                confirm_labels(self.stores, pending.confirmed, GROUND_TRUTH)
         if not pending.write and not pending.names:
             return
         with self.timed("read"):
@@ -312,6 +316,8 @@ class _Ingest:
             reward = rewards[row.id]
             if record.reward is None or reward == record.reward:
                 self.summary.unchanged += 1
+                if record.reward is not None and record.reward_source == GROUND_TRUTH and row.id in pending.persons:
+                    pending.confirmed[row.id] = record.reward
                 if gains_gold:
                     write.setdefault(row.id, row.record)
             elif reward is None or self.options.replace:
@@ -360,6 +366,10 @@ class _Pending:
     """Rewards of the rollouts that are stored or will be."""
     aliases: set[tuple[str | None, ...]]
     """Names of the block's queries that are stored or will be."""
+    persons: set[str]
+    """Stored rollouts that a person has labelled."""
+    confirmed: dict[str, float] = field(default_factory=dict)
+    """Rewards of persons that rows bring as ground truth, too."""
     write: dict[str, IdentifiedRecord] = field(default_factory=dict)
     """New and changed rollouts by id."""
     names: list[tuple[str | None, ...]] = field(default_factory=list)

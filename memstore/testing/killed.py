@@ -56,7 +56,7 @@ WRITES = (
 PRELOADED = (
     "memstore.graph.ladybug",
     "memstore.memory",
-    "memstore.pipeline.find",
+    "memstore.graph.find",
     "memstore.vectors.embedded",
     "memstore.vectors.knn.blocked",
     "memstore_cli.main",
