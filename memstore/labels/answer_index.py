@@ -15,7 +15,7 @@ from memstore.errors import InputError
 from memstore.graph.find import full_id
 from memstore.graph.protocol import GraphStore
 from memstore.records.ids import query_id
-from memstore.text import canonical_answer
+from memstore.text.canonical import canonical_answer, is_cut_off
 from memstore.types import IntVector
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -155,16 +155,29 @@ class AnswerIndex:
         except InputError as error:
             raise InputError(f"{where}{_shortened(str(error))}") from None
 
-    def answer(self, query: int, name: str, where: str = "") -> int:
+    def answer(self, query: int, name: str, where: str = "", answer_id: str | None = None) -> int:
         """Position of an answer of a query, by its id, its text, or another form of its value.
 
+        A text that is cut off names no answer: others may begin alike.
+
+        Args:
+            answer_id: an id that is tried first.
+
         Raises:
-            InputError: no rollout of the query gives it, or several answers begin with this id.
+            InputError: no rollout of the query gives it, several answers begin with this id, or `answer_id` and `name`
+                are of two answers.
         """
         own = self.answers_of(query)
-        for answer in own:
-            if name == self.answer_text(answer):
-                return answer
+        named = next((answer for answer in own if self.answer_id(answer) == answer_id), None)
+        text = next((answer for answer in own if name == self.answer_text(answer)), None)
+        if named is not None:
+            if text is not None and name != self.answer_text(named):
+                raise InputError(
+                    f"{where}the answer {_shortened(name)!r} has another id than {answer_id}; correct one of them"
+                )
+            return named
+        if text is not None and not self._is_cut_off(text):
+            return text
         by_id = [answer for answer in own if name.startswith("a-") and self.answer_id(answer).startswith(name)]
         if len(by_id) == 1:
             return by_id[0]
@@ -172,6 +185,11 @@ class AnswerIndex:
         for answer in own:
             if value == self._answers["value"][answer].as_py():
                 return answer
+        if text is not None:
+            raise InputError(
+                f"{where}the answer of the query {self.query_ids[query]} is cut off, and others may begin alike; name "
+                f"it by its id, such as {self.answer_id(text)}"
+            )
         if by_id:
             raise InputError(
                 f"{where}{len(by_id)} answers of the query {self.query_ids[query]} have an id that begins with "
@@ -181,6 +199,10 @@ class AnswerIndex:
             f"{where}no rollout of the query {self.query_ids[query]} gives the answer {_shortened(name)!r}; "
             f"its answers are {self._listed(own) or 'none'}"
         )
+
+    def _is_cut_off(self, answer: int) -> bool:
+        """Whether the text of an answer is only its beginning."""
+        return is_cut_off(self._answers["value"][answer].as_py(), self.answer_text(answer))
 
     def _listed(self, answers: Sequence[int], *, with_id: bool = False) -> str:
         """The first few answers, for a message."""

@@ -39,6 +39,8 @@ class AnswerVerdict(NamedTuple):
     """Where it was read, for errors: `labels.csv:2: `."""
     audit: bool = False
     """Mark the query as an audit query before it is labelled (`memstore.labels.audit`)."""
+    answer_id: str | None = None
+    """Id of the answer. It counts where the query has an answer with this id, else `answer` does."""
 
 
 class LabelledAnswers(NamedTuple):
@@ -155,7 +157,7 @@ def _judged(index: AnswerIndex, verdicts: Sequence[AnswerVerdict]) -> list[_Judg
 def _judge(index: AnswerIndex, verdict: AnswerVerdict, found: dict[tuple[int, int], _Judged]) -> None:
     query = index.query(verdict.query, verdict.where)
     if verdict.answer is not None:
-        answers = [index.answer(query, verdict.answer, verdict.where)]
+        answers = [index.answer(query, verdict.answer, verdict.where, verdict.answer_id)]
     elif is_right(verdict.reward):
         raise InputError(f"{verdict.where}the right answer is not named; give it in `answer`")
     else:

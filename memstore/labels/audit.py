@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from memstore.errors import InputError
 from memstore.graph.protocol import EdgeTable, GraphBlock
 from memstore.locations.stores import Stores
 from memstore.records.ids import dataset_id
@@ -25,6 +26,18 @@ BATCH = "b-audit"
 _NO_DATASET = "default"
 """Dataset of a query without a name."""
 _ROLLOUT_COLUMNS = ("query_id", "answer_id", "answer_text", "policy_id")
+
+
+def is_audit_split(value: object, where: str) -> bool:
+    """Whether the `split` of a row of labels marks an audit query; case and blanks around it do not count.
+
+    Raises:
+        InputError: it is another split.
+    """
+    split = "" if value is None else str(value).strip().lower()
+    if split not in ("", AUDIT_SPLIT):
+        raise InputError(f"{where}the split is {value!r}; write {AUDIT_SPLIT}, or leave it empty")
+    return split == AUDIT_SPLIT
 
 
 def mark_audit(stores: Stores, queries: Sequence[str], *, leaving: str | None = None) -> int:

@@ -11,7 +11,7 @@ from memstore.errors import InputError
 from memstore.graph.verdicts import RIGHT
 from memstore.labels.audit import audit_positions
 from memstore.labels.journal import Journal
-from memstore.labels.label_studio import annotation, task
+from memstore.labels.label_studio import annotation, choice_names, task
 from memstore.locations.stores import Stores
 from memstore.types import AUDIT_SPLIT
 from memstore_schema.columns import EdgeType, NodeLabel
@@ -104,8 +104,12 @@ def _tasks(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
     for row in rows:
         by_query.setdefault(row["query_id"], []).append(row)
     for query, judged in by_query.items():
-        right = [row["answer"] for row in judged if row["reward"] > RIGHT]
-        wrong = [row["answer"] for row in judged if row["reward"] <= RIGHT]
+        answers = {row["answer_id"]: row["answer"] for row in judged}
+        rewards = {row["answer_id"]: row["reward"] for row in judged}
         by = next((row["by"] for row in judged if row["by"] is not None), None)
-        made = task(query, judged[0]["query"], [row["answer"] for row in judged], split=judged[0]["split"])
+        partial = {name: reward for name, reward in rewards.items() if reward not in (0.0, 1.0)}
+        made = task(query, judged[0]["query"], answers, split=judged[0]["split"], rewards=partial)
+        names = choice_names(answers)
+        right = [names[name] for name, reward in rewards.items() if reward > RIGHT]
+        wrong = [names[name] for name, reward in rewards.items() if reward <= RIGHT]
         yield made | {"annotations": [annotation(right, wrong, by)]}

@@ -1,32 +1,27 @@
 """Files of labels: CSV with a header, JSON lines, and JSON of Label Studio.
 
 A row labels a rollout (`id`, `reward`) or an answer of a query (`query` or `query_id`, `answer`, `reward`). A file has
-rows of one kind. A row with an answer and `split: audit` marks its query as an audit query before it is labelled.
+rows of one kind. An answer is found by its `answer_id`, if the row has one that the query has, else by `answer`. A row
+with an answer and `split: audit` marks its query as an audit query before it is labelled.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memstore.errors import InputError
 from memstore.labels.answers import AnswerVerdict
+from memstore.labels.audit import is_audit_split
+from memstore.labels.csv_rows import ANSWER_KEYS, NEEDED, NO_REWARD, QUERY_KEYS, csv_rows
 from memstore.labels.label_studio import verdicts_of_tasks
 from memstore.labels.problems import Problems
-from memstore.types import AUDIT_SPLIT
 
-NO_REWARD = ("", "null", "none")
-"""Words for no ground truth, in lower case."""
 WORDS = {"right": 1.0, "correct": 1.0, "true": 1.0, "wrong": 0.0, "incorrect": 0.0, "false": 0.0}
 """Words for a reward, in lower case."""
-DELIMITERS = ",;\t"
-"""Separators of CSV; the one that the header has most often counts."""
-_QUERY_KEYS = ("query_id", "query")
-"""Keys of the query, the first that has a value counts; an export has both."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +40,12 @@ def read_labels(path: Path) -> LabelFile:
         InputError: the file cannot be read, a row is no label, or the rows are of two kinds.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # line ends within an answer stay as they are
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     if text.lstrip().startswith("["):
         return LabelFile([], verdicts_of_tasks(path, text))
-    rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(text)
+    rows = _json_rows(path, text) if text.lstrip().startswith("{") else csv_rows(path, text)
     rollouts: list[tuple[str, float | None]] = []
     answers: list[AnswerVerdict] = []
     problems = Problems()
@@ -68,7 +63,7 @@ def read_labels(path: Path) -> LabelFile:
                 )
     problems.check()
     if not answers and not rollouts:
-        raise InputError(f"{path} has no labels; it needs the columns id and reward, or query, answer and reward")
+        raise InputError(f"{path} has no labels; {NEEDED}")
     return LabelFile(rollouts, answers)
 
 
@@ -93,7 +88,7 @@ def parse_reward(value: object, where: str) -> float | None:
 
 
 def _label(row: Mapping[str, Any], where: str) -> AnswerVerdict | tuple[str, float | None]:
-    if not any(row.get(key) for key in _QUERY_KEYS):
+    if not any(row.get(key) for key in QUERY_KEYS):
         return _rollout(row, where)
     if row.get("id"):
         raise InputError(f"{where}a row labels a rollout (`id`) or an answer (`query`, `answer`), not both")
@@ -106,28 +101,22 @@ def _rollout(row: Mapping[str, Any], where: str) -> tuple[str, float | None]:
         raise InputError(
             f"{where}a row needs `id` and `reward`, but has {names}; or else `query`, `answer` and `reward`"
         )
-    if row.get("split") == AUDIT_SPLIT:
+    if is_audit_split(row.get("split"), where):
         raise InputError(f"{where}only labels of answers mark an audit query; use `query`, `answer` and `reward`")
     return str(row["id"]).strip(), parse_reward(row["reward"], f"{where}the reward")
 
 
 def _answer(row: Mapping[str, Any], where: str) -> AnswerVerdict:
-    lacking = [key for key in ("answer", "reward") if key not in row]
+    lacking = ["answer"] * (not any(key in row for key in ANSWER_KEYS)) + ["reward"] * ("reward" not in row)
     if lacking:
         raise InputError(f"{where}a verdict on an answer needs `query`, `answer` and `reward`, but lacks {lacking[0]}")
-    query = next(str(row[key]).strip() for key in _QUERY_KEYS if row.get(key))
-    answer = None if row["answer"] is None or row["answer"] == "" else str(row["answer"])
+    query = next(str(row[key]).strip() for key in QUERY_KEYS if row.get(key))
+    answer_id = str(row.get("answer_id") or "").strip() or None
+    answer = answer_id if row.get("answer") in (None, "") else str(row["answer"])
     reward = parse_reward(row["reward"], f"{where}the reward")
     if answer is None and reward is None:  # an unfilled row, which must not remove the labels of the query
         raise InputError(f"{where}`answer` and `reward` are both empty; fill them in, or leave the row out")
-    return AnswerVerdict(query, answer, reward, where, row.get("split") == AUDIT_SPLIT)
-
-
-def _csv_rows(text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    header = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=header.count)
-    reader = csv.DictReader(text.splitlines(keepends=True), skipinitialspace=True, delimiter=delimiter)
-    return ((reader.line_num, {key: value for key, value in row.items() if key}) for row in reader)
+    return AnswerVerdict(query, answer, reward, where, is_audit_split(row.get("split"), where), answer_id)
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from memstore.errors import InputError
 from memstore.labels.answer_index import AnswerIndex
 from memstore.labels.answers import label_answers
 from memstore.labels.batches import undo_labels
+from memstore.labels.label_studio import data_of_tasks
 from memstore.labels.questions import LabelledQuery, ShownAnswer, read_query, verdict_in_words, verdict_of_key
 from memstore.locations.stores import Stores
 
@@ -113,7 +114,7 @@ def queue_of_file(path: Path) -> list[str]:
 
 
 def rows_of_queue_file(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of `memstore queue`, each with a text as `query_id`.
+    """The rows of a file of `memstore queue`, of JSON lines or of tasks of Label Studio, with a text as `query_id`.
 
     Raises:
         InputError: the file cannot be read, or a row has no `query_id`.
@@ -122,17 +123,25 @@ def rows_of_queue_file(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
+    if text.lstrip().startswith("["):
+        rows = list(enumerate(data_of_tasks(path, text), start=1))
+    else:
+        rows = list(_json_lines(path, text))
     found = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}:{number}: not JSON ({error}); pass a file of `memstore queue -o FILE`") from error
+    for number, row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("query_id"), str):
             raise InputError(f"{path}:{number}: a row needs `query_id`; pass a file of `memstore queue -o FILE`")
         found.append(row)
     if not found:
         raise InputError(f"{path} has no queries; make a queue with: memstore queue -o {path.name}")
     return found
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[int, object]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: not JSON ({error}); pass a file of `memstore queue -o FILE`") from error

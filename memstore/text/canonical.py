@@ -57,6 +57,11 @@ def canonical_answer(answer: str, domain: Domain, query: str) -> Canonical:
     return Canonical(digest(first.value), first.text)
 
 
+def is_cut_off(value: str, text: str) -> bool:
+    """Whether the display text of a canonical value is only the beginning of the answer."""
+    return len(text) >= _MAX_VALUE and _DIGEST.fullmatch(value) is not None
+
+
 def _has_mark(text: str) -> bool:
     return "<" in text or "[/" in text
 

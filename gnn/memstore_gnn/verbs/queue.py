@@ -118,6 +118,6 @@ def queue_memory(
 
 
 def _task(row: dict[str, Any]) -> dict[str, Any]:
-    answers = [answer["answer"] for answer in row["answers"]]
+    answers = {answer["answer_id"]: answer["answer"] for answer in row["answers"]}
     more = {name: row[name] for name in ("dataset", "key", "domain", "purpose", "reason", "split")}
     return task(row["query_id"], row["query"], answers, **more)

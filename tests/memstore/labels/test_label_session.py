@@ -9,6 +9,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore.labels.journal import Journal
+from memstore.labels.label_studio import task
 from memstore.labels.session import LabelSession, queue_of_file
 from memstore.memory import Memory
 from memstore.testing.doubles.embedder import HashEmbedder
@@ -108,6 +109,8 @@ def test_an_unknown_query_in_a_queue(memory: Memory) -> None:
         ("", "has no queries"),
         ('{"query_id": "q-1"}\n{"id": 1}', ":2: a row needs `query_id`"),
         ("what", ":1: not JSON"),
+        ('[{"data": {"query_id": "q-1"}}, 3]', ":2: a row needs `query_id`"),
+        ("[1", "is not JSON of Label Studio"),
     ],
 )
 def test_a_bad_queue_file_is_one_sentence(tmp_path: Path, content: str, message: str) -> None:
@@ -120,3 +123,9 @@ def test_a_bad_queue_file_is_one_sentence(tmp_path: Path, content: str, message:
 def test_a_queue_file_gives_its_queries_in_order(tmp_path: Path) -> None:
     (tmp_path / "queue.jsonl").write_text("".join(json.dumps({"query_id": f"q-{n}"}) + "\n" for n in (3, 1)))
     assert queue_of_file(tmp_path / "queue.jsonl") == ["q-3", "q-1"]
+
+
+def test_tasks_of_label_studio_are_a_queue(tmp_path: Path) -> None:
+    tasks = [task(f"q-{n}", "text", {"a-1": "4"}) for n in (3, 1)]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks, indent=1))
+    assert queue_of_file(tmp_path / "tasks.json") == ["q-3", "q-1"]
