@@ -17,7 +17,7 @@ from memstore_cli.credentials import read_secret
 from memstore_cli.open_memory import open_memory
 from memstore_cli.options import JsonOption, OptionalMemoryOption, UsageError, need_memory, with_option_groups
 from memstore_cli.output import print_json
-from memstore_cli.serve import TOKEN_VARIABLE
+from memstore_cli.serve import TOKEN_VARIABLE, HostOption, PortOption
 
 if TYPE_CHECKING:
     from memstore_rl.inspector.label_queue import QueueEntry
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 class PageOptions:
     """Where the pages are served."""
 
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; any but loopback requires a token.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8732
+    host: HostOption = "127.0.0.1"
+    port: PortOption = 8732
     token_file: Annotated[
         Path | None,
         typer.Option(

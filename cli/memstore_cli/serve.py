@@ -32,15 +32,16 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "MEMSTORE_SERVICE_TOKEN"
 
+HostOption = Annotated[str, typer.Option("--host", help="Address to listen on; any but loopback requires a token.")]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 picks a free one.")]
+
 
 @dataclass(frozen=True)
 class ListenOptions:
     """Where the service listens."""
 
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; any but loopback requires a token.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8731
+    host: HostOption = "127.0.0.1"
+    port: PortOption = 8731
     token_file: Annotated[
         Path | None,
         typer.Option(

@@ -189,7 +189,44 @@ class InfluenceUpdate:
     edges: Mapping[NodeLabel, pa.Table]
 
 
-class GraphStore(Protocol):
+class GraphReader(Protocol):
+    """Reads nodes and edges, of a graph store or of what stands in for one."""
+
+    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
+        """Columns of all nodes of a label, or of the existing nodes in `ids`; ordered by id, without duplicates."""
+        ...
+
+    def edges(
+        self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
+    ) -> EdgeTable:
+        """All edges of a type between two labels; endpoints are positions in `nodes(label, ["id"])`.
+
+        Args:
+            columns: the properties to read; None reads all, which a graph of an older schema may lack.
+        """
+        ...
+
+    def edges_of(
+        self,
+        edge: EdgeType,
+        source: NodeLabel,
+        target: NodeLabel,
+        ids: Sequence[str],
+        *,
+        by: EdgeEnd = "source",
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """The edges of a type that leave these nodes or, with `by="target"`, reach them, in any order.
+
+        It reads no other edges, so it is fast in a large graph.
+
+        Returns:
+            `source_id`, `target_id`, and these properties.
+        """
+        ...
+
+
+class GraphStore(GraphReader, Protocol):
     """A graph database that holds a memory; the module docstring lists the assumptions."""
 
     backend: str
@@ -234,39 +271,6 @@ class GraphStore(Protocol):
             LabelConflict: a reward differs from the stored one and `replace` is False. Nothing is written. The
                 caller is expected to reject such rows beforehand (see `memstore.pipeline.ingest`).
             InputError: an id occurs twice, or a rollout names a query, answer, policy or run that does not exist.
-        """
-        ...
-
-    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
-        """Columns of all nodes of a label, or of the existing nodes in `ids`; ordered by id, without duplicates."""
-        ...
-
-    def edges(
-        self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
-    ) -> EdgeTable:
-        """All edges of a type between two labels; endpoints are positions in `nodes(label, ["id"])`.
-
-        Args:
-            columns: the properties to read; None reads all, which a graph of an older schema may lack.
-        """
-        ...
-
-    def edges_of(
-        self,
-        edge: EdgeType,
-        source: NodeLabel,
-        target: NodeLabel,
-        ids: Sequence[str],
-        *,
-        by: EdgeEnd = "source",
-        columns: Sequence[str] = (),
-    ) -> pa.Table:
-        """The edges of a type that leave these nodes or, with `by="target"`, reach them, in any order.
-
-        It reads no other edges, so it is fast in a large graph.
-
-        Returns:
-            `source_id`, `target_id`, and these properties.
         """
         ...
 

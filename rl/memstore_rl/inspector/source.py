@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
-from memstore.graph.protocol import CypherResult, EdgeTable
+from memstore.graph.protocol import CypherResult, EdgeTable, GraphReader
 from memstore.memory import Memory
 from memstore.snapshots.aliases import in_dataset
 from memstore.snapshots.snapshot import Snapshot
@@ -46,35 +46,12 @@ class QueryFilter:
     labels: Labels = "any"
 
 
-class Source(Protocol):
+class Source(GraphReader, Protocol):
     """A memory or snapshot that pages show."""
 
     name: str
     """Where it is, for titles."""
     read_only: bool
-
-    def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
-        """See `GraphStore.nodes`."""
-        ...
-
-    def edges(
-        self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
-    ) -> EdgeTable:
-        """See `GraphStore.edges`."""
-        ...
-
-    def edges_of(
-        self,
-        edge: EdgeType,
-        source: NodeLabel,
-        target: NodeLabel,
-        ids: Sequence[str],
-        *,
-        by: EdgeEnd = "source",
-        columns: Sequence[str] = (),
-    ) -> pa.Table:
-        """See `GraphStore.edges_of`."""
-        ...
 
     def find_queries(self, wanted: QueryFilter, after: str, limit: int) -> list[str]:
         """The ids of the first queries that a filter selects and that come after an id, in their order."""
