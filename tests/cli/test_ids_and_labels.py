@@ -45,7 +45,7 @@ def test_labels_of_several_rollouts(copy: Path, tmp_path: Path, command: Callabl
     assert rewards(command, copy, ids) == [None, 1.0, None]
 
     (tmp_path / "a.csv").write_text(f"id,reward\n{ids[0]},0\n{short[1]},\n{ids[2]},0.5\n")
-    assert "3 rollouts labelled" in command("label", "--file", tmp_path / "a.csv", "--memory", copy).out
+    assert "3 rollouts changed, 0 unchanged" in command("label", "--file", tmp_path / "a.csv", "--memory", copy).out
     assert rewards(command, copy, ids) == [0.0, None, 0.5]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": name, "reward": 1}) + "\n" for name in ids))
     refused = command("label", "--file", tmp_path / "a.jsonl", "--memory", copy)
@@ -63,7 +63,7 @@ WRONG = [
     (("label", "t-1", "2"), 1, "it must lie between 0"),
     (("label", "t-1"), 2, "pass one id or more, then the reward"),
     (("label",), 2, "pass ids and a reward, or --file FILE"),
-    (("label", "--file", "{csv}"), 1, "labels.csv:2: a row needs `id` and `reward`, but has id, score"),
+    (("label", "--file", "{csv}"), 1, "labels.csv:1: the header has id, score; it needs the columns id and reward"),
     (("label", "--file", "{none}"), 1, "cannot read"),
     (("cypher", "--query", "why", "--param", "rollout=t-"), 1, "160 rollouts have an id that begins with 't-'"),
     (("cypher", "--query", "why", "--param", "rollout=t-zzz"), 1, "no rollout with the id 't-zzz'"),

@@ -34,6 +34,8 @@ RECORDED = {
     "memstore/snapshots/take.py": "created_at of a manifest",
     "memstore_gnn/scoring/reliability.py": "estimated_at",
     "memstore_gnn/training/fit.py": "created_at of a model",
+    "memstore_rl/inspector/security.py": "when a login ends, which holds over restarts",
+    "memstore_rl/inspector/site.py": "the time that a page shows beside recorded times",
     "memstore_rl/rewards/memory_model.py": "created_at of rollouts that are scored",
     "memstore_rl/rewards/verdicts.py": "judged_at of a verdict that is bought",
 }

@@ -142,7 +142,8 @@ def test_votes_that_are_alike_are_removed_once(voted: Voted) -> None:
     assert len(scene.alike) == 4
     for one in scene.alike:
         removed = Removed(rollouts=frozenset([one]))
-        assert scene.probability(removed) == pytest.approx(scene._predicted(removed), abs=EXACT)
+        # Sums of 32-bit numbers in another order differ in their last digit.
+        assert scene.probability(removed) == pytest.approx(scene._predicted(removed), abs=1e-7)
     same = [one.without for one in of_kind(explain(scene), "vote")]
     assert len(set(same)) <= len(set(scene.alike.values())) < 4
 

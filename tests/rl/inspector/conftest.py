@@ -145,9 +145,13 @@ def web(pages: str) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, which is skipped where it is not installed, but not in CI."""
+    """Chromium, which is skipped where it is not installed, but not in CI.
+
+    It is closed with its module: while Playwright runs, its thread has a running event loop, and `asyncio.run` of other
+    tests in that thread would fail.
+    """
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         reason = "no Chromium; install it with: apt-get install chromium"
