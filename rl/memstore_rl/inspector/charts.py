@@ -12,8 +12,10 @@ from html import escape
 from markupsafe import Markup
 
 WIDTH, HEIGHT, MARGIN, LEGEND = 640.0, 220.0, 42.0, 18.0
-SERIES = 6
+SERIES = 8
 """Lines of one chart at most, each with a colour and a dash pattern of its own."""
+DOTS = 60
+"""Points of a line up to which each has a dot."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,40 @@ def bar(share: float | None, kind: str, title: str) -> Markup:
     )
 
 
+@dataclass(frozen=True)
+class Band:
+    """The interval of a line at an x."""
+
+    x: float
+    low: float
+    high: float
+
+
 def line_chart(
-    lines: Mapping[str, Sequence[Point]], *, title: str, x_name: str, y_name: str, y_range: tuple[float, float]
+    lines: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    x_name: str,
+    y_name: str,
+    y_range: tuple[float, float],
+    x_range: tuple[float, float] | None = None,
+    band: Sequence[Band] = (),
+    guide: Sequence[Point] = (),
 ) -> Markup:
     """A chart of up to `SERIES` lines over one axis, with a legend.
 
     Args:
         lines: points by the name of the line, ordered by x.
         title: what the chart shows; its description has the first and last point of each line.
+        x_range: ends of the axis; None: the first and last x of the lines.
+        band: interval of the first line, ordered by x.
+        guide: a thin line to compare with, such as the diagonal.
     """
-    shown = dict(list(lines.items())[:SERIES])
+    shown = dict([(name, line) for name, line in lines.items() if line][:SERIES])
     points = [point for line in shown.values() for point in line]
     if not points:
         return Markup("")
-    low, high = min(point.x for point in points), max(point.x for point in points)
+    low, high = x_range or (min(point.x for point in points), max(point.x for point in points))
     bottom, top = y_range
     height = HEIGHT + LEGEND * len(shown)
 
@@ -55,16 +77,25 @@ def line_chart(
         return MARGIN + (WIDTH - MARGIN - 10) * (value - low) / ((high - low) or 1)
 
     def y(value: float) -> float:
-        return HEIGHT - MARGIN - (HEIGHT - MARGIN - 12) * (value - bottom) / ((top - bottom) or 1)
+        return (
+            HEIGHT - MARGIN - (HEIGHT - MARGIN - 12) * (min(max(value, bottom), top) - bottom) / ((top - bottom) or 1)
+        )
+
+    def path(ends: Sequence[tuple[float, float]]) -> str:
+        return " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in ends)
 
     parts = [_axes(x_name, y_name, (low, high), y_range, x, y)]
+    if band:
+        around = [(one.x, one.low) for one in band] + [(one.x, one.high) for one in reversed(band)]
+        parts.append(f'<polygon class="band s0" points="{path(around)}"/>')
+    if guide:
+        parts.append(f'<polyline class="guide" points="{path([(point.x, point.y) for point in guide])}"/>')
     told = []
     for number, (name, line) in enumerate(shown.items()):
-        path = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in line)
-        parts.append(f'<polyline class="line s{number}" points="{path}"/>')
+        parts.append(f'<polyline class="line s{number}" points="{path([(point.x, point.y) for point in line])}"/>')
         parts += [
             f'<circle class="dot s{number}" cx="{x(point.x):.1f}" cy="{y(point.y):.1f}" r="2.5"/>'
-            for point in (line if len(line) <= 60 else [line[0], line[-1]])
+            for point in (line if len(line) <= DOTS else [line[0], line[-1]])
         ]
         at = HEIGHT + LEGEND * number + 6
         parts.append(f'<line class="line s{number}" x1="{MARGIN}" x2="{MARGIN + 30}" y1="{at}" y2="{at}"/>')

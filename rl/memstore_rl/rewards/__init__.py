@@ -11,5 +11,6 @@ verdict_mode.py   mode verdict: rewards from verdicts on answers
 verdicts.py       buys verdicts within a budget, and keeps them
 verifier_budget.py, verifier_queue.py   limits of the calls; calls verifiers in a thread of its own
 gauge.py          measures whether the memory helps the policy, and stops its predictions if not
+majorities.py     whether the most frequent answer to a query changes between steps
 vote_drift.py     detects groups that vote differently from the training groups
 """

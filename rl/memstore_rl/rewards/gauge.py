@@ -35,7 +35,7 @@ from typing import NamedTuple
 from memstore.errors import InputError
 from memstore.types import QueryId
 from memstore_gnn.monitoring.residual_gap import Interval
-from memstore_rl.rewards.gauge_reading import WHEN_HARMFUL, GaugeReading, WhenHarmful
+from memstore_rl.rewards.gauge_reading import WHEN_HARMFUL, GaugeReading, StepFigures, WhenHarmful
 from memstore_rl.rewards.gauge_window import GaugeWindow, ScoredGroup, StepKey
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class Gauge:
         self._by_mixed_alone = False
         """Whether all mixed groups decided the last stop, for want of groups whose majority is wrong."""
         self._changed: StepKey | None = None
+        self._decision: str | None = None
         self._batches = 0
         self._withheld = 0
         self._said_blind = False
@@ -123,8 +124,8 @@ class Gauge:
             keys: list[StepKey] = [(None, -self._batches) if step is None else (run, step) for run, step in steps]
             before = self._window.latest()
             if self._window.has_new(keys):
-                self._decide(before)
-                self._window.start(keys)
+                gap = self._decide(before)
+                self._window.start(keys, gap, stopped=self.stopped)
             return BatchStart(keys, self.stopped)
 
     def samples(self, query: QueryId, step: StepKey) -> bool:
@@ -146,7 +147,19 @@ class Gauge:
         with self._lock:
             return self._window.reading(harmful=self._harmful, stopped=self.stopped, withheld=self._withheld)
 
-    def _decide(self, latest: StepKey | None) -> None:
+    def history(self) -> list[StepFigures]:
+        """Figures of each step, the oldest first."""
+        with self._lock:
+            return self._window.history()
+
+    @property
+    def decision(self) -> str | None:
+        """The latest change of the switch and why, as the log said it; None if there was none."""
+        with self._lock:
+            return self._decision
+
+    def _decide(self, latest: StepKey | None) -> Interval:
+        """Decide by the steps so far; return the gap where the majority is wrong."""
         self._say_if_blind()
         interval, least = partial(self._window.interval, after=self._changed), self.settings.least
         gap, mixed = interval(), interval(majority_wrong=False)
@@ -159,7 +172,9 @@ class Gauge:
             self._harmful, self._changed = harmful, latest
             self._by_mixed_alone = by_mixed and not enough
             outcome = _RESUMES if not harmful else _STOPS if self.settings.when_harmful == "stop" else _WARNS
-            logger.warning("%s%s", _finding(gap, mixed), outcome)
+            self._decision = f"{_finding(gap, mixed)}{outcome}"
+            logger.warning("%s", self._decision)
+        return gap
 
     def _say_if_blind(self) -> None:
         """Log once that no group has a known truth, after some steps with predictions."""

@@ -15,6 +15,34 @@ WHEN_HARMFUL: tuple[WhenHarmful, ...] = get_args(WhenHarmful)
 
 
 @dataclass(frozen=True)
+class StepFigures:
+    """What the gauge saw of a step."""
+
+    run: str | None
+    step: int
+    """Below zero: the number of a batch whose rollouts have no step."""
+    groups: int
+    """Scored groups that are trained on."""
+    judged: int
+    """Groups with known truth that the model has predicted as if it were unknown."""
+    predicted: int
+    silent: int
+    """Predicted groups, and those of them that get one reward."""
+    compared: int
+    flipped: int
+    """Groups of a query seen at an earlier step, and those of them whose majority answer is another one now."""
+    sources: dict[str, int]
+    """Number of rewards by source."""
+    gap: float | None
+    gap_low: float | None
+    gap_high: float | None
+    gap_groups: int
+    """The gap where the majority is wrong, as the switch read it when the step began: since its last change."""
+    stopped: bool
+    """Whether predictions were withheld."""
+
+
+@dataclass(frozen=True)
 class GaugeReading:
     """Figures of the latest steps. A figure without data is None."""
 

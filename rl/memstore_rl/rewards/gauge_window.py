@@ -6,7 +6,7 @@ A step is a step of a run. Groups without a step belong to a step of their own f
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -15,14 +15,17 @@ import numpy as np
 
 from memstore.types import QueryId
 from memstore_gnn.monitoring.residual_gap import LEVEL, GroupGap, Interval, interval
-from memstore_rl.rewards.gauge_reading import GaugeReading
+from memstore_rl.rewards.gauge_reading import GaugeReading, StepFigures
+from memstore_rl.rewards.majorities import Majorities
 from memstore_rl.rewards.reward import Reward
 
 StepKey: TypeAlias = tuple[str | None, int]
 """A run and its step, or None and the number of a batch."""
 
-MAX_MAJORITIES = 100_000
-"""Queries of a run whose latest majority is kept."""
+HISTORY = 2_000
+"""Steps before those of the window whose figures are kept."""
+NO_GAP = interval(np.zeros(0), np.zeros(0, np.int64))
+"""The gap of no groups."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class _Judged(NamedTuple):
 
 @dataclass
 class _Step:
+    gap: Interval
+    stopped: bool
     judged: list[_Judged] = field(default_factory=list)
     sources: Counter[str] = field(default_factory=Counter)
     groups: int = 0
@@ -56,6 +61,24 @@ class _Step:
     flipped: int = 0
     compared: int = 0
 
+    def figures(self, key: StepKey) -> StepFigures:
+        return StepFigures(
+            run=key[0],
+            step=key[1],
+            groups=self.groups,
+            judged=len(self.judged),
+            predicted=self.predicted,
+            silent=self.silent,
+            compared=self.compared,
+            flipped=self.flipped,
+            sources=dict(self.sources),
+            gap=_known(self.gap.mean),
+            gap_low=_known(self.gap.low),
+            gap_high=_known(self.gap.high),
+            gap_groups=self.gap.groups,
+            stopped=self.stopped,
+        )
+
 
 class GaugeWindow:
     """The latest steps, in the order of their first group. Not thread-safe."""
@@ -63,19 +86,29 @@ class GaugeWindow:
     def __init__(self, steps: int) -> None:
         self._limit = steps
         self._steps: OrderedDict[StepKey, _Step] = OrderedDict()
-        self._majority: OrderedDict[tuple[str | None, QueryId], tuple[StepKey, frozenset[str]]] = OrderedDict()
-        """The latest majority on each query in each run."""
+        self._past: deque[StepFigures] = deque(maxlen=HISTORY)
+        self._majorities = Majorities()
 
     def has_new(self, steps: Iterable[StepKey]) -> bool:
         """Whether one of these steps is not in the window."""
         return any(step not in self._steps for step in steps)
 
-    def start(self, steps: Iterable[StepKey]) -> None:
-        """Add the steps that are new, and drop the oldest beyond the limit."""
+    def start(self, steps: Iterable[StepKey], gap: Interval = NO_GAP, *, stopped: bool = False) -> None:
+        """Add the steps that are new, and drop the oldest beyond the limit.
+
+        Args:
+            gap: the gap by which it was decided whether they have predictions.
+            stopped: whether their predictions are withheld.
+        """
         for step in steps:
-            self._steps.setdefault(step, _Step())
+            self._steps.setdefault(step, _Step(gap, stopped))
         while len(self._steps) > self._limit:
-            self._steps.popitem(last=False)
+            key, oldest = self._steps.popitem(last=False)
+            self._past.append(oldest.figures(key))
+
+    def history(self) -> list[StepFigures]:
+        """Figures of each step: those of the window, and up to `HISTORY` before them."""
+        return [*self._past, *(step.figures(key) for key, step in self._steps.items())]
 
     def add(self, group: ScoredGroup) -> None:
         """Add a group to its step."""
@@ -84,7 +117,9 @@ class GaugeWindow:
             return
         if group.gap is not None:
             step.judged.append(_Judged(group.query, group.gap, group.audit))
-        self._compare_majority(step, group)
+        flips = self._majorities.flips(*group.step, group.query, group.answers)
+        step.compared += flips is not None
+        step.flipped += bool(flips)
         if group.audit:
             return
         step.groups += 1
@@ -92,25 +127,6 @@ class GaugeWindow:
         if any(reward.source == "predicted" for reward in group.rewards):
             step.predicted += 1
             step.silent += group.rewards[0].silent
-
-    def _compare_majority(self, step: _Step, group: ScoredGroup) -> None:
-        """Count a flip if no most frequent answer of an earlier step of the run is one now. One vote is no majority."""
-        votes = Counter(answer for answer in group.answers if answer is not None)
-        most = max(votes.values(), default=0)
-        if most < 2:
-            return
-        now = frozenset(answer for answer, count in votes.items() if count == most)
-        key = group.step[0], group.query
-        earlier, before = self._majority.get(key, (group.step, now))
-        if earlier == group.step and key in self._majority:
-            return
-        if earlier != group.step:
-            step.compared += 1
-            step.flipped += not now & before
-        self._majority[key] = (group.step, now)
-        self._majority.move_to_end(key)
-        if len(self._majority) > MAX_MAJORITIES:
-            self._majority.popitem(last=False)
 
     @property
     def steps(self) -> int:

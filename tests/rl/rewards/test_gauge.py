@@ -11,7 +11,7 @@ from memstore.errors import InputError
 from memstore_gnn.monitoring.residual_gap import GroupGap, group_gap
 from memstore_rl.rewards import gauge as gauge_module
 from memstore_rl.rewards.gauge import BLIND_STEPS, Gauge, GaugeSettings
-from memstore_rl.rewards.gauge_window import GaugeWindow, ScoredGroup, StepKey
+from memstore_rl.rewards.gauge_window import HISTORY, GaugeWindow, ScoredGroup, StepKey
 from memstore_rl.rewards.reward import Reward, Source
 
 N = 8
@@ -193,6 +193,28 @@ def test_majorities_are_compared_within_a_run() -> None:
             window.start([(run, step)])
             window.add(ScoredGroup("a", (run, step), list(answers), rewards()))
     assert window.reading(harmful=False, stopped=False, withheld=0).flip_share == 0.0
+
+
+def test_the_history_has_each_step_and_why_it_was_withheld() -> None:
+    """It goes on beyond the window, within a bound, and counts groups that come late to a step."""
+    gauge = Gauge(GaugeSettings(window=15, least=30))
+    stopped = train(gauge, range(20), lead=-0.2)
+    late = gauge.start([("r", 18)])
+    gauge.observe([ScoredGroup("u", late.steps[0], ["1"] * N, rewards(silent=True))])
+    history = gauge.history()
+    assert [(one.run, one.step) for one in history] == [("r", step) for step in range(20)]
+    assert [one.stopped for one in history] == stopped
+    assert history[0].gap is None
+    assert (history[8].gap_groups, history[8].gap) == (32, pytest.approx(-0.2, abs=0.05))
+    assert (history[3].groups, history[3].judged, history[3].predicted) == (5, 4, 1)
+    assert history[3].sources == {"ground_truth": 32, "predicted": 8}
+    assert (history[18].predicted, history[18].silent) == (1, 1)
+    assert gauge.decision is not None
+    assert "in 32 groups whose majority is wrong" in gauge.decision
+    window = GaugeWindow(10)
+    for step in range(HISTORY + 20):
+        window.start([("r", step)])
+    assert [one.step for one in window.history()] == list(range(10, HISTORY + 20))
 
 
 def test_silent_share_is_of_predicted_groups() -> None:
