@@ -17,7 +17,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memstore_rl.inspector.label_queue import QueueEntry
-from memstore_rl.inspector.pages import cypher, disagreements, login, overview, queries, query, queue, rollout
+from memstore_rl.inspector.pages import (
+    cypher,
+    disagreements,
+    login,
+    overview,
+    propagation,
+    queries,
+    query,
+    queue,
+    rollout,
+    timeline,
+)
 from memstore_rl.inspector.security import HEADERS, Login, refusal_of, start_session
 from memstore_rl.inspector.site import NavItem, Site
 from memstore_rl.inspector.source import Source
@@ -29,7 +40,7 @@ NAVIGATION = (
     NavItem("/disagreements", "Disagreements"),
     NavItem("/cypher", "Cypher"),
 )
-_PAGES = (overview, queries, query, rollout, queue, disagreements, cypher, login)
+_PAGES = (overview, queries, query, timeline, rollout, propagation, queue, disagreements, cypher, login)
 _OPEN = ("/login", "/static/")
 """Beginnings of the paths that need no login."""
 _STATIC = Path(__file__).parent / "static"

@@ -12,7 +12,7 @@ from html import escape
 from markupsafe import Markup
 
 WIDTH, HEIGHT, MARGIN, LEGEND = 640.0, 220.0, 42.0, 18.0
-SERIES = 8
+SERIES = 9
 """Lines of one chart at most, each with a colour and a dash pattern of its own."""
 DOTS = 60
 """Points of a line up to which each has a dot."""

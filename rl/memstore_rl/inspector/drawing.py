@@ -5,7 +5,7 @@ The number of nodes and edges is bounded, so that a drawing stays legible and co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -15,7 +15,7 @@ from memstore_rl.inspector.source import Source
 from memstore_rl.inspector.texts import one_line
 from memstore_schema.columns import EDGE_ENDS, EdgeType, NodeLabel
 
-NODES, EDGES = 80, 400
+NODES, EDGES = 100, 400
 """Nodes and edges of a drawing at most."""
 ORDER = (
     NodeLabel.DATASET, NodeLabel.QUERY, NodeLabel.RUN, NodeLabel.POLICY, NodeLabel.THINKING, NodeLabel.ANSWER,
@@ -35,10 +35,18 @@ _NAMES = {
     NodeLabel.REWARD_MODEL: "id",
 }
 """Property that names a node; of the others it is the text."""
-_PREFIXES = {
+LABEL_OF = {
     "q": NodeLabel.QUERY, "t": NodeLabel.THINKING, "a": NodeLabel.ANSWER, "r": NodeLabel.RUN, "p": NodeLabel.POLICY,
     "d": NodeLabel.DATASET, "m": NodeLabel.REWARD_MODEL,
 }  # fmt: skip
+"""Label of a node by the first letter of its id."""
+WEIGHTS = {
+    EdgeType.INFLUENCED_BY: "weight",
+    EdgeType.SIMILAR_TO: "score",
+    EdgeType.SCORED_BY: "probability",
+    EdgeType.RELIABLE_IN: "reliability",
+}
+"""Property of an edge that makes it thicker."""
 _WIDTH, _HEIGHT, _GAP, _TOP = 150.0, 26.0, 40.0, 30.0
 
 
@@ -70,17 +78,30 @@ class Drawing:
     left_out: int
     """Nodes beyond the limit."""
 
-    def svg(self, root: str) -> Markup:
-        """The drawing; `root` is the path of the pages."""
-        return _svg(self, root)
+    def svg(
+        self, root: str, link: Callable[[DrawnNode], str | None] | None = None, marked: Collection[str] = ()
+    ) -> Markup:
+        """The drawing.
+
+        Args:
+            root: the path of the pages.
+            link: address of a node, below `root`; None for a node without. By default it is the node's page.
+            marked: ids of the nodes that stand out.
+        """
+        return _svg(self, lambda node: f"{root}/{at}" if (at := (link or page_of)(node)) else None, marked)
+
+
+def page_of(node: DrawnNode) -> str | None:
+    """Path of a node's page; None if it has none."""
+    return f"{PAGES[node.label]}/{node.id}" if node.label in PAGES else None
 
 
 def draw_nodes(source: Source, ids: Sequence[str]) -> Drawing:
     """The nodes with these ids and all edges between them."""
     wanted: dict[NodeLabel, list[str]] = {}
     for name in dict.fromkeys(ids):
-        if name[0] in _PREFIXES:
-            wanted.setdefault(_PREFIXES[name[0]], []).append(name)
+        if name[0] in LABEL_OF:
+            wanted.setdefault(LABEL_OF[name[0]], []).append(name)
     nodes = [node for label in ORDER if label in wanted for node in _nodes(source, label, wanted[label])]
     kept = nodes[:NODES]
     of_label: dict[NodeLabel, list[str]] = {}
@@ -97,12 +118,17 @@ def draw_nodes(source: Source, ids: Sequence[str]) -> Drawing:
 
 def _nodes(source: Source, label: NodeLabel, ids: Sequence[str]) -> list[DrawnNode]:
     name = _NAMES.get(label, "text")
-    rows = source.nodes(label, list(dict.fromkeys(["id", name])), ids=ids).to_pylist()
-    return [DrawnNode(label, row["id"], one_line(row[name], 60)) for row in rows]
+    columns = ["id", name, "step"] if label is NodeLabel.POLICY else ["id", name]
+    rows = source.nodes(label, list(dict.fromkeys(columns)), ids=ids).to_pylist()
+    return [DrawnNode(label, row["id"], _text(row[name], row.get("step"))) for row in rows]
 
 
-_FROM_TARGET = frozenset({EdgeType.IN, EdgeType.SCORED_BY, EdgeType.WROTE, EdgeType.PRODUCED})
-"""Edges of which one end may have most of the memory's: they are read from the other one."""
+def _text(text: str | None, step: int | None) -> str:
+    return one_line(text, 60) if step is None else f"step {step} of {one_line(text, 60)}"
+
+
+_BY_TARGET = frozenset({EdgeType.GENERATES, EdgeType.WROTE, EdgeType.PRODUCED})
+"""Edges of which the source may have many: they are read from their target, as the others are from their source."""
 
 
 def _edges(
@@ -114,8 +140,8 @@ def _edges(
     known: set[str],
 ) -> list[DrawnEdge]:
     """The edges of a type between the drawn nodes of two labels."""
-    columns = ["weight"] if edge is EdgeType.INFLUENCED_BY else ["score"] if edge is EdgeType.SIMILAR_TO else []
-    if edge in (EdgeType.WROTE, EdgeType.PRODUCED):
+    columns = [WEIGHTS[edge]] if edge in WEIGHTS else []
+    if edge in _BY_TARGET:
         found = source.edges_of(edge, start, end, ids[end], by="target", columns=columns)
     else:
         found = source.edges_of(edge, start, end, ids[start], columns=columns)
@@ -126,7 +152,7 @@ def _edges(
     ]
 
 
-def _svg(drawing: Drawing, root: str) -> Markup:
+def _svg(drawing: Drawing, address: Callable[[DrawnNode], str | None], marked: Collection[str]) -> Markup:
     labels = [label for label in ORDER if any(node.label is label for node in drawing.nodes)]
     place: dict[str, tuple[float, float]] = {}
     rows = dict.fromkeys(labels, 0)
@@ -138,7 +164,7 @@ def _svg(drawing: Drawing, root: str) -> Markup:
     height = _TOP + max(rows.values(), default=1) * (_HEIGHT + 14)
     parts = [_arrow(edge, place) for edge in drawing.edges]
     parts += [f'<text class="head" x="{place_of(labels, label)}" y="16">{label}</text>' for label in labels]
-    parts += [_box(node, place[node.id], root) for node in drawing.nodes]
+    parts += [_box(node, place[node.id], address(node), node.id in marked) for node in drawing.nodes]
     told = f"{len(drawing.nodes)} nodes and {len(drawing.edges)} edges; the table lists the same nodes"
     return Markup(
         f'<svg class="graph" viewBox="-4 0 {width + 8:g} {height:g}" width="{width + 8:g}" role="group" '
@@ -165,14 +191,15 @@ def _arrow(edge: DrawnEdge, place: dict[str, tuple[float, float]]) -> str:
     )
 
 
-def _box(node: DrawnNode, at: tuple[float, float], root: str) -> str:
+def _box(node: DrawnNode, at: tuple[float, float], address: str | None, marked: bool) -> str:
     x, y = at
     text = escape(one_line(node.text, 21) or node.id)
+    kind = f"node {node.label.lower()}" + (" marked" if marked else "")
     box = (
-        f'<rect class="node {node.label.lower()}" x="{x:g}" y="{y:g}" width="{_WIDTH:g}" height="{_HEIGHT:g}" rx="5"/>'
+        f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{_WIDTH:g}" height="{_HEIGHT:g}" rx="5"/>'
         f'<text x="{x + 8:g}" y="{y + 17:g}">{text}</text>'
     )
-    if node.label not in PAGES:
+    if address is None:
         return f"<g><title>{escape(node.text)}</title>{box}</g>"
     name = escape(f"{node.label} {node.id}: {node.text}")
-    return f'<a href="{escape(root)}/{PAGES[node.label]}/{escape(node.id)}" aria-label="{name}">{box}</a>'
+    return f'<a href="{escape(address)}" aria-label="{name}">{box}</a>'

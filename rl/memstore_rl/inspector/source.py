@@ -6,6 +6,7 @@ paged by key: the ids after the last one shown.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -27,6 +28,8 @@ from memstore_schema.columns import EdgeEnd, EdgeType, NodeLabel, node_schema
 
 SEARCH_S = 10.0
 """Seconds that a search may take."""
+SEEKS = 2_000
+"""Ids that are looked up one after the other in a snapshot; for more, all its ids are hashed."""
 
 Where = Literal["text", "key", "answer"]
 """Where a search looks: in the texts of queries, the keys of their sources, or their answers."""
@@ -52,6 +55,8 @@ class Source(GraphReader, Protocol):
     name: str
     """Where it is, for titles."""
     read_only: bool
+    speaks_cypher: bool
+    """Whether `cypher` can run a query."""
 
     def find_queries(self, wanted: QueryFilter, after: str, limit: int) -> list[str]:
         """The ids of the first queries that a filter selects and that come after an id, in their order."""
@@ -81,6 +86,7 @@ class MemorySource:
         self.memory = memory
         self.name = str(memory.location)
         self.read_only = read_only or memory.graph.read_only
+        self.speaks_cypher = memory.graph.speaks_cypher
         self.nodes = memory.graph.nodes
         self.edges = memory.graph.edges
         self.edges_of = memory.graph.edges_of
@@ -134,9 +140,10 @@ class SnapshotSource:
     """A snapshot with texts, which is read-only."""
 
     read_only = True
+    speaks_cypher = False
 
     def __init__(self, snapshot: Snapshot, name: str) -> None:
-        """Index the edges by their targets.
+        """Prepare to look nodes up by id.
 
         Raises:
             InputError: the snapshot was taken without texts.
@@ -146,6 +153,7 @@ class SnapshotSource:
         self.snapshot, self.name = snapshot, name
         self._table_of = {label: getattr(snapshot, name) for label, name in TABLES.items()}
         self._name_of = {ends: name for name, ends in EDGE_NAMES.items()}
+        self._ids = {label: table["id"].combine_chunks() for label, table in self._table_of.items()}
 
     def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
         """See `GraphStore.nodes`; a snapshot has no batches."""
@@ -177,7 +185,12 @@ class SnapshotSource:
         """See `GraphStore.edges_of`."""
         found = self.edges(edge, source, target)
         rows = self._rows(source if by == "source" else target, ids)
-        at = np.flatnonzero(np.isin(found.source if by == "source" else found.target, rows[rows >= 0]))
+        rows = np.unique(rows[rows >= 0])
+        if by == "source":  # edges are ordered by it
+            bounds = zip(*(np.searchsorted(found.source, rows, side) for side in ("left", "right")), strict=True)
+            at = np.concatenate([np.empty(0, np.int64), *(np.arange(*bound) for bound in bounds)])
+        else:
+            at = np.flatnonzero(np.isin(found.target, rows))
         ends = {
             "source_id": self._table_of[source]["id"].take(pa.array(found.source[at])),
             "target_id": self._table_of[target]["id"].take(pa.array(found.target[at])),
@@ -185,9 +198,14 @@ class SnapshotSource:
         return pa.table(ends | {name: found.properties[name].take(pa.array(at)) for name in columns})
 
     def _rows(self, label: NodeLabel, ids: Sequence[str]) -> np.ndarray:
-        """Rows of these nodes, -1 for one that does not exist."""
-        found = pc.index_in(pa.array(ids, pa.string()), value_set=self._table_of[label]["id"].combine_chunks())
-        return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+        """Rows of these nodes, -1 for one that does not exist. Nodes are ordered by id."""
+        known = self._ids[label]
+        if len(ids) > SEEKS:
+            found = pc.index_in(pa.array(ids, pa.string()), value_set=known)
+            return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+        rows = [bisect_left(known, name, key=lambda scalar: scalar.as_py()) for name in ids]
+        there = (row < len(known) and known[row].as_py() == name for row, name in zip(rows, ids, strict=True))
+        return np.asarray([row if found else -1 for row, found in zip(rows, there, strict=True)], np.int64)
 
     def find_queries(self, wanted: QueryFilter, after: str, limit: int) -> list[str]:
         """See `Source`."""

@@ -68,7 +68,11 @@ def paths(memory: Memory) -> list[str]:
         "/queries?search=nothing+like+this",
         *(f"/query/{name}" for name in queries),
         f"/query/{queries[0]}?policy=small&run=first&step=1",
+        *(f"/query/{name}/timeline" for name in queries),
         f"/rollout/{rollouts[0]}",
+        f"/propagation?node={queries[1]}&node={rollouts[0]}",
+        f"/propagation?node={policies[0]}",
+        "/propagation",
         f"/policy/{policies[0]}",
         "/cypher",
         "/cypher?named=votes&draw=1",
@@ -141,6 +145,21 @@ def test_a_query_is_run_and_drawn(tab: Tab) -> None:
     assert page.locator("svg.graph .edge").count() >= 5
     page.locator("svg.graph a").first.click()
     page.wait_for_url(re.compile("/query/"))
+    tab.check()
+
+
+def test_a_neighbourhood_is_expanded_with_the_keyboard(tab: Tab, looked_at: Memory) -> None:
+    page = tab.open(f"/query/{query_with(looked_at, '1 + 1')}")
+    page.click("text=propagation")
+    page.wait_for_selector("svg.graph .marked")
+    page.locator("svg.graph a[aria-label^=Thinking]").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("node=q-.*&node=t-"))
+    assert page.locator("svg.graph .marked").count() == 2
+    tab.check()
+    page.click("text=Run it on the page Cypher")
+    page.wait_for_url(re.compile("/cypher"))
+    assert page.locator("svg.graph .edge").count() > 0
     tab.check()
 
 

@@ -36,6 +36,7 @@ def test_every_page_has_the_headers_and_no_script_of_a_model(web: httpx.Client, 
     rollout = looked_at.graph.nodes(NodeLabel.THINKING, ["id"])["id"].to_pylist()
     policies = looked_at.graph.nodes(NodeLabel.POLICY, ["id"])["id"].to_pylist()
     addresses = ["/", "/queries", f"/query/{query}", "/cypher?named=votes&draw=1", "/nothing", "/query/q-1"]
+    addresses += [f"/query/{query}/timeline", f"/propagation?node={query}", f"/propagation?node={rollout[0]}"]
     addresses += [f"/rollout/{name}" for name in rollout] + [f"/policy/{name}" for name in policies]
     for address in addresses:
         answer = web.get(address)
@@ -115,7 +116,13 @@ def test_forged_sessions_are_refused(looked_at: Memory, cookie: str) -> None:
 
 def test_a_snapshot_has_the_same_pages(looked_at: Memory) -> None:
     with serving(SnapshotSource(looked_at.snapshot(), "a snapshot")) as address, httpx.Client(base_url=address) as web:
-        for path in ("/", "/queries?search=Mia", f"/query/{query_with(looked_at, 'Mia has 3')}"):
+        for path in (
+            "/",
+            "/queries?search=Mia",
+            f"/query/{(query := query_with(looked_at, 'Mia has 3'))}",
+            f"/query/{query}/timeline",
+        ):
             assert web.get(path).status_code == 200
         assert "memstore restore" in web.get("/cypher?named=votes").text
+        assert "A snapshot has no Cypher" in web.get(f"/propagation?node={query}").text
         assert "read-only" in web.get("/").text

@@ -32,3 +32,12 @@ if (query instanceof HTMLTextAreaElement) {
     }
   });
 }
+
+const copy = document.querySelector("[data-copies]");
+if (copy && navigator.clipboard) {
+  copy.hidden = false;
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(copy.dataset.copies).value);
+    copy.textContent = "Copied";
+  });
+}

@@ -134,13 +134,13 @@ def group_sheet(
     found = source.nodes(NodeLabel.QUERY, ["id", "text", "domain", "gold"], ids=[query]).to_pylist()
     if not found:
         raise NotThere(f"there is no query {query}; search for it by its text or key")
-    rows = _rollouts(source, query)
+    rows = rollouts_of(source, query)
     groups = _groups(rows)
     chosen = [row for row in rows if group is None or group.has(row)]
     if group is not None and not chosen:
         raise NotThere("the query has no rollouts of this policy, run and step; choose one of its groups")
     model = source.model_in_use()
-    scores = _scores(source, [row["id"] for row in chosen], model)
+    scores = scores_of(source, [row["id"] for row in chosen], model)
     columns = _columns(source, chosen, scores)
     wide = columns[:COLUMNS]
     if answer is not None:
@@ -170,7 +170,7 @@ def _same(one: Group, other: Group) -> bool:
     return (one.policy, one.run, one.step) == (other.policy, other.run, other.step)
 
 
-def _rollouts(source: Source, query: str) -> list[dict[str, Any]]:
+def rollouts_of(source: Source, query: str) -> list[dict[str, Any]]:
     """The rollouts of a query without their texts, ordered by id, each with the id of its answer as it wrote it."""
     ids = source.edges_of(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, [query])["target_id"].to_pylist()
     columns = ["id", "policy", "run", "step", "sample_index", "reward", "reward_source"]
@@ -191,7 +191,7 @@ def _groups(rows: Sequence[dict[str, Any]]) -> tuple[Group, ...]:
     return tuple(Group(*names, counts[names]) for names in ordered)
 
 
-def _scores(source: Source, ids: Sequence[str], model: str | None) -> dict[str, dict[str, Any]]:
+def scores_of(source: Source, ids: Sequence[str], model: str | None) -> dict[str, dict[str, Any]]:
     """The model's score of each rollout that it has scored."""
     edges = source.edges_of(
         EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, ids, columns=["probability", "source"]
