@@ -92,14 +92,15 @@ def _no_vectors(snapshot: Snapshot) -> Snapshot:
 
 def _features(wanted: Callable[[str], bool]) -> Iterable[Patch]:
     """Set the wanted columns of the feature table to zero."""
-    compute = assemble._compute
+    compute = assemble.compute_group_features
 
     def blind(snapshot: Snapshot) -> assemble.GroupFeatures:
         read = compute(snapshot)
         keep = np.array([not wanted(name) for name in read.table.names])
         return replace(read, table=FeatureTable(read.table.names, read.table.values * keep))
 
-    yield patch.object(assemble, "_compute", blind)
+    for module in (assemble, inputs):
+        yield patch.object(module, "compute_group_features", blind)
 
 
 def _agreement() -> Iterable[Patch]:
@@ -155,7 +156,7 @@ def _group() -> Iterable[Patch]:
     """Predict each rollout by itself: no agreement, no siblings, no features relative to the group."""
     yield from _agreement()
     yield from _skill()
-    yield from _features(lambda name: "-group" in name or name.startswith(SIBLINGS) or family_of(name) == "votes")
+    yield from _features(lambda name: "-group" in name or name.startswith(SIBLINGS) or family_of(name) is None)
 
 
 def _made(part: str, patches: Callable[[], Iterable[Patch]], **options: Any) -> tuple[str, Callable[[], Predictor]]:
@@ -172,6 +173,7 @@ ABLATIONS: dict[str, Callable[[], Predictor]] = dict(
         _made("skill", _skill),
         _made("behaviour", _behaviour),
         _made("text_evidence", lambda: _features(lambda name: family_of(name) in WRITTEN)),
+        _made("equations", lambda: _features(lambda name: family_of(name) == "equations")),
         _made("group", _group),
     )
 )
