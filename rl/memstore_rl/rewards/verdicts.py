@@ -1,7 +1,8 @@
 """Buys verdicts on answers within a budget of verifier calls, and keeps them for the run.
 
 Of the open pairs of a query and an answer, those of the largest worth are bought first. Pairs of equal worth are bought
-in the order given, so the same calls in the same order buy the same verdicts. Rules:
+in the order given, so the same calls in the same order buy the same verdicts. In a step that comes in several batches,
+pairs of little worth are left out (`memstore_rl.rewards.worth_floor`). Rules:
 
 - A pair is bought once, and charged once. If the verifier fails, the pair stays open and is asked again at no charge,
   `MAX_ATTEMPTS` times in all. If the verifier cannot tell, the pair is not asked again.
@@ -29,6 +30,7 @@ from memstore_gnn.data.verdicts import ONE_RIGHT_VALUE, Verdicts
 from memstore_gnn.data.verdicts import Verdict as Remembered
 from memstore_rl.rewards.verifier_budget import CallCounter, VerifierBudget
 from memstore_rl.rewards.verifier_queue import Question, VerifierQueue
+from memstore_rl.rewards.worth_floor import WorthFloor
 from memstore_rl.verifiers import Verifiers
 from memstore_rl.verifiers.protocol import Verdict
 
@@ -36,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 """Calls for one pair whose verifier fails."""
-SPENT = "the verifier calls are spent on other answers"
+SPENT = "the verifier calls are spent on other answers, or kept for answers of more worth"
 _STUCK = "the verifier does not answer, so nothing more is asked"
 _LATE = "the verifier has not answered yet"
 _FAILED = "the verifier failed on this answer"
@@ -97,6 +99,7 @@ class VerdictBuyer:
         """
         self._budget = budget
         self._calls = CallCounter(budget)
+        self._floor = WorthFloor(budget.calls)
         self._queue = VerifierQueue(verifiers, self._receive)
         self._buying = threading.Lock()
         """Held while a batch buys, so that two batches do not buy the same pair."""
@@ -185,10 +188,10 @@ class VerdictBuyer:
             VerifierError: a verifier has ended the thread that calls it.
         """
         self._queue.check()
-        ordered = sorted(candidates, key=lambda one: -one.worth)
         asked: set[str] = set()
         charged: set[str] = set()
         with self._buying:
+            ordered = sorted(self._above_floor(candidates), key=lambda one: -one.worth)
             deadline = time.monotonic() + self._budget.wait_s
             while chosen := self._choose(ordered, asked):
                 asked.update(one.question.key for one in chosen)
@@ -200,6 +203,18 @@ class VerdictBuyer:
     def close(self) -> None:
         """Ask nothing more."""
         self._queue.close()
+
+    def _above_floor(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates that are worth a call, and those that are asked again at no charge."""
+        with self._lock:
+            new: dict[Hashable, list[float]] = {}
+            for one in candidates:
+                if one.question.key not in self._queries and self._is_open(one):
+                    new.setdefault(one.step, []).append(one.worth)
+            floor = {step: self._floor.begin(step, worths) for step, worths in new.items()}
+            return [
+                one for one in candidates if one.worth >= floor.get(one.step, 0.0) or one.question.key in self._queries
+            ]
 
     def _choose(self, ordered: Sequence[Candidate], asked: set[str]) -> list[Candidate]:
         """The next candidates to ask together."""
