@@ -14,7 +14,9 @@ from memstore_rl.inspector.source import MemorySource, QueryFilter, SnapshotSour
 from memstore_rl.inspector.views.cypher import Asked, cypher_page
 from memstore_rl.inspector.views.group import group_sheet
 from memstore_rl.inspector.views.overview import overview
+from memstore_rl.inspector.views.propagation import propagation
 from memstore_rl.inspector.views.queries import query_list
+from memstore_rl.inspector.views.timeline import timeline
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -51,4 +53,9 @@ def test_views(tmp_path: Path) -> None:
             assert found.lines
         for line in query_list(server, QueryFilter()).lines:
             assert group_sheet(server, line.id) == group_sheet(snapshot, line.id)
+            assert timeline(server, line.id) == timeline(snapshot, line.id)
+            drawn = propagation(server, [line.id])
+            assert drawn.drawing == propagation(snapshot, [line.id]).drawing
+            named = {name for row in memory.cypher(drawn.cypher).rows for name in (row[0], row[2])}
+            assert named == {node.id for node in drawn.drawing.nodes}
         assert cypher_page(server, Asked(named="votes", draw=True)).rows

@@ -54,6 +54,7 @@ class NotDrawn:
 
     centre: str
     edge: EdgeType
+    by: EdgeEnd
     count: int
 
 
@@ -92,7 +93,7 @@ def propagation(source: Source, centres: Sequence[str]) -> Propagation:
             edges = _edges(source, name, label, hop)
             nodes |= dict.fromkeys(other for other, _ in edges[: hop.most])
             if len(edges) > hop.most:
-                not_drawn.append(NotDrawn(name, hop.edge, len(edges) - hop.most))
+                not_drawn.append(NotDrawn(name, hop.edge, hop.by, len(edges) - hop.most))
     return Propagation(
         centres=names,
         drawing=draw_nodes(source, list(nodes)),
