@@ -30,6 +30,7 @@ from memstore_cli.delete import delete
 from memstore_cli.demo import demo
 from memstore_cli.evaluate import evaluate
 from memstore_cli.explain import explain
+from memstore_cli.export import export_app
 from memstore_cli.grade import grade
 from memstore_cli.ingest import ingest
 from memstore_cli.inspect import inspect
@@ -75,6 +76,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, verbs in VERBS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
+app.add_typer(export_app, name="export", rich_help_panel="Memory")
 app.add_typer(verl_app, name="verl", rich_help_panel="Policy training")
 
 

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from memstore.errors import InputError
-from memstore.graph.protocol import GraphStore
+from memstore.graph.protocol import GraphReader
 from memstore_schema.columns import NodeLabel
 
 NOUNS = {
@@ -32,7 +32,7 @@ _SHOWN = 3
 """Ids that a message lists."""
 
 
-def full_ids(graph: GraphStore, label: NodeLabel, names: Sequence[str]) -> list[str]:
+def full_ids(graph: GraphReader, label: NodeLabel, names: Sequence[str]) -> list[str]:
     """The ids of these nodes, each given as the whole id or as the beginning of exactly one.
 
     Raises:
@@ -49,7 +49,7 @@ def full_ids(graph: GraphStore, label: NodeLabel, names: Sequence[str]) -> list[
     return [node for name in names if (node := found[name]) is not None]
 
 
-def full_id(graph: GraphStore, label: NodeLabel, name: str) -> str:
+def full_id(graph: GraphReader, label: NodeLabel, name: str) -> str:
     """The id of one node; see `full_ids`."""
     return full_ids(graph, label, [name])[0]
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from memstore.errors import InputError
 from memstore.graph.find import full_id
-from memstore.graph.protocol import GraphStore
+from memstore.graph.protocol import GraphReader
 from memstore.records.ids import query_id
 from memstore.text.canonical import canonical_answer, is_cut_off
 from memstore.types import IntVector
@@ -48,11 +48,11 @@ class AnswerIndex:
     """Positions are those of the id-ordered node tables: of all nodes, or of those of some queries.
 
     Args:
-        graph: the graph of the memory.
+        graph: the graph of the memory, or what stands in for it.
         queries: ids of the queries to read; None reads all. Some are named by their id or text, not by a key.
     """
 
-    def __init__(self, graph: GraphStore, queries: Sequence[str] | None = None) -> None:
+    def __init__(self, graph: GraphReader, queries: Sequence[str] | None = None) -> None:
         self._graph, self._whole = graph, queries is None
         found = graph.nodes(NodeLabel.QUERY, ["id", "text", "domain"], ids=queries)
         self.query_ids: list[str] = found["id"].to_pylist()
@@ -83,7 +83,7 @@ class AnswerIndex:
         return rollouts, answers, _ends(generates, queries, rollouts), _ends(leads, rollouts, answers["id"])
 
     @classmethod
-    def read(cls, graph: GraphStore) -> AnswerIndex:
+    def read(cls, graph: GraphReader) -> AnswerIndex:
         """Read a memory.
 
         Raises:

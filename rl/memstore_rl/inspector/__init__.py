@@ -11,6 +11,7 @@ desk.py       labelling by several people at once; label_queue.py, leases.py and
 disagreements.py  where models, labels, votes and steps disagree
 texts.py      texts of models as paragraphs, mathematics and code
 charts.py     bars and lines as SVG
+export.py     a page as one file
 serve.py      a server of the pages alone
 templates/    Jinja2, with autoescape
 static/       one style sheet, one script, and KaTeX

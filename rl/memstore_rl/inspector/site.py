@@ -67,15 +67,8 @@ class Site:
         self.overview: Recurring[Overview] = Recurring(partial(overview, source), "overview")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="memstore-page")
         self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="memstore-search")
-        self._templates = Environment(
-            loader=PackageLoader("memstore_rl.inspector"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.filters |= FILTERS
-        self._templates.globals |= {"bar": bar, "navigation": navigation, "site": self}
+        self._templates = templates()
+        self._templates.globals |= {"navigation": navigation, "site": self}
 
     def close(self) -> None:
         """End the threads; requests in progress end with an error."""
@@ -120,6 +113,8 @@ class Site:
         session = getattr(request.state, "session", None)
         root = str(request.scope.get("root_path", ""))
         common = {
+            "layout": "base.html",
+            "in_file": False,
             "root": root,
             "path": request.url.path.removeprefix(root),
             "csrf": self.login.csrf_of(session) if session else "",
@@ -146,6 +141,20 @@ class Site:
         form = await request.form(max_files=0, max_fields=100, max_part_size=MAX_FORM)
         self.login.check_form(request, form)
         return form
+
+
+def templates() -> Environment:
+    """The templates, which escape all that they insert."""
+    environment = Environment(
+        loader=PackageLoader("memstore_rl.inspector"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FILTERS
+    environment.globals |= {"bar": bar}
+    return environment
 
 
 def percent(value: float | None) -> str:

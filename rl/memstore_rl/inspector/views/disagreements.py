@@ -53,9 +53,9 @@ class DisagreementPage:
 
 
 def disagreement_page(
-    source: Source, found: Disagreements, kind: Kind, order: Order = "gap", after: str = ""
+    source: Source, found: Disagreements, kind: Kind, order: Order = "gap", after: str = "", limit: int = PAGE
 ) -> DisagreementPage:
-    """The disagreements of a kind after a key, `PAGE` at a time.
+    """The disagreements of a kind after a key, `limit` at a time.
 
     Raises:
         InputError: the key is not one of this list.
@@ -65,7 +65,7 @@ def disagreement_page(
     if after:
         last = _position(after)
         start = sum(_KEYS[order](row) <= (last[0] if order != "query" else 0.0, *last[1:]) for row in rows)
-    shown = rows[start : start + PAGE]
+    shown = rows[start : start + limit]
     return DisagreementPage(
         kind=kind,
         order=order,
@@ -73,7 +73,7 @@ def disagreement_page(
         total=found.of_kind[kind].total,
         kept=len(rows),
         nothing=_nothing(found, kind),
-        after=_after(_KEYS[order](shown[-1])) if start + PAGE < len(rows) else None,
+        after=_after(_KEYS[order](shown[-1])) if start + limit < len(rows) else None,
     )
 
 
