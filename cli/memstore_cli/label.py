@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def label(
 ) -> None:
     """Set the ground truth of rollouts or answers, with the source `person`. The reward null removes it."""
     words = words or []
-    action = _action(words, answers, files, undo, by, replace)
+    action = _action(words, answers, files, undo, by, replace, memory)
     with open_memory(memory) as store:
         document, sentence = action(store)
     if as_json:
@@ -115,7 +116,13 @@ Result = tuple[Mapping[str, Any], str]
 
 
 def _action(
-    words: list[str], answers: AnswerOptions, files: FileOptions, undo: bool, by: str | None, replace: bool
+    words: list[str],
+    answers: AnswerOptions,
+    files: FileOptions,
+    undo: bool,
+    by: str | None,
+    replace: bool,
+    memory: str,
 ) -> Callable[[Memory], Result]:
     """What the options ask for; files are read before the memory is opened."""
     with_answer = answers.query is not None or answers.answer is not None
@@ -127,7 +134,7 @@ def _action(
             raise UsageError("--undo takes the id of one batch, or none for the last one")
         return lambda store: _undo(store, words[0] if words else None, by)
     if with_answer:
-        return _labelling_answer(words, answers, by, replace)
+        return _labelling_answer(words, answers, by, replace, memory)
     if (files.file or files.queue or files.export) and words:
         raise UsageError("pass ids and a reward, or a file, not both")
     if files.export is not None:
@@ -139,7 +146,7 @@ def _action(
         queue = files.queue
         return lambda store: label_queue(store, queue, by)
     if files.file is not None:
-        return _labelling_file(files.file, by, replace)
+        return _labelling_file(files.file, by, replace, memory)
     if not words:
         raise UsageError("pass ids and a reward, or --file FILE with both")
     given = _rewards_in(words)
@@ -147,22 +154,22 @@ def _action(
 
 
 def _labelling_answer(
-    words: list[str], answers: AnswerOptions, by: str | None, replace: bool
+    words: list[str], answers: AnswerOptions, by: str | None, replace: bool, memory: str
 ) -> Callable[[Memory], Result]:
     from memstore.labels.answers import AnswerVerdict
 
     if answers.query is None or answers.answer is None or len(words) != 1:
         raise UsageError("pass --query, --answer and one reward, such as: --query q-0123 --answer 42 1")
     verdict = AnswerVerdict(answers.query, answers.answer, _reward(words[0]))
-    return lambda store: _label_answers(store, [verdict], by, replace)
+    return lambda store: _label_answers(store, [verdict], by, replace, memory)
 
 
-def _labelling_file(path: Path, by: str | None, replace: bool) -> Callable[[Memory], Result]:
+def _labelling_file(path: Path, by: str | None, replace: bool, memory: str) -> Callable[[Memory], Result]:
     from memstore.labels.files import read_labels
 
     read = read_labels(path)
     if read.answers:
-        return lambda store: _label_answers(store, read.answers, by, replace)
+        return lambda store: _label_answers(store, read.answers, by, replace, memory)
     return lambda store: _label_rollouts(store, read.rollouts, by, replace)
 
 
@@ -195,7 +202,7 @@ def _label_rollouts(store: Memory, given: list[tuple[str, float | None]], by: st
     return _document(rewards, changed), _sentence(rewards, changed)
 
 
-def _label_answers(store: Memory, verdicts: list[AnswerVerdict], by: str | None, replace: bool) -> Result:
+def _label_answers(store: Memory, verdicts: list[AnswerVerdict], by: str | None, replace: bool, memory: str) -> Result:
     done = store.label_answers(verdicts, by=by, replace=replace)
     where = f"{counted(done.answers, 'answer')} of {counted(done.queries, 'query', 'queries')}"
     labelled = done.changed - done.removed
@@ -203,7 +210,7 @@ def _label_answers(store: Memory, verdicts: list[AnswerVerdict], by: str | None,
     parts += [f"{counted(done.removed, 'label')} removed"] if done.removed else []
     parts += [f"{done.rollouts - done.changed:,} unchanged"]
     parts += [f"{counted(done.audit, 'query', 'queries')} marked for audit"] if done.audit else []
-    undo = f"; undo it with: memstore label --undo {done.batch}" if done.batch else ""
+    undo = f"; undo it with: memstore label --undo {done.batch} --memory {shlex.quote(memory)}" if done.batch else ""
     return done._asdict(), f"{where}: {', '.join(parts)}{undo}"
 
 

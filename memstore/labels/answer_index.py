@@ -133,14 +133,20 @@ class AnswerIndex:
         """Position of the query with this id, beginning of an id, key or text.
 
         Raises:
-            InputError: there is none, or several have this key or beginning of an id.
+            InputError: there is none, several have this key or beginning of an id, or it is the text of one query and
+                the key of another.
         """
-        position = self._positions.get(name)
-        if position is None:
-            position = self._positions.get(query_id(name)) if name.strip() else None
-        if position is not None:
-            return position
+        if name in self._positions:
+            return self._positions[name]
+        position = self._positions.get(query_id(name)) if name.strip() else None
         keyed = self._keys.get(name, [])
+        if position is not None:
+            if others := [row for row in keyed if row != position]:
+                raise InputError(
+                    f"{where}{_shortened(name)!r} is the text of the query {self.query_ids[position]} and the key of "
+                    f"the query {self.query_ids[others[0]]}; name the query by its id"
+                )
+            return position
         if len(keyed) > 1:
             shown = ", ".join(self.query_ids[row] for row in keyed[:3])
             raise InputError(f"{where}{len(keyed)} queries have the key {name!r} ({shown}); name the query by its id")

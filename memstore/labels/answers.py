@@ -95,13 +95,22 @@ def label_answers(
     """
     index = index or AnswerIndex.read(stores.graph)
     judged = _judged(index, verdicts)
-    stored = _stored(stores, index, judged)
+    journal = Journal(stores.location.folder)
+    stored = _stored(stores, journal, index, judged)
     rewards, implied = _rewards(index, judged, stored, replace)
-    implied |= _repeated(stores, index, judged, stored)
+    implied |= _repeated(journal, index, judged, stored)
     queries = sorted({one.query for one in judged})
     audit = sorted({index.query_ids[index.query(verdict.query)] for verdict in verdicts if verdict.audit})
     batch = label_rollouts(
-        stores, rewards, by=by, reason=reason, seconds=seconds, replace=replace, audit=audit, implied=implied
+        stores,
+        rewards,
+        by=by,
+        reason=reason,
+        seconds=seconds,
+        replace=replace,
+        audit=audit,
+        implied=implied,
+        journal=journal,
     )
     changes = () if batch is None else batch.changes
     return LabelledAnswers(
@@ -183,28 +192,28 @@ def _judge_others(index: AnswerIndex, right: _Judged, found: dict[tuple[int, int
             )
 
 
-def _stored(stores: Stores, index: AnswerIndex, judged: Sequence[_Judged]) -> dict[str, float | None]:
+def _stored(stores: Stores, journal: Journal, index: AnswerIndex, judged: Sequence[_Judged]) -> dict[str, float | None]:
     """The labels of all rollouts of the judged queries, without implied ones that lack support."""
     rows = [index.rollouts_of(query) for query in sorted({one.query for one in judged})]
     ids = index.rollout_ids(np.concatenate([np.empty(0, np.int64), *rows]))
     table = stores.graph.nodes(NodeLabel.THINKING, ["id", "reward"], ids=ids)
     stored = dict(zip(table["id"].to_pylist(), table["reward"].to_pylist(), strict=True))
-    return stored | dict.fromkeys(unsupported_labels(stores.graph, Journal(stores.location.folder), ids))
+    return stored | dict.fromkeys(unsupported_labels(stores.graph, journal, ids))
 
 
 def _repeated(
-    stores: Stores, index: AnswerIndex, judged: Sequence[_Judged], stored: Mapping[str, float | None]
+    journal: Journal, index: AnswerIndex, judged: Sequence[_Judged], stored: Mapping[str, float | None]
 ) -> set[str]:
     """Rollouts whose implied label is given again together with the right answer that it follows from.
 
-    They stay implied: a file of exported labels that is read again changes nothing.
+    They stay implied: a file of labels of an older export that is read again changes nothing.
     """
     labels = {(one.query, one.answer): _ids(index, one) for one in judged}
     unchanged = [one for one in judged if all(stored[name] == one.reward for name in labels[one.query, one.answer])]
     settled = {one.query for one in unchanged if is_right(one.reward)}
     wrong = [one for one in unchanged if one.query in settled and not one.follows and not is_right(one.reward)]
     found = {name for one in wrong for name in labels[one.query, one.answer]}
-    return found & Journal(stores.location.folder).implied() if found else found
+    return found & journal.implied() if found else found
 
 
 def _ids(index: AnswerIndex, one: _Judged) -> list[str]:

@@ -32,6 +32,7 @@ def label_rollouts(
     replace: bool = False,
     audit: Sequence[str] = (),
     implied: Collection[str] = (),
+    journal: Journal | None = None,
 ) -> LabelBatch | None:
     """Set the ground truth of rollouts by id, and record the batch in the journal.
 
@@ -43,6 +44,7 @@ def label_rollouts(
         replace: overwrite a ground truth that differs.
         audit: ids of queries to mark as audit queries before the labels are written.
         implied: rollouts among them that are labelled because another answer is right; for the journal.
+        journal: the memory's journal, if it is read already.
 
     Returns:
         The batch; None if nothing changes. A label that was implied so far, or was given by other people only, and is
@@ -60,7 +62,7 @@ def label_rollouts(
     stored = stores.graph.nodes(NodeLabel.THINKING, LABEL_SCHEMA.names, ids=list(rewards))
     if unknown := sorted(set(rewards) - set(stored["id"].to_pylist())):
         raise missing(NodeLabel.THINKING, unknown)
-    journal = Journal(stores.location.folder)
+    journal = journal or Journal(stores.location.folder)
     before = {row["id"]: (row["reward"], row["reward_source"]) for row in stored.to_pylist()}
     given = {rollout: reward for rollout, reward in rewards.items() if reward is not None}
     different = [name for name, reward in given.items() if before[name][0] not in (None, reward)]

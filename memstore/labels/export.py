@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memstore.errors import InputError
-from memstore.graph.verdicts import RIGHT
+from memstore.graph.verdicts import PERSON, RIGHT
 from memstore.labels.audit import audit_positions
 from memstore.labels.journal import Journal
 from memstore.labels.label_studio import annotation, choice_names, task
@@ -34,6 +34,8 @@ def export_labels(stores: Stores, path: Path) -> Exported:
 
     Rows have `query_id`, `query`, `answer_id`, `answer`, `reward`, `source`, and `by` and `at` of the last batch in the
     journal that labelled a rollout with the answer. `split` is `audit` for audit queries, which reading the file marks.
+    `implied` says that the answer is wrong only because another one is right. Reading the file leaves such rows out:
+    the right answer implies them again. Tasks do not choose these answers.
 
     Raises:
         InputError: the file cannot be written, or the memory has no verdict.
@@ -62,7 +64,8 @@ def _rows(stores: Stores) -> tuple[list[dict[str, Any]], int]:
     audit = audit_positions(graph.edges(EdgeType.IN, NodeLabel.QUERY, NodeLabel.DATASET, ["split"]))
     ids, texts = queries["id"].to_pylist(), queries["text"].to_pylist()
     names, rewards = thinkings["id"].to_pylist(), thinkings["reward"].to_pylist()
-    labelled_by = _labelled_by(stores)
+    journal = Journal(stores.location.folder)
+    labelled_by, implied = _labelled_by(journal), journal.implied()
     found: dict[int, dict[str, Any]] = {}
     left_out = sum(reward is not None for reward in rewards)
     for rollout, answer in zip(leads.source.tolist(), leads.target.tolist(), strict=True):
@@ -80,23 +83,21 @@ def _rows(stores: Stores) -> tuple[list[dict[str, Any]], int]:
                 "reward": judged["verdict"],
                 "source": judged["verdict_source"],
                 "split": AUDIT_SPLIT if query in audit else None,
+                "implied": judged["verdict_source"] == PERSON,
                 "by": None,
                 "at": None,
             },
         )
+        row["implied"] &= rewards[rollout] is None or names[rollout] in implied
         by, at = labelled_by.get(names[rollout], (None, None))
         if at is not None and (row["at"] is None or at > row["at"]):
             row |= {"by": by, "at": at}
     return sorted(found.values(), key=lambda row: (row["query_id"], row["answer_id"])), left_out
 
 
-def _labelled_by(stores: Stores) -> dict[str, tuple[str | None, str]]:
+def _labelled_by(journal: Journal) -> dict[str, tuple[str | None, str]]:
     """Who labelled a rollout last, and when."""
-    return {
-        change.rollout: (batch.by, batch.at)
-        for batch in Journal(stores.location.folder).batches()
-        for change in batch.changes
-    }
+    return {change.rollout: (batch.by, batch.at) for batch in journal.batches() for change in batch.changes}
 
 
 def _tasks(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
@@ -111,5 +112,5 @@ def _tasks(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
         made = task(query, judged[0]["query"], answers, split=judged[0]["split"], rewards=partial)
         names = choice_names(answers)
         right = [names[name] for name, reward in rewards.items() if reward > RIGHT]
-        wrong = [names[name] for name, reward in rewards.items() if reward <= RIGHT]
+        wrong = [names[row["answer_id"]] for row in judged if row["reward"] <= RIGHT and not row["implied"]]
         yield made | {"annotations": [annotation(right, wrong, by)]}

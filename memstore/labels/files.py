@@ -2,7 +2,8 @@
 
 A row labels a rollout (`id`, `reward`) or an answer of a query (`query` or `query_id`, `answer`, `reward`). A file has
 rows of one kind. An answer is found by its `answer_id`, if the row has one that the query has, else by `answer`. A row
-with an answer and `split: audit` marks its query as an audit query before it is labelled.
+with an answer and `split: audit` marks its query as an audit query before it is labelled. A row of an export that has
+`implied: true` is left out: the right answer of its query implies it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def read_labels(path: Path) -> LabelFile:
     problems = Problems()
     for number, row in rows:
         with problems.collect():
+            if _is_implied(row.get("implied"), f"{path}:{number}: "):
+                continue
             found = _label(row, f"{path}:{number}: ")
             if isinstance(found, AnswerVerdict):
                 answers.append(found)
@@ -85,6 +88,13 @@ def parse_reward(value: object, where: str) -> float | None:
     if not 0.0 <= reward <= 1.0:
         raise InputError(f"{where} is {reward:g}; it must lie between 0 and 1")
     return reward
+
+
+def _is_implied(value: object, where: str) -> bool:
+    word = "" if value is None else str(value).strip().lower()
+    if word not in ("", "true", "false"):
+        raise InputError(f"{where}`implied` is {value!r}; write true or false, or leave it empty")
+    return word == "true"
 
 
 def _label(row: Mapping[str, Any], where: str) -> AnswerVerdict | tuple[str, float | None]:

@@ -57,10 +57,14 @@ class LabelBatch:
 
 
 class Journal:
-    """Reads and appends to the journal of the memory in `folder`."""
+    """Reads and appends to the journal of the memory in `folder`.
+
+    The file is read once, and again after this object has appended to it: use a new one for each call.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        self._read: list[LabelBatch] | None = None
 
     def record(
         self,
@@ -89,6 +93,11 @@ class Journal:
 
         What an undone batch found is what the next batch of the same rollouts has found.
         """
+        if self._read is None:
+            self._read = self._batches()
+        return self._read
+
+    def _batches(self) -> list[LabelBatch]:
         found: dict[str, LabelBatch] = {}
         for line in self._lines():
             if "undone" in line:
@@ -149,6 +158,7 @@ class Journal:
         return matching[0]
 
     def _append(self, values: dict[str, Any]) -> None:
+        self._read = None
         data = json.dumps(values, ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)  # a memory on servers may have no local folder yet
         with self.path.open("a+b") as file:

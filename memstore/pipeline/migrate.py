@@ -18,12 +18,14 @@ the setting `migration` records that they are pending.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from memstore.embedding.protocol import Embedder
 from memstore.errors import InputError, ReadOnlyError
@@ -33,7 +35,7 @@ from memstore.locations.opening import CONVERTED, open_graph, open_server_graph,
 from memstore.locations.settings import Settings
 from memstore.locations.stores import Stores
 from memstore.pipeline.content import read_schema_1, write_influences, write_nodes, write_scores
-from memstore.pipeline.delete import delete_nodes
+from memstore.pipeline.delete import BLOCK_NODES, delete_nodes
 from memstore.pipeline.link import link_memory
 from memstore.pipeline.vectors import fill_vectors
 from memstore.pipeline.verify import orphan_vectors
@@ -251,11 +253,31 @@ def _convert_servers(location: ServerLocation, prefer: Prefer | None, progress: 
 
 def _delete_old(graph: GraphStore, progress: Progress) -> None:
     """Delete the nodes of schema 1: rollouts, then answers, then queries, by which a second run finds the rollouts."""
-    old = read_schema_1(graph).nodes
+    content = read_schema_1(graph)
+    old = content.nodes
     progress.stage("delete the old nodes", len(old[NodeLabel.THINKING]) + len(old[NodeLabel.QUERY]))
-    delete_nodes(graph, NodeLabel.THINKING, old[NodeLabel.THINKING]["id"].to_pylist(), progress)
+    for block in _rollouts_of_whole_queries(content):
+        delete_nodes(graph, NodeLabel.THINKING, block, progress)
     given = graph.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER).target
     answers = graph.nodes(NodeLabel.ANSWER, ["id"])["id"].to_pylist()
     unused = np.setdiff1d(np.arange(len(answers)), given)
     delete_nodes(graph, NodeLabel.ANSWER, [answers[row] for row in unused.tolist()])
     delete_nodes(graph, NodeLabel.QUERY, old[NodeLabel.QUERY]["id"].to_pylist(), progress)
+
+
+def _rollouts_of_whole_queries(old: Content) -> Iterator[list[str]]:
+    """Ids of the rollouts in blocks of whole queries.
+
+    The new id of a rollout is found by the number of equal rollouts of its query. A second run must not count those
+    that an interrupted deletion left.
+    """
+    generates, ids = old.edges["generates"], old.nodes[NodeLabel.THINKING]["id"]
+    order = np.argsort(generates.source, kind="stable")
+    starts = np.flatnonzero(np.diff(generates.source[order], prepend=-1))
+    block: list[str] = []
+    for rows in np.split(generates.target[order], starts[1:]):
+        if block and len(block) + len(rows) > BLOCK_NODES:
+            yield block
+            block = []
+        block += ids.take(pa.array(rows)).to_pylist()
+    yield block

@@ -22,7 +22,7 @@ from memstore.records.layouts import key_list
 from memstore.text.domain import infer_domain
 from memstore.text.identity import readable_query
 from memstore.text.split import split_response
-from memstore.types import DOMAINS, Domain, RewardSource
+from memstore.types import AUDIT_SPLIT, DOMAINS, Domain, RewardSource
 
 __all__ = ["KNOWN_KEYS", "Record", "RecordDefaults", "Row", "parse_record"]
 
@@ -122,7 +122,7 @@ def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
         answer=answer,
         key=_label(values, "query_id"),
         dataset=_label(values, "dataset") or defaults.dataset or "default",
-        split=_label(values, "split"),
+        split=split_name(_label(values, "split")),
         domain=domain,
         gold=gold,
         policy=_label(values, "policy") or defaults.policy or "unknown",
@@ -171,6 +171,11 @@ def _text(values: Mapping[str, Any], name: str) -> str | None:
         raise RecordError(f"{name} must be text, not {_kind(value)}")
     _check_text(name, value)
     return value
+
+
+def split_name(split: str | None) -> str | None:
+    """A split as it is stored: case and blanks of `audit` do not count, so that no audit query stays unmarked."""
+    return AUDIT_SPLIT if split is not None and split.strip().lower() == AUDIT_SPLIT else split
 
 
 def _label(values: Mapping[str, Any], name: str) -> str | None:

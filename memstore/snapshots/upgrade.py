@@ -27,6 +27,7 @@ from memstore.graph.verdicts import labels_by_answer, with_verdicts
 from memstore.records import ids
 from memstore.records.columns import KnownQuery, ReadAnswer, is_same_gold, read_answer
 from memstore.records.policies import policies_of
+from memstore.records.record import split_name
 from memstore.snapshots.take import complete_edges
 from memstore.snapshots.upgrade_edges import EdgeRow, carried_edges, edge_table
 from memstore.text import readable_query
@@ -331,7 +332,7 @@ def _written_by(thinkings: pa.Table) -> list[EdgeRow]:
 def _split_of(metadata: str | None) -> str | None:
     """The split that a row named, which schema 1 kept in the metadata."""
     split = json.loads(metadata).get("split") if metadata and '"split"' in metadata else None
-    return split if isinstance(split, str) and split.strip() else None
+    return split_name(split) if isinstance(split, str) and split.strip() else None
 
 
 def _table(label: NodeLabel, rows: Sequence[_Row], like: pa.Table | None) -> pa.Table:

@@ -5,7 +5,9 @@ A verdict belongs to a query and an answer. It comes from the labelled rollouts 
 value (`memstore.graph.verdicts.ONE_RIGHT_VALUE`), a right verdict settles the query: another answer, or none, is wrong.
 In the other domains many answers can be right, so a right verdict says nothing of the others.
 
-Labels of an answer that contradict each other give no verdict, and a warning. The verdicts that the graph stores come
+Labels of an answer that contradict each other give no verdict, and a warning. Two right answers where there is one
+right value give a warning, too: both stay right, since they may be two forms of the value, and other answers are
+wrong. The verdicts that the graph stores come
 from all labels; here they are derived again, from the labels that the caller passes because they may be seen
 (`memstore_gnn.data.visibility`).
 """
@@ -71,12 +73,14 @@ class Verdicts:
         settled: by query id, the right verdict that settles the query.
         golds: by query id, visible reference answers of queries, which a verifier can compare an answer with.
         contradictions: answers whose labels contradict each other.
+        two_right: by query id, right answers (ids) of a query that has several, although one value is right.
     """
 
     answers: Mapping[str, Verdict] = field(default_factory=dict)
     settled: Mapping[str, Verdict] = field(default_factory=dict)
     golds: Mapping[str, str] = field(default_factory=dict)
     contradictions: tuple[Contradiction, ...] = ()
+    two_right: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def on(self, query: str, answer: str | None) -> Verdict | None:
         """The verdict on an answer of a query; None if there is none.
@@ -92,7 +96,20 @@ class Verdicts:
         return None if right is None else right._replace(value=0.0)
 
     def warning(self) -> str | None:
-        """A sentence about contradictions; None without any."""
+        """Sentences about contradictions and about queries with two right answers; None without any."""
+        return " ".join(filter(None, (self._contradicting(), self._several_right()))) or None
+
+    def _several_right(self) -> str | None:
+        if not self.two_right:
+            return None
+        (query, answers), count = next(iter(self.two_right.items())), len(self.two_right)
+        return (
+            f"{count:,} {'queries have' if count > 1 else 'query has'} two right answers by the labels where one value "
+            f"is right, such as {query} ({' and '.join(answers[:2])}); they count as right and every other answer as "
+            "wrong, so correct a wrong one with `memstore label --replace`"
+        )
+
+    def _contradicting(self) -> str | None:
         if not self.contradictions:
             return None
         first, count = self.contradictions[0], len(self.contradictions)
@@ -118,18 +135,21 @@ def verdicts_of(snapshot: Snapshot, seen: Visible) -> Verdicts:
     queries = snapshot.queries["id"].to_pylist()
     domains = snapshot.queries["domain"].to_pylist()
     settled: dict[str, Verdict] = {}
+    right_answers: dict[str, tuple[str, ...]] = {}
     contradictions = []
     datasets = _datasets_of(snapshot, seen.reward, found.answer[found.contested])
     for row, (answer, query) in enumerate(zip(ids, query_of[found.answer].tolist(), strict=True)):
         verdict = judged.get(answer)
         if verdict is not None and verdict.value > RIGHT and domains[query] in ONE_RIGHT_VALUE:
             settled.setdefault(queries[query], verdict)
+            right_answers[queries[query]] = (*right_answers.get(queries[query], ()), answer)
         if found.contested[row]:
             right = int(found.right[row])
             where = (tuple(datasets.get((int(found.answer[row]), side), ())) for side in (True, False))
             contradictions.append(Contradiction(queries[query], answer, right, int(found.count[row]) - right, *where))
     golds = _golds(snapshot, seen.queries)
-    return Verdicts(judged, settled, golds, tuple(contradictions))
+    two_right = {query: own for query, own in right_answers.items() if len(own) > 1}
+    return Verdicts(judged, settled, golds, tuple(contradictions), two_right)
 
 
 def _judged(snapshot: Snapshot, reward: FloatVector) -> tuple[JudgedAnswers, IntVector]:

@@ -13,7 +13,7 @@ from memstore.labels.audit import audit_positions
 from memstore.records import ids
 from memstore.records.columns import KnownQuery, is_same_gold
 from memstore.records.readers import open_source
-from memstore.records.record import RecordDefaults, parse_record
+from memstore.records.record import RecordDefaults, parse_record, split_name
 from memstore.text import infer_domain
 from memstore.types import AUDIT_SPLIT, Domain
 from memstore_rl.benchmarks.budget import SPLITS, AuditSplit, SplitName
@@ -158,6 +158,7 @@ def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQ
         names = ", ".join(map(str, values)) or "none"
         raise RecordError(f"query is missing: the row needs the key `query` or `prompt`, but has {names}")
     split = values.pop("split", None)
+    split = split_name(split) if isinstance(split, str) else split
     if "query" in values and values.get("answer") is None and values.get("response") is None:
         values["answer"] = ""
     record = parse_record(values, defaults)
@@ -177,21 +178,27 @@ def query_of_row(values: Mapping[str, Any], defaults: RecordDefaults) -> SourceQ
 def merged(known: SourceQuery | None, query: SourceQuery, where: str) -> SourceQuery:
     """Merge two rows of one query. Of two datasets, the first by name is kept, as label budgets count it.
 
+    A row with the split `audit` marks the query, whatever split others give it.
+
     Raises:
         InputError: the rows contradict each other.
     """
     if known is None:
         return query
+    splits = (known.split, query.split)
     for name in ("gold", "split"):
         value, earlier = getattr(query, name), getattr(known, name)
         if value is None or earlier is None:
             continue
-        same = _is_same_gold(known, value, earlier) if name == "gold" else value == earlier
+        same = _is_same_gold(known, value, earlier) if name == "gold" else value == earlier or AUDIT_SPLIT in splits
         if not same:
             raise InputError(f"{where}: {name} is {value!r}, but an earlier row of the same query has {earlier!r}")
     first = min(known, query, key=lambda one: one.dataset)
     return known._replace(
-        gold=known.gold or query.gold, split=known.split or query.split, dataset=first.dataset, key=first.key
+        gold=known.gold or query.gold,
+        split=AUDIT_SPLIT if AUDIT_SPLIT in splits else known.split or query.split,
+        dataset=first.dataset,
+        key=first.key,
     )
 
 

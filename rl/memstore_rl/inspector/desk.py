@@ -6,6 +6,7 @@ kept here is only who works on what; a restart loses no label.
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -200,7 +201,10 @@ class Desk:
         with self._lock:
             done = self._person(person).done
         if not done:
-            raise InputError("there is no verdict of yours to undo here; `memstore label --undo` takes back older ones")
+            raise InputError(
+                "there is no verdict of yours to undo here; `memstore label --undo --memory "
+                f"{shlex.quote(str(self._source.memory.location))}` takes back older ones"
+            )
         batch, query, rollouts = done[-1]
         undone = undo_labels(self._stores, batch, by=by or None)
         with self._lock:

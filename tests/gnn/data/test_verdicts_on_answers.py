@@ -93,6 +93,18 @@ def test_labels_that_contradict_each_other_give_no_verdict_and_one_warning() -> 
     assert verdicts(build_snapshot(rows(("2", 1.0)))).warning() is None
 
 
+def test_two_right_answers_where_one_value_is_right_are_one_warning() -> None:
+    snapshot = build_snapshot([*rows(("2", 1.0), ("two", 1.0), ("3", None)), *rows(("5", 1.0), query="2 + 3?")])
+    found = verdicts(snapshot)
+    [query] = [row["id"] for row in snapshot.queries.to_pylist() if row["text"] == "1 + 1?"]
+    assert set(found.two_right) == {query}
+    warning = found.warning() or ""
+    assert warning.startswith("1 query has two right answers by the labels where one value is right")
+    assert all(name in warning for name in (query, answer_id(query, "2"), answer_id(query, "two")))
+    assert {found.on(query, answer_id(query, one)).value for one in ("2", "two")} == {1.0}  # type: ignore[union-attr]
+    assert verdicts(build_snapshot(rows(("x", 1.0), ("y", 1.0), domain="code"))).warning() is None
+
+
 def test_a_person_overrides_the_verifier() -> None:
     snapshot = build_snapshot([*rows(("2", 0.0), ("2", 0.0)), *rows(("2", 1.0), reward_source="person")])
     found = verdicts(snapshot)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from memstore.errors import LabelConflict
+from memstore.errors import InputError, LabelConflict
 from memstore.labels.answers import AnswerVerdict
 from memstore.labels.export import export_labels
 from memstore.labels.files import read_labels
 from memstore.labels.journal import Journal
 from memstore.memory import Memory
+from memstore.testing.doubles.embedder import HashEmbedder
 from tests.memstore.labels.conftest import ROWS, SUM
 from tests.memstore.labels.test_label_answers import labels
 
@@ -46,6 +47,29 @@ def test_exported_labels_that_are_read_again_change_nothing(memory: Memory, tmp_
     assert len(Journal(memory.folder).batches()) == 1
     memory.label_answers([AnswerVerdict("sum", "4", None)])
     assert set(labels(memory, SUM).values()) == {None}
+
+
+@pytest.mark.parametrize("name", ["labels.jsonl", "labels.csv", "labels.json"])
+def test_labels_that_are_implied_stay_so_in_another_memory(memory: Memory, tmp_path: Path, name: str) -> None:
+    memory.label_answers([RIGHT_FOUR, AnswerVerdict("sum", "6", 0.0)], by="ana")
+    export_labels(memory.stores, tmp_path / name.replace("csv", "jsonl"))
+    if name.endswith("csv"):
+        rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+        lines = [f"{row['query_id']},{row['answer']},{row['reward']},{row['implied']}" for row in rows]
+        (tmp_path / name).write_text("query_id,answer,reward,implied\n" + "\n".join(lines) + "\n")
+        assert {row["answer"]: row["implied"] for row in rows} == {"4": False, "5": True, "6": False}
+    with Memory.open(tmp_path / "copy", create=True, embedder=HashEmbedder()) as copy:
+        copy.ingest([tmp_path / "rows.jsonl"])
+        copy.label_answers(read_labels(tmp_path / name).answers)
+        assert labels(copy, SUM) == SETTLED
+        copy.label_answers([AnswerVerdict("sum", "4", None)])
+        assert labels(copy, SUM) == {"4": None, "4.0": None, "5": None, "6": 0.0, "": None}
+
+
+def test_implied_is_true_or_false(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text('{"query": "sum", "answer": "4", "reward": 1, "implied": "perhaps"}')
+    with pytest.raises(InputError, match="`implied` is 'perhaps'; write true or false, or leave it empty"):
+        read_labels(tmp_path / "labels.jsonl")
 
 
 def test_ground_truth_of_an_ingest_is_not_implied(memory: Memory, tmp_path: Path) -> None:

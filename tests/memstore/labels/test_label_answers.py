@@ -191,6 +191,29 @@ def test_a_batch_whose_labels_a_crash_prevented_is_undone(memory: Memory) -> Non
     assert set(labels(memory, SUM).values()) == {None}
 
 
+def test_a_verdict_reads_the_journal_once(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.label_answers([AnswerVerdict("sum", "4", 1.0)], by="ana")
+    reads, read = [], Journal._lines
+    monkeypatch.setattr(Journal, "_lines", lambda journal: reads.append(journal) or read(journal))
+    memory.label_answers([AnswerVerdict("sum", "4", 1.0), AnswerVerdict("sum", "5", 0.0)], by="bo")
+    memory.label_answers([AnswerVerdict("sum", "6", 1.0)], by="bo", replace=True)
+    assert len(reads) == 2
+
+
+def test_a_name_that_is_a_text_and_another_querys_key_is_refused(tmp_path: Path) -> None:
+    rows = [
+        {"query": text, "query_id": key, "dataset": "sums", "domain": "math", "thinking": "t", "answer": "4"}
+        for text, key in (("2 + 2", "3 + 1"), ("3 + 1", "other"), ("1 + 3", "1 + 3"))
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as memory:
+        memory.ingest([tmp_path / "rows.jsonl"])
+        assert memory.label_answers([AnswerVerdict("1 + 3", "4", 1.0)]).queries == 1
+        both = f"'3 .+ 1' is the text of the query {query_id('3 + 1')} and the key of the query {query_id('2 + 2')}"
+        with pytest.raises(InputError, match=f"{both}; name the query by its id"):
+            memory.label_answers([AnswerVerdict("3 + 1", "4", 1.0)])
+
+
 def test_an_empty_memory_has_nothing_to_label(tmp_path: Path) -> None:
     with (
         Memory.open(tmp_path / "empty", create=True, embedder=HashEmbedder()) as empty,

@@ -17,6 +17,7 @@ from memstore.memory import Memory
 from memstore.pipeline import migrate
 from memstore.pipeline.content import read_schema_1
 from memstore.pipeline.migrate import Contradictions, MigrateSummary
+from memstore.progress import Silent
 from memstore.snapshots.files import load_snapshot
 from memstore.testing.conformance.digest import memory_digest
 from memstore.testing.conformance.memory import SETTINGS, Interrupted
@@ -230,6 +231,36 @@ def test_a_memory_of_an_older_splitter_is_read_again(old_memory: Path) -> None:
     with opened(old_memory) as memory:
         assert memory.stores.splitter == "2"
         assert "14" in memory.graph.nodes(NodeLabel.ANSWER, ["value"])["value"].to_pylist()
+
+
+def test_old_rollouts_are_deleted_by_whole_queries(old_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run after a kill counts the equal rollouts of a query again, to find their new ids."""
+    deleted: list[set[str]] = []
+
+    def delete(graph: object, label: NodeLabel, ids: list[str], *_: object) -> None:
+        deleted.extend([set(ids)] if label is T else [])
+
+    monkeypatch.setattr(migrate, "delete_nodes", delete)
+    monkeypatch.setattr(migrate, "BLOCK_NODES", 4)
+    with LadybugGraph.open(old_memory / "graph", create=False) as graph:
+        migrate._delete_old(graph, Silent())
+        ids, edges = graph.nodes(T, ["id"])["id"].to_pylist(), graph.edges(EdgeType.GENERATES, Q, T)
+    of_query: dict[int, set[str]] = {}
+    for query, rollout in zip(edges.source.tolist(), edges.target.tolist(), strict=True):
+        of_query.setdefault(query, set()).add(ids[rollout])
+    assert len(deleted) > 1
+    assert sum(map(len, deleted)) == 17
+    assert all(any(own <= block for block in deleted) for own in of_query.values())
+
+
+def test_the_audit_mark_of_old_rows_is_kept_however_it_is_written(old_memory: Path) -> None:
+    with LadybugGraph.open(old_memory / "graph", create=False) as graph:
+        text = "MATCH (t:Thinking) WHERE t.query_key = 'y/1' SET t.metadata = '{\"split\": \" Audit\"}'"
+        graph.cypher(text, write=True)
+    migrated(old_memory)
+    with opened(old_memory) as memory:
+        splits = memory.cypher("MATCH (:Query)-[i:IN]->(:Dataset) WHERE i.key = 'y/1' RETURN i.split").rows
+        assert list(splits) == [("audit",)]
 
 
 def test_there_must_be_a_memory(tmp_path: Path) -> None:

@@ -54,6 +54,13 @@ def test_defaults_fill_the_fields_that_a_row_leaves_out() -> None:
     assert (record.dataset, record.domain, record.policy, record.run) == ("d", "qa", "own", "r")
 
 
+@pytest.mark.parametrize(
+    ("split", "stored"), [(" Audit", "audit"), ("AUDIT", "audit"), ("audit", "audit"), ("Train", "Train"), (" ", None)]
+)
+def test_case_and_blanks_of_the_split_audit_do_not_count(split: str, stored: str | None) -> None:
+    assert parse(split=split).split == stored
+
+
 def test_a_response_is_split_if_the_answer_is_absent() -> None:
     row = {"query": "How many?", "gold": "18", "response": "9 * 2 = 18.\nThe answer is 18."}
     record = parse_record(row, NONE)

@@ -13,6 +13,7 @@ import pytest
 
 from memstore.errors import InputError
 from memstore_rl.benchmarks import questions
+from memstore_rl.benchmarks.queries import queries_of_files
 from memstore_rl.benchmarks.question import Question
 
 ROWS: list[dict[str, Any]] = [
@@ -83,6 +84,18 @@ def test_a_file_without_queries(tmp_path: Path, content: bytes, sentence: str) -
     (tmp_path / "a.jsonl").write_bytes(content)
     with pytest.raises(InputError, match=sentence):
         questions(str(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_audit_mark_counts_more_than_another_split(tmp_path: Path, order: int) -> None:
+    """A file of queries with splits and the file of a queue are passed together."""
+    rows = [{"query": "2?", "split": "train", "gold": "2"}, {"query": "2?", "split": "Audit"}]
+    (tmp_path / "a.jsonl").write_bytes(lines(rows[::order]))
+    [found] = queries_of_files([tmp_path / "a.jsonl"])
+    assert (found.split, found.gold) == ("audit", "2")
+    (tmp_path / "a.jsonl").write_bytes(lines([{"query": "2?", "split": "train"}, {"query": "2?", "split": "test"}]))
+    with pytest.raises(InputError, match=r"split is 'test', but an earlier row of the same query has 'train'"):
+        queries_of_files([tmp_path / "a.jsonl"])
 
 
 def test_a_table_without_queries(tmp_path: Path) -> None:
