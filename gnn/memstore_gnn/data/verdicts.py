@@ -96,8 +96,8 @@ class Verdicts:
         return None if right is None else right._replace(value=0.0)
 
     def warning(self) -> str | None:
-        """Sentences about contradictions and about queries with two right answers; None without any."""
-        return " ".join(filter(None, (self._contradicting(), self._several_right()))) or None
+        """A sentence about contradictions and about queries with two right answers; None without any."""
+        return "; ".join(filter(None, (self._contradicting(), self._several_right()))) or None
 
     def _several_right(self) -> str | None:
         if not self.two_right:
