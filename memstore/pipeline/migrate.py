@@ -266,7 +266,7 @@ def _delete_old(graph: GraphStore, progress: Progress) -> None:
 
 
 def _rollouts_of_whole_queries(old: Content) -> Iterator[list[str]]:
-    """Ids of the rollouts in blocks of whole queries.
+    """Ids of the rollouts in blocks of whole queries; first those without a query.
 
     The new id of a rollout is found by the number of equal rollouts of its query. A second run must not count those
     that an interrupted deletion left.
@@ -274,7 +274,7 @@ def _rollouts_of_whole_queries(old: Content) -> Iterator[list[str]]:
     generates, ids = old.edges["generates"], old.nodes[NodeLabel.THINKING]["id"]
     order = np.argsort(generates.source, kind="stable")
     starts = np.flatnonzero(np.diff(generates.source[order], prepend=-1))
-    block: list[str] = []
+    block: list[str] = ids.take(pa.array(np.setdiff1d(np.arange(len(ids)), generates.target))).to_pylist()
     for rows in np.split(generates.target[order], starts[1:]):
         if block and len(block) + len(rows) > BLOCK_NODES:
             yield block
