@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,13 +20,15 @@ from memstore_cli.options import (
     DeviceOption,
     DomainOption,
     JsonOption,
-    MemoryOption,
+    OptionalMemoryOption,
     ReplaceOption,
     RewardColumnOption,
+    need_memory,
     record_defaults,
     with_option_groups,
 )
 from memstore_cli.output import counted, print_json
+from memstore_cli.preview import show_previews
 from memstore_cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -58,10 +60,32 @@ class RowDefaults:
     ] = None
     run: Annotated[str | None, typer.Option("--run", show_default=False, help="Run of rows that name none.")] = None
     reward_column: RewardColumnOption = None
+    paths: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="KEY=PATH,...",
+            show_default=False,
+            help="Where rows of an unknown layout have their values, such as query=doc.question,response=texts.0.",
+        ),
+    ] = None
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            "--requests", metavar="FILE", show_default=False, help="Input of the OpenAI batch whose output is read."
+        ),
+    ] = None
 
     def record_defaults(self) -> RecordDefaults:
         """The library's form of these values."""
-        return record_defaults(self.dataset, self.domain, self.reward_column, policy=self.policy, run=self.run)
+        from memstore.records.paths import parse_paths
+        from memstore.records.rollouts import read_requests
+
+        return replace(
+            record_defaults(self.dataset, self.domain, self.reward_column, policy=self.policy, run=self.run),
+            paths=parse_paths(self.paths) if self.paths is not None else {},
+            requests=read_requests(self.requests) if self.requests is not None else {},
+        )
 
 
 @dataclass(frozen=True)
@@ -97,36 +121,45 @@ def ingest(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE", help="JSONL, gzip or Parquet files, folders of them or globs; - is JSONL on stdin."
+            metavar="FILE", help="Files of rollouts of any tool, folders or zip archives of them, globs; - is stdin."
         ),
     ],
     row_defaults: RowDefaults,
     writing: WriteOptions,
-    memory: MemoryOption = "",
+    memory: OptionalMemoryOption = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be read, and write nothing. Needs no memory.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add rollouts to a memory; the memory is created if it does not exist.
 
     Existing rollouts are not added again, and the next ingest finishes an interrupted one.
     """
-    from memstore.records.readers import expand_paths, open_source, skipped_files
+    from memstore.records.preview import preview
+    from memstore.records.readers import expand_paths
+    from memstore.records.rollouts import open_rollouts
 
+    location = memory if dry_run else need_memory(memory)
+    defaults = row_defaults.record_defaults()
+    _name_skipped(files)
+    if dry_run:
+        previews = preview(files, defaults)
+        show_previews(previews, as_json)
+        if any(found.error is not None for found in previews) or not any(found.rollouts for found in previews):
+            raise typer.Exit(1)
+        return
     for file in expand_paths(files):
-        open_source(file)  # fail on a wrong name before a memory is created
-    if skipped := skipped_files(files):
-        more = f" and {len(skipped) - SHOWN_SKIPPED:,} more" if len(skipped) > SHOWN_SKIPPED else ""
-        print(f"not read: {', '.join(map(str, skipped[:SHOWN_SKIPPED]))}{more}", file=sys.stderr)
+        open_rollouts(file, defaults)  # fail on a wrong name before a memory is created
     with (
         _no_empty_memory(writing.rejects) as created,
-        open_memory(memory, create=True, long_text=writing.long_text, device=writing.device) as store,
+        open_memory(location, create=True, long_text=writing.long_text, device=writing.device) as store,
     ):
         from memstore.pipeline.ingest import IngestOptions
 
         created.append(store)
         _check_long_text(store, writing.long_text)
-        options = IngestOptions(
-            defaults=row_defaults.record_defaults(), replace=writing.replace, link=not writing.no_link
-        )
+        options = IngestOptions(defaults=defaults, replace=writing.replace, link=not writing.no_link)
         with show_progress(as_json) as progress:
             summary = store.ingest(files, options, rejects_file=writing.rejects, progress=progress)
     if summary.rejects_file is not None and not Path(summary.rejects_file).exists():
@@ -139,6 +172,15 @@ def ingest(
         show_ingest(summary)
     if summary.rows and summary.rejected == summary.rows:
         raise typer.Exit(1)
+
+
+def _name_skipped(files: list[str]) -> None:
+    """Name the files in folders that are not read."""
+    from memstore.records.readers import skipped_files
+
+    if skipped := skipped_files(files):
+        more = f" and {len(skipped) - SHOWN_SKIPPED:,} more" if len(skipped) > SHOWN_SKIPPED else ""
+        print(f"not read: {', '.join(map(str, skipped[:SHOWN_SKIPPED]))}{more}", file=sys.stderr)
 
 
 @contextmanager

@@ -57,6 +57,7 @@ from memstore.records.columns import (
 from memstore.records.readers import RowSource, expand_paths, open_source
 from memstore.records.record import RecordDefaults, Row, parse_record
 from memstore.records.rejects import Rejects
+from memstore.records.rollouts import open_rollouts
 from memstore.types import QueryId, VectorKind
 from memstore_schema.columns import NodeLabel
 
@@ -134,7 +135,7 @@ def ingest(
     """Add the rollouts of these files to the memory.
 
     Args:
-        sources: JSON lines, gzipped JSON lines or Parquet; folders of them, or patterns; "-" reads standard input.
+        sources: files of any format in docs/ingest.md; folders of them, or patterns; "-" reads standard input.
         rejects_file: file for rejected rows; None writes it to the memory's rejects folder.
 
     Raises:
@@ -144,7 +145,7 @@ def ingest(
     stores.check_writable()
     options = options or IngestOptions()
     sources = expand_paths(sources)
-    opened = [open_source(source) for source in sources]
+    opened = [open_rollouts(source, options.defaults) for source in sources]
     started = time.perf_counter()
     check_not_input(rejects_file, "rejected rows", sources)
     path = rejects_file or stores.rejects_folder / rejects_name(sources)

@@ -1,7 +1,6 @@
-"""Layouts of rows that other tools write: messages, prompt with response, and those that need a conversion first.
+"""Layouts of rows that hold one rollout under other names: messages, and a prompt with a response.
 
-`as_prompt_and_completion` renames the keys of layouts that hold one rollout a row. `missing_keys` describes a row that
-cannot be read: the keys that it has, the keys that a rollout needs, and the Python that converts it.
+`as_prompt_and_completion` renames their keys. `missing_keys` describes a row that cannot be read.
 """
 
 from __future__ import annotations
@@ -20,57 +19,12 @@ NEEDED = (
     "query with response (or answer), input with output, prompt with completion, prompt, question or problem with "
     "response, or messages"
 )
-_CONVERSIONS: tuple[tuple[frozenset[str], str], ...] = (
-    (frozenset(["columns", "data"]), "rows = [dict(zip(row['columns'], values)) for values in row['data']]"),
-    (
-        frozenset(["doc", "resps"]),
-        "rows = [{'query': row['arguments']['gen_args_0']['arg_0'], 'response': response, 'gold': row['target']} "
-        "for response in row['resps'][0]]",
-    ),
-    (
-        frozenset(["custom_id", "response"]),
-        "rows = [{'query': queries[row['custom_id']], 'response': choice['message']['content']} "
-        "for choice in row['response']['body']['choices']], with the queries of the batch's input by custom_id",
-    ),
-    (
-        frozenset(["responses_create_params", "response"]),
-        "rows = [{'query': row['responses_create_params']['input'][-1]['content'], 'response': "
-        "row['response']['output'][-1]['content'][-1]['text'], 'reward': row.get('reward')}]",
-    ),
-    (
-        frozenset(["eval", "samples"]),
-        "rows = [{'query': sample['input'], 'response': sample['output']['choices'][0]['message']['content'], "
-        "'gold': sample['target']} for sample in row['samples']]",
-    ),
-    (
-        frozenset(["input", "output", "target"]),
-        "rows = [{'query': row['input'], 'response': row['output']['choices'][0]['message']['content'], "
-        "'gold': row['target']}]",
-    ),
-    (
-        frozenset(["generations"]),
-        "rows = [{'query': row['problem'], 'response': text, 'gold': row['answer']} for text in row['generations']]",
-    ),
-    (
-        frozenset(["attributes"]),
-        "rows = [{'query': row['attributes']['gen_ai.prompt.0.content'], 'response': "
-        "row['attributes']['gen_ai.completion.0.content']}]",
-    ),
-    (
-        frozenset(["conversations"]),
-        "rows = [{'query': row['conversations'][-2]['value'], 'response': row['conversations'][-1]['value']}]",
-    ),
-    (
-        frozenset(["instruction", "output"]),
-        "rows = [{'query': row['instruction'] + '\\n' + row.get('input', ''), 'response': row['output']}]",
-    ),
-)
 
 
 def as_prompt_and_completion(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Rename the keys of a row to `prompt` and `completion`; None if it has no prompt or no completion."""
     if "messages" in values and "completion" not in values:
-        split = _split_chat(values["messages"])
+        split = split_chat(values["messages"])
         if split is not None:
             prompt, completion = split
             rest = {name: value for name, value in values.items() if name not in ("messages", "prompt")}
@@ -86,14 +40,10 @@ def as_prompt_and_completion(values: Mapping[str, Any]) -> Mapping[str, Any] | N
 
 
 def missing_keys(values: Mapping[str, Any]) -> str:
-    """Describe a row that is no rollout: its keys, the keys that are needed, and how to convert it."""
-    message = f"the row has the keys {key_list(values)}, but a rollout needs {NEEDED}"
-    for keys, code in _CONVERSIONS:
-        if keys <= values.keys():
-            return f"{message}; convert it first with Python: {code}"
+    """Describe a row that is no rollout: its keys, the keys that are needed, and how to choose others."""
     return (
-        f"{message}; rename them first, for example with Python: rows = [{{'query': row[QUESTION], 'response': "
-        "row[RESPONSE], 'gold': row.get(GOLD)} for row in rows]"
+        f"the row has the keys {key_list(values)}, but a rollout needs {NEEDED}, or a layout of docs/ingest.md; "
+        "choose the values with `memstore ingest --map query=PATH,response=PATH`, and look at the result with --dry-run"
     )
 
 
@@ -104,7 +54,7 @@ def key_list(keys: Iterable[str]) -> str:
     return ", ".join(names[:_MAX_NAMES]) + more if names else "(none)"
 
 
-def _split_chat(messages: object) -> tuple[list[Any], list[Any]] | None:
+def split_chat(messages: object) -> tuple[list[Any], list[Any]] | None:
     """Split a conversation behind its last user message; None if nothing follows that message."""
     if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
         return None

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple, get_args
 
@@ -43,8 +43,8 @@ class Row(NamedTuple):
     """Line or row number, from 1."""
     values: Mapping[str, Any] | None
     reason: str | None = None
-    raw: str | None = None
-    """The original line, at most 10,000 characters, if `values` is None; for the rejects file."""
+    raw: Any = None
+    """The original line, at most 10,000 characters, or row, if `values` is None; for the rejects file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ class RecordDefaults:
     run: str | None = None
     reward_column: str | None = None
     """Key of the reward; None uses the one that the row's format defines."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Where a row has the values of these keys of a record, instead of the shape that it has (`records.paths`)."""
+    requests: Mapping[str, Any] = field(default_factory=dict)
+    """The requests of an OpenAI batch by `custom_id`, for its output."""
 
 
 @dataclass(frozen=True, slots=True)

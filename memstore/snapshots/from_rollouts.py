@@ -29,8 +29,9 @@ from memstore.records.columns import (
     merge_query,
     to_columns,
 )
-from memstore.records.readers import expand_paths, open_source
+from memstore.records.readers import expand_paths
 from memstore.records.record import RecordDefaults, parse_record
+from memstore.records.rollouts import open_rollouts
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.snapshots.take import BOOKKEEPING, complete_edges, manifest_of
 from memstore.types import BoolVector, FloatMatrix, IntVector, QueryId
@@ -55,7 +56,7 @@ def read_rollouts(
     progress = progress or Silent()
     located: list[tuple[str, IdentifiedRecord]] = []
     for path in expand_paths(sources):
-        source, seen = open_source(path), Occurrences()
+        source, seen = open_rollouts(path, defaults or RecordDefaults()), Occurrences()
         progress.stage(f"read {source.name}", source.size)
         for row in source:
             if row.values is None:

@@ -1,6 +1,6 @@
-"""Read an input in blocks of bounded size, decompressing gzip.
+"""Read an input in blocks of bounded size, decompressing gzip and zstd.
 
-The first two bytes decide whether the input is gzip. A truncated or damaged gzip yields everything that could be
+The first bytes decide whether the input is compressed. Truncated or damaged data yields everything that could be
 decompressed and then raises `BrokenInputError`.
 """
 
@@ -10,13 +10,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+import pyarrow as pa
+
 _BLOCK = 1 << 20
 """Size of a block, in bytes."""
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _GZIP_WINDOW = 31
 """zlib's window size for the gzip format."""
 _MAX_RATIO = 100
 """Highest accepted ratio of decompressed to compressed bytes; rollouts have 3 to 20, and gzip reaches 1,032."""
+_MAX_ZSTD_RATIO = 1_000
+"""The same for zstd, whose window spans the prompts of a group: 64 short answers to a long prompt reach 400."""
 _FREE_BYTES = 4 * 2**20
 """Decompressed bytes up to which the ratio is not checked."""
 
@@ -32,7 +37,7 @@ def read_blocks(file: BinaryIO, consumed: Callable[[int], None]) -> Iterator[byt
         consumed: called with the number of bytes of each read, before decompression.
 
     Raises:
-        BrokenInputError: raised after the last good block of a broken gzip.
+        BrokenInputError: raised after the last good block of broken compressed data.
     """
 
     def raw() -> Iterator[bytes]:
@@ -42,13 +47,57 @@ def read_blocks(file: BinaryIO, consumed: Callable[[int], None]) -> Iterator[byt
 
     blocks = raw()
     first = next(blocks, b"")
-    while len(first) == 1 and (more := next(blocks, b"")):
+    while len(first) < len(_ZSTD_MAGIC) and (more := next(blocks, b"")):
         first += more
-    if first.startswith(_GZIP_MAGIC):
+    if first.startswith(_ZSTD_MAGIC):
+        yield from _from_zstd(first, blocks)
+    elif first.startswith(_GZIP_MAGIC):
         yield from _decompressed(first, blocks)
     else:
         yield first
         yield from blocks
+
+
+class _Compressed:
+    """The part of a file object that Arrow reads from: compressed bytes, counted."""
+
+    closed = False
+
+    def __init__(self, first: bytes, blocks: Iterator[bytes]) -> None:
+        self.count = 0
+        self._rest = first
+        self._blocks = blocks
+
+    def close(self) -> None:
+        """Nothing to do: the file is closed by its owner."""
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        while not self._rest and (block := next(self._blocks, b"")):
+            self._rest = block
+        data, self._rest = self._rest[:size], self._rest[size:]
+        self.count += len(data)
+        return data
+
+
+def _from_zstd(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress all frames of zstd data."""
+    compressed, decompressed = _Compressed(first, blocks), 0
+    with pa.CompressedInputStream(pa.PythonFile(compressed, "r"), "zstd") as stream:
+        while True:
+            try:
+                out = stream.read(_BLOCK)
+            except (OSError, pa.ArrowException) as error:
+                raise BrokenInputError(f"the zstd data is truncated or damaged ({error})") from error
+            if not out:
+                return
+            decompressed += len(out)
+            if decompressed > _FREE_BYTES + _MAX_ZSTD_RATIO * compressed.count:
+                raise BrokenInputError(
+                    f"the zstd data expands more than {_MAX_ZSTD_RATIO:,}-fold, which rollouts do not; if the file is "
+                    "right, decompress it first with zstd -d"
+                )
+            yield out
 
 
 def _decompressed(data: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,37 +1,43 @@
-"""Expand folders and glob patterns to files."""
+"""Expand folders, glob patterns and archives to files."""
 
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from memstore.errors import InputError
+from memstore.records.readers.archives import Archive, is_archive
+from memstore.records.readers.natural_order import in_natural_order
 
-_ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson", ".ndjson.gz", ".parquet")
+_TEXT_ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
+_ENDINGS = (
+    *_TEXT_ENDINGS, ".parquet", ".arrow", ".feather", ".zip", ".eval",
+    *(ending + packing for ending in _TEXT_ENDINGS for packing in (".gz", ".zst")),
+)  # fmt: skip
 """Endings of the files of a folder that are read; a file that is named itself may have any name."""
+_NO_ROLLOUTS = frozenset(["dataset_info.json", "dataset_dict.json", "state.json", "metadata.json", "config.json"])
+"""Files beside rollouts that describe a data set or a run."""
 _REJECTS = ".rejects.jsonl"
 """Ending of the files of rejected rows that an ingest writes."""
 MEMORY_MARKER = "memstore.json"
 """File that every folder of a memory has. `memstore.locations.opening`, a higher layer, defines the same name."""
-_DIGITS = re.compile(r"([0-9]+)")
 
 
 def expand_paths(names: Sequence[str | Path]) -> list[str | Path]:
-    """Replace folders and glob patterns by their files, in natural order: `2.jsonl` comes before `10.jsonl`.
+    """Replace folders, glob patterns and zip archives by their files, in natural order (`2.jsonl` before `10.jsonl`).
 
-    A folder stands for the files of a supported format in it and its subfolders, without hidden ones, rejected rows and
-    memories; those that are listed already are left out. A name that exists is never taken for a pattern. Names of
-    files are kept as they are, also repeated ones.
+    A file in an archive is named `ARCHIVE/FILE`. A folder stands for the files of a supported format in it and its
+    subfolders, without hidden ones, rejected rows and memories; those that are listed already are left out. A name that
+    exists is never taken for a pattern. Names of files are kept as they are, also repeated ones.
 
     Raises:
-        InputError: a folder or a pattern has no such file.
+        InputError: a folder, a pattern or an archive has no such file.
     """
     found: list[str | Path] = []
     listed: set[Path] = set()
     for name in names:
-        for file in _files(name):
+        for file in (member for found_file in _files(name) for member in _members(found_file)):
             if file is name or Path(file).absolute() not in listed:
                 found.append(file)
             listed.add(Path(file).absolute())
@@ -44,7 +50,7 @@ def skipped_files(names: Sequence[str | Path]) -> list[Path]:
     return [
         file
         for folder in folders
-        for file in _in_natural_order([file for file in folder.rglob("*") if file.is_file()])
+        for file in in_natural_order([file for file in folder.rglob("*") if file.is_file()])
         if not _is_readable(file, folder) and not _is_hidden(file, folder)
     ]
 
@@ -57,18 +63,38 @@ def _files(name: str | Path) -> list[str | Path]:
         inside = [file for file in path.rglob("*") if _is_readable(file, path)]
         if not inside:
             raise InputError(f"the folder {name} has no file of rollouts; it needs files that end in {_listed()}")
-        return list(_in_natural_order(inside))
+        return list(in_natural_order(inside))
     if not glob.has_magic(str(name)) or path.exists():
         return [name]
     matches = [Path(match) for match in glob.glob(str(name), recursive=True)]
     if not matches:
         raise InputError(f"no file matches {name}; check the pattern")
-    return [file for match in _in_natural_order(matches) for file in (_files(match) if match.is_dir() else [match])]
+    return [file for match in in_natural_order(matches) for file in (_files(match) if match.is_dir() else [match])]
+
+
+def _members(file: str | Path) -> list[str | Path]:
+    """The files of a zip archive that can be read; any other file itself."""
+    path = Path(file)
+    if str(file) == "-" or not is_archive(path):
+        return [file]
+    archive = Archive(path)
+    if archive.is_eval_log:
+        return [file]
+    members = [name for name in archive.names if name.lower().endswith(_ENDINGS) and not _is_other(name)]
+    if not members:
+        raise InputError(f"the archive {file} has no file of rollouts; it needs files that end in {_listed()}")
+    return [path / name for name in in_natural_order(members)]
+
+
+def _is_other(name: str) -> bool:
+    """Whether a file with a readable ending holds no rollouts by its name."""
+    name = name.rpartition("/")[2].lower()
+    return name.endswith(_REJECTS) or name in _NO_ROLLOUTS
 
 
 def _is_readable(file: Path, folder: Path) -> bool:
     name = file.name.lower()
-    if not name.endswith(_ENDINGS) or name.endswith(_REJECTS) or not file.is_file() or _is_hidden(file, folder):
+    if not name.endswith(_ENDINGS) or _is_other(name) or not file.is_file() or _is_hidden(file, folder):
         return False
     return not any((parent / MEMORY_MARKER).is_file() for parent in [folder / part for part in _parents(file, folder)])
 
@@ -82,14 +108,6 @@ def _parents(file: Path, folder: Path) -> list[Path]:
     return list(file.relative_to(folder).parents)
 
 
-def _in_natural_order(files: Sequence[Path]) -> list[Path]:
-    """Sorted with numbers in names compared as numbers."""
-
-    def key(file: Path) -> list[tuple[int, str]]:
-        return [(int(part) if number % 2 else 0, part) for number, part in enumerate(_DIGITS.split(str(file)))]
-
-    return sorted(files, key=key)
-
-
 def _listed() -> str:
-    return f"{', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}"
+    endings = [ending for ending in _ENDINGS if ending.count(".") == 1]
+    return f"{', '.join(endings[:-1])} or {endings[-1]} (texts also with .gz or .zst)"

@@ -1,20 +1,25 @@
-"""Read JSON lines, one object a line, from a file, its gzip or standard input.
+"""Read a text, from a file, compressed with gzip or zstd, or from standard input.
 
-Only a line feed ends a line. Blank lines are skipped. A line that cannot be read becomes a row with a reason, and
-reading continues. Memory is bounded by the longest accepted line, and the number of rows by the bytes of the file.
+The text is JSON lines, one object a line, or other JSON (`json_values`) or a table (`csv_rows`). In JSON lines, only a
+line feed ends a line. Blank lines are skipped. A line that cannot be read becomes a row with a reason, and reading
+continues. Memory is bounded by the longest accepted line, and the number of rows by the bytes of the file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from memstore.errors import InputError
 from memstore.records.readers.blocks import BrokenInputError, read_blocks
-from memstore.records.readers.other_formats import SNIFFED_BYTES, refuse_other_format
+from memstore.records.readers.csv_rows import csv_rows
+from memstore.records.readers.json_values import KINDS, integer_or_text, json_rows
+from memstore.records.readers.other_formats import SNIFFED_BYTES, refuse_other_format, text_format
 from memstore.records.record import Row
 
 MAX_LINE = 64 * 1024 * 1024
@@ -26,18 +31,23 @@ ROW_BYTES = 4
 _RAW = 10_000
 """Characters of a rejected line that are kept."""
 _BOM = b"\xef\xbb\xbf"
-_KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "true or false"}
 
 
 class LineSource:
-    """The rows of JSON lines; see `memstore.records.readers.RowSource`.
+    """The rows of a text; see `memstore.records.readers.RowSource`.
 
     Args:
-        path: the file; None reads `stream`, which is possible only once.
+        path: the file, or a function that opens it; None reads `stream`, which is possible only once.
     """
 
     def __init__(
-        self, path: Path | None, *, name: str, stem: str, size: int | None, stream: BinaryIO | None = None
+        self,
+        path: Path | Callable[[], BinaryIO] | None,
+        *,
+        name: str,
+        stem: str,
+        size: int | None,
+        stream: BinaryIO | None = None,
     ) -> None:
         self.name = name
         self.stem = stem
@@ -56,7 +66,7 @@ class LineSource:
         count = 0
         try:
             with self._open() as file:
-                for row in _rows(_checked(read_blocks(file, self._consumed), self.name)):
+                for row in _rows_of_text(read_blocks(file, self._consumed), self.name):
                     count += 1
                     if count > FREE_ROWS + self._position // ROW_BYTES:
                         yield Row(row.number, None, _too_many_rows(count, self._position))
@@ -64,12 +74,14 @@ class LineSource:
                     yield row
         except OSError as error:
             raise InputError(f"reading {self.name} failed: {error.strerror or error}") from error
+        except zipfile.BadZipFile as error:
+            raise InputError(f"reading {self.name} failed: {error}") from error
         if count == 0:
             raise InputError(f"{self.name} is empty; it must contain one rollout a line")
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
         if self._path is not None:
-            return self._path.open("rb")
+            return self._path.open("rb") if isinstance(self._path, Path) else self._path()
         stream, self._stream = self._stream, None
         if stream is None:
             raise InputError(f"{self.name} was already read and can be read only once")
@@ -92,12 +104,22 @@ class _Line(NamedTuple):
     """Blank lines before this one that were skipped."""
 
 
-def _checked(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The blocks; refuses another format in a gzip, a pipe or standard input (see `refuse_other_format`)."""
-    first = next(blocks, b"")
+def _rows_of_text(blocks: Iterator[bytes], name: str) -> Iterator[Row]:
+    """The rows of a text; refuses another format in a gzip, a pipe or standard input (see `refuse_other_format`)."""
+    try:
+        first = next(blocks, b"")
+    except BrokenInputError as error:
+        yield Row(1, None, str(error))
+        return
     refuse_other_format(first[:SNIFFED_BYTES], name)
-    yield first
-    yield from blocks
+    kind = text_format(first[:SNIFFED_BYTES])
+    blocks = chain([first], blocks)
+    if kind == "lines":
+        yield from _rows(blocks)
+    elif kind == "json":
+        yield from json_rows(blocks)
+    else:
+        yield from csv_rows(blocks, kind)
 
 
 def _rows(blocks: Iterator[bytes]) -> Iterator[Row]:
@@ -159,7 +181,7 @@ def _parsed(number: int, data: bytes) -> Row:
     value = _json_value(data)
     if isinstance(value, dict):
         return Row(number, value)
-    reason = value.reason if isinstance(value, _Unreadable) else f"the line is {_KINDS.get(type(value), 'null')}"
+    reason = value.reason if isinstance(value, _Unreadable) else f"the line is {KINDS.get(type(value), 'null')}"
     if not isinstance(value, _Unreadable):
         reason += ", not an object"
     return Row(number, None, reason, _raw(data))
@@ -181,15 +203,7 @@ def _json_value(data: bytes) -> Any:
         return _Unreadable("the line is nested too deeply")
 
 
-def _integer(digits: str) -> int | str:
-    """An integer; one with more digits than Python converts stays text."""
-    try:
-        return int(digits)
-    except ValueError:
-        return digits
-
-
-_DECODER = json.JSONDecoder(parse_int=_integer)
+_DECODER = json.JSONDecoder(parse_int=integer_or_text)
 
 
 def _raw(data: bytes) -> str:

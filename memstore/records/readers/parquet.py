@@ -7,17 +7,25 @@ The number of rows of a batch follows from the sizes of the dictionaries, so tha
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from memstore.errors import InputError
-from memstore.records.adapters import REQUIRED_COLUMNS
 from memstore.records.readers.source import stem_of
+from memstore.records.readers.tables import (
+    FREE_BYTES,
+    MAX_RATIO,
+    VALUE_BYTES,
+    batch_rows,
+    brief,
+    check_columns,
+    decoded_bytes,
+)
 from memstore.records.record import Row
 
 _BATCH = 2_000
@@ -27,17 +35,9 @@ _BATCH_BYTES = 128 * 2**20
 dictionary at 1 MiB, so that a file with four columns of texts is read in batches of 32 rows or more."""
 _FREE_ROWS = 100_000
 """Rows up to which a file may have more rows than bytes: a dictionary repeats a value for almost nothing."""
-MAX_RATIO = 300
-"""Highest accepted ratio of decoded bytes to bytes of the file; 64 short answers to a long prompt reach 230."""
-FREE_BYTES = 64 * 2**20
-"""Decoded bytes up to which the ratio is not checked."""
-_VALUE_BYTES = 8
-"""Decoded bytes of a number, and of the bookkeeping of a text."""
 _PAGE_HEADER_BYTES = 32
 _DICTIONARY_PAGE = 2
 """Value of `PageType` in parquet.thrift."""
-_NAMED_COLUMNS = 20
-"""Columns that an error message lists."""
 _EXPANDS = (
     f"expands more than {MAX_RATIO}-fold, which rollouts do not; if the file is right, convert it to JSON lines: "
     "pandas.read_parquet(FILE).to_json('rollouts.jsonl', orient='records', lines=True)"
@@ -47,21 +47,25 @@ _EXPANDS = (
 class ParquetSource:
     """The rows of a Parquet file; see `memstore.records.readers.RowSource`. Row numbers start at 1.
 
+    Args:
+        columns: sets of columns, of which the table must have one; none accepts any table.
+        content: the content of the file if it does not lie on the disk, as in an archive.
+
     Raises:
         InputError: the file cannot be read, has no rows, or lacks the columns of a rollout.
     """
 
-    def __init__(self, path: Path, *, size: int, columns: Sequence[Sequence[str]] = REQUIRED_COLUMNS) -> None:
+    def __init__(
+        self, path: Path, *, size: int, columns: Sequence[Sequence[str]] = (), content: bytes | None = None
+    ) -> None:
+        self._content = content
         self.name = path.name
         self.stem = stem_of(path)
         self.size: int | None = size
         self._path = path
         self._position = 0
         with self._open() as file:
-            present = set(file.schema_arrow.names)
-            if not any(present.issuperset(required) for required in columns):
-                names = ", ".join(sorted(present)[:_NAMED_COLUMNS]) or "none"
-                raise InputError(f"{path} lacks required columns: it needs {_alternatives(columns)}, but has {names}")
+            check_columns(path, file.schema_arrow.names, columns)
             metadata = file.metadata
         self._rows = metadata.num_rows
         if self._rows == 0:
@@ -87,15 +91,15 @@ class ParquetSource:
                 try:
                     batch = next(batches, None)
                 except (OSError, pa.ArrowException) as error:
-                    yield Row(number + 1, None, f"the Parquet file is damaged from this row on ({_brief(error)})")
+                    yield Row(number + 1, None, f"the Parquet file is damaged from this row on ({brief(error)})")
                     return
                 if batch is None:
                     break
-                decoded += sum(map(_bytes_of, batch.columns))
+                decoded += sum(map(decoded_bytes, batch.columns))
                 if decoded > self._most_bytes():
                     yield Row(number + 1, None, f"reading ended here: the Parquet file {_EXPANDS}")
                     return
-                for values in _values(batch):
+                for values in batch_rows(batch):
                     number += 1
                     yield values._replace(number=number)
                 self._position = (self.size or 0) * number // self._rows
@@ -108,14 +112,14 @@ class ParquetSource:
         decoded = 0
         for group in range(metadata.num_row_groups):
             columns = [metadata.row_group(group).column(column) for column in range(metadata.num_columns)]
-            decoded += sum(max(column.total_uncompressed_size, _VALUE_BYTES * column.num_values) for column in columns)
+            decoded += sum(max(column.total_uncompressed_size, VALUE_BYTES * column.num_values) for column in columns)
         if decoded > self._most_bytes():
             raise InputError(f"{self._path} {_EXPANDS}")
 
     def _rows_of_a_batch(self, metadata: pq.FileMetaData) -> int:
         """Rows that decode to `_BATCH_BYTES` at most."""
         longest: dict[str, float] = {}
-        with self._path.open("rb") as file:
+        with self._path.open("rb") if self._content is None else io.BytesIO(self._content) as file:
             for group in map(metadata.row_group, range(metadata.num_row_groups)):
                 for column in map(group.column, range(group.num_columns)):
                     if column.physical_type == "BYTE_ARRAY" and any("DICTIONARY" in how for how in column.encodings):
@@ -125,9 +129,9 @@ class ParquetSource:
 
     def _open(self) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self._path)
+            return pq.ParquetFile(self._path if self._content is None else io.BytesIO(self._content))
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{self._path} is not a readable Parquet file: {_brief(error)}") from error
+            raise InputError(f"{self._path} is not a readable Parquet file: {brief(error)}") from error
 
 
 def _dictionary_bytes(file: BinaryIO, column: pq.ColumnChunkMetaData) -> int:
@@ -157,43 +161,3 @@ def _integer_field(header: Iterator[int]) -> int:
         shift += 7
         if byte < 0x80:
             return (value >> 1) ^ -(value & 1)
-
-
-def _bytes_of(array: pa.Array) -> int:
-    """Decoded bytes of the values; a repeated text counts as often as it stands there."""
-    if pa.types.is_dictionary(array.type):
-        lengths = pc.binary_length(array.dictionary).take(array.indices)
-        return (pc.sum(lengths).as_py() or 0) + _VALUE_BYTES * len(array)
-    return int(array.nbytes)
-
-
-def _alternatives(columns: Sequence[Sequence[str]]) -> str:
-    """Describe sets of columns: `query with answer or response, or input with output`."""
-    partners: dict[str, list[str]] = {}
-    for first, *others in columns:
-        partners.setdefault(first, []).extend(others)
-    described = [first + (f" with {' or '.join(others)}" if others else "") for first, others in partners.items()]
-    return ", or ".join(described)
-
-
-def _values(batch: pa.RecordBatch) -> Iterator[Row]:
-    """The rows of a batch. If the batch cannot be converted, its rows are converted one by one."""
-    try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException):
-        for position in range(batch.num_rows):
-            yield _value(batch.slice(position, 1))
-        return
-    for values in rows:
-        yield Row(0, values)
-
-
-def _value(row: pa.RecordBatch) -> Row:
-    try:
-        return Row(0, row.to_pylist()[0])
-    except (ValueError, OverflowError, pa.ArrowException) as error:
-        return Row(0, None, f"the row cannot be read: {_brief(error)}")
-
-
-def _brief(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]

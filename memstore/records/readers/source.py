@@ -8,7 +8,9 @@ from typing import Protocol
 
 from memstore.records.record import Row
 
-_ENDINGS = (".gz", ".jsonl", ".json", ".parquet")
+_ENDINGS = (
+    ".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".arrow", ".feather", ".zip", ".eval",
+)  # fmt: skip
 
 
 class RowSource(Protocol):
@@ -17,7 +19,7 @@ class RowSource(Protocol):
     name: str
     """The file's name; "stdin" for standard input."""
     stem: str
-    """The name without .jsonl, .json, .parquet and .gz."""
+    """The name without the endings of the formats that are read."""
     size: int | None
     """Size in bytes; None if it is unknown."""
 

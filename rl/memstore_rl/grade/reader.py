@@ -16,8 +16,9 @@ from typing import NamedTuple
 from memstore.errors import RecordError
 from memstore.progress import Progress
 from memstore.records.columns import Occurrences, assign_ids
-from memstore.records.readers import RowSource, expand_paths, open_source
+from memstore.records.readers import RowSource, expand_paths
 from memstore.records.record import Record, RecordDefaults, Row, parse_record
+from memstore.records.rollouts import open_rollouts
 from memstore.text import infer_domain
 from memstore.types import Domain, QueryId
 
@@ -58,7 +59,7 @@ class RolloutReader:
         Raises:
             InputError: a file cannot be read, or has no rows.
         """
-        sources = [open_source(file) for file in expand_paths(files)]
+        sources = [open_rollouts(file, defaults) for file in expand_paths(files)]
         for number, source in enumerate(sources, start=1):
             shown = f"grade {source.name}" + (f" ({number} of {len(sources)})" if len(sources) > 1 else "")
             seen, rows, position = Occurrences(), iter(source), 0

@@ -15,6 +15,7 @@ from memstore.errors import InputError
 from memstore.records.readers import open_source, parquet
 from memstore.records.readers.parquet import FREE_BYTES, MAX_RATIO
 from memstore.records.record import RecordDefaults, parse_record
+from memstore.records.shapes.recognise import TABLE_COLUMNS
 
 
 def written(path: Path, columns: dict[str, Any], **options: Any) -> Path:
@@ -79,7 +80,7 @@ def test_a_row_that_cannot_be_converted_is_a_row_with_a_reason(tmp_path: Path) -
 def test_a_table_without_the_required_columns_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", {"prompt": ["p"], "data_source": ["d"]})
     with pytest.raises(InputError, match=r"needs query with answer or response, .* but has data_source, prompt"):
-        open_source(path)
+        open_source(path, TABLE_COLUMNS)
 
 
 def test_a_table_without_rows_is_an_error(tmp_path: Path) -> None:
@@ -167,8 +168,8 @@ def test_a_batch_has_as_many_rows_as_the_dictionaries_allow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any], rows: int
 ) -> None:
     sizes: list[int] = []
-    values = parquet._values
-    monkeypatch.setattr(parquet, "_values", lambda batch: sizes.append(batch.num_rows) or values(batch))
+    values = parquet.batch_rows
+    monkeypatch.setattr(parquet, "batch_rows", lambda batch: sizes.append(batch.num_rows) or values(batch))
     path = written(tmp_path / "a.parquet", {**columns, "answer": ["a"] * 1_100})
     assert len(list(open_source(path))) == 1_100
     assert (max(sizes), sum(sizes)) == (pytest.approx(rows, abs=2), 1_100)
