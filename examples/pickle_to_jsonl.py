@@ -3,8 +3,8 @@
     python pickle_to_jsonl.py FILE NEW.jsonl
 
 Reading a pickle runs the code in it: use this only on files that you, or someone you trust, have written. It reads
-pickles of lists, of data frames and of dicts with `samples` or `rollouts`, and files of `torch.save`, such as those that
-slime writes with `--save-debug-rollout-data`.
+pickles of lists, of data frames and of dicts with `samples` or `rollouts`, and files of `torch.save`, such as those
+that slime writes with `--save-debug-rollout-data`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from memstore_cli.options import (
     DatasetOption,
     DomainOption,
     JsonOption,
+    MapOption,
+    RequestsOption,
     RewardColumnOption,
     UsageError,
     record_defaults,
@@ -80,6 +82,8 @@ class GradingOptions:
     dataset: DatasetOption = None
     domain: DomainOption = None
     reward_column: RewardColumnOption = None
+    paths: MapOption = None
+    requests: RequestsOption = None
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the intervals and p-values.")] = 0
 
     def options(self, policies: PolicyOptions) -> GradeOptions:
@@ -92,7 +96,9 @@ class GradingOptions:
             policy=policies.policy,
             against_policy=policies.against_policy,
             pool=policies.pool,
-            defaults=record_defaults(self.dataset, self.domain, self.reward_column),
+            defaults=record_defaults(
+                self.dataset, self.domain, self.reward_column, paths=self.paths, requests=self.requests
+            ),
             seed=self.seed,
         )
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +20,10 @@ from memstore_cli.options import (
     DeviceOption,
     DomainOption,
     JsonOption,
+    MapOption,
     OptionalMemoryOption,
     ReplaceOption,
+    RequestsOption,
     RewardColumnOption,
     need_memory,
     record_defaults,
@@ -60,31 +62,19 @@ class RowDefaults:
     ] = None
     run: Annotated[str | None, typer.Option("--run", show_default=False, help="Run of rows that name none.")] = None
     reward_column: RewardColumnOption = None
-    paths: Annotated[
-        str | None,
-        typer.Option(
-            "--map",
-            metavar="KEY=PATH,...",
-            show_default=False,
-            help="Where rows of an unknown layout have their values, such as query=doc.question,response=texts.0.",
-        ),
-    ] = None
-    requests: Annotated[
-        Path | None,
-        typer.Option(
-            "--requests", metavar="FILE", show_default=False, help="Input of the OpenAI batch whose output is read."
-        ),
-    ] = None
+    paths: MapOption = None
+    requests: RequestsOption = None
 
     def record_defaults(self) -> RecordDefaults:
         """The library's form of these values."""
-        from memstore.records.paths import parse_paths
-        from memstore.records.rollouts import read_requests
-
-        return replace(
-            record_defaults(self.dataset, self.domain, self.reward_column, policy=self.policy, run=self.run),
-            paths=parse_paths(self.paths) if self.paths is not None else {},
-            requests=read_requests(self.requests) if self.requests is not None else {},
+        return record_defaults(
+            self.dataset,
+            self.domain,
+            self.reward_column,
+            policy=self.policy,
+            run=self.run,
+            paths=self.paths,
+            requests=self.requests,
         )
 
 

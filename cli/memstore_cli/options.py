@@ -159,6 +159,23 @@ RewardColumnOption = Annotated[
     typer.Option("--reward-column", show_default=False, help="Column that holds the reward, for example TRL's."),
 ]
 
+MapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="KEY=PATH,...",
+        show_default=False,
+        help="Where rows of an unknown layout have their values, such as query=doc.question,response=texts.0.",
+    ),
+]
+
+RequestsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--requests", metavar="FILE", show_default=False, help="Input of the OpenAI batch whose output is read."
+    ),
+]
+
 
 def record_defaults(
     dataset: str | None,
@@ -167,9 +184,13 @@ def record_defaults(
     *,
     policy: str | None = None,
     run: str | None = None,
+    paths: str | None = None,
+    requests: Path | None = None,
 ) -> RecordDefaults:
     """Build `RecordDefaults` from the options of a verb that reads rollouts."""
+    from memstore.records.paths import parse_paths
     from memstore.records.record import RecordDefaults
+    from memstore.records.rollouts import read_requests
 
     return RecordDefaults(
         dataset=dataset,
@@ -177,4 +198,6 @@ def record_defaults(
         policy=policy,
         run=run,
         reward_column=reward_column,
+        paths=parse_paths(paths) if paths is not None else {},
+        requests=read_requests(requests) if requests is not None else {},
     )

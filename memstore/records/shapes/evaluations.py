@@ -146,8 +146,8 @@ def _batch(values: RowValues) -> Iterator[Found]:
         raise RecordError(f"the request failed ({reason!s:.200})")
     if request is None:
         raise RecordError(
-            f"the output of a batch has no prompts; pass the batch's input, with the request {values['custom_id']!r}, "
-            "as --requests FILE"
+            "the output of a batch has responses and no prompts; pass the batch's input, with the request "
+            f"{values['custom_id']!r}, as --requests FILE"
         )
     asked = at(request, "body") or {}
     prompt = next((asked[key] for key in ("messages", "input", "prompt") if asked.get(key)), None)

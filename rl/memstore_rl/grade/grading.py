@@ -136,7 +136,10 @@ class _Side:
     def unjudged(self) -> str:
         """Why none of the samples was judged."""
         [(reason, samples)] = self.counts.reasons.most_common(1)
-        return f"none of the {self.counts.samples:,} samples of {self.files} can be judged: {reason} ({samples:,})"
+        return (
+            f"none of the {self.counts.samples:,} samples of {self.files} has a response that can be judged: {reason} "
+            f"({samples:,})"
+        )
 
     def single_policy(self, option: str) -> tuple[PolicyKey, dict[str, DatasetCounts]]:
         """The policy to compare.
