@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from memstore_cli.progress import show_progress
 if TYPE_CHECKING:
     from memstore.memory import Memory
     from memstore.progress import Progress
-    from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction
+    from memstore_gnn.evaluation.curves import Curves
+    from memstore_gnn.evaluation.evaluate import EvaluationRow
     from memstore_gnn.evaluation.situations import SituationRow
 
 
@@ -60,7 +62,9 @@ class ComparisonOptions:
     ] = None
     plots: Annotated[
         Path | None,
-        typer.Option("--plots", metavar="FOLDER", help="Write plots of budgets, calibration and risk to FOLDER."),
+        typer.Option(
+            "--plots", metavar="FOLDER", help="Write charts of budgets, calibration and risk to FOLDER, as SVG."
+        ),
     ] = None
 
     situations: Annotated[
@@ -89,26 +93,25 @@ class ComparisonOptions:
         device = store.settings.device
         return evaluate_situations(snapshot, seeds=seeds, device=device, progress=lambda line: progress.advance(1))
 
-    def run(self, store: Memory, progress: Progress) -> tuple[list[EvaluationRow], list[Path]]:
-        """Evaluate the predictors, and draw the plots if they are requested."""
+    def run(self, store: Memory, progress: Progress) -> tuple[list[EvaluationRow], Curves]:
+        """Evaluate the predictors."""
         from memstore_gnn.evaluation.compare import evaluate_memory
+        from memstore_gnn.evaluation.curves import CurveCollector
         from memstore_gnn.evaluation.evaluate import BUDGETS, SEEDS
-        from memstore_gnn.evaluation.plots import check_plots, draw_plots
 
-        predictions: list[Prediction] = []
-        if self.plots is not None:
-            check_plots(self.plots)
+        budgets = self.budget or (list(BUDGETS) if self.protocol else [0.2])
+        collector = CurveCollector(budgets)
         rows = evaluate_memory(
             store,
             predictors=self.predictor,
-            budgets=self.budget or (BUDGETS if self.protocol else [0.2]),
+            budgets=budgets,
             seeds=self.seed or (SEEDS if self.protocol else [0]),
             datasets=self.dataset,
             device=store.settings.device,
             progress=progress,
-            keep=None if self.plots is None else predictions.append,
+            keep=collector.add,
         )
-        return rows, [] if self.plots is None else draw_plots(predictions, self.plots)
+        return rows, collector.curves()
 
 
 @with_option_groups
@@ -120,22 +123,51 @@ def evaluate(
 ) -> None:
     """Hide part of the labels, train predictors on the rest, and measure them on the hidden ones.
 
-    The memory is not changed: it keeps its labels and gets no model.
+    The memory keeps its labels and gets no model. The figures are kept beside its model in use, for the page Evaluation
+    of memstore inspect.
     """
     comparison.check()
-    if comparison.situations:
-        with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
-            situations = comparison.run_situations(store, progress)
-        _print_situations(situations, as_json)
-        return
-    with open_memory(memory, device=device) as store, show_progress(as_json) as progress:
-        rows, plot_files = comparison.run(store, progress)
+    with open_memory(memory, device=device) as store:
+        from memstore_gnn.evaluation.kept import keep_comparison, keep_situations
+
+        place = _place(store)
+        if comparison.situations:
+            with show_progress(as_json) as progress:
+                situations = comparison.run_situations(store, progress)
+            _print_situations(situations, as_json)
+            if place is not None:
+                keep_situations(place, situations)
+            return
+        from memstore_rl.inspector.evaluation_charts import check_folder, write_charts
+
+        if comparison.plots is not None:
+            check_folder(comparison.plots)
+        with show_progress(as_json) as progress:
+            rows, curves = comparison.run(store, progress)
+        _print(rows, as_json)
+        for path in write_charts(curves, comparison.plots) if comparison.plots is not None else ():
+            if not as_json:
+                print(path)
+        if place is not None:
+            keep_comparison(place, rows, curves)
+
+
+def _print(rows: Sequence[EvaluationRow], as_json: bool) -> None:
     if as_json:
         print_json([row.to_json() for row in rows])
         return
     print_table(("dataset", "predictor", "budget", "seeds", "rollouts", *METRIC_NAMES.values()), _lines(rows))
-    for path in plot_files:
-        print(path)
+
+
+def _place(store: Memory) -> Path | None:
+    """Where the figures are kept; None if they are not, and a note says why."""
+    from memstore_gnn.evaluation.kept import place_of
+
+    place = place_of(store)
+    if isinstance(place, str):
+        print(f"note: {place}", file=sys.stderr)
+        return None
+    return place
 
 
 def _print_situations(rows: Sequence[SituationRow], as_json: bool) -> None:

@@ -105,7 +105,7 @@ def open_source(location: str, *, read_only: bool) -> Iterator[Source]:
     if (Path(location) / "manifest.json").is_file():
         from memstore.snapshots.files import load_snapshot
 
-        yield SnapshotSource(load_snapshot(Path(location)), location)
+        yield SnapshotSource(load_snapshot(Path(location)), location, Path(location))
         return
     with open_memory(location) as store:
         yield MemorySource(store, read_only=read_only)

@@ -26,7 +26,9 @@ from memstore_cli.output import print_json
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+    from starlette.types import ASGIApp
 
+    from memstore_rl.service.live import LiveService
     from memstore_rl.service.serve import ServeOptions
     from memstore_rl.verifiers import Verifiers
 
@@ -202,7 +204,10 @@ def serve(
                 print(f"serving rewards of {store.location} at {endpoint}; stop with Ctrl-C")
             sys.stdout.flush()
 
+        def pages(live: LiveService) -> dict[str, ASGIApp]:
+            made = make_pages(MemorySource(store), token=token, live=live)
+            stack.callback(made.state.site.close)
+            return {PREFIX: made}
+
         log_to_stderr()
-        pages = make_pages(MemorySource(store), token=token)
-        stack.callback(pages.state.site.close)
-        serve_memory(store, options, pages={PREFIX: pages}, on_ready=announce)
+        serve_memory(store, options, pages=pages, on_ready=announce)

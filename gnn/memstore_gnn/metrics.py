@@ -118,11 +118,11 @@ def brier(probability: FloatVector, reward: FloatVector) -> float:
 
 
 class CalibrationBin(NamedTuple):
-    """One bin of a calibration curve: number of rollouts, mean probability, mean reward."""
+    """One bin of a calibration curve: mean probability, mean reward, number of rollouts."""
 
-    rollouts: int
     predicted: float
     true: float
+    rollouts: int
 
 
 def calibration_curve(probability: FloatVector, reward: FloatVector, bins: int = BINS) -> list[CalibrationBin]:
@@ -131,7 +131,7 @@ def calibration_curve(probability: FloatVector, reward: FloatVector, bins: int =
     count = np.bincount(at, minlength=bins)
     predicted, true = np.bincount(at, probability, bins), np.bincount(at, reward, bins)
     return [
-        CalibrationBin(int(n), float(p / n), float(t / n)) for n, p, t in zip(count, predicted, true, strict=True) if n
+        CalibrationBin(float(p / n), float(t / n), int(n)) for n, p, t in zip(count, predicted, true, strict=True) if n
     ]
 
 

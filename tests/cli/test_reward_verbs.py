@@ -128,6 +128,18 @@ def test_evaluate_prints_a_row_per_predictor_and_seed(memory: Path, command: Cal
 
 def test_evaluate_writes_plots(memory: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     done = command("evaluate", "--predictor", "vote_share", "--plots", tmp_path / "plots", "--memory", memory)
-    names = ["budgets.png", "calibration.png", "risk_coverage.png", "curves.json"]
+    names = ["budgets.svg", "calibration.svg", "risk_coverage.svg", "curves.json"]
     assert [Path(line).name for line in done.out.splitlines()[-4:]] == names
     assert all((tmp_path / "plots" / name).stat().st_size > 0 for name in names)
+
+
+def test_evaluate_keeps_its_figures_beside_the_model(trained: tuple[Path, Any], command: Callable[..., Any]) -> None:
+    done = command("evaluate", "--predictor", "constant", "--memory", trained[0])
+    assert done.err == ""
+    folder = trained[0] / "models" / trained[1].document["model"]
+    kept = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert [row["predictor"] for row in kept["comparisons"][0]["rows"]] == ["constant"]
+    (folder / "evaluation.json").write_text("{", encoding="utf-8")
+    done = command("evaluate", "--predictor", "constant", "--memory", trained[0])
+    assert (done.code, done.out) == (1, "")
+    assert "delete it" in done.err

@@ -47,7 +47,7 @@ def evaluate_memory(
         seeds: seeds of the splits and of the predictors.
         datasets: data sets to report; None reports all.
         device: `cpu` or `cuda`; None takes a GPU if there is one.
-        keep: called with the predictions behind each row, which `memstore_gnn.evaluation.plots` draws.
+        keep: called with the predictions behind each row, from which `memstore_gnn.evaluation.curves` makes curves.
 
     Raises:
         InputError: a predictor or data set does not exist, a budget is outside 0..1, or there is no ground truth.

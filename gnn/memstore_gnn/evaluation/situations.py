@@ -14,10 +14,11 @@ beside the reward model (`RULES`). A rule sees the labels of the stored half onl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -116,6 +117,10 @@ class SituationRow(NamedTuple):
     gap: float
     """Mean over right rollouts less mean over wrong ones, of the probability less the share of votes, in the groups
     whose most frequent answer is wrong. NaN if there is no such group."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a JSON object; an undefined figure is null."""
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in self._asdict().items()}
 
 
 def cases_of(snapshot: Snapshot, situation: Situation, seed: int, device: str | None = None) -> list[Case]:

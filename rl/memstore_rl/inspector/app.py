@@ -20,6 +20,7 @@ from memstore_rl.inspector.label_queue import QueueEntry
 from memstore_rl.inspector.pages import (
     cypher,
     disagreements,
+    evaluation,
     login,
     overview,
     propagation,
@@ -28,33 +29,57 @@ from memstore_rl.inspector.pages import (
     queue,
     rollout,
     timeline,
+    training,
 )
 from memstore_rl.inspector.security import HEADERS, Login, refusal_of, start_session
 from memstore_rl.inspector.site import NavItem, Site
 from memstore_rl.inspector.source import Source
+from memstore_rl.service.live import LiveService
 
 NAVIGATION = (
     NavItem("/", "Memory"),
     NavItem("/queries", "Queries"),
     NavItem("/queue", "Queue"),
     NavItem("/disagreements", "Disagreements"),
+    NavItem("/training", "Training"),
+    NavItem("/evaluation", "Evaluation"),
     NavItem("/cypher", "Cypher"),
 )
-_PAGES = (overview, queries, query, timeline, rollout, propagation, queue, disagreements, cypher, login)
+_PAGES = (
+    overview,
+    queries,
+    query,
+    timeline,
+    rollout,
+    propagation,
+    queue,
+    disagreements,
+    training,
+    evaluation,
+    cypher,
+    login,
+)
 _OPEN = ("/login", "/static/")
 """Beginnings of the paths that need no login."""
 _STATIC = Path(__file__).parent / "static"
 
 
-def make_pages(source: Source, *, token: SecretStr | None = None, queue: Sequence[QueueEntry] = ()) -> Starlette:
+def make_pages(
+    source: Source,
+    *,
+    token: SecretStr | None = None,
+    queue: Sequence[QueueEntry] = (),
+    live: LiveService | None = None,
+) -> Starlette:
     """Create the pages of a memory or snapshot.
 
     Args:
         source: what they show; it must stay open as long as they are served.
         token: what a person logs in with; None serves this machine only, without a login.
         queue: the queries to label; people can choose others on the page.
+        live: the service that has the memory open; None: there is none.
     """
-    site = Site(source, Login(token), NAVIGATION, queue)
+    site = Site(source, Login(token), NAVIGATION, queue, live)
     routes = [route for page in _PAGES for route in page.routes(site)]
 
     async def not_there(request: Request, error: Exception) -> Response:

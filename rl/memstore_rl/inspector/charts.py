@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from markupsafe import Markup
 
 WIDTH, HEIGHT, MARGIN, LEGEND = 640.0, 220.0, 42.0, 18.0
 SERIES = 9
 """Lines of one chart at most, each with a colour and a dash pattern of its own."""
+STYLE = Path(__file__).parent / "static" / "style.css"
 DOTS = 60
 """Points of a line up to which each has a dot."""
 
@@ -105,6 +107,24 @@ def line_chart(
         f'<svg class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img">'
         f"<title>{escape(title)}</title><desc>{escape('; '.join(told))}</desc>{''.join(parts)}</svg>"
     )
+
+
+def chart_file(charts: Mapping[str, Markup]) -> str:
+    """An SVG file of charts one below the other, in the colours of the pages.
+
+    Args:
+        charts: by the heading of each.
+    """
+    parts, top = [], 0.0
+    for heading, made in charts.items():
+        chart = str(made)
+        height = float(chart.partition('viewBox="0 0 ')[2].partition('"')[0].split()[1])
+        parts.append(f'<g class="chart"><text x="{MARGIN}" y="{top + 16}">{escape(heading)}</text></g>')
+        parts.append(chart.replace("<svg ", f'<svg y="{top + 24}" width="{WIDTH:g}" height="{height:g}" ', 1))
+        top += height + 40
+    style = f"<style>{STYLE.read_text(encoding='utf-8')} svg {{ background: var(--back); }}</style>"
+    size = f'width="{WIDTH:g}" height="{top:g}" viewBox="0 0 {WIDTH:g} {top:g}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{"".join(parts)}</svg>\n'
 
 
 def _axes(

@@ -27,6 +27,7 @@ from memstore_rl.inspector.source import Source
 from memstore_rl.inspector.texts import one_line, pieces
 from memstore_rl.inspector.views.missing import NotThere
 from memstore_rl.inspector.views.overview import Overview, overview
+from memstore_rl.service.live import LiveService
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,14 @@ class Site:
     """The pages over one source. Close it after the last request."""
 
     def __init__(
-        self, source: Source, login: Login, navigation: Sequence[NavItem], queue: Sequence[QueueEntry] = ()
+        self,
+        source: Source,
+        login: Login,
+        navigation: Sequence[NavItem],
+        queue: Sequence[QueueEntry] = (),
+        live: LiveService | None = None,
     ) -> None:
-        self.source, self.login = source, login
+        self.source, self.login, self.live = source, login, live
         self.desk = desk_of(source, queue)
         self.read_only = source.read_only
         self.overview: Recurring[Overview] = Recurring(partial(overview, source), "overview")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -66,6 +67,10 @@ class Source(GraphReader, Protocol):
         """Id of the reward model whose scores are shown; None without one."""
         ...
 
+    def model_folder(self, path: str) -> Path | None:
+        """The folder of a model's files, whose node has this path; None if they are not on this machine."""
+        ...
+
     def facts(self) -> dict[str, str]:
         """What there is to know about the stores, by name."""
         ...
@@ -120,6 +125,10 @@ class MemorySource:
         """See `Source`."""
         return model_in_use(self.memory, self.nodes(NodeLabel.REWARD_MODEL, ["id", "version"]).to_pylist())
 
+    def model_folder(self, path: str) -> Path | None:
+        """See `Source`."""
+        return _folder(self.memory.folder, path)
+
     def facts(self) -> dict[str, str]:
         """See `Source`."""
         embedder = self.memory.fingerprint
@@ -142,15 +151,19 @@ class SnapshotSource:
     read_only = True
     speaks_cypher = False
 
-    def __init__(self, snapshot: Snapshot, name: str) -> None:
+    def __init__(self, snapshot: Snapshot, name: str, folder: Path | None = None) -> None:
         """Prepare to look nodes up by id.
+
+        Args:
+            name: where it is, for titles.
+            folder: its folder, which has the files of its models; None: there are none.
 
         Raises:
             InputError: the snapshot was taken without texts.
         """
         if "text" not in snapshot.queries.column_names:
             raise InputError("this snapshot was taken without texts, and pages show texts; take one with texts")
-        self.snapshot, self.name = snapshot, name
+        self.snapshot, self.name, self._folder = snapshot, name, folder
         self._table_of = {label: getattr(snapshot, name) for label, name in TABLES.items()}
         self._name_of = {ends: name for name, ends in EDGE_NAMES.items()}
         self._ids = {label: table["id"].combine_chunks() for label, table in self._table_of.items()}
@@ -246,6 +259,10 @@ class SnapshotSource:
         models = self.snapshot.reward_models.select(["id", "version"]).to_pylist()
         return max(models, key=lambda one: (one["version"] or 0, one["id"]))["id"] if models else None
 
+    def model_folder(self, path: str) -> Path | None:
+        """See `Source`."""
+        return None if self._folder is None else _folder(self._folder, path)
+
     def facts(self) -> dict[str, str]:
         """See `Source`."""
         manifest = self.snapshot.manifest
@@ -260,3 +277,9 @@ class SnapshotSource:
     def cypher(self, query: str, parameters: Mapping[str, Any], timeout_s: float) -> CypherResult:
         """See `Source`."""
         raise InputError("a snapshot cannot be queried with Cypher; restore it into a memory with: memstore restore")
+
+
+def _folder(parent: Path, path: str) -> Path | None:
+    """A folder of this relative path that is there, and within its parent."""
+    folder = (parent / path).resolve()
+    return folder if folder.is_dir() and folder.is_relative_to(parent.resolve()) else None

@@ -14,4 +14,5 @@ serve.py      the server process: start, signals, graceful shutdown
 client.py     synchronous and asynchronous clients with retries and a deadline
 logs.py       JSON logs
 metrics.py    Prometheus metrics
+live.py       what the pages read of a running service
 """

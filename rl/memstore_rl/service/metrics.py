@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -30,6 +31,17 @@ _VERDICTS = {
     ),
 }
 """Metrics of mode `verdict`: field of `VerdictCounts` and description, by name."""
+
+QUANTILES = (0.5, 0.99)
+
+
+class Spread(NamedTuple):
+    """A histogram in figures."""
+
+    number: int
+    mean: float | None
+    below: tuple[float, ...]
+    """For each of `QUANTILES`, the bound of a bucket below which that share lies; infinity beyond the last bucket."""
 
 
 class Metrics:
@@ -108,3 +120,20 @@ class Metrics:
 
 def _count(read: Callable[[], VerdictCounts | None], field: str) -> float:
     return float(getattr(read(), field))
+
+
+def labelled_counts(counter: Counter, label: str | None = None) -> dict[str, int]:
+    """The values of a counter by one of its labels; without labels, a single value by ""."""
+    samples = [sample for family in counter.collect() for sample in family.samples if sample.name.endswith("_total")]
+    return {sample.labels[label] if label else "": int(sample.value) for sample in samples}
+
+
+def spread(histogram: Histogram, quantiles: Sequence[float] = QUANTILES) -> Spread:
+    """The figures of a histogram without labels."""
+    samples = [sample for family in histogram.collect() for sample in family.samples]
+    count, total = (next(one.value for one in samples if one.name.endswith(end)) for end in ("_count", "_sum"))
+    if not count:
+        return Spread(0, None, ())
+    buckets = [(float(one.labels["le"]), one.value) for one in samples if one.name.endswith("_bucket")]
+    below = (next(bound for bound, number in buckets if number >= share * count) for share in quantiles)
+    return Spread(int(count), total / count, tuple(below))

@@ -36,6 +36,7 @@ from memstore_rl.rewards.verifier_budget import VerifierBudget
 from memstore_rl.service.app import is_loopback_host, make_app
 from memstore_rl.service.gauge_metrics import GaugeCollector
 from memstore_rl.service.journal import Journal
+from memstore_rl.service.live import LiveService
 from memstore_rl.service.protocol import server_config
 from memstore_rl.service.recorder import Recorder, RecorderSchedule
 from memstore_rl.service.retraining import Retrainer, RetrainSettings, watch_votes
@@ -98,13 +99,13 @@ def serve(
     memory: Memory,
     options: ServeOptions,
     *,
-    pages: Mapping[str, ASGIApp] | None = None,
+    pages: Callable[[LiveService], Mapping[str, ASGIApp]] | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve an open memory until SIGTERM or SIGINT.
 
     Args:
-        pages: applications to mount by path, see `memstore_rl.service.app.make_app`.
+        pages: makes applications that show the service, to mount by path; see `memstore_rl.service.app.make_app`.
         on_ready: called with the service's address once it listens.
 
     Raises:
@@ -134,12 +135,17 @@ def serve(
             recorder.start()
         held.callback(retrainer.stop)
         service.on_groups = retrainer.observe
+
+        def info() -> dict[str, Any]:
+            return _info(memory, scorer, options) | retrainer.as_info()
+
+        live = LiveService(scorer.gauge, service.metrics, lambda: scorer.verdict_counts, info)
         app = make_app(
             service,
             token=options.token,
-            info=lambda: _info(memory, scorer, options) | retrainer.as_info(),
+            info=info,
             retrain=lambda: retrainer.start().as_json(),
-            pages=pages,
+            pages=pages(live) if pages is not None else None,
         )
         run_server(app, listener, on_ready)
         retrainer.stop()

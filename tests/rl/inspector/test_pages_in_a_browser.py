@@ -74,6 +74,8 @@ def paths(memory: Memory) -> list[str]:
         f"/propagation?node={policies[0]}",
         "/propagation",
         f"/policy/{policies[0]}",
+        "/training",
+        "/evaluation",
         "/cypher",
         "/cypher?named=votes&draw=1",
         "/cypher?query=MATCH+(x",

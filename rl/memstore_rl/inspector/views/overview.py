@@ -114,7 +114,7 @@ def overview(source: Source) -> Overview:
     generates = source.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING)
     query_of = np.zeros(len(thinkings), np.int64)
     query_of[generates.target] = generates.source
-    reward = _floats(thinkings["reward"])
+    reward = floats(thinkings["reward"])
     model = source.model_in_use()
     models, probability = _models(source, model, len(thinkings))
     labelled = np.zeros(query_count, np.bool_)
@@ -138,8 +138,8 @@ def overview(source: Source) -> Overview:
     )
 
 
-def _floats(column: pa.ChunkedArray) -> np.ndarray:
-    """A column as float64, NaN for null."""
+def floats(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers as float64, NaN for null."""
     return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
 
 
@@ -153,17 +153,17 @@ def _models(source: Source, used: str | None, rollouts: int) -> tuple[tuple[Mode
     scored = np.bincount(edges.target, minlength=len(nodes))
     at = next(row for row, node in enumerate(nodes) if node["id"] == used)
     own = edges.target == at
-    probability[edges.source[own]] = _floats(edges.properties["probability"])[own]
+    probability[edges.source[own]] = floats(edges.properties["probability"])[own]
     rows = [
         ModelRow(
-            node["id"], node["version"], node["created_at"], int(count), node["id"] == used, _metrics(node["metrics"])
+            node["id"], node["version"], node["created_at"], int(count), node["id"] == used, figures_of(node["metrics"])
         )
         for node, count in zip(nodes, scored.tolist(), strict=True)
     ]
     return tuple(sorted(rows, key=lambda row: -(row.version or 0))), probability
 
 
-def _metrics(document: str | None) -> dict[str, float]:
+def figures_of(document: str | None) -> dict[str, float]:
     """The figures of a model's metrics that are plain numbers."""
     found = json.loads(document) if document else {}
     return {name: float(value) for name, value in found.items() if type(value) in (int, float)}
