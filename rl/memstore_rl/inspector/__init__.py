@@ -10,7 +10,7 @@ recurring.py  values that take seconds, computed in the background
 desk.py       labelling by several people at once; label_queue.py, leases.py and label_effects.py are parts of it
 disagreements.py  where models, labels, votes and steps disagree
 texts.py      texts of models as paragraphs, mathematics and code
-charts.py     bars and lines as SVG
+charts.py     bars and lines as SVG; evaluation_charts.py, those of an evaluation
 export.py     a page as one file
 serve.py      a server of the pages alone
 templates/    Jinja2, with autoescape
