@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +28,11 @@ from memstore_rl.rewards.reward import Reward
 from memstore_rl.rewards.reward import Source as RewardSource
 from memstore_rl.rewards.verdicts import VerdictCounts
 from memstore_rl.service.app import make_app
+from memstore_rl.service.client import RewardClient
 from memstore_rl.service.live import LiveService
 from memstore_rl.service.metrics import Metrics, spread
 from memstore_rl.service.service import RewardService
+from tests.rl.service.training_services import group, trained_sums
 
 from .conftest import SCRIPT, rows, serving
 from .test_pages_of_the_service import NoScorer
@@ -174,3 +178,39 @@ def test_a_histogram_in_figures() -> None:
     found = spread(metrics.seconds)
     assert (found.number, found.below) == (100, (0.005, 0.5))
     assert found.mean == pytest.approx(1.00594)
+
+
+PROGRAM = """
+import sys
+from memstore.memory import Memory
+from memstore.testing.embedder import HashEmbedder
+from memstore_rl.inspector.app import make_pages
+from memstore_rl.inspector.source import MemorySource
+from memstore_rl.service.serve import ServeOptions, serve
+with Memory.open(sys.argv[1], embedder=HashEmbedder()) as memory:
+    serve(
+        memory,
+        ServeOptions(port=0, device="cpu"),
+        pages=lambda live: {"/inspect": make_pages(MemorySource(memory), live=live)},
+        on_ready=lambda endpoint: print(endpoint, flush=True),
+    )
+"""
+
+
+def test_a_service_in_its_own_process_shows_its_training(tmp_path: Path) -> None:
+    """What was scored over HTTP is on the page, from the objects behind the metrics."""
+    command = [sys.executable, "-c", PROGRAM, str(trained_sums(tmp_path))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        endpoint = process.stdout.readline().strip()
+        try:
+            with RewardClient(endpoint) as client:
+                for step in (1, 2):
+                    client.score_groups([group(1, step), group(2, step), group(3, step, gold=False)])
+            text = httpx.get(f"{endpoint}/inspect/training").text
+        finally:
+            process.terminate()
+    assert "<p>Run <bdi>grpo</bdi></p>" in text
+    assert '<tr><th scope="row">2</th><td class="number">67 %</td>' in text
+    assert "6, 0 of them silent" in text
+    assert re.search(r"a request</th><td class=\"number\">2</td>", text)
