@@ -128,15 +128,17 @@ def evaluate(
     """
     comparison.check()
     with open_memory(memory, device=device) as store:
-        from memstore_gnn.evaluation.kept import keep_comparison, keep_situations
+        from memstore_gnn.evaluation.kept import keep_comparison, keep_situations, place_of
 
-        place = _place(store)
+        place = place_of(store)
         if comparison.situations:
             with show_progress(as_json) as progress:
                 situations = comparison.run_situations(store, progress)
             _print_situations(situations, as_json)
-            if place is not None:
+            if isinstance(place, Path):
                 keep_situations(place, situations)
+            else:
+                _note(place)
             return
         from memstore_rl.inspector.evaluation_charts import check_folder, write_charts
 
@@ -148,8 +150,10 @@ def evaluate(
         for path in write_charts(curves, comparison.plots) if comparison.plots is not None else ():
             if not as_json:
                 print(path)
-        if place is not None:
+        if isinstance(place, Path):
             keep_comparison(place, rows, curves)
+        else:
+            _note(place)
 
 
 def _print(rows: Sequence[EvaluationRow], as_json: bool) -> None:
@@ -159,15 +163,9 @@ def _print(rows: Sequence[EvaluationRow], as_json: bool) -> None:
     print_table(("dataset", "predictor", "budget", "seeds", "rollouts", *METRIC_NAMES.values()), _lines(rows))
 
 
-def _place(store: Memory) -> Path | None:
-    """Where the figures are kept; None if they are not, and a note says why."""
-    from memstore_gnn.evaluation.kept import place_of
-
-    place = place_of(store)
-    if isinstance(place, str):
-        print(f"note: {place}", file=sys.stderr)
-        return None
-    return place
+def _note(why: str) -> None:
+    """Say that the figures are not kept."""
+    print(f"note: {why}", file=sys.stderr)
 
 
 def _print_situations(rows: Sequence[SituationRow], as_json: bool) -> None:
