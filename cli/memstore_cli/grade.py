@@ -121,7 +121,7 @@ class OutputFiles:
 def grade(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE", help="Rollouts: JSONL, gzip or Parquet, also dumps of verl or TRL; - is stdin."),
+        typer.Argument(metavar="FILE", help="Rollouts in any file that ingest reads; - is JSONL on stdin."),
     ],
     policies: PolicyOptions,
     grading: GradingOptions,

@@ -1,6 +1,6 @@
 """Mode `verdict`: rewards from verdicts on answers, bought within a budget of verifier calls, and remembered.
 
-A batch is scored as follows (research: 1,140 verdicts for 25,600 rollouts reached what full ground truth reached):
+A batch is scored as follows (docs/rewards.md):
 
 1. Verdicts of the memory, and those bought earlier in this run, are free. A response without an answer is wrong.
 2. Among the open pairs of a query and an answer, the scorer buys those of the largest share x p (1 - p), with the share
