@@ -46,6 +46,9 @@ class PageOptions:
             "--queue", metavar="FILE", show_default=False, help="Queries to label: a file of `memstore queue -o`."
         ),
     ] = None
+    rescore: Annotated[
+        bool, typer.Option("--rescore/--no-rescore", help="After each verdict, score the rollouts near it again.")
+    ] = True
 
 
 @with_option_groups
@@ -80,7 +83,8 @@ def inspect(
 
         queue = queue_of(source, options.queue) if options.queue else []
         log_to_stderr()
-        inspect_source(source, InspectOptions(options.host, options.port, token, queue), on_ready=announce)
+        served = InspectOptions(options.host, options.port, token, queue, options.rescore)
+        inspect_source(source, served, on_ready=announce)
 
 
 def queue_of(source: Source, path: Path) -> list[QueueEntry]:

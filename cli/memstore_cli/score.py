@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -159,11 +159,10 @@ def score(
 @contextmanager
 def stored_golds() -> Iterator[Judge]:
     """A judge that compares answers with reference answers of the memory; it runs no programs."""
-    from memstore_rl.verifiers import standard_verifiers
-    from memstore_rl.verifiers.stored_golds import judge_of
+    from memstore_rl.verifiers.stored_golds import standard_judge
 
-    with closing(standard_verifiers()) as verifiers:
-        yield judge_of(verifiers)
+    with standard_judge() as judge:
+        yield judge
 
 
 def _show_bands(location: str, model: str | None, as_json: bool) -> None:

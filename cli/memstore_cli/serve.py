@@ -119,6 +119,10 @@ class RewardOptions:
         ),
     ] = None
 
+    rescore: Annotated[
+        bool,
+        typer.Option("--rescore", help="After each verdict on the page Queue, score the rollouts near it again."),
+    ] = False
     retrain: Annotated[
         int | None,
         typer.Option(
@@ -204,10 +208,13 @@ def serve(
                 print(f"serving rewards of {store.location} at {endpoint}; stop with Ctrl-C")
             sys.stdout.flush()
 
+        shown = ExitStack()  # the pages, which close before the memory
+
         def pages(live: LiveService) -> dict[str, ASGIApp]:
-            made = make_pages(MemorySource(store), token=token, live=live)
-            stack.callback(made.state.site.close)
+            made = make_pages(MemorySource(store), token=token, live=live, rescore=rewards.rescore)
+            shown.callback(made.state.site.close)
             return {PREFIX: made}
 
         log_to_stderr()
-        serve_memory(store, options, pages=pages, on_ready=announce)
+        with shown:
+            serve_memory(store, options, pages=pages, on_ready=announce)

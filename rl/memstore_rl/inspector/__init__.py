@@ -8,6 +8,7 @@ app.py        the ASGI application of all pages
 security.py   login by the service's token, CSRF tokens, headers, the check of the host
 recurring.py  values that take seconds, computed in the background
 desk.py       labelling by several people at once; label_queue.py, leases.py and label_effects.py are parts of it
+jobs.py       work of the reward model in the background: explaining.py and rescoring.py
 disagreements.py  where models, labels, votes and steps disagree
 texts.py      texts of models as paragraphs, mathematics and code
 charts.py     bars and lines as SVG; evaluation_charts.py, those of an evaluation

@@ -70,6 +70,7 @@ def make_pages(
     token: SecretStr | None = None,
     queue: Sequence[QueueEntry] = (),
     live: LiveService | None = None,
+    rescore: bool = False,
 ) -> Starlette:
     """Create the pages of a memory or snapshot.
 
@@ -78,8 +79,9 @@ def make_pages(
         token: what a person logs in with; None serves this machine only, without a login.
         queue: the queries to label; people can choose others on the page.
         live: the service that has the memory open; None: there is none.
+        rescore: after each verdict, score the rollouts near it again in the background.
     """
-    site = Site(source, Login(token), NAVIGATION, queue, live)
+    site = Site(source, Login(token), NAVIGATION, queue, live, rescore=rescore)
     routes = [route for page in _PAGES for route in page.routes(site)]
 
     async def not_there(request: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ from memstore_rl.inspector.label_effects import Calibration, Effect, calibration
 from memstore_rl.inspector.label_queue import LabelQueue, QueueEntry, QueueState
 from memstore_rl.inspector.leases import Leases
 from memstore_rl.inspector.recurring import Computed, Recurring
+from memstore_rl.inspector.rescoring import Rescorer
 from memstore_rl.inspector.source import MemorySource, Source
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -67,7 +68,10 @@ class _Person:
 class Desk:
     """Labelling by several people at once. Thread-safe."""
 
-    def __init__(self, source: MemorySource, entries: Iterable[QueueEntry] = ()) -> None:
+    def __init__(
+        self, source: MemorySource, entries: Iterable[QueueEntry] = (), rescorer: Rescorer | None = None
+    ) -> None:
+        self._rescorer = rescorer
         self._source, self._stores = source, source.memory.stores
         self.queue = LabelQueue(source.memory, entries)
         self.leases = Leases()
@@ -83,6 +87,10 @@ class Desk:
     def agreement(self, wait_s: float) -> Computed[list[Agreement]]:
         """How often people agree, from the journal."""
         return self._agreement.get(wait_s)
+
+    def rescoring(self) -> tuple[bool, str] | None:
+        """Whether other rollouts are scored again now, and what came of it; None if they are not, see `Rescorer`."""
+        return None if self._rescorer is None else self._rescorer.in_words()
 
     def take_outcome(self, person: str) -> Outcome | None:
         """What came of the last key of a person; it is told once."""
@@ -183,7 +191,10 @@ class Desk:
         if not after.is_open:
             self.leases.release(person)
         confirmed = "" if done.changed or done.batch is None else "; it confirms the label of another person"
-        return self._with_effect(verdict_in_words(before, verdict, done.changed) + confirmed, before, after)
+        outcome = self._with_effect(verdict_in_words(before, verdict, done.changed) + confirmed, before, after)
+        if changed:
+            self._rescore(query)
+        return outcome
 
     def _with_effect(self, sentence: str, before: LabelledQuery, after: LabelledQuery) -> Outcome:
         probability = self.probabilities(list(after.labels))
@@ -215,8 +226,18 @@ class Desk:
                 self._pairs.pop(rollout, None)
             calibration = calibration_of(self._pairs)
         self.leases.take(person, query)
+        self._rescore(query)
         rollouts_undone = f"{undone.changed:,} rollout{'' if undone.changed == 1 else 's'}"
         return Outcome(f"undone: {rollouts_undone}", after=calibration)
+
+    def _rescore(self, query: str) -> None:
+        """Score other rollouts again in the background."""
+        if self._rescorer is not None:
+            self._rescorer.note(query, self._labelled_here)
+
+    def _labelled_here(self) -> dict[str, tuple[float, float]]:
+        with self._lock:
+            return dict(self._pairs)
 
     def probabilities(self, rollouts: list[str]) -> Mapping[str, float]:
         """The stored probability of these rollouts by the model in use."""
@@ -240,6 +261,6 @@ class Desk:
         return found
 
 
-def desk_of(source: Source, entries: Iterable[QueueEntry] = ()) -> Desk | None:
+def desk_of(source: Source, entries: Iterable[QueueEntry] = (), rescorer: Rescorer | None = None) -> Desk | None:
     """The desk of a memory; None for a source that cannot be written to."""
-    return Desk(source, entries) if isinstance(source, MemorySource) and not source.read_only else None
+    return Desk(source, entries, rescorer) if isinstance(source, MemorySource) and not source.read_only else None

@@ -1,7 +1,7 @@
 """What a label changes: the rewards and advantages of its rollouts, and the model's calibration on labelled ones.
 
 The reward of a rollout is its label, or else the stored probability of the model in use. Other rollouts that a model
-would score otherwise now are not counted: `memstore score` and the refresh of a service score them anew.
+would score otherwise now are not counted; see `rescoring`.
 """
 
 from __future__ import annotations

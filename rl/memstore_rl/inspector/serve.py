@@ -32,6 +32,8 @@ class InspectOptions:
     """What a person logs in with; required unless the host is loopback."""
     queue: Sequence[QueueEntry] = ()
     """The queries to label."""
+    rescore: bool = True
+    """After each verdict, score the rollouts near it again."""
 
 
 def inspect(source: Source, options: InspectOptions, *, on_ready: Callable[[str], None] | None = None) -> None:
@@ -45,13 +47,15 @@ def inspect(source: Source, options: InspectOptions, *, on_ready: Callable[[str]
     """
     check_address(options.host, options.token)
     with listen(options.host, options.port) as listener:
-        app = inspector_app(source, token=options.token, queue=options.queue)
+        app = inspector_app(source, token=options.token, queue=options.queue, rescore=options.rescore)
         run_server(app, listener, lambda address: on_ready(f"{address}{PREFIX}/") if on_ready else None)
 
 
-def inspector_app(source: Source, *, token: SecretStr | None = None, queue: Sequence[QueueEntry] = ()) -> Starlette:
+def inspector_app(
+    source: Source, *, token: SecretStr | None = None, queue: Sequence[QueueEntry] = (), rescore: bool = False
+) -> Starlette:
     """The application of a server that has nothing but the pages."""
-    pages = make_pages(source, token=token, queue=queue)
+    pages = make_pages(source, token=token, queue=queue, rescore=rescore)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -20,10 +20,13 @@ from starlette.routing import Route
 from memstore.errors import InputError, LockedError, MemstoreError, QueryTimeout, ReadOnlyError
 from memstore_rl.inspector.charts import bar
 from memstore_rl.inspector.desk import desk_of
+from memstore_rl.inspector.explaining import Explainer
+from memstore_rl.inspector.jobs import Jobs
 from memstore_rl.inspector.label_queue import QueueEntry
 from memstore_rl.inspector.recurring import Recurring
+from memstore_rl.inspector.rescoring import Rescorer
 from memstore_rl.inspector.security import Login
-from memstore_rl.inspector.source import Source
+from memstore_rl.inspector.source import MemorySource, Source
 from memstore_rl.inspector.texts import one_line, pieces
 from memstore_rl.inspector.views.missing import NotThere
 from memstore_rl.inspector.views.overview import Overview, overview
@@ -66,10 +69,15 @@ class Site:
         navigation: Sequence[NavItem],
         queue: Sequence[QueueEntry] = (),
         live: LiveService | None = None,
+        *,
+        rescore: bool = False,
     ) -> None:
         self.source, self.login, self.live = source, login, live
-        self.desk = desk_of(source, queue)
         self.read_only = source.read_only
+        memory = source.memory if isinstance(source, MemorySource) and not source.read_only else None
+        self.jobs = Jobs()
+        self.explainer = None if memory is None else Explainer(memory, self.jobs)
+        self.desk = desk_of(source, queue, Rescorer(memory, self.jobs) if memory is not None and rescore else None)
         self.overview: Recurring[Overview] = Recurring(partial(overview, source), "overview")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="memstore-page")
         self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="memstore-search")
@@ -77,7 +85,8 @@ class Site:
         self._templates.globals |= {"navigation": navigation, "site": self}
 
     def close(self) -> None:
-        """End the threads; requests in progress end with an error."""
+        """End the threads; requests in progress end with an error, and the work of a model that runs is waited for."""
+        self.jobs.close()
         for threads in (self._readers, self._searchers):
             threads.shutdown(wait=False, cancel_futures=True)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 from memstore_gnn.scoring.remembered import Judge, Question
 from memstore_rl.verifiers.protocol import Attempt
-from memstore_rl.verifiers.standard import Verifiers
+from memstore_rl.verifiers.standard import Verifiers, standard_verifiers
 
 
 def judge_of(verifiers: Verifiers) -> Judge:
@@ -18,3 +19,10 @@ def judge_of(verifiers: Verifiers) -> Judge:
         return [verdict.reward for verdict in verdicts]
 
     return judge
+
+
+@contextmanager
+def standard_judge() -> Iterator[Judge]:
+    """A judge over the standard verifiers; it runs no programs."""
+    with closing(standard_verifiers()) as verifiers:
+        yield judge_of(verifiers)

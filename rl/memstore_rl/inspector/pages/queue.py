@@ -6,7 +6,7 @@ from typing import get_args
 from urllib.parse import quote, unquote, urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from memstore.errors import InputError, ReadOnlyError
@@ -46,6 +46,10 @@ def routes(site: Site) -> list[Route]:
         stays = form.get("alone") == "1" and outcome.failed and not outcome.conflict
         return _to_queue(request, query if stays else None)
 
+    async def rescored(request: Request) -> Response:
+        running, sentence = _desk(site).rescoring() or (False, "")
+        return JSONResponse({"running": running, "sentence": sentence})
+
     async def choose(request: Request) -> Response:
         given = str((await site.form(request)).get("criterion", ""))
         criterion: Criterion = given if given in get_args(Criterion) else "pages"  # type: ignore[assignment]
@@ -66,6 +70,7 @@ def routes(site: Site) -> list[Route]:
 
     return [
         site.route("/queue", show),
+        site.route("/queue/rescored", rescored),
         site.route("/queue/press", press, ("POST",)),
         site.route("/queue/choose", choose, ("POST",)),
         site.route("/queue/name", introduce, ("POST",)),

@@ -49,3 +49,23 @@ document.addEventListener("keydown", (event) => {
 window.addEventListener("pageshow", () => {
   sent = false;
 });
+
+const rescored = document.querySelector("#rescored[data-follow]");
+
+async function follow() {
+  try {
+    const answer = await fetch(rescored.dataset.follow);
+    const { running, sentence } = await answer.json();
+    if (running) {
+      setTimeout(follow, 1000);
+    } else {
+      rescored.textContent = sentence;
+    }
+  } catch {
+    rescored.textContent = "What was scored again is shown with the next query.";
+  }
+}
+
+if (rescored) {
+  follow();
+}

@@ -68,6 +68,8 @@ class QueuePage:
     running: bool
     failure: str | None
     agreement: Computed[list[Agreement]]
+    rescoring: tuple[bool, str] | None
+    """Whether other rollouts are scored again now, and a sentence."""
 
 
 def queue_page(desk: Desk, person: str, query: str | None) -> QueuePage:
@@ -90,6 +92,7 @@ def queue_page(desk: Desk, person: str, query: str | None) -> QueuePage:
         running=state.running,
         failure=state.failure,
         agreement=desk.agreement(WAIT_S),
+        rescoring=desk.rescoring(),
     )
 
 

@@ -1,0 +1,39 @@
+"""Measures the influences on a score when a person asks for them, as `memstore explain ID --write` does."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from memstore.memory import Memory
+from memstore_rl.inspector.jobs import Jobs, JobState
+
+
+class Explainer:
+    """Explains rollouts of a memory in the background. Thread-safe."""
+
+    def __init__(self, memory: Memory, jobs: Jobs) -> None:
+        self._memory, self._jobs = memory, jobs
+
+    def start(self, rollout: str) -> None:
+        """Begin to explain the score of a rollout, unless it is being explained."""
+        state = self.state(rollout)
+        if state is None or not state.running:
+            self._jobs.submit(_name(rollout), partial(self._explain, rollout))
+
+    def state(self, rollout: str) -> JobState | None:
+        """Whether a rollout is being explained, and what came of it; None if nobody has asked."""
+        return self._jobs.state(_name(rollout))
+
+    def _explain(self, rollout: str) -> str:
+        from memstore_gnn.explain.explain import explain_rollout  # loads torch
+        from memstore_gnn.models.device import one_core
+        from memstore_rl.verifiers.stored_golds import standard_judge
+
+        with standard_judge() as judge, one_core():
+            device = self._memory.settings.device
+            done = explain_rollout(self._memory, rollout, write=True, judge=judge, device=device)
+        return "" if done.written else "nothing moved this score, so there is no evidence to show"
+
+
+def _name(rollout: str) -> str:
+    return f"explain {rollout}"
