@@ -26,7 +26,8 @@ def train(
             min=0.0,
             max=1.0,
             show_default=False,
-            help="Learn and remember labels of this share of the labelled queries only. Default: learn from 80 %, remember all.",
+            help="Learn and remember labels of this share of the labelled queries only. Default: learn from 80 %, "
+            "remember all.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split and the training.")] = 0,
