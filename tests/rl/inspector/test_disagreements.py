@@ -18,7 +18,6 @@ from memstore.testing.embedder import HashEmbedder
 from memstore_rl.inspector import disagreements as module
 from memstore_rl.inspector.disagreements import Disagreements, find_disagreements
 from memstore_rl.inspector.source import MemorySource, SnapshotSource, Source
-from memstore_rl.inspector.views import disagreements as views
 from memstore_rl.inspector.views.disagreements import DisagreementLine, disagreement_page
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -91,13 +90,12 @@ def test_each_kind_with_its_reason(source: Source) -> None:
 
 
 def test_lists_are_sorted_bounded_and_paged(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "PAGE", 2)
     source = MemorySource(memory)
     found = find_disagreements(source)
     for order in ("gap", "rollouts", "query"):
-        first = disagreement_page(source, found, "model", order)  # type: ignore[arg-type]
+        first = disagreement_page(source, found, "model", order, limit=2)  # type: ignore[arg-type]
         assert first.after is not None
-        second = disagreement_page(source, found, "model", order, first.after)  # type: ignore[arg-type]
+        second = disagreement_page(source, found, "model", order, first.after, limit=2)  # type: ignore[arg-type]
         assert second.after is None
         assert len({line.query for line in (*first.lines, *second.lines)}) == 3
     with pytest.raises(InputError, match="first page"):
