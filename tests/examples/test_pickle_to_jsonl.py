@@ -43,4 +43,4 @@ def test_a_pickle_is_refused_and_its_conversion_is_read(tmp_path: Path, kind: st
     done = subprocess.run([sys.executable, SCRIPT, path, new], capture_output=True, text=True, check=True)
     assert done.stdout == f"rows written to {new}: 1\n"
     (found,) = preview([new])
-    assert [(one.query, one.answer, one.reward) for one in found.records] == [("How many?", "12", 1.0)]
+    assert [(one.query, one.answer, one.reward) for one in found.records] == [("How many?", "#### 12", 1.0)]
