@@ -96,9 +96,14 @@ class Worker:
         chunks = [self._unread]
         while b"\n" not in chunks[-1]:
             remaining = deadline - time.monotonic()
-            if remaining <= 0 or not select.select([stdout], [], [], remaining)[0]:
-                return None
-            chunk = os.read(stdout, 1 << 16)
+            try:
+                if remaining <= 0 or not select.select([stdout], [], [], remaining)[0]:
+                    return None
+                chunk = os.read(stdout, 1 << 16)
+            except OSError:
+                if self._process is process:
+                    raise
+                return None  # another thread has killed the process and closed its streams
             if not chunk:
                 return None
             chunks.append(chunk)

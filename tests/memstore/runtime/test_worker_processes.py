@@ -252,3 +252,21 @@ def test_forked_work_ends_with_its_total_or_its_turn(total: float, turn: float, 
         assert worker.request(b"a loop", TIMEOUT_S) == response
     finally:
         worker.kill()
+
+
+def test_a_worker_that_another_thread_kills_gives_none(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the end of the wait and the read, the other thread closes the streams."""
+    assert worker.request(b"word", TIMEOUT_S) is not None
+    wait = select.select
+
+    def killed_after_the_wait(*arguments: object) -> object:
+        found = wait(*arguments)  # type: ignore[call-overload]
+        killer = threading.Thread(target=worker.kill)
+        killer.start()
+        killer.join()
+        return found
+
+    monkeypatch.setattr(select, "select", killed_after_the_wait)
+    assert worker.request(b"word", TIMEOUT_S) is None
+    monkeypatch.undo()
+    assert worker.request(b"word", TIMEOUT_S) is not None
