@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from memstore.errors import MemstoreError
-
-logger = logging.getLogger(__name__)
+from memstore_rl.inspector.failures import sentence_of
 
 KEPT = 1_000
 """Jobs whose outcome is kept."""
@@ -66,12 +63,9 @@ class Jobs:
         failed = True
         try:
             sentence, failed = work(), False
-        except MemstoreError as error:
-            sentence = str(error)
         except ModuleNotFoundError as error:
             sentence = f"{error.name} is not installed; run: pip install 'memstore[gnn]'"
-        except Exception:
-            logger.exception("a job of the pages failed because of a bug")
-            sentence = BUG
+        except Exception as error:
+            sentence = sentence_of(error, logged="a job of the pages failed because of a bug", shown=BUG)
         with self._lock:
             self._states[name] = JobState(name in self._waiting, sentence, failed)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memstore.errors import InputError, MemstoreError
+from memstore.errors import InputError
 from memstore.labels.answer_index import AnswerIndex
 from memstore.labels.questions import read_queries
 from memstore.labels.session import rows_of_queue_file
 from memstore.memory import Memory
 from memstore.types import AUDIT_SPLIT
 from memstore_gnn.queue.choose import Criterion
-
-logger = logging.getLogger(__name__)
+from memstore_rl.inspector.failures import sentence_of
 
 LIMIT = 100
 """Queries of a queue that is chosen on the page."""
@@ -83,11 +81,8 @@ class LabelQueue:
 
             found = queue_memory(self._memory, LIMIT, criterion=criterion)
             entries, p_from = tuple(entry_of(item.as_json()) for item in found.items), found.p_from
-        except MemstoreError as error:
-            failure = str(error)
-        except Exception:
-            logger.exception("the queue could not be chosen because of a bug")
-            failure = BUG
+        except Exception as error:
+            failure = sentence_of(error, logged="the queue could not be chosen because of a bug", shown=BUG)
         with self._lock:
             self._state = QueueState(entries, p_from, False, failure)
         self._chosen.set()

@@ -6,16 +6,13 @@ time, and again only when someone asks and the last one is older than a multiple
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from memstore.errors import MemstoreError
-
-logger = logging.getLogger(__name__)
+from memstore_rl.inspector.failures import sentence_of
 
 Value = TypeVar("Value")
 
@@ -67,11 +64,9 @@ class Recurring(Generic[Value]):
         started, value, failure = time.monotonic(), None, None
         try:
             value = self._compute()
-        except MemstoreError as error:
-            failure = str(error)
-        except Exception:
-            logger.exception("%s could not be computed because of a bug", self._name)
-            failure = "it could not be computed because of a bug; the log has the details"
+        except Exception as error:
+            shown = "it could not be computed because of a bug; the log has the details"
+            failure = sentence_of(error, logged=f"{self._name} could not be computed because of a bug", shown=shown)
         with self._lock:
             if value is not None:
                 self._value, self._at = value, time.monotonic()
