@@ -1,5 +1,12 @@
 """Reward hooks for training frameworks.
 
-trl.py   a reward function for TRL's `GRPOTrainer`
-verl/    training data, reward hooks, configuration and checks for verl
+group_reward.py    one function for trainers without a hook of their own
+hook.py            `Hook`: scores a trainer's batch with the reward service
+hook_settings.py   its settings, from the environment
+rows.py            rows of a batch as whole groups
+unscored.py        rewards without a value
+metrics.py         what a hook tells its trainer about a batch
+conformance/       what every hook does, and how it is checked
+trl.py             a reward function for TRL's `GRPOTrainer`
+verl/              training data, reward hooks, configuration and checks for verl
 """

@@ -43,8 +43,9 @@ from memstore.errors import InputError
 from memstore.text.chat import read_completion
 from memstore_rl.rewards.gauge_reading import GaugeReading, reading_of
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import MODES, SOURCES, Group, Mode, Reward, Rollout, pair_counts
+from memstore_rl.rewards.reward import MODES, Group, Mode, Reward, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
+from memstore_rl.trainers.metrics import batch_metrics
 from memstore_rl.trainers.verl.rows import is_training, query_of
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
@@ -117,10 +118,9 @@ class _RewardFunction:
         groups = [batch.group(positions, names, self.num_generations, self.mode) for positions in grouped_rows]
         training = all(map(is_training, batch.extra_info))
         scored, gauge = _score(self.scorer, groups, training, self.when_gone, self.scale_rewards)
-        _log_gauge(gauge, log_metric)
         rewards = _in_order(grouped_rows, scored)
-        self.total_calls = _log_pairs(rewards, self.total_calls, log_metric)
-        return _log_rewards(rewards, log_extra, log_metric)
+        self.total_calls = _log_rewards(rewards, gauge, self.total_calls, log_extra, log_metric)
+        return [reward.value for reward in rewards]
 
 
 def _check(scorer: object, num_generations: int | None, mode: str | None, when_gone: str) -> None:
@@ -244,41 +244,22 @@ def _score(
             logger.warning("%s; the training waits for it (when_gone='wait')", gone)
 
 
-def _log_pairs(rewards: Sequence[Reward], calls_before: int, log_metric: Callable[[str, float], None] | None) -> int:
-    """Log what mode `verdict` did with the batch; return the number of verifier calls so far."""
-    pairs = pair_counts(rewards)
-    if pairs is None:
-        return calls_before
-    if log_metric is not None:
-        for name, count in pairs._asdict().items():
-            log_metric(f"memstore/verdict_{name}", float(count))
-        log_metric("memstore/verdict_calls_total", float(calls_before + pairs.calls))
-    return calls_before + pairs.calls
-
-
-def _log_gauge(gauge: GaugeReading | None, log_metric: Callable[[str, float], None] | None) -> None:
-    if gauge is not None and gauge.steps and log_metric is not None:
-        for name, value in gauge.trainer_metrics().items():
-            log_metric(f"memstore/gauge_{name}", value)
-
-
 def _log_rewards(
     rewards: Sequence[Reward],
+    gauge: GaugeReading | None,
+    calls_before: int,
     log_extra: Callable[[str, list[Any]], None] | None,
     log_metric: Callable[[str, float], None] | None,
-) -> list[float | None]:
-    """Log metrics with TRL and return the reward values."""
+) -> int:
+    """Log metrics with TRL; return the number of verifier calls so far."""
+    metrics = batch_metrics(rewards, gauge)
+    calls = calls_before + int(metrics.get("verdict_calls", 0))
+    if "verdict_calls" in metrics:
+        metrics["verdict_calls_total"] = float(calls)
     if log_extra is not None:
         log_extra("source", [reward.source for reward in rewards])
         log_extra("probability", [reward.probability for reward in rewards])
     if log_metric is not None:
-        for source in SOURCES:
-            share = sum(reward.source == source for reward in rewards) / len(rewards)
-            log_metric(f"memstore/{source}_share", share)
-        log_metric("memstore/short_share", sum(reward.short for reward in rewards) / len(rewards))
-        log_metric("memstore/silent_share", sum(reward.silent for reward in rewards) / len(rewards))
-        predicted = [reward.probability or 0.0 for reward in rewards if reward.source == "predicted"]
-        if predicted:
-            log_metric("memstore/probability", sum(predicted) / len(predicted))
-        log_metric("memstore/latency_s", sum(reward.latency_s for reward in rewards) / len(rewards))
-    return [reward.value for reward in rewards]
+        for name, value in metrics.items():
+            log_metric(f"memstore/{name}", value)
+    return calls

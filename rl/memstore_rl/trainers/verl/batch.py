@@ -23,7 +23,8 @@ from memstore_rl.rewards.gauge_reading import GaugeReading, reading_of
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.service.wire import MAX_GROUPS
-from memstore_rl.trainers.verl.reply import Extra, complete_rewards, reply
+from memstore_rl.trainers.unscored import complete_rewards
+from memstore_rl.trainers.verl.reply import UNSCORED_SETTING, Extra, reply
 from memstore_rl.trainers.verl.rows import is_training, query_of
 from memstore_rl.trainers.verl.settings import (
     HookSettings,
@@ -89,7 +90,9 @@ def compute_score_batch(
     # verl never mixes training and validation
     scored, gauge = _score(groups, hook, fits, record=is_training(extra_infos[0]))
     for rows, rewards in zip(group_rows, scored, strict=True):
-        complete = complete_rewards(rewards, hook.unscored, group_relative=hook.group_relative)
+        complete = complete_rewards(
+            rewards, hook.unscored, group_relative=hook.group_relative, setting=UNSCORED_SETTING
+        )
         replies.update((row, reply(reward, gauge)) for row, reward in zip(rows, complete, strict=True))
     return [replies[row] for row in range(len(solution_strs))]
 

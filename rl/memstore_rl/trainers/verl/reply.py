@@ -1,12 +1,7 @@
 """Converts a `Reward` to verl's format: a number, and the same keys for every rollout.
 
-A rollout whose prediction the gauge withheld (`memstore_rl.rewards.gauge`) has the mean of the scored rollouts of its
-group, or 0 if there are none. Where verl's advantage is relative to the group, that is no advantage; elsewhere it ends
-the training.
-
 verl uses the keys of a batch's first rollout for all of them, averages numbers and skips texts. It cannot represent a
-rollout without a reward. So an unscored rollout ends the training or, with `unscored=mean`, gets the mean of the scored
-rollouts of its group, which under GRPO is no advantage.
+rollout without a reward, so `memstore_rl.trainers.unscored` fills it in or ends the training.
 
 The `verdict_` keys count the pairs of query and answer of mode `verdict`. Each pair counts on one rollout, so the sum
 over a batch is the number of its pairs.
@@ -15,13 +10,10 @@ over a batch is the number of its pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
 
-from memstore.errors import MemstoreError
 from memstore_rl.rewards.gauge_reading import GaugeReading
 from memstore_rl.rewards.reward import Group, PairCounts, Reward, pair_counts
+from memstore_rl.trainers.unscored import WhenUnscored, complete_rewards
 from memstore_rl.trainers.verl.group_barrier import Scorer
 
 GAUGE_KEYS = ("gap", "gap_low", "gap_high", "gap_groups", "mixed_gap", "flip_share", "silent_share", "stopped")
@@ -47,11 +39,10 @@ EXTRA_KEYS = (
 )
 """Keys of `reward_extra_info`, in order."""
 
+UNSCORED_SETTING = "memstore.unscored=mean"
+"""verl's override for rollouts without a reward, for an error."""
+
 Extra = dict[str, float | str]
-
-
-class Unscored(MemstoreError):
-    """A rollout has no reward, which verl cannot represent."""
 
 
 def reply(reward: Reward, gauge: GaugeReading | None = None) -> Extra:
@@ -87,48 +78,16 @@ def reply(reward: Reward, gauge: GaugeReading | None = None) -> Extra:
 class CompleteScorer:
     """Wraps a scorer so that every reward has a value, or `Unscored` is raised."""
 
-    def __init__(self, scorer: Scorer, unscored: Literal["fail", "mean"], *, group_relative: bool = True) -> None:
+    def __init__(self, scorer: Scorer, unscored: WhenUnscored, *, group_relative: bool = True) -> None:
         self._scorer = scorer
-        self._unscored: Literal["fail", "mean"] = unscored
+        self._unscored = unscored
         self._group_relative = group_relative
 
     async def score_group(self, group: Group, *, record: bool = True) -> list[Reward]:
         """Return the rewards of the group's rollouts, in order."""
         rewards = await self._scorer.score_group(group, record=record)
-        return complete_rewards(rewards, self._unscored, group_relative=self._group_relative)
+        return complete_rewards(rewards, self._unscored, group_relative=self._group_relative, setting=UNSCORED_SETTING)
 
     async def gauge(self) -> GaugeReading | None:
         """Return the figures of the gauge; None if there is none."""
         return await self._scorer.gauge()
-
-
-def complete_rewards(
-    rewards: Sequence[Reward], unscored: Literal["fail", "mean"], *, group_relative: bool = True
-) -> list[Reward]:
-    """Fill in missing values of a group's rewards; a filled reward keeps the source `unscored`.
-
-    Args:
-        group_relative: whether one value for a whole group is no advantage.
-
-    Raises:
-        Unscored: a value is missing, the gauge did not withhold it, and `unscored` is `fail` or all values are missing;
-            or the gauge withheld it and one value for a group is an advantage.
-    """
-    known = [reward.value for reward in rewards if reward.value is not None]
-    missing = [reward for reward in rewards if reward.value is None]
-    if not missing:
-        return list(rewards)
-    if all(reward.withheld for reward in missing):
-        if not group_relative:
-            raise Unscored(
-                "the gauge withholds predictions, and verl's advantage is not relative to a group, so no value can "
-                "replace them; start the service with --when-harmful warn, or train in mode budget"
-            )
-        unscored, known = "mean", known or [0.0]
-    if unscored == "fail" or not known:
-        raise Unscored(
-            f"{len(missing)} of {len(rewards)} rollouts of a group have no reward ({missing[0].reason}), which verl "
-            "cannot represent; remove such rows, or set memstore.unscored=mean for groups that have some rewards"
-        )
-    mean = sum(known) / len(known)
-    return [replace(reward, value=mean) if reward.value is None else reward for reward in rewards]

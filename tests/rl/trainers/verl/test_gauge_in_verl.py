@@ -16,7 +16,8 @@ from memstore_gnn.monitoring.residual_gap import GroupGap
 from memstore_rl.rewards.gauge import Gauge
 from memstore_rl.rewards.gauge_window import ScoredGroup
 from memstore_rl.rewards.reward import Reward, RewardQuery
-from memstore_rl.trainers.verl.reply import EXTRA_KEYS, GAUGE_KEYS, Unscored, complete_rewards, reply
+from memstore_rl.trainers.unscored import Unscored, complete_rewards
+from memstore_rl.trainers.verl.reply import EXTRA_KEYS, GAUGE_KEYS, reply
 from memstore_rl.trainers.verl.rows import query_of
 from memstore_rl.trainers.verl.settings import hook_settings, parse_settings
 

@@ -21,8 +21,9 @@ from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.service.app import make_app
 from memstore_rl.service.client import ServiceGone
 from memstore_rl.service.service import RewardService
+from memstore_rl.trainers.unscored import Unscored, complete_rewards
 from memstore_rl.trainers.verl.batch import compute_score_batch
-from memstore_rl.trainers.verl.reply import EXTRA_KEYS, Unscored, complete_rewards, reply
+from memstore_rl.trainers.verl.reply import EXTRA_KEYS, reply
 from memstore_rl.trainers.verl.rows import is_training, query_of
 from memstore_rl.trainers.verl.scorers import ServiceScorer
 from memstore_rl.trainers.verl.settings import hook_settings, parse_settings, rollouts_in_flight, run_name
