@@ -1,4 +1,4 @@
-"""`memstore export`: a page of a memory as one file."""
+"""`memstore export`: a page of a memory as one file, and its scored rollouts as training data."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from typing import Annotated
 
 import typer
 
+from memstore_cli.export_training import best, pairs
 from memstore_cli.inspect import open_source
 from memstore_cli.options import JsonOption, MemoryOption, UsageError
 from memstore_cli.output import print_json
 
-export_app = typer.Typer(help="Write a page of a memory to one file, to attach to an issue.", no_args_is_help=True)
+export_app = typer.Typer(
+    help="Write a page of a memory to one file, or its scored rollouts as training data.", no_args_is_help=True
+)
+export_app.command()(best)
+export_app.command()(pairs)
 
 
 @export_app.callback()
 def export() -> None:
-    """Write a page of a memory to one file, to attach to an issue."""
+    """Write a page of a memory to one file, or its scored rollouts as training data."""
 
 
 @export_app.command()

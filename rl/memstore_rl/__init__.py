@@ -10,6 +10,7 @@ service/       the reward service and its clients
 rollout/       sample responses from a policy
 grade/         grade rollouts into scores of a policy
 trainers/      hooks for verl, TRL and other trainers
+training_data/ exports scored rollouts for supervised fine-tuning and preference optimisation
 testing/       test doubles of an endpoint and of benchmarks
 
 `memstore_rl.group_reward` scores the completions of any trainer in whole groups with the reward service.
