@@ -26,8 +26,7 @@ from words import accuracy, respond, taught_policy, word_tokenizer
 
 from memstore.embedding.minilm import load_embedder
 from memstore_gnn.queue.cover import cover_queries
-from memstore_rl.rewards.reward import Mode
-from memstore_rl.rewards.shaping import Shaping
+from memstore_rl.rewards.reward import Mode, Shaping
 
 SAMPLES = 8
 DATASET = "arithmetic"

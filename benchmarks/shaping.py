@@ -32,7 +32,8 @@ from memstore_gnn.data.labels import rewards_of, visible_rewards
 from memstore_gnn.features.assemble import group_features
 from memstore_gnn.scoring.score import score_memory
 from memstore_gnn.verbs import train_snapshot
-from memstore_rl.rewards.shaping import DECIMALS, SHAPINGS, Predicted, ShapingSettings, shape
+from memstore_rl.rewards.reward import SHAPINGS
+from memstore_rl.rewards.shaping import DECIMALS, Predicted, ShapingSettings, shape
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reward_quality import read_set, set_files, set_name

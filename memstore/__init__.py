@@ -56,7 +56,15 @@ def __getattr__(name: str) -> object:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(module), name)
+    try:
+        value = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("memstore"):
+            raise
+        raise ImportError(
+            f"memstore-client has no {name}, which is a part of memstore; run: pip uninstall memstore-client && "
+            "pip install memstore"
+        ) from error
     globals()[name] = value
     return value
 

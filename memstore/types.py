@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, NewType, TypeAlias
+from typing import TYPE_CHECKING, Literal, NewType, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the client of the reward service runs without numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 QueryId = NewType("QueryId", str)
 RolloutId = NewType("RolloutId", str)
@@ -23,8 +24,8 @@ AUDIT_SPLIT: Literal["audit"] = "audit"
 VectorKind: TypeAlias = Literal["query", "thinking"]
 VECTOR_KINDS: tuple[VectorKind, ...] = ("query", "thinking")
 
-FloatMatrix: TypeAlias = NDArray[np.float32]
+FloatMatrix: TypeAlias = "NDArray[np.float32]"
 """float32 [N, D], C-contiguous; rows have unit length unless stated otherwise."""
-IntVector: TypeAlias = NDArray[np.int64]
-FloatVector: TypeAlias = NDArray[np.float64]
-BoolVector: TypeAlias = NDArray[np.bool_]
+IntVector: TypeAlias = "NDArray[np.int64]"
+FloatVector: TypeAlias = "NDArray[np.float64]"
+BoolVector: TypeAlias = "NDArray[np.bool_]"

@@ -38,8 +38,8 @@ from memstore_rl.rewards.gauge import Gauge, GaugeSettings
 from memstore_rl.rewards.gauge_feed import GaugeFeed
 from memstore_rl.rewards.known import Knowledge, KnownQueries, MemoryVerdicts, judged_answers_by_run
 from memstore_rl.rewards.memory_model import Embed, MemoryModel
-from memstore_rl.rewards.reward import Group, Mode, Reward, RewardQuery, Rollout
-from memstore_rl.rewards.shaping import Predicted, Shaping, ShapingSettings
+from memstore_rl.rewards.reward import Group, Mode, Reward, RewardQuery, Rollout, Shaping
+from memstore_rl.rewards.shaping import Predicted, ShapingSettings
 from memstore_rl.rewards.tasks import Task, TaskReader, VerifiedGroup, check_mode, complete, step_of
 from memstore_rl.rewards.verdict_mode import VerdictMode
 from memstore_rl.rewards.verdicts import VerdictBuyer, VerdictCounts

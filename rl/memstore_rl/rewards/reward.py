@@ -34,6 +34,10 @@ from memstore.types import Domain
 Mode: TypeAlias = Literal["oracle", "budget", "memory", "verdict"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+Shaping: TypeAlias = Literal["probability", "threshold", "shrunk", "advantage", "residual"]
+SHAPINGS: tuple[Shaping, ...] = get_args(Shaping)
+"""What a predicted probability becomes (`memstore_rl.rewards.shaping`)."""
+
 Source: TypeAlias = Literal["ground_truth", "remembered", "predicted", "unscored"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 

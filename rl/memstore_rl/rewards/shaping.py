@@ -27,15 +27,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple
 
 import numpy as np
 
 from memstore.errors import InputError
 from memstore.types import BoolVector, FloatVector, IntVector
-
-Shaping: TypeAlias = Literal["probability", "threshold", "shrunk", "advantage", "residual"]
-SHAPINGS: tuple[Shaping, ...] = get_args(Shaping)
+from memstore_rl.rewards.reward import SHAPINGS, Shaping
 
 DECIMALS = 6
 """Decimals of a probability; the model's rounding noise is smaller."""

@@ -30,8 +30,7 @@ from memstore.graph.lock import OwnerLock
 from memstore.memory import Memory
 from memstore_rl.rewards.gauge import GaugeSettings
 from memstore_rl.rewards.group import GroupScorer
-from memstore_rl.rewards.reward import Mode
-from memstore_rl.rewards.shaping import Shaping
+from memstore_rl.rewards.reward import Mode, Shaping
 from memstore_rl.rewards.verifier_budget import VerifierBudget
 from memstore_rl.service.app import is_loopback_host, make_app
 from memstore_rl.service.gauge_metrics import GaugeCollector

@@ -35,18 +35,21 @@ With several processes TRL calls the function in each process with its own compl
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeGuard
 
 from memstore.errors import InputError
 from memstore.text.chat import read_completion
 from memstore_rl.rewards.gauge_reading import GaugeReading, reading_of
-from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import MODES, Group, Mode, Reward, Rollout
 from memstore_rl.service.client import RewardClient, ServiceGone
 from memstore_rl.trainers.metrics import batch_metrics
 from memstore_rl.trainers.verl.rows import is_training, query_of
+
+if TYPE_CHECKING:  # with a service this module runs without torch and stores
+    from memstore_rl.rewards.group import GroupScorer
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 RewardFunction: TypeAlias = Callable[..., list[float | None]]
@@ -82,7 +85,7 @@ def reward_function(
             the function raises this when it is called.
     """
     _check(scorer, num_generations, mode, when_gone)
-    if isinstance(scorer, GroupScorer):
+    if _is_group_scorer(scorer):
         _check_scale(scorer.shaping.shaping, scale_rewards)
     return _RewardFunction(scorer, num_generations, mode, policy, run, when_gone, scale_rewards)
 
@@ -123,8 +126,14 @@ class _RewardFunction:
         return [reward.value for reward in rewards]
 
 
+def _is_group_scorer(scorer: object) -> TypeGuard[GroupScorer]:
+    """Whether this is a `GroupScorer`; if it is, its module has been imported."""
+    module = sys.modules.get("memstore_rl.rewards.group")
+    return module is not None and isinstance(scorer, module.GroupScorer)
+
+
 def _check(scorer: object, num_generations: int | None, mode: str | None, when_gone: str) -> None:
-    if not isinstance(scorer, GroupScorer | RewardClient):
+    if not (isinstance(scorer, RewardClient) or _is_group_scorer(scorer)):
         raise InputError(f"scorer is a {type(scorer).__name__}; pass a GroupScorer or a RewardClient")
     if num_generations is not None and num_generations < 1:
         raise InputError(f"num_generations is {num_generations}; pass that of GRPOConfig, 1 or more")
@@ -231,7 +240,7 @@ def _score(
     scale_rewards: str | bool | None,
 ) -> tuple[list[list[Reward]], GaugeReading | None]:
     """Score groups; the gauge of a service is read before, that of a scorer after."""
-    if isinstance(scorer, GroupScorer):
+    if not isinstance(scorer, RewardClient):
         return scorer.score_groups(groups), scorer.gauge.reading()
     while True:
         try:

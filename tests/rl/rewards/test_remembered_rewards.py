@@ -20,8 +20,7 @@ from memstore_gnn.data.visibility import audit_of
 from memstore_gnn.models.stored_model import open_model, seen_by
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.memory_model import MemoryModel
-from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
-from memstore_rl.rewards.shaping import Shaping
+from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout, Shaping
 from memstore_rl.service.wire import ScoreRequest, request_json
 from memstore_rl.verifiers import Attempt, Verdict, Verifiers
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from memstore.errors import InputError
 from memstore.types import BoolVector, FloatVector
-from memstore_rl.rewards.shaping import ROUNDING, SHAPINGS, Predicted, Shaping, ShapingSettings, shape
+from memstore_rl.rewards.reward import SHAPINGS, Shaping
+from memstore_rl.rewards.shaping import ROUNDING, Predicted, ShapingSettings, shape
 
 RESIDUAL = ShapingSettings("residual")
 

@@ -154,9 +154,17 @@ class MemoryActor:
 
 
 def _open_group_scorer(settings: HookSettings) -> GroupScorer:
-    from memstore_rl.rewards.gauge import GaugeSettings
-    from memstore_rl.rewards.group import GroupScorer
-    from memstore_rl.verifiers import make_verifiers
+    try:
+        from memstore_rl.rewards.gauge import GaugeSettings
+        from memstore_rl.rewards.group import GroupScorer
+        from memstore_rl.verifiers import make_verifiers
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("memstore"):
+            raise
+        raise MemstoreError(
+            "a memory in this job needs all of memstore, and memstore-client is a part of it; name the endpoint of a "
+            "reward service, or run: pip uninstall memstore-client && pip install memstore"
+        ) from error
 
     return GroupScorer.open(
         settings.memory,

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from memstore.errors import InputError
 from memstore_rl.rewards.gauge_reading import WhenHarmful
-from memstore_rl.rewards.reward import Mode
-from memstore_rl.rewards.shaping import Shaping
+from memstore_rl.rewards.reward import Mode, Shaping
 from memstore_rl.rewards.verifier_budget import NEEDS_BUDGET, WAIT_S, VerifierBudget
 from memstore_rl.trainers.verl.config import RAY_CALLS
 
