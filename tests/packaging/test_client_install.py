@@ -105,7 +105,7 @@ def run(site: Path, program: str, *arguments: str) -> str:
     """Run a program that sees this folder and the standard library only."""
     environment = {"PYTHONPATH": str(site), "PATH": os.defpath}
     done = subprocess.run(
-        [sys.executable, "-S", "-c", program, *arguments], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-S", "-c", program, *arguments], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
