@@ -104,9 +104,8 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(site: Path, program: str, *arguments: str) -> str:
     """Run a program that sees this folder and the standard library only."""
     environment = {"PYTHONPATH": str(site), "PATH": os.defpath}
-    done = subprocess.run(
-        [sys.executable, "-P", "-S", "-c", program, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-P", "-S", "-c", program, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
