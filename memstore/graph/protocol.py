@@ -15,27 +15,20 @@ Columns are declared once, in `memstore_schema.columns`.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
-from memstore.html_table import html_table
+from memstore.graph.cypher_result import CypherResult as CypherResult
 from memstore.types import IntVector
-from memstore_schema.columns import ALIAS_SCHEMA, EdgeEnd, EdgeType, NodeLabel, node_schema
+from memstore_schema.columns import ALIAS_SCHEMA, EdgeOwner, EdgeType, NodeLabel, node_schema
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-SHOWN_ROWS = 20
-"""Rows of a Cypher result that a notebook shows."""
-COUNTED_ROWS = 1_000
-"""Rows of a Cypher result that a notebook reads to count the remaining ones."""
+    from memstore.graph.query_filter import QueryFilter
 
 
 class WriteCounts(NamedTuple):
@@ -87,60 +80,6 @@ class EdgeTable:
 
     def __repr__(self) -> str:
         return f"EdgeTable(edges={len(self)}, properties={self.properties.column_names})"
-
-
-class CypherResult:
-    """Columns and rows of a Cypher query.
-
-    The rows are streamed: iterate over `rows` once, while the memory is open. `to_pandas` reads all remaining rows.
-    In a notebook the first rows are shown; showing them does not consume them.
-
-    Args:
-        columns: names of the columns.
-        rows: one tuple per row, in the order of `columns`.
-    """
-
-    columns: list[str]
-    rows: Iterator[tuple[Any, ...]]
-
-    def __init__(self, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-        self.columns = list(columns)
-        self.rows = self._stream = _RowStream(rows)
-
-    def to_pandas(self) -> pd.DataFrame:
-        """The remaining rows as a pandas data frame."""
-        import pandas as pd
-
-        return pd.DataFrame.from_records(list(self.rows), columns=self.columns)
-
-    def __repr__(self) -> str:
-        # The rows are left out because reading them would consume the stream.
-        return f"CypherResult(columns={self.columns})"
-
-    def _repr_html_(self) -> str:
-        rows = self._stream.peek(COUNTED_ROWS + 1)
-        more = len(rows) - SHOWN_ROWS
-        if len(rows) > COUNTED_ROWS:
-            note = f"and more than {more - 1:,} more rows"
-        else:
-            note = f"and {more:,} more rows" if more > 0 else f"{len(rows)} {'row' if len(rows) == 1 else 'rows'}"
-        return html_table(self.columns, rows[:SHOWN_ROWS], note=note)
-
-
-class _RowStream(Iterator[tuple[Any, ...]]):
-    """An iterator with look-ahead."""
-
-    def __init__(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        self._rows = iter(rows)
-        self._buffer: deque[tuple[Any, ...]] = deque()
-
-    def __next__(self) -> tuple[Any, ...]:
-        return self._buffer.popleft() if self._buffer else next(self._rows)
-
-    def peek(self, count: int) -> list[tuple[Any, ...]]:
-        """The next rows, at most `count`."""
-        self._buffer.extend(islice(self._rows, max(0, count - len(self._buffer))))
-        return list(islice(self._buffer, count))
 
 
 @dataclass(frozen=True)
@@ -213,12 +152,13 @@ class GraphReader(Protocol):
         target: NodeLabel,
         ids: Sequence[str],
         *,
-        by: EdgeEnd = "source",
+        by: EdgeOwner = "source",
         columns: Sequence[str] = (),
     ) -> pa.Table:
         """The edges of a type that leave these nodes or, with `by="target"`, reach them, in any order.
 
-        It reads no other edges, so it is fast in a large graph.
+        It reads no other edges, so it is fast in a large graph. With `by="query"` the ids are of queries, and the edges
+        are those that leave their rollouts, which is faster than to name the rollouts.
 
         Returns:
             `source_id`, `target_id`, and these properties.
@@ -237,6 +177,10 @@ class GraphStore(GraphReader, Protocol):
     @property
     def read_only(self) -> bool:
         """Whether the graph was opened for reading only, because its folder cannot be written to."""
+        ...
+
+    def version(self) -> int | None:
+        """A number that changes with every write; None where another process may write."""
         ...
 
     def schema_version(self) -> int:
@@ -263,14 +207,22 @@ class GraphStore(GraphReader, Protocol):
         """Add the nodes and edges of a block; existing nodes keep their properties, and only nulls are filled in.
 
         An alias that a query has already is not added again. An existing rollout without a reward takes the reward of
-        the block. Query.gold likewise: the first value stays
-        unless `replace` is set. Run.policy becomes the sorted, comma-joined union. The verdicts of answers follow from
-        the labels of their rollouts (`memstore.graph.verdicts`); those of `block.answers` are not read.
+        the block. Query.gold likewise: the first value stays unless `replace` is set. Run.policy becomes the sorted,
+        comma-joined union. The verdicts of answers follow from the labels of their rollouts
+        (`memstore.graph.verdicts`); those of `block.answers` are not read.
 
         Raises:
             LabelConflict: a reward differs from the stored one and `replace` is False. Nothing is written. The
                 caller is expected to reject such rows beforehand (see `memstore.pipeline.ingest`).
             InputError: an id occurs twice, or a rollout names a query, answer, policy or run that does not exist.
+        """
+        ...
+
+    def find_queries(self, wanted: QueryFilter, after: str, limit: int, *, timeout_s: float) -> list[str]:
+        """The ids of the first queries that a filter selects and that come after an id, in their order.
+
+        Raises:
+            QueryTimeout: it takes longer than `timeout_s` seconds.
         """
         ...
 

@@ -16,6 +16,7 @@ from memstore_schema.columns import (
     NODE_COLUMNS,
     RETIRED_COLUMNS,
     SCHEMA_VERSION,
+    EdgeOwner,
     EdgeType,
     NodeLabel,
 )
@@ -58,6 +59,13 @@ def check_ends(edge: EdgeType, source: NodeLabel, target: NodeLabel) -> None:
     """Refuse labels that a relation does not connect."""
     if (source, target) not in EDGE_ENDS[edge]:
         raise InputError(f"{edge} does not connect {source} to {target}")
+
+
+def check_owner(edge: EdgeType, source: NodeLabel, target: NodeLabel, by: EdgeOwner) -> None:
+    """Refuse what `edges_of` cannot read."""
+    check_ends(edge, source, target)
+    if by == "query" and source is not NodeLabel.THINKING:
+        raise InputError(f"{edge} leaves no rollout, so it cannot be read by the queries of rollouts; name its ends")
 
 
 def check_influences(update: InfluenceUpdate) -> None:

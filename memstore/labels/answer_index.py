@@ -77,7 +77,7 @@ class AnswerIndex:
         generates = graph.edges_of(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, self.query_ids)
         generates = generates.sort_by("target_id")
         rollouts = generates["target_id"]
-        leads = graph.edges_of(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, rollouts.to_pylist())
+        leads = graph.edges_of(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, self.query_ids, by="query")
         answers = graph.nodes(NodeLabel.ANSWER, _ANSWER, ids=sorted(set(leads["target_id"].to_pylist())))
         queries = pa.array(self.query_ids, pa.string())
         return rollouts, answers, _ends(generates, queries, rollouts), _ends(leads, rollouts, answers["id"])

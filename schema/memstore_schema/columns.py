@@ -44,6 +44,8 @@ class EdgeType(StrEnum):
 
 EdgeEnd: TypeAlias = Literal["source", "target"]
 """One of the two ends of an edge."""
+EdgeOwner: TypeAlias = Literal[EdgeEnd, "query"]
+"""Whose edges are read: those of nodes at one of their ends, or those that leave the rollouts of queries."""
 
 TIME = pa.timestamp("us", tz="UTC")
 

@@ -12,7 +12,7 @@ import pytest
 
 import memstore
 from memstore import Memory, Settings
-from memstore.graph.protocol import COUNTED_ROWS, SHOWN_ROWS, CypherResult
+from memstore.graph.cypher_result import COUNTED_ROWS, SHOWN_ROWS, CypherResult
 from memstore.snapshots.frames import to_pandas
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore.testing.doubles.graph import MemoryGraph

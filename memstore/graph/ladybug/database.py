@@ -193,13 +193,17 @@ class Database:
         finally:
             connection.close()
 
+    def has_long_log(self) -> bool:
+        """Whether `shorten_log` has something to do."""
+        size = self._log.bytes()
+        return size >= LONG_LOG_BYTES and size != self._kept_log_bytes
+
     def shorten_log(self) -> None:
         """Checkpoint a long log before it is replayed, here or in another process.
 
         Without space on the disk it stays as it is.
         """
-        size = self._log.bytes()
-        if size < LONG_LOG_BYTES or size == self._kept_log_bytes:
+        if not self.has_long_log():
             return
         try:
             self.checkpoint()

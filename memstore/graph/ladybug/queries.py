@@ -14,6 +14,7 @@ import base64
 import io
 import pickle
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ class QueryProcesses:
     def __init__(self, folder: Path, buffer_pool_bytes: int) -> None:
         """Nothing is started before the first query."""
         self._folder, self._buffer_pool_bytes = folder.resolve(), buffer_pool_bytes
+        self._lock = threading.RLock()  # a result may be dropped, by the garbage collector, at any line
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         # The kernel kills a worker when the thread that started it ends, so a thread of this pool starts them.
@@ -74,11 +76,14 @@ class QueryProcesses:
 
     def _open(self, *, read_only: bool) -> Worker:
         """A process that has the database open."""
-        worker = self._idle.pop() if self._idle else Worker(_COMMAND)
-        self._busy.add(worker)
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or Worker(_COMMAND)
         opening = _line(Opening(str(self._folder), self._buffer_pool_bytes, MEMORY_BYTES, read_only))
         for attempt in (worker, Worker(_COMMAND)):  # an idle process may have been killed by somebody else
-            self._busy = (self._busy - {worker}) | {attempt}
+            with self._lock:
+                self._busy.discard(worker)
+                self._busy.add(attempt)
             worker = attempt
             try:
                 answer = None if self.closed else self._starter.submit(worker.request, opening, OPENING_S).result()
@@ -168,23 +173,28 @@ class QueryProcesses:
             self._give_back(worker)
 
     def _give_back(self, worker: Worker) -> None:
-        self._busy.discard(worker)
-        if self.closed or len(self._idle) >= IDLE_PROCESSES:
+        with self._lock:
+            self._busy.discard(worker)
+            keep = not self.closed and len(self._idle) < IDLE_PROCESSES
+            if keep:
+                self._idle.append(worker)
+        if not keep:
             worker.kill()
-        else:
-            self._idle.append(worker)
 
     def _end(self, worker: Worker) -> None:
-        self._busy.discard(worker)
+        with self._lock:
+            self._busy.discard(worker)
         worker.kill()
 
     def close(self) -> None:
         """End all processes; rows that are not read yet are lost."""
-        self.closed = True
-        for worker in [*self._idle, *self._busy]:
+        with self._lock:
+            self.closed = True
+            workers = [*self._idle, *self._busy]
+            self._idle, self._busy = [], set()
+        for worker in workers:
             with suppress(OSError):
                 worker.kill()
-        self._idle, self._busy = [], set()
         self._starter.shutdown(wait=False)
 
 

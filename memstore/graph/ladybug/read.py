@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from ladybug.prepared_statement import PreparedStatement
 
+from memstore.graph.ladybug import cypher
 from memstore.graph.ladybug.statements import CHUNK_ROWS, look_up, node_columns
 from memstore.graph.protocol import EdgeTable
+from memstore.graph.query_filter import QueryFilter, find_statement
 from memstore.graph.rules import check_columns, check_ends
 from memstore.types import IntVector
-from memstore_schema.columns import EdgeEnd, EdgeType, NodeLabel, edge_schema, ends_schema
+from memstore_schema.columns import EdgeType, NodeLabel, edge_schema
 
 EDGE_CHUNK_ROWS = 1_000_000
 """Edges read at a time."""
-SEEKS = 2_000
-"""Nodes whose edges are read one after the other, in 0.2 ms each. For more, all edges of the type are scanned: 100,000
-take 0.1 s."""
 
 
 def nodes(connection: Any, label: NodeLabel, columns: Sequence[str], ids: Sequence[str] | None) -> pa.Table:
@@ -82,44 +80,15 @@ def edges(
     return EdgeTable(f[order], t[order], properties)
 
 
-def edges_of(
-    connection: Any,
-    edge: EdgeType,
-    source: NodeLabel,
-    target: NodeLabel,
-    ids: Sequence[str],
-    by: EdgeEnd,
-    columns: Sequence[str],
-) -> pa.Table:
-    """See `GraphStore.edges_of`."""
-    check_ends(edge, source, target)
-    schema = ends_schema(edge, columns)
-    if not ids:
-        return schema.empty_table()
-    near, far = ("a", "b") if by == "source" else ("b", "a")
-    pattern = f"(a:{source})-[r:`{edge}`]->(b:{target})"
-    returned = "".join(f", r.`{name}` AS `{name}`" for name in columns)
-    found = f"RETURN a.id AS source_id, b.id AS target_id{returned}"
-    unique = pc.unique(pa.array(ids, pa.string()))
-    if len(unique) <= SEEKS:
-        # Without the hint, the edges of a type with few of them are all scanned for each id.
-        hint = f"HINT ({near} JOIN r) JOIN {far}"
-        return _seek(connection, f"MATCH {pattern} WHERE {near}.id = $k {hint} {found}", unique.to_pylist(), schema)
-    rows = {"rows": pa.table({"k": unique})}
-    result = connection.execute(f"LOAD FROM $rows MATCH {pattern} WHERE {near}.id = k {found}", rows)
-    return result.get_as_arrow(chunk_size=CHUNK_ROWS).cast(schema)
-
-
-def _seek(connection: Any, text: str, ids: Sequence[str], schema: pa.Schema) -> pa.Table:
-    """The rows of a statement for each id: only with one id as its parameter does LadybugDB follow a node's edges."""
-    statement = PreparedStatement(connection, text, {"k": ""})
-    rows: list[list[Any]] = []
-    for name in ids:
-        rows += connection.execute(statement, {"k": name}).get_all()
-    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
+def find_queries(connection: Any, wanted: QueryFilter, after: str, limit: int, timeout_s: float) -> list[str]:
+    """See `GraphStore.find_queries`."""
+    text, parameters = find_statement(wanted, after, limit, hints=True)
+    connection.set_query_timeout(max(1, round(timeout_s * 1000)))
+    try:
+        rows = connection.execute(cypher.with_quoted_types(text), parameters).get_all()
+    except RuntimeError as error:
+        raise cypher.translate("RuntimeError", str(error), text, timeout_s) from error
+    return [str(row[0]) for row in rows]
 
 
 def _positions(connection: Any, label: NodeLabel) -> IntVector:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
+from memstore.graph.ladybug.neighbours import edges_of
 from memstore.graph.rules import absent, missing
 from memstore.graph.verdicts import ANSWER_LABELS
 from memstore_schema.columns import (
@@ -148,14 +149,9 @@ def _edges_of(connection: Any, ids: pa.ChunkedArray, match: str, schema: pa.Sche
 
 def answers_of(connection: Any, thinkings: pa.ChunkedArray) -> pa.ChunkedArray:
     """Ids of the answers that these rollouts lead to; both are unique."""
-    if len(thinkings) == 0:
-        return pa.chunked_array([], pa.string())
-    result = connection.execute(
-        f"LOAD FROM $rows MATCH (t:{NodeLabel.THINKING})-[:{EdgeType.LEADS_TO}]->(a:{NodeLabel.ANSWER}) WHERE t.id = k "
-        "RETURN DISTINCT a.id AS id",
-        {"rows": pa.table({"k": thinkings})},
-    )
-    return result.get_as_arrow(chunk_size=CHUNK_ROWS)["id"].cast(pa.string())
+    ends = EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER
+    found = edges_of(connection, *ends, thinkings.to_pylist(), "source", [])
+    return pa.chunked_array([pc.unique(found["target_id"])])
 
 
 def labels_of(connection: Any, answers: pa.ChunkedArray) -> pa.Table:

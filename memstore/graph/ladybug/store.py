@@ -1,14 +1,14 @@
 """`LadybugGraph`: the graph store of an embedded memory.
 
-Each method takes the store's lock, so that threads take turns, opens a connection or a transaction, and calls the
-module that implements it. A user's query runs in another process, which reads the database's files: until its result
-is complete it keeps writers out, but not other readers. A long write-ahead log is checkpointed before.
+Each method takes the store's lock, opens a connection or a transaction, and calls the module that implements it.
+Threads read at the same time, so that a long read holds no short one up; a thread that writes has the store alone. A
+user's query runs in another process, which reads the database's files: until its result is complete it keeps writers
+out, but not other readers. A long write-ahead log is checkpointed before.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -19,7 +19,7 @@ import ladybug
 import pyarrow as pa
 
 from memstore.graph import writes
-from memstore.graph.ladybug import cypher, links, read, statements
+from memstore.graph.ladybug import cypher, links, neighbours, read, statements
 from memstore.graph.ladybug.database import Database, repair
 from memstore.graph.ladybug.queries import QueryProcesses
 from memstore.graph.protocol import (
@@ -31,11 +31,13 @@ from memstore.graph.protocol import (
     ScoreBatch,
     WriteCounts,
 )
+from memstore.graph.query_filter import QueryFilter
 from memstore.graph.rules import check_schema
 from memstore.runtime.free_memory import return_free_memory
+from memstore.runtime.shared_lock import SharedLock
 from memstore.types import IntVector
 from memstore_schema import migrations
-from memstore_schema.columns import EdgeEnd, EdgeType, NodeLabel
+from memstore_schema.columns import EdgeOwner, EdgeType, NodeLabel
 from memstore_schema.cypher_files import bookkeeping
 
 BUFFER_POOL_BYTES = 2 * 2**30
@@ -50,10 +52,12 @@ class LadybugGraph:
 
     def __init__(self, database: Database, queries: QueryProcesses) -> None:
         self._database, self._queries = database, queries
-        self._lock = threading.RLock()
-        self._files = threading.RLock()
-        """Held while files are changed, or read by another process; taken before `_lock`."""
+        self._lock = SharedLock()
+        self._files = SharedLock()
+        """Held for writing while files are changed, and for reading while another process reads them; taken before
+        `_lock`."""
         self._positions: dict[NodeLabel, IntVector] = {}
+        self._version = 0
 
     @classmethod
     def open(cls, folder: Path, *, create: bool, buffer_pool_bytes: int = BUFFER_POOL_BYTES) -> LadybugGraph:
@@ -116,17 +120,21 @@ class LadybugGraph:
 
     # -- schema and settings ------------------------------------------------------------------------------------
 
+    def version(self) -> int:
+        """See `GraphStore`."""
+        return self._version
+
     def schema_version(self) -> int:
         """See `GraphStore`."""
         return max((migrations.number_of(name) for name in self._applied()), default=0)
 
     def _applied(self) -> list[str]:
-        with self._lock, self._database.connection() as connection:
+        with self._lock.reading(), self._database.connection() as connection:
             return [row[0] for row in connection.execute("MATCH (m:Migration) RETURN m.name")]
 
     def migrate(self) -> list[str]:
         """See `GraphStore`."""
-        with self._files, self._lock:
+        with self._alone():
             return migrations.apply(self.backend, self._applied(), self._run_migration)
 
     def _run_migration(self, migration: migrations.Migration) -> None:
@@ -140,12 +148,12 @@ class LadybugGraph:
 
     def read_meta(self) -> dict[str, str]:
         """See `GraphStore`."""
-        with self._lock, self._database.connection() as connection:
+        with self._lock.reading(), self._database.connection() as connection:
             return dict(list(connection.execute("MATCH (m:Meta) RETURN m.name, m.value")))
 
     def write_meta(self, values: Mapping[str, str]) -> None:
         """See `GraphStore`."""
-        with self._files, self._lock, self._database.transaction() as connection:
+        with self._writing() as connection:
             for name, value in values.items():
                 connection.execute("MERGE (m:Meta {name: $name}) SET m.value = $value", {"name": name, "value": value})
 
@@ -202,23 +210,30 @@ class LadybugGraph:
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
-        """A write transaction; it clears the cached positions."""
-        with self._files, self._lock, self._database.transaction() as connection:
-            self._positions.clear()
+        """A write transaction."""
+        with self._alone(), self._database.transaction() as connection:
             yield connection
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others from reading and writing, while the graph is changed."""
+        with self._files.writing(), self._lock.writing():
+            self._version += 1
+            self._positions.clear()
+            yield
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     def nodes(self, label: NodeLabel, columns: Sequence[str], *, ids: Sequence[str] | None = None) -> pa.Table:
         """See `GraphStore`."""
-        with self._lock, self._database.connection() as connection:
+        with self._lock.reading(), self._database.connection() as connection:
             return read.nodes(connection, label, columns, ids)
 
     def edges(
         self, edge: EdgeType, source: NodeLabel, target: NodeLabel, columns: Sequence[str] | None = None
     ) -> EdgeTable:
         """See `GraphStore`."""
-        with self._lock, self._database.connection() as connection:
+        with self._lock.reading(), self._database.connection() as connection:
             return read.edges(connection, edge, source, target, columns, self._positions)
 
     def edges_of(
@@ -228,23 +243,28 @@ class LadybugGraph:
         target: NodeLabel,
         ids: Sequence[str],
         *,
-        by: EdgeEnd = "source",
+        by: EdgeOwner = "source",
         columns: Sequence[str] = (),
     ) -> pa.Table:
         """See `GraphStore`."""
-        with self._lock, self._database.connection() as connection:
-            return read.edges_of(connection, edge, source, target, ids, by, columns)
+        with self._lock.reading(), self._database.connection() as connection:
+            return neighbours.edges_of(connection, edge, source, target, ids, by, columns)
+
+    def find_queries(self, wanted: QueryFilter, after: str, limit: int, *, timeout_s: float) -> list[str]:
+        """See `GraphStore`. It runs in this process, which is faster by the opening of the database."""
+        with self._lock.reading(), self._database.connection() as connection:
+            return read.find_queries(connection, wanted, after, limit, timeout_s)
 
     def aliases(self, queries: Sequence[str]) -> pa.Table:
         """See `GraphStore`."""
         wanted = pa.chunked_array([pa.array(sorted(set(queries)), pa.string())])
-        with self._lock, self._database.connection() as connection:
+        with self._lock.reading(), self._database.connection() as connection:
             return statements.aliases(connection, wanted)
 
     def answer_texts(self, thinkings: Sequence[str]) -> pa.Table:
         """See `GraphStore`."""
         wanted = pa.chunked_array([pa.array(sorted(set(thinkings)), pa.string())])
-        with self._lock, self._database.connection() as connection:
+        with self._lock.reading(), self._database.connection() as connection:
             return statements.answer_texts(connection, wanted)
 
     def cypher(
@@ -259,24 +279,28 @@ class LadybugGraph:
         parameters = parameters or {}
         cypher.check(query, parameters, write=write)
         text = cypher.with_quoted_types(query)
-        with self._files:
-            self._database.check_open()
-            with self._lock:
+        if write:
+            with self._alone():
+                self._database.check_open()
                 self._database.shorten_log()
-            if write:
-                with self._lock, self._database.released():
-                    self._positions.clear()
+                with self._database.released():
                     columns, rows = self._queries.run(text, parameters, write=True, timeout_s=timeout_s)
                     rows = iter(list(rows))
-            else:
-                columns, rows = self._queries.run(text, parameters, write=False, timeout_s=timeout_s)
+            return CypherResult(cypher.column_names(query, columns), rows)
+        if self._database.has_long_log():
+            with self._files.writing(), self._lock.writing():
+                self._database.check_open()
+                self._database.shorten_log()
+        with self._files.reading():
+            self._database.check_open()
+            columns, rows = self._queries.run(text, parameters, write=False, timeout_s=timeout_s)
         return CypherResult(cypher.column_names(query, columns), rows)
 
     # -- upkeep -------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> None:
         """See `GraphStore`."""
-        with self._files, self._lock:
+        with self._files.writing(), self._lock.writing():
             self._database.checkpoint()
 
     def drop_cache(self) -> None:
@@ -284,7 +308,7 @@ class LadybugGraph:
 
         A long log is checkpointed first: opening the database again would replay it, which takes ten times as long.
         """
-        with self._files, self._lock:
+        with self._files.writing(), self._lock.writing():
             if not self.read_only:
                 self._database.shorten_log()
                 with self._database.released():
@@ -294,7 +318,7 @@ class LadybugGraph:
     def close(self) -> None:
         """See `GraphStore`."""
         self._queries.close()
-        with self._files, self._lock:
+        with self._files.writing(), self._lock.writing():
             self._database.close()
 
     def __enter__(self) -> Self:

@@ -25,9 +25,9 @@ import pyarrow.compute as pc
 from memstore.graph.neo4j.connection import Connection, Statements
 from memstore.graph.neo4j.statements import by_id, look_up, node_columns, returned, table
 from memstore.graph.protocol import EdgeTable
-from memstore.graph.rules import check_columns, check_ends
+from memstore.graph.rules import check_columns, check_ends, check_owner
 from memstore.types import IntVector
-from memstore_schema.columns import EDGE_ENDS, EdgeEnd, EdgeType, NodeLabel, edge_schema, ends_schema
+from memstore_schema.columns import EDGE_ENDS, EdgeOwner, EdgeType, NodeLabel, edge_schema, ends_schema
 
 PAGE_ROWS = 5_000
 LONG_PAGE_ROWS = 1_000
@@ -159,16 +159,17 @@ def edges_of(
     source: NodeLabel,
     target: NodeLabel,
     ids: Sequence[str],
-    by: EdgeEnd,
+    by: EdgeOwner,
     columns: Sequence[str],
 ) -> pa.Table:
     """See `GraphStore.edges_of`."""
-    check_ends(edge, source, target)
+    check_owner(edge, source, target, by)
     schema, unique = ends_schema(edge, columns), pc.unique(pa.array(ids, pa.string())).to_pylist()
-    near, label = {"source": ("a", source), "target": ("b", target)}[by]
+    near, label = {"source": ("a", source), "target": ("b", target), "query": ("q", NodeLabel.QUERY)}[by]
+    rollouts = f"(q)-[:{EdgeType.GENERATES}]->" if by == "query" else ""
     properties = f", {returned(edge_schema(edge, columns), 'r', 'found')}" if columns else ""
     statement = (
-        f"UNWIND $ids AS id {by_id(near, label, 'id')} MATCH (a:{source})-[r:`{edge}`]->(b:{target}) "
+        f"UNWIND $ids AS id {by_id(near, label, 'id')} MATCH {rollouts}(a:{source})-[r:`{edge}`]->(b:{target}) "
         "WITH collect(a.id) AS sources, collect(b.id) AS targets, collect(r) AS found "
         f"RETURN sources, targets{properties}"
     )

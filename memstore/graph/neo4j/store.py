@@ -27,8 +27,9 @@ from memstore.graph.protocol import (
     ScoreBatch,
     WriteCounts,
 )
+from memstore.graph.query_filter import QueryFilter, find_statement
 from memstore.graph.rules import check_schema
-from memstore_schema.columns import SCHEMA_VERSION, EdgeEnd, EdgeType, NodeLabel
+from memstore_schema.columns import SCHEMA_VERSION, EdgeOwner, EdgeType, NodeLabel
 
 TIMEOUT_SECONDS = 600.0
 """Default time limit of a transaction, in seconds."""
@@ -90,6 +91,9 @@ class Neo4jGraph:
         return store
 
     # -- schema and settings ------------------------------------------------------------------------------------
+
+    def version(self) -> None:
+        """See `GraphStore`."""
 
     def schema_version(self) -> int:
         """See `GraphStore`."""
@@ -183,11 +187,16 @@ class Neo4jGraph:
         target: NodeLabel,
         ids: Sequence[str],
         *,
-        by: EdgeEnd = "source",
+        by: EdgeOwner = "source",
         columns: Sequence[str] = (),
     ) -> pa.Table:
         """See `GraphStore`."""
         return self._connection.read(lambda tx: read.edges_of(tx, edge, source, target, ids, by, columns))
+
+    def find_queries(self, wanted: QueryFilter, after: str, limit: int, *, timeout_s: float) -> list[str]:
+        """See `GraphStore`."""
+        text, parameters = find_statement(wanted, after, limit, hints=False)
+        return [str(row[0]) for row in self.cypher(text, parameters, timeout_s=timeout_s).rows]
 
     def aliases(self, queries: Sequence[str]) -> pa.Table:
         """See `GraphStore`."""

@@ -19,7 +19,9 @@ import pyarrow as pa
 import pytest
 
 from memstore.errors import InputError, LabelConflict
+from memstore.graph.find_queries import find_in
 from memstore.graph.protocol import GraphStore, LinkUpdate
+from memstore.graph.query_filter import QueryFilter
 from memstore.testing.conformance.graph_blocks import (
     NOW,
     THREE,
@@ -163,6 +165,35 @@ class GraphConformance(GraphLabelConformance):
         assert sorted(leads["source_id"].to_pylist()) == ["t1", "t2"]
         assert leads.schema.names == ["source_id", "target_id", "text"]
         assert len(graph.edges_of(*ends, [])) == len(graph.edges_of(*ends, ["nobody"])) == 0
+
+    def test_edges_of_the_rollouts_of_some_queries(self, graph: GraphStore) -> None:
+        graph.write_block(make_block(*THREE, Rollout("t0", "q1", "5")))
+        ends = EdgeType.LEADS_TO, T, NodeLabel.ANSWER
+        found = graph.edges_of(*ends, ["q1", "q1", "nobody"], by="query", columns=["text"])
+        named = graph.edges_of(*ends, ["t0", "t1", "t2"], columns=["text"])
+        assert found.sort_by("source_id").to_pylist() == named.sort_by("source_id").to_pylist()
+        assert len(found) == 3
+        assert len(graph.edges_of(*ends, ["nobody"], by="query")) == len(graph.edges_of(*ends, [], by="query")) == 0
+        with pytest.raises(InputError, match="no rollout"):
+            graph.edges_of(EdgeType.GENERATES, Q, T, ["q1"], by="query")
+
+    @pytest.mark.parametrize(
+        ("wanted", "expected"),
+        [
+            (QueryFilter(), ["q1", "q2", "q3"]),
+            (QueryFilter(labels="some"), ["q1"]),
+            (QueryFilter(search="4", where="answer"), ["q1", "q3"]),
+            (QueryFilter(search="4", where="answer", labels="none"), ["q3"]),
+            (QueryFilter(dataset="more"), ["q2"]),
+            (QueryFilter(search="q2", dataset="sums"), []),
+            (QueryFilter(domain="qa"), []),
+            (QueryFilter(search="nowhere", where="key"), []),
+        ],
+    )
+    def test_queries_are_found_by_a_filter(self, graph: GraphStore, wanted: QueryFilter, expected: list[str]) -> None:
+        graph.write_block(make_block(*THREE, Rollout("t4", "q3", "4"), datasets={"q2": "more"}))
+        assert graph.find_queries(wanted, "", 10, timeout_s=60) == find_in(graph, wanted, "", 10) == expected
+        assert graph.find_queries(wanted, "q1", 1, timeout_s=60) == [name for name in expected if name > "q1"][:1]
 
     def test_the_names_of_a_query_accumulate(self, graph: GraphStore) -> None:
         graph.write_block(make_block(*THREE))

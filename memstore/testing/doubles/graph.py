@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from memstore.errors import InputError
+from memstore.graph.find_queries import find_in
 from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
 from memstore.graph.protocol import (
     CypherResult,
@@ -26,6 +27,7 @@ from memstore.graph.protocol import (
     ScoreBatch,
     WriteCounts,
 )
+from memstore.graph.query_filter import QueryFilter
 from memstore.graph.rules import (
     ENDS,
     alias_rows,
@@ -33,6 +35,7 @@ from memstore.graph.rules import (
     check_columns,
     check_ends,
     check_influences,
+    check_owner,
     check_properties,
     check_schema,
     check_unique,
@@ -46,7 +49,7 @@ from memstore_schema.columns import (
     ANSWER_TEXTS,
     EDGE_COLUMNS,
     NODE_COLUMNS,
-    EdgeEnd,
+    EdgeOwner,
     EdgeType,
     NodeLabel,
     edge_schema,
@@ -78,6 +81,9 @@ class MemoryGraph:
     def __init__(self, content: GraphContent | None = None) -> None:
         self._content = content or GraphContent()
         self.migrate()
+
+    def version(self) -> None:
+        """See `GraphStore`."""
 
     def schema_version(self) -> int:
         """See `GraphStore`."""
@@ -264,11 +270,14 @@ class MemoryGraph:
         target: NodeLabel,
         ids: Sequence[str],
         *,
-        by: EdgeEnd = "source",
+        by: EdgeOwner = "source",
         columns: Sequence[str] = (),
     ) -> pa.Table:
         """See `GraphStore`."""
-        check_ends(edge, source, target)
+        check_owner(edge, source, target, by)
+        if by == "query":
+            rollouts = self.edges_of(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, ids)["target_id"]
+            return self.edges_of(edge, source, target, rollouts.to_pylist(), columns=columns)
         wanted, end = set(ids), ("source", "target").index(by)
         rows = [
             {"source_id": ends[0], "target_id": ends[1], **properties}
@@ -276,6 +285,10 @@ class MemoryGraph:
             if ends[end] in wanted and ends[1] in self._content.nodes[target]
         ]
         return pa.Table.from_pylist(rows, schema=ends_schema(edge, columns))
+
+    def find_queries(self, wanted: QueryFilter, after: str, limit: int, *, timeout_s: float) -> list[str]:
+        """See `GraphStore`."""
+        return find_in(self, wanted, after, limit)
 
     def aliases(self, queries: Sequence[str]) -> pa.Table:
         """See `GraphStore`."""
