@@ -1,7 +1,8 @@
 """How often people agree where they have given verdicts on the same answers.
 
 A verdict of a person is compared with what each other person said last about the same rollouts. A verdict that another
-person has overwritten counts as a disagreement. Labels without a name are left out.
+person has overwritten, or contradicts and leaves, counts as a disagreement; to repeat such a contradiction counts once.
+Labels without a name are left out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def agreement(batches: Iterable[LabelBatch]) -> list[Agreement]:
     """The agreement of each two people who overlap, those with most verdicts first.
 
     Args:
-        batches: the journal's batches, oldest first.
+        batches: the journal's verdicts, oldest first.
     """
     said: dict[str, dict[str, float]] = {}
     verdicts, agreed = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -43,6 +44,8 @@ def agreement(batches: Iterable[LabelBatch]) -> list[Agreement]:
             people = said.setdefault(change.rollout, {})
             if change.after is None:
                 people.pop(batch.by, None)
+                continue
+            if not batch.written and people.get(batch.by) == change.after:
                 continue
             for other, reward in people.items():
                 if other != batch.by:

@@ -1,8 +1,9 @@
 """The journal of labels: a file of JSON lines in the memory's folder, with what every batch of labels changed.
 
 A line is written and synced before the labels are, so that a batch that reached the graph can be undone, whenever the
-process dies. A line that a crash cut off belongs to a batch that changed nothing, and is not read. The journal of a
-memory on servers is on the machine that labels. Snapshots do not contain it.
+process dies. A line that a crash cut off belongs to a batch that changed nothing, and is not read. A verdict that
+contradicts a label and is left so is a line as well, which changes nothing and is only counted. The journal of a memory
+on servers is on the machine that labels. Snapshots do not contain it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class LabelBatch:
     """How long a person took."""
     implied: frozenset[str] = frozenset()
     """Rollouts that are labelled because another answer is right."""
+    written: bool = True
+    """False for a verdict that contradicts the labels, which stay as they are."""
 
     @property
     def changed(self) -> int:
@@ -74,13 +77,21 @@ class Journal:
         reason: str | None = None,
         seconds: float | None = None,
         implied: Collection[str] = (),
+        *,
+        written: bool = True,
     ) -> LabelBatch:
-        """Append a batch; it is on the disk when this returns."""
+        """Append a batch; it is on the disk when this returns.
+
+        Args:
+            written: False for a verdict that contradicts the labels, which stay as they are.
+        """
         follow = frozenset(change.rollout for change in changes if change.rollout in implied)
-        batch = LabelBatch(f"l-{secrets.token_hex(6)}", _now(), by, source, tuple(changes), reason, seconds, follow)
+        name, what = f"l-{secrets.token_hex(6)}", tuple(changes)
+        batch = LabelBatch(name, _now(), by, source, what, reason, seconds, follow, written)
         values: dict[str, Any] = {"batch": batch.id, "at": batch.at, "by": by, "source": source}
         values |= {key: value for key, value in (("reason", reason), ("seconds", seconds)) if value is not None}
         values |= {"implied": sorted(follow)} if follow else {}
+        values |= {} if written else {"written": False}
         self._append(values | {"rollouts": batch.changes})
         return batch
 
@@ -93,18 +104,23 @@ class Journal:
 
         What an undone batch found is what the next batch of the same rollouts has found.
         """
+        return [batch for batch in self.verdicts() if batch.written]
+
+    def verdicts(self) -> list[LabelBatch]:
+        """The batches and the contradictions that were left, oldest first."""
         if self._read is None:
-            self._read = self._batches()
+            self._read = self._verdicts()
         return self._read
 
-    def _batches(self) -> list[LabelBatch]:
+    def _verdicts(self) -> list[LabelBatch]:
         found: dict[str, LabelBatch] = {}
         for line in self._lines():
             if "undone" in line:
                 _take_out(found, line["undone"])
             else:
                 changes = tuple(Change(*change) for change in line["rollouts"])
-                details = line.get("reason"), line.get("seconds"), frozenset(line.get("implied", ()))
+                implied, written = frozenset(line.get("implied", ())), line.get("written", True)
+                details = line.get("reason"), line.get("seconds"), implied, written
                 batch = LabelBatch(line["batch"], line["at"], line["by"], line["source"], changes, *details)
                 found[batch.id] = batch
         return list(found.values())
@@ -188,8 +204,11 @@ def _take_out(batches: dict[str, LabelBatch], undone: str) -> None:
         return
     names = list(batches)
     later = names[names.index(undone) + 1 :]
-    before = {change.rollout: change[1:3] for change in batches.pop(undone).changes}
-    for name in later:
+    taken = batches.pop(undone)
+    if not taken.written:
+        return
+    before = {change.rollout: change[1:3] for change in taken.changes}
+    for name in (name for name in later if batches[name].written):
         changes = [
             Change(change.rollout, *before.pop(change.rollout, change[1:3]), change.after)
             for change in batches[name].changes

@@ -11,13 +11,15 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from memstore.errors import InputError, LabelConflict
+from memstore.graph.verdicts import PERSON
 from memstore.labels.agreement import Agreement, agreement
 from memstore.labels.answer_index import AnswerIndex
-from memstore.labels.answers import label_answers
+from memstore.labels.answers import AnswerVerdict, label_answers
 from memstore.labels.batches import undo_labels
-from memstore.labels.journal import Journal
+from memstore.labels.journal import Change, Journal
 from memstore.labels.questions import LabelledQuery, read_query, verdict_in_words, verdict_of_key
 from memstore_rl.inspector.label_effects import Calibration, Effect, calibration_of, effect_of
 from memstore_rl.inspector.label_queue import LabelQueue, QueueEntry, QueueState
@@ -56,6 +58,14 @@ class Outcome:
     after: Calibration | None = None
 
 
+class Remark(NamedTuple):
+    """What the journal keeps of a verdict."""
+
+    by: str
+    reason: str | None
+    seconds: float | None
+
+
 @dataclass
 class _Person:
     seen_at: float
@@ -63,6 +73,8 @@ class _Person:
     done: list[tuple[str, str, list[str]]] = field(default_factory=list)
     """Batch, query and labelled rollouts of the verdicts that can be undone."""
     outcome: Outcome | None = None
+    contradiction: tuple[AnswerVerdict, str] | None = None
+    """The latest verdict that contradicted a label, and its line in the journal."""
 
 
 class Desk:
@@ -76,13 +88,18 @@ class Desk:
         self.queue = LabelQueue(source.memory, entries)
         self.leases = Leases()
         self._agreement: Recurring[list[Agreement]] = Recurring(
-            lambda: agreement(Journal(source.memory.folder).batches()), "agreement"
+            lambda: agreement(Journal(source.memory.folder).verdicts()), "agreement"
         )
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._people: dict[str, _Person] = {}
         self._closed: set[str] = set()
         self._pairs: dict[str, tuple[float, float]] = {}
         """Probability and label of the rollouts that were labelled here."""
+
+    def close(self) -> None:
+        """Wait for what is computed in the background."""
+        self.queue.close()
+        self._agreement.close()
 
     def agreement(self, wait_s: float) -> Computed[list[Agreement]]:
         """How often people agree, from the journal."""
@@ -144,7 +161,10 @@ class Desk:
             with self._writing:
                 outcome = self._do(person, key, query, by, reason, replace)
         except LabelConflict:
-            sentence = "this contradicts a label of the query, so nothing was written; overwrite the label, or leave it"
+            sentence = (
+                "this contradicts a label of the query, which stays as it is; overwrite it, or leave it, which counts "
+                "as a disagreement"
+            )
             outcome = Outcome(sentence, failed=True, conflict=(query, key))
         except InputError as error:
             outcome = Outcome(str(error), failed=True)
@@ -173,15 +193,13 @@ class Desk:
             raise InputError(BUSY)
         before = read_query(self._stores, index, 0)
         verdict, seconds = verdict_of_key(before, key), self.leases.take_seconds(person, query)
-        done = label_answers(
-            self._stores,
-            [verdict],
-            by=by,
-            reason=reason or None,
-            seconds=None if seconds is None else round(seconds, 1),
-            replace=replace,
-            index=index,
-        )
+        about = Remark(by, reason or None, None if seconds is None else round(seconds, 1))
+        try:
+            done = label_answers(self._stores, [verdict], **about._asdict(), replace=replace, index=index)
+        except LabelConflict:
+            self._record_contradiction(person, verdict, before, about)
+            raise
+        self._withdraw_contradiction(person, query, by)
         after = read_query(self._stores, index, 0)
         changed = [rollout for rollout, label in after.labels.items() if label != before.labels[rollout]]
         with self._lock:
@@ -196,8 +214,26 @@ class Desk:
             self._rescore(query)
         return outcome
 
+    def _record_contradiction(self, person: str, verdict: AnswerVerdict, before: LabelledQuery, about: Remark) -> None:
+        """Note in the journal what a person has said, once."""
+        found = self._person_now(person)
+        if found.contradiction is not None and found.contradiction[0] == verdict:
+            return
+        said = [answer for answer in before.answers if verdict.answer in (None, answer.answer_id)]
+        rollouts = [name for answer in said for name in answer.rollout_ids]
+        changes = [Change(name, before.labels[name], None, verdict.reward) for name in rollouts]
+        line = Journal(self._source.memory.folder).record(changes, PERSON, *about, written=False)
+        found.contradiction = verdict, line.id
+
+    def _withdraw_contradiction(self, person: str, query: str, by: str) -> None:
+        """A verdict that is written takes the place of the contradiction that was noted before."""
+        found = self._person_now(person)
+        if found.contradiction is not None and found.contradiction[0].query == query:
+            Journal(self._source.memory.folder).record_undo(found.contradiction[1], by)
+            found.contradiction = None
+
     def _with_effect(self, sentence: str, before: LabelledQuery, after: LabelledQuery) -> Outcome:
-        probability = self.probabilities(list(after.labels))
+        probability = self.probabilities(after.query_id)
         with self._lock:
             calibration = calibration_of(self._pairs)
             for rollout, label in after.labels.items():
@@ -239,16 +275,22 @@ class Desk:
         with self._lock:
             return dict(self._pairs)
 
-    def probabilities(self, rollouts: list[str]) -> Mapping[str, float]:
-        """The stored probability of these rollouts by the model in use."""
+    def probabilities(self, query: str) -> Mapping[str, float]:
+        """The stored probability of each rollout of a query by the model in use."""
         model = self._source.model_in_use()
         ends = EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL
-        edges = self._source.edges_of(*ends, rollouts, columns=["probability"]).to_pylist() if model else []
+        if model is None:
+            return {}
+        edges = self._source.edges_of(*ends, [query], by="query", columns=["probability"]).to_pylist()
         return {edge["source_id"]: edge["probability"] for edge in edges if edge["target_id"] == model}
 
     def _read(self, query: str) -> LabelledQuery | None:
         index = AnswerIndex(self._stores.graph, [query])
         return read_query(self._stores, index, 0) if index.query_ids else None
+
+    def _person_now(self, name: str) -> _Person:
+        with self._lock:
+            return self._person(name)
 
     def _person(self, name: str) -> _Person:
         """The state of a person; hold the lock."""

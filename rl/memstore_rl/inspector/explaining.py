@@ -1,11 +1,24 @@
-"""Measures the influences on a score when a person asks for them, as `memstore explain ID --write` does."""
+"""Measures the influences on a score when a person asks for them, as `memstore explain ID --write` does.
+
+Each explanation reads the memory, so that a service takes `AT_ONCE` of them at most; one runs and the others wait.
+"""
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
+from memstore.errors import MemstoreError
 from memstore.memory import Memory
 from memstore_rl.inspector.jobs import Jobs, JobState
+
+AT_ONCE = 4
+"""Scores that are being explained, or wait for it, at most."""
+_PREFIX = "explain "
+
+
+class TooMany(MemstoreError):
+    """Too many scores are being explained; the page has status 503."""
 
 
 class Explainer:
@@ -13,11 +26,23 @@ class Explainer:
 
     def __init__(self, memory: Memory, jobs: Jobs) -> None:
         self._memory, self._jobs = memory, jobs
+        self._lock = threading.Lock()
 
     def start(self, rollout: str) -> None:
-        """Begin to explain the score of a rollout, unless it is being explained."""
-        state = self.state(rollout)
-        if state is None or not state.running:
+        """Begin to explain the score of a rollout, unless it is being explained.
+
+        Raises:
+            TooMany: `AT_ONCE` others are being explained.
+        """
+        with self._lock:
+            state = self.state(rollout)
+            if state is not None and state.running:
+                return
+            if self._jobs.running(_PREFIX) >= AT_ONCE:
+                raise TooMany(
+                    f"{AT_ONCE} scores are being explained already, which is the most at once; go back and try again "
+                    f"in a minute, or run: memstore explain {rollout} --write"
+                )
             self._jobs.submit(_name(rollout), partial(self._explain, rollout))
 
     def state(self, rollout: str) -> JobState | None:
@@ -36,4 +61,4 @@ class Explainer:
 
 
 def _name(rollout: str) -> str:
-    return f"explain {rollout}"
+    return f"{_PREFIX}{rollout}"

@@ -53,6 +53,11 @@ class Jobs:
         with self._lock:
             return self._states.get(name)
 
+    def running(self, prefix: str) -> int:
+        """Number of jobs that wait or run, and whose name begins so."""
+        with self._lock:
+            return sum(state.running and name.startswith(prefix) for name, state in self._states.items())
+
     def close(self) -> None:
         """Drop the jobs that wait, and wait for the one that runs."""
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -50,13 +50,15 @@ class QueueState:
 
 
 class LabelQueue:
-    """The queue of a memory. Thread-safe."""
+    """The queue of a memory. Thread-safe. Close it before the memory."""
 
     def __init__(self, memory: Memory, entries: Iterable[QueueEntry] = ()) -> None:
         self._memory = memory
         self._lock, self._chosen = threading.Lock(), threading.Event()
         self._chosen.set()
         self._state = QueueState(tuple(entries), None, False, None)
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     def get(self, wait_s: float = 0.0) -> QueueState:
         """The present queue; waits up to `wait_s` seconds for one that is being chosen."""
@@ -67,11 +69,19 @@ class LabelQueue:
     def choose(self, criterion: Criterion) -> None:
         """Begin to choose a new queue, unless one is being chosen already."""
         with self._lock:
-            if self._state.running:
+            if self._state.running or self._closed:
                 return
             self._chosen.clear()
             self._state = QueueState(self._state.entries, self._state.p_from, True, None)
-        threading.Thread(target=self._choose, args=(criterion,), name="memstore-queue", daemon=True).start()
+            self._thread = threading.Thread(target=self._choose, args=(criterion,), name="memstore-queue", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Choose no queue any more, and wait for the one that is being chosen."""
+        with self._lock:
+            self._closed, thread = True, self._thread
+        if thread is not None:
+            thread.join()
 
     def _choose(self, criterion: Criterion) -> None:
         entries: tuple[QueueEntry, ...] = ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -20,7 +21,7 @@ from starlette.routing import Route
 from memstore.errors import InputError, LockedError, MemstoreError, QueryTimeout, ReadOnlyError
 from memstore_rl.inspector.charts import bar
 from memstore_rl.inspector.desk import desk_of
-from memstore_rl.inspector.explaining import Explainer
+from memstore_rl.inspector.explaining import Explainer, TooMany
 from memstore_rl.inspector.jobs import Jobs
 from memstore_rl.inspector.label_queue import QueueEntry
 from memstore_rl.inspector.recurring import Recurring
@@ -49,6 +50,7 @@ _STATUS: tuple[tuple[type[MemstoreError], int], ...] = (
     (InputError, 400),
     (QueryTimeout, 503),
     (LockedError, 503),
+    (TooMany, 503),
 )
 
 
@@ -78,15 +80,27 @@ class Site:
         self.jobs = Jobs()
         self.explainer = None if memory is None else Explainer(memory, self.jobs)
         self.desk = desk_of(source, queue, Rescorer(memory, self.jobs) if memory is not None and rescore else None)
-        self.overview: Recurring[Overview] = Recurring(partial(overview, source), "overview")
+        self._recurring: list[Recurring[Any]] = []
+        self._turn = threading.Lock()  # they share the processor with the pages, so one is computed at a time
+        self.overview: Recurring[Overview] = self.recurring(partial(overview, source), "overview")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="memstore-page")
         self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="memstore-search")
         self._templates = templates()
         self._templates.globals |= {"navigation": navigation, "site": self}
 
+    def recurring(self, compute: Callable[[], Answer], name: str) -> Recurring[Answer]:
+        """A value that covers the whole source; it is computed again only once something was written."""
+        made: Recurring[Answer] = Recurring(compute, name, self.source.version, self._turn)
+        self._recurring.append(made)
+        return made
+
     def close(self) -> None:
-        """End the threads; requests in progress end with an error, and the work of a model that runs is waited for."""
+        """End the threads. Requests in progress end with an error; work in the background is waited for."""
         self.jobs.close()
+        if self.desk is not None:
+            self.desk.close()
+        for value in self._recurring:
+            value.close()
         for threads in (self._readers, self._searchers):
             threads.shutdown(wait=False, cancel_futures=True)
 

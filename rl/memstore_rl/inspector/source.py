@@ -8,46 +8,27 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from memstore.errors import InputError
+from memstore.graph.find_queries import find_in
 from memstore.graph.protocol import CypherResult, EdgeTable, GraphReader
+from memstore.graph.query_filter import QueryFilter
 from memstore.memory import Memory
-from memstore.snapshots.aliases import in_dataset
 from memstore.snapshots.snapshot import Snapshot
 from memstore.snapshots.take import EDGE_NAMES, TABLES
-from memstore.types import BoolVector
-from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.models.registry import model_in_use
-from memstore_schema.columns import EdgeEnd, EdgeType, NodeLabel, node_schema
+from memstore_schema.columns import EdgeOwner, EdgeType, NodeLabel, node_schema
 
 SEARCH_S = 10.0
-"""Seconds that a search may take."""
+"""Seconds that a search in a memory may take."""
 SEEKS = 2_000
 """Ids that are looked up one after the other in a snapshot; for more, all its ids are hashed."""
-
-Where = Literal["text", "key", "answer"]
-"""Where a search looks: in the texts of queries, the keys of their sources, or their answers."""
-Labels = Literal["any", "some", "none"]
-"""Queries with and without a label."""
-
-
-@dataclass(frozen=True)
-class QueryFilter:
-    """Which queries a list has; an empty text is no condition."""
-
-    search: str = ""
-    where: Where = "text"
-    """The search is part of the text, the beginning of a key, or the whole answer."""
-    dataset: str = ""
-    domain: str = ""
-    labels: Labels = "any"
 
 
 class Source(GraphReader, Protocol):
@@ -75,6 +56,10 @@ class Source(GraphReader, Protocol):
         """What there is to know about the stores, by name."""
         ...
 
+    def version(self) -> int | None:
+        """A number that changes with what is stored; None where it may change unnoticed."""
+        ...
+
     def cypher(self, query: str, parameters: Mapping[str, Any], timeout_s: float) -> CypherResult:
         """Run a query that reads.
 
@@ -95,31 +80,11 @@ class MemorySource:
         self.nodes = memory.graph.nodes
         self.edges = memory.graph.edges
         self.edges_of = memory.graph.edges_of
+        self.version = memory.graph.version
 
     def find_queries(self, wanted: QueryFilter, after: str, limit: int) -> list[str]:
         """See `Source`."""
-        conditions = ["q.id > $after"]
-        match = "MATCH (q:Query)"
-        if wanted.search and wanted.where == "text":
-            conditions.append("toLower(q.text) CONTAINS toLower($search)")
-        elif wanted.search and wanted.where == "key":
-            match = "MATCH (q:Query)-[k:IN]->(:Dataset)"
-            conditions.append("k.key STARTS WITH $search")
-        elif wanted.search:
-            match = "MATCH (a:Answer)<-[:LEADS_TO]-(:Thinking)<-[:GENERATES]-(q:Query)"
-            conditions.append("(a.text = $search OR a.value = $search)")
-        if wanted.dataset:
-            conditions.append("EXISTS { MATCH (q)-[:IN]->(d:Dataset) WHERE d.name = $dataset }")
-        if wanted.domain:
-            conditions.append("q.domain = $domain")
-        if wanted.labels != "any":
-            labelled = "EXISTS { MATCH (q)-[:GENERATES]->(t:Thinking) WHERE t.reward IS NOT NULL }"
-            conditions.append(labelled if wanted.labels == "some" else f"NOT {labelled}")
-        text = f"{match} WHERE {' AND '.join(conditions)} RETURN DISTINCT q.id AS id ORDER BY id LIMIT $limit"
-        given = {"search": wanted.search, "dataset": wanted.dataset, "domain": wanted.domain}
-        used = {name: value for name, value in given.items() if f"${name}" in text}
-        found = self.memory.cypher(text, {"after": after, "limit": limit, **used}, timeout_s=SEARCH_S)
-        return [str(row[0]) for row in found.rows]
+        return self.memory.graph.find_queries(wanted, after, limit, timeout_s=SEARCH_S)
 
     def model_in_use(self) -> str | None:
         """See `Source`."""
@@ -192,10 +157,13 @@ class SnapshotSource:
         target: NodeLabel,
         ids: Sequence[str],
         *,
-        by: EdgeEnd = "source",
+        by: EdgeOwner = "source",
         columns: Sequence[str] = (),
     ) -> pa.Table:
         """See `GraphStore.edges_of`."""
+        if by == "query":
+            rollouts = self.edges_of(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, ids)["target_id"]
+            return self.edges_of(edge, source, target, rollouts.to_pylist(), columns=columns)
         found = self.edges(edge, source, target)
         rows = self._rows(source if by == "source" else target, ids)
         rows = np.unique(rows[rows >= 0])
@@ -222,37 +190,11 @@ class SnapshotSource:
 
     def find_queries(self, wanted: QueryFilter, after: str, limit: int) -> list[str]:
         """See `Source`."""
-        queries = self.snapshot.queries
-        keep = np.asarray(pc.greater(queries["id"], after).to_numpy(zero_copy_only=False), np.bool_)
-        if wanted.search:
-            keep &= self._matches(wanted)
-        if wanted.dataset:
-            keep &= in_dataset(self.snapshot, wanted.dataset)
-        if wanted.domain:
-            keep &= pc.equal(queries["domain"], wanted.domain).fill_null(False).to_numpy(zero_copy_only=False)
-        if wanted.labels != "any":
-            labelled = np.zeros(len(queries), np.bool_)
-            known = pc.is_valid(self.snapshot.thinkings["reward"]).to_numpy(zero_copy_only=False)
-            labelled[query_of_thinkings(self.snapshot)[known]] = True
-            keep &= labelled if wanted.labels == "some" else ~labelled
-        return [str(name) for name in queries["id"].take(pa.array(np.flatnonzero(keep)[:limit])).to_pylist()]
+        return find_in(self, wanted, after, limit)
 
-    def _matches(self, wanted: QueryFilter) -> BoolVector:
-        """Queries that a search finds, bool [Q]."""
-        snapshot, mask = self.snapshot, np.zeros(len(self.snapshot.queries), np.bool_)
-        if wanted.where == "text":
-            found = pc.match_substring(snapshot.queries["text"], wanted.search, ignore_case=True)
-            mask |= found.to_numpy(zero_copy_only=False)
-        elif wanted.where == "key":
-            edges = snapshot.edges["in"]
-            hit = pc.starts_with(edges.properties["key"], wanted.search).fill_null(False)
-            mask[edges.source[hit.to_numpy(zero_copy_only=False)]] = True
-        else:
-            same = [pc.equal(snapshot.answers[name], wanted.search).fill_null(False) for name in ("text", "value")]
-            leads = snapshot.edges["leads_to"]
-            hit = pc.or_(*same).to_numpy(zero_copy_only=False)[leads.target]
-            mask[query_of_thinkings(snapshot)[leads.source[hit]]] = True
-        return mask
+    def version(self) -> int:
+        """See `Source`; a snapshot never changes."""
+        return 0
 
     def model_in_use(self) -> str | None:
         """See `Source`; a snapshot does not record a promotion, so it is the newest model."""

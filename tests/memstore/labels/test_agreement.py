@@ -8,7 +8,7 @@ from memstore.errors import LabelConflict
 from memstore.labels.agreement import Agreement, agreement
 from memstore.labels.answer_index import AnswerIndex
 from memstore.labels.answers import AnswerVerdict
-from memstore.labels.journal import Journal
+from memstore.labels.journal import Change, Journal
 from memstore.labels.questions import read_query
 from memstore.memory import Memory
 from tests.memstore.labels.conftest import CODE, SUM
@@ -16,7 +16,13 @@ from tests.memstore.labels.test_label_answers import labels
 
 
 def people(memory: Memory) -> list[Agreement]:
-    return agreement(Journal(memory.folder).batches())
+    return agreement(Journal(memory.folder).verdicts())
+
+
+def contradiction(memory: Memory) -> list[Change]:
+    """What is right by the last batch is said to be wrong."""
+    changes = Journal(memory.folder).batches()[-1].changes
+    return [Change(change.rollout, 1.0, "person", 0.0) for change in changes if change.after == 1.0]
 
 
 def test_equal_and_overwritten_verdicts_are_counted(memory: Memory) -> None:
@@ -33,6 +39,31 @@ def test_equal_and_overwritten_verdicts_are_counted(memory: Memory) -> None:
     assert people(memory) == [Agreement(("ana", "ben"), 2, 1)]
     memory.undo_labels()
     assert people(memory) == [Agreement(("ana", "ben"), 1, 1)]
+
+
+def test_a_contradiction_that_is_left_counts_once_and_changes_no_label(memory: Memory) -> None:
+    memory.label_answers([AnswerVerdict("sum", "4", 1.0)], by="ana")
+    before, batches = labels(memory, SUM), Journal(memory.folder).batches()
+    changes = contradiction(memory)
+    lines = [Journal(memory.folder).record(changes, "person", "ben", written=False) for _ in range(2)]
+    assert people(memory) == [Agreement(("ana", "ben"), 1, 0)]
+    assert (labels(memory, SUM), Journal(memory.folder).batches()) == (before, batches)
+    for line in lines:
+        Journal(memory.folder).record_undo(line.id, "ben")
+    assert people(memory) == []
+    memory.undo_labels()  # the contradiction is not what is undone
+    assert set(labels(memory, SUM).values()) == {None}
+
+
+def test_a_withdrawn_contradiction_leaves_later_batches_as_they_are(memory: Memory) -> None:
+    memory.label_answers([AnswerVerdict("sum", "4", 1.0)], by="ana")
+    changes = contradiction(memory)
+    line = Journal(memory.folder).record(changes, "person", "ben", written=False)
+    memory.undo_labels()
+    memory.label_answers([AnswerVerdict("sum", "6", 1.0)], by="cat")
+    later = Journal(memory.folder).batches()
+    Journal(memory.folder).record_undo(line.id, "ben")
+    assert Journal(memory.folder).batches() == later
 
 
 def test_a_confirmation_is_undone_without_a_change(memory: Memory) -> None:

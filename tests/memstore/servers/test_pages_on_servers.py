@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from memstore.graph.query_filter import QueryFilter
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
 from memstore.testing.doubles.embedder import HashEmbedder
-from memstore_rl.inspector.source import MemorySource, QueryFilter, SnapshotSource
+from memstore_rl.inspector.source import MemorySource, SnapshotSource
 from memstore_rl.inspector.views.cypher import Asked, cypher_page
 from memstore_rl.inspector.views.group import group_sheet
 from memstore_rl.inspector.views.overview import overview

@@ -134,6 +134,15 @@ def test_a_contradiction_changes_nothing_until_it_is_overwritten(desk: Desk, mem
     assert (row.people, row.verdicts, row.agreed) == (("Ana", "Ben"), 1, 0)
 
 
+def test_a_contradiction_that_is_left_counts_as_a_disagreement(desk: Desk, memory: Memory) -> None:
+    query = turn(desk, "ana").query
+    memory.label_answers([AnswerVerdict(query.query_id, "8", 1.0)], by="Ben")
+    for _ in range(2):
+        desk.press("ana", "2", query.query_id, by="Ana")
+    [row] = desk.agreement(200.0).value or []
+    assert (row.people, row.verdicts, row.agreed) == (("Ana", "Ben"), 1, 0)
+
+
 @pytest.mark.parametrize("key", ["7", "z", "x9", ""])
 def test_a_key_without_a_meaning_is_one_sentence(desk: Desk, memory: Memory, key: str) -> None:
     assert desk.press("ana", key, turn(desk, "ana").query.query_id, by="Ana").failed

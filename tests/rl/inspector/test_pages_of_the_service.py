@@ -6,13 +6,13 @@ import httpx
 from pydantic import SecretStr
 
 from memstore.memory import Memory
-from memstore_rl.inspector.app import make_pages
+from memstore_rl.inspector.app import NAVIGATION, make_pages
 from memstore_rl.inspector.site import PREFIX
 from memstore_rl.inspector.source import MemorySource
 from memstore_rl.service.app import make_app
 from memstore_rl.service.service import RewardService
 
-from .conftest import serving
+from .conftest import query_with, serving
 
 
 class NoScorer:
@@ -35,6 +35,10 @@ def test_pages_beside_the_api(looked_at: Memory) -> None:
         assert web.get("/inspect/").headers["location"].startswith("/inspect/login")
         login = web.post("/inspect/login", data={"token": "secret"})
         assert login.status_code == 303
-        assert web.get("/inspect/queries").status_code == 200
+        query = query_with(looked_at, "Mia has 4")
+        below = ["/", "/queries", "/queue", "/disagreements", "/training", "/evaluation", "/cypher"]
+        assert {item.path for item in NAVIGATION} == set(below)
+        for path in (*below, f"/query/{query}", f"/query/{query}/timeline", f"/propagation?node={query}"):
+            assert web.get(f"/inspect{path}").status_code == 200, path
         assert web.get("/v1/info").status_code == 401  # the cookie of the pages opens no other route
         assert web.get("/v1/info", headers={"authorization": "Bearer secret"}).status_code == 200

@@ -126,3 +126,10 @@ def test_a_snapshot_has_the_same_pages(looked_at: Memory) -> None:
         assert "memstore restore" in web.get("/cypher?named=votes").text
         assert "A snapshot has no Cypher" in web.get(f"/propagation?node={query}").text
         assert "read-only" in web.get("/").text
+        assert f"/queue?query={query}" not in web.get(f"/query/{query}").text
+
+
+def test_a_query_leads_to_its_labels(web: httpx.Client, looked_at: Memory) -> None:
+    query = query_with(looked_at, "Mia has 3")
+    assert f'/inspect/queue?query={query}">' in web.get(f"/query/{query}").text
+    assert web.get("/queue", params={"query": query}).status_code == 200

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
-from memstore.errors import StoreError
 from memstore_rl.inspector.charts import Point, bar, line_chart
 from memstore_rl.inspector.differences import central, difference
-from memstore_rl.inspector.recurring import Recurring
 from memstore_rl.inspector.texts import cut, one_line, pieces
 from memstore_rl.inspector.views.cypher import as_csv
 
@@ -66,27 +62,3 @@ def test_charts_escape_and_bound() -> None:
 
 def test_a_spreadsheet_runs_nothing() -> None:
     assert as_csv(["a"], [["=1+1"], [["x"]], [-3]]) == 'a\n\'=1+1\n"[""x""]"\n-3\n'
-
-
-def test_a_value_is_computed_in_the_background() -> None:
-    began, gate = threading.Event(), threading.Event()
-
-    def compute() -> int:
-        began.set()
-        gate.wait(200)
-        return 7
-
-    value = Recurring(compute, "test")
-    first = value.get(0.0)
-    assert (first.value, first.running) == (None, True)
-    assert began.wait(200)
-    gate.set()
-    assert value.get(200.0).value == 7
-
-
-def test_a_failure_is_a_sentence() -> None:
-    def fail() -> int:
-        raise StoreError("the store is away")
-
-    found = Recurring(fail, "test").get(200.0)
-    assert (found.value, found.failure) == (None, "the store is away")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from memstore.errors import InputError
+from memstore.graph.query_filter import QueryFilter
 from memstore.memory import Memory
 from memstore_rl.inspector.drawing import draw_nodes
-from memstore_rl.inspector.source import QueryFilter, SnapshotSource, Source
+from memstore_rl.inspector.source import SnapshotSource, Source
 from memstore_rl.inspector.views import queries
 from memstore_rl.inspector.views.cypher import Asked, cypher_page, ids_in
 from memstore_rl.inspector.views.group import NO_ANSWER, Group, group_sheet

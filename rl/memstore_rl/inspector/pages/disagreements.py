@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import get_args
 from urllib.parse import urlencode
 
@@ -9,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from memstore_rl.inspector.disagreements import Disagreements, Kind, find_disagreements
-from memstore_rl.inspector.recurring import Recurring
+from memstore_rl.inspector.disagreements import Kind, find_disagreements
 from memstore_rl.inspector.site import Site
 from memstore_rl.inspector.views.disagreements import TITLES, Order, disagreement_page
 
@@ -20,7 +20,7 @@ WAIT_S = 0.25
 
 def routes(site: Site) -> list[Route]:
     """Routes of the page."""
-    found: Recurring[Disagreements] = Recurring(lambda: find_disagreements(site.source), "disagreements")
+    found = site.recurring(partial(find_disagreements, site.source), "disagreements")
 
     async def show(request: Request) -> Response:
         given = request.query_params

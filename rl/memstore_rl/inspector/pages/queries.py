@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from memstore.graph.query_filter import Labels, QueryFilter, Where
 from memstore.types import DOMAINS
 from memstore_rl.inspector.site import Site
-from memstore_rl.inspector.source import Labels, QueryFilter, Where
 from memstore_rl.inspector.views.queries import page_of_id, query_list
 from memstore_schema.columns import NodeLabel
 
@@ -23,9 +23,10 @@ def routes(site: Site) -> list[Route]:
 
     async def show(request: Request) -> Response:
         wanted, after = _wanted(request), request.query_params.get("after", "")[:200]
-        page = await site.in_thread(lambda: page_of_id(site.source, wanted.search), slow=True)
-        if page is not None:
-            return RedirectResponse(f"{request.scope.get('root_path', '')}/{page}", 303)
+        if wanted.search:
+            page = await site.in_thread(lambda: page_of_id(site.source, wanted.search))
+            if page is not None:
+                return RedirectResponse(f"{request.scope.get('root_path', '')}/{page}", 303)
 
         def view() -> dict[str, object]:
             datasets = site.source.nodes(NodeLabel.DATASET, ["name"])["name"].to_pylist()
@@ -41,7 +42,7 @@ def routes(site: Site) -> list[Route]:
                 "begins": not after,
             }
 
-        return await site.page(request, "queries.html", view, slow=True)
+        return await site.page(request, "queries.html", view, slow=bool(wanted.search))
 
     return [site.route("/queries", show)]
 

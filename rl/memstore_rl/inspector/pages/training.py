@@ -29,7 +29,7 @@ MAX_NAME = 1_000
 
 def routes(site: Site) -> list[Route]:
     """Routes of the page."""
-    stored: Recurring[StoredTraining] = Recurring(partial(stored_training, site.source), "training")
+    stored = site.recurring(partial(stored_training, site.source), "training")
 
     async def show(request: Request) -> Response:
         given = request.query_params

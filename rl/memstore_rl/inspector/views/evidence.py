@@ -46,15 +46,25 @@ class Evidence:
     model: str
 
 
-def evidence_of(source: Source, rollouts: Sequence[str], model: str | None, most: int) -> dict[str, list[Evidence]]:
-    """The nodes that moved a model's scores of these rollouts, by decreasing weight, at most `most` of each."""
+def evidence_of(
+    source: Source, rollouts: Sequence[str], model: str | None, most: int, query: str | None = None
+) -> dict[str, list[Evidence]]:
+    """The nodes that moved a model's scores of some rollouts, by decreasing weight, at most `most` of each.
+
+    Args:
+        query: the query of all of them; it is faster for many than to read each one's.
+    """
     found: dict[str, list[tuple[NodeLabel, dict[str, Any]]]] = {}
+    wanted, columns = set(rollouts), ["weight", "effect", "model"]
     for label in _TARGETS:
-        edges = source.edges_of(
-            EdgeType.INFLUENCED_BY, NodeLabel.THINKING, label, rollouts, columns=["weight", "effect", "model"]
+        ends = EdgeType.INFLUENCED_BY, NodeLabel.THINKING, label
+        edges = (
+            source.edges_of(*ends, rollouts, columns=columns)
+            if query is None
+            else source.edges_of(*ends, [query], by="query", columns=columns)
         )
         for edge in edges.to_pylist():
-            if edge["model"] == model:
+            if edge["model"] == model and edge["source_id"] in wanted:
                 found.setdefault(edge["source_id"], []).append((label, edge))
     kept = {
         rollout: sorted(edges, key=lambda one: (-abs(one[1]["weight"]), one[1]["target_id"]))[:most]

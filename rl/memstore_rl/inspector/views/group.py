@@ -140,14 +140,14 @@ def group_sheet(
     if group is not None and not chosen:
         raise NotThere("the query has no rollouts of this policy, run and step; choose one of its groups")
     model = source.model_in_use()
-    scores = scores_of(source, [row["id"] for row in chosen], model)
+    scores = scores_of(source, query, model)
     columns = _columns(source, chosen, scores)
     wide = columns[:COLUMNS]
     if answer is not None:
         wide = [column for column in columns if column.name == answer]
         if not wide:
             raise NotThere(f"the query has no rollout with the answer {answer}; choose one of its answers")
-    filled = _filled(source, wide, chosen, scores, model, PAGE if answer else SHOWN, after)
+    filled = _filled(source, query, wide, chosen, scores, model, PAGE if answer else SHOWN, after)
     node = found[0]
     return GroupSheet(
         id=query,
@@ -175,7 +175,8 @@ def rollouts_of(source: Source, query: str) -> list[dict[str, Any]]:
     ids = source.edges_of(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, [query])["target_id"].to_pylist()
     columns = ["id", "policy", "run", "step", "sample_index", "reward", "reward_source"]
     rows: list[dict[str, Any]] = source.nodes(NodeLabel.THINKING, columns, ids=ids).to_pylist()
-    leads = source.edges_of(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, ids, columns=["text"])
+    ends = EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER
+    leads = source.edges_of(*ends, [query], by="query", columns=["text"])
     answer_of = {row["source_id"]: row for row in leads.to_pylist()}
     for row in rows:
         lead = answer_of.get(row["id"], {})
@@ -191,11 +192,10 @@ def _groups(rows: Sequence[dict[str, Any]]) -> tuple[Group, ...]:
     return tuple(Group(*names, counts[names]) for names in ordered)
 
 
-def scores_of(source: Source, ids: Sequence[str], model: str | None) -> dict[str, dict[str, Any]]:
-    """The model's score of each rollout that it has scored."""
-    edges = source.edges_of(
-        EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, ids, columns=["probability", "source"]
-    )
+def scores_of(source: Source, query: str, model: str | None) -> dict[str, dict[str, Any]]:
+    """The model's score of each rollout of a query that it has scored."""
+    ends = EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL
+    edges = source.edges_of(*ends, [query], by="query", columns=["probability", "source"])
     return {row["source_id"]: row for row in edges.to_pylist() if row["target_id"] == model}
 
 
@@ -232,6 +232,7 @@ def _columns(source: Source, rows: Sequence[dict[str, Any]], scores: dict[str, d
 
 def _filled(
     source: Source,
+    query: str,
     columns: Sequence[Column],
     rows: Sequence[dict[str, Any]],
     scores: dict[str, dict[str, Any]],
@@ -254,7 +255,7 @@ def _filled(
     texts = dict(
         zip(*(column.to_pylist() for column in source.nodes(NodeLabel.THINKING, ["id", "text"], ids=ids)), strict=True)
     )
-    evidence = evidence_of(source, ids, model, EVIDENCE)
+    evidence = evidence_of(source, ids, model, EVIDENCE, query)
     filled = []
     for column in columns:
         own = shown.get(column.answer, [])

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memstore_rl.inspector.source import QueryFilter, Source
+from memstore.graph.query_filter import QueryFilter
+from memstore_rl.inspector.source import Source
 from memstore_rl.inspector.texts import one_line
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -66,7 +67,7 @@ def query_lines(source: Source, ids: Sequence[str]) -> list[QueryLine]:
     rollouts = source.edges_of(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, ids)
     query_of = dict(zip(rollouts["target_id"].to_pylist(), rollouts["source_id"].to_pylist(), strict=True))
     votes: dict[str, Counter[str]] = {name: Counter() for name in ids}
-    leads = source.edges_of(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, list(query_of))
+    leads = source.edges_of(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, ids, by="query")
     for rollout, answer in zip(leads["source_id"].to_pylist(), leads["target_id"].to_pylist(), strict=True):
         votes[query_of[rollout]][answer] += 1
     rewards: dict[str, list[float]] = {}

@@ -98,7 +98,7 @@ def queue_page(desk: Desk, person: str, query: str | None) -> QueuePage:
 
 def _asked(desk: Desk, turn: Turn) -> Asked:
     query, entry = turn.query, turn.entry
-    scores = desk.probabilities(list(query.labels))
+    scores = desk.probabilities(query.query_id)
     return Asked(
         id=query.query_id,
         text=cut(query.text, QUERY_TEXT),

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from memstore.types import IntVector
 from memstore_rl.inspector.source import Source
 from memstore_rl.inspector.views.overview import floats
 from memstore_rl.inspector.views.training import StepRow, bins, share_of
-from memstore_rl.rewards.majorities import Majorities
 from memstore_rl.rewards.reward import SOURCES
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -86,12 +86,12 @@ def _kinds(source: Source, thinkings: pa.Table) -> tuple[IntVector, np.ndarray]:
         edges = source.edges(EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, ["probability", "source"])
         oldest_first = np.argsort(version[edges.target], kind="stable")
         scored = edges.source[oldest_first]
-        recalled = np.array([name == "remembered" for name in edges.properties["source"].to_pylist()], np.bool_)
+        recalled = _is(edges.properties["source"], "remembered")
         remembered, predicted = STORED_SOURCES.index("remembered"), STORED_SOURCES.index("predicted")
         kind[scored] = np.where(recalled, remembered, predicted)[oldest_first]
         probability[scored] = floats(edges.properties["probability"])[oldest_first]
     labelled = np.isfinite(floats(thinkings["reward"]))
-    by_person = np.array([name == PERSON for name in thinkings["reward_source"].to_pylist()], np.bool_)
+    by_person = _is(thinkings["reward_source"], PERSON)
     kind[labelled] = STORED_SOURCES.index("ground_truth")
     kind[labelled & by_person] = STORED_SOURCES.index(PERSON)
     return kind, probability
@@ -100,29 +100,50 @@ def _kinds(source: Source, thinkings: pa.Table) -> tuple[IntVector, np.ndarray]:
 def _flips(
     source: Source, run: IntVector, step: np.ndarray, stepped: np.ndarray
 ) -> dict[int, dict[int, tuple[int, int]]]:
-    """Groups that were compared and groups that flipped, by run and step."""
-    count = len(run)
-    query, answer = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
+    """Groups that were compared and groups that flipped, by run and step; see `memstore_rl.rewards.majorities`."""
+    query, answer = np.full(len(run), -1, np.int64), np.full(len(run), -1, np.int64)
     generates = source.edges(EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, [])
     leads = source.edges(EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, [])
     query[generates.target], answer[leads.source] = generates.source, leads.target
-    code = np.array(
-        [name == "code" for name in source.nodes(NodeLabel.QUERY, ["domain"])["domain"].to_pylist()], np.bool_
-    )
-    chosen = np.flatnonzero(stepped & (query >= 0))
-    chosen = chosen[~code[query[chosen]]]
-    order = chosen[np.lexsort((query[chosen], step[chosen], run[chosen]))]
-    keys = np.stack((run[order], step[order].astype(np.int64), query[order]), axis=1)
-    starts = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=keys[:1] - 1), axis=1))
-    majorities, found = Majorities(), dict[int, dict[int, tuple[int, int]]]()
-    for part in np.split(order, starts[1:]) if len(order) else []:
-        first = part[0]
-        answers = [None if one < 0 else str(one) for one in answer[part].tolist()]
-        at, of_step = int(run[first]), int(step[first])
-        flips = majorities.flips(str(at), of_step, str(query[first]), answers)
-        compared, flipped = found.setdefault(at, {}).get(of_step, (0, 0))
-        found[at][of_step] = (compared + (flips is not None), flipped + bool(flips))
+    rows = np.flatnonzero(stepped & (query >= 0) & (answer >= 0))
+    rows = rows[~_is(source.nodes(NodeLabel.QUERY, ["domain"])["domain"], "code")[query[rows]]]
+    groups, winner, group_of = _majorities(run[rows], query[rows], step[rows].astype(np.int64), answer[rows])
+    goes_on = np.zeros(groups.shape[1], np.bool_)
+    goes_on[1:] = np.all(groups[:2, 1:] == groups[:2, :-1], axis=0)
+    width = int(answer.max(initial=0)) + 1
+    keys = group_of * width + winner
+    shares = np.bincount(group_of, np.isin(keys - width, keys), groups.shape[1]) > 0
+    found: dict[int, dict[int, tuple[int, int]]] = {}
+    cells, at = np.unique(groups[[0, 2]][:, goes_on], axis=1, return_inverse=True)
+    compared = np.bincount(at.ravel(), minlength=cells.shape[1])
+    flipped = np.bincount(at.ravel(), ~shares[goes_on], cells.shape[1])
+    for one, of_step, *counts in zip(*cells.tolist(), compared.tolist(), flipped.tolist(), strict=True):
+        found.setdefault(one, {})[of_step] = (counts[0], int(counts[1]))
     return found
+
+
+def _majorities(
+    run: IntVector, query: IntVector, step: IntVector, answer: IntVector
+) -> tuple[np.ndarray, IntVector, IntVector]:
+    """The most frequent answers of each group of rollouts in which at least two agree.
+
+    Returns:
+        The groups in the order of run, query and step, int64 [3, G]; the most frequent answers; and the group of each.
+    """
+    rollouts = np.stack((run, query, step, answer))[:, np.lexsort((answer, step, query, run))]
+    starts = np.flatnonzero(np.any(np.diff(rollouts, prepend=rollouts[:, :1] - 1), axis=0))
+    votes, cells = np.diff(starts, append=rollouts.shape[1]), rollouts[:, starts]
+    begins = np.any(np.diff(cells[:3], prepend=cells[:3, :1] - 1), axis=0)
+    group = np.cumsum(begins) - 1
+    most = np.maximum.reduceat(votes, np.flatnonzero(begins)) if len(votes) else votes
+    wins = np.flatnonzero((votes == most[group]) & (votes > 1))
+    first = np.diff(group[wins], prepend=-1) > 0
+    return cells[:3, wins[first]], cells[3, wins], np.cumsum(first) - 1
+
+
+def _is(column: pa.ChunkedArray, value: str) -> np.ndarray:
+    """Where a column has this value, bool."""
+    return np.asarray(pc.fill_null(pc.equal(column, value), False).to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _run(

@@ -132,7 +132,7 @@ def timeline(source: Source, query: str, series: tuple[str | None, str | None] |
         raise NotThere("the query has no rollouts of this policy and run; choose one of its timeline")
     own = [row for row in rows if chosen is not None and (row["policy"], row["run"]) == (chosen.policy, chosen.run)]
     model = source.model_in_use()
-    scores = scores_of(source, [row["id"] for row in own], model)
+    scores = scores_of(source, query, model)
     nodes = _answers(source, own)
     votes = Counter(row["answer"] for row in own)
     ranked = sorted(votes, key=lambda name: (-votes[name], _text(nodes, name), name or ""))
