@@ -1,6 +1,7 @@
 """Process-level helpers.
 
 threads.py     independent calculations in threads
+shared_lock.py a lock of readers and writers
 retry.py       retry policy for calls to servers
 processes.py   worker processes with limits that are enforced from outside
 disk_space.py  errors that mean that no space is left
