@@ -34,7 +34,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "memstore.pipeline.ingest.IngestSummary",
         "memstore.records.record.RecordDefaults",
         "memstore.vectors.knn.settings.LinkSettings",
-        "memstore.graph.protocol.CypherResult",
+        "memstore.graph.cypher_result.CypherResult",
     ),
     "Snapshots and data frames": (
         "memstore.snapshots.snapshot.Snapshot",
