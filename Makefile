@@ -7,12 +7,15 @@ STAMP := $(VENV)/.installed
 # Three processes, since tests of servers wait; tests/conftest.py says which test goes to which.
 IN_PARALLEL := -n 3
 VLLM_VENV := .venv-vllm
+# Trainers that are installed without their dependencies, for `make test-hooks`.
+TRAINERS := .trainers
+TRAINERS_STAMP := $(TRAINERS)/.installed
 FUZZ_SECONDS ?= 60
 QUICK_TESTS := tests/schema tests/memstore/text tests/memstore/records tests/memstore/locations tests/memstore/runtime \
 	tests/memstore/test_memory.py tests/memstore/test_front_door.py tests/gnn tests/docs tests/cli/test_help.py
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: demo check test test-rl test-vllm fuzz lint types bench clean
+.PHONY: demo check test test-rl test-hooks test-vllm fuzz lint types bench clean
 
 demo: $(STAMP)
 	$(BIN)/memstore demo --folder demo-memory
@@ -26,6 +29,10 @@ test: $(STAMP)
 
 test-rl: $(STAMP)
 	$(BIN)/pytest $(IN_PARALLEL) tests/rl
+
+# The hooks with the classes of the trainers that import on CPU.
+test-hooks: $(STAMP) $(TRAINERS_STAMP)
+	PYTHONPATH=$(TRAINERS) MEMSTORE_TEST_TRAINERS="art openrlhf" $(BIN)/pytest tests/rl/trainers/conformance tests/rl/trainers/hooks
 
 # In an environment of its own: vLLM and verl want different versions of transformers.
 test-vllm: $(VLLM_STAMP)
@@ -66,5 +73,9 @@ else
 endif
 	touch $(VLLM_STAMP)
 
+$(TRAINERS_STAMP): $(STAMP) tests/rl/trainers/hooks/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(TRAINERS) --requirement tests/rl/trainers/hooks/requirements.txt
+	touch $(TRAINERS_STAMP)
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) demo-memory out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(TRAINERS) demo-memory out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

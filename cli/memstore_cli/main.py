@@ -32,6 +32,7 @@ from memstore_cli.evaluate import evaluate
 from memstore_cli.explain import explain
 from memstore_cli.export import export_app
 from memstore_cli.grade import grade
+from memstore_cli.hook import hook_app
 from memstore_cli.ingest import ingest
 from memstore_cli.inspect import inspect
 from memstore_cli.label import label
@@ -78,6 +79,7 @@ for panel, verbs in VERBS.items():
         app.command(rich_help_panel=panel)(verb)
 app.add_typer(export_app, name="export", rich_help_panel="Memory")
 app.add_typer(verl_app, name="verl", rich_help_panel="Policy training")
+app.add_typer(hook_app, name="hook", rich_help_panel="Policy training")
 
 
 def _print_version(requested: bool) -> None:

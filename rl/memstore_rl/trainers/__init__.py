@@ -7,6 +7,7 @@ rows.py            rows of a batch as whole groups
 unscored.py        rewards without a value
 metrics.py         what a hook tells its trainer about a batch
 conformance/       what every hook does, and how it is checked
+slime.py, miles.py, openrlhf.py, art.py, skyrl.py   hooks of these trainers over the reward service
 trl.py             a reward function for TRL's `GRPOTrainer`
 verl/              training data, reward hooks, configuration and checks for verl
 """

@@ -8,7 +8,7 @@
     scored.values     # a number for each completion, in order
     scored.metrics    # where they came from
 
-It needs no torch. `Hook` (`memstore_rl.trainers.hook`) is the same for many batches over one connection.
+It needs no torch. Calls with the same settings share their connections.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from memstore.errors import InputError
 from memstore.text.chat import read_completion, read_prompt
 from memstore.types import Domain
 from memstore_rl.rewards.reward import Mode, RewardQuery, Rollout
-from memstore_rl.trainers.hook import GroupRewards, Hook
+from memstore_rl.trainers.hook import GroupRewards, shared_hook
 from memstore_rl.trainers.hook_settings import hook_settings
 from memstore_rl.trainers.rows import Row, WhenShort
 from memstore_rl.trainers.unscored import WhenUnscored
@@ -113,8 +113,7 @@ def group_reward(
             "mean_only": mean_only,
         }
     )
-    with Hook(settings) as hook:
-        return hook.score(rows, evaluation=evaluation, record=record)
+    return shared_hook(settings).score(rows, evaluation=evaluation, record=record)
 
 
 def _group_ids(count: int, groups: Sequence[Hashable] | None, size: int | None) -> Sequence[Hashable]:

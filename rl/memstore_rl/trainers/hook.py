@@ -14,6 +14,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
@@ -23,7 +24,7 @@ from memstore_rl.rewards.reward import Reward
 from memstore_rl.service.client import RewardClient
 from memstore_rl.trainers.hook_settings import HookSettings, hook_settings
 from memstore_rl.trainers.metrics import batch_metrics
-from memstore_rl.trainers.rows import Row, group_rows
+from memstore_rl.trainers.rows import Row, SampleNumbers, group_rows
 from memstore_rl.trainers.unscored import complete_rewards
 
 _CALLS = 64
@@ -53,6 +54,7 @@ class Hook:
         self.settings = settings
         self._client = RewardClient(settings.endpoint, token=settings.secret(), deadline_s=settings.deadline_s)
         self._threads: ThreadPoolExecutor | None = None
+        self._numbers = SampleNumbers()
 
     def score(
         self, rows: Sequence[Row], *, evaluation: bool = False, record: bool = True, group_size: int | None = None
@@ -71,11 +73,12 @@ class Hook:
             Unscored: a rollout has no reward.
         """
         settings = self.settings
+        rows = [self._named(row) for row in rows]
         if evaluation:
             grouped, gauge = group_rows(rows, mode="oracle"), None
         else:
             size = group_size or settings.group_size
-            grouped = group_rows(rows, size=size, short=settings.short, mode=settings.mode)
+            grouped = group_rows(rows, size=size, short=settings.short, mode=settings.mode, numbers=self._numbers)
             gauge = self._fitting_service()
         scored = self._client.score_groups(grouped.groups, record=record and not evaluation)
         complete = [
@@ -102,6 +105,12 @@ class Hook:
             lambda: self.score(rows, evaluation=evaluation, record=record, group_size=group_size),
         )
 
+    def _named(self, row: Row) -> Row:
+        """The row with the settings' names of policy and run, if it has none of its own."""
+        rollout = row.rollout
+        policy, run = rollout.policy or self.settings.policy, rollout.run or self.settings.run
+        return replace(row, rollout=replace(rollout, policy=policy, run=run))
+
     def _fitting_service(self) -> GaugeReading | None:
         """Check that the service's rewards fit the trainer; return the figures of its gauge."""
         info: Mapping[str, Any] = self._client.info()
@@ -127,7 +136,7 @@ class Hook:
 
 
 def environment_hook(**settings: object) -> Hook:
-    """Return the hook of this process for the settings in the environment; it stays open.
+    """Return the hook of this process for the settings in the environment.
 
     Args:
         settings: settings that the hook knows from its trainer; the environment does not override them, and None does
@@ -136,7 +145,16 @@ def environment_hook(**settings: object) -> Hook:
     Raises:
         InputError: a setting is invalid, or the address is missing.
     """
-    return _shared(hook_settings(settings), os.getpid())
+    return shared_hook(hook_settings(settings))
+
+
+def shared_hook(settings: HookSettings) -> Hook:
+    """Return the hook of this process for these settings; it stays open.
+
+    Raises:
+        InputError: the address or the token is invalid.
+    """
+    return _shared(settings, os.getpid())
 
 
 @lru_cache(maxsize=8)

@@ -7,8 +7,10 @@ groups of one query, and their rewards differ.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from memstore.errors import InputError
@@ -48,15 +50,35 @@ class GroupedRows(NamedTuple):
         return [found[position] for position in range(len(found))]
 
 
+class SampleNumbers:
+    """Numbers the rollouts of each query, so that the service records equal responses of two groups as two rollouts.
+
+    Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._next: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def take(self, query: str) -> int:
+        """The next number of a query's text, from 0."""
+        with self._lock:
+            self._next[query] += 1
+            return self._next[query] - 1
+
+
 def group_rows(
-    rows: Sequence[Row], *, size: int | None = None, short: WhenShort = "allow", mode: Mode | None = None
+    rows: Sequence[Row],
+    *,
+    size: int | None = None,
+    short: WhenShort = "allow",
+    mode: Mode | None = None,
+    numbers: SampleNumbers | None = None,
 ) -> GroupedRows:
     """Group rows by their ids, in order.
 
-    Rollouts without a `sample_index` are numbered, continuing across the groups of a query, so that the service records
-    equal responses of two groups as two rollouts.
-
     Args:
+        numbers: numbers the rollouts without a `sample_index`; None: from 0 in this batch.
         size: number of rollouts in a full group; None: no group is short.
 
     Raises:
@@ -68,7 +90,7 @@ def group_rows(
     by_group: dict[Hashable, list[int]] = {}
     for position, row in enumerate(rows):
         by_group.setdefault(row.group, []).append(position)
-    numbered = _numbered(rows, by_group)
+    numbered = _numbered(rows, by_group, numbers or SampleNumbers())
     groups = []
     for name, positions in by_group.items():
         query = rows[positions[0]].query
@@ -79,15 +101,17 @@ def group_rows(
     return GroupedRows(groups, list(by_group.values()))
 
 
-def _numbered(rows: Sequence[Row], by_group: Mapping[Hashable, Sequence[int]]) -> dict[int, Rollout]:
-    """The rollouts by position, each with an index among those of its query."""
-    seen: dict[str, int] = {}
+def _numbered(
+    rows: Sequence[Row], by_group: Mapping[Hashable, Sequence[int]], numbers: SampleNumbers
+) -> dict[int, Rollout]:
+    """The rollouts by position, each with a sample index."""
     numbered = {}
     for positions in by_group.values():
         for position in positions:
-            text, rollout = rows[position].query.text, rows[position].rollout
-            index = seen[text] = seen.get(text, -1) + 1
-            numbered[position] = rollout if rollout.sample_index is not None else replace(rollout, sample_index=index)
+            rollout = rows[position].rollout
+            if rollout.sample_index is None:
+                rollout = replace(rollout, sample_index=numbers.take(rows[position].query.text))
+            numbered[position] = rollout
     return numbered
 
 

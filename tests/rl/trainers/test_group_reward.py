@@ -58,8 +58,15 @@ def test_labelled_group_gets_ground_truth(service: NotingService) -> None:
     [one] = service.noted
     assert (one.group.query.dataset, one.group.query.domain, one.group.query.gold) == ("sums", "math", "5")
     assert {(rollout.policy, rollout.run, rollout.step) for rollout in one.group.rollouts} == {("p", "r", 3)}
-    assert [rollout.sample_index for rollout in one.group.rollouts] == [0, 1, 2, 3]
     assert one.record
+
+
+def test_completions_of_a_query_are_numbered_over_all_calls(service: NotingService) -> None:
+    query = "a query of its own"
+    for groups in (["a", "b", "a", "b"], ["a"] * 4):
+        scored(service, query, ANSWERS, groups=groups)
+    numbers = [[rollout.sample_index for rollout in one.group.rollouts] for one in service.noted]
+    assert numbers == [[0, 1], [2, 3], [4, 5, 6, 7]]
 
 
 def test_rows_in_a_row_are_groups_of_the_size(service: NotingService) -> None:

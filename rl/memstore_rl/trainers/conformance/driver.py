@@ -42,6 +42,9 @@ class HookDriver(Protocol):
     against: str
     """What the hook is driven with: the trainer's own classes, or a recorded signature, with the version."""
 
+    may_refuse: bool
+    """Whether the setting `short` governs the hook."""
+
     def train(self, groups: Sequence[GroupCase], settings: HookSettings) -> Outcome:
         """Make a step with these groups; the trainer's own failure is raised."""
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from memstore_rl.service.client import ServiceGone
-from memstore_rl.trainers.conformance.checks import check_hook
+from memstore_rl.trainers.conformance.checks import CHECKS, Bench, HookFault, check_hook
 from memstore_rl.trainers.conformance.driver import GroupCase, Outcome
 from memstore_rl.trainers.conformance.drivers.generic import Driver
+from memstore_rl.trainers.conformance.service import NotingService
 from memstore_rl.trainers.hook_settings import HookSettings
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[NotingService]:
+    with NotingService() as running:
+        yield running
 
 
 class PerCompletion(Driver):
@@ -99,8 +105,12 @@ class MakesUp(Driver):
         (MakesUp, "gone", "the step went on without the service, with the rewards"),
     ],
 )
-def test_fault_is_found(driver: Callable[[], Driver], check: str, says: str) -> None:
-    findings = check_hook(driver())
-    found = {finding.what: finding.says for finding in findings if not finding.ok}
-    assert re.search(says, found[check])
-    assert [finding.ok for finding in findings] == sorted(finding.ok for finding in findings)
+def test_fault_is_found(driver: Callable[[], Driver], check: str, says: str, service: NotingService) -> None:
+    with pytest.raises(HookFault, match=says):
+        CHECKS[check](Bench(driver(), service))
+
+
+def test_findings_that_are_not_ok_come_first() -> None:
+    findings = check_hook(Silent())
+    assert [(finding.what, finding.ok) for finding in findings[:2]] == [("sources", False), ("groups", True)]
+    assert {finding.what for finding in findings} == set(CHECKS)

@@ -7,7 +7,7 @@ from importlib import import_module
 from memstore.errors import InputError
 from memstore_rl.trainers.conformance.driver import HookDriver
 
-DRIVERS = ("generic",)
+DRIVERS = ("generic", "verl", "verl_batch", "trl", "slime", "miles", "openrlhf", "art", "skyrl")
 """Names of the modules; a hyphen of a trainer's name is an underscore here."""
 
 

@@ -13,6 +13,7 @@ class Driver:
     """See the module's docstring."""
 
     trainer = "generic"
+    may_refuse = True
     against = "memstore_rl.group_reward itself"
 
     def train(self, groups: Sequence[GroupCase], settings: HookSettings) -> Outcome:
