@@ -53,7 +53,7 @@ class Hook:
         """
         self.settings = settings
         self._client = RewardClient(settings.endpoint, token=settings.secret(), deadline_s=settings.deadline_s)
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="memstore-reward")
         self._numbers = SampleNumbers()
 
     def score(
@@ -98,8 +98,6 @@ class Hook:
         self, rows: Sequence[Row], *, evaluation: bool = False, record: bool = True, group_size: int | None = None
     ) -> GroupRewards:
         """As `score`, in a thread, so that the event loop goes on."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="memstore-reward")
         return await asyncio.get_running_loop().run_in_executor(
             self._threads,
             lambda: self.score(rows, evaluation=evaluation, record=record, group_size=group_size),
@@ -124,8 +122,7 @@ class Hook:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._threads is not None:
-            self._threads.shutdown()
+        self._threads.shutdown()
         self._client.close()
 
     def __enter__(self) -> Self:

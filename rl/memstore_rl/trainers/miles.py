@@ -13,9 +13,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from memstore_rl.trainers.slime import group_rewards, log_rollout, without_group_rm
+from memstore_rl.trainers.slime import log_rollout, score_samples, without_group_rm
 
 __all__ = ["Evaluation", "group_rewards", "log_rollout"]
+
+_LESS_THE_MEAN = ("grpo", "gspo", "reinforce_plus_plus_baseline")
+"""Estimators that subtract the mean of a group where `--disable-rewards-normalization` is not given."""
+
+
+async def group_rewards(args: Any, samples: Any, **kwargs: Any) -> Any:
+    """Score a group, or one sample of an evaluation, for `--custom-rm-path`; see `memstore_rl.trainers.slime`."""
+    return await score_samples(args, samples, _LESS_THE_MEAN)
 
 
 class Evaluation:

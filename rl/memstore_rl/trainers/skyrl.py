@@ -48,7 +48,9 @@ class GroupRewardGenerator:
         self._hook = environment_hook(mean_only=mean_only, group_relative=group_relative)
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the generator's."""
+        """Everything else that is public is the generator's."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._generator, name)
 
     async def generate(self, input_batch: Mapping[str, Any], *arguments: Any, **options: Any) -> dict[str, Any]:

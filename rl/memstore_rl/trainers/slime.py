@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from memstore.errors import InputError
@@ -49,14 +49,19 @@ async def group_rewards(args: Any, samples: Any, **kwargs: Any) -> Any:
         InputError: a sample of the training comes alone, or a sample is itself a list.
         MemstoreError: the group cannot be scored.
     """
+    return await score_samples(args, samples, _LESS_THE_MEAN)
+
+
+async def score_samples(args: Any, samples: Any, less_the_mean: Collection[str]) -> Any:
+    """As `group_rewards`, for a trainer with these estimators that subtract the mean of a group."""
+    hook = _hook(args, less_the_mean)
     if not isinstance(samples, list):
         if is_training(row_facts(samples.label, samples.metadata).extra_info):
             raise InputError("one rollout of a training group came alone, so its group is unknown; add --group-rm")
-        return (await _score(_hook(args), args, [samples], evaluation=True)).values[0]
+        return (await _score(hook, args, [samples], evaluation=True)).values[0]
     if any(isinstance(sample, list) for sample in samples):
         raise InputError("a rollout was split into several samples, which memstore cannot score; generate one for each")
-    scored = await _score(_hook(args), args, samples, evaluation=False)
-    return scored.values
+    return (await _score(hook, args, samples, evaluation=False)).values
 
 
 def log_rollout(
@@ -85,8 +90,8 @@ def without_group_rm(args: Any) -> Any:
     return changed
 
 
-def _hook(args: Any) -> Hook:
-    relative = args.advantage_estimator in _LESS_THE_MEAN and args.rewards_normalization
+def _hook(args: Any, less_the_mean: Collection[str]) -> Hook:
+    relative = args.advantage_estimator in less_the_mean and args.rewards_normalization
     divided = args.grpo_std_normalization and args.advantage_estimator != "reinforce_plus_plus_baseline"
     return environment_hook(group_relative=relative, mean_only=relative and not divided)
 

@@ -12,7 +12,6 @@ from memstore_rl.trainers.conformance.checks import CHECKS, Bench
 from memstore_rl.trainers.conformance.drivers import DRIVERS, driver_of
 from memstore_rl.trainers.conformance.service import NotingService
 
-
 INSTALLED = os.environ.get("MEMSTORE_TEST_TRAINERS", "").split()
 """Trainers whose own classes must drive their hooks."""
 

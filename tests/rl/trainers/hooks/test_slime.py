@@ -94,6 +94,16 @@ def test_residual_rewards_fit_slimes_arguments(
         assert len(asyncio.run(call)) == 2
 
 
+def test_cispo_subtracts_the_mean_in_slime_and_not_in_miles(
+    service: NotingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "info", lambda: {"shaping": "residual"})
+    given = arguments(advantage_estimator="cispo", grpo_std_normalization=False)
+    assert len(asyncio.run(slime.group_rewards(given, [sample(0), sample(1)]))) == 2
+    with pytest.raises(InputError, match="the service's shaping is residual"):
+        asyncio.run(miles.group_rewards(given, [sample(0), sample(1)]))
+
+
 def module(monkeypatch: pytest.MonkeyPatch, name: str, **names: object) -> None:
     """Put a module with these names where its trainer has it."""
     made = ModuleType(name)
