@@ -63,6 +63,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Reward service": (
         "memstore_rl.service.client.RewardClient",
         "memstore_rl.service.client.AsyncRewardClient",
+        "memstore_rl.trainers.group_reward.group_reward",
+        "memstore_rl.trainers.hook.GroupRewards",
         "memstore_rl.trainers.trl.reward_function",
     ),
 }
