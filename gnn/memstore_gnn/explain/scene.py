@@ -5,7 +5,8 @@ cutting it from the group and from the stored votes, a label by hiding it before
 reliabilities of policies stay as they were estimated with everything.
 
 Labels act through nearest neighbours and shared lines, so the memory is cut to the labelled queries that share a line
-with the group or can be neighbours when any one query is left out. If the cut memory gives another score than the whole
+with the group or can be neighbours when any one query is left out. Marks are shared by too many queries for that: their
+counts of the other queries are kept. If the cut memory gives another score than the whole
 memory, the whole memory is used.
 """
 
@@ -94,6 +95,7 @@ class Scene:
         stored: the stored rollouts of the query as votes.
         reliable: how often each policy at a step is right in the query's dataset, as RELIABLE_IN says.
         declined: whether all rollouts of the group decline to answer.
+        marks: counts of the marks of labelled rollouts outside `memory`, which count as those inside do.
     """
 
     model: RewardModel
@@ -107,6 +109,7 @@ class Scene:
     stored: StoredVotes
     reliable: Mapping[PolicyStep, float]
     declined: bool
+    marks: FloatVector | None = None
     _contexts: dict[bytes, LabelContext] = field(default_factory=dict)
     _scores: dict[Removed, float] = field(default_factory=dict)
     _alone: dict[Removed, FloatVector] = field(default_factory=dict)
@@ -180,7 +183,8 @@ class Scene:
         if key not in self._contexts:
             if len(self._contexts) == _CONTEXTS:
                 self._contexts.pop(next(iter(self._contexts)))
-            self._contexts[key] = self.model.label_context(self.memory, np.where(seen, self.reward, np.nan))
+            visible = np.where(seen, self.reward, np.nan)
+            self._contexts[key] = self.model.label_context(self.memory, visible, None if removed.far else self.marks)
         return self._contexts[key]
 
     @cached_property
@@ -249,8 +253,10 @@ def scene_of(
     kept = near[whole.query_of]
     part = subgraph(memory, memory.queries["id"].to_numpy()[near].tolist())
     group_features(part)
-    context = model.label_context(part, inside[kept])
-    cut = Scene(model, part, inside[kept], reward[known], context, group, row, others, votes, reliable, declined)
+    inner = model.label_context(part, inside[kept]).part.lines.marks
+    marks = context.part.lines.marks - inner
+    context = model.label_context(part, inside[kept], marks)
+    cut = Scene(model, part, inside[kept], reward[known], context, group, row, others, votes, reliable, declined, marks)
     return cut if abs(cut.probability() - whole.probability()) < SAME else whole
 
 

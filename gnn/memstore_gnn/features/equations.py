@@ -1,92 +1,114 @@
 """Find equations in a text and recompute them: `16 - 3 = 13` holds, `16 - 3 = 12` does not.
 
-Words between the numbers (`16 eggs - 3 eggs = 13 eggs`), currency signs and thousands separators are skipped. Text
-is not evaluated as code; only numbers and the four operations are read. All quantifiers are possessive and the text
-is cut to `LIMIT` characters, so that no pattern backtracks.
+An equation is a chain of sides, `(40 * $10) + (5 * $12) = $400 + $60 = $460`; each side is compared with the next.
+Units and other words (`16 eggs - 3 eggs`), currency signs, thousands separators, percentages and LaTeX's spellings are
+read. Two numbers without an operator between them belong to different expressions, so `add 5: 29 + 5 = 34` is
+`29 + 5`. A side with a variable (`2x + 30`, `5 * rate`) has no value, and its equations are left out.
+
+The text is not evaluated as code. All quantifiers are possessive and the text is cut to `LIMIT` characters, so that no
+pattern backtracks; brackets and powers are bounded.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
+
+from memstore_gnn.features.arithmetic import Side, read_sides
 
 LIMIT = 6000
 """Characters searched, from the end of the text."""
 MAX_EQUATIONS = 64
 """Equations recomputed in one text, the last ones."""
+ROUNDING = 0.005
+"""Relative error that is taken for rounding where a division, a fraction or a percentage is involved."""
 
-_NUMBER = r"\d++(?:\.\d++)?+%?+"
-_EQUATION = re.compile(rf"(-?+{_NUMBER}(?:[-+*/]-?+{_NUMBER})++)=(-?+{_NUMBER})")
-_TERM = re.compile(rf"([-+*/]?+)(-?+)({_NUMBER})")
-_CHARACTERS = {c: None for c in map(chr, range(128)) if c.isalpha()} | dict.fromkeys(" $,()_{}[]\\'\"`~:!?\t\r&^", None)
-_SKIPPED = str.maketrans(_CHARACTERS | {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "€": None, "£": None})
-_SPELLINGS = (
-    ("\\times", "*"),
-    ("\\cdot", "*"),
-    ("\\div", "/"),
-    (" x ", "*"),
-    ("**", " "),
-    (". ", "\n"),
-    (", ", "\n"),
-    (".\n", "\n"),
+_PART = re.compile(r"\n|<<|>>|(?<=\D)\.\s|(?<=\d)[.,;]\s|;|,\s")
+_FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*+)\}\{([^{}]*+)\}")
+_TIMES = re.compile(r"(?<=\d)[ \t]*+[xX][ \t]*+(?=[$€£]?+\d)")
+_SPELLINGS = (("\\times", "*"), ("\\cdot", "*"), ("\\div", "/"), ("\\%", "%"), ("\\$", ""))
+_CHARACTERS = str.maketrans(
+    {"×": "*", "·": "*", "⋅": "*", "÷": "/", "−": "-", "–": "-", "[": "(", "]": ")", "\\": " ", "{": " ", "}": " "}
+    | dict.fromkeys("$€£`", "")
 )
 
 
 class Equations(NamedTuple):
-    """Counts of a text's equations."""
+    """The equations of a text.
+
+    found, wrong: equations that have a value on both sides, and those of them that do not hold.
+    last: value of the last side of the last equation; None without an equation.
+    steps: the numbers of the left side of each equation, and the value of its right side.
+    """
 
     found: int
     wrong: int
     last: float | None
-    """Right side of the last equation."""
+    steps: tuple[tuple[tuple[float, ...], float], ...] = ()
+
+    def unsourced(self, given: Container[float]) -> int:
+        """Number of operands that are neither given nor the result of an earlier equation."""
+        known: set[float] = set()
+        count = 0
+        for numbers, result in self.steps:
+            count += sum(number not in given and number not in known for number in numbers)
+            known.add(result)
+        return count
+
+    def starts_unsourced(self, given: Container[float]) -> bool:
+        """Whether an equation starts with a number that is neither given nor an earlier result."""
+        known: set[float] = set()
+        for numbers, result in self.steps:
+            if numbers[0] not in given and numbers[0] not in known:
+                return True
+            known.add(result)
+        return False
 
 
+class _Equation(NamedTuple):
+    left: Side
+    right: Side
+
+
+@lru_cache(maxsize=2048)
 def equations_of(text: str) -> Equations:
-    """Find and recompute the equations of a text."""
+    """Find and recompute the equations of a text. Cached, because two kinds of features read the texts of a batch."""
     text = text[-LIMIT:]
     if "=" not in text:
         return Equations(0, 0, None)
     for spelling, sign in _SPELLINGS:
         text = text.replace(spelling, sign)
-    found = _EQUATION.findall(text.translate(_SKIPPED))[-MAX_EQUATIONS:]
-    wrong = sum(not _holds(left, right) for left, right in found)
-    return Equations(len(found), wrong, _number(found[-1][1]) if found else None)
+    text = _TIMES.sub("*", _FRACTION.sub(r"(\1)/(\2)", text)).translate(_CHARACTERS)
+    found = [one for part in _PART.split(text) if "=" in part for one in _equations_in(part)][-MAX_EQUATIONS:]
+    wrong = sum(not _holds(one) for one in found)
+    steps = tuple((one.left.numbers, one.right.value) for one in found if one.right.value is not None)
+    return Equations(len(found), wrong, steps[-1][1] if steps else None, steps)
 
 
 @lru_cache(maxsize=2**16)
-def _holds(left: str, right: str) -> bool:
-    """Whether the two sides are equal, within the written digits and half a percent.
+def _equations_in(part: str) -> tuple[_Equation, ...]:
+    """The equations of a part of a line. Cached, because rollouts of a group repeat the same equations."""
+    sides = read_sides(part)
+    return tuple(
+        _Equation(left.as_left, right.as_right)
+        for left, right in pairwise(sides)
+        if left.as_left.value is not None and right.as_right.value is not None and left.as_left.operators
+    )
 
-    Cached, because rollouts of a group repeat the same equations.
-    """
-    value, claimed = _value(left), _number(right)
-    if value is None:
-        return False
-    digits = len(right.rpartition(".")[2]) if "." in right else 0
-    slack = max(0.5 * 10.0**-digits if digits else 1e-6, 0.005 * abs(claimed)) * 1.001
+
+def _holds(equation: _Equation) -> bool:
+    """Whether the two sides are equal: exactly for whole numbers, else within the written digits and `ROUNDING`."""
+    left, right = equation
+    value, claimed = left.value, right.value
+    if value is None or claimed is None:
+        raise ValueError("a side of the equation has no value")
+    if right.operators and value == right.numbers[0]:  # `10 - 8 = 2 * 30 = 60`, a chain of steps
+        return True
+    if left.whole and right.whole:
+        return value == claimed
+    slack = max(0.5 * 10.0**-right.digits if right.digits else 1e-6, ROUNDING * abs(claimed)) * 1.001
     # Texts write `20 / 50 = 40%` and `30 * 10% = 3`, and also `0.4 * 100 = 40%`.
-    return any(abs(value - c) <= slack for c in (claimed, claimed * 100 if right.endswith("%") else claimed))
-
-
-def _value(expression: str) -> float | None:
-    """Value of an expression, products before sums; None for a division by zero."""
-    total, product = 0.0, None
-    for operator, sign, digits in _TERM.findall(expression):
-        number = -_number(digits) if sign else _number(digits)
-        if product is None:
-            product = -number if operator == "-" else number
-        elif operator == "*":
-            product *= number
-        elif operator == "/":
-            if number == 0:
-                return None
-            product /= number
-        else:
-            total += product
-            product = -number if operator == "-" else number
-    return total + (product or 0.0)
-
-
-def _number(text: str) -> float:
-    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    return any(abs(value - c) <= slack for c in (claimed, claimed * 100 if right.percent else claimed))

@@ -16,7 +16,7 @@ from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features import shared_items as sharing
 from memstore_gnn.features import syntax
 from memstore_gnn.features.equations import equations_of
-from memstore_gnn.features.outline import answer_texts, answer_values, numbers_of
+from memstore_gnn.features.outline import answer_texts, answer_values, numbers_in, numbers_of
 from memstore_gnn.features.wording import wording_columns
 
 LIMIT = 6000
@@ -37,7 +37,7 @@ def evidence_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
     values: list[str] = answer_values(snapshot).to_pylist()
     queries: list[str] = snapshot.queries["text"].fill_null("").to_pylist()
     query = groups.query_of.tolist()
-    columns = _equation_columns(thinkings, values)
+    columns = _equation_columns(thinkings, values, queries, query)
     columns |= _number_columns(groups, thinkings, values, queries, query)
     columns |= wording_columns(thinkings, values, queries, query)
     columns |= _code_columns(snapshot, groups, queries, query)
@@ -45,16 +45,23 @@ def evidence_features(snapshot: Snapshot, groups: Groups) -> FeatureTable:
     return table.concat(less_group(table, groups), over_answer(table, groups))
 
 
-def _equation_columns(thinkings: list[str], values: list[str]) -> dict[str, Array]:
+def _equation_columns(
+    thinkings: list[str], values: list[str], queries: list[str], query: list[int]
+) -> dict[str, Array]:
     found = [equations_of(text) for text in thinkings]
+    given = [numbers_in(text) for text in queries]
     count = np.array([e.found for e in found], np.float64)
     wrong = np.array([e.wrong for e in found], np.float64)
+    unsourced = np.array([e.unsourced(given[q]) for e, q in zip(found, query, strict=True)], np.float64)
+    starts = [e.starts_unsourced(given[q]) for e, q in zip(found, query, strict=True)]
     gives = [e.last is not None and _close(e.last, value) for e, value in zip(found, values, strict=True)]
     return {
         "equations": np.log1p(count),
         "equation_errors": wrong / np.maximum(count, 1),
         "any_equation_wrong": wrong > 0,
         "equation_gives_value": np.array(gives, np.float64),
+        "equation_unsourced": unsourced / np.maximum(count, 1),
+        "equation_starts_unsourced": np.array(starts, np.float64),
     }
 
 

@@ -28,6 +28,13 @@ def numbers_of(text: str) -> tuple[str, ...]:
     return tuple(_NUMBER.findall(text))
 
 
+@lru_cache(maxsize=2048)
+def numbers_in(text: str) -> frozenset[float]:
+    """The values of the numbers in the last `LIMIT` characters of a text; thousands may be separated by commas."""
+    plain = (number.replace(",", "") for number in numbers_of(text[-LIMIT:]))
+    return frozenset(float(number) for number in plain if number.count(".") < 2)
+
+
 def outline_columns(snapshot: Snapshot, groups: Groups) -> dict[str, Array]:
     """The columns by name; empty for a snapshot without texts."""
     if "text" not in snapshot.thinkings.column_names:

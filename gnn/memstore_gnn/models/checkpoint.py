@@ -40,7 +40,7 @@ from memstore_gnn.models.settings import NetworkSettings, TrainSettings
 from memstore_gnn.models.vote_model import FEATURES, VoteModel
 
 FORMAT = "memstore-reward-model"
-VERSION = 5
+VERSION = 6
 WEIGHTS, ORIGIN, DESCRIPTION = "model.safetensors", "origin.safetensors", "model.json"
 
 

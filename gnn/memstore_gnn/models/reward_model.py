@@ -92,17 +92,19 @@ class RewardModel:
             f"networks={len(self.correction.networks)}, trust={self.correction.trust:.2f})"
         )
 
-    def label_context(self, snapshot: Snapshot, reward: FloatVector) -> LabelContext:
+    def label_context(self, snapshot: Snapshot, reward: FloatVector, marks: FloatVector | None = None) -> LabelContext:
         """Read the labels of a memory.
 
         Args:
             reward: float64 [T], NaN for a rollout whose label is missing or hidden.
+            marks: counts of the marks of labelled rollouts outside the snapshot
+                (`memstore_gnn.features.line_labels.LabelledLines.marks`); None: there are none.
 
         Raises:
             ModelError: the memory has another embedder or splitter, or a vector that is not finite.
         """
         self.check(snapshot)
-        return LabelContext(labelled_part(snapshot, reward, self.base.reliability))
+        return LabelContext(labelled_part(snapshot, reward, self.base.reliability, marks))
 
     def predict(self, snapshot: Snapshot, context: LabelContext) -> FloatVector:
         """Predict the probability that each rollout is right, float64 [T], without reading the rollouts' own labels.

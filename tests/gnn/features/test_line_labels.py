@@ -14,7 +14,7 @@ from memstore.types import FloatVector
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.table import FeatureTable
-from memstore_gnn.features.line_labels import LabelledLines, line_table, read_lines
+from memstore_gnn.features.line_labels import MARKS, LabelledLines, line_table, marks_of, read_lines
 
 WORDS = ("adds the first", "adds the second", "takes the third", "doubles it")
 
@@ -92,13 +92,56 @@ def test_another_querys_labels_do(build_snapshot: Callable[..., Snapshot]) -> No
 
 @pytest.mark.parametrize("texts", [["", ""], ["3 + 4 = 7", "8"]], ids=["empty", "no words"])
 def test_without_lines_the_features_are_zero(build_snapshot: Callable[..., Snapshot], texts: list[str]) -> None:
-    snapshot = memory_of(build_snapshot, [(f"q{i}", text, 1.0) for i, text in enumerate(texts)])
+    snapshot = memory_of(build_snapshot, [(name, text, 1.0) for name, text in zip("pq", texts, strict=True)])
     assert not features(snapshot, rewards_of(snapshot)).values.any()
 
 
 def test_without_labels_the_features_are_zero(build_snapshot: Callable[..., Snapshot]) -> None:
     snapshot = memory_of(build_snapshot, [("p", "step a", None), ("q", "step a", None)])
     assert not features(snapshot, np.full(2, np.nan)).values.any()
+
+
+def test_the_line_that_no_right_rollout_has_takes_the_blame(build_snapshot: Callable[..., Snapshot]) -> None:
+    """In p, `step b` alone explains the wrong rollout; in q nothing tells which of the lines is wrong."""
+    rows = [
+        ("p", "step a", 1.0),
+        ("p", "step a\nstep b", 0.0),
+        ("q", "step c\nstep d", 0.0),
+        *((query, text, None) for query, text in [("x", "step a"), ("y", "step b"), ("z", "step c")]),
+    ]
+    snapshot = memory_of(build_snapshot, rows)
+    found = by_row(snapshot, features(snapshot, rewards_of(snapshot)).column("line_credit_sum"))
+    credit = [np.log((n - b + 0.5) / (b + 0.5)) for n, b in ((2, 0), (1, 1), (1, 0.5))]
+    assert found[3:] == pytest.approx(credit, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "marks"),
+    [
+        ("5 - 3 = 2", []),
+        ("5 - 3 = 1", [0]),
+        ("6 - 3 = 3, of 5", [1]),
+        ("5 - 1 = 4", [2]),
+        ("so 3 of 5 are left", []),
+        ("", [2]),
+    ],
+)
+def test_marks_of_a_thinking(thinking: str, marks: list[int]) -> None:
+    assert marks_of(thinking, frozenset({5.0, 3.0})) == [MARKS[mark] for mark in marks]
+
+
+def test_counts_of_marks_outside_are_added(build_snapshot: Callable[..., Snapshot]) -> None:
+    rows = [("p of 5", "6 - 5 = 2", 0.0), ("q of 5", "6 - 5 = 2", 0.0), ("r of 5", "6 - 5 = 2", None)]
+    whole = memory_of(build_snapshot, rows)
+    lines, groups = read_lines(whole, groups_of(whole)), groups_of(whole)
+    reward = rewards_of(whole)
+    both = LabelledLines.of(lines, groups, reward)
+    first, second = (
+        LabelledLines.of(lines, groups, np.where(query_of_thinkings(whole) == q, reward, np.nan)) for q in (0, 1)
+    )
+    np.testing.assert_array_equal(first.with_marks(second.marks).marks, both.marks)
+    assert both.marks[0].tolist() == [2.0, 2.0, 0.0]
+    assert not both.queries_sharing(lines).size
 
 
 def test_queries_sharing_a_line(build_snapshot: Callable[..., Snapshot]) -> None:

@@ -12,42 +12,11 @@ import pytest
 from memstore.errors import InputError
 from memstore.snapshots.snapshot import Snapshot
 from memstore_gnn.data.groups import groups_of
-from memstore_gnn.features.equations import equations_of
 from memstore_gnn.features.evidence import evidence_features
 from memstore_gnn.features.shared_items import among_others, shared_items
 from memstore_gnn.features.structure import structure_features
 from memstore_gnn.features.syntax import read_program, shape
 from memstore_gnn.features.wording import NAMES, wording_of
-
-
-@pytest.mark.parametrize(
-    ("text", "found", "wrong"),
-    [
-        ("16 - 3 = 13", 1, 0),
-        ("16 - 3 = 12", 1, 1),
-        ("16 eggs - 3 eggs = 13 eggs. 4 * 2 = 8", 2, 0),
-        ("so $1,000 * 3 = $3,000", 1, 0),
-        ("<<5*15=75>>75 minutes", 1, 0),
-        ("2 + 3 * 4 = 14", 1, 0),  # products first
-        ("10 - 2 - 3 = 5", 1, 0),
-        ("1 / 3 = 0.33", 1, 0),  # to the digits written
-        ("1 / 3 = 0.34", 1, 1),
-        ("20 / 50 = 40%", 1, 0),
-        (r"6 \times 7 = 42", 1, 0),
-        ("6 x 7 = 42", 1, 0),
-        ("3 / 0 = 0", 1, 1),
-        ("x = 5", 0, 0),
-        ("no numbers here", 0, 0),
-    ],
-)
-def test_equations_are_recomputed(text: str, found: int, wrong: int) -> None:
-    assert equations_of(text)[:2] == (found, wrong)
-
-
-def test_the_last_equation_is_returned() -> None:
-    assert equations_of("1 + 1 = 2\nthen 2 * 9 = 18").last == 18.0
-    assert equations_of("none").last is None
-
 
 HOSTILE = [
     "1" * 200_000,
