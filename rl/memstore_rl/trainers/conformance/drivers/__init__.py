@@ -7,7 +7,20 @@ from importlib import import_module
 from memstore.errors import InputError
 from memstore_rl.trainers.conformance.driver import HookDriver
 
-DRIVERS = ("generic", "verl", "verl_batch", "trl", "slime", "miles", "openrlhf", "art", "skyrl")
+DRIVERS = (
+    "generic",
+    "verl",
+    "verl_batch",
+    "trl",
+    "slime",
+    "miles",
+    "openrlhf",
+    "art",
+    "skyrl",
+    "tinker_cookbook",
+    "nemo_rl",
+    "areal",
+)
 """Names of the modules; a hyphen of a trainer's name is an underscore here."""
 
 
