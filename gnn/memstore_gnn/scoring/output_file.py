@@ -18,12 +18,14 @@ def check_output(path: Path | None, what: str, inputs: Sequence[str | Path] = ()
         inputs: files that are read.
 
     Raises:
-        InputError: `path` is a folder or an input, or its folder does not exist.
+        InputError: `path` is a folder, a device or an input, or its folder does not exist.
     """
     if path is None:
         return
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file for the {what}")
+    if path.exists() and not path.is_file():  # a finished file is renamed over it
+        raise InputError(f"{path} is not a regular file; name a file for the {what}")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} for {path.name} does not exist; create it first")
     check_not_input(path, what, inputs)

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from memstore.errors import InputError, LockedError, MemstoreError, QueryTimeout, ReadOnlyError
 from memstore_rl.inspector.charts import bar
 from memstore_rl.inspector.desk import desk_of
+from memstore_rl.inspector.ending import ending
 from memstore_rl.inspector.explaining import Explainer, TooMany
 from memstore_rl.inspector.jobs import Jobs
 from memstore_rl.inspector.label_queue import QueueEntry
@@ -96,11 +97,12 @@ class Site:
 
     def close(self) -> None:
         """End the threads. Requests in progress end with an error; work in the background is waited for."""
-        self.jobs.close()
-        if self.desk is not None:
-            self.desk.close()
-        for value in self._recurring:
-            value.close()
+        with ending():
+            self.jobs.close()
+            if self.desk is not None:
+                self.desk.close()
+            for value in self._recurring:
+                value.close()
         for threads in (self._readers, self._searchers):
             threads.shutdown(wait=False, cancel_futures=True)
 
