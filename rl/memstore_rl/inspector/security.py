@@ -13,7 +13,6 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from starlette.datastructures import FormData
@@ -21,11 +20,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from memstore.errors import InputError
-from memstore_rl.service.app import loopback_refusal
+from memstore_rl.service.app import loopback_refusal, origin_host
 
 COOKIE = "memstore_session"
 SESSION_S = 12 * 3600
 """Seconds that a session lasts."""
+MAX_DIGITS = 20
+"""Digits of a session's end are fewer."""
 CSRF_FIELD = "csrf"
 HEADERS = {
     "Content-Security-Policy": (
@@ -63,7 +64,8 @@ class Login:
         named, _, signature = request.cookies.get(COOKIE, "").rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._hmac("session", named).encode()):
             return None
-        return named if int(named.rpartition(".")[2]) > self._now() else None
+        end = named.rpartition(".")[2]
+        return named if end.isdecimal() and len(end) < MAX_DIGITS and int(end) > self._now() else None
 
     def csrf_of(self, session: str) -> str:
         """The token that the forms of a session carry."""
@@ -113,6 +115,6 @@ def refusal_of(request: Request, login: Login) -> tuple[int, str] | None:
         return refused
     origin = request.headers.get("origin")
     changes = request.method not in ("GET", "HEAD")
-    if changes and origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if changes and origin is not None and origin_host(origin) != request.headers.get("host"):
         return 403, "this request comes from another site's page; open the pages of this service instead"
     return None

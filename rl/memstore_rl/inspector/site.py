@@ -23,6 +23,7 @@ from memstore_rl.inspector.charts import bar
 from memstore_rl.inspector.desk import desk_of
 from memstore_rl.inspector.ending import ending
 from memstore_rl.inspector.explaining import Explainer, TooMany
+from memstore_rl.inspector.forms import FormTooLong, read_form
 from memstore_rl.inspector.jobs import Jobs
 from memstore_rl.inspector.label_queue import QueueEntry
 from memstore_rl.inspector.recurring import Recurring
@@ -44,10 +45,13 @@ READERS, SEARCHERS = 2, 2
 """Threads for pages, and for searches and Cypher, which wait for another process."""
 MAX_FORM = 2**20
 """Bytes of a form at most."""
+MAX_FIELDS = 100
+"""Fields of a form at most."""
 BUG = "the page cannot be shown because of a bug; the log of the service has the details"
 _STATUS: tuple[tuple[type[MemstoreError], int], ...] = (
     (NotThere, 404),
     (ReadOnlyError, 403),
+    (FormTooLong, 413),
     (InputError, 400),
     (QueryTimeout, 503),
     (LockedError, 503),
@@ -162,14 +166,12 @@ class Site:
         """The form of a request that changes something.
 
         Raises:
-            InputError: it is too long, or not of this session.
+            InputError: it cannot be read, is too long, or is not of this session.
             ReadOnlyError: the pages are read-only.
         """
         if self.read_only:
             raise ReadOnlyError("these pages are read-only; open them without --read-only, over a memory")
-        if int(request.headers.get("content-length", "0")) > MAX_FORM:
-            raise InputError(f"a form holds at most {MAX_FORM // 2**10} KiB; send less at a time")
-        form = await request.form(max_files=0, max_fields=100, max_part_size=MAX_FORM)
+        form = await read_form(request, most_bytes=MAX_FORM, most_fields=MAX_FIELDS)
         self.login.check_form(request, form)
         return form
 

@@ -139,9 +139,17 @@ def loopback_refusal(request: Request) -> tuple[int, str] | None:
     """Status and sentence for what a web page in a browser on this machine could send; None for other requests."""
     if not all(is_loopback_host(_host_name(host)) for host in request.headers.getlist("host")):
         return 421, "without a token the service answers to loopback names only; use http://127.0.0.1, or set a token"
-    if not all(is_loopback_host(_host_name(urlsplit(given).netloc)) for given in request.headers.getlist("origin")):
+    if not all(is_loopback_host(_host_name(origin_host(given))) for given in request.headers.getlist("origin")):
         return 403, "without a token the service takes no requests of web pages from elsewhere; set a token"
     return None
+
+
+def origin_host(origin: str) -> str:
+    """Host and port of an Origin header; empty, which is no host, if it is invalid."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def is_loopback_host(host: str) -> bool:

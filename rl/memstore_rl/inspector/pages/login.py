@@ -6,10 +6,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from memstore_rl.inspector.forms import read_form
 from memstore_rl.inspector.security import COOKIE, cookie_path, start_session
 from memstore_rl.inspector.site import Site
 
-MAX_TOKEN = 10_000
+MAX_FORM, MAX_FIELDS = 16 * 2**10, 10
+"""Bytes and fields of a form; a token has less."""
 
 
 def routes(site: Site) -> list[Route]:
@@ -21,7 +23,7 @@ def routes(site: Site) -> list[Route]:
             return RedirectResponse(following, 303)
         if request.method == "GET":
             return site.render(request, "login.html", {"following": following, "failure": None})
-        form = await request.form(max_files=0, max_fields=10, max_part_size=MAX_TOKEN)
+        form = await read_form(request, most_bytes=MAX_FORM, most_fields=MAX_FIELDS)
         if not site.login.accepts(str(form.get("token", ""))):
             failure = (
                 "this is not the token of the service; it is the one that memstore serve or inspect was started with"
@@ -32,7 +34,7 @@ def routes(site: Site) -> list[Route]:
         return response
 
     async def log_out(request: Request) -> Response:
-        site.login.check_form(request, await request.form(max_files=0, max_fields=10))
+        site.login.check_form(request, await read_form(request, most_bytes=MAX_FORM, most_fields=MAX_FIELDS))
         response = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
         response.delete_cookie(COOKIE, path=cookie_path(request))
         return response

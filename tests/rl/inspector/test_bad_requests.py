@@ -1,0 +1,76 @@
+"""Requests that no page makes: each gets its status and one sentence."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from memstore.memory import Memory
+from memstore_rl.inspector.source import MemorySource
+
+from .conftest import serving
+
+TOKEN = "correct-horse-battery"
+URLENCODED = {"content-type": "application/x-www-form-urlencoded"}
+MULTIPART = {"content-type": "multipart/form-data; boundary=x"}
+
+
+@pytest.fixture(scope="module")
+def guarded(looked_at: Memory) -> Iterator[str]:
+    """Address of pages with a login."""
+    with serving(MemorySource(looked_at), TOKEN) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "sentence"),
+    [
+        ({"data": {"token": "x" * 20_000}}, 413, "at most 16 KiB"),
+        ({"content": iter([b"token=", b"x" * 20_000]), "headers": URLENCODED}, 413, "at most 16 KiB"),  # chunked
+        ({"data": {f"field-{n}": "" for n in range(20)}}, 400, "at most 10 fields"),
+        ({"content": b"--x\r\nnothing", "headers": MULTIPART}, 400, "send it as application/x-www-form-urlencoded"),
+        ({"content": b"token=1", "headers": {"content-type": "multipart/form-data"}}, 400, "no form that a page sends"),
+        ({"content": b'{"token": "x"}', "headers": {"content-type": "application/json"}}, 400, "no form that a page"),
+        ({"content": b"\xff=%ff&=&&=%", "headers": URLENCODED}, 401, "not the token of the service"),
+        ({}, 401, "not the token of the service"),
+    ],
+)
+def test_a_bad_form_of_the_login(
+    guarded: str, form: dict[str, Any], status: int, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = httpx.post(f"{guarded}/login", **form)
+    assert (answer.status_code, sentence in answer.text) == (status, True), answer.text
+    assert caplog.records == []
+
+
+def test_bad_forms_of_a_session(web: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    csrf = re.search(r'name="csrf" value="([^"]+)"', web.get("/queue").text)
+    assert csrf is not None
+    many = {"csrf": csrf[1]} | {f"field-{n}": "" for n in range(300)}
+    answer = web.post("/queue/choose", data=many)
+    assert (answer.status_code, "at most 100 fields" in answer.text) == (400, True), answer.text
+    long = web.post("/queue/choose", content=iter([b"x" * 2**20, b"x"]), headers=URLENCODED)
+    assert (long.status_code, "at most 1024 KiB" in long.text) == (413, True)
+    assert caplog.records == []
+
+
+def test_an_invalid_origin(web: httpx.Client, guarded: str) -> None:
+    for answer in (
+        web.get("/", headers={"origin": "http://["}),
+        httpx.post(f"{guarded}/login", data={"token": TOKEN}, headers={"origin": "http://["}),
+    ):
+        assert answer.status_code == 403
+        assert "elsewhere" in answer.text or "another site" in answer.text
+
+
+@pytest.mark.parametrize("end", ["notint", "9" * 5_000, "²", ""])
+def test_a_signed_session_without_a_time_is_none(guarded: str, end: str) -> None:
+    named = f"abc.{end}"
+    signature = hmac.new(TOKEN.encode(), f"memstore session {named}".encode(), "sha256").hexdigest()
+    cookie = f"memstore_session={named}.{signature}".encode()
+    assert httpx.get(f"{guarded}/", headers={"cookie": cookie}).status_code == 303
