@@ -23,6 +23,8 @@ from memstore.testing.servers.ports import free_port
 START_SECONDS = 280.0
 """An idle machine needs six."""
 STOP_SECONDS = 60.0
+_JVM_OPTIONS = "-XX:TieredStopAtLevel=1"
+"""A server of a test lives for a minute: the second compiler would cost more than it saves, 2 s a start."""
 
 
 class Neo4jServer:
@@ -67,8 +69,8 @@ class Neo4jServer:
             "db.tx_log.preallocate": "false",
             "db.tx_log.rotation.retention_policy": "256M size",
             "dbms.usage_report.enabled": "false",
-            # A server of a test lives for a minute: the second compiler would cost more than it saves.
-            "server.jvm.additional": "-XX:TieredStopAtLevel=1",
+            # Its threads wait so long for further requests, one pool after the other, before a stop: 10 s by default.
+            "internal.server.bolt.thread_pool_shutdown_wait_time": "0s",
             **settings,
         }
         text = "".join(f"{name}={value}\n" for name, value in lines.items())
@@ -126,7 +128,9 @@ class Neo4jServer:
 
     def _environment(self) -> dict[str, str]:
         conf = str(self.folder / "conf")
-        return {**os.environ, "NEO4J_HOME": str(self.home), "NEO4J_CONF": conf, "HEAP_SIZE": self._heap}
+        options = f"{os.environ.get('JAVA_TOOL_OPTIONS', '')} {_JVM_OPTIONS}".strip()
+        own = {"NEO4J_HOME": str(self.home), "NEO4J_CONF": conf, "HEAP_SIZE": self._heap}
+        return {**os.environ, **own, "JAVA_TOOL_OPTIONS": options}
 
     def __enter__(self) -> Self:
         self.start()
