@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
@@ -15,12 +16,14 @@ import uvicorn
 from pydantic import SecretStr
 
 from memstore.errors import InputError
+from memstore_gnn.verbs.train_apart import train
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout
 from memstore_rl.rewards.tasks import VerifiedGroup
 from memstore_rl.service.app import make_app
 from memstore_rl.service.journal import Journal
 from memstore_rl.service.protocol import ConnectionLimits, server_config
+from memstore_rl.service.retraining import Retrainer
 from memstore_rl.service.service import RewardService
 from tests.rl.service.training_services import trained_sums
 
@@ -126,7 +129,19 @@ def served(scorer: LengthScorer, tmp_path: Path) -> Served:
     return serve
 
 
+@pytest.fixture(scope="session")
+def sums(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed memory of twelve labelled sums with a model. Do not modify it."""
+    return trained_sums(tmp_path_factory.mktemp("sums"))
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A closed memory of twelve labelled sums with a model."""
-    return trained_sums(tmp_path)
+def folder(sums: Path, tmp_path: Path) -> Path:
+    """A copy of that memory."""
+    return Path(shutil.copytree(sums, tmp_path / "memory"))
+
+
+@pytest.fixture
+def trains_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings in place run in the retrainer's thread: a process of its own takes seconds to import torch."""
+    monkeypatch.setattr(Retrainer, "_work", lambda self, command: train(Path(command[-1])))

@@ -53,6 +53,7 @@ def test_call_trains_on_what_was_recorded_and_the_service_uses_the_model(folder:
         assert scorer.model.model.card.id == model
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_new_verdicts_count_with_the_new_model(folder: Path) -> None:
     asked = group(21, 2, gold=False)
     with serving(folder) as served, RewardClient(served.endpoint, deadline_s=WAIT_S) as client:
@@ -63,6 +64,7 @@ def test_new_verdicts_count_with_the_new_model(folder: Path) -> None:
         assert [(reward.source, reward.value) for reward in rewards[:2]] == [("remembered", 1.0), ("remembered", 0.0)]
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_steps_trigger_a_training_on_earlier_steps_only(folder: Path) -> None:
     with serving(folder, every=2) as served, RewardClient(served.endpoint, deadline_s=WAIT_S) as client:
         for step in (1, 2, 3):  # 2 is a multiple; 3 is not a new one
@@ -84,6 +86,7 @@ def test_steps_trigger_a_training_on_earlier_steps_only(folder: Path) -> None:
         assert (served.retrainer.status.number, served.retrainer.status.step) == (3, 10)
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_rollouts_of_the_triggering_step_wait_until_the_snapshot_is_taken(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,8 +109,14 @@ def test_rollouts_of_the_triggering_step_wait_until_the_snapshot_is_taken(
         assert set(memory.graph.nodes("Thinking", ["step"])["step"].to_pylist()) == {None, 1, 2}
 
 
-def test_scoring_goes_on_with_one_model_at_a_time(folder: Path) -> None:
-    groups, stop = [group(number, 1, gold=False) for number in range(60, 64)], threading.Event()
+def test_scoring_goes_on_with_one_model_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients ask once while the child trains, and without a pause while the service changes to its model."""
+    groups = [group(number, 1, gold=False) for number in range(60, 64)]
+    changing, stop, trained_model = threading.Event(), threading.Event(), module.trained_model
+
+    def note_the_change(job: Path) -> Path:
+        changing.set()
+        return trained_model(job)
 
     def ask(endpoint: str) -> list[tuple[float, str]]:
         seen = []
@@ -116,8 +125,10 @@ def test_scoring_goes_on_with_one_model_at_a_time(folder: Path) -> None:
                 for rewards in client.score_groups(groups, record=False):
                     assert len({reward.model for reward in rewards}) == 1
                     seen.append((rewards[0].value, rewards[0].model))
+                assert changing.wait(WAIT_S)
         return seen
 
+    monkeypatch.setattr(module, "trained_model", note_the_change)
     with serving(folder) as served, RewardClient(served.endpoint, deadline_s=WAIT_S) as client:
         client.score_groups([group(number, 1) for number in range(20, 30)])
         with ThreadPoolExecutor(4) as pool:
@@ -132,6 +143,7 @@ def test_scoring_goes_on_with_one_model_at_a_time(folder: Path) -> None:
         assert client.score_group(groups[0], record=False)[0].model == model
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_second_call_is_refused_while_one_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on, prepare = threading.Event(), threading.Event(), module.prepare
 
@@ -155,6 +167,7 @@ def test_second_call_is_refused_while_one_runs(folder: Path, monkeypatch: pytest
         assert len(served.models) == 1  # nothing was new: it is the same model again
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_client_waits_for_its_own_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another training begins, and fails, before the client asks whether its own has ended."""
     info, second = RewardClient.info, threading.Event()
@@ -196,9 +209,15 @@ FAILURES = {
 
 @pytest.mark.parametrize("kind", FAILURES)
 def test_failed_training_leaves_the_old_model(
-    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
 ) -> None:
     what, sentence = FAILURES[kind]
+    if what in ("finish", "take up"):
+        request.getfixturevalue("trains_here")  # what fails comes after the child
     killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     replaced: dict[str, Callable[..., Any]] = {
         "kill": lambda *given, **options: [module.prepare_before(*given, **options), killed][1],
@@ -225,6 +244,7 @@ def test_failed_training_leaves_the_old_model(
         assert "was not trained again, and stays" in caplog.text
         assert not (folder / "service" / module.FOLDER).exists()
         if what == "kill":
+            request.getfixturevalue("trains_here")
             assert client.retrain() == served.models[0]
             assert len(served.models) == 2
 
@@ -233,6 +253,7 @@ def fail(*given: object, **options: object) -> None:
     raise ModelError("the disk is on fire")
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_mode_verdict_trains_its_first_model(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With the verdicts that it has bought, and not before there are enough."""
     first, budget = tmp_path / "first", VerifierBudget(calls=100)
