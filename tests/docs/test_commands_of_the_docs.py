@@ -16,7 +16,7 @@ import contextlib
 import gzip
 import io
 import itertools
-import os
+import json
 import re
 import shlex
 import shutil
@@ -27,6 +27,9 @@ from typing import NamedTuple
 import pytest
 import typer
 
+from memstore.memory import Memory
+from memstore.sample import sample_path
+from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_cli.main import app, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +42,7 @@ _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>[^>]+?) -->\n+)?^```(?P<kind>sh|console)\n(?P<text>.*?)^```", re.M | re.S
 )
 _MODEL = re.compile(r"\bm-[0-9a-f]{16}\b")
+_ID = re.compile(r"\b[qt]-[0-9a-f]{24}\b")
 _RUN_ELSEWHERE = ("demo", "inspect", "serve")
 """The fixture runs the demo once. A service, or the pages, run until they are stopped and have their own tests."""
 _STEP_OF_THE_DEMO = re.compile(r"^\[\d\] ", re.M)
@@ -135,18 +139,47 @@ def check_program(words: list[str]) -> None:
                 assert option.split("=")[0] in text, f"{words[1]} has no option {option}"
 
 
+QUERIES = 160
+"""First queries of the sample that are in `small_samples`, of 400: embedding all of them takes most of a minute."""
+
+
 @pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the demo has run, with its output in transcript.txt."""
+def small_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with memstore/sample: the first queries of the sample and those that commands name, and the new ones."""
     folder = tmp_path_factory.mktemp("docs")
-    printed = io.StringIO()
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        with contextlib.redirect_stdout(printed):
-            assert run(["demo", "--folder", "demo-memory"]) == 0
-    finally:
-        os.chdir(before)
+    samples = folder / "memstore" / "sample"
+    samples.mkdir(parents=True)
+    shutil.copy(sample_path("arithmetic_new"), samples)
+    kept, named = set[str](), named_queries(folder / "whole")
+    with gzip.open(sample_path(), "rt") as lines, gzip.open(samples / sample_path().name, "wt") as some:
+        for line in lines:
+            key = json.loads(line)["query_id"]
+            if len(kept) < QUERIES or key in named:
+                kept.add(key)
+            if key in kept:
+                some.write(line)
+    return folder
+
+
+def named_queries(folder: Path) -> set[str]:
+    """Keys of the sample's queries that a command names by their id or that of a rollout."""
+    ids = {name for command in ALL for word in command.words for name in _ID.findall(word)}
+    text = (
+        "MATCH (d:Dataset)<-[n:IN]-(q:Query)-[:GENERATES]->(t:Thinking) WHERE t.id IN $ids OR q.id IN $ids RETURN n.key"
+    )
+    with Memory.open(folder, create=True, embedder=HashEmbedder()) as memory:
+        memory.ingest([sample_path()])
+        return {key for (key,) in memory.cypher(text, {"ids": sorted(ids)}).rows}
+
+
+@pytest.fixture(scope="session")
+def demo_folder(small_samples: Path) -> Path:
+    """A folder in which the demo has run on small samples, with its output in transcript.txt."""
+    folder, printed = small_samples, io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
+        patched.chdir(folder)
+        patched.setattr("memstore.sample.sample_path", lambda name: folder / "memstore" / "sample" / f"{name}.jsonl.gz")
+        assert run(["demo", "--folder", "demo-memory"]) == 0
     (folder / "transcript.txt").write_text(printed.getvalue(), encoding="utf-8")
     return folder
 
@@ -172,8 +205,7 @@ def test_transcript_of_the_demo_is_current(demo_folder: Path) -> None:
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with rollouts.jsonl and my-memory, a memory of these few rollouts."""
     folder = tmp_path_factory.mktemp("small")
-    sample = ROOT / "memstore" / "sample" / "arithmetic_new.jsonl.gz"
-    (folder / "rollouts.jsonl").write_bytes(gzip.decompress(sample.read_bytes()))
+    (folder / "rollouts.jsonl").write_bytes(gzip.decompress(sample_path("arithmetic_new").read_bytes()))
     assert run(["ingest", str(folder / "rollouts.jsonl"), "--memory", str(folder / "my-memory")]) == 0
     return folder
 
@@ -191,7 +223,7 @@ def test_commands_of_a_page_run(
     wanted = [command for command in commands_of(page) if is_run(command)]
     shutil.copytree(demo_folder / "demo-memory", tmp_path / "demo-memory")
     shutil.copytree(small_folder, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "memstore").symlink_to(ROOT / "memstore")
+    (tmp_path / "memstore").symlink_to(demo_folder / "memstore")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     [model] = [path.name for path in (tmp_path / "demo-memory" / "models").iterdir() if path.is_dir()]
