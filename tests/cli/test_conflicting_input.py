@@ -12,6 +12,7 @@ import pytest
 
 from memstore.graph.ladybug import LadybugGraph
 from memstore.snapshots.files import load_snapshot
+from memstore_cli.main import run
 
 QUESTION = "Anna has 10 apples and buys 3 more. How many apples has she?"
 """The query of the key sum-00, whose answer is 13."""
@@ -19,11 +20,10 @@ ROW = {"query": QUESTION, "domain": "math", "dataset": "sums", "answer": "13", "
 
 
 @pytest.fixture(scope="module")
-def trained(memory: Path, tmp_path_factory: pytest.TempPathFactory, process: Callable[..., Any]) -> Path:
+def trained(memory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the memory of sums with a model."""
     folder = Path(shutil.copytree(memory, tmp_path_factory.mktemp("trained") / "memory"))
-    done = process("train", "--epochs", "1", "--memory", folder)
-    assert done.code == 0, done.err
+    assert run(["train", "--epochs", "1", "--memory", str(folder)]) == 0
     return folder
 
 

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
+from memstore_cli.main import run
+
 
 @pytest.fixture(scope="module")
-def trained(memory: Path, tmp_path_factory: pytest.TempPathFactory, process: Callable[..., Any]) -> Path:
+def trained(memory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the memory of sums with two models: one trained on half of the labels, one on the default share."""
     folder = Path(shutil.copytree(memory, tmp_path_factory.mktemp("trained") / "memory"))
     for words in (("--budget", "0.5"), ("--seed", "1")):
-        done = process("train", *words, "--epochs", "2", "--memory", folder, "--json")
-        assert done.code == 0, done.err
+        assert run(["train", *words, "--epochs", "2", "--memory", str(folder), "--json"]) == 0
     return folder
 
 
