@@ -71,14 +71,16 @@ def run_one(train: Train, study: Study, mode: str) -> None:
 def run_all(options: argparse.Namespace, numbers: Options, kind: type[Study]) -> list[str]:
     """Run each training without a result in a process of its own; return a sentence for each that failed."""
     check_options(options, numbers)
-    from policy_learning_run import train  # once, before the forks
-
     work = [
         (seed, mode)
         for seed in options.seeds
         for mode in options.modes
         if not result_file(options.folder, seed, mode).exists()
     ]
+    if not work:
+        return []
+    from policy_learning_run import train  # once, before the forks; it takes seconds
+
     studies = {seed: kind(options.folder, seed, numbers) for seed, _ in work}
     starts = run_processes(train, [(studies[seed], "start") for seed in studies], options.processes)
     return starts + run_processes(train, [(studies[seed], mode) for seed, mode in work], options.processes)

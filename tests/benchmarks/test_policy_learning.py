@@ -16,19 +16,34 @@ SMALL = "--seeds 7 --problems 24 --held-out 16 --budget 0.5 --lessons 300 --step
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the modules of the benchmark importable during a test only."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.delitem(sys.modules, "policy_learning_table", raising=False)
+    folders = [ROOT / "benchmarks", ROOT / "examples" / "sample_rollouts", ROOT / "examples" / "learn_from_memory"]
+    for folder in folders:
+        monkeypatch.syspath_prepend(str(folder))
+        for file in folder.glob("*.py"):
+            monkeypatch.delitem(sys.modules, file.stem, raising=False)
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the benchmark."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "policy_learning.py"), "--folder", str(folder)]
-    return subprocess.run([*command, *SMALL.split(), *options], capture_output=True, text=True, timeout=600)
+def words(folder: Path, *options: str) -> list[str]:
+    """The command line of the benchmark."""
+    return [str(ROOT / "benchmarks" / "policy_learning.py"), "--folder", str(folder), *SMALL.split(), *options]
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, *line: str) -> None:
+    """Run the benchmark in this process, where it may not train."""
+    import policy_learning
+
+    monkeypatch.setattr(sys, "argv", list(line))
+    monkeypatch.setattr(policy_learning, "run_processes", lambda train, work, processes: ["trained"] if work else [])
+    policy_learning.main(None, policy_learning.Study, policy_learning.Options)
 
 
 @pytest.mark.slow
-def test_smallest_run_trains_in_three_modes_and_is_not_repeated(tmp_path: Path) -> None:
-    ran = run(tmp_path, "--modes", "budget", "memory", "verdict-4")
+@pytest.mark.usefixtures("benchmark")
+def test_smallest_run_trains_in_three_modes_and_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = words(tmp_path, "--modes", "budget", "memory", "verdict-4")
+    ran = subprocess.run([sys.executable, *line], capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-2000:]
     results = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "seed-7").glob("*-4.json")}
     results |= {name: json.loads((tmp_path / "seed-7" / f"{name}.json").read_text()) for name in ("budget", "memory")}
@@ -42,13 +57,11 @@ def test_smallest_run_trains_in_three_modes_and_is_not_repeated(tmp_path: Path) 
     assert "| memory |" in ran.stdout
     assert (tmp_path / "policy_learning.png").stat().st_size > 1000
     written = {file: file.stat().st_mtime_ns for file in (tmp_path / "seed-7").glob("*.json")}
-    again = run(tmp_path, "--modes", "budget", "memory", "verdict-4")
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert again.stdout.endswith(ran.stdout[ran.stdout.index("| mode") :])
+    run_here(monkeypatch, *line)
+    assert capsys.readouterr().out == ran.stdout[ran.stdout.index("| mode") :]
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "seed-7").glob("*.json")} == written
-    other = run(tmp_path, "--rate", "0.5")
-    assert other.returncode != 0
-    assert "has other settings" in other.stderr
+    with pytest.raises(SystemExit, match="has other settings"):
+        run_here(monkeypatch, *words(tmp_path, "--rate", "0.5"))
 
 
 @pytest.mark.usefixtures("benchmark")
