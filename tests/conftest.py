@@ -43,12 +43,30 @@ SHARED = {
     ),
     "neo4j": ("tests/memstore/graph/test_neo4j_[!f]*",),  # those of faults and of foreign servers start their own
     "a browser": ("tests/rl/inspector/*",),
+    "ray": (
+        "tests/rl/trainers/verl/test_gauge_in_verl.py",
+        "tests/rl/trainers/verl/test_verdict_mode_in_verl.py",
+        "tests/rl/trainers/verl/test_with_verl_itself.py",
+    ),
     "a milvus server that is harmed": (
         "tests/memstore/vectors/test_milvus_server.py",
         "tests/memstore/vectors/test_milvus_server_faults.py",
     ),
 }
 """Files whose tests share servers or fixtures that take seconds to start."""
+LONGEST = (
+    "neo4j and milvus",
+    "ray",
+    "a browser",
+    "tests/memstore/graph/test_neo4j_faults.py",
+    "tests/rl/service/test_retraining.py",
+    "tests/docs/test_commands_of_the_docs.py",
+    "tests/benchmarks/test_policy_learning.py",
+    "tests/examples/test_learn_from_memory.py",
+    "neo4j",
+    "a milvus server that is harmed",
+)
+"""The groups that take longest, in the order in which they are started."""
 
 
 def group_of(file: str) -> str:
@@ -75,10 +93,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Start the long groups first, so that no worker ends with one while the other has nothing left to do."""
+    """Start the long groups first, so that no worker ends with one while the others have nothing left to do."""
     if hasattr(config, "workerinput"):
         slow = {_group(item) for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: _group(item) not in SHARED and _group(item) not in slow)
+
+        def turn(item: pytest.Item) -> int:
+            group = _group(item)
+            if group in LONGEST:
+                return LONGEST.index(group)
+            return len(LONGEST) + (group not in SHARED and group not in slow)
+
+        items.sort(key=turn)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,6 +156,12 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def _group(item: pytest.Item) -> str:
     return group_of(item.nodeid.split("::", 1)[0])
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> Servers:
+    """Servers of the group of tests that runs."""
+    return SERVERS
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -95,9 +96,15 @@ def score_group_in_verl(ray_cluster: None, tiny_policy: Path) -> Callable[..., l
     return send
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A local Ray cluster with as many logical CPUs as verl's actors request."""
+@pytest.fixture(scope="module")
+def ray_cluster(shared_servers: Any) -> None:
+    """A local Ray cluster with as many logical CPUs as verl's actors request, shared by the modules of the group."""
+    shared_servers.get("ray", running_ray)
+
+
+@contextlib.contextmanager
+def running_ray() -> Iterator[bool]:
+    """Ray on this machine, for as long as the context lasts."""
     import ray
 
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
@@ -112,6 +119,6 @@ def ray_cluster() -> Iterator[None]:
         runtime_env={"env_vars": {**quiet, "TRANSFER_QUEUE_ENABLE": "1"}},
     )
     try:
-        yield
+        yield True
     finally:
         ray.shutdown()

@@ -89,7 +89,7 @@ def test_row_of_the_audit_file_is_of_an_audit_query() -> None:
 
 @pytest.fixture(scope="module")
 def reward_loop(
-    verl_config: Callable[..., Any], trained_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    ray_cluster: None, verl_config: Callable[..., Any], trained_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
     """verl's reward loop with our manager, whose line and gauge follow after each batch of two groups.
 

@@ -143,7 +143,7 @@ def empty_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reward_loop(verl_config: Callable[..., Any], empty_memory: Path) -> Iterator[Any]:
+def reward_loop(ray_cluster: None, verl_config: Callable[..., Any], empty_memory: Path) -> Iterator[Any]:
     """verl's reward loop with two workers and our manager, in mode verdict with two calls a step."""
     import ray
     from verl.experimental.reward_loop import RewardLoopManager
