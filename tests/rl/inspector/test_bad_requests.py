@@ -54,6 +54,8 @@ def test_bad_forms_of_a_session(web: httpx.Client, caplog: pytest.LogCaptureFixt
     many = {"csrf": csrf[1]} | {f"field-{n}": "" for n in range(300)}
     answer = web.post("/queue/choose", data=many)
     assert (answer.status_code, "at most 100 fields" in answer.text) == (400, True), answer.text
+    unknown = web.post("/queue/choose", data={"csrf": csrf[1], "criterion": "nope"})
+    assert (unknown.status_code, "criterion is one of" in unknown.text.lower()) == (400, True)
     long = web.post("/queue/choose", content=iter([b"x" * 2**20, b"x"]), headers=URLENCODED)
     assert (long.status_code, "at most 1024 KiB" in long.text) == (413, True)
     assert caplog.records == []
@@ -73,4 +75,26 @@ def test_a_signed_session_without_a_time_is_none(guarded: str, end: str) -> None
     named = f"abc.{end}"
     signature = hmac.new(TOKEN.encode(), f"memstore session {named}".encode(), "sha256").hexdigest()
     cookie = f"memstore_session={named}.{signature}".encode()
-    assert httpx.get(f"{guarded}/", headers={"cookie": cookie}).status_code == 303
+    assert httpx.get(f"{guarded}/", headers=[(b"cookie", cookie)]).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/queries?where=nope", "is one of text"),
+        ("/queries?labels=nope", "is one of any"),
+        ("/queries?domain=nope", "is one of "),
+        ("/disagreements?kind=nope", "is one of truth"),
+        ("/disagreements?sort=nope", "is one of gap"),
+        (f"/query/q-1?step={'9' * 39}x{'9' * 500}", f"{'9' * 39}x&#39; is not a step"),
+        (f"/query/q-1?step={'9' * 5_000}", "is not a step"),
+    ],
+)
+def test_an_unknown_choice(web: httpx.Client, path: str, sentence: str) -> None:
+    answer = web.get(path)
+    assert (answer.status_code, sentence in answer.text) == (400, True), answer.text
+    assert "9" * 41 not in answer.text
+
+
+def test_an_empty_choice_is_the_default(web: httpx.Client) -> None:
+    assert web.get("/queries?search=&where=text&dataset=&domain=&labels=any").status_code == 200

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from memstore_rl.inspector.charts import Point, bar, line_chart
+from memstore_rl.inspector.cypher_results import csv_lines
 from memstore_rl.inspector.differences import central, difference
 from memstore_rl.inspector.texts import cut, one_line, pieces
-from memstore_rl.inspector.views.cypher import as_csv
 
 
 @pytest.mark.parametrize(
@@ -61,4 +63,5 @@ def test_charts_escape_and_bound() -> None:
 
 
 def test_a_spreadsheet_runs_nothing() -> None:
-    assert as_csv(["a"], [["=1+1"], [["x"]], [-3]]) == 'a\n\'=1+1\n"[""x""]"\n-3\n'
+    rows: list[tuple[Any, ...]] = [("=1+1",), (["x"],), (-3,)]
+    assert "".join(csv_lines(["a"], rows)) == 'a\n\'=1+1\n"[""x""]"\n-3\n'

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from memstore_rl.inspector.addresses import choice
 from memstore_rl.inspector.disagreements import Kind, find_disagreements
 from memstore_rl.inspector.site import Site
 from memstore_rl.inspector.views.disagreements import TITLES, Order, disagreement_page
@@ -24,8 +25,8 @@ def routes(site: Site) -> list[Route]:
 
     async def show(request: Request) -> Response:
         given = request.query_params
-        kind: Kind = given["kind"] if given.get("kind") in get_args(Kind) else "truth"  # type: ignore[assignment]
-        order: Order = given["sort"] if given.get("sort") in get_args(Order) else "gap"  # type: ignore[assignment]
+        kind: Kind = choice(given, "kind", get_args(Kind), "truth")
+        order: Order = choice(given, "sort", get_args(Order), "gap")
         after = given.get("after", "")[:500]
 
         def view() -> dict[str, object]:

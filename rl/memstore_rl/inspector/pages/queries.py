@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from memstore.graph.query_filter import Labels, QueryFilter, Where
 from memstore.types import DOMAINS
+from memstore_rl.inspector.addresses import choice
 from memstore_rl.inspector.site import Site
 from memstore_rl.inspector.views.queries import page_of_id, query_list
 from memstore_schema.columns import NodeLabel
@@ -51,10 +52,10 @@ def _wanted(request: Request) -> QueryFilter:
     given = request.query_params
     return QueryFilter(
         search=given.get("search", "").strip()[:MAX_SEARCH],
-        where=given["where"] if given.get("where") in get_args(Where) else "text",  # type: ignore[arg-type]
+        where=choice(given, "where", get_args(Where), "text"),
         dataset=given.get("dataset", "")[:MAX_SEARCH],
-        domain=given.get("domain", "") if given.get("domain") in DOMAINS else "",
-        labels=given["labels"] if given.get("labels") in get_args(Labels) else "any",  # type: ignore[arg-type]
+        domain=choice(given, "domain", DOMAINS, ""),
+        labels=choice(given, "labels", get_args(Labels), "any"),
     )
 
 

@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from memstore.errors import InputError
+from memstore_rl.inspector.addresses import SHOWN
 from memstore_rl.inspector.site import Site
 from memstore_rl.inspector.views.group import Group, GroupSheet, group_sheet
 from memstore_rl.inspector.views.missing import NotThere
@@ -55,7 +56,7 @@ def _group(request: Request) -> Group | None:
     try:
         step = int(given["step"]) if "step" in given else None
     except ValueError:
-        raise InputError(f"{given['step']!r} is not a step; follow a link of the query's page") from None
+        raise InputError(f"{given['step'][:SHOWN]!r} is not a step; follow a link of the query's page") from None
     return Group(given.get("policy"), given.get("run"), step)
 
 

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from memstore.errors import InputError, ReadOnlyError
 from memstore_gnn.queue.choose import Criterion
+from memstore_rl.inspector.addresses import choice
 from memstore_rl.inspector.desk import Desk
 from memstore_rl.inspector.security import SESSION_S, cookie_path
 from memstore_rl.inspector.site import Site
@@ -51,8 +52,7 @@ def routes(site: Site) -> list[Route]:
         return JSONResponse({"running": running, "sentence": sentence})
 
     async def choose(request: Request) -> Response:
-        given = str((await site.form(request)).get("criterion", ""))
-        criterion: Criterion = given if given in get_args(Criterion) else "pages"  # type: ignore[assignment]
+        criterion: Criterion = choice(await site.form(request), "criterion", get_args(Criterion), "pages")
         _desk(site).queue.choose(criterion)
         return _to_queue(request)
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from memstore.errors import InputError
+from memstore_rl.inspector.addresses import SHOWN
 from memstore_rl.inspector.charts import Point, line_chart
 from memstore_rl.inspector.site import Site
 from memstore_rl.inspector.texts import one_line
@@ -57,7 +58,7 @@ def _after(text: str | None) -> int | None:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"{text[:40]!r} is not a step; follow a link of the timeline") from None
+        raise InputError(f"{text[:SHOWN]!r} is not a step; follow a link of the timeline") from None
 
 
 def _address(series: Series, after: int | None = None) -> str:

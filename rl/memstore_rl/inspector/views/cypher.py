@@ -1,25 +1,21 @@
-"""A Cypher query that reads, with its result as a table, as files, or as a drawing of the nodes that it names."""
+"""A Cypher query that reads, with its result as a table, or as a drawing of the nodes that it names."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from memstore.errors import InputError
+from memstore_rl.inspector.addresses import SHOWN
+from memstore_rl.inspector.cypher_results import first_rows, run
 from memstore_rl.inspector.drawing import Drawing, draw_nodes
 from memstore_rl.inspector.source import Source
 from memstore_schema.columns import EDGE_COLUMNS, EDGE_ENDS, NODE_COLUMNS
 from memstore_schema.queries import NamedQuery, named_queries
 
-TIMEOUT_S = 10.0
-ROWS, FILE_ROWS = 200, 100_000
-"""Rows of a table, and of a file to download."""
 CELL = 300
 """Characters of a cell."""
 _ID = re.compile(r"\b[qtaprdm]-[0-9a-f]{6,}\b")
@@ -52,6 +48,7 @@ class CypherPage:
     rows: tuple[tuple[Cell, ...], ...] = ()
     ran: bool = False
     more: bool = False
+    """Whether the result has rows that are not shown."""
     drawing: Drawing | None = None
     failure: str | None = None
 
@@ -68,9 +65,15 @@ class Asked:
 
 
 def cypher_page(source: Source, asked: Asked) -> CypherPage:
-    """Run what was asked, and show the named queries and the schema beside it. A query that fails is shown as well."""
+    """Run what was asked, and show the named queries and the schema beside it. A query that fails is shown as well.
+
+    Raises:
+        InputError: there is no named query of this name.
+    """
     queries = named_queries()
     named = next((query for query in queries if query.name == asked.named), None)
+    if asked.named and named is None:
+        raise InputError(f"there is no named query {asked.named[:SHOWN]!r}; choose one on the Cypher page")
     text = asked.text or (named.text if named else "")
     defaults = json.dumps(dict(named.parameters), ensure_ascii=False) if named and named.parameters else ""
     shown = CypherPage(
@@ -84,60 +87,13 @@ def cypher_page(source: Source, asked: Asked) -> CypherPage:
     if not text.strip() or not asked.run:
         return shown
     try:
-        columns, rows = run(source, shown.text, shown.parameters, ROWS + 1)
-        drawing = draw_nodes(source, ids_in(rows[:ROWS])) if asked.draw else None
+        columns, stream = run(source, shown.text, shown.parameters)
+        rows, more = first_rows(stream)
+        drawing = draw_nodes(source, ids_in(rows)) if asked.draw else None
     except InputError as error:
         return replace(shown, failure=str(error), ran=True)
-    cells = tuple(tuple(_cell(value) for value in row) for row in rows[:ROWS])
-    return replace(shown, columns=tuple(columns), rows=cells, ran=True, more=len(rows) > ROWS, drawing=drawing)
-
-
-def run(source: Source, text: str, parameters: str, most: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and the first rows of a query.
-
-    Raises:
-        InputError: the query or its parameters are invalid.
-        QueryTimeout: it takes too long.
-    """
-    result = source.cypher(text, parse_parameters(parameters), TIMEOUT_S)
-    return result.columns, list(islice(result.rows, most))
-
-
-def parse_parameters(text: str) -> dict[str, Any]:
-    """Parameters from a JSON object.
-
-    Raises:
-        InputError: it is something else.
-    """
-    try:
-        found = json.loads(text) if text.strip() else {}
-    except json.JSONDecodeError as error:
-        raise InputError(f'the parameters are not JSON ({error}); write an object such as {{"limit": 20}}') from error
-    if not isinstance(found, dict):
-        raise InputError('the parameters are no JSON object; write one such as {"limit": 20}')
-    return found
-
-
-def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV; lists and objects are JSON. A text that a spreadsheet would run gets a quote before it."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_csv_value(value) for value in row] for row in rows)
-    return out.getvalue()
-
-
-def _csv_value(value: Any) -> Any:
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
-
-
-def as_json(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as a JSON list of objects."""
-    return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], ensure_ascii=False, default=str)
+    cells = tuple(tuple(_cell(value) for value in row) for row in rows)
+    return replace(shown, columns=tuple(columns), rows=cells, ran=True, more=more, drawing=drawing)
 
 
 def ids_in(rows: Iterable[Sequence[Any]]) -> list[str]:
