@@ -182,11 +182,11 @@ def label(pages: Pages) -> dict[str, list[float]]:
     for _ in range(10):
         took, text = pages.get("queue")
         seconds["Queue, the next query"].append(took)
-        query = re.search(r'name="query" value="([^"]+)"', text)
-        assert query is not None, text
-        seconds["a verdict"].append(pages.post("queue/press", query=query[1], key="1"))
-        seconds["undo"].append(pages.post("queue/press", query=query[1], key="u"))
-        pages.post("queue/press", query=query[1], key="s")
+        form = dict(re.findall(r'name="(query|shown|state)" value="([^"]+)"', text))
+        assert "query" in form, text
+        seconds["a verdict"].append(pages.post("queue/press", **form, key="1"))
+        seconds["undo"].append(pages.post("queue/press", **form, key="u"))
+        pages.post("queue/press", **form, key="s")
     return seconds
 
 

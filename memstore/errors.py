@@ -3,7 +3,8 @@
     MemstoreError                 base class: catch this one
     |-- InputError                an argument is invalid: a file, an option, a query
     |   |-- RecordError           a row of an input is not a valid rollout (it goes to the rejects file)
-    |   `-- LabelConflict         a ground truth contradicts the stored one
+    |   |-- LabelConflict         a ground truth contradicts the stored one
+    |   `-- WriteRefused          a Cypher query may write where the memory is only read
     |-- LocationError             there is no memory at the location, or it holds something else
     |-- LockedError               another process owns the memory
     |-- SchemaError               the store has an unsupported schema or storage version
@@ -37,6 +38,14 @@ class RecordError(InputError):
 
 class LabelConflict(InputError):
     """A ground-truth reward contradicts the stored one; pass `replace` to overwrite it."""
+
+
+class WriteRefused(InputError):
+    """A Cypher query may do more than read; `reason` says why, without how to allow it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}, and here the memory is only read; pass --write (write=True) if it is meant to")
+        self.reason = reason
 
 
 class LocationError(MemstoreError):

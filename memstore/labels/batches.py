@@ -110,7 +110,7 @@ def undo_labels(stores: Stores, batch: str | None = None, *, by: str | None = No
         if now[change.rollout][0] not in (change.after, change.before):
             raise LabelConflict(
                 f"the rollout {change.rollout} was labelled again after the batch {found.id}, but not by a batch; "
-                "label it with --replace (replace=True) instead"
+                "label it again instead, and overwrite that label"
             )
     kept = {change.rollout: change for change in present if change.before is not None}
     sources = [change.before_source or found.source for change in kept.values()]

@@ -2,10 +2,14 @@
 
 1, 2, ...  this answer is right          x    the first open answer is wrong; x2: the second answer is
 0          none of the answers is right
+
+Numbers follow the votes, which change when rollouts are ingested. A page, which is read before a key is pressed, sends
+the answers that it has shown (`Shown`), so that a verdict is on the answer that the person saw.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -45,6 +49,21 @@ class LabelledQuery(NamedTuple):
     """The labels of all its rollouts, by id."""
     is_open: bool
     """A verdict is missing: an answer has no label, and no answer is right where only one can be."""
+
+
+class Shown(NamedTuple):
+    """The answers of a query as a page has shown them."""
+
+    answers: tuple[str, ...]
+    """Ids of the numbered answers, in order."""
+    state: str
+    """`state_of_answers` at that time."""
+
+
+def state_of_answers(query: LabelledQuery) -> str:
+    """A short text that changes when a query gets another answer or loses one, but not with votes or labels."""
+    ids = sorted(answer.answer_id for answer in query.answers)
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
 
 def read_query(stores: Stores, index: AnswerIndex, query: int) -> LabelledQuery:
@@ -101,6 +120,34 @@ def verdict_of_key(query: LabelledQuery, key: str) -> AnswerVerdict:
     if chosen >= len(answers):
         raise InputError(f"there is no answer {chosen + 1}; the query has {len(answers)}")
     return AnswerVerdict(query.query_id, answers[chosen].answer_id, 0.0 if key.startswith("x") else 1.0)
+
+
+def verdict_on_shown(query: LabelledQuery, key: str, shown: Shown) -> AnswerVerdict:
+    """What a key says about the answers that a page has shown.
+
+    Raises:
+        InputError: the key has no meaning on the page, or the query no longer has the answers that it means.
+    """
+    if key == "0":
+        if shown.state != state_of_answers(query):
+            raise InputError(
+                "the answers of this query have changed since the page was shown, so nothing is written; read them "
+                "again before you say that none is right"
+            )
+        return AnswerVerdict(query.query_id, None, 0.0)
+    found = _ANSWER.fullmatch(key)
+    if found is None or found[2] is None:
+        raise InputError(f"{key!r} is no key of this page; press the number of an answer, x and a number, 0, s or u")
+    number = int(found[2])
+    if number > len(shown.answers):
+        raise InputError(f"the page has shown no answer {number}, so nothing is written; choose one of its answers")
+    answer = shown.answers[number - 1]
+    if all(one.answer_id != answer for one in query.answers):
+        raise InputError(
+            f"the answer that was shown as {number} is no longer among those of this query, so nothing is written; "
+            "read the answers again"
+        )
+    return AnswerVerdict(query.query_id, answer, 0.0 if key.startswith("x") else 1.0)
 
 
 def verdict_in_words(query: LabelledQuery, verdict: AnswerVerdict, changed: int) -> str:

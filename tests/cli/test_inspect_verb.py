@@ -82,7 +82,9 @@ def test_a_killed_service_loses_no_label(tmp_path: Path) -> None:
     arguments = (tmp_path / "memory", "--queue", tmp_path / "queue.jsonl")
     with started(*arguments) as (address, process), httpx.Client(follow_redirects=True) as web:
         form = {"csrf": csrf_of(web.get(f"{address}queue").text), "name": "Ana", "query": query, "key": "x1"}
-        assert "What is 1 + 1?" in web.post(f"{address}queue/name", data=form).text
+        page = web.post(f"{address}queue/name", data=form).text
+        assert "What is 1 + 1?" in page
+        form |= dict(re.findall(r'type="hidden" name="(shown|state)" value="([^"]+)"', page))
         assert "1 rollout labelled" in web.post(f"{address}queue/press", data=form).text
         process.kill()
         process.wait(200)

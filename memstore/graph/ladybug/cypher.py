@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError
+from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError, WriteRefused
 from memstore.graph.ladybug.cypher_hints import explain
 from memstore.graph.ladybug.errors import one_line
 
@@ -37,7 +37,6 @@ TOO_MUCH_MEMORY = (
     "the query was ended because it needs more memory than a query may use, or LadybugDB crashed on it; "
     "match less, or add a LIMIT"
 )
-READ_ONLY = "this query {}, and here the memory is only read; pass --write (write=True) if it is meant to"
 
 
 def check(query: str, parameters: Mapping[str, Any], *, write: bool) -> None:
@@ -87,18 +86,18 @@ def check_reads_only(tokens: list[str]) -> None:
     """Refuse statements with side effects that a read-only transaction permits.
 
     Raises:
-        InputError: the query may do more than read.
+        WriteRefused: the query may do more than read.
     """
     words = [token.upper() for token in tokens]
     while words and words[0] in ("EXPLAIN", "PROFILE"):
         words = words[1:]
     if words and words[0] not in _READING:
-        raise InputError(READ_ONLY.format(f"begins with {words[0]}"))
+        raise WriteRefused(f"this query begins with {words[0]}")
     for word, following, after in zip(words, [*words[1:], ""], [*words[2:], "", ""], strict=False):
         if word == "LOAD" and following in ("FROM", "WITH"):
-            raise InputError(READ_ONLY.format("reads a file"))
+            raise WriteRefused("this query reads a file")
         if word == "CALL" and (not _LOOKING.fullmatch(following) or after != "("):
-            raise InputError(READ_ONLY.format(f"calls {following.lower() or 'nothing'}"))
+            raise WriteRefused(f"this query calls {following.lower() or 'nothing'}")
 
 
 def _tokens(query: str) -> list[str]:
@@ -144,7 +143,7 @@ def translate(kind: str, message: str, query: str, timeout_s: float | None) -> M
     """
     line = one_line(message)
     if _WRITES in message:
-        return InputError(READ_ONLY.format("writes"))
+        return WriteRefused("this query writes")
     if message.startswith("Interrupted"):
         return timeout(timeout_s)
     if "bad_alloc" in message:

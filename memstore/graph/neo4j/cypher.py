@@ -21,13 +21,12 @@ from neo4j.exceptions import DriverError, Neo4jError
 from neo4j.graph import Node, Path, Relationship
 from neo4j.time import DateTime
 
-from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError
+from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError, WriteRefused
 from memstore.graph.names import no_label, no_property, suspicious_names
 from memstore.graph.neo4j.connection import Connection, Statements
 from memstore.graph.neo4j.errors import one_line, translate
 from memstore.graph.neo4j.scope import PROPERTY
 
-READ_ONLY = "this query writes, and here the memory is only read; pass --write (write=True) if it is meant to"
 _NAME = re.compile(r"missing (?:label|relationship type|property)(?: name)? is: `?([^`)]+)`?\)")
 FIRST_ROWS = 1000
 """Rows that are read before the first is returned, if the query has a name outside the schema; the driver fetches as
@@ -173,7 +172,7 @@ def _node(node: Node, namespace: str) -> dict[str, Any]:
 def _explain(error: Neo4jError | DriverError | OSError, where: str, timeout_s: float | None) -> MemstoreError:
     code = getattr(error, "code", None) or ""
     if code.endswith("Statement.AccessMode"):
-        return InputError(READ_ONLY)
+        return WriteRefused("this query writes")
     if "TransactionTimedOut" in code and timeout_s is not None:
         return QueryTimeout(f"the query ran past its limit of {timeout_s:g} s; match less, or allow more time")
     if "MemoryPoolOutOfMemory" in code:

@@ -10,9 +10,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from memstore.errors import InputError, QueryTimeout
+from memstore.errors import InputError, QueryTimeout, WriteRefused
 from memstore_rl.inspector.cypher_parameters import parse_parameters
 from memstore_rl.inspector.source import Source
 
@@ -42,11 +43,27 @@ def run(source: Source, text: str, parameters: str) -> Result:
         QueryTimeout: it takes too long.
     """
     deadline = time.monotonic() + TIMEOUT_S
-    result = source.cypher(text, parse_parameters(parameters), TIMEOUT_S)
+    with _reading():
+        result = source.cypher(text, parse_parameters(parameters), TIMEOUT_S)
     name, count = Counter(result.columns).most_common(1)[0] if result.columns else ("", 0)
     if count > 1:
         raise InputError(f"{count} columns of the result are named {name[:40]}; give each its own name with AS")
-    return Result(result.columns, until(deadline, result.rows))
+    return Result(result.columns, until(deadline, _read(result.rows)))
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Say of a query that writes what the pages, which only read, can do."""
+    try:
+        yield
+    except WriteRefused as refused:
+        raise InputError(f"{refused.reason}, and these pages only read; remove what does more than read") from refused
+
+
+def _read(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows of a server, which may refuse a query only when its first row is read."""
+    with _reading():
+        yield from rows
 
 
 def until(deadline: float, items: Iterable[Item]) -> Iterator[Item]:

@@ -17,10 +17,18 @@ from memstore.errors import InputError, LabelConflict
 from memstore.graph.verdicts import PERSON
 from memstore.labels.agreement import Agreement, agreement
 from memstore.labels.answer_index import AnswerIndex
-from memstore.labels.answers import AnswerVerdict, label_answers
+from memstore.labels.answers import AnswerVerdict, LabelledAnswers, label_answers
 from memstore.labels.batches import undo_labels
 from memstore.labels.journal import Change, Journal
-from memstore.labels.questions import LabelledQuery, read_query, verdict_in_words, verdict_of_key
+from memstore.labels.questions import (
+    LabelledQuery,
+    Shown,
+    read_query,
+    state_of_answers,
+    verdict_in_words,
+    verdict_on_shown,
+)
+from memstore.locations.location import FolderLocation
 from memstore_rl.inspector.label_effects import Calibration, Effect, calibration_of, effect_of
 from memstore_rl.inspector.label_queue import LabelQueue, QueueEntry, QueueState
 from memstore_rl.inspector.leases import Leases
@@ -31,6 +39,9 @@ from memstore_schema.columns import EdgeType, NodeLabel
 
 FORGET_S = 12 * 3600
 """Seconds without action after which a person's skipped queries and undoable verdicts are forgotten."""
+NUMBERED = 50
+"""Answers of a query that a page shows with a number; the group sheet has all."""
+CONTRADICTS = "this contradicts a label of the query, which stays as it is; overwrite it, or leave it as a disagreement"
 BUSY = "another person is labelling this query now; wait for the verdict, or go on with the queue"
 
 
@@ -44,6 +55,19 @@ class Turn:
     position: int
     """In the queue, from 1."""
 
+    @property
+    def shown(self) -> Shown:
+        """What each number of the page stands for."""
+        return shown_of(self.query)
+
+
+class Conflict(NamedTuple):
+    """A verdict that contradicts a label, as it was pressed."""
+
+    query: str
+    key: str
+    shown: Shown
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -51,8 +75,7 @@ class Outcome:
 
     sentence: str
     failed: bool = False
-    conflict: tuple[str, str] | None = None
-    """The query and the key of a verdict that contradicts a label."""
+    conflict: Conflict | None = None
     effect: Effect | None = None
     before: Calibration | None = None
     after: Calibration | None = None
@@ -62,8 +85,8 @@ class Remark(NamedTuple):
     """What the journal keeps of a verdict."""
 
     by: str
-    reason: str | None
-    seconds: float | None
+    reason: str | None = None
+    seconds: float | None = None
 
 
 @dataclass
@@ -73,6 +96,8 @@ class _Person:
     done: list[tuple[str, str, list[str]]] = field(default_factory=list)
     """Batch, query and labelled rollouts of the verdicts that can be undone."""
     outcome: Outcome | None = None
+    latest: tuple[AnswerVerdict, Outcome] | None = None
+    """The verdict that was written last, and what came of it."""
     contradiction: tuple[AnswerVerdict, str] | None = None
     """The latest verdict that contradicted a label, and its line in the journal."""
 
@@ -148,43 +173,47 @@ class Desk:
         return Turn(found, entry, position)
 
     def press(
-        self, person: str, key: str, query: str, *, by: str, reason: str | None = None, replace: bool = False
+        self,
+        person: str,
+        key: str,
+        query: str,
+        shown: Shown | None = None,
+        *,
+        by: str,
+        reason: str | None = None,
+        replace: bool = False,
     ) -> Outcome:
         """Do what a key says; the outcome is kept for the person's next page.
 
         Args:
+            shown: the answers that the person saw, which a verdict needs.
             by: name of the person.
             replace: overwrite a label that differs.
         """
         key = key.strip().lower()
         try:
             with self._writing:
-                outcome = self._do(person, key, query, by, reason, replace)
-        except LabelConflict:
-            sentence = (
-                "this contradicts a label of the query, which stays as it is; overwrite it, or leave it, which counts "
-                "as a disagreement"
-            )
-            outcome = Outcome(sentence, failed=True, conflict=(query, key))
+                outcome = self._do(person, key, query, shown or Shown((), ""), Remark(by, reason or None), replace)
         except InputError as error:
             outcome = Outcome(str(error), failed=True)
         with self._lock:
             self._person(person).outcome = outcome
         return outcome
 
-    def _do(self, person: str, key: str, query: str, by: str, reason: str | None, replace: bool) -> Outcome:
+    def _do(self, person: str, key: str, query: str, shown: Shown, about: Remark, replace: bool) -> Outcome:
         if key == "u":
-            return self._undo(person, by)
+            return self._undo(person, about.by)
         if key in ("s", "again"):
             with self._lock:
                 skipped = self._person(person).skipped
                 skipped.add(query) if key == "s" else skipped.clear()
             self.leases.release(person)
             return Outcome("skipped" if key == "s" else "the skipped queries are shown again")
-        return self._label(person, key, query, by, reason, replace)
+        return self._label(person, Conflict(query, key, shown), about, replace)
 
-    def _label(self, person: str, key: str, query: str, by: str, reason: str | None, replace: bool) -> Outcome:
-        if not by:
+    def _label(self, person: str, pressed: Conflict, about: Remark, replace: bool) -> Outcome:
+        query = pressed.query
+        if not about.by:
             raise InputError("say who you are first; labels are kept with a name")
         index = AnswerIndex(self._stores.graph, [query])
         if not index.query_ids:
@@ -192,24 +221,37 @@ class Desk:
         if not self.leases.take(person, query):
             raise InputError(BUSY)
         before = read_query(self._stores, index, 0)
-        verdict, seconds = verdict_of_key(before, key), self.leases.take_seconds(person, query)
-        about = Remark(by, reason or None, None if seconds is None else round(seconds, 1))
+        verdict, seconds = verdict_on_shown(before, pressed.key, pressed.shown), self.leases.take_seconds(person, query)
+        about = about._replace(seconds=None if seconds is None else round(seconds, 1))
         try:
             done = label_answers(self._stores, [verdict], **about._asdict(), replace=replace, index=index)
         except LabelConflict:
             self._record_contradiction(person, verdict, before, about)
-            raise
-        self._withdraw_contradiction(person, query, by)
+            return Outcome(CONTRADICTS, failed=True, conflict=pressed)
+        self._withdraw_contradiction(person, query, about.by)
         after = read_query(self._stores, index, 0)
-        changed = [rollout for rollout, label in after.labels.items() if label != before.labels[rollout]]
         with self._lock:
-            if done.batch is not None:
-                self._person(person).done.append((done.batch, query, changed))
             (self._closed.discard if after.is_open else self._closed.add)(query)
         if not after.is_open:
             self.leases.release(person)
+        latest = self._person_now(person).latest
+        if done.batch is None and latest is not None and latest[0] == verdict:
+            return latest[1]  # pressed twice
+        return self._outcome(person, verdict, done, before, after)
+
+    def _outcome(
+        self, person: str, verdict: AnswerVerdict, done: LabelledAnswers, before: LabelledQuery, after: LabelledQuery
+    ) -> Outcome:
+        """What came of a verdict; it can be undone from now on."""
+        query = after.query_id
+        changed = [rollout for rollout, label in after.labels.items() if label != before.labels[rollout]]
         confirmed = "" if done.changed or done.batch is None else "; it confirms the label of another person"
         outcome = self._with_effect(verdict_in_words(before, verdict, done.changed) + confirmed, before, after)
+        with self._lock:
+            found = self._person(person)
+            if done.batch is not None:
+                found.done.append((done.batch, query, changed))
+                found.latest = verdict, outcome
         if changed:
             self._rescore(query)
         return outcome
@@ -248,16 +290,25 @@ class Desk:
         with self._lock:
             done = self._person(person).done
         if not done:
+            location = self._source.memory.location
+            stop = "stop these pages, then " if isinstance(location, FolderLocation) else ""
             raise InputError(
-                "there is no verdict of yours to undo here; `memstore label --undo --memory "
-                f"{shlex.quote(str(self._source.memory.location))}` takes back older ones"
+                f"there is no verdict of yours to undo here; to take back older ones, {stop}run: "
+                f"memstore label --undo --memory {shlex.quote(str(location))}"
             )
         batch, query, rollouts = done[-1]
-        undone = undo_labels(self._stores, batch, by=by or None)
+        try:
+            undone = undo_labels(self._stores, batch, by=by or None)
+        except InputError as error:
+            with self._lock:
+                done.pop()
+            older = "your next undo takes back the verdict before it" if done else "you have no older verdict here"
+            raise InputError(f"{error}; this verdict of yours stays, and {older}") from error
         with self._lock:
             done.pop()
             self._closed.discard(query)
             self._person(person).skipped.discard(query)
+            self._person(person).latest = None
             for rollout in rollouts:
                 self._pairs.pop(rollout, None)
             calibration = calibration_of(self._pairs)
@@ -301,6 +352,11 @@ class Desk:
         found = self._people[name]
         found.seen_at = now
         return found
+
+
+def shown_of(query: LabelledQuery) -> Shown:
+    """The answers of a query as a page shows them now."""
+    return Shown(tuple(answer.answer_id for answer in query.answers[:NUMBERED]), state_of_answers(query))
 
 
 def desk_of(source: Source, entries: Iterable[QueueEntry] = (), rescorer: Rescorer | None = None) -> Desk | None:

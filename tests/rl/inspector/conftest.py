@@ -116,6 +116,14 @@ def query_with(memory: Memory, text: str) -> str:
     return next(row["id"] for row in table.to_pylist() if text in row["text"])
 
 
+def more_rollouts(memory: Memory, answer: str) -> None:
+    """Ingest ten rollouts that give an answer to the second query."""
+    made = [rows()[6] | {"answer": answer, "thinking": f"Guess {n}.", "sample_index": 10 + n} for n in range(10)]
+    file = memory.folder / f"more_{answer}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    memory.ingest([file])
+
+
 @contextmanager
 def serving(source: Source, token: str | None = None, app: Any = None) -> Iterator[str]:
     """Serve the pages of a source on loopback; yields their address without a slash at its end."""

@@ -12,16 +12,17 @@ import pytest
 from memstore.errors import InputError
 from memstore.labels.answers import AnswerVerdict
 from memstore.labels.journal import Journal
+from memstore.labels.questions import Shown
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
-from memstore_rl.inspector.desk import BUSY, Desk, Turn, desk_of
+from memstore_rl.inspector.desk import BUSY, Desk, Turn, desk_of, shown_of
 from memstore_rl.inspector.label_effects import calibration_of, effect_of
 from memstore_rl.inspector.label_queue import QueueEntry, entry_of, read_queue
 from memstore_rl.inspector.leases import Leases
 from memstore_rl.inspector.source import MemorySource, SnapshotSource
 from memstore_rl.inspector.views.queue import queue_page
 
-from .conftest import make_memory, query_with
+from .conftest import make_memory, more_rollouts, query_with
 
 OPEN = ("Mia has 4", "Mia has 5", "كم")
 """The queries without a label."""
@@ -86,7 +87,7 @@ def test_people_never_meet_the_same_query(desk: Desk, memory: Memory) -> None:
 
 def test_a_verdict_is_written_with_name_seconds_and_reason(desk: Desk, memory: Memory) -> None:
     query = turn(desk, "ana").query
-    outcome = desk.press("ana", "1", query.query_id, by="Ana", reason="I counted")
+    outcome = desk.press("ana", "1", query.query_id, shown_of(query), by="Ana", reason="I counted")
     assert outcome.sentence == "'8' is right; 6 rollouts labelled"
     batch = Journal(memory.folder).batches()[-1]
     assert (batch.by, batch.reason) == ("Ana", "I counted")
@@ -105,12 +106,77 @@ def test_a_verdict_is_written_with_name_seconds_and_reason(desk: Desk, memory: M
 def test_a_wrong_answer_leaves_the_query_open(desk: Desk) -> None:
     query = turn(desk, "ana").query
     second = query.answers[1].text
-    assert desk.press("ana", "x2", query.query_id, by="Ana").sentence == f"{second!r} is wrong; 1 rollout labelled"
+    outcome = desk.press("ana", "x2", query.query_id, shown_of(query), by="Ana")
+    assert outcome.sentence == f"{second!r} is wrong; 1 rollout labelled"
     again = turn(desk, "ana").query
     assert again.query_id == query.query_id
     assert [answer.label for answer in again.answers] == [None, 0.0, None]
-    desk.press("ana", "0", query.query_id, by="Ana")
+    desk.press("ana", "0", query.query_id, shown_of(query), by="Ana")
     assert turn(desk, "ana").query.query_id != query.query_id
+
+
+def answers(desk: Desk, query: str) -> dict[str, float | None]:
+    """The stored label of each answer of a query."""
+    found = desk.one("eve", query, desk.queue.get())
+    assert found is not None
+    return {one.text: one.label for one in found.query.answers}
+
+
+@pytest.mark.parametrize(("key", "label"), [("1", 1.0), ("x1", 0.0)])
+def test_a_number_means_the_answer_that_was_shown(desk: Desk, memory: Memory, key: str, label: float) -> None:
+    shown = turn(desk, "ana").query
+    more_rollouts(memory, "9")
+    assert turn(desk, "ana").query.answers[0].text == "9"
+    outcome = desk.press("ana", key, shown.query_id, shown_of(shown), by="Ana")
+    assert outcome.sentence.startswith(f"'8' is {'right' if label else 'wrong'}")
+    desk.leases.release("ana")
+    assert answers(desk, shown.query_id)["8"] == label
+
+
+def test_none_of_these_means_the_answers_that_were_shown(desk: Desk, memory: Memory) -> None:
+    shown = turn(desk, "ana").query
+    more_rollouts(memory, "9")  # more votes for an answer that was shown change nothing
+    assert not desk.press("ana", "0", shown.query_id, shown_of(shown), by="Ana").failed
+    assert desk.press("ana", "u", "", by="Ana").sentence == "undone: 16 rollouts"
+    more_rollouts(memory, "11")
+    outcome = desk.press("ana", "0", shown.query_id, shown_of(shown), by="Ana")
+    assert "have changed since the page was shown, so nothing is written" in outcome.sentence
+    assert (outcome.failed, outcome.conflict, Journal(memory.folder).batches()) == (True, None, [])
+    again = turn(desk, "ana").query
+    assert again.query_id == shown.query_id
+    assert not desk.press("ana", "0", again.query_id, shown_of(again), by="Ana").failed
+
+
+def test_an_answer_that_is_gone_is_not_judged(desk: Desk, memory: Memory) -> None:
+    query = turn(desk, "ana").query
+    gone = Shown(("a-gone",), "")
+    for key, expected in (("1", "no longer among those"), ("2", "no answer 2"), ("x", "no key of this page")):
+        assert expected in desk.press("ana", key, query.query_id, gone, by="Ana").sentence
+    assert "`" not in desk.press("ana", "q", query.query_id, gone, by="Ana").sentence
+    assert "shown no answer 1" in desk.press("ana", "1", query.query_id, by="Ana").sentence
+    assert Journal(memory.folder).batches() == []
+
+
+def test_a_verdict_that_is_pressed_twice_shows_its_effect_twice(desk: Desk, memory: Memory) -> None:
+    query = turn(desk, "ana").query
+    first = desk.press("ana", "1", query.query_id, shown_of(query), by="Ana")
+    assert desk.press("ana", "1", query.query_id, shown_of(query), by="Ana") == first
+    assert desk.take_outcome("ana") == first
+    assert len(Journal(memory.folder).batches()) == 1
+
+
+def test_an_undo_passes_over_a_verdict_that_was_overwritten(desk: Desk, memory: Memory) -> None:
+    for _ in range(2):
+        query = turn(desk, "ana").query
+        desk.press("ana", "1", query.query_id, shown_of(query), by="Ana")
+    desk.press("ben", "2", query.query_id, shown_of(query), by="Ben", replace=True)
+    later = Journal(memory.folder).batches()[-1].id
+    outcome = desk.press("ana", "u", "", by="Ana")
+    assert (outcome.failed, outcome.conflict) == (True, None)
+    assert f"undo the later batch {later} first; this verdict of yours stays" in outcome.sentence
+    assert "your next undo takes back the verdict before it" in outcome.sentence
+    assert desk.press("ana", "u", "", by="Ana").sentence == "undone: 6 rollouts"
+    assert "stop these pages, then run: memstore label --undo" in desk.press("ana", "u", "", by="Ana").sentence
 
 
 def test_skipped_queries_come_again_when_asked_for(desk: Desk, memory: Memory) -> None:
@@ -125,10 +191,10 @@ def test_skipped_queries_come_again_when_asked_for(desk: Desk, memory: Memory) -
 def test_a_contradiction_changes_nothing_until_it_is_overwritten(desk: Desk, memory: Memory) -> None:
     query = turn(desk, "ana").query
     memory.label_answers([AnswerVerdict(query.query_id, "8", 1.0)], by="Ben")
-    outcome = desk.press("ana", "2", query.query_id, by="Ana")
-    assert (outcome.failed, outcome.conflict) == (True, (query.query_id, "2"))
+    outcome = desk.press("ana", "2", query.query_id, shown_of(query), by="Ana")
+    assert (outcome.failed, outcome.conflict) == (True, (query.query_id, "2", shown_of(query)))
     assert len(Journal(memory.folder).batches()) == 1
-    done = desk.press("ana", "2", query.query_id, by="Ana", replace=True)
+    done = desk.press("ana", "2", query.query_id, shown_of(query), by="Ana", replace=True)
     assert done.sentence == f"{query.answers[1].text!r} is right; 5 rollouts labelled"
     [row] = desk.agreement(200.0).value or []
     assert (row.people, row.verdicts, row.agreed) == (("Ana", "Ben"), 1, 0)
@@ -138,16 +204,17 @@ def test_a_contradiction_that_is_left_counts_as_a_disagreement(desk: Desk, memor
     query = turn(desk, "ana").query
     memory.label_answers([AnswerVerdict(query.query_id, "8", 1.0)], by="Ben")
     for _ in range(2):
-        desk.press("ana", "2", query.query_id, by="Ana")
+        desk.press("ana", "2", query.query_id, shown_of(query), by="Ana")
     [row] = desk.agreement(200.0).value or []
     assert (row.people, row.verdicts, row.agreed) == (("Ana", "Ben"), 1, 0)
 
 
 @pytest.mark.parametrize("key", ["7", "z", "x9", ""])
 def test_a_key_without_a_meaning_is_one_sentence(desk: Desk, memory: Memory, key: str) -> None:
-    assert desk.press("ana", key, turn(desk, "ana").query.query_id, by="Ana").failed
-    assert desk.press("ana", "1", "q-gone", by="Ana").failed
-    assert desk.press("ana", "1", turn(desk, "ana").query.query_id, by="").failed
+    query = turn(desk, "ana").query
+    assert desk.press("ana", key, query.query_id, shown_of(query), by="Ana").failed
+    assert desk.press("ana", "1", "q-gone", shown_of(query), by="Ana").failed
+    assert desk.press("ana", "1", query.query_id, shown_of(query), by="").failed
     assert Journal(memory.folder).batches() == []
 
 
@@ -159,7 +226,7 @@ def test_a_settled_query_is_passed_over_and_can_be_chosen(desk: Desk, memory: Me
     assert page.asked is not None
     assert "second opinion" in page.asked.why
     assert [answer.label for answer in page.asked.answers] == [None, None, None]
-    outcome = desk.press("ana", "1", first, by="Ana")
+    outcome = desk.press("ana", "1", first, page.asked.shown, by="Ana")
     assert outcome.sentence.endswith("0 rollouts labelled; it confirms the label of another person")
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from starlette.routing import Mount
 
+from memstore.labels.answers import AnswerVerdict
 from memstore.labels.journal import Journal
 from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
@@ -17,7 +18,7 @@ from memstore_rl.inspector.label_queue import entry_of
 from memstore_rl.inspector.serve import inspector_app
 from memstore_rl.inspector.source import MemorySource, SnapshotSource
 
-from .conftest import SCRIPT, make_memory, query_with, serving
+from .conftest import SCRIPT, make_memory, more_rollouts, query_with, serving
 
 
 @pytest.fixture
@@ -37,9 +38,13 @@ def labelling(memory: Memory) -> Iterator[httpx.Client]:
 
 def send(web: httpx.Client, path: str, **values: str) -> httpx.Response:
     """Send a form of the page with its token, and follow the redirection."""
-    csrf = re.search(r'name="csrf" value="([^"]+)"', web.get("/queue").text)
-    assert csrf is not None
-    return web.post(path, data={"csrf": csrf[1], **values}, follow_redirects=True)
+    csrf = hidden(web.get("/queue").text)["csrf"]
+    return web.post(path, data={"csrf": csrf, **values}, follow_redirects=True)
+
+
+def hidden(page: str) -> dict[str, str]:
+    """The hidden fields of a page."""
+    return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
 
 
 def test_forms_label_and_undo(labelling: httpx.Client, memory: Memory) -> None:
@@ -47,8 +52,7 @@ def test_forms_label_and_undo(labelling: httpx.Client, memory: Memory) -> None:
     page = send(labelling, "/queue/name", name=f"Ana {SCRIPT[:20]}")
     assert "Mia has 4" in page.text
     assert SCRIPT[:20] not in page.text
-    query = query_with(memory, "Mia has 4")
-    done = send(labelling, "/queue/press", query=query, key="1", reason="clear")
+    done = send(labelling, "/queue/press", **hidden(page.text), key="1", reason="clear")
     assert "6 rollouts labelled" in done.text
     assert "Rewards moved by" in done.text
     assert "No query of the queue is left" in done.text
@@ -63,7 +67,35 @@ def test_forms_of_other_sites_are_refused(labelling: httpx.Client, memory: Memor
         assert labelling.post(f"/queue/{path}", data={"query": query, "key": "1", "name": "x"}).status_code == 400
     assert send(labelling, "/queue/name", name=" ").status_code == 400
     send(labelling, "/queue/press", query=query, key="1")  # without a name
+    send(labelling, "/queue/name", name="Ana")
+    refused = send(labelling, "/queue/press", query=query, key="1")  # without the answers that were shown
+    assert "The page has shown no answer 1, so nothing is written" in refused.text
+    assert 'id="labelling"' in refused.text
     assert Journal(memory.folder).batches() == []
+
+
+def test_a_verdict_is_on_the_answer_that_the_page_showed(labelling: httpx.Client, memory: Memory) -> None:
+    send(labelling, "/queue/name", name="Ana")
+    query = query_with(memory, "Mia has 4")
+    shown = hidden(labelling.get("/queue", params={"query": query}).text)
+    more_rollouts(memory, "9")
+    assert "&#39;8&#39; is right" in send(labelling, "/queue/press", **shown, key="1").text
+
+
+def test_the_overwrite_button_keeps_the_answers_that_were_shown(labelling: httpx.Client, memory: Memory) -> None:
+    send(labelling, "/queue/name", name="Ana")
+    query = query_with(memory, "Mia has 4")
+    shown = hidden(labelling.get("/queue", params={"query": query}).text)
+    memory.label_answers([AnswerVerdict(query, "9", 1.0)], by="Ben")
+    conflict = send(labelling, "/queue/press", **shown, key="0").text
+    assert 'id="overwrite"' in conflict
+    overwrite = hidden(conflict[: conflict.index('id="overwrite"')])
+    more_rollouts(memory, "11")
+    refused = send(labelling, "/queue/press", **overwrite, key="0")
+    assert "have changed since the page was shown" in refused.text
+    assert refused.url.params["query"] == query
+    assert 'id="overwrite"' not in refused.text
+    assert [batch.by for batch in Journal(memory.folder).batches()] == ["Ben"]
 
 
 def test_what_cannot_be_labelled_is_a_sentence(looked_at: Memory) -> None:

@@ -19,7 +19,7 @@ from memstore.memory import Memory
 from memstore.testing.embedder import HashEmbedder
 from memstore_gnn.verbs import rescore, score_memory_rollouts, train_memory
 from memstore_gnn.verbs.rescore import rescore_near
-from memstore_rl.inspector.desk import Desk
+from memstore_rl.inspector.desk import Desk, Outcome
 from memstore_rl.inspector.jobs import BUG, Jobs
 from memstore_rl.inspector.label_queue import entry_of
 from memstore_rl.inspector.rescoring import Rescorer
@@ -115,15 +115,22 @@ def test_only_the_nearest_queries_are_scored(memory: Memory, monkeypatch: pytest
         rescore_near(memory, [query], device="cpu")
 
 
+def judge(desk: Desk, query: str) -> Outcome:
+    """Say that the first answer of a query is wrong."""
+    turn = desk.one("ana", query, desk.queue.get())
+    assert turn is not None
+    return desk.press("ana", "x1", query, turn.shown, by="Ana")
+
+
 def test_a_verdict_waits_for_nothing(memory: Memory) -> None:
     jobs, go = Jobs(), threading.Event()
     jobs.submit("slow", lambda: str(go.wait(SLOW_MS / 1000)))
     desk = Desk(MemorySource(memory), rescorer=Rescorer(memory, jobs))
     assert desk.rescoring() is None
     first, second, *_ = open_queries(memory)
-    assert "labelled" in desk.press("ana", "x1", first, by="Ana").sentence
+    assert "labelled" in judge(desk, first).sentence
     assert desk.rescoring() == (True, "Rollouts near it are being scored again.")
-    assert "labelled" in desk.press("ana", "x1", second, by="Ana").sentence
+    assert "labelled" in judge(desk, second).sentence
     go.set()
     wait_for(jobs)
     running, sentence = desk.rescoring() or (True, "")

@@ -142,7 +142,9 @@ def test_cypher(looked_at: Memory, source: Source) -> None:
     assert page.columns == ("id", "x", "y")
     identity, number, null = page.rows[0]
     assert (identity.page, number.number, null.null) == (f"query/{identity.text}", True, True)
-    assert "only read" in str(cypher_page(source, Asked("CREATE (:Query {id: 'q-x'})")).failure)
+    refused = str(cypher_page(source, Asked("CREATE (:Query {id: 'q-x'})")).failure)
+    assert "these pages only read" in refused
+    assert "write=True" not in refused
     assert cypher_page(source, Asked("MATCH (q:Query) RETURN q.id", "[]")).failure is not None
     assert not cypher_page(source, Asked("RETURN 1", run=False)).ran
     votes = cypher_page(source, Asked(named="votes", draw=True))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import get_args
 from urllib.parse import quote, unquote, urlencode
 
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from memstore.errors import InputError, ReadOnlyError
+from memstore.labels.questions import Shown
 from memstore_gnn.queue.choose import Criterion
 from memstore_rl.inspector.addresses import choice
 from memstore_rl.inspector.desk import Desk
@@ -19,7 +21,7 @@ from memstore_rl.inspector.views.queue import queue_page
 
 NAME_COOKIE = "memstore_name"
 """Who labels; it lasts as long as a session."""
-MAX_NAME, MAX_REASON = 80, 2_000
+MAX_NAME, MAX_REASON, MAX_SHOWN = 80, 2_000, 20_000
 READ_ONLY = "queries are labelled in an open memory; these pages are read-only"
 
 
@@ -40,11 +42,11 @@ def routes(site: Site) -> list[Route]:
         desk, query, key = _desk(site), str(form.get("query", ""))[:200], str(form.get("key", ""))[:20]
         reason = str(form.get("reason", "")).strip()[:MAX_REASON]
         overwrite, name = form.get("replace") == "1", _name(request)
-        person = request.state.session
+        person, shown = request.state.session, _shown(form)
         outcome = await site.in_thread(
-            lambda: desk.press(person, key, query, by=name, reason=reason, replace=overwrite)
+            lambda: desk.press(person, key, query, shown, by=name, reason=reason, replace=overwrite)
         )
-        stays = form.get("alone") == "1" and outcome.failed and not outcome.conflict
+        stays = (overwrite or form.get("alone") == "1") and outcome.failed and not outcome.conflict
         return _to_queue(request, query if stays else None)
 
     async def rescored(request: Request) -> Response:
@@ -87,6 +89,12 @@ def _name(request: Request) -> str:
     """Who labels; "" if the person has not said."""
     name = unquote(request.cookies.get(NAME_COOKIE, ""))
     return name if name.isprintable() and len(name) <= MAX_NAME else ""
+
+
+def _shown(form: FormData) -> Shown:
+    """The answers that a page has shown, as it sends them."""
+    answers = str(form.get("shown", ""))[:MAX_SHOWN]
+    return Shown(tuple(answers.split(",")) if answers else (), str(form.get("state", ""))[:64])
 
 
 def _to_queue(request: Request, query: str | None = None) -> Response:

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memstore.labels.agreement import Agreement
-from memstore.labels.questions import LabelledQuery
-from memstore_rl.inspector.desk import Desk, Outcome, Turn
+from memstore.labels.questions import LabelledQuery, Shown
+from memstore_rl.inspector.desk import NUMBERED, Desk, Outcome, Turn
 from memstore_rl.inspector.label_queue import QueueEntry
 from memstore_rl.inspector.recurring import Computed
 from memstore_rl.inspector.texts import Cut, cut
 from memstore_rl.inspector.views.missing import NotThere
 
-ANSWERS = 50
-"""Answers that the page shows; the group sheet has all."""
 QUERY_TEXT = 20_000
 ANSWER_TEXT = 2_000
 WAIT_S = 0.25
@@ -53,6 +51,8 @@ class Asked:
     answers: tuple[AnswerLine, ...]
     more: int
     """Answers that are not shown."""
+    shown: Shown
+    """What the numbers stand for; the form sends it with a key."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,14 @@ def _asked(desk: Desk, turn: Turn) -> Asked:
         position=turn.position,
         rollouts=len(query.labels),
         answers=tuple(_lines(query, entry, scores)),
-        more=max(0, len(query.answers) - ANSWERS),
+        more=max(0, len(query.answers) - NUMBERED),
+        shown=turn.shown,
     )
 
 
 def _lines(query: LabelledQuery, entry: QueueEntry | None, scores: Mapping[str, float]) -> list[AnswerLine]:
     lines = []
-    for number, answer in enumerate(query.answers[:ANSWERS], start=1):
+    for number, answer in enumerate(query.answers[:NUMBERED], start=1):
         known = [scores[rollout] for rollout in answer.rollout_ids if rollout in scores]
         queued = None if entry is None else entry.probability.get(answer.answer_id)
         lines.append(
