@@ -245,13 +245,14 @@ class Desk:
         """What came of a verdict; it can be undone from now on."""
         query = after.query_id
         changed = [rollout for rollout, label in after.labels.items() if label != before.labels[rollout]]
+        found = self._person_now(person)
+        if done.batch is not None:
+            with self._lock:
+                found.done.append((done.batch, query, changed))
         confirmed = "" if done.changed or done.batch is None else "; it confirms the label of another person"
         outcome = self._with_effect(verdict_in_words(before, verdict, done.changed) + confirmed, before, after)
-        with self._lock:
-            found = self._person(person)
-            if done.batch is not None:
-                found.done.append((done.batch, query, changed))
-                found.latest = verdict, outcome
+        if done.batch is not None:
+            found.latest = verdict, outcome
         if changed:
             self._rescore(query)
         return outcome
@@ -303,7 +304,7 @@ class Desk:
             with self._lock:
                 done.pop()
             older = "your next undo takes back the verdict before it" if done else "you have no older verdict here"
-            raise InputError(f"{error}; this verdict of yours stays, and {older}") from error
+            raise InputError(f"{error}; this verdict is left as it is, and {older}") from error
         with self._lock:
             done.pop()
             self._closed.discard(query)

@@ -173,7 +173,7 @@ def test_an_undo_passes_over_a_verdict_that_was_overwritten(desk: Desk, memory: 
     later = Journal(memory.folder).batches()[-1].id
     outcome = desk.press("ana", "u", "", by="Ana")
     assert (outcome.failed, outcome.conflict) == (True, None)
-    assert f"undo the later batch {later} first; this verdict of yours stays" in outcome.sentence
+    assert f"undo the later batch {later} first; this verdict is left as it is" in outcome.sentence
     assert "your next undo takes back the verdict before it" in outcome.sentence
     assert desk.press("ana", "u", "", by="Ana").sentence == "undone: 6 rollouts"
     assert "stop these pages, then run: memstore label --undo" in desk.press("ana", "u", "", by="Ana").sentence
