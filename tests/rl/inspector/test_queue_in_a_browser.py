@@ -44,6 +44,7 @@ def begin(browser: Any, address: str, name: str, **options: Any) -> Tab:
     page.fill("#name", name)
     page.keyboard.press("Enter")
     page.wait_for_selector("#labelling")
+    page.wait_for_load_state("load")  # the script that reads the keys has run
     return tab
 
 

@@ -175,9 +175,11 @@ def test_rescoring_in_a_browser(browser: Any, memory: Memory) -> None:
         page.fill("#name", "Ana")
         page.keyboard.press("Enter")
         page.wait_for_selector("#labelling")
+        page.wait_for_load_state("load")  # the script that reads the keys has run
         with page.expect_navigation():
             page.keyboard.press("1")
         page.wait_for_selector("#rescored:text('Scored again')", timeout=SLOW_MS)
+        page.wait_for_load_state("load")
         tab.check()
         with page.expect_navigation():
             page.keyboard.press("u")
