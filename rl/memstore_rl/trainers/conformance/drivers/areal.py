@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from memstore_rl.trainers.areal import GroupRewarding
 from memstore_rl.trainers.conformance.driver import GroupCase, Outcome, in_environment
 from memstore_rl.trainers.hook_settings import HookSettings
 from memstore_rl.trainers.stopped import TrainingStopped
+
+if TYPE_CHECKING:  # it comes with AReaL, and the client has none
+    import torch
 
 RECORDED = "the signatures recorded from AReaL 1.0.4"
 
@@ -33,6 +34,8 @@ class PreparedWorkflow:
 
     async def arun_episode(self, engine: Any, data: dict[str, Any]) -> dict[str, torch.Tensor]:
         """A rollout as tensors."""
+        import torch
+
         text = data["left"].pop(0)
         for _ in data["left"]:
             await asyncio.sleep(0)
@@ -129,6 +132,8 @@ def _row(case: GroupCase, split: str) -> dict[str, Any]:
 
 def _joined(results: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """As AReaL's `concat_padded_tensors`."""
+    import torch
+
     longest = max(one["input_ids"].shape[1] for one in results)
 
     def padded(name: str, tensor: torch.Tensor) -> torch.Tensor:
