@@ -5,10 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import BoolVector, FloatVector
@@ -51,6 +47,10 @@ class Logistic(OnStructure):
     name = "logistic"
 
     def classifier(self, seed: int) -> Any:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 
 
@@ -60,6 +60,8 @@ class Boosting(OnStructure):
     name = "boosting"
 
     def classifier(self, seed: int) -> Any:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
         return HistGradientBoostingClassifier(
             max_iter=100,
             learning_rate=0.05,

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,6 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from torch_geometric.data import HeteroData
 
 from memstore.errors import InputError
 from memstore.graph.protocol import EdgeTable
@@ -42,6 +41,9 @@ from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.splits import Split, labelled_queries
 from memstore_gnn.data.visibility import EVERYTHING, audit_queries, visible_split
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 _EDGES = {
     "generates": ("query", "generates", "thinking"),
@@ -117,6 +119,8 @@ def to_hetero(
         ...     data = to_hetero(memory.snapshot())
         >>> ids = data.node_ids["thinking"][data["thinking"].node_index.numpy()]  # the same for a loader's batch
     """
+    from torch_geometric.data import HeteroData  # takes seconds, and only an export needs it
+
     data = HeteroData()
     x, has_x = _features(snapshot, policies)
     index = {name: nodes for name, nodes in node_index(snapshot).items() if name in x}

@@ -29,7 +29,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri
 
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.features.dawid_skene import (
@@ -44,7 +44,7 @@ from memstore_gnn.features.dawid_skene import (
 
 COVERAGE = 0.9
 """Probability that a reliability is in its interval."""
-TWO_SIDED = 2.0 * float(norm.ppf((1.0 + COVERAGE) / 2))
+TWO_SIDED = 2.0 * float(ndtri((1.0 + COVERAGE) / 2))
 """Width of an interval with this coverage in standard errors, for a normal distribution."""
 UNSEEN_ERRORS = (0.15, 0.1)
 """Mean and standard deviation of psi without verdicts. Five sets of real policies had .24, .10, .08, .25 and .07
@@ -93,7 +93,7 @@ def policy_reliability(ballots: Ballots, verdict: FloatVector, policies: int) ->
     variance += (deviation * expected / np.maximum(found.rollouts, 1)) ** 2
     counts = np.maximum(r * (1.0 - r) / variance - 1.0, 1.0)
     tail = (1.0 - COVERAGE) / 2
-    low, high = (np.asarray(beta.ppf(share, counts * r, counts * (1.0 - r))) for share in (tail, 1.0 - tail))
+    low, high = (np.asarray(betaincinv(counts * r, counts * (1.0 - r), share)) for share in (tail, 1.0 - tail))
     return PolicyReliability(r, low, high, found.posterior)
 
 

@@ -25,8 +25,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
-from sklearn.linear_model import Ridge
-from sklearn.preprocessing import normalize
 
 from memstore.runtime.threads import in_threads
 from memstore.snapshots.snapshot import Snapshot
@@ -112,6 +110,8 @@ def input_names(names: Sequence[str]) -> list[str]:
 
 def _inputs(texts: Sequence[str], numbers: FeatureTable, edges: NDArray[np.float32]) -> csr_matrix:
     """Log counts of words and pairs at unit length, then bin indicators; sparse [T, BUCKETS + C * BINS]."""
+    from sklearn.preprocessing import normalize
+
     rows, columns = numbers.values.shape
     if not rows:
         return csr_matrix((0, BUCKETS + columns * BINS))
@@ -216,6 +216,8 @@ def _fit_without(inputs: csr_matrix, groups: Groups, wanted: BoolVector) -> NDAr
 
 
 def _fit(inputs: csr_matrix, target: FloatVector) -> NDArray[np.float32]:
+    from sklearn.linear_model import Ridge
+
     if not target.any():
         return np.zeros(inputs.shape[1], np.float32)
     ridge = Ridge(alpha=RIDGE_PENALTY, solver="sparse_cg", tol=1e-3, fit_intercept=False)

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
-from sklearn.utils import murmurhash3_32
 
 from memstore.types import BoolVector, FloatVector, IntVector
 
@@ -108,6 +107,8 @@ class _HashCache(dict[str, int]):
 
     def bucket(self, text: str) -> int:
         """The bucket that scikit-learn assigns to a text."""
+        from sklearn.utils import murmurhash3_32
+
         return abs(int(murmurhash3_32(text, seed=0))) % self.count
 
     def __missing__(self, word: str) -> int:

@@ -19,17 +19,19 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.data import HeteroData
-from torch_geometric.nn import HeteroConv, SAGEConv
 
 from memstore.types import FloatVector
 from memstore_gnn.models.settings import NetworkSettings
 from memstore_gnn.models.vote_graph import WIDTHS
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 TO_THINKING = (
     ("policy", "wrote", "thinking"),
@@ -45,6 +47,8 @@ class _Round(nn.Module):
     """One round of messages: to the rollouts, and from them to answers and queries."""
 
     def __init__(self, hidden: int, dropout: float) -> None:
+        from torch_geometric.nn import HeteroConv, SAGEConv  # takes seconds, and not every process has a network
+
         super().__init__()
 
         def convolutions(relations: Sequence[tuple[str, str, str]], root: bool) -> HeteroConv:

@@ -18,16 +18,18 @@ policy, so a query's result does not depend on the other queries of a batch.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.features.dawid_skene import NOBODY, Reliabilities, posterior_of
 from memstore_gnn.models.calibration import log_odds
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 WIDTHS = {"thinking": 2, "answer": 6, "query": 6, "policy": 5}
 """Features of each node type."""
@@ -123,6 +125,8 @@ class Votes:
 
 def vote_graph(votes: Votes, voters: Voters) -> HeteroData:
     """Build the graph, with the features of the module's docstring as float32. Every answer has a vote."""
+    from torch_geometric.data import HeteroData
+
     data = HeteroData()
     given = votes.answer >= 0
     posterior, count = votes.posterior(voters), votes.count

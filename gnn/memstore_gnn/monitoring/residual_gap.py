@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from memstore.types import FloatVector, IntVector
 from memstore_gnn.metrics import auc
@@ -95,5 +95,5 @@ def interval(gaps: FloatVector, query: NDArray[np.int64] | NDArray[np.object_], 
     if queries < 2:
         return Interval(mean, math.nan, math.nan, math.nan, len(gaps), queries)
     error = math.sqrt(float(sums @ sums) * queries / (queries - 1)) / len(gaps)
-    half = float(student.ppf(0.5 + level / 2, queries - 1)) * error
+    half = float(stdtrit(queries - 1, 0.5 + level / 2)) * error
     return Interval(mean, mean - half, mean + half, error, len(gaps), queries)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from memstore.records.ids import dataset_id, policy_id
 from memstore.snapshots.aliases import first_datasets
@@ -192,7 +192,7 @@ def _differ(one: _Shares, other: _Shares, compared: int) -> BoolVector:
     share = np.clip(other.mean, 0.0, 1.0)  # rounding of sums can leave it just outside
     by_chance = np.sqrt(share * (1.0 - share) / np.maximum(one.queries, 1.0))
     error = np.hypot(np.maximum(one.error, by_chance), other.error)
-    deviations = float(norm.isf(FALSE_ALARMS / 2 / max(compared, 1)))
+    deviations = -float(ndtri(FALSE_ALARMS / 2 / max(compared, 1)))
     return np.asarray(enough & (gap >= LEAST_GAP) & (gap > deviations * error), np.bool_)
 
 

@@ -19,14 +19,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch_geometric.data import HeteroData
 
 from memstore.progress import Progress
 from memstore.snapshots.snapshot import Snapshot
@@ -42,6 +41,9 @@ from memstore_gnn.models.newton import log_loss
 from memstore_gnn.models.settings import MaskSettings, TrainSettings
 from memstore_gnn.models.vote_graph import Voters, Votes, vote_graph
 from memstore_gnn.scoring.ballots import ballots_by_dataset, verdict_of_answers
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 MASKS = MaskSettings()
 
