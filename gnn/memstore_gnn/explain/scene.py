@@ -183,8 +183,10 @@ class Scene:
         if key not in self._contexts:
             if len(self._contexts) == _CONTEXTS:
                 self._contexts.pop(next(iter(self._contexts)))
-            visible = np.where(seen, self.reward, np.nan)
-            self._contexts[key] = self.model.label_context(self.memory, visible, None if removed.far else self.marks)
+            context = self.model.label_context(self.memory, np.where(seen, self.reward, np.nan))
+            if self.marks is not None and not removed.far:
+                context = context.with_marks(self.marks)
+            self._contexts[key] = context
         return self._contexts[key]
 
     @cached_property
@@ -253,9 +255,9 @@ def scene_of(
     kept = near[whole.query_of]
     part = subgraph(memory, memory.queries["id"].to_numpy()[near].tolist())
     group_features(part)
-    inner = model.label_context(part, inside[kept]).part.lines.marks
-    marks = context.part.lines.marks - inner
-    context = model.label_context(part, inside[kept], marks)
+    inner = model.label_context(part, inside[kept])
+    marks = context.part.lines.marks - inner.part.lines.marks
+    context = inner.with_marks(marks)
     cut = Scene(model, part, inside[kept], reward[known], context, group, row, others, votes, reliable, declined, marks)
     return cut if abs(cut.probability() - whole.probability()) < SAME else whole
 

@@ -12,7 +12,7 @@ pattern backtracks; brackets and powers are bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Iterator, Set
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -49,23 +49,20 @@ class Equations(NamedTuple):
     last: float | None
     steps: tuple[tuple[tuple[float, ...], float], ...] = ()
 
-    def unsourced(self, given: Container[float]) -> int:
+    def unsourced(self, given: frozenset[float]) -> int:
         """Number of operands that are neither given nor the result of an earlier equation."""
-        known: set[float] = set()
-        count = 0
-        for numbers, result in self.steps:
-            count += sum(number not in given and number not in known for number in numbers)
-            known.add(result)
-        return count
+        return sum(number not in known for numbers, known in self._with_known(given) for number in numbers)
 
-    def starts_unsourced(self, given: Container[float]) -> bool:
+    def starts_unsourced(self, given: frozenset[float]) -> bool:
         """Whether an equation starts with a number that is neither given nor an earlier result."""
-        known: set[float] = set()
+        return any(numbers[0] not in known for numbers, known in self._with_known(given))
+
+    def _with_known(self, given: frozenset[float]) -> Iterator[tuple[tuple[float, ...], Set[float]]]:
+        """The numbers of each left side, and what is given or was computed before; valid until the next step."""
+        known = set(given)
         for numbers, result in self.steps:
-            if numbers[0] not in given and numbers[0] not in known:
-                return True
+            yield numbers, known
             known.add(result)
-        return False
 
 
 class _Equation(NamedTuple):

@@ -68,15 +68,12 @@ class LabelledPart:
         return np.flatnonzero(np.isfinite(self.reward))
 
 
-def labelled_part(
-    snapshot: Snapshot, reward: FloatVector, reliability: ReliabilityModel, marks: FloatVector | None = None
-) -> LabelledPart:
+def labelled_part(snapshot: Snapshot, reward: FloatVector, reliability: ReliabilityModel) -> LabelledPart:
     """Select the labelled part of a memory.
 
     Args:
         reward: float64 [T], NaN for a rollout whose label is missing or hidden.
         reliability: model of the rollouts' reliability.
-        marks: counts of the marks of labelled rollouts that the snapshot lacks, float64 [4, 3].
 
     Raises:
         ModelError: `reward` has another length than the snapshot has rollouts, or a label outside 0..1; or a vector is
@@ -90,7 +87,6 @@ def labelled_part(
     inside = reward[rows]
     queries, thinkings = (find(part, inside, free.groups) for find in (labelled_queries, labelled_thinkings))
     lines = LabelledLines.of(read_lines(part, free.groups), free.groups, inside)
-    lines = lines if marks is None else lines.with_marks(marks)
     return LabelledPart(part, inside, free, queries, thinkings, _cluster_weights(free, inside), lines)
 
 

@@ -12,7 +12,7 @@ has grown is used in its current state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,14 @@ class LabelContext:
 
     part: LabelledPart
 
+    def with_marks(self, marks: FloatVector) -> LabelContext:
+        """The same labels, and counts of the marks of labelled rollouts outside the memory.
+
+        Args:
+            marks: float64 [4, 3], see `memstore_gnn.features.line_labels.LabelledLines.marks`.
+        """
+        return LabelContext(replace(self.part, lines=self.part.lines.with_marks(marks)))
+
 
 @dataclass(frozen=True, repr=False)
 class RewardModel:
@@ -92,19 +100,17 @@ class RewardModel:
             f"networks={len(self.correction.networks)}, trust={self.correction.trust:.2f})"
         )
 
-    def label_context(self, snapshot: Snapshot, reward: FloatVector, marks: FloatVector | None = None) -> LabelContext:
+    def label_context(self, snapshot: Snapshot, reward: FloatVector) -> LabelContext:
         """Read the labels of a memory.
 
         Args:
             reward: float64 [T], NaN for a rollout whose label is missing or hidden.
-            marks: counts of the marks of labelled rollouts outside the snapshot
-                (`memstore_gnn.features.line_labels.LabelledLines.marks`); None: there are none.
 
         Raises:
             ModelError: the memory has another embedder or splitter, or a vector that is not finite.
         """
         self.check(snapshot)
-        return LabelContext(labelled_part(snapshot, reward, self.base.reliability, marks))
+        return LabelContext(labelled_part(snapshot, reward, self.base.reliability))
 
     def predict(self, snapshot: Snapshot, context: LabelContext) -> FloatVector:
         """Predict the probability that each rollout is right, float64 [T], without reading the rollouts' own labels.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from memstore.errors import MemstoreError
 from memstore_rl.trainers.hook_settings import PREFIX, TOKEN_VARIABLE, HookSettings
@@ -19,6 +19,15 @@ class GroupCase(NamedTuple):
     query: str
     completions: tuple[str, ...]
     gold: str | None = None
+
+    def row(self, split: str) -> dict[str, Any]:
+        """The columns of `memstore verl data`, with the prompt as messages."""
+        return {
+            "messages": [{"role": "user", "content": self.query}],
+            "data_source": "sums",
+            "reward_model": {"style": "rule", "ground_truth": self.gold or ""},
+            "extra_info": {"split": split, "domain": "math"},
+        }
 
 
 class Outcome(NamedTuple):

@@ -121,13 +121,7 @@ def _values(case: GroupCase, made: Mapping[str, torch.Tensor]) -> list[float]:
 
 
 def _row(case: GroupCase, split: str) -> dict[str, Any]:
-    return {
-        "messages": [{"role": "user", "content": case.query}],
-        "data_source": "sums",
-        "reward_model": {"style": "rule", "ground_truth": case.gold or ""},
-        "extra_info": {"split": split, "domain": "math"},
-        "left": list(case.completions),
-    }
+    return {**case.row(split), "left": list(case.completions)}
 
 
 def _joined(results: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -40,7 +40,7 @@ class Driver:
         return self._run(groups, settings, "validation")
 
     def _run(self, groups: Sequence[GroupCase], settings: HookSettings, split: str) -> Outcome:
-        rows = [_row(case, split) for case in groups]
+        rows = [case.row(split) for case in groups]
         texts = [case.completions for case in groups]
         config = {"group_size": settings.group_size, "mean_only": settings.mean_only}
         with in_environment(settings):
@@ -49,15 +49,6 @@ class Driver:
         for case in groups:
             values[case.name], rewards = rewards[: len(case.completions)], rewards[len(case.completions) :]
         return Outcome(values, {name.removeprefix("memstore/"): value for name, value in metrics.items()})
-
-
-def _row(case: GroupCase, split: str) -> dict[str, Any]:
-    return {
-        "messages": [{"role": "user", "content": case.query}],
-        "data_source": "sums",
-        "reward_model": {"style": "rule", "ground_truth": case.gold or ""},
-        "extra_info": {"split": split, "domain": "math"},
-    }
 
 
 def _log(row: Mapping[str, Any], text: str) -> list[dict[str, str]]:
