@@ -20,10 +20,14 @@ class GroupCase(NamedTuple):
     completions: tuple[str, ...]
     gold: str | None = None
 
-    def row(self, split: str) -> dict[str, Any]:
-        """The columns of `memstore verl data`, with the prompt as messages."""
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The prompt."""
+        return [{"role": "user", "content": self.query}]
+
+    def columns(self, split: str) -> dict[str, Any]:
+        """What `memstore verl data` writes of a row, the prompt apart."""
         return {
-            "messages": [{"role": "user", "content": self.query}],
             "data_source": "sums",
             "reward_model": {"style": "rule", "ground_truth": self.gold or ""},
             "extra_info": {"split": split, "domain": "math"},

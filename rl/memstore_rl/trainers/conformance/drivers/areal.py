@@ -121,7 +121,7 @@ def _values(case: GroupCase, made: Mapping[str, torch.Tensor]) -> list[float]:
 
 
 def _row(case: GroupCase, split: str) -> dict[str, Any]:
-    return {**case.row(split), "left": list(case.completions)}
+    return {"messages": case.messages, **case.columns(split), "left": list(case.completions)}
 
 
 def _joined(results: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -40,7 +40,7 @@ class Driver:
         return self._run(groups, settings, "validation")
 
     def _run(self, groups: Sequence[GroupCase], settings: HookSettings, split: str) -> Outcome:
-        rows = [case.row(split) for case in groups]
+        rows = [{"messages": case.messages, **case.columns(split)} for case in groups]
         texts = [case.completions for case in groups]
         config = {"group_size": settings.group_size, "mean_only": settings.mean_only}
         with in_environment(settings):

@@ -102,13 +102,8 @@ def _batch(prepare: Callable[..., Any], groups: Sequence[GroupCase], phase: str)
 
 def _row(case: GroupCase, phase: str) -> dict[str, Any]:
     """A row of SkyRL's `PromptDataset`: what `memstore verl data` writes, the prompt apart."""
-    extras = {
-        "data_source": "sums",
-        "reward_model": {"style": "rule", "ground_truth": case.gold or ""},
-        "extra_info": {"split": "train" if phase == "train" else "validation", "domain": "math"},
-    }
-    prompt = [{"role": "user", "content": case.query}]
-    return {"prompt": prompt, "env_class": None, "env_extras": extras, "uid": case.name}
+    extras = case.columns("train" if phase == "train" else "validation")
+    return {"prompt": case.messages, "env_class": None, "env_extras": extras, "uid": case.name}
 
 
 def _prepare(

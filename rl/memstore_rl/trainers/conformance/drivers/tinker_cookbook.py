@@ -115,7 +115,9 @@ class Driver:
         return self._run(groups, settings, "test")
 
     def _run(self, groups: Sequence[GroupCase], settings: HookSettings, split: str) -> Outcome:
-        data = RowDataset([_row(case, split) for case in groups], CharacterRenderer(), len(groups), 4)
+        data = RowDataset(
+            [{"prompt": case.messages, **case.columns(split)} for case in groups], CharacterRenderer(), len(groups), 4
+        )
         builders: list[RewardedGroup] = [pickle.loads(pickle.dumps(builder)) for builder in data.get_batch(0)]
 
         async def step() -> list[Any]:
@@ -141,15 +143,6 @@ def _values(case: GroupCase, group: Any) -> list[float]:
     texts = [decode(one.transitions[0].ac.tokens).removesuffix("<|im_end|>") for one in group.trajectories_G]
     rewards = dict(zip(texts, group.get_total_rewards(), strict=True))
     return [rewards[text] for text in case.completions]
-
-
-def _row(case: GroupCase, split: str) -> dict[str, Any]:
-    return {
-        "prompt": [{"role": "user", "content": case.query}],
-        "data_source": "sums",
-        "reward_model": {"style": "rule", "ground_truth": case.gold or ""},
-        "extra_info": {"split": split, "domain": "math"},
-    }
 
 
 async def _own_rollout(sampler: Any, builder: Any) -> Any:
