@@ -21,6 +21,7 @@ from typing import Any
 from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError, WriteRefused
 from memstore.graph.ladybug.cypher_hints import explain
 from memstore.graph.ladybug.errors import one_line
+from memstore.graph.ladybug.parameters import with_parameters
 
 _TOKENS = re.compile(
     r"//[^\n]*|/\*.*?\*/"  # comments
@@ -51,6 +52,16 @@ def check(query: str, parameters: Mapping[str, Any], *, write: bool) -> None:
     _check_calls(tokens)
     if not write:
         check_reads_only(tokens)
+
+
+def as_ladybug_takes_it(query: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The query and its parameters as LadybugDB takes them.
+
+    Raises:
+        InputError: a parameter cannot be passed.
+    """
+    text, passed = with_parameters(_TOKENS, query, parameters)
+    return with_quoted_types(text), passed
 
 
 def with_quoted_types(query: str) -> str:

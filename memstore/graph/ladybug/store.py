@@ -278,7 +278,7 @@ class LadybugGraph:
         """See `GraphStore`. The query runs in a process of its own; later writes do not change its rows."""
         parameters = parameters or {}
         cypher.check(query, parameters, write=write)
-        text = cypher.with_quoted_types(query)
+        text, parameters = cypher.as_ladybug_takes_it(query, parameters)
         if write:
             with self._alone():
                 self._database.check_open()

@@ -331,7 +331,7 @@ class GraphCypherConformance(GraphFixtures):
         assert found == [("q1", "sums", None), ("q2", "IN", None)]
 
     def test_parameters_of_every_kind(self, graph: GraphStore) -> None:
-        values = ["it's", "", 7, -(2**62), 300, 0.1, True, None, NOW, ["a", "b"], [1.5, 2.5]]
+        values = ["it's", "", 7, -(2**62), 300, 0.1, True, None, NOW, ["a", "b"], [1.5, 2.5], []]
         for value in values:
             assert asked(graph, "RETURN $value AS value", {"value": value}) == [(value,)]
 
