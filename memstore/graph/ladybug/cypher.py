@@ -34,6 +34,8 @@ _LOOKING = re.compile(r"show_\w+|\w+_info|current_setting|db_version|storage_ver
 _PARAMETER = re.compile("Unable to cast Python|parameter type|Python object|with ANY type|UNREACHABLE_CODE")
 _ALIAS = re.compile(r"\bAS\s+(\w+|`[^`]*`)$", re.IGNORECASE)
 _WRITES = "Cannot execute write operations in a read-only database"
+MAX_NESTING = 100
+"""Brackets within each other. LadybugDB parses 100 objects in each other in under a second, 300 in over 20 s."""
 TOO_MUCH_MEMORY = (
     "the query was ended because it needs more memory than a query may use, or LadybugDB crashed on it; "
     "match less, or add a LIMIT"
@@ -44,10 +46,11 @@ def check(query: str, parameters: Mapping[str, Any], *, write: bool) -> None:
     """Refuse a query before it is run.
 
     Raises:
-        InputError: a parameter is missing, the query uses a construct that LadybugDB lacks, or it does more than read
-            and `write` is False.
+        InputError: a parameter is missing, the query uses a construct that LadybugDB lacks, its brackets are nested too
+            deep, or it does more than read and `write` is False.
     """
     tokens = _tokens(query)
+    _check_nesting(tokens)
     _check_parameters(tokens, parameters)
     _check_calls(tokens)
     if not write:
@@ -74,6 +77,18 @@ def with_quoted_types(query: str) -> str:
         if not token[0].startswith(("//", "/*")):
             before = token[0]
     return "".join([*parts, query[end:]])
+
+
+def _check_nesting(tokens: list[str]) -> None:
+    """Refuse what LadybugDB would parse for longer than most queries run."""
+    depth = 0
+    for token in tokens:
+        depth += (token in "([{") - (token in ")]}")
+        if depth > MAX_NESTING:
+            raise InputError(
+                f"the query has more than {MAX_NESTING} brackets within each other; write it with fewer, or split it "
+                "with WITH"
+            )
 
 
 def _check_calls(tokens: list[str]) -> None:
