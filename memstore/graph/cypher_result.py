@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from memstore.errors import InputError
 from memstore.html_table import html_table
 
 if TYPE_CHECKING:
@@ -16,6 +17,17 @@ SHOWN_ROWS = 20
 """Rows of a Cypher result that a notebook shows."""
 COUNTED_ROWS = 1_000
 """Rows of a Cypher result that a notebook reads to count the remaining ones."""
+
+
+def check_names(columns: Sequence[str]) -> None:
+    """Refuse a result in which two columns have one name: as an object or a data frame, a row would lose a value.
+
+    Raises:
+        InputError: there are such columns.
+    """
+    name, count = Counter(columns).most_common(1)[0] if columns else ("", 0)
+    if count > 1:
+        raise InputError(f"{count} columns of the result are named {name[:40]}; give each its own name with AS")
 
 
 class CypherResult:

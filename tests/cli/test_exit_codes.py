@@ -94,6 +94,10 @@ def test_input_errors_are_one_sentence_and_exit_code_1(
 BAD_ARGUMENTS = [
     (("cypher", "MATCH ("), ""),
     (("cypher", "MATCH (n:Nothing) RETURN n"), "Nothing"),
+    (
+        ("cypher", "RETURN 1 AS a, 2 AS a", "--json"),
+        "2 columns of the result are named a; give each its own name with AS",
+    ),
     (("label", "t-nothing", "1"), "t-nothing"),
     (("label", "t-nothing", "7"), "between 0 and 1"),
     (("score",), "memstore train"),

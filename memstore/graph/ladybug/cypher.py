@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 from memstore.errors import InputError, MemstoreError, QueryTimeout, StoreError, WriteRefused
+from memstore.graph.cypher_result import check_names
 from memstore.graph.ladybug.cypher_hints import explain
 from memstore.graph.ladybug.errors import one_line
 from memstore.graph.ladybug.parameters import with_parameters
@@ -47,12 +48,13 @@ def check(query: str, parameters: Mapping[str, Any], *, write: bool) -> None:
 
     Raises:
         InputError: a parameter is missing, the query uses a construct that LadybugDB lacks, its brackets are nested too
-            deep, or it does more than read and `write` is False.
+            deep, two of its columns have one name, or it does more than read and `write` is False.
     """
     tokens = _tokens(query)
     _check_nesting(tokens)
     _check_parameters(tokens, parameters)
     _check_calls(tokens)
+    _check_names(query)
     if not write:
         check_reads_only(tokens)
 
@@ -192,12 +194,23 @@ def column_names(query: str, columns: list[str]) -> list[str]:
     """Name the columns as the query wrote them; LadybugDB names `count(*)` after its own function, COUNT_STAR().
 
     The names of LadybugDB are kept where the query returns `*` or they cannot be assigned.
+
+    Raises:
+        InputError: two columns have one name.
     """
     items = _returned(query)
-    if len(items) != len(columns) or "*" in items:
-        return columns
+    if len(items) == len(columns) and "*" not in items:
+        named = [_ALIAS.search(item) for item in items]
+        columns = [column if alias else item for column, item, alias in zip(columns, items, named, strict=True)]
+    check_names(columns)
+    return columns
+
+
+def _check_names(query: str) -> None:
+    """Refuse two columns of one name before the query writes."""
+    items = [item for item in _returned(query) if item != "*"]
     named = [_ALIAS.search(item) for item in items]
-    return [column if alias else item for column, item, alias in zip(columns, items, named, strict=True)]
+    check_names([alias[1].strip("`") if alias else item for item, alias in zip(items, named, strict=True)])
 
 
 def _returned(query: str) -> list[str]:

@@ -177,6 +177,8 @@ def _explain(error: Neo4jError | DriverError | OSError, where: str, timeout_s: f
         return QueryTimeout(f"the query ran past its limit of {timeout_s:g} s; match less, or allow more time")
     if "MemoryPoolOutOfMemory" in code:
         return StoreError("the query needs more memory than the server allows; match less, or add a LIMIT")
+    if code.startswith(_USERS_FAULT) and "columns with the same name" in str(error):
+        return InputError("several columns of the result have one name; give each its own name with AS")
     if code.startswith(_USERS_FAULT):
         return InputError(f"the query cannot be run: {one_line(error)}")
     return translate(error, where)

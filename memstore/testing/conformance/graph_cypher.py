@@ -330,6 +330,21 @@ class GraphCypherConformance(GraphFixtures):
         )
         assert found == [("q1", "sums", None), ("q2", "IN", None)]
 
+    @pytest.mark.parametrize(
+        "items",
+        ["1 AS a, 2 AS a", "r.id, r.policy, r.id", "count(*), count(*)", "1 AS `a`, 2 AS a", "DISTINCT 1, 2, 1"],
+    )
+    def test_two_columns_of_one_name_are_refused_before_anything_is_written(
+        self, graph: GraphStore, items: str
+    ) -> None:
+        graph.write_block(make_block(*THREE))
+        before = dump(graph)
+        for query, write in (("MATCH (r:Run)", False), ("MATCH (r:Run) SET r.policy = 'x'", True)):
+            with pytest.raises(InputError, match="columns of the result .* its own name with AS"):
+                graph.cypher(f"{query} RETURN {items}", write=write)
+        assert dump(graph) == before
+        assert asked(graph, "WITH 1 AS a RETURN a, a AS b, a AS `A`, 'a' AS c") == [(1, 1, 1, "a")]
+
     def test_parameters_of_every_kind(self, graph: GraphStore) -> None:
         values = ["it's", "", 7, -(2**62), 300, 0.1, True, None, NOW, ["a", "b"], [1.5, 2.5], []]
         for value in values:

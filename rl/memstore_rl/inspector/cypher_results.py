@@ -8,7 +8,6 @@ import io
 import json
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -45,9 +44,6 @@ def run(source: Source, text: str, parameters: str) -> Result:
     deadline = time.monotonic() + TIMEOUT_S
     with _reading():
         result = source.cypher(text, parse_parameters(parameters), TIMEOUT_S)
-    name, count = Counter(result.columns).most_common(1)[0] if result.columns else ("", 0)
-    if count > 1:
-        raise InputError(f"{count} columns of the result are named {name[:40]}; give each its own name with AS")
     return Result(result.columns, until(deadline, _read(result.rows)))
 
 
