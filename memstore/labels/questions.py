@@ -3,8 +3,9 @@
 1, 2, ...  this answer is right          x    the first open answer is wrong; x2: the second answer is
 0          none of the answers is right
 
-Numbers follow the votes, which change when rollouts are ingested. A page, which is read before a key is pressed, sends
-the answers that it has shown (`Shown`), so that a verdict is on the answer that the person saw.
+A page that shows a part of the answers means this part by 0, unless the others are labelled wrong. Numbers follow the
+votes, which change when rollouts are ingested. A page, which is read before a key is pressed, sends the answers that it
+has shown (`Shown`), so that a verdict is on the answer that the person saw.
 """
 
 from __future__ import annotations
@@ -122,7 +123,17 @@ def verdict_of_key(query: LabelledQuery, key: str) -> AnswerVerdict:
     return AnswerVerdict(query.query_id, answers[chosen].answer_id, 0.0 if key.startswith("x") else 1.0)
 
 
-def verdict_on_shown(query: LabelledQuery, key: str, shown: Shown) -> AnswerVerdict:
+def is_none_of_all(query: LabelledQuery, shown: Sequence[str]) -> bool:
+    """Whether the key 0 on these answers speaks of all answers: the others, if any, are labelled wrong.
+
+    Args:
+        shown: ids of the answers.
+    """
+    hidden = [one for one in query.answers if one.answer_id not in set(shown)]
+    return not hidden or (query.is_open and all(one.label == 0.0 for one in hidden))
+
+
+def verdicts_on_shown(query: LabelledQuery, key: str, shown: Shown) -> list[AnswerVerdict]:
     """What a key says about the answers that a page has shown.
 
     Raises:
@@ -134,7 +145,8 @@ def verdict_on_shown(query: LabelledQuery, key: str, shown: Shown) -> AnswerVerd
                 "the answers of this query have changed since the page was shown, so nothing is written; read them "
                 "again before you say that none is right"
             )
-        return AnswerVerdict(query.query_id, None, 0.0)
+        wrong = [None] if is_none_of_all(query, shown.answers) else shown.answers
+        return [AnswerVerdict(query.query_id, answer, 0.0) for answer in wrong]
     found = _ANSWER.fullmatch(key)
     if found is None or found[2] is None:
         raise InputError(f"{key!r} is no key of this page; press the number of an answer, x and a number, 0, s or u")
@@ -147,13 +159,16 @@ def verdict_on_shown(query: LabelledQuery, key: str, shown: Shown) -> AnswerVerd
             f"the answer that was shown as {number} is no longer among those of this query, so nothing is written; "
             "read the answers again"
         )
-    return AnswerVerdict(query.query_id, answer, 0.0 if key.startswith("x") else 1.0)
+    return [AnswerVerdict(query.query_id, answer, 0.0 if key.startswith("x") else 1.0)]
 
 
-def verdict_in_words(query: LabelledQuery, verdict: AnswerVerdict, changed: int) -> str:
-    """A sentence about a verdict, and how many rollouts it has labelled."""
+def verdict_in_words(query: LabelledQuery, verdicts: Sequence[AnswerVerdict], changed: int) -> str:
+    """A sentence about what a key says, and how many rollouts it has labelled."""
+    verdict = verdicts[0]
     if verdict.answer is None:
         what = "none of the answers is right"
+    elif len(verdicts) > 1:
+        what = f"none of these {len(verdicts)} answers is right"
     else:
         text = next(one.text for one in query.answers if one.answer_id == verdict.answer)
         what = f"{text!r} is {'right' if verdict.reward else 'wrong'}"

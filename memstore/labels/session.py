@@ -93,7 +93,7 @@ class LabelSession:
         done = label_answers(self._stores, [verdict], by=self._by, seconds=seconds, index=self._index)
         if done.batch is not None:
             self._done.append((done.batch, self._position))
-        return verdict_in_words(query, verdict, done.changed)
+        return verdict_in_words(query, [verdict], done.changed)
 
     def _read(self) -> LabelledQuery:
         return read_query(self._stores, self._index, self._queue[self._position])

@@ -6,12 +6,13 @@ kept here is only who works on what; a restart loses no label.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from memstore.errors import InputError, LabelConflict
 from memstore.graph.verdicts import PERSON
@@ -23,10 +24,11 @@ from memstore.labels.journal import Change, Journal
 from memstore.labels.questions import (
     LabelledQuery,
     Shown,
+    ShownAnswer,
     read_query,
     state_of_answers,
     verdict_in_words,
-    verdict_on_shown,
+    verdicts_on_shown,
 )
 from memstore.locations.location import FolderLocation
 from memstore_rl.inspector.label_effects import Calibration, Effect, calibration_of, effect_of
@@ -40,7 +42,9 @@ from memstore_schema.columns import EdgeType, NodeLabel
 FORGET_S = 12 * 3600
 """Seconds without action after which a person's skipped queries and undoable verdicts are forgotten."""
 NUMBERED = 50
-"""Answers of a query that a page shows with a number; the group sheet has all."""
+"""Answers of a query that a page shows at once, with a number; the group sheet has all."""
+Verdicts: TypeAlias = list[AnswerVerdict]
+"""What a key says."""
 CONTRADICTS = "this contradicts a label of the query, which stays as it is; overwrite it, or leave it as a disagreement"
 BUSY = "another person is labelling this query now; wait for the verdict, or go on with the queue"
 
@@ -76,6 +80,10 @@ class Outcome:
     sentence: str
     failed: bool = False
     conflict: Conflict | None = None
+    query: str = ""
+    """The query of a key that has failed."""
+    reason: str = ""
+    """The reason that was typed for it, which the next page still has."""
     effect: Effect | None = None
     before: Calibration | None = None
     after: Calibration | None = None
@@ -96,9 +104,9 @@ class _Person:
     done: list[tuple[str, str, list[str]]] = field(default_factory=list)
     """Batch, query and labelled rollouts of the verdicts that can be undone."""
     outcome: Outcome | None = None
-    latest: tuple[AnswerVerdict, Outcome] | None = None
+    latest: tuple[Verdicts, Outcome] | None = None
     """The verdict that was written last, and what came of it."""
-    contradiction: tuple[AnswerVerdict, str] | None = None
+    contradiction: tuple[Verdicts, str] | None = None
     """The latest verdict that contradicted a label, and its line in the journal."""
 
 
@@ -196,6 +204,8 @@ class Desk:
                 outcome = self._do(person, key, query, shown or Shown((), ""), Remark(by, reason or None), replace)
         except InputError as error:
             outcome = Outcome(str(error), failed=True)
+        if outcome.failed:
+            outcome = dataclasses.replace(outcome, query=query, reason=reason or "")
         with self._lock:
             self._person(person).outcome = outcome
         return outcome
@@ -221,12 +231,12 @@ class Desk:
         if not self.leases.take(person, query):
             raise InputError(BUSY)
         before = read_query(self._stores, index, 0)
-        verdict, seconds = verdict_on_shown(before, pressed.key, pressed.shown), self.leases.take_seconds(person, query)
+        said, seconds = verdicts_on_shown(before, pressed.key, pressed.shown), self.leases.take_seconds(person, query)
         about = about._replace(seconds=None if seconds is None else round(seconds, 1))
         try:
-            done = label_answers(self._stores, [verdict], **about._asdict(), replace=replace, index=index)
+            done = label_answers(self._stores, said, **about._asdict(), replace=replace, index=index)
         except LabelConflict:
-            self._record_contradiction(person, verdict, before, about)
+            self._record_contradiction(person, said, before, about)
             return Outcome(CONTRADICTS, failed=True, conflict=pressed)
         self._withdraw_contradiction(person, query, about.by)
         after = read_query(self._stores, index, 0)
@@ -235,12 +245,12 @@ class Desk:
         if not after.is_open:
             self.leases.release(person)
         latest = self._person_now(person).latest
-        if done.batch is None and latest is not None and latest[0] == verdict:
+        if done.batch is None and latest is not None and latest[0] == said:
             return latest[1]  # pressed twice
-        return self._outcome(person, verdict, done, before, after)
+        return self._outcome(person, said, done, before, after)
 
     def _outcome(
-        self, person: str, verdict: AnswerVerdict, done: LabelledAnswers, before: LabelledQuery, after: LabelledQuery
+        self, person: str, said: Verdicts, done: LabelledAnswers, before: LabelledQuery, after: LabelledQuery
     ) -> Outcome:
         """What came of a verdict; it can be undone from now on."""
         query = after.query_id
@@ -250,28 +260,32 @@ class Desk:
             with self._lock:
                 found.done.append((done.batch, query, changed))
         confirmed = "" if done.changed or done.batch is None else "; it confirms the label of another person"
-        outcome = self._with_effect(verdict_in_words(before, verdict, done.changed) + confirmed, before, after)
+        outcome = self._with_effect(verdict_in_words(before, said, done.changed) + confirmed, before, after)
         if done.batch is not None:
-            found.latest = verdict, outcome
+            found.latest = said, outcome
         if changed:
             self._rescore(query)
         return outcome
 
-    def _record_contradiction(self, person: str, verdict: AnswerVerdict, before: LabelledQuery, about: Remark) -> None:
+    def _record_contradiction(self, person: str, said: Verdicts, before: LabelledQuery, about: Remark) -> None:
         """Note in the journal what a person has said, once."""
         found = self._person_now(person)
-        if found.contradiction is not None and found.contradiction[0] == verdict:
+        if found.contradiction is not None and found.contradiction[0] == said:
             return
-        said = [answer for answer in before.answers if verdict.answer in (None, answer.answer_id)]
-        rollouts = [name for answer in said for name in answer.rollout_ids]
-        changes = [Change(name, before.labels[name], None, verdict.reward) for name in rollouts]
+        rewards = {verdict.answer: verdict.reward for verdict in said}
+        changes = [
+            Change(name, before.labels[name], None, rewards.get(answer.answer_id, rewards.get(None)))
+            for answer in before.answers
+            if {None, answer.answer_id} & rewards.keys()
+            for name in answer.rollout_ids
+        ]
         line = Journal(self._source.memory.folder).record(changes, PERSON, *about, written=False)
-        found.contradiction = verdict, line.id
+        found.contradiction = said, line.id
 
     def _withdraw_contradiction(self, person: str, query: str, by: str) -> None:
         """A verdict that is written takes the place of the contradiction that was noted before."""
         found = self._person_now(person)
-        if found.contradiction is not None and found.contradiction[0].query == query:
+        if found.contradiction is not None and found.contradiction[0][0].query == query:
             Journal(self._source.memory.folder).record_undo(found.contradiction[1], by)
             found.contradiction = None
 
@@ -355,9 +369,17 @@ class Desk:
         return found
 
 
+def numbered(query: LabelledQuery) -> list[ShownAnswer]:
+    """The answers that a page shows: the most frequent ones, of very many those without a label first."""
+    answers = query.answers
+    if query.is_open and len(answers) > NUMBERED:
+        answers = sorted(answers, key=lambda one: one.label is not None)
+    return answers[:NUMBERED]
+
+
 def shown_of(query: LabelledQuery) -> Shown:
     """The answers of a query as a page shows them now."""
-    return Shown(tuple(answer.answer_id for answer in query.answers[:NUMBERED]), state_of_answers(query))
+    return Shown(tuple(answer.answer_id for answer in numbered(query)), state_of_answers(query))
 
 
 def desk_of(source: Source, entries: Iterable[QueueEntry] = (), rescorer: Rescorer | None = None) -> Desk | None:

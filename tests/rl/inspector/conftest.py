@@ -124,6 +124,17 @@ def more_rollouts(memory: Memory, answer: str) -> None:
     memory.ingest([file])
 
 
+def many_answers(memory: Memory, count: int, **changed: Any) -> str:
+    """Ingest a query with so many answers, each of one rollout, and one rollout without; returns its id."""
+    row = rows()[6] | {"query": f"Which of {count}?", "query_id": f"many-{count}", "reward": None} | changed
+    made = [row | {"answer": str(100 + n), "thinking": f"Guess {n}.", "sample_index": n} for n in range(count)]
+    made.append(row | {"answer": "", "thinking": "I do not know.", "sample_index": count})
+    file = memory.folder / f"many_{count}.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in made), encoding="utf-8")
+    memory.ingest([file])
+    return query_with(memory, row["query"])
+
+
 @contextmanager
 def serving(source: Source, token: str | None = None, app: Any = None) -> Iterator[str]:
     """Serve the pages of a source on loopback; yields their address without a slash at its end."""

@@ -20,9 +20,10 @@ from memstore_rl.inspector.label_effects import calibration_of, effect_of
 from memstore_rl.inspector.label_queue import QueueEntry, entry_of, read_queue
 from memstore_rl.inspector.leases import Leases
 from memstore_rl.inspector.source import MemorySource, SnapshotSource
-from memstore_rl.inspector.views.queue import queue_page
+from memstore_rl.inspector.views.queue import Asked, queue_page
+from memstore_schema.columns import NodeLabel
 
-from .conftest import make_memory, more_rollouts, query_with
+from .conftest import make_memory, many_answers, more_rollouts, query_with
 
 OPEN = ("Mia has 4", "Mia has 5", "كم")
 """The queries without a label."""
@@ -177,6 +178,63 @@ def test_an_undo_passes_over_a_verdict_that_was_overwritten(desk: Desk, memory: 
     assert "your next undo takes back the verdict before it" in outcome.sentence
     assert desk.press("ana", "u", "", by="Ana").sentence == "undone: 6 rollouts"
     assert "stop these pages, then run: memstore label --undo" in desk.press("ana", "u", "", by="Ana").sentence
+
+
+def test_none_of_these_speaks_of_the_answers_that_are_shown(desk: Desk, memory: Memory) -> None:
+    query = many_answers(memory, 60)
+
+    def shown() -> Asked:
+        asked = queue_page(desk, "ana", query).asked
+        assert asked is not None
+        return asked
+
+    first = shown()
+    assert (len(first.answers), first.more, first.none_of_all) == (50, 10, False)
+    said = desk.press("ana", "0", query, first.shown, by="Ana").sentence
+    assert said == "none of these 50 answers is right; 50 rollouts labelled"
+    rest = shown()
+    assert (len(rest.answers), rest.more, rest.none_of_all, rest.is_open) == (50, 10, True, True)
+    assert [line.label for line in rest.answers] == [None] * 10 + [0.0] * 40
+    assert not {line.id for line in rest.answers[:10]} & set(first.shown.answers)
+    said = desk.press("ana", "0", query, rest.shown, by="Ana").sentence
+    assert said == "none of the answers is right; 10 rollouts labelled"
+    assert desk.press("ana", "u", "", by="Ana").sentence == "undone: 10 rollouts"
+    assert desk.press("ana", "u", "", by="Ana").sentence == "undone: 50 rollouts"
+
+
+def test_none_of_these_keeps_an_answer_that_is_not_shown(desk: Desk, memory: Memory) -> None:
+    query = many_answers(memory, 60, domain="code")  # several programs can be right
+    right = turn_of(desk, query).shown.answers[59 - 10]
+    memory.label_answers([AnswerVerdict(query, right, 1.0)], by="Ben")
+    for expected in (50, 9):
+        desk.press("ana", "0", query, turn_of(desk, query).shown, by="Ana")
+        assert len(Journal(memory.folder).batches()[-1].changes) == expected
+    index = memory.graph.nodes(NodeLabel.THINKING, ["id", "reward"]).to_pylist()
+    labels = [row["reward"] for row in index if row["id"] in turn_of(desk, query).query.labels]
+    assert (labels.count(1.0), labels.count(0.0), labels.count(None)) == (1, 59, 1)
+
+
+def turn_of(desk: Desk, query: str) -> Turn:
+    found = desk.one("ana", query, desk.queue.get())
+    assert found is not None
+    return found
+
+
+def test_a_second_opinion_on_many_answers_follows_the_votes(desk: Desk, memory: Memory) -> None:
+    query = many_answers(memory, 60)
+    before = turn_of(desk, query).shown
+    memory.label_answers([AnswerVerdict(query, before.answers[3], 1.0)], by="Ben")
+    asked = queue_page(desk, "ana", query).asked
+    assert asked is not None
+    assert (asked.shown, asked.is_open, asked.none_of_all) == (before, False, False)
+    assert desk.press("ana", "0", query, asked.shown, by="Ana").conflict is not None
+
+
+def test_what_failed_keeps_its_reason(desk: Desk, memory: Memory) -> None:
+    query = turn(desk, "ana").query
+    outcome = desk.press("ana", "7", query.query_id, shown_of(query), by="Ana", reason="I counted")
+    assert (outcome.failed, outcome.query, outcome.reason) == (True, query.query_id, "I counted")
+    assert desk.press("ana", "1", query.query_id, shown_of(query), by="Ana", reason="I counted").reason == ""
 
 
 def test_skipped_queries_come_again_when_asked_for(desk: Desk, memory: Memory) -> None:

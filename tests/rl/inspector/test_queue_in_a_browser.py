@@ -16,7 +16,7 @@ from memstore_rl.inspector.label_queue import entry_of
 from memstore_rl.inspector.serve import inspector_app
 from memstore_rl.inspector.source import MemorySource
 
-from .conftest import make_memory, query_with, serving
+from .conftest import make_memory, many_answers, query_with, serving
 from .test_pages_in_a_browser import Tab
 
 QUEUE = ("Mia has 4", "Mia has 5", "كم")
@@ -94,6 +94,29 @@ def test_every_key(browser: Any, address: str, memory: Memory) -> None:
 def press_outside(page: Any, key: str) -> str:
     page.evaluate("document.activeElement.blur()")
     return press(page, key)
+
+
+def test_answers_beyond_nine_have_keys(browser: Any, address: str, memory: Memory) -> None:
+    tab = begin(browser, address, "Ana")
+    page = tab.open(f"/queue?query={many_answers(memory, 60)}")
+    page.wait_for_load_state("load")
+    keyboard = page.keyboard
+    for key in ("n", "9", "9"):
+        keyboard.press(key)
+    assert "Number of the right answer: 99" in page.inner_text("#armed")
+    keyboard.press("Enter")
+    assert page.inner_text("#armed") == "There is no answer 99."
+    page.focus("button[value='1']")  # Enter there would press it
+    twelfth, page_of = page.inner_text("#a12"), page.url
+    assert f"'{twelfth}' is wrong; 1 rollout labelled" in press(page, "x", "n", "3", "Backspace", "1", "2", "Enter")
+    page.goto(page_of)
+    page.wait_for_load_state("load")
+    keyboard.press("n")
+    keyboard.press("Escape")
+    assert page.inner_text("#armed") == ""
+    last = page.inner_text("#a50")
+    assert f"'{last}' is right; 60 rollouts labelled" in press(page, "n", "5", "0", "Enter")
+    tab.check()
 
 
 def test_enter_in_the_reason_judges_nothing(browser: Any, address: str, memory: Memory) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from memstore_rl.inspector.label_queue import entry_of
 from memstore_rl.inspector.serve import inspector_app
 from memstore_rl.inspector.source import MemorySource, SnapshotSource
 
-from .conftest import SCRIPT, make_memory, more_rollouts, query_with, serving
+from .conftest import SCRIPT, make_memory, many_answers, more_rollouts, query_with, serving
 
 
 @pytest.fixture
@@ -96,6 +97,45 @@ def test_the_overwrite_button_keeps_the_answers_that_were_shown(labelling: httpx
     assert refused.url.params["query"] == query
     assert 'id="overwrite"' not in refused.text
     assert [batch.by for batch in Journal(memory.folder).batches()] == ["Ben"]
+
+
+def test_overwriting_keeps_the_reason(labelling: httpx.Client, memory: Memory) -> None:
+    send(labelling, "/queue/name", name="Ana")
+    query = query_with(memory, "Mia has 4")
+    shown = hidden(labelling.get("/queue", params={"query": query}).text)
+    memory.label_answers([AnswerVerdict(query, "9", 1.0)], by="Ben")
+    conflict = send(labelling, "/queue/press", **shown, key="1", reason=f"4 + 4 {SCRIPT}").text
+    assert SCRIPT not in conflict
+    overwrite = {name: unescape(value) for name, value in hidden(conflict[: conflict.index('id="overwrite"')]).items()}
+    assert "is right" in send(labelling, "/queue/press", **overwrite, key="1").text
+    batch = Journal(memory.folder).batches()[-1]
+    assert (batch.by, batch.reason) == ("Ana", f"4 + 4 {SCRIPT}")
+
+
+def test_a_refused_key_keeps_the_reason_in_its_field(labelling: httpx.Client, memory: Memory) -> None:
+    send(labelling, "/queue/name", name="Ana")
+    shown = hidden(labelling.get("/queue").text)
+    more_rollouts(memory, "11")
+    refused = send(labelling, "/queue/press", **shown, key="0", reason='a "reason"').text
+    assert "have changed since the page was shown" in refused
+    assert 'name="reason" maxlength="2000" autocomplete="off" value="a &#34;reason&#34;"' in refused
+    assert "&#34;reason" not in labelling.get("/queue").text
+
+
+def test_the_page_says_what_none_of_these_means(labelling: httpx.Client, memory: Memory) -> None:
+    send(labelling, "/queue/name", name="Ana")
+    query = many_answers(memory, 60)
+    page = labelling.get("/queue", params={"query": query}).text
+    assert "0 none of these 50<" in page
+    assert "10 more answers are not shown: a verdict on those above says nothing about them" in page
+    send(labelling, "/queue/press", **hidden(page), key="0")
+    page = labelling.get("/queue", params={"query": query}).text
+    assert "0 none of all 60 answers<" in page
+    assert "10 more answers are labelled wrong already and not shown" in page
+    assert (
+        "None of the answers is right; 10 rollouts labelled"
+        in send(labelling, "/queue/press", **hidden(page), key="0").text
+    )
 
 
 def test_what_cannot_be_labelled_is_a_sentence(looked_at: Memory) -> None:

@@ -6,15 +6,26 @@ const armed = document.getElementById("armed");
 const help = document.getElementById("help");
 const keys = document.getElementById("keys");
 let wrong = false;
+let number = null; // the digits after n
 let sent = false;
 
 keys.checked = localStorage.getItem("memstore-keys") !== "off";
 keys.addEventListener("change", () => localStorage.setItem("memstore-keys", keys.checked ? "on" : "off"));
 
-function arm(on) {
-  wrong = on;
+function arm(wrongIsNext, digits = null) {
+  wrong = wrongIsNext;
+  number = digits;
+  const answer = wrong ? "wrong answer" : "right answer";
+  if (number !== null) {
+    say(`Number of the ${answer}: ${number || "…"} Then Enter; Escape ends this.`);
+  } else {
+    say(wrong ? "Press the number of the wrong answer, n for one beyond 9, or Escape." : "");
+  }
+}
+
+function say(text) {
   if (armed) {
-    armed.textContent = on ? "Press the number of the wrong answer, or Escape." : "";
+    armed.textContent = text;
   }
 }
 
@@ -24,6 +35,31 @@ function press(key) {
     sent = true;
     button.form.requestSubmit(button);
   }
+  return Boolean(button);
+}
+
+function choose(digits) {
+  const chosen = Number(digits);
+  const key = wrong ? `x${chosen}` : `${chosen}`;
+  arm(false);
+  if (!chosen || !press(key)) {
+    say(`There is no answer ${digits}.`);
+  }
+}
+
+function typeNumber(event, key) {
+  if (/^[0-9]$/.test(key)) {
+    arm(wrong, (number + key).slice(0, 3));
+  } else if (key === "backspace") {
+    arm(wrong, number.slice(0, -1));
+  } else if (key === "enter" && number) {
+    choose(number);
+  } else if (key === "escape" || key === "n") {
+    arm(false);
+  } else if (key !== "enter") {
+    return;
+  }
+  event.preventDefault(); // Enter would press the button that has the focus
 }
 
 document.addEventListener("keydown", (event) => {
@@ -32,10 +68,14 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const key = event.key.toLowerCase();
-  if (key === "?") {
+  if (number !== null) {
+    typeNumber(event, key);
+  } else if (key === "?") {
     help.open = !help.open;
   } else if (key === "x" && form) {
     arm(!wrong);
+  } else if (key === "n" && form) {
+    arm(wrong, "");
   } else if (key === "escape") {
     arm(false);
   } else if (/^[1-9]$/.test(key)) {

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memstore.labels.agreement import Agreement
-from memstore.labels.questions import LabelledQuery, Shown
-from memstore_rl.inspector.desk import NUMBERED, Desk, Outcome, Turn
+from memstore.labels.questions import LabelledQuery, Shown, is_none_of_all
+from memstore_rl.inspector.desk import Desk, Outcome, Turn, numbered
 from memstore_rl.inspector.label_queue import QueueEntry
 from memstore_rl.inspector.recurring import Computed
 from memstore_rl.inspector.texts import Cut, cut
@@ -26,7 +26,7 @@ class AnswerLine:
     """An answer of the query."""
 
     number: int
-    """Its key, from 1; answers beyond the ninth have buttons alone."""
+    """From 1; it is the key of the first nine."""
     id: str
     text: Cut
     votes: int
@@ -45,12 +45,16 @@ class Asked:
     why: str
     """Why this one, in words."""
     audit: bool
+    is_open: bool
+    """A verdict is missing."""
     position: int
     """In the queue, from 1; 0 if it is not of the queue."""
     rollouts: int
     answers: tuple[AnswerLine, ...]
     more: int
     """Answers that are not shown."""
+    none_of_all: bool
+    """The key 0 says that none of all answers is right, not only none of those that are shown."""
     shown: Shown
     """What the numbers stand for; the form sends it with a key."""
 
@@ -104,17 +108,19 @@ def _asked(desk: Desk, turn: Turn) -> Asked:
         text=cut(query.text, QUERY_TEXT),
         why=_why(entry) if query.is_open else SECOND,
         audit=entry is not None and entry.audit,
+        is_open=query.is_open,
         position=turn.position,
         rollouts=len(query.labels),
         answers=tuple(_lines(query, entry, scores)),
-        more=max(0, len(query.answers) - NUMBERED),
+        more=len(query.answers) - len(turn.shown.answers),
+        none_of_all=is_none_of_all(query, turn.shown.answers),
         shown=turn.shown,
     )
 
 
 def _lines(query: LabelledQuery, entry: QueueEntry | None, scores: Mapping[str, float]) -> list[AnswerLine]:
     lines = []
-    for number, answer in enumerate(query.answers[:NUMBERED], start=1):
+    for number, answer in enumerate(numbered(query), start=1):
         known = [scores[rollout] for rollout in answer.rollout_ids if rollout in scores]
         queued = None if entry is None else entry.probability.get(answer.answer_id)
         lines.append(
