@@ -74,7 +74,7 @@ def until(deadline: float, items: Iterable[Item]) -> Iterator[Item]:
         yield item
 
 
-def first_rows(rows: Iterable[Row], most_rows: int = PAGE_ROWS, most_bytes: int = PAGE_BYTES) -> tuple[list[Row], bool]:
+def first_rows(rows: Iterable[Row], most_rows: int, most_bytes: int) -> tuple[list[Row], bool]:
     """The rows that a page shows, at least one if there is one, and whether there are more."""
     found: list[Row] = []
     size = 0

@@ -17,7 +17,16 @@ import pytest
 from memstore.errors import InputError, QueryTimeout
 from memstore.memory import Memory
 from memstore_rl.inspector.cypher_parameters import parse_parameters
-from memstore_rl.inspector.cypher_results import FileKind, Result, file_of, first_rows, run, until
+from memstore_rl.inspector.cypher_results import (
+    PAGE_BYTES,
+    PAGE_ROWS,
+    FileKind,
+    Result,
+    file_of,
+    first_rows,
+    run,
+    until,
+)
 from memstore_rl.inspector.source import MemorySource
 
 
@@ -97,10 +106,22 @@ def test_a_file_is_whole_or_refused(kind: FileKind) -> None:
 
 def test_a_page_shows_the_first_rows_that_fit() -> None:
     rows = [("x" * 60, {"y": ["z" * 30]})] * 3
-    assert first_rows(iter(rows), most_bytes=1_000) == (rows, False)
-    assert first_rows(iter(rows), most_bytes=200) == (rows[:2], True)
-    assert first_rows(iter(rows), most_bytes=10) == (rows[:1], True)
-    assert first_rows(iter(rows), most_rows=2) == (rows[:2], True)
+    assert first_rows(iter(rows), 9, 1_000) == (rows, False)
+    assert first_rows(iter(rows), 9, 200) == (rows[:2], True)
+    assert first_rows(iter(rows), 9, 10) == (rows[:1], True)
+    assert first_rows(iter(rows), 2, 1_000) == (rows[:2], True)
+
+
+def test_a_page_says_its_limits(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"query": "UNWIND range(1, 201) AS n RETURN n"}
+    assert (
+        "The first 200 rows; a page shows at most 200 rows, of 8 MiB together." in web.get("/cypher", params=asked).text
+    )
+    monkeypatch.setattr("memstore_rl.inspector.views.cypher.PAGE_ROWS", 3)
+    monkeypatch.setattr("memstore_rl.inspector.views.cypher.PAGE_BYTES", 3 * 2**19)
+    assert (
+        "The first 3 rows; a page shows at most 3 rows, of 1.5 MiB together." in web.get("/cypher", params=asked).text
+    )
 
 
 def test_reading_the_rows_is_within_the_limit_of_time() -> None:
@@ -113,7 +134,7 @@ def test_a_refused_file_ends_its_query(looked_at: Memory) -> None:
     wide = "UNWIND range(1, 200) AS n RETURN n, lpad('', 1000000, 'x') AS text"
     with pytest.raises(InputError, match="33,554,432 bytes"):
         file_of(run(MemorySource(looked_at), wide, ""), "json")
-    rows, more = first_rows(run(MemorySource(looked_at), wide, "").rows)
+    rows, more = first_rows(run(MemorySource(looked_at), wide, "").rows, PAGE_ROWS, PAGE_BYTES)
     assert (len(rows), more) == (8, True)
     assert file_of(run(MemorySource(looked_at), "RETURN 1 AS a", ""), "csv") == b"a\n1\n"
 

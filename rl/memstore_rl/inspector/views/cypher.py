@@ -10,7 +10,7 @@ from typing import Any
 
 from memstore.errors import InputError
 from memstore_rl.inspector.addresses import SHOWN
-from memstore_rl.inspector.cypher_results import first_rows, run
+from memstore_rl.inspector.cypher_results import PAGE_BYTES, PAGE_ROWS, first_rows, run
 from memstore_rl.inspector.drawing import Drawing, draw_nodes
 from memstore_rl.inspector.source import Source
 from memstore_schema.columns import EDGE_COLUMNS, EDGE_ENDS, NODE_COLUMNS
@@ -51,6 +51,9 @@ class CypherPage:
     """Whether the result has rows that are not shown."""
     drawing: Drawing | None = None
     failure: str | None = None
+    most_rows: int = 0
+    most_bytes: int = 0
+    """What a page shows at most."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,14 @@ def cypher_page(source: Source, asked: Asked) -> CypherPage:
         queries=queries,
         nodes={str(label): tuple(columns) for label, columns in NODE_COLUMNS.items()},
         edges={str(edge): _ends(edge) for edge in EDGE_COLUMNS},
+        most_rows=PAGE_ROWS,
+        most_bytes=PAGE_BYTES,
     )
     if not text.strip() or not asked.run:
         return shown
     try:
         columns, stream = run(source, shown.text, shown.parameters)
-        rows, more = first_rows(stream)
+        rows, more = first_rows(stream, shown.most_rows, shown.most_bytes)
         drawing = draw_nodes(source, ids_in(rows)) if asked.draw else None
     except InputError as error:
         return replace(shown, failure=str(error), ran=True)
