@@ -41,23 +41,43 @@ def datasets(
         SplitChoice | None, typer.Option("--split", show_default=False, help="Write only this split.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the sample and of its splits.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, show_default=False, help="Write at most this many questions of each split."),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system",
+            metavar="TEXT",
+            show_default=False,
+            help="Write this system message in place of the benchmark's prompts.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the benchmarks; with a NAME, load that benchmark and show its first question."""
+    _check_output(output, limit, system)
     if name is None:
         if output is not None or split is not None:
             raise UsageError("--output and --split need a benchmark; pass its NAME")
         _list(data, as_json)
         return
     quiet_libraries()
+    from dataclasses import replace
+
     from memstore.errors import InputError
     from memstore_rl.benchmarks import declaration_of, sample
+    from memstore_rl.benchmarks.load import first_of_each_split
 
     declaration = declaration_of(name)
     if declaration is None:
         raise InputError(f"{name} is a file of queries, not a benchmark; use it with `memstore rollout {name}`")
     drawn = sample(declaration, seed, data)
     chosen = [question for question in drawn.questions if split in (None, question.split)]
+    chosen = chosen if limit is None else first_of_each_split(chosen, limit)
+    if system is not None:
+        chosen = [replace(question, prompt=None, system=system) for question in chosen]
     if output is not None:
         _write(output, [_row(question) for question in chosen])
     if as_json:
@@ -66,6 +86,11 @@ def datasets(
         _show(declaration, drawn, data)
         if output is not None:
             print(f"{counted(len(chosen), 'question')} written to {output}")
+
+
+def _check_output(output: Path | None, limit: int | None, system: str | None) -> None:
+    if output is None and (limit is not None or system is not None):
+        raise UsageError("--limit and --system change the file that is written; add --output FILE")
 
 
 def _list(data: Path | None, as_json: bool) -> None:

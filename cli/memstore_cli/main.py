@@ -43,6 +43,7 @@ from memstore_cli.profiles import profiles
 from memstore_cli.promote import promote
 from memstore_cli.queue import queue
 from memstore_cli.reembed import reembed
+from memstore_cli.reproduce import reproduce
 from memstore_cli.restore import restore
 from memstore_cli.rollout import rollout
 from memstore_cli.score import score
@@ -69,7 +70,7 @@ app = typer.Typer(
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
     "Memory": (demo, ingest, link, label, queue, stats, cypher, inspect),
     "Reward model": (train, score, explain, evaluate, models, promote),
-    "Policy training": (datasets, rollout, grade, serve),
+    "Policy training": (datasets, rollout, grade, serve, reproduce),
     "Maintenance": (verify, migrate, profiles, snapshot, restore, reembed, delete),
 }
 """The verbs by theme, as `memstore --help` groups them."""

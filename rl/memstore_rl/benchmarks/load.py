@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,17 @@ def questions(
         return chosen
     order = seeded_order([question.id for question in chosen], seed)
     return [chosen[index] for index in sorted(order[:limit])]
+
+
+def first_of_each_split(questions: Sequence[Question], limit: int) -> list[Question]:
+    """The first questions of each split, at most `limit` of each, in the order in which they are given."""
+    seen: Counter[str | None] = Counter()
+    chosen = []
+    for question in questions:
+        seen[question.split] += 1
+        if seen[question.split] <= limit:
+            chosen.append(question)
+    return chosen
 
 
 def sample(declaration: Declaration, seed: int = 0, folder: Path | None = None) -> BenchmarkSample:

@@ -1,0 +1,156 @@
+"""Do the steps of a plan that are not done yet, and make the tables of what is there.
+
+A step is done once its record is written, so that a kill at any time loses at most the step in progress. A training
+that needs a GPU is not run on a machine without one. It counts as done once its checkpoint is there, or the rollouts of
+the test queries by the trained policy; meanwhile all steps that do not need it are done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from memstore_rl.reproduction.command import choose_port, run_command, shown_command
+from memstore_rl.reproduction.placeholders import filled
+from memstore_rl.reproduction.plan import PlanFile
+from memstore_rl.reproduction.results import results_of
+from memstore_rl.reproduction.sources import Sources, file_digests, sources_of
+from memstore_rl.reproduction.state import RunFolder, check_plan, open_folder
+from memstore_rl.reproduction.step import Step, fingerprints
+from memstore_rl.reproduction.steps import steps_of
+from memstore_rl.reproduction.tables import write_tables
+
+Report = Callable[[str], None]
+
+
+@dataclass
+class Reproduction:
+    """What a call has done."""
+
+    folder: Path
+    steps: int
+    """Number of steps of the plan."""
+    done: list[str] = field(default_factory=list)
+    """Names of the steps that this call has done."""
+    before: int = 0
+    """Number of steps that were done before."""
+    stopped: list[Step] = field(default_factory=list)
+    """Steps that need a GPU, which this machine lacks."""
+    waiting: list[str] = field(default_factory=list)
+    """Names of the steps that need one of these."""
+    tables: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every step is done."""
+        return not self.stopped and not self.waiting
+
+    @property
+    def stop_sentence(self) -> str:
+        """What is to be run elsewhere before the reproduction can go on."""
+        first = self.stopped[0]
+        more = f", and {len(self.stopped) - 1} more like it" if len(self.stopped) > 1 else ""
+        result = " or ".join(str(self.folder / path) for path in first.brought or first.outputs)
+        return (
+            f"the step {first.name} needs a GPU, and this machine has none{more}; run it in {self.folder} on a machine "
+            f"with one ({shown_command(first)}), bring {result} here, and run the same command again"
+        )
+
+
+def reproduce(file: PlanFile, folder: Path, report: Report = print) -> Reproduction:
+    """Do the steps of a plan that are not done yet, in a folder.
+
+    Args:
+        report: gets the name and the command of each step that is begun, and notes.
+
+    Raises:
+        InputError: the plan does not fit the folder or names something that does not exist.
+        LockedError: another run uses the folder.
+        StepFailed: the command of a step failed.
+        StoreFullError: no space is left.
+    """
+    sources = sources_of(file)
+    with open_folder(folder.absolute()) as place:
+        steps = steps_of(file, sources, place.path)
+        marks = fingerprints(steps)
+        document, changes = check_plan(place.path, file.plan, file_digests(file, sources.all), steps, marks)
+        place.write("plan.json", json.dumps(document, indent=1) + "\n")
+        result = Reproduction(folder, len(steps))
+        if changes:
+            result.notes.append(f"the plan has changed without an effect on what is done: {'; '.join(changes)}")
+            report(f"note: {result.notes[-1]}")
+        do_steps(steps, place, result, report)
+        result.tables = _tables(file, sources, place, result)
+    return result
+
+
+def do_steps(steps: Sequence[Step], place: RunFolder, result: Reproduction, report: Report) -> None:
+    """Do those of the steps that are not done and can be done here.
+
+    Raises:
+        StepFailed: the command of a step failed; the steps before it are done.
+        StoreFullError: no space is left.
+    """
+    ready, marks = set[str](), fingerprints(steps)
+    for count, step in enumerate(steps, 1):
+        number = f"[{count}/{len(steps)}]"
+        if place.record(step) is not None:
+            result.before += 1
+        elif _is_brought(step, place):
+            place.finish(step, marks[step.name], 0.0, brought=True)
+            report(f"{number} {step.name}: its result was brought")
+            result.done.append(step.name)
+        elif not ready.issuperset(step.needs):
+            result.waiting.append(step.name)
+            continue
+        elif step.gpu and not _has_gpu():
+            result.stopped.append(step)
+            continue
+        else:
+            _do(step, number, marks[step.name], place, report)
+            result.done.append(step.name)
+        ready.add(step.name)
+
+
+def _do(step: Step, number: str, mark: str, place: RunFolder, report: Report) -> None:
+    values = choose_port(step)
+    report(f"{number} {step.name}\n$ {filled(step.command, values)}")
+    started = time.monotonic()
+    place.begin(step)
+    run_command(step, place, values)
+    record = place.finish(step, mark, time.monotonic() - started)
+    report(f"  {record.seconds:.1f} s")
+
+
+def _is_brought(step: Step, place: RunFolder) -> bool:
+    """Whether something else than this step has written its result, and the step cannot complete it."""
+    if place.begun(step) or not any(_has_content(place.path / path) for path in step.brought):
+        return False
+    present = all((place.path / path).exists() for path in step.requires)
+    return not step.resumes or not present or (step.gpu and not _has_gpu())
+
+
+def _has_content(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.is_file()
+
+
+@cache
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _tables(file: PlanFile, sources: Sources, place: RunFolder, result: Reproduction) -> Path:
+    """Write the tables, unless nothing has changed since they were written."""
+    if not result.done and (place.path / "tables.md").exists():
+        return result.folder / "tables.md"
+    found = results_of(file.plan, sources, place.path)
+    notes = write_tables(found, place)
+    result.notes += notes
+    return result.folder / "tables.md"
