@@ -67,6 +67,12 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "memstore_rl.trainers.hook.GroupRewards",
         "memstore_rl.trainers.trl.reward_function",
     ),
+    "The paper's experiments": (
+        "memstore_rl.reproduction.plan.read_plan",
+        "memstore_rl.reproduction.run.reproduce",
+        "memstore_rl.reproduction.run.Reproduction",
+        "memstore_rl.reproduction.dry_run.dry_run",
+    ),
 }
 INTRODUCTION = """# Python API
 

@@ -55,7 +55,9 @@ def test_every_verb_and_option_has_help(verb: str) -> None:
             assert parameter.help, f"{verb}: {parameter.name} has no help"
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"datasets", "demo", "grade", "hook", "profiles", "rollout"}))
+@pytest.mark.parametrize(
+    "verb", sorted(set(VERBS) - {"datasets", "demo", "grade", "hook", "profiles", "reproduce", "rollout"})
+)
 def test_every_verb_takes_memory_and_json(verb: str) -> None:
     names = {name for option in options_of(verb) for name in option.opts}
     assert {"--memory", "--json"} <= names
