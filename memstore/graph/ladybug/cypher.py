@@ -23,6 +23,7 @@ from memstore.graph.cypher_result import check_names
 from memstore.graph.ladybug.cypher_hints import explain
 from memstore.graph.ladybug.errors import one_line
 from memstore.graph.ladybug.parameters import with_parameters
+from memstore.graph.nesting import check_nesting
 
 _TOKENS = re.compile(
     r"//[^\n]*|/\*.*?\*/"  # comments
@@ -35,8 +36,6 @@ _LOOKING = re.compile(r"show_\w+|\w+_info|current_setting|db_version|storage_ver
 _PARAMETER = re.compile("Unable to cast Python|parameter type|Python object|with ANY type|UNREACHABLE_CODE")
 _ALIAS = re.compile(r"\bAS\s+(\w+|`[^`]*`)$", re.IGNORECASE)
 _WRITES = "Cannot execute write operations in a read-only database"
-MAX_NESTING = 100
-"""Brackets within each other. LadybugDB parses 100 objects in each other in under a second, 300 in over 20 s."""
 TOO_MUCH_MEMORY = (
     "the query was ended because it needs more memory than a query may use, or LadybugDB crashed on it; "
     "match less, or add a LIMIT"
@@ -51,7 +50,7 @@ def check(query: str, parameters: Mapping[str, Any], *, write: bool) -> None:
             deep, two of its columns have one name, or it does more than read and `write` is False.
     """
     tokens = _tokens(query)
-    _check_nesting(tokens)
+    check_nesting(tokens)
     _check_parameters(tokens, parameters)
     _check_calls(tokens)
     _check_names(query)
@@ -79,18 +78,6 @@ def with_quoted_types(query: str) -> str:
         if not token[0].startswith(("//", "/*")):
             before = token[0]
     return "".join([*parts, query[end:]])
-
-
-def _check_nesting(tokens: list[str]) -> None:
-    """Refuse what LadybugDB would parse for longer than most queries run."""
-    depth = 0
-    for token in tokens:
-        depth += (token in "([{") - (token in ")]}")
-        if depth > MAX_NESTING:
-            raise InputError(
-                f"the query has more than {MAX_NESTING} brackets within each other; write it with fewer, or split it "
-                "with WITH"
-            )
 
 
 def _check_calls(tokens: list[str]) -> None:

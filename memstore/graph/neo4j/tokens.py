@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple
 
 from memstore.errors import InputError
+from memstore.graph.nesting import check_nesting
 
 _TOKEN = re.compile(
     r"(?P<skip>\s+|//[^\n\r]*|/\*.*?\*/)"
@@ -58,13 +59,15 @@ class Tokens:
         """Split a query into tokens.
 
         Raises:
-            InputError: brackets that do not pair, a unicode escape, or a quote that is never closed.
+            InputError: brackets that do not pair or are nested too deep, a unicode escape, or a quote that is never
+                closed.
         """
         if any(found[1] in "uU" for found in _ESCAPE.finditer(text)):
             raise InputError("the query has a unicode escape; write the character itself or pass it as a parameter")
         found = (match for match in _TOKEN.finditer(text) if match.lastgroup != "skip")
         self._tokens = [Token(match.lastgroup or "", match[0], match.start(), match.end()) for match in found]
         self.closing: dict[int, int] = {}
+        check_nesting(token.text for token in self._tokens)
         self._pair()
 
     def _pair(self) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pytest
 
 from memstore.errors import InputError, QueryTimeout
+from memstore.graph.nesting import MAX_NESTING
 from memstore.graph.protocol import GraphStore, ScoreBatch
 from memstore.records.ids import dataset_id, policy_id
 from memstore.testing.conformance.graph_blocks import (
@@ -344,6 +346,19 @@ class GraphCypherConformance(GraphFixtures):
                 graph.cypher(f"{query} RETURN {items}", write=write)
         assert dump(graph) == before
         assert asked(graph, "WITH 1 AS a RETURN a, a AS b, a AS `A`, 'a' AS c") == [(1, 1, 1, "a")]
+
+    @pytest.mark.parametrize("brackets", ["()", "[]", ("abs(", ")"), ("{a: ", "}"), ("COUNT { MATCH q WHERE ", "}")])
+    @pytest.mark.parametrize("write", [False, True])
+    def test_brackets_that_are_nested_too_deep_are_refused_before_they_are_parsed(
+        self, graph: GraphStore, brackets: Sequence[str], write: bool
+    ) -> None:
+        for depth in (MAX_NESTING + 1, 3_000):
+            started = time.monotonic()
+            with pytest.raises(InputError, match="brackets within each other; write it with fewer"):
+                graph.cypher(f"RETURN {brackets[0] * depth}1{brackets[1] * depth} AS a", write=write)
+            assert time.monotonic() - started < 10
+        text = "[" * 3_000
+        assert asked(graph, f"RETURN {'(' * 50}1{')' * 50} AS a, '{text}' AS b // {text}") == [(1, text)]
 
     def test_parameters_of_every_kind(self, graph: GraphStore) -> None:
         values = ["it's", "", 7, -(2**62), 300, 0.1, True, None, NOW, ["a", "b"], [1.5, 2.5], []]

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from memstore.graph.query_filter import QueryFilter
+from memstore.labels.answers import AnswerVerdict
 from memstore.locations.settings import Settings
 from memstore.memory import Memory
 from memstore.testing.doubles.embedder import HashEmbedder
@@ -97,12 +98,18 @@ def sums() -> list[dict[str, Any]]:
     ]
 
 
+SCORED = """MATCH (q:Query)-[:GENERATES]->(t:Thinking)-[s:SCORED_BY]->(:RewardModel), (t)-[:LEADS_TO]->(a:Answer)
+WHERE q.text = $query RETURN a.id AS answer, s.probability AS probability LIMIT 1"""
+
+
 def test_pages_of_a_trained_memory(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums()))
     with Memory.open("one", create=True, embedder=HashEmbedder(16), settings=Settings()) as memory:
         memory.ingest([tmp_path / "rows.jsonl"])
         train_memory(memory, epochs=2, device="cpu")
         score_memory_rollouts(memory)
+        [(answer, probability)] = memory.cypher(SCORED, {"query": "11 + 7?"}).rows
+        memory.label_answers([AnswerVerdict("sum-11", answer, float(probability < 0.5))], by="Ana")
         collector, place = CurveCollector([0.5]), place_of(memory)
         rows = evaluate_memory(memory, predictors=["vote_share"], budgets=[0.5], seeds=[0], keep=collector.add)
         assert isinstance(place, Path)
@@ -114,7 +121,8 @@ def test_pages_of_a_trained_memory(tmp_path: Path, capfd: pytest.CaptureFixture[
         shown, same = evaluation_page(server), evaluation_page(snapshot)
         assert (shown.model, shown.lines, shown.problem) == (same.model, same.lines, None)
         assert shown.lines
-        assert find_disagreements(server) == find_disagreements(snapshot)
+        found = find_disagreements(server)
+        assert found == find_disagreements(snapshot)
         query = memory.graph.nodes(NodeLabel.QUERY, ["id"])["id"][0].as_py()
         check_pages(server, query)
     for words in (["sum-3", "sheet.html"], ["--disagreements", "disagreements.html"]):
@@ -122,7 +130,7 @@ def test_pages_of_a_trained_memory(tmp_path: Path, capfd: pytest.CaptureFixture[
     sheet = Path("sheet.html").read_text()
     assert "3 + 7?" in sheet
     assert "10 + 7?" not in sheet
-    assert " + 7?" in Path("disagreements.html").read_text()
+    assert "11 + 7?" in Path("disagreements.html").read_text()
 
 
 def check_pages(source: MemorySource, query: str) -> None:
