@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,15 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every command with its estimated cost, and do nothing.")
     ] = False,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--redo",
+            metavar="STEP",
+            show_default=False,
+            help="Do this step again, and all that need it; what they have written is removed. Repeatable.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Reproduce the paper's experiments: rollouts, memory, reward models, trainings, evaluation, tables.
@@ -42,17 +52,16 @@ def reproduce(
         document = reproduction.dry_run(file, place)
         print_json(document) if as_json else print(reproduction.script(document))
         return
-    result = reproduction.reproduce(file, place, lambda line: print(line, file=sys.stderr, flush=True))
+    result = reproduction.reproduce(file, place, partial(print, file=sys.stderr, flush=True), redo=redo or ())
     if as_json:
         print_json(
-            {"folder": str(place), "steps": result.steps, "done": result.done, "before": result.before}
+            {"folder": str(place), "steps": result.steps, "done": result.done, "before": result.earlier}
             | {"stopped": [step.name for step in result.stopped], "waiting": result.waiting}
             | {"complete": result.complete, "tables": str(result.tables), "notes": result.notes}
         )
     else:
-        print(
-            f"{counted(len(result.done), 'step')} done now, {result.before} before, of {result.steps}: {result.tables}"
-        )
+        now, before = len(result.done), len(result.earlier)
+        print(f"{counted(now, 'step')} done now, {before} before, of {result.steps}: {result.tables}")
         for note in result.notes:
             print(note)
     if not result.complete:

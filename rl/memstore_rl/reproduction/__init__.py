@@ -5,6 +5,10 @@ placeholders.py    placeholders of its commands
 sources.py         its benchmarks and files of queries
 step.py            a step: one command of memstore, or the plan's training
 steps.py           the steps of a plan
+policy_steps.py    those of a policy before its trainings
+run_steps.py       those of a training
+context.py         what they are made from
+layout.py          names of their files
 costs.py           estimates of what they cost
 dry_run.py         all commands with their estimates
 state.py           the folder: lock, plan, records of what is done

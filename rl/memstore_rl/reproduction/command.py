@@ -32,6 +32,8 @@ from memstore_rl.rollout.parent_watchdog import kill_when_parent_exits
 
 STARTS_WITHIN_S, STOPS_WITHIN_S = 1800.0, 60.0
 """Seconds that a server has to answer, as a large model is loaded; and that a command has to end once it is told to."""
+DRAINED_WITHIN_S = 10.0
+"""Seconds that the rest of stderr is read after a command has ended: what it has left running may hold stderr open."""
 POLL_S = 0.2
 SHOWN_PORT = "8000"
 """The port in commands that are printed and not run."""
@@ -80,7 +82,7 @@ def _run(command: str, folder: RunFolder, log: IO[bytes]) -> tuple[int, list[str
         assert running.stderr is not None
         tail = _Tail(running.stderr, log, echo=command.startswith("memstore "))
         code = running.wait()
-        tail.join()
+        tail.join(DRAINED_WITHIN_S)
     if tail.failure is not None and not code:
         raise StepFailed(f"cannot write {log.name}: {tail.failure}; free some space and run the same command again")
     return code, list(tail.lines)
@@ -123,8 +125,6 @@ def _started(
         yield running
     finally:
         _stop(running)
-        if running.stderr is not None:
-            running.stderr.close()
         if watchdog is not None:
             watchdog.kill()
             watchdog.communicate()

@@ -63,10 +63,10 @@ class Costs:
         return Estimate(seconds=3 + self._stored * SCORE_S)
 
     def predictors(self) -> Estimate:
-        """Of the comparison of predictors."""
+        """Of the comparison of predictors at one label budget."""
         asked = self._plan.reward_models
         each = sum(PREDICTOR_S.get(name, OTHER_PREDICTOR_S) for name in asked.predictors)
-        return Estimate(seconds=10 + self._stored * each * len(asked.budgets) * len(asked.seeds))
+        return Estimate(seconds=10 + self._stored * each * len(asked.seeds))
 
     def training(self, run: Run, gpus: int) -> Estimate:
         """Of one training: the tokens of all its rollouts at the assumed speed of a GPU."""

@@ -12,7 +12,7 @@ from memstore_rl.reproduction.costs import Costs
 from memstore_rl.reproduction.plan import PlanFile
 from memstore_rl.reproduction.sources import sources_of
 from memstore_rl.reproduction.state import read_record
-from memstore_rl.reproduction.step import Estimate, Step
+from memstore_rl.reproduction.step import Estimate, Step, fingerprints
 from memstore_rl.reproduction.steps import steps_of
 
 
@@ -29,7 +29,10 @@ def dry_run(file: PlanFile, folder: Path) -> dict[str, Any]:
     """
     sources = sources_of(file)
     steps = steps_of(file, sources, folder.absolute())
-    done = {step.name: read_record(folder, step) is not None for step in steps}
+    marks = fingerprints(steps)
+    records = {step.name: read_record(folder, step) for step in steps}
+    # A step that was done otherwise counts as not done: `reproduce` refuses to go on from it.
+    done = {name: record is not None and record.fingerprint == marks[name] for name, record in records.items()}
     total = sum((step.estimate for step in steps if not done[step.name]), Estimate())
     return {
         "folder": str(folder),

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from memstore.errors import InputError
-from memstore_rl.reproduction.plan import Plan, Run
+from memstore_rl.reproduction.layout import COMPARISON, GRADE, predictors_of, state_folder
+from memstore_rl.reproduction.plan import Plan, Policy, Run
 from memstore_rl.reproduction.sources import Source, Sources, datasets_of
-from memstore_rl.reproduction.steps import COMPARISON, GRADE, PREDICTORS, START
 
 Z = 1.959964
 """Standard errors on each side of a mean in its 95 % interval."""
@@ -98,8 +98,11 @@ class Results:
         return next((state for state in self.of(policy) if state.run and state.run.mode == "oracle"), None)
 
 
-def results_of(plan: Plan, sources: Sources, folder: Path) -> Results:
+def results_of(plan: Plan, sources: Sources, folder: Path, done: Container[str]) -> Results:
     """Read the results of a reproduction.
+
+    Args:
+        done: names of the steps that are done; files of others may be incomplete.
 
     Raises:
         InputError: a file of results is damaged.
@@ -107,33 +110,30 @@ def results_of(plan: Plan, sources: Sources, folder: Path) -> Results:
     runs: list[Run | None] = [None, *plan.training.all_runs()]
     return Results(
         plan,
-        _datasets(sources.in_domain, folder),
-        _datasets(sources.out_of_domain, folder),
-        [_state(folder, policy.name, run) for policy in plan.policies for run in runs],
-        {policy.name: _predictors(folder / policy.name / PREDICTORS) for policy in plan.policies},
+        _datasets(sources.in_domain, folder, done),
+        _datasets(sources.out_of_domain, folder, done),
+        [_state(folder, policy, run, done) for policy in plan.policies for run in runs],
+        {policy.name: _predictors(folder, policy, plan, done) for policy in plan.policies},
     )
 
 
-def _datasets(sources: Iterable[Source], folder: Path) -> list[str]:
-    found = [
-        name for source in sources if (folder / source.file).exists() for name in datasets_of(folder / source.file)
-    ]
-    return list(dict.fromkeys(found))
+def _datasets(sources: Iterable[Source], folder: Path, done: Container[str]) -> list[str]:
+    written = [source for source in sources if source.declaration is None or f"queries/{source.name}" in done]
+    return list(dict.fromkeys(name for source in written for name in datasets_of(folder / source.file)))
 
 
-def _state(folder: Path, policy: str, run: Run | None) -> State:
-    own = folder / policy / (run.name if run else START)
-    compared = None
-    if (document := _read(own / COMPARISON)) is not None:
-        line = next(line for line in document["comparison"] if line["mean"] == "weighted")
-        figure = line["figures"]["accuracy"]
+def _state(folder: Path, policy: Policy, run: Run | None, done: Container[str]) -> State:
+    own, compared, accuracy = state_folder(policy, run), None, {}
+    if f"{own}/grade" in done:
+        accuracy = _accuracies(_read(folder / own / GRADE))
+    if f"{own}/compare" in done:
+        lines = _read(folder / own / COMPARISON)["comparison"]
+        figure = next(line["figures"]["accuracy"] for line in lines if line["mean"] == "weighted")
         compared = Compared(*(figure[name] for name in Compared._fields))
-    return State(policy, own.name, run, _accuracies(_read(own / GRADE)), compared)
+    return State(policy.name, Path(own).name, run, accuracy, compared)
 
 
-def _accuracies(document: dict[str, Any] | None) -> dict[str, Accuracy]:
-    if document is None:
-        return {}
+def _accuracies(document: dict[str, Any]) -> dict[str, Accuracy]:
     found = {}
     for line in document["policies"][0]["lines"] if document["policies"] else ():
         figure = line["figures"]["accuracy"]
@@ -143,11 +143,11 @@ def _accuracies(document: dict[str, Any] | None) -> dict[str, Accuracy]:
     return found
 
 
-def _predictors(path: Path) -> list[Predicted]:
-    rows = _read(path) or []
+def _predictors(folder: Path, policy: Policy, plan: Plan, done: Container[str]) -> list[Predicted]:
     found: dict[tuple[str, float], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        found[row["predictor"], row["budget"]].append(row)
+    for name in (predictors_of(policy, budget) for budget in plan.reward_models.budgets):
+        for row in _read(folder / f"{name}.json") if name in done else ():
+            found[row["predictor"], row["budget"]].append(row)
     return [
         Predicted(predictor, budget, _mean(own, "auc"), _mean(own, "advantage_soft"))
         for (predictor, budget), own in found.items()
@@ -160,12 +160,8 @@ def _mean(rows: Iterable[dict[str, Any]], name: str) -> float | None:
 
 
 def _read(path: Path) -> Any:
-    """A JSON file; None if it is not there, or still empty."""
+    """A JSON file that a step has written."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    try:
-        return json.loads(text) if text else None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); remove the record of its step, and it is done again") from error
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the results in {path} ({error}); do its step again with --redo") from error

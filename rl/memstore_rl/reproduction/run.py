@@ -11,9 +11,12 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
+from memstore.errors import InputError
+from memstore.runtime.disk_space import space_errors
 from memstore_rl.reproduction.command import choose_port, run_command, shown_command
 from memstore_rl.reproduction.placeholders import filled
 from memstore_rl.reproduction.plan import PlanFile
@@ -36,8 +39,8 @@ class Reproduction:
     """Number of steps of the plan."""
     done: list[str] = field(default_factory=list)
     """Names of the steps that this call has done."""
-    before: int = 0
-    """Number of steps that were done before."""
+    earlier: list[str] = field(default_factory=list)
+    """Names of the steps that were done before."""
     stopped: list[Step] = field(default_factory=list)
     """Steps that need a GPU, which this machine lacks."""
     waiting: list[str] = field(default_factory=list)
@@ -62,10 +65,11 @@ class Reproduction:
         )
 
 
-def reproduce(file: PlanFile, folder: Path, report: Report = print) -> Reproduction:
+def reproduce(file: PlanFile, folder: Path, report: Report = print, *, redo: Sequence[str] = ()) -> Reproduction:
     """Do the steps of a plan that are not done yet, in a folder.
 
     Args:
+        redo: names of steps to do again, with all that need them; what they have written is removed.
         report: gets the name and the command of each step that is begun, and notes.
 
     Raises:
@@ -78,6 +82,8 @@ def reproduce(file: PlanFile, folder: Path, report: Report = print) -> Reproduct
     with open_folder(folder.absolute()) as place:
         steps = steps_of(file, sources, place.path)
         marks = fingerprints(steps)
+        for step in reversed(steps_to_redo(steps, redo)):
+            place.forget(step)
         document, changes = check_plan(place.path, file.plan, file_digests(file, sources.all), steps, marks)
         place.write("plan.json", json.dumps(document, indent=1) + "\n")
         result = Reproduction(folder, len(steps))
@@ -87,6 +93,25 @@ def reproduce(file: PlanFile, folder: Path, report: Report = print) -> Reproduct
         do_steps(steps, place, result, report)
         result.tables = _tables(file, sources, place, result)
     return result
+
+
+def steps_to_redo(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
+    """The steps of these names and all that need them, in order.
+
+    Raises:
+        InputError: there is no step of a name.
+    """
+    known = [step.name for step in steps]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "--dry-run lists the steps"
+            raise InputError(f"the plan has no step {name!r}; {hint}")
+    again = set(names)
+    for step in steps:
+        if again.intersection(step.needs):
+            again.add(step.name)
+    return [step for step in steps if step.name in again]
 
 
 def do_steps(steps: Sequence[Step], place: RunFolder, result: Reproduction, report: Report) -> None:
@@ -100,7 +125,7 @@ def do_steps(steps: Sequence[Step], place: RunFolder, result: Reproduction, repo
     for count, step in enumerate(steps, 1):
         number = f"[{count}/{len(steps)}]"
         if place.record(step) is not None:
-            result.before += 1
+            result.earlier.append(step.name)
         elif _is_brought(step, place):
             place.finish(step, marks[step.name], 0.0, brought=True)
             report(f"{number} {step.name}: its result was brought")
@@ -121,8 +146,9 @@ def _do(step: Step, number: str, mark: str, place: RunFolder, report: Report) ->
     values = choose_port(step)
     report(f"{number} {step.name}\n$ {filled(step.command, values)}")
     started = time.monotonic()
-    place.begin(step)
-    run_command(step, place, values)
+    with space_errors(f"no space is left for {place.path}; free some and run the same command again"):
+        place.begin(step)
+        run_command(step, place, values)
     record = place.finish(step, mark, time.monotonic() - started)
     report(f"  {record.seconds:.1f} s")
 
@@ -150,7 +176,7 @@ def _tables(file: PlanFile, sources: Sources, place: RunFolder, result: Reproduc
     """Write the tables, unless nothing has changed since they were written."""
     if not result.done and (place.path / "tables.md").exists():
         return result.folder / "tables.md"
-    found = results_of(file.plan, sources, place.path)
+    found = results_of(file.plan, sources, place.path, frozenset([*result.done, *result.earlier]))
     notes = write_tables(found, place)
     result.notes += notes
     return result.folder / "tables.md"

@@ -78,6 +78,13 @@ class RunFolder:
         _write(self._path(step, "steps", "json"), json.dumps(asdict(record), indent=1) + "\n")
         return record
 
+    def forget(self, step: Step) -> None:
+        """Remove the record of a step and all that it has written, so that it is done again from the beginning."""
+        self._path(step, "steps", "json").unlink(missing_ok=True)
+        for path in (*step.outputs, *step.scratch):
+            _remove(self.path / path)
+        self._path(step, "steps", "begun").unlink(missing_ok=True)
+
     def log(self, step: Step) -> Path:
         """The log of a step."""
         return self._path(step, "logs", "log")
@@ -175,7 +182,7 @@ def check_plan(
         done = affected[0] if len(affected) == 1 else f"{affected[0]} and {len(affected) - 1} more steps"
         raise InputError(
             f"the plan has changed since {folder} was begun ({what}), and what is done would be done otherwise "
-            f"({done}); restore the plan, or name a new --folder"
+            f"({done}); restore the plan, name a new --folder, or pass --redo to do these steps again"
         )
     return document, [str(change) for change in changes]
 

@@ -54,6 +54,8 @@ class Step:
     outputs: tuple[str, ...] = ()
     resumes: bool = False
     """Whether the command continues what an interrupted one has written; else its outputs are removed first."""
+    scratch: tuple[str, ...] = ()
+    """Paths of its command's own files, which are kept until the step is to be done again."""
     server: Server | None = None
     gpu: bool = False
     """Whether the command needs a GPU."""

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from memstore_rl.reproduction.layout import percent
 from memstore_rl.reproduction.results import Accuracy, Results, State
 from memstore_rl.reproduction.state import RunFolder
-from memstore_rl.reproduction.steps import percent
 
 MISSING = "–"
 """A cell whose figure is not there yet."""

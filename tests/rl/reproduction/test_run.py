@@ -18,7 +18,7 @@ from memstore.errors import InputError, LockedError
 from memstore_rl.reproduction import run
 from memstore_rl.reproduction.command import StepFailed
 from memstore_rl.reproduction.plan import read_plan
-from memstore_rl.reproduction.run import Reproduction, do_steps, reproduce
+from memstore_rl.reproduction.run import Reproduction, do_steps, reproduce, steps_to_redo
 from memstore_rl.reproduction.sources import file_digests, sources_of
 from memstore_rl.reproduction.state import check_plan, open_folder
 from memstore_rl.reproduction.step import Server, Step, fingerprints
@@ -44,8 +44,28 @@ def test_a_step_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     first, second = step("a", APPEND), step("b", APPEND, needs=("a",))
     assert do(tmp_path / "run", first, second).done == ["a", "b"]
     again = do(tmp_path / "run", first, second)
-    assert (again.done, again.before, again.complete) == ([], 2, True)
+    assert (again.done, again.earlier, again.complete) == ([], ["a", "b"], True)
     assert (tmp_path / "run" / "count").read_text() == "done\ndone\n"
+
+
+def test_a_step_is_done_again_with_all_that_need_it(tmp_path: Path) -> None:
+    steps = (
+        step("a", "echo a >> log; touch out", outputs=("out",), scratch=("work",), resumes=True),
+        step("b", "test ! -e work && echo b >> log", needs=("a",)),
+        step("c", "echo c >> log"),
+    )
+    folder = tmp_path / "run"
+    do(folder, *steps)
+    (folder / "work").mkdir()
+    assert [each.name for each in steps_to_redo(steps, ["a"])] == ["a", "b"]
+    with open_folder(folder) as place:
+        for each in steps_to_redo(steps, ["a"]):
+            place.forget(each)
+    assert not (folder / "out").exists()
+    assert do(folder, *steps).done == ["a", "b"]
+    assert (folder / "log").read_text().split() == ["a", "b", "c", "a", "b"]
+    with pytest.raises(InputError, match="the plan has no step 'stub/memry'; did you mean stub/memory"):
+        steps_to_redo([step("stub/memory", "true")], ["stub/memry"])
 
 
 def test_a_failed_step_says_why_and_is_done_by_the_next_run(tmp_path: Path) -> None:
@@ -175,7 +195,7 @@ def test_an_end_at_any_time_loses_at_most_the_step_in_progress(number: signal.Si
     while _runs(pid):
         time.sleep(0.02)
     done = do(folder, step("a", APPEND), step("b", "echo 1 > pid", needs=("a",), outputs=("pid",)))
-    assert (done.before, done.done) == (1, ["b"])
+    assert (done.earlier, done.done) == (["a"], ["b"])
     assert (folder / "count").read_text() == "done\n"
 
 
@@ -222,7 +242,8 @@ def test_a_changed_plan_is_noticed(write_plan: WritePlan, tmp_path: Path) -> Non
         checked(write_plan(PLAN, ("samples = 2", "samples = 4"), (":9/v1", ":8/v1")))
     assert str(raised.value) == (
         f"the plan has changed since {tmp_path / 'run'} was begun (rollouts.samples was 2 and is 4), and what is done "
-        "would be done otherwise (stub/rollouts); restore the plan, or name a new --folder"
+        "would be done otherwise (stub/rollouts); restore the plan, name a new --folder, or pass --redo to do these steps "
+        "again"
     )
 
 
@@ -233,4 +254,4 @@ def test_unreachable_endpoint_is_one_sentence(write_plan: WritePlan, tmp_path: P
     assert "the step stub/rollouts failed: " in str(raised.value)
     assert "127.0.0.1:9" in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert (tmp_path / "run" / "data" / "default" / "train_memory_20.parquet").exists()
+    assert (tmp_path / "run" / "data" / "memory-20" / "train_memory_20.parquet").exists()

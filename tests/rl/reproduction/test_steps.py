@@ -58,15 +58,17 @@ def test_a_training_uses_the_data_and_the_reward_model_of_its_budget(tmp_path: P
     found = named(steps(EXAMPLES / "paper.toml", tmp_path))
     recipe = found["qwen2.5-1.5b/memory-30/recipe"]
     assert '--memory "$PWD"/qwen2.5-1.5b/memory --model "$(cat qwen2.5-1.5b/reward-model-30.id)"' in recipe.command
-    assert '--train "$PWD"/data/default/train_memory_30.parquet' in recipe.command
+    assert '--train "$PWD"/data/memory-30/train_memory_30.parquet' in recipe.command
     assert "+memstore.run_code=True" in recipe.command
     assert recipe.needs == ("qwen2.5-1.5b/reward-model-30",)
     assert "--memory" not in found["qwen2.5-1.5b/oracle/recipe"].command
-    assert "data/default/train_oracle.parquet" in found["qwen2.5-1.5b/oracle/recipe"].command
-    assert "data/none/train_memory_20.parquet" in found["qwen2.5-1.5b/no-labelled-half/recipe"].command
+    assert "data/oracle/train_oracle.parquet" in found["qwen2.5-1.5b/oracle/recipe"].command
+    assert (
+        "data/memory-20-labelled-none/train_memory_20.parquet" in found["qwen2.5-1.5b/no-labelled-half/recipe"].command
+    )
     assert found["qwen2.5-1.5b/probability/recipe"].command.count("+memstore.shaping=probability") == 1
-    assert found["data/none"].command.count("--labelled-share none") == 1
-    assert "--batch-size" not in found["data/none"].command
+    assert found["data/memory-20-labelled-none"].command.count("--labelled-share none") == 1
+    assert "--batch-size" not in found["data/memory-20-labelled-none"].command
 
 
 def test_where_a_server_is_changes_no_fingerprint_and_what_is_asked_does(write_plan: WritePlan, tmp_path: Path) -> None:
@@ -76,10 +78,29 @@ def test_where_a_server_is_changes_no_fingerprint_and_what_is_asked_does(write_p
     )
     assert marks == other
     more = fingerprints(steps(write_plan(PLAN, ("samples = 2", "samples = 4")), tmp_path))
-    assert {name for name in marks if marks[name] != more[name]} == {
-        "stub/rollouts", "stub/memory", "stub/reward-model-20", "stub/score", "stub/predictors",
-        "stub/memory-20/training", "stub/memory-20/test", "stub/memory-20/grade",
-    }  # fmt: skip
+    own = ["rollouts", "memory", "reward-model-20", "score"]
+    own += [f"predictors-{percent}" for percent in (20, 30, 40, 50, 60, 70)]
+    own += [f"memory-20/{step}" for step in ("training", "test", "grade")]
+    assert {name for name in marks if marks[name] != more[name]} == {f"stub/{name}" for name in own}
+
+
+def test_more_runs_and_budgets_change_nothing_that_is_there(write_plan: WritePlan, tmp_path: Path) -> None:
+    marks = fingerprints(steps(write_plan(), tmp_path))
+    more = fingerprints(steps(write_plan(PLAN, ('"memory-20"', '"memory-20", "memory-30", "budget-30"')), tmp_path))
+    assert marks.items() <= more.items()
+    added = {name.removeprefix("stub/") for name in more.keys() - marks.keys()}
+    measured = {f"{run}/{step}" for run in ("memory-30", "budget-30") for step in ("training", "test", "grade")}
+    assert added == {*measured, "data/memory-30", "data/budget-30", "reward-model-30"}
+
+
+def test_verdicts_are_bought_with_the_data_of_the_oracle(tmp_path: Path) -> None:
+    text = (EXAMPLES / "paper.toml").read_text().replace("../verl_qwen", str(EXAMPLES.parent / "verl_qwen"))
+    text = text.replace('runs = ["oracle", ', 'verifier_calls = 25\nruns = ["verdict", "oracle", ')
+    (tmp_path / "plan.toml").write_text(text)
+    command = named(steps(tmp_path / "plan.toml", tmp_path))["qwen2.5-3b/verdict/recipe"].command
+    assert '--mode verdict --memory "$PWD"/qwen2.5-3b/memory --model "$(cat qwen2.5-3b/reward-model-20.id)"' in command
+    assert "data/oracle/train_oracle.parquet" in command
+    assert "--verifier-calls 25" in command
 
 
 def test_another_file_of_queries_changes_the_fingerprint(write_plan: WritePlan, tmp_path: Path) -> None:
