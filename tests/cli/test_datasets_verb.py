@@ -77,6 +77,24 @@ def test_written_questions_are_read_back_unchanged(command: Command, rivers: Pat
     assert questions(str(tmp_path / "test.jsonl")) == questions(str(rivers), split="test", seed=3)
 
 
+def test_written_questions_are_limited_by_split_and_get_a_system_message(
+    command: Command, rivers: Path, tmp_path: Path
+) -> None:
+    options = ["--limit", "3", "--system", "Choose.", "--output", tmp_path / "some.jsonl"]
+    done = command("datasets", rivers, *options)
+    assert done.code == 0, done.err
+    written = questions(str(tmp_path / "some.jsonl"))
+    assert [(each.prompt, each.system) for each in written] == [(None, "Choose.")] * 9
+    for split in ("train", "validation", "test"):
+        expected = questions(str(rivers), split=split, limit=3)
+        assert {each.id for each in written if each.split == split} == {each.id for each in expected}
+    refused = command("datasets", rivers, "--limit", "3")
+    assert (refused.code, refused.err) == (
+        2,
+        "error: --limit and --system change the file that is written; add --output FILE\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

@@ -7,6 +7,7 @@ the test queries by the trained policy; meanwhile all steps that do not need it 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from memstore_rl.reproduction.sources import Sources, file_digests, sources_of
 from memstore_rl.reproduction.state import RunFolder, check_plan, open_folder
 from memstore_rl.reproduction.step import Step, fingerprints
 from memstore_rl.reproduction.steps import steps_of
-from memstore_rl.reproduction.tables import write_tables
+from memstore_rl.reproduction.tables import TABLES, read_made_of, write_tables
 
 Report = Callable[[str], None]
 
@@ -91,7 +92,7 @@ def reproduce(file: PlanFile, folder: Path, report: Report = print, *, redo: Seq
             result.notes.append(f"the plan has changed without an effect on what is done: {'; '.join(changes)}")
             report(f"note: {result.notes[-1]}")
         do_steps(steps, place, result, report)
-        result.tables = _tables(file, sources, place, result)
+        result.tables = _tables(file, sources, place, result, marks)
     return result
 
 
@@ -172,11 +173,11 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _tables(file: PlanFile, sources: Sources, place: RunFolder, result: Reproduction) -> Path:
-    """Write the tables, unless nothing has changed since they were written."""
-    if not result.done and (place.path / "tables.md").exists():
-        return result.folder / "tables.md"
-    found = results_of(file.plan, sources, place.path, frozenset([*result.done, *result.earlier]))
-    notes = write_tables(found, place)
-    result.notes += notes
-    return result.folder / "tables.md"
+def _tables(file: PlanFile, sources: Sources, place: RunFolder, result: Reproduction, marks: dict[str, str]) -> Path:
+    """Write the tables, unless those that are there were made from the same steps."""
+    done = frozenset([*result.done, *result.earlier])
+    made_of = sorted(f"{name} {mark}" for name, mark in marks.items() if name in done)
+    digest = hashlib.blake2b("\0".join(made_of).encode(), digest_size=16).hexdigest()
+    if read_made_of(place.path) != digest:
+        result.notes += write_tables(results_of(file.plan, sources, place.path, done), place, digest)
+    return result.folder / TABLES

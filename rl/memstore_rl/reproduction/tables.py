@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from memstore_rl.reproduction.layout import percent
 from memstore_rl.reproduction.results import Accuracy, Results, State
 from memstore_rl.reproduction.state import RunFolder
 
+TABLES, RESULTS = "tables.md", "results.json"
 MISSING = "–"
 """A cell whose figure is not there yet."""
 INTRODUCTION = (
@@ -25,8 +27,21 @@ INTRODUCTION = (
 )
 
 
-def write_tables(results: Results, folder: RunFolder) -> list[str]:
-    """Write the tables and plots; return notes on what is missing."""
+def read_made_of(folder: Path) -> str | None:
+    """The digest of the steps that the tables of a folder were made from; None if there are none."""
+    try:
+        found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["made_of"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return str(found) if (folder / TABLES).exists() else None
+
+
+def write_tables(results: Results, folder: RunFolder, made_of: str) -> list[str]:
+    """Write the tables and plots; return notes on what is missing.
+
+    Args:
+        made_of: digest of the steps with results. It is written last, so that interrupted tables are made again.
+    """
     notes = []
     plots: list[str] = []
     if find_spec("matplotlib") is None:
@@ -35,8 +50,8 @@ def write_tables(results: Results, folder: RunFolder) -> list[str]:
         from memstore_rl.reproduction.plots import draw_all
 
         plots = draw_all(results, folder.path)
-    folder.write("results.json", json.dumps(as_json(results), indent=1) + "\n")
-    folder.write("tables.md", markdown(results, plots))
+    folder.write(TABLES, markdown(results, plots))
+    folder.write(RESULTS, json.dumps({"made_of": made_of, **as_json(results)}, indent=1) + "\n")
     return notes
 
 

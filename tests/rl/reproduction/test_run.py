@@ -242,8 +242,8 @@ def test_a_changed_plan_is_noticed(write_plan: WritePlan, tmp_path: Path) -> Non
         checked(write_plan(PLAN, ("samples = 2", "samples = 4"), (":9/v1", ":8/v1")))
     assert str(raised.value) == (
         f"the plan has changed since {tmp_path / 'run'} was begun (rollouts.samples was 2 and is 4), and what is done "
-        "would be done otherwise (stub/rollouts); restore the plan, name a new --folder, or pass --redo to do these steps "
-        "again"
+        "would be done otherwise (stub/rollouts); restore the plan, name a new --folder, or pass --redo to do these "
+        "steps again"
     )
 
 
