@@ -81,7 +81,11 @@ def _run(command: str, folder: RunFolder, log: IO[bytes]) -> tuple[int, list[str
     with _started(command, folder, log, subprocess.PIPE) as running:
         assert running.stderr is not None
         tail = _Tail(running.stderr, log, echo=command.startswith("memstore "))
-        code = running.wait()
+        try:
+            code = running.wait()
+        except BaseException:
+            tail.echo = False  # what it says of being stopped is in the log
+            raise
         tail.join(DRAINED_WITHIN_S)
     if tail.failure is not None and not code:
         raise StepFailed(f"cannot write {log.name}: {tail.failure}; free some space and run the same command again")
@@ -156,7 +160,8 @@ class _Tail(threading.Thread):
         super().__init__(name="stderr of a step", daemon=True)
         self.lines: deque[str] = deque(maxlen=20)
         self.failure: OSError | None = None
-        self._stream, self._log, self._echo = stream, log, echo
+        self.echo = echo
+        self._stream, self._log = stream, log
         self.start()
 
     def run(self) -> None:
@@ -173,7 +178,7 @@ class _Tail(threading.Thread):
             if not text:
                 continue
             self.lines.append(text)
-            if self._echo and not text.startswith(_ERROR):
+            if self.echo and not text.startswith(_ERROR):
                 print(f"  {text}", file=sys.stderr, flush=True)
 
 
