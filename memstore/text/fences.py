@@ -22,6 +22,7 @@ _NO_PROGRAM = frozenset(
     ]
 )  # fmt: skip
 _DEFINES = re.compile(r"^[ \t]*+(?:async[ \t]++def|def|class)\b", re.M)
+_STARTS_PROGRAM = re.compile(r"^(?:async[ \t]++def|def|class)[ \t]++\w++[ \t]*+[(:\[]", re.M)
 _CODE_LINE = re.compile(
     r"^[ \t]*+(?:import|from|for|while|if|print|return|def|class|[\w.\[\]]++[ \t]*+[-+*/]?=)(?![\w])", re.M
 )
@@ -45,7 +46,8 @@ class Block(NamedTuple):
 def answer_block(text: str) -> Block | None:
     """Return the last block that is a program and no test or example of an earlier one; None without such a block.
 
-    A block without a closing fence, as in a truncated response, extends to the end of the text.
+    A block without a closing fence, as in a truncated response, extends to the end of the text. A program whose opening
+    fence is missing ends at its closing fence.
     """
     blocks = _blocks(text)
     programs = [_is_program(block) for block in blocks]
@@ -84,6 +86,9 @@ def _blocks(text: str) -> list[Block]:
         return []
     fences = list(_FENCE.finditer(text))
     found: list[Block] = []
+    if fences and (unopened := _unopened(text, fences)):
+        found.append(unopened)
+        fences = fences[1:]
     for position in range(0, len(fences), 2):
         opening = fences[position]
         closing = fences[position + 1] if position + 1 < len(fences) else None
@@ -91,6 +96,16 @@ def _blocks(text: str) -> list[Block]:
         if content.strip() and opening[1].lower() not in _NO_PROGRAM:
             found.append(Block(opening.start(), closing.end() if closing else len(text), content))
     return found[-_MAX_BLOCKS:]
+
+
+def _unopened(text: str, fences: list[re.Match[str]]) -> Block | None:
+    """The program before the first fence, if this fence closes it: it names no language, and words follow it."""
+    first, before = fences[0], text[: fences[0].start()]
+    after = text[first.end() + 1 : fences[1].start() if len(fences) > 1 else len(text)]
+    if first[1] or not _STARTS_PROGRAM.search(before) or _is_program(Block(0, 0, after)):
+        return None
+    span = program_span(before)
+    return Block(span.start, first.end(), before[span.start : span.end])
 
 
 def _is_program(block: Block) -> bool:

@@ -17,9 +17,10 @@ from memstore.text.extract import find_answer, marked_answer
 from memstore.text.special_tokens import assistant_text
 from memstore.types import Domain
 
-SPLITTER_VERSION = "2"
-OLDER_SPLITTERS = frozenset(["1"])
-"""1 (until 2026-11): no special tokens, Unicode digits, bases, periods; options only in capitals with a blank."""
+SPLITTER_VERSION = "3"
+OLDER_SPLITTERS = frozenset(["1", "2"])
+"""1 (until 2026-11): no special tokens, Unicode digits, bases, periods; options only in capitals with a blank.
+2 (2026-11): a program with a closing fence alone is not read; of a closing sentence always the last number."""
 
 _OPEN, _CLOSE = "<think>", "</think>"
 

@@ -22,6 +22,7 @@ from memstore.snapshots.files import load_snapshot
 from memstore.testing.conformance.digest import memory_digest
 from memstore.testing.conformance.memory import SETTINGS, Interrupted
 from memstore.testing.doubles.embedder import HashEmbedder
+from memstore.text import SPLITTER_VERSION
 from memstore_schema.columns import EdgeType, NodeLabel
 
 Q, T = NodeLabel.QUERY, NodeLabel.THINKING
@@ -229,7 +230,7 @@ def test_a_memory_of_an_older_splitter_is_read_again(old_memory: Path) -> None:
         graph.cypher("MATCH (a:Answer) WHERE a.value = '14' SET a.value = 'fourteen'", write=True)
     migrated(old_memory)
     with opened(old_memory) as memory:
-        assert memory.stores.splitter == "2"
+        assert memory.stores.splitter == SPLITTER_VERSION
         assert "14" in memory.graph.nodes(NodeLabel.ANSWER, ["value"])["value"].to_pylist()
 
 

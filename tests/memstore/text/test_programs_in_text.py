@@ -68,6 +68,10 @@ FUNCTION_RESPONSES = {
     "begin and done": f"[BEGIN]\n{ADD}[DONE]",
     "code tags": f"<code>\n{ADD}</code>",
     "a word behind": f"{ADD}\nDone",
+    "no opening fence": f"{ADD}```\n\nThis function adds its arguments.",
+    "no opening fence, words in front": f"Here is it:\n\n{ADD}```\nIt adds.",
+    "no opening fence, and an example": f"{ADD}```\nUse it like this:\n{fenced('print(add(1, 2))')}",
+    "no fences, and a session": f"{ADD}\nExample:\n```\n>>> add(1, 2)\n3\n```",
     "end token": f"{ADD}</s>",
     "thinking": f"<think>def add(a, b): return 0?</think>\n{ADD}",
 }
@@ -104,6 +108,11 @@ KEPT = [
 @pytest.mark.parametrize("text", KEPT)
 def test_programs_without_words_are_kept_whole(text: str) -> None:
     assert program_in(text) == text
+
+
+def test_a_bare_fence_opens_a_program_even_if_one_stands_before_it() -> None:
+    response = f"{DRAFT}\nNo, it has to add:\n{fenced(ADD, '')}"
+    assert split_response(response, "code").answer == ADD
 
 
 @pytest.mark.parametrize(
