@@ -192,7 +192,18 @@ def measure(folder: Path, size: int, verbs: list[str]) -> None:
     for verb in verbs:
         if verb in found:
             continue
-        command = [sys.executable, "-W", "ignore", __file__, "--folder", str(own), "--one", verb, "--rollouts", str(size)]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            __file__,
+            "--folder",
+            str(own),
+            "--one",
+            verb,
+            "--rollouts",
+            str(size),
+        ]
         done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "2"}, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             print(f"{verb} of {size:,} rollouts failed with exit status {done.returncode}", flush=True)

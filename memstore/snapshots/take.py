@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,9 @@ from memstore.locations.stores import Stores
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.types import BoolVector, FloatMatrix, VectorKind
 from memstore_schema.columns import NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel, edge_schema
+
+Contents: TypeAlias = Callable[[Snapshot], Snapshot]
+"""Adds texts and vectors to some rollouts of an outline, see `with_contents`."""
 
 TEXT_COLUMNS = frozenset({"text", "gold", "metadata"})
 """Columns that a snapshot without texts lacks."""
@@ -143,6 +147,17 @@ def take_outline(stores: Stores) -> Snapshot:
     )
 
 
+def with_digest(stores: Stores, outline: Snapshot) -> Snapshot:
+    """Give an outline the id that a snapshot of the memory has; its links are read for it, and not kept."""
+    similar = {name: stores.graph.edges(*EDGE_NAMES[name], ["score"]) for name in ("query_similar", "thinking_similar")}
+    tables = {
+        label: getattr(outline, TABLES[label]) for label in (NodeLabel.QUERY, NodeLabel.THINKING, NodeLabel.ANSWER)
+    }
+    digest = content_digest(tables, {**outline.edges, **similar})
+    stores.graph.drop_cache()
+    return replace(outline, manifest=replace(outline.manifest, id=digest))
+
+
 def with_query_vectors(stores: Stores, outline: Snapshot) -> Snapshot:
     """Add the vectors of queries to an outline."""
     x, has_x = _vectors(stores, "query", outline.queries)
@@ -153,8 +168,7 @@ def with_contents(stores: Stores, part: Snapshot) -> Snapshot:
     """Add texts and vectors to a part of a memory's outline.
 
     Args:
-        part: some queries of `take_outline` with all of their rollouts, as `memstore_gnn.data.hetero.subgraph` cuts
-            them.
+        part: some rollouts of `take_outline`, as `memstore_gnn.data.hetero` cuts them.
 
     Raises:
         StoreError: nodes of the part are no longer in the memory.

@@ -9,7 +9,7 @@ Rollouts without an answer agree with no other rollout, not even with each other
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,13 @@ class Groups:
     def share(self) -> FloatVector:
         """Votes divided by the group's size, float64 [T]."""
         return self.votes / self.query.size
+
+    def take(self, rows: IntVector) -> Groups:
+        """The partitions of some rollouts: `rows`, ascending, all rollouts of some queries."""
+        parts = {name: getattr(self, name) for name in ("query", "answer", "policy_group", "policy_answer")}
+        taken = {name: Partition.of(part.cell[rows]) for name, part in parts.items()}
+        _, query_of = np.unique(self.query_of[rows], return_inverse=True)
+        return replace(self, **taken, answered=self.answered[rows], query_of=query_of.astype(np.int64))
 
 
 def groups_of(snapshot: Snapshot) -> Groups:

@@ -38,6 +38,10 @@ class Split:
         """Queries whose labels a predictor may see, bool [Q]."""
         return self.train | self.select
 
+    def among(self, queries: BoolVector) -> Split:
+        """The split of some of the queries (bool [Q]), in their order."""
+        return Split(self.train[queries], self.select[queries], self.report[queries])
+
 
 def label_budget(snapshot: Snapshot, budget: float, seed: int) -> Split:
     """Assign a share of the queries with ground truth to train and select, and the rest to report.

@@ -149,8 +149,7 @@ def evaluate(
             for predictor in predictors:
                 if skip is not None and skip(predictor.name, budget, seed):
                     continue
-                probability = predictor.fit_predict(hidden, seen.copy(), split.train, split.select, seed)
-                _check(predictor, probability, len(reward))
+                probability = _predicted(predictor, hidden, seen, split, seed)
                 cell = _Cell(predictor.name, budget, seed)
                 for made in _by_dataset(snapshot, reward, split, wanted, probability, cell):
                     rows.append(made.row)
@@ -159,6 +158,25 @@ def evaluate(
                 if progress is not None:
                     progress(f"{predictor.name} at {budget:.0%}, seed {seed}")
     return rows
+
+
+def evaluate_split(
+    snapshot: Snapshot, predictors: Sequence[Predictor], split: Split, budget: float, seed: int
+) -> list[EvaluationRow]:
+    """Evaluate predictors on the report queries of a given split; `budget` and `seed` are those of the rows."""
+    seen, hidden = visible_rewards(snapshot, split.labelled), hide_labels(snapshot)
+    reward, wanted = rewards_of(snapshot), _datasets(snapshot, None)
+    rows: list[EvaluationRow] = []
+    for predictor in predictors:
+        probability, cell = _predicted(predictor, hidden, seen, split, seed), _Cell(predictor.name, budget, seed)
+        rows += [made.row for made in _by_dataset(snapshot, reward, split, wanted, probability, cell)]
+    return rows
+
+
+def _predicted(predictor: Predictor, hidden: Snapshot, seen: FloatVector, split: Split, seed: int) -> FloatVector:
+    probability = predictor.fit_predict(hidden, seen.copy(), split.train, split.select, seed)
+    _check(predictor, probability, len(seen))
+    return probability
 
 
 class _Cell(NamedTuple):

@@ -11,14 +11,14 @@ features.
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memstore.snapshots.snapshot import Snapshot
 from memstore.types import IntVector
-from memstore_gnn.data.groups import Groups, Partition, groups_of, less_group, over_answer
+from memstore_gnn.data.groups import Groups, groups_of, less_group, over_answer
 from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.table import FeatureTable
 from memstore_gnn.features.evidence import evidence_features
@@ -50,7 +50,7 @@ class GroupFeatures:
 
     def take(self, rows: IntVector) -> GroupFeatures:
         """The features of some rollouts: `rows`, ascending, all rollouts of some queries."""
-        return GroupFeatures(_take(self.groups, rows), self.table.rows(rows))
+        return GroupFeatures(self.groups.take(rows), self.table.rows(rows))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def compute_group_features(snapshot: Snapshot) -> GroupFeatures:
     table = FeatureTable((), np.zeros((rows, 0), np.float32))
     for number in np.unique(block).tolist():
         inside = block == number
-        read = _table(some_rollouts(snapshot, inside), _take(groups, np.flatnonzero(inside)), outcomes.rows(inside))
+        read = _table(some_rollouts(snapshot, inside), groups.take(np.flatnonzero(inside)), outcomes.rows(inside))
         if not table.names:
             table = FeatureTable(read.names, np.empty((rows, len(read.names)), np.float32))
         table.values[inside] = read.values
@@ -147,10 +147,3 @@ def _table(snapshot: Snapshot, groups: Groups, outcomes: FeatureTable) -> Featur
     return structure_features(snapshot, groups).concat(
         evidence_features(snapshot, groups), outcomes, less_group(outcomes, groups), over_answer(outcomes, groups)
     )
-
-
-def _take(groups: Groups, rows: IntVector) -> Groups:
-    parts = {name: getattr(groups, name) for name in ("query", "answer", "policy_group", "policy_answer")}
-    taken = {name: Partition.of(part.cell[rows]) for name, part in parts.items()}
-    _, query_of = np.unique(groups.query_of[rows], return_inverse=True)
-    return replace(groups, **taken, answered=groups.answered[rows], query_of=query_of.astype(np.int64))

@@ -45,6 +45,8 @@ SHRINKAGE_GAIN = 4.0
 """Factor from explained variance to `shrinkage`: a regression that explains a quarter of the variance is not shrunk."""
 MAX_ROLLOUTS = 20_000
 """Rollouts that one fold's regression is fitted to; more add time and no accuracy."""
+MOST_READ = 50_000
+"""Rollouts of a memory whose words are in memory at once for the fit; of a larger memory, some queries are drawn."""
 RIDGE_PENALTY = 5.0
 """L2 penalty of the regression."""
 INVERSE_TEMPERATURE = 8.0
@@ -169,6 +171,16 @@ def fit_reliability(texts: Sequence[str], numbers: FeatureTable, groups: Groups,
         numbers: label-free features, those of `input_names` among them.
         fold: int64 [T], the fold of each rollout's query.
     """
+    rows = _sample(groups, np.ones(len(texts), np.bool_), MOST_READ)
+    if len(rows) == len(texts):
+        return _fit_to(texts, numbers, groups, fold)
+    read = [texts[row] for row in rows.tolist()]
+    model = _fit_to(read, numbers.rows(rows), groups.take(rows), fold[rows]).model
+    return FittedReliability(model, *model.predict(texts, numbers, groups, fold))
+
+
+def _fit_to(texts: Sequence[str], numbers: FeatureTable, groups: Groups, fold: IntVector) -> FittedReliability:
+    """Fit to all of these rollouts; the arguments are those of `fit_reliability`."""
     numbers = numbers.select(input_names(numbers.names))
     levels = np.arange(1, BINS) / BINS
     edges: NDArray[np.float32] = (
@@ -196,18 +208,18 @@ def shrinkage(groups: Groups, reliability: FloatVector) -> float:
     return min(1.0, SHRINKAGE_GAIN * float(votes @ predicted) ** 2 / scale)
 
 
-def _sample(groups: Groups, wanted: BoolVector) -> IntVector:
-    """Rows of the wanted rollouts, whole groups, about `MAX_ROLLOUTS` at most."""
+def _sample(groups: Groups, wanted: BoolVector, most: int) -> IntVector:
+    """Rows of the wanted rollouts, whole groups, about `most` at most."""
     rows = np.flatnonzero(wanted)
-    if len(rows) <= MAX_ROLLOUTS:
+    if len(rows) <= most:
         return rows
-    kept = np.random.default_rng(0).random(len(groups.query.count)) < MAX_ROLLOUTS / len(rows)
+    kept = np.random.default_rng(0).random(len(groups.query.count)) < most / len(rows)
     return rows[kept[groups.query.cell[rows]]]
 
 
 def _fit_without(inputs: csr_matrix, groups: Groups, wanted: BoolVector) -> NDArray[np.float32]:
     """Regression weights of one fold's model, fitted to the wanted rollouts (bool [T])."""
-    rows, weights = _sample(groups, wanted), np.zeros(inputs.shape[1], np.float32)
+    rows, weights = _sample(groups, wanted, MAX_ROLLOUTS), np.zeros(inputs.shape[1], np.float32)
     part = inputs[rows]
     for _ in range(ROUNDS):
         target = weighted_votes(groups, inputs @ weights)[1]

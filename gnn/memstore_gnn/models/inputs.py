@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from memstore.errors import ModelError
 from memstore.snapshots.aliases import first_datasets
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import Contents
 from memstore.types import FloatVector, IntVector
+from memstore_gnn.data.drawn import MOST_LABELLED, draw_queries
 from memstore_gnn.data.groups import Groups, Partition, query_of_thinkings
 from memstore_gnn.data.hetero import subgraph
 from memstore_gnn.data.neighbours import Labelled, Nearest, nearest_labelled
@@ -91,12 +93,31 @@ def labelled_part(snapshot: Snapshot, reward: FloatVector, reliability: Reliabil
 
 
 def labelled_subgraph(snapshot: Snapshot, reward: FloatVector) -> tuple[Snapshot, IntVector]:
-    """Cut out the labelled queries with all of their rollouts; return them and the rows of these rollouts, int64."""
+    """Cut out the labelled queries with all of their rollouts; return them and the rows of these rollouts, int64.
+
+    Of a large memory, some of them: see `memstore_gnn.data.drawn`.
+    """
     query = query_of_thinkings(snapshot)
     keep = np.zeros(snapshot.queries.num_rows, np.bool_)
     keep[query[np.isfinite(reward)]] = True
+    keep = draw_queries(snapshot, keep, MOST_LABELLED)
     rows = np.flatnonzero(keep[query])
     return (snapshot if keep.all() else subgraph(snapshot, snapshot.queries["id"].to_numpy()[keep].tolist())), rows
+
+
+def labelled_contents(
+    snapshot: Snapshot, reward: FloatVector, contents: Contents | None
+) -> tuple[Snapshot, FloatVector]:
+    """The labelled queries with texts and vectors, and their labels; the whole snapshot if it has these.
+
+    Args:
+        reward: float64 [T], NaN for a rollout whose label is missing or hidden.
+        contents: adds texts and vectors to a part of the snapshot, if it is an outline.
+    """
+    if contents is None:
+        return snapshot, reward
+    part, rows = labelled_subgraph(snapshot, reward)
+    return contents(part), reward[rows]
 
 
 def _cluster_weights(free: LabelFree, reward: FloatVector) -> NDArray[np.float64]:

@@ -52,9 +52,14 @@ def origin_of(snapshot: Snapshot, learnt: BoolVector) -> Origin:
     ids = snapshot.queries["id"].to_numpy()
     return Origin(
         learnt=np.sort(digests(ids[learnt])),
-        labelled=np.sort(digests(ids[labelled_queries(snapshot)])),
+        labelled=labelled_digests(snapshot),
         reference=reference_of(snapshot, learnt),
     )
+
+
+def labelled_digests(snapshot: Snapshot) -> Digests:
+    """Sorted digests of the queries that have a label, uint64 [M]."""
+    return np.sort(digests(snapshot.queries["id"].to_numpy()[labelled_queries(snapshot)]))
 
 
 def is_redrawn(origin: Origin, snapshot: Snapshot, shown: BoolVector) -> bool:

@@ -13,15 +13,15 @@ run and at one step. In a memory, all rollouts of a query are one group where vo
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from memstore.html_table import html_table
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import Contents
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
@@ -29,6 +29,7 @@ from memstore_gnn.data.labels import rewards_of
 from memstore_gnn.data.separate import separate_groups
 from memstore_gnn.data.verdicts import Verdicts, verdicts_of
 from memstore_gnn.data.visibility import Visible
+from memstore_gnn.models.inputs import labelled_contents
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
 from memstore_gnn.scoring.declined import in_declining_group, mean_label
 from memstore_gnn.scoring.other_policies import StoredVotes, stored_votes
@@ -85,6 +86,7 @@ def score_memory(
     verdicts: Verdicts | None = None,
     judge: Judge | None = None,
     stored: StoredVotes | None = None,
+    contents: Contents | None = None,
 ) -> Scores:
     """Score rollouts of a memory, in the order of its thinkings, without the labels of their own query.
 
@@ -95,20 +97,18 @@ def score_memory(
         verdicts: verdicts that may be recalled, see `memstore_gnn.data.verdicts`; None recalls none.
         judge: compares answers with the reference answers in `verdicts`.
         stored: `stored_votes(snapshot, verdicts)`, if already computed.
+        contents: adds texts and vectors to a part of the snapshot, if it is an outline; parts are read one at a time.
 
     Raises:
         ModelError: the model does not fit the memory.
     """
     labels = rewards_of(snapshot) if reward is None else reward
     wanted = ~np.isfinite(labels) if wanted is None else wanted
-    context = context or model.label_context(snapshot, labels)
+    context = context or model.label_context(*labelled_contents(snapshot, labels, contents))
     stored = stored or stored_votes(snapshot, verdicts or Verdicts())
     group = memory_groups(snapshot, stored)
-    read = np.isin(group, group[wanted])
-    target = some_rollouts(snapshot, read)
-    scores = _scores(target, _predicted(model, context, target, group[read], stored), labels[read])
-    scores = Scores._make(column[wanted[read]] for column in scores)
-    return _recalled(_less_declined(scores, target, group[read], labels), snapshot, verdicts, judge)
+    read = _Read(wanted, np.isin(group, group[wanted]), group, labels)
+    return _score(model, context, snapshot, read, stored, mean_label(labels), contents, verdicts, judge)
 
 
 def predict_memory(model: RewardModel, snapshot: Snapshot, reward: FloatVector, wanted: BoolVector) -> FloatVector:
@@ -163,8 +163,9 @@ def score_rollouts(
     labels = rewards_of(snapshot) if reward is None else reward
     context = context or model.label_context(snapshot, labels)
     group = groups_of(new).policy_group.cell
-    scores = _scores(new, _predicted(model, context, new, group, stored), np.full(len(group), np.nan))
-    return _recalled(_less_declined(scores, new, group, labels), new, verdicts, judge)
+    every = np.ones(len(group), np.bool_)
+    read = _Read(every, every, group, np.full(len(group), np.nan))
+    return _score(model, context, new, read, stored, mean_label(labels), None, verdicts, judge)
 
 
 def predict_groups(
@@ -189,76 +190,86 @@ def predict_groups(
     return alone if stored is None else stored.adjust(alone, target, model.correction, group)
 
 
-def _predicted(
-    model: RewardModel, context: LabelContext, target: Snapshot, group: IntVector, stored: StoredVotes | None
-) -> FloatVector:
-    """Probability of each rollout of `target`, float64 [T]; `group` is int64 [T].
+class _Read(NamedTuple):
+    """What is scored of a snapshot.
 
-    Blocks of whole queries bound the memory that features and votes take.
+    Attributes:
+        wanted: bool [T], the rollouts to score.
+        needed: bool [T], the rollouts of their groups.
+        group: int64 [T].
+        label: float64 [T], NaN for a rollout without one.
     """
-    probability, query_of = np.zeros(len(group)), query_of_thinkings(target)
-    block = (np.cumsum(np.bincount(query_of, minlength=1)) // BLOCK)[query_of]
-    for one in np.unique(block):
-        rows = block == one
-        part = target if rows.all() else some_rollouts(target, rows)  # features are cached by snapshot object
-        probability[rows] = predict_groups(model, context, part, stored, group[rows])
-    return probability
+
+    wanted: BoolVector
+    needed: BoolVector
+    group: IntVector
+    label: FloatVector
+
+
+def _score(
+    model: RewardModel,
+    context: LabelContext,
+    snapshot: Snapshot,
+    read: _Read,
+    stored: StoredVotes | None,
+    prior: float,
+    contents: Contents | None,
+    verdicts: Verdicts | None,
+    judge: Judge | None,
+) -> Scores:
+    """Scores of the wanted rollouts in their order; `prior` is the probability in a group that declines to answer."""
+    count, declined = len(read.group), 0
+    made = _scores(snapshot, np.full(count, np.nan), read.label)
+    for rows, part in _blocks(snapshot, read.needed, contents):
+        wanted, group = read.wanted[rows], read.group[rows]
+        scores = _scores(part, predict_groups(model, context, part, stored, group), read.label[rows])
+        open_ = wanted & (scores.source == PREDICTED)
+        without = open_ & in_declining_group(part, group)
+        declined += int(without.sum())
+        scores.probability[without] = scores.reward[without] = prior
+        _recall(scores, part, open_, verdicts, judge)
+        for column, values in zip(made, scores, strict=True):
+            column[rows] = values
+    if declined:
+        logger.warning(
+            "%d rollouts are in groups that all decline to answer, so their probability is the mean of the labels, "
+            "%.3f",
+            declined,
+            prior,
+        )
+    return Scores._make(column[read.wanted] for column in made)
+
+
+def _blocks(snapshot: Snapshot, needed: BoolVector, contents: Contents | None) -> Iterator[tuple[BoolVector, Snapshot]]:
+    """Parts of the needed rollouts (bool [T]), and which rollouts these are (bool [T]).
+
+    Blocks of whole queries bound the memory that texts, vectors, features and votes take.
+    """
+    query_of = query_of_thinkings(snapshot)
+    block = (np.cumsum(np.bincount(query_of[needed], minlength=snapshot.queries.num_rows)) // BLOCK)[query_of]
+    for one in np.unique(block[needed]):
+        rows = needed & (block == one)
+        part = snapshot if rows.all() else some_rollouts(snapshot, rows)  # features are cached by snapshot object
+        yield rows, part if contents is None else contents(part)
 
 
 def _scores(target: Snapshot, probability: FloatVector, label: FloatVector) -> Scores:
     """Scores of all rollouts of `target`; `probability` and `label` are float64 [T], NaN for one without a label."""
     labelled = np.isfinite(label)
     source = np.where(labelled, GROUND_TRUTH, PREDICTED).astype(np.object_)
-    reward, nobody = np.where(labelled, label, probability), np.full(len(label), None, np.object_)
-    return Scores(target.thinkings["id"].to_numpy(), probability, reward, source, nobody, nobody)
+    reward, nobody = np.where(labelled, label, probability), np.full((2, len(label)), None, np.object_)
+    return Scores(target.thinkings["id"].to_numpy(), probability, reward, source, *nobody)
 
 
-def _less_declined(scores: Scores, snapshot: Snapshot, group: IntVector, labels: FloatVector) -> Scores:
-    """Replace the predictions for groups that decline to answer by the mean of the labels.
-
-    Args:
-        snapshot: contains the scored rollouts.
-        group: int64 [T], group of each rollout of `snapshot`.
-        labels: float64, those that the model sees, NaN elsewhere.
-    """
-    if not len(scores.id):
-        return scores
-    row = _rows_of(scores, snapshot)
-    declined = in_declining_group(snapshot, group)[row] & (scores.source == PREDICTED)
-    if not declined.any():
-        return scores
-    prior = mean_label(labels)
-    logger.warning(
-        "%d rollouts are in groups that all decline to answer, so their probability is the mean of the labels, %.3f",
-        int(declined.sum()),
-        prior,
-    )
-    probability, reward = np.where(declined, prior, scores.probability), np.where(declined, prior, scores.reward)
-    return scores._replace(probability=probability, reward=reward)
-
-
-def _rows_of(scores: Scores, snapshot: Snapshot) -> IntVector:
-    """Row of each scored rollout in the snapshot's thinkings."""
-    ids = pa.array(scores.id.tolist(), pa.string())
-    return np.asarray(pc.index_in(ids, snapshot.thinkings["id"].combine_chunks()).to_numpy(), np.int64)
-
-
-def _recalled(scores: Scores, snapshot: Snapshot, verdicts: Verdicts | None, judge: Judge | None) -> Scores:
-    """Replace predictions by remembered verdicts.
-
-    Args:
-        snapshot: contains the scored rollouts.
-    """
-    if verdicts is None or not len(scores.id):
-        return scores
-    row = _rows_of(scores, snapshot)
-    open_ = np.flatnonzero(scores.source == PREDICTED)
-    given = given_of(snapshot)
-    probability, reward, source = scores.probability.copy(), scores.reward.copy(), scores.source.copy()
-    judged_by, judged_at = scores.judged_by.copy(), scores.judged_at.copy()
-    found = recall(verdicts, [given[row[position]] for position in open_], judge)
-    for position, verdict in zip(open_, found, strict=True):
+def _recall(
+    scores: Scores, target: Snapshot, open_: BoolVector, verdicts: Verdicts | None, judge: Judge | None
+) -> None:
+    """Replace the predictions of `open_` rollouts (bool [T]) of `target` by remembered verdicts."""
+    rows = np.flatnonzero(open_)
+    if verdicts is None or not len(rows):
+        return
+    given = given_of(target)
+    for row, verdict in zip(rows.tolist(), recall(verdicts, [given[row] for row in rows], judge), strict=True):
         if verdict is not None:
-            probability[position] = reward[position] = verdict.value
-            source[position], judged_by[position], judged_at[position] = REMEMBERED, *verdict[1:]
-    return Scores(scores.id, probability, reward, source, judged_by, judged_at)
+            scores.probability[row] = scores.reward[row] = verdict.value
+            scores.source[row], scores.judged_by[row], scores.judged_at[row] = REMEMBERED, *verdict[1:]

@@ -17,8 +17,10 @@ from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import Contents
 from memstore.types import BoolVector, FloatVector, IntVector
-from memstore_gnn.data.groups import groups_of
+from memstore_gnn.data.drawn import draw_queries
+from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.overlay import ingested
 from memstore_gnn.data.splits import labelled_queries
 from memstore_gnn.data.verdicts import Verdicts, verdicts_of
@@ -39,7 +41,11 @@ from memstore_gnn.scoring.remembered import Judge
 from memstore_gnn.scoring.score import REMEMBERED, Scores, memory_groups, memory_target, score_memory, score_rollouts
 from memstore_gnn.scoring.score_lines import write_scores
 from memstore_gnn.scoring.score_table import score_table
+from memstore_gnn.verbs.read_memory import read_memory
 from memstore_gnn.verbs.train import train_memory
+
+COMPARED = 50_000
+"""Rollouts of a large memory that are compared with the training data, about."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,13 +138,13 @@ def score_memory_rollouts(
     check_output(output, "scores")
     job = _Job.of(memory, model, abstention, device)
     progress.stage("read the memory")
-    snapshot = memory.snapshot()
+    snapshot, contents = read_memory(memory)
     seen = seen_by(job.model, snapshot)
     verdicts = verdicts_of(snapshot, seen)
     progress.stage("score")
     wanted = ~np.isfinite(seen.reward)
     with device_memory(f"scoring {int(wanted.sum()):,} rollouts"):
-        read = job.score(snapshot, wanted, seen.reward, verdicts, judge)
+        read = job.score(snapshot, wanted, seen.reward, verdicts, judge, contents)
     estimates = estimate_reliabilities(snapshot, verdicts)
     if not memory.graph.read_only:
         batch = ScoreBatch(model={"id": job.model.card.id}, scores=score_table(read.scores), replace=True)
@@ -243,7 +249,7 @@ class _Job(NamedTuple):
     @classmethod
     def of(cls, memory: Memory, model: str | None, abstention: Abstention | None, device: str | None) -> _Job:
         """Open a model; a memory without models and without labels first gets the shipped prior as its model."""
-        if model is None and not model_nodes(memory) and not labelled_queries(memory.snapshot()).any():
+        if model is None and not model_nodes(memory) and not labelled_queries(read_memory(memory)[0]).any():
             train_memory(memory, device=device)
         chosen = open_model(memory, model, device)
         origin = load_origin(model_folder(memory, chosen.card.id))
@@ -255,14 +261,29 @@ class _Job(NamedTuple):
         return cls(chosen, origin, abstention.mode, band)
 
     def score(
-        self, snapshot: Snapshot, wanted: BoolVector, reward: FloatVector, verdicts: Verdicts, judge: Judge | None
+        self,
+        snapshot: Snapshot,
+        wanted: BoolVector,
+        reward: FloatVector,
+        verdicts: Verdicts,
+        judge: Judge | None,
+        contents: Contents | None = None,
     ) -> _Read:
-        """Score rollouts of a memory, see `score_memory`."""
+        """Score rollouts of a memory, see `score_memory`. Of an outline, some are compared with the training data."""
         stored = stored_votes(snapshot, verdicts)
         scores = score_memory(
-            self.model, snapshot, wanted, reward=reward, verdicts=verdicts, judge=judge, stored=stored
+            self.model,
+            snapshot,
+            wanted,
+            reward=reward,
+            verdicts=verdicts,
+            judge=judge,
+            stored=stored,
+            contents=contents,
         )
-        return _Read(scores, memory_target(snapshot, wanted), memory_groups(snapshot, stored))
+        compared = wanted if contents is None else wanted & _drawn(snapshot, wanted)
+        target = memory_target(snapshot, compared)
+        return _Read(scores, target if contents is None else contents(target), memory_groups(snapshot, stored))
 
     def warnings(self, snapshot: Snapshot, seen: Visible, mixed: Sequence[Mixed]) -> list[str]:
         """`ScoreSummary.warnings`."""
@@ -292,3 +313,10 @@ class _Job(NamedTuple):
         seconds, where = time.perf_counter() - started, str(output) if output else None
         summary = ScoreSummary(len(scores.id), self.model.card.id, seconds, where, drift, self.band, abstained)
         return replace(summary, remembered=int((scores.source == REMEMBERED).sum()))
+
+
+def _drawn(snapshot: Snapshot, wanted: BoolVector) -> BoolVector:
+    """Rollouts (bool [T]) of queries with `COMPARED` rollouts, of those that have a wanted one."""
+    query = query_of_thinkings(snapshot)
+    having = np.bincount(query[wanted], minlength=snapshot.queries.num_rows) > 0
+    return draw_queries(snapshot, having, COMPARED)[query]

@@ -18,21 +18,24 @@ from memstore.html_table import html_table
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import Contents
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.baselines.logistic import Logistic
 from memstore_gnn.baselines.vote_share import VoteShare
+from memstore_gnn.data.drawn import MOST_LABELLED, MOST_OTHERS, draw_queries
+from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.labels import visible_rewards
 from memstore_gnn.data.predictor import Predictor
 from memstore_gnn.data.splits import Split, labelled_queries
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.data.visibility import Visibility, audit_of, check_hidden, visible_split
-from memstore_gnn.evaluation.evaluate import EvaluationRow, evaluate
+from memstore_gnn.evaluation.evaluate import EvaluationRow, evaluate_split
 from memstore_gnn.evaluation.own_model import OwnModel
 from memstore_gnn.metrics import Metrics
 from memstore_gnn.models.checkpoint import save_model
 from memstore_gnn.models.device import device_memory
-from memstore_gnn.models.origin import origin_of
+from memstore_gnn.models.origin import Origin, labelled_digests, origin_of
 from memstore_gnn.models.prior import SharedPrior
 from memstore_gnn.models.registry import model_node
 from memstore_gnn.models.reward_model import RewardModel
@@ -43,6 +46,7 @@ from memstore_gnn.scoring.reliability import estimate_reliabilities, reliability
 from memstore_gnn.scoring.score import Scores, predict_memory
 from memstore_gnn.scoring.score_table import score_table
 from memstore_gnn.training.fit import fit, fit_prior
+from memstore_gnn.verbs.read_memory import read_memory
 
 NO_SCORES = Scores(*(np.empty(0, kind) for kind in (object, float, float, object, object, object)))
 
@@ -100,11 +104,11 @@ class TrainSummary:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained model, its evaluation next to baselines on the report queries, and the split of the queries."""
+    """A trained model, its training data, and its evaluation next to baselines on the report queries."""
 
     model: RewardModel
     metrics: list[EvaluationRow]
-    splits: Split
+    origin: Origin
     seconds: float
 
     def summary(self) -> TrainSummary:
@@ -148,22 +152,22 @@ def train_memory(
     memory.stores.check_writable()
     progress = progress or Silent()
     progress.stage("read the memory")
-    snapshot = memory.snapshot()
+    snapshot, contents = read_memory(memory)
+    shown = Visibility(budget, seed, audit_of(audit), frozenset(hidden_runs))
+    check_hidden(snapshot, shown)
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
     with device_memory(f"training on {snapshot.thinkings.num_rows:,} rollouts"):
-        result = train_snapshot(
+        result = train_visible(
             snapshot,
-            budget=budget,
-            seed=seed,
-            audit=audit,
-            hidden_runs=hidden_runs,
+            shown,
             last_steps=last_steps,
             settings=settings,
             device=device,
             progress=progress,
+            contents=contents,
         )
     card = result.model.card
-    save_model(result.model, memory.models_folder / card.id, origin_of(snapshot, result.splits.labelled))
+    save_model(result.model, memory.models_folder / card.id, result.origin)
     verdicts = verdicts_of(snapshot, seen_by(result.model, snapshot))
     estimates = estimate_reliabilities(snapshot, verdicts)
     summary = result.summary()
@@ -222,14 +226,18 @@ def train_visible(
     settings: TrainSettings | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
+    contents: Contents | None = None,
 ) -> TrainResult:
     """Train on what may be seen of a snapshot's labels and report on labelled queries that training did not see.
+
+    Of a large snapshot, some queries are read (`memstore_gnn.data.drawn`).
 
     Args:
         shown: what the model may see, now and when it scores; its seed is that of the training, too.
         last_steps: train on the rollouts of each run's last so many steps, as the policy is now, and on those without a
             step; None: on all. Scoring and the report read all rollouts of the memory.
         device: `cpu`, `cuda` or a torch device; None takes a GPU if there is one.
+        contents: adds texts and vectors to the queries that are read, if the snapshot is an outline.
 
     Raises:
         ModelError: the snapshot has no rollouts, or the labels to train on have one class or belong to one query.
@@ -239,21 +247,44 @@ def train_visible(
     settings = settings or TrainSettings()
     if not snapshot.thinkings.num_rows:
         raise ModelError("the memory has no rollouts to score or to learn from; add some with `memstore ingest`")
-    seed, read = shown.seed, latest_rollouts(snapshot, last_steps)
-    part = snapshot if read.all() else some_rollouts(snapshot, read)
-    if not labelled_queries(snapshot).any():
+    seed, share = shown.seed, 1.0 - settings.report_share if shown.budget is None else shown.budget
+    learnable, whole = labelled_queries(snapshot), snapshot
+    nothing = Split(*(np.zeros((3, len(learnable)), np.bool_)))
+    split = visible_split(snapshot, shown, share) if learnable.any() else nothing
+    snapshot, split, latest = _part_to_read(snapshot, split, latest_rollouts(snapshot, last_steps), contents)
+    origin = replace(origin_of(snapshot, split.labelled), labelled=labelled_digests(whole))
+    part = snapshot if latest.all() else some_rollouts(snapshot, latest)
+    if not learnable.any():
         model = fit_prior(part, SharedPrior.shipped(), seed=seed, settings=settings, device=device)
-        nothing = Split(*(np.zeros((3, snapshot.queries.num_rows), np.bool_)))
-        return TrainResult(_with_card(model, snapshot, shown, last_steps), [], nothing, time.perf_counter() - started)
-    share = 1.0 - settings.report_share if shown.budget is None else shown.budget
-    split = visible_split(snapshot, shown, share)
+        model = _with_card(model, whole, shown, last_steps)
+        return TrainResult(model, [], origin, time.perf_counter() - started)
     visible = visible_rewards(snapshot, split.labelled)
-    model = fit(part, visible[read], seed=seed, settings=settings, device=device, progress=progress)
-    metrics = _report(model, snapshot, visible, share, seed) if split.report.any() else []
+    model = fit(part, visible[latest], seed=seed, settings=settings, device=device, progress=progress)
+    metrics = _report(model, snapshot, visible, split, share, seed) if split.report.any() else []
     queries = {name: int(getattr(split, name).sum()) for name in ("train", "select", "report")}
     card = replace(model.card, queries=queries, metrics=[row.to_json() for row in metrics])
-    model = _with_card(replace(model, card=card), snapshot, shown, last_steps)
-    return TrainResult(model, metrics, split, time.perf_counter() - started)
+    model = _with_card(replace(model, card=card), whole, shown, last_steps)
+    return TrainResult(model, metrics, origin, time.perf_counter() - started)
+
+
+def _part_to_read(
+    snapshot: Snapshot, split: Split, latest: BoolVector, contents: Contents | None
+) -> tuple[Snapshot, Split, BoolVector]:
+    """The queries to read, with texts and vectors; their split, and which of their rollouts (bool [T]) are the latest.
+
+    Training and report queries are read in the share that they have.
+    """
+    labelled = split.labelled | split.report
+    rollouts = np.bincount(query_of_thinkings(snapshot), minlength=len(labelled))
+    share = rollouts[split.labelled].sum() / max(int(rollouts[labelled].sum()), 1)
+    read = draw_queries(snapshot, split.labelled, round(share * MOST_LABELLED))
+    read = read | draw_queries(snapshot, split.report, round((1.0 - share) * MOST_LABELLED))
+    read = read | draw_queries(snapshot, ~labelled, MOST_OTHERS)
+    if not read.all():
+        rows = read[query_of_thinkings(snapshot)]
+        snapshot, split = some_rollouts(snapshot, rows), split.among(read)
+        latest = latest[rows]
+    return (snapshot if contents is None else contents(snapshot)), split, latest
 
 
 def latest_rollouts(snapshot: Snapshot, last_steps: int | None) -> BoolVector:
@@ -312,9 +343,9 @@ class _Precomputed:
 
 
 def _report(
-    model: RewardModel, snapshot: Snapshot, visible: FloatVector, share: float, seed: int
+    model: RewardModel, snapshot: Snapshot, visible: FloatVector, split: Split, share: float, seed: int
 ) -> list[EvaluationRow]:
     """Evaluate the model, vote share and logistic regression on the report queries of each data set."""
     probability = predict_memory(model, snapshot, visible, np.ones(len(visible), np.bool_))
     predictors: list[Predictor] = [VoteShare(), Logistic(), _Precomputed(OwnModel.name, probability)]
-    return evaluate(snapshot, predictors, budgets=[share], seeds=[seed])
+    return evaluate_split(snapshot, predictors, split, share, seed)

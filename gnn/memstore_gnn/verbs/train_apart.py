@@ -30,7 +30,6 @@ from memstore_gnn.data.visibility import Visibility
 from memstore_gnn.evaluation.evaluate import EvaluationRow
 from memstore_gnn.models.checkpoint import save_model
 from memstore_gnn.models.device import device_memory
-from memstore_gnn.models.origin import origin_of
 from memstore_gnn.models.reward_model import ModelCard
 from memstore_gnn.models.settings import NetworkSettings, TrainSettings
 from memstore_gnn.models.stored_model import seen_by
@@ -114,7 +113,7 @@ def train(folder: Path) -> None:
             device=job["device"],
         )
     model, summary = trained.model, trained.summary()
-    save_model(model, folder / MODELS / summary.model, origin_of(snapshot, trained.splits.labelled))
+    save_model(model, folder / MODELS / summary.model, trained.origin)
     table = reliability_edges(estimate_reliabilities(snapshot, verdicts_of(snapshot, seen_by(model, snapshot))))
     with pa.OSFile(os.fspath(folder / RELIABILITIES), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)

@@ -41,15 +41,15 @@ from memstore.records.columns import IdentifiedRecord, KnownQuery, to_columns
 from memstore.snapshots.files import load_snapshot
 from memstore.snapshots.from_rollouts import block_snapshot
 from memstore.snapshots.snapshot import Manifest, Snapshot
-from memstore.snapshots.take import take_outline, with_contents
-from memstore.types import FloatMatrix, FloatVector, IntVector, QueryId
+from memstore.snapshots.take import Contents, take_outline, with_contents
+from memstore.types import FloatMatrix, IntVector, QueryId
 from memstore_gnn.data.groups import batches_of_distinct_queries
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.features.assemble import group_features
 from memstore_gnn.features.program_votes import run_programs
 from memstore_gnn.models.checkpoint import load_model, load_origin
 from memstore_gnn.models.device import device_memory, one_core, pick_device
-from memstore_gnn.models.inputs import labelled_subgraph
+from memstore_gnn.models.inputs import labelled_contents
 from memstore_gnn.models.origin import Origin
 from memstore_gnn.models.registry import model_folder
 from memstore_gnn.models.reward_model import LabelContext, RewardModel
@@ -65,9 +65,6 @@ logger = logging.getLogger(__name__)
 
 Embed: TypeAlias = Callable[[Sequence[str]], FloatMatrix]
 """Unit vectors float32 [N, D] of non-blank texts, made by the memory's embedder."""
-
-Contents: TypeAlias = Callable[[Snapshot], Snapshot]
-"""Adds texts and vectors to some queries of an outline (`memstore.snapshots.take.with_contents`)."""
 
 
 @dataclass(frozen=True)
@@ -293,17 +290,9 @@ def _read_memory(
     if warning := verdicts.warning():
         logger.warning("%s", warning)
     votes = stored_votes(snapshot, verdicts)
-    context = model.label_context(*_labelled(snapshot, seen.reward, contents))
+    context = model.label_context(*labelled_contents(snapshot, seen.reward, contents))
     known = KnownQueries.of_snapshot(snapshot, verdicts)
     return _State(model, vote_drift, snapshot.manifest, context, known, mean_label(seen.reward), votes)
-
-
-def _labelled(snapshot: Snapshot, reward: FloatVector, contents: Contents | None) -> tuple[Snapshot, FloatVector]:
-    """The labelled queries with texts and vectors, and their labels; the whole snapshot if it has these."""
-    if contents is None:
-        return snapshot, reward
-    part, rows = labelled_subgraph(snapshot, reward)
-    return contents(part), reward[rows]
 
 
 def _answers(new: Snapshot) -> IntVector:
