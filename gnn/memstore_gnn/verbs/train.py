@@ -108,6 +108,8 @@ class TrainResult:
 
     model: RewardModel
     metrics: list[EvaluationRow]
+    splits: Split
+    """Of the queries that were read."""
     origin: Origin
     seconds: float
 
@@ -257,14 +259,14 @@ def train_visible(
     if not learnable.any():
         model = fit_prior(part, SharedPrior.shipped(), seed=seed, settings=settings, device=device)
         model = _with_card(model, whole, shown, last_steps)
-        return TrainResult(model, [], origin, time.perf_counter() - started)
+        return TrainResult(model, [], split, origin, time.perf_counter() - started)
     visible = visible_rewards(snapshot, split.labelled)
     model = fit(part, visible[latest], seed=seed, settings=settings, device=device, progress=progress)
     metrics = _report(model, snapshot, visible, split, share, seed) if split.report.any() else []
     queries = {name: int(getattr(split, name).sum()) for name in ("train", "select", "report")}
     card = replace(model.card, queries=queries, metrics=[row.to_json() for row in metrics])
     model = _with_card(replace(model, card=card), whole, shown, last_steps)
-    return TrainResult(model, metrics, origin, time.perf_counter() - started)
+    return TrainResult(model, metrics, split, origin, time.perf_counter() - started)
 
 
 def _part_to_read(
