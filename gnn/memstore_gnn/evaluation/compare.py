@@ -17,6 +17,7 @@ from memstore_gnn.baselines.logistic import Boosting, Logistic
 from memstore_gnn.baselines.paper import Paper
 from memstore_gnn.baselines.vote_share import VoteShare
 from memstore_gnn.data.predictor import Predictor
+from memstore_gnn.data.read_memory import read_part
 from memstore_gnn.evaluation.evaluate import EvaluationRow, Prediction, evaluate
 from memstore_gnn.evaluation.own_model import OwnModel
 from memstore_gnn.models.device import pick_device
@@ -41,6 +42,8 @@ def evaluate_memory(
 ) -> list[EvaluationRow]:
     """Compare predictors on labels that are hidden from them, without changing the memory.
 
+    Of a large memory, some queries are read (`memstore_gnn.data.drawn`).
+
     Args:
         predictors: names from `PREDICTORS` and `ON_REQUEST`; None takes all of `PREDICTORS`.
         budgets: shares of each data set's labelled queries whose labels are visible, 0..1.
@@ -55,7 +58,7 @@ def evaluate_memory(
     progress = progress or Silent()
     chosen = [predictor_named(name, memory, device) for name in predictors or PREDICTORS]
     progress.stage("read the memory")
-    snapshot = memory.snapshot()
+    snapshot = read_part(memory)
     progress.stage("evaluate", len(chosen) * len(budgets) * len(seeds))
     return evaluate(snapshot, chosen, budgets, seeds, datasets, lambda line: progress.advance(1), keep)
 

@@ -22,6 +22,7 @@ from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.drawn import draw_queries
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.overlay import ingested
+from memstore_gnn.data.read_memory import read_memory
 from memstore_gnn.data.splits import labelled_queries
 from memstore_gnn.data.verdicts import Verdicts, verdicts_of
 from memstore_gnn.data.visibility import Visible
@@ -41,7 +42,6 @@ from memstore_gnn.scoring.remembered import Judge
 from memstore_gnn.scoring.score import REMEMBERED, Scores, memory_groups, memory_target, score_memory, score_rollouts
 from memstore_gnn.scoring.score_lines import write_scores
 from memstore_gnn.scoring.score_table import score_table
-from memstore_gnn.verbs.read_memory import read_memory
 from memstore_gnn.verbs.train import train_memory
 
 COMPARED = 50_000

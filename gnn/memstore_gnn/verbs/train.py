@@ -27,6 +27,7 @@ from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
 from memstore_gnn.data.labels import visible_rewards
 from memstore_gnn.data.predictor import Predictor
+from memstore_gnn.data.read_memory import read_memory
 from memstore_gnn.data.splits import Split, labelled_queries
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.data.visibility import Visibility, audit_of, check_hidden, visible_split
@@ -46,7 +47,6 @@ from memstore_gnn.scoring.reliability import estimate_reliabilities, reliability
 from memstore_gnn.scoring.score import Scores, predict_memory
 from memstore_gnn.scoring.score_table import score_table
 from memstore_gnn.training.fit import fit, fit_prior
-from memstore_gnn.verbs.read_memory import read_memory
 
 NO_SCORES = Scores(*(np.empty(0, kind) for kind in (object, float, float, object, object, object)))
 
