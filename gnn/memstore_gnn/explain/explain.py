@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
 from memstore.snapshots.aliases import first_datasets
+from memstore.snapshots.take import take_outline, with_contents
 from memstore_gnn.data.groups import answer_of_thinkings
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.explain.edges import Edge, record_influences
@@ -95,18 +97,18 @@ def explain_rollout(
     progress = progress or Silent()
     chosen = open_model(memory, model, device)
     progress.stage("read the memory")
-    snapshot = memory.snapshot()
-    row = find_rollout(snapshot, rollout, matching)
-    seen = seen_by(chosen, snapshot)
-    with device_memory(f"explaining rollout {snapshot.thinkings['id'][row]}"):
-        verdicts = verdicts_of(snapshot, seen)
-        scene = scene_of(chosen, snapshot, seen.reward, row, verdicts)
-        recalled = None if np.isfinite(seen.reward[row]) else recalled_for(scene, snapshot, verdicts, judge)
+    outline = take_outline(memory.stores)
+    row = find_rollout(outline, rollout, matching)
+    seen = seen_by(chosen, outline)
+    with device_memory(f"explaining rollout {outline.thinkings['id'][row]}"):
+        verdicts = verdicts_of(outline, seen)
+        scene = scene_of(chosen, outline, seen.reward, row, verdicts, partial(with_contents, memory.stores))
+        recalled = None if np.isfinite(seen.reward[row]) else recalled_for(scene, outline, verdicts, judge)
         explained = explain(scene, progress, recalled)
     if np.isfinite(seen.reward[row]):
         explained = replace(explained, reward=float(seen.reward[row]), source=GROUND_TRUTH)
     if write:
-        memory.graph.replace_reliabilities(reliability_edges(estimate_reliabilities(snapshot, verdicts)))
+        memory.graph.replace_reliabilities(reliability_edges(estimate_reliabilities(outline, verdicts)))
         explained = replace(
             explained, written=record_influences(memory, explained.model, explained.rollout, explained.edges)
         )

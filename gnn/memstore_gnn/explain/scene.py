@@ -12,10 +12,10 @@ memory, the whole memory is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow.compute as pc
@@ -37,6 +37,8 @@ from memstore_gnn.scoring.query_votes import COPY, VOTER
 from memstore_gnn.scoring.reliability import reliable_in
 from memstore_gnn.scoring.score import memory_groups, predict_groups
 
+Contents: TypeAlias = Callable[[Snapshot], Snapshot]
+"""Adds texts and vectors to some queries of an outline (`memstore.snapshots.take.with_contents`)."""
 SAME = 1e-6
 """Largest difference between two scores that counts as rounding."""
 _CONTEXTS = 64
@@ -110,9 +112,9 @@ class Scene:
     reliable: Mapping[PolicyStep, float]
     declined: bool
     marks: FloatVector | None = None
-    _contexts: dict[bytes, LabelContext] = field(default_factory=dict)
-    _scores: dict[Removed, float] = field(default_factory=dict)
-    _alone: dict[Removed, FloatVector] = field(default_factory=dict)
+    _contexts: dict[bytes, LabelContext] = field(default_factory=dict, init=False)
+    _scores: dict[Removed, float] = field(default_factory=dict, init=False)
+    _alone: dict[Removed, FloatVector] = field(default_factory=dict, init=False)
 
     @property
     def id(self) -> str:
@@ -217,7 +219,12 @@ class Scene:
 
 
 def scene_of(
-    model: RewardModel, snapshot: Snapshot, reward: FloatVector, thinking: int, verdicts: Verdicts | None = None
+    model: RewardModel,
+    snapshot: Snapshot,
+    reward: FloatVector,
+    thinking: int,
+    verdicts: Verdicts | None = None,
+    contents: Contents | None = None,
 ) -> Scene:
     """Build the scene of a rollout of a memory.
 
@@ -225,40 +232,47 @@ def scene_of(
         reward: float64 [T], the labels that the model may see, NaN elsewhere.
         thinking: the rollout's row.
         verdicts: those of these labels, for the reliability of policies; None: none.
+        contents: adds texts and vectors to some queries of an outline; None: the snapshot has them.
 
     Raises:
         ModelError: the model does not fit the memory.
     """
-    model.check(snapshot)
     query = query_of_thinkings(snapshot)
     ids = snapshot.queries["id"].to_numpy()
-    known = np.isfinite(reward)
-    labelled = np.zeros(len(ids), np.bool_)
+    known, mine = np.isfinite(reward), query == query[thinking]
+    labelled, name = np.zeros(len(ids), np.bool_), str(ids[query[thinking]])
     labelled[query[known]] = True
-    memory, inside = subgraph(snapshot, ids[labelled].tolist()), reward[labelled[query]]
+    read = subgraph(snapshot, sorted({name, *ids[labelled].tolist()}))
+    read = read if contents is None else contents(read)
+    model.check(read)
+    memory, own = subgraph(read, ids[labelled].tolist()), subgraph(read, [name])
+    inside = reward[labelled[query]]
     # Computed once here; every variant takes its rows from the cache.
     group_features(memory)
     stored = stored_votes(snapshot, verdicts or Verdicts())
     groups = memory_groups(snapshot, stored)
-    group = some_rollouts(snapshot, groups == groups[thinking])
+    group = some_rollouts(own, (groups == groups[thinking])[mine])
     row = int((groups[:thinking] == groups[thinking]).sum())
     declined = bool(in_declining_group(group, np.zeros(group.thinkings.num_rows, np.int64)).all())
-    votes = stored.of_query(str(ids[query[thinking]]))
+    votes = stored.of_query(name)
     voters = np.isin(np.arange(len(query)), [at for rows in votes.rows.values() for at in rows.tolist()])
-    others = some_rollouts(snapshot, voters & (groups != groups[thinking]))
-    reliable = reliable_in(snapshot, verdicts or Verdicts(), stored.dataset[str(ids[query[thinking]])])
+    others = some_rollouts(own, (voters & (groups != groups[thinking]))[mine])
+    reliable = reliable_in(snapshot, verdicts or Verdicts(), stored.dataset[name])
     context = model.label_context(memory, inside)
-    whole = Scene(model, memory, inside, reward[known], context, group, row, others, votes, reliable, declined)
-    near = _could_be_near(context, group)
+    return _cut(Scene(model, memory, inside, reward[known], context, group, row, others, votes, reliable, declined))
+
+
+def _cut(whole: Scene) -> Scene:
+    """The scene with a memory of the queries that can matter, if it gives the same score."""
+    near = _could_be_near(whole.context, whole.group)
     if near.all():
         return whole
-    kept = near[whole.query_of]
-    part = subgraph(memory, memory.queries["id"].to_numpy()[near].tolist())
+    part = subgraph(whole.memory, whole.memory.queries["id"].to_numpy()[near].tolist())
+    reward = whole.reward[near[whole.query_of]]
     group_features(part)
-    inner = model.label_context(part, inside[kept])
-    marks = context.part.lines.marks - inner.part.lines.marks
-    context = inner.with_marks(marks)
-    cut = Scene(model, part, inside[kept], reward[known], context, group, row, others, votes, reliable, declined, marks)
+    inner = whole.model.label_context(part, reward)
+    marks = whole.context.part.lines.marks - inner.part.lines.marks
+    cut = replace(whole, memory=part, reward=reward, context=inner.with_marks(marks), marks=marks)
     return cut if abs(cut.probability() - whole.probability()) < SAME else whole
 
 

@@ -1,11 +1,13 @@
 """Measures the influences on a score when a person asks for them, as `memstore explain ID --write` does.
 
-Each explanation reads the memory, so that a service takes `AT_ONCE` of them at most; one runs and the others wait.
+Each explanation reads the labelled queries and the votes of the memory, so that a service takes `AT_ONCE` of them at
+most; one runs and the others wait.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 
 from memstore.errors import MemstoreError
@@ -27,6 +29,8 @@ class Explainer:
     def __init__(self, memory: Memory, jobs: Jobs) -> None:
         self._memory, self._jobs = memory, jobs
         self._lock = threading.Lock()
+        self.took_s: float | None = None
+        """Seconds that the last explanation took; None before the first."""
 
     def start(self, rollout: str) -> None:
         """Begin to explain the score of a rollout, unless it is being explained.
@@ -43,11 +47,17 @@ class Explainer:
                     f"{AT_ONCE} scores are being explained already, which is the most at once; go back and try again "
                     f"in a minute, or run: memstore explain {rollout} --write"
                 )
-            self._jobs.submit(_name(rollout), partial(self._explain, rollout))
+            self._jobs.submit(_name(rollout), partial(self._measure, rollout))
 
     def state(self, rollout: str) -> JobState | None:
         """Whether a rollout is being explained, and what came of it; None if nobody has asked."""
         return self._jobs.state(_name(rollout))
+
+    def _measure(self, rollout: str) -> str:
+        started = time.monotonic()
+        done = self._explain(rollout)
+        self.took_s = time.monotonic() - started
+        return done
 
     def _explain(self, rollout: str) -> str:
         from memstore_gnn.explain.explain import explain_rollout  # loads torch

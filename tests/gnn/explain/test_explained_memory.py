@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from memstore.locations.stores import Stores
 from memstore.memory import Memory
+from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import with_contents
 from memstore.testing.doubles.embedder import HashEmbedder
-from memstore_gnn.explain.explain import explain_rollout
+from memstore_gnn.data.groups import query_of_thinkings
+from memstore_gnn.data.verdicts import verdicts_of
+from memstore_gnn.explain.explain import explain, explain_rollout
 from memstore_gnn.explain.measure import CERTAIN
+from memstore_gnn.explain.scene import scene_of
 from memstore_gnn.explain.shares import logit_of
+from memstore_gnn.models.stored_model import open_model, seen_by
 from memstore_gnn.verbs import score_memory_rollouts, train_memory
 from memstore_schema.queries import named_queries
 
@@ -88,3 +95,25 @@ def test_an_explanation_and_the_graph_name_one_reliability(memory: Memory) -> No
         assert shown[node].endswith(f"{reliability:.2f} right")
     assert {row["influences"] for row in rows} == {len(rows)}
     assert rows[0]["log_odds"] == pytest.approx(sum(row["weight"] for row in rows))
+
+
+def test_only_the_labelled_queries_and_the_own_one_are_read(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = memory.snapshot()
+    model = open_model(memory, None, "cpu")
+    seen = seen_by(model, snapshot)
+    query = query_of_thinkings(snapshot)
+    labelled = set(query[np.isfinite(seen.reward)].tolist())
+    row = next(row for row, own in enumerate(query.tolist()) if own not in labelled)
+    whole = explain(scene_of(model, snapshot, seen.reward, row, verdicts_of(snapshot, seen)))
+    parts: list[int] = []
+
+    def contents(stores: Stores, part: Snapshot) -> Snapshot:
+        parts.append(part.queries.num_rows)
+        return with_contents(stores, part)
+
+    monkeypatch.setattr("memstore_gnn.explain.explain.with_contents", contents)
+    monkeypatch.setattr(Memory, "snapshot", lambda *_: pytest.fail("the whole memory was read"))
+    read = explain_rollout(memory, snapshot.thinkings["id"][row].as_py(), device="cpu")
+    assert parts == [len(labelled) + 1]
+    assert len(labelled) + 1 < snapshot.queries.num_rows
+    assert read.as_json() == whole.as_json()

@@ -55,3 +55,21 @@ def test_the_page_says_that_it_is_too_many(gate: threading.Event, looked_at: Mem
         gate.set()
         assert [answer.status_code for answer in answers] == [303] * AT_ONCE + [503]
         assert f"{AT_ONCE} scores are being explained already" in answers[-1].text
+
+
+def test_the_page_says_how_long_it_takes(
+    gate: threading.Event, looked_at: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memstore_rl.inspector.views.rollout.evidence_of", lambda *_: {})
+    first, second = looked_at.graph.nodes(NodeLabel.THINKING, ["id"])["id"].to_pylist()[:2]
+    with serving(MemorySource(looked_at)) as address, httpx.Client(base_url=address) as web:
+        page = web.get(f"/rollout/{first}").text
+        assert "It reads all labelled queries" in page
+        token = re.search(r'name="csrf" value="([^"]+)"', page)
+        assert token is not None
+        web.post(f"/rollout/{first}/explain", data={"csrf": token[1]})
+        assert "are being measured. It reads all labelled queries" in web.get(f"/rollout/{first}").text
+        gate.set()
+        while "are being measured" in web.get(f"/rollout/{first}").text:
+            pass
+        assert "The last one here took 1 s." in web.get(f"/rollout/{second}").text
