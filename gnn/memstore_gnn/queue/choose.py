@@ -123,4 +123,6 @@ def _chosen(maker: ItemMaker, found: Candidates, pick: Pick, weight: FloatVector
         why |= {"uncertainty": float(weight[pick.row]), "gain": pick.gain}
         return maker.item(pick.row, "label", why, f"{votes}, {near}, covers {pick.gain:.2%} of the uncertainty")
     why |= {"worth": pick.gain}
-    return maker.item(pick.row, "label", why, f"{votes}, {near}, expected change of the advantages {pick.gain:.3f}")
+    return maker.item(
+        pick.row, "label", why, f"{votes}, {near}, expected squared change of the advantages {pick.gain:.3f}"
+    )

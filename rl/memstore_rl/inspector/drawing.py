@@ -48,6 +48,8 @@ WEIGHTS = {
 }
 """Property of an edge that makes it thicker."""
 _WIDTH, _HEIGHT, _GAP, _TOP = 150.0, 26.0, 40.0, 30.0
+_TEXT = 19
+"""Characters in a box."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,9 @@ def _svg(drawing: Drawing, address: Callable[[DrawnNode], str | None], marked: C
         place[node.id] = (x, _TOP + rows[node.label] * (_HEIGHT + 14))
         rows[node.label] += 1
     width = max(1, len(labels)) * (_WIDTH + _GAP * 2) - _GAP * 2
+    last = width - _WIDTH
+    if any(place[edge.source][0] == place[edge.target][0] == last for edge in drawing.edges):
+        width += _GAP  # these edges bend to the right of the column
     height = _TOP + max(rows.values(), default=1) * (_HEIGHT + 14)
     parts = [_arrow(edge, place) for edge in drawing.edges]
     parts += [f'<text class="head" x="{place_of(labels, label)}" y="16">{label}</text>' for label in labels]
@@ -193,7 +198,7 @@ def _arrow(edge: DrawnEdge, place: dict[str, tuple[float, float]]) -> str:
 
 def _box(node: DrawnNode, at: tuple[float, float], address: str | None, marked: bool) -> str:
     x, y = at
-    text = escape(one_line(node.text, 21) or node.id)
+    text = escape(one_line(node.text, _TEXT) or node.id)
     kind = f"node {node.label.lower()}" + (" marked" if marked else "")
     box = (
         f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{_WIDTH:g}" height="{_HEIGHT:g}" rx="5"/>'

@@ -13,7 +13,7 @@ import pytest
 from memstore.errors import InputError
 from memstore.memory import Memory
 from memstore_rl.inspector.drawing import EDGES as DRAWN_EDGES
-from memstore_rl.inspector.drawing import NODES
+from memstore_rl.inspector.drawing import NODES, Drawing, DrawnEdge, DrawnNode
 from memstore_rl.inspector.source import MemorySource, Source
 from memstore_rl.inspector.views.missing import NotThere
 from memstore_rl.inspector.views.propagation import CENTRES, EDGES, Propagation, hops, propagation
@@ -160,3 +160,13 @@ def test_the_page_expands_and_leads_to_cypher(web: httpx.Client, looked_at: Memo
     begin = web.get("/propagation", params={"node": ""}).text
     assert "has a link to its neighbourhood" in begin
     assert "There is no node t-00000000" in web.get("/propagation", params={"node": "t-00000000"}).text
+
+
+@pytest.mark.parametrize("ends", [("a", "b"), ("q", "a")])
+def test_every_edge_is_within_the_drawing(ends: tuple[str, str]) -> None:
+    nodes = (DrawnNode(NodeLabel.QUERY, "q", "W" * 60), *(DrawnNode(NodeLabel.THINKING, name, "") for name in "ab"))
+    drawn = Drawing(nodes, (DrawnEdge(EdgeType.SIMILAR_TO, *ends, 1.0),), 0).svg("")
+    left, _, width, _ = map(float, re.findall(r'viewBox="([^"]+)"', drawn)[0].split())
+    (path,) = re.findall(r' d="([^"]+)"', drawn)
+    assert max(float(x) for x in re.findall(r"[MC ](\d+) \d+", path)) <= left + width
+    assert "W" * 18 + "…" in drawn

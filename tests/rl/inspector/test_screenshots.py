@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from memstore.memory import Memory
+from memstore_rl.inspector.label_queue import entry_of
+
+from .conftest import make_memory, query_with
 
 ROOT = Path(__file__).resolve().parents[3]
-MAX_BYTES = 150_000
+MAX_BYTES = 160_000
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +28,15 @@ def script() -> ModuleType:
     return module
 
 
-def test_the_pictures_are_made(script: ModuleType, browser: Any, pages: str, looked_at: Memory, tmp_path: Path) -> None:
-    written = script.shoot(browser, pages, script.split_query(looked_at), tmp_path)
-    assert [path.name for path in written] == ["inspect_memory.png", "inspect_query.png", "inspect_cypher.png"]
+def test_the_pictures_are_made(script: ModuleType, browser: Any, tmp_path: Path) -> None:
+    with make_memory(tmp_path) as memory:
+        queue = [entry_of({"query_id": query_with(memory, "Mia has 4")})]
+        shots = script.shots(script.split_query(memory))
+        with script.served(memory, queue) as address:
+            written = script.shoot(browser, address, shots, tmp_path)
+    page = (ROOT / "docs" / "inspect.md").read_text(encoding="utf-8")
+    assert [path.name for path in written] == [f"inspect_{shot.name}.png" for shot in shots]
     for path in written:
         assert 10_000 < path.stat().st_size < MAX_BYTES
         assert (ROOT / "docs" / "images" / path.name).stat().st_size < MAX_BYTES
+        assert f"](images/{path.name})" in page
