@@ -214,7 +214,7 @@ def show_ingest(summary: IngestSummary) -> None:
     """Print the summary of an ingest."""
     if summary.finished_batches:
         print(f"finished {counted(summary.finished_batches, 'batch', 'batches')} of an interrupted ingest")
-    if summary.unchanged and not (summary.added or summary.changed or summary.rejected):
+    if summary.unchanged and not (summary.added or summary.changed or summary.rejected or summary.features_added):
         print(f"nothing new: {_all_of(summary.unchanged)} in the memory already")
     else:
         print(
@@ -227,6 +227,8 @@ def show_ingest(summary: IngestSummary) -> None:
         print(f"{counted(summary.rejected, 'row')} rejected; {where}")
         for reason in summary.reject_examples:
             print(f"    {reason}")
+    if summary.features_added:
+        print(f"features of {counted(summary.features_added, 'rollout')} added")
     if summary.other_keys:
         print(f"kept as metadata: {', '.join(sorted(summary.other_keys))}")
     print(f"links: {summary.links['query']:,} between queries, {summary.links['thinking']:,} between thinkings")

@@ -3,6 +3,7 @@
     part          in a folder, which one process owns             on servers
     graph         graph/       LadybugDB                          Neo4j, in a namespace
     vectors       vectors/     SQLite                             Milvus, in the same namespace
+    features      features/    SQLite                             Milvus, in the same namespace
     cache         embeddings/  vectors by content hash            the same, in the local folder
     models        models/      reward models                      the same, in the local folder
     rejects       rejects/     rows that could not be ingested    the same, in the local folder
@@ -29,7 +30,7 @@ from memstore.graph.protocol import GraphStore
 from memstore.locations.location import FolderLocation, Location, ServerLocation
 from memstore.locations.settings import Settings
 from memstore.runtime.disk_space import space_errors
-from memstore.vectors.protocol import VectorStore
+from memstore.vectors.protocol import FEATURES, VectorStore
 from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
 
 MARKER = "memstore.json"
@@ -106,11 +107,29 @@ def opened_vectors(
 ) -> Iterator[VectorStore]:
     """Open the vectors of one embedder; a missing collection is created, unless the memory is `read_only`."""
     name, dimension = str(fingerprint), fingerprint.dimension
+    with _opened_store(location, "vectors", name, dimension, namespace, read_only) as vectors:
+        yield vectors
+
+
+@contextmanager
+def opened_features(
+    location: Location, dimension: int, namespace: str, *, read_only: bool = False
+) -> Iterator[VectorStore]:
+    """Open the features of rollouts; a missing collection is created, unless the memory is `read_only`."""
+    with _opened_store(location, "features", f"{FEATURES}{dimension}", dimension, namespace, read_only) as features:
+        yield features
+
+
+@contextmanager
+def _opened_store(
+    location: Location, part: str, name: str, dimension: int, namespace: str, read_only: bool
+) -> Iterator[VectorStore]:
+    """Open a collection: in the folder `part` of a memory in a folder, or on the memory's Milvus server."""
     if isinstance(location, FolderLocation):
         from memstore.vectors.embedded import EmbeddedVectors
 
         with EmbeddedVectors.open(
-            location.folder / "vectors",
+            location.folder / part,
             fingerprint=name,
             dimension=dimension,
             namespace=namespace,

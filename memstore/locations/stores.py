@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow.compute as pc
@@ -32,8 +32,9 @@ from memstore.embedding.cached import embed_cached
 from memstore.embedding.protocol import Embedder, Fingerprint
 from memstore.errors import EmbedderError, LockedError, MemstoreError, ReadOnlyError, SchemaError, StoreError
 from memstore.graph.protocol import GraphStore
+from memstore.locations.forked import ForkedStore
 from memstore.locations.location import FolderLocation, Location
-from memstore.locations.opening import MARKER, open_graph, opened_cache, opened_vectors, prepare_schema
+from memstore.locations.opening import MARKER, open_graph, opened_cache, opened_features, opened_vectors, prepare_schema
 from memstore.locations.settings import Settings
 from memstore.progress import Progress, Silent
 from memstore.text import OLDER_SPLITTERS, SPLITTER_VERSION
@@ -44,6 +45,8 @@ from memstore.vectors.protocol import VectorStore
 from memstore_schema.columns import NodeLabel
 
 logger = logging.getLogger(__name__)
+_OPENED_LATER = ("vectors", "features", "cache")
+"""Stores that are opened on first use."""
 
 
 class Stores:
@@ -118,11 +121,11 @@ class Stores:
         Raises:
             StoreError: a forked child of the process that opened the memory called it.
         """
-        if isinstance(self.graph, _ForkedStore):
+        if isinstance(self.graph, ForkedStore):
             self.graph.refuse()
         self._finalizer.detach()
         self.closed = True
-        for name in ("vectors", "cache"):
+        for name in _OPENED_LATER:
             self.__dict__.pop(name, None)
         try:
             self._opened.close()
@@ -148,11 +151,11 @@ class Stores:
         references to the databases are therefore never released.
         """
         self._finalizer.detach()
-        for part in (self.graph, self._opened, self.__dict__.get("vectors"), self.__dict__.get("cache")):
+        for part in (self.graph, self._opened, *map(self.__dict__.get, _OPENED_LATER)):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(part))
-        forked: Any = _ForkedStore(self.location)
+        forked: Any = ForkedStore(self.location)
         self.graph = forked
-        self.__dict__["vectors"] = self.__dict__["cache"] = forked
+        self.__dict__.update(dict.fromkeys(_OPENED_LATER, forked))
 
     # -- stores -------------------------------------------------------------------------------------------------
 
@@ -185,6 +188,19 @@ class Stores:
         """Vectors by content hash, opened on first use."""
         return self._opened.enter_context(
             opened_cache(self.location, self.settled_fingerprint(), read_only=self.graph.read_only)
+        )
+
+    @cached_property
+    def features(self) -> VectorStore:
+        """The features of rollouts by their ids, opened on first use.
+
+        Raises:
+            StoreError: no rollout has brought any yet.
+        """
+        if self.features_dimension is None:
+            raise StoreError(f"no rollout of the memory {self.location} has features")
+        return self._opened.enter_context(
+            opened_features(self.location, self.features_dimension, self.namespace, read_only=self.graph.read_only)
         )
 
     @cached_property
@@ -256,6 +272,18 @@ class Stores:
         """Fingerprint of the embedder that `reembed` replaced, until its vectors are deleted."""
         return self._meta.get("replaced_embedder") or None
 
+    @property
+    def features_dimension(self) -> int | None:
+        """Length of the features of the memory's rollouts; None as long as none has features."""
+        recorded = self._meta.get("features")
+        return int(recorded) if recorded else None
+
+    def record_features(self, dimension: int | None) -> None:
+        """Record the length of the features, which the first rollouts that have some decide; None if none has any."""
+        if (opened := self.__dict__.pop("features", None)) is not None:
+            opened.close()
+        self._write_meta({"features": str(dimension or "")})
+
     def _write_meta(self, values: dict[str, str]) -> None:
         self.graph.write_meta(values)
         self._meta.update(values)
@@ -312,7 +340,7 @@ class Stores:
     def use_embedder(self, embedder: Embedder | None) -> None:
         """Use this embedder: the stores of the one in use are closed, and opened for `embedder` on next use."""
         self._opened.close()
-        for name in ("vectors", "cache", "embedder"):
+        for name in (*_OPENED_LATER, "embedder"):
             self.__dict__.pop(name, None)
         self._given_embedder = embedder
 
@@ -351,23 +379,6 @@ class Stores:
             answers = self.graph.answer_texts(sorted(blank))
             texts.update(zip(answers["id"].to_pylist(), answers["text"].to_pylist(), strict=True))
         return {node: texts[node] for node in nodes}
-
-
-class _ForkedStore:
-    """Stands for a store in a forked child, where no store can be used."""
-
-    def __init__(self, location: Location) -> None:
-        self._location = location
-
-    def __getattr__(self, name: str) -> NoReturn:
-        self.refuse()
-
-    def refuse(self) -> NoReturn:
-        """Raise the error of a store that a fork has copied."""
-        raise StoreError(
-            f"the memory {self._location} was opened before this process was forked; open it after the fork, read a "
-            "snapshot of it, or start workers with the method `spawn`"
-        )
 
 
 _open_stores: weakref.WeakSet[Stores] = weakref.WeakSet()

@@ -31,6 +31,7 @@ from memstore.graph.protocol import GraphStore, InfluenceUpdate
 from memstore.labels.audit import audit_positions, mark_audit
 from memstore.labels.implied import remove_unsupported_labels
 from memstore.locations.stores import Stores
+from memstore.pipeline.features import delete_orphan_features
 from memstore.pipeline.link import link_memory
 from memstore.pipeline.verify import mark_short_lists, orphan_vectors, stale_verdicts
 from memstore.progress import Progress, Silent
@@ -141,7 +142,10 @@ def delete_namespace(stores: Stores, *, dry_run: bool = False, progress: Progres
     for label in sorted(NodeLabel, key=lambda label: label is not NodeLabel.THINKING):
         delete_nodes(graph, label, ids[label], progress)
     shutil.rmtree(stores.location.folder / "models", ignore_errors=True)
-    return _finish(stores, summary, progress)
+    finished = _finish(stores, summary, progress)
+    if stores.features_dimension is not None:
+        stores.record_features(None)
+    return finished
 
 
 def _chosen(graph: GraphStore, thinkings: pa.Table, run: str | None, dataset: str | None) -> BoolVector:
@@ -232,6 +236,7 @@ def _finish(stores: Stores, summary: DeleteSummary, progress: Progress) -> Delet
         stores.vectors.delete(orphans)
         vectors += len(orphans)
     stores.vectors.flush()
+    delete_orphan_features(stores)
     mark_short_lists(stores)
     links = link_memory(stores, progress=progress).edges
     stores.graph.checkpoint()

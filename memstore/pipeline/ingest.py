@@ -20,6 +20,7 @@ import datetime as dt
 import hashlib
 import json
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -39,14 +40,15 @@ from memstore.labels.implied import confirm_labels
 from memstore.locations.location import ServerLocation
 from memstore.locations.stores import Stores
 from memstore.pipeline.content import RESTORED
+from memstore.pipeline.features import add_features, features_conflict
 from memstore.pipeline.full_disk import resumable
 from memstore.pipeline.link import link_memory
+from memstore.pipeline.pending import ParsedRow, Pending
 from memstore.pipeline.shared_keys import shared_keys
 from memstore.pipeline.vectors import fill_vectors, write_vectors
 from memstore.progress import Progress, Silent
 from memstore.records import ids
 from memstore.records.columns import (
-    IdentifiedRecord,
     KnownQuery,
     Occurrences,
     assign_ids,
@@ -80,6 +82,8 @@ class IngestSummary:
     reject_examples: list[str] = field(default_factory=list)
     finished_batches: int = 0
     """Batches that an interrupted ingest had left open and this one finished."""
+    features_added: int = 0
+    """Rollouts, new or stored, whose features were added."""
     other_keys: set[str] = field(default_factory=set)
     """Keys that memstore does not define; their values are stored in `metadata`."""
     shared_keys: str | None = None
@@ -105,6 +109,7 @@ class IngestSummary:
             "links": self.links,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "finished_batches": self.finished_batches,
+            "features_added": self.features_added,
             "other_keys": sorted(self.other_keys),
             "shared_keys": self.shared_keys,
         }
@@ -188,6 +193,7 @@ class _Ingest:
         self.summary = IngestSummary()
         self.now = dt.datetime.now(dt.UTC)
         self._embedded = 0
+        self._features = stores.features_dimension
         self.keys: set[tuple[str, str]] = set()
         """New names of queries: datasets and keys."""
 
@@ -248,7 +254,7 @@ class _Ingest:
         found = self.stores.graph.nodes(NodeLabel.BATCH, ["id", "state"], ids=[batch]).to_pylist()
         return any(row["state"] != "done" for row in found)
 
-    def _parse(self, source: RowSource, chunk: list[Row], seen: Occurrences) -> list[_ParsedRow]:
+    def _parse(self, source: RowSource, chunk: list[Row], seen: Occurrences) -> list[ParsedRow]:
         """Validate rows and assign ids; invalid rows go to the rejects file."""
         parsed = []
         for row in chunk:
@@ -257,15 +263,24 @@ class _Ingest:
                 continue
             try:
                 record = parse_record(row.values, self.options.defaults)
+                self._check_features(record.features)
             except RecordError as error:
                 self.rejects.add(source.name, row.number, str(error), dict(row.values))
                 continue
             if record.metadata is not None:
                 self.summary.other_keys |= json.loads(record.metadata).keys() & row.values.keys()
-            parsed.append(_ParsedRow(assign_ids(record, source.stem, seen), row))
+            parsed.append(ParsedRow(assign_ids(record, source.stem, seen), row))
         return parsed
 
-    def _write(self, source: str, rows: list[_ParsedRow], batch: dict[str, object]) -> None:
+    def _check_features(self, features: array[float] | None) -> None:
+        """Refuse features of another length than those of the memory; the first ones decide it."""
+        if features is None:
+            return
+        if conflict := features_conflict(len(features), self._features):
+            raise RecordError(conflict)
+        self._features = len(features)
+
+    def _write(self, source: str, rows: list[ParsedRow], batch: dict[str, object]) -> None:
         """Classify the rows of a block as new, changed, unchanged or conflicting; write the new and changed ones."""
         graph = self.stores.graph
         with self.timed("graph"):
@@ -276,15 +291,25 @@ class _Ingest:
             rewards: dict[str, float | None] = {row["id"]: row["reward"] for row in stored}
             stored_rollouts = set(rewards)
             persons = {row["id"] for row in stored if row["reward_source"] == PERSON}
-            pending = _Pending(known, rewards, set(alias_rows(graph.aliases(wanted))), persons)
+            pending = Pending(known, rewards, set(alias_rows(graph.aliases(wanted))), persons)
             for row in rows:
                 self._classify(source, row, pending)
             if pending.confirmed:
                 confirm_labels(self.stores, pending.confirmed, GROUND_TRUTH)
-        if not pending.write and not pending.names:
-            return
+        if pending.write or pending.names:
+            self._write_columns(pending, batch, stored_queries, stored_rollouts)
+        with self.timed("vectors"):
+            self.summary.features_added += add_features(self.stores, pending.features)
+
+    def _write_columns(
+        self, pending: Pending, batch: dict[str, object], stored_queries: set[QueryId], stored_rollouts: set[str]
+    ) -> None:
+        """Embed and write the new and changed rows of a block."""
+        graph = self.stores.graph
         with self.timed("read"):
-            columns = to_columns(pending.write.values(), known, batch=batch, created_at=self.now, names=pending.names)
+            columns = to_columns(
+                pending.write.values(), pending.known, batch=batch, created_at=self.now, names=pending.names
+            )
         block = columns.block
         with self.timed("embed"):
             self._embed(columns.texts)
@@ -299,7 +324,7 @@ class _Ingest:
         found = self.stores.graph.nodes(NodeLabel.QUERY, ["id", "domain", "gold", "text"], ids=wanted).to_pylist()
         return {QueryId(row["id"]): KnownQuery(row["domain"], row["gold"], row["text"], stored=True) for row in found}
 
-    def _classify(self, source: str, row: _ParsedRow, pending: _Pending) -> None:
+    def _classify(self, source: str, row: ParsedRow, pending: Pending) -> None:
         """Count a row; note what it changes in the memory, or add it to the rejects if it conflicts with it."""
         record, query = row.record.record, row.record.query_id
         rewards, write = pending.rewards, pending.write
@@ -333,6 +358,8 @@ class _Ingest:
                 self.rejects.add(source, row.source.number, reason, dict(row.source.values or {}))
                 return
         pending.known[query] = after
+        if record.features is not None:
+            pending.features.setdefault(row.id, record.features)
         if (name := row.record.alias) not in pending.aliases:
             pending.aliases.add(name)
             pending.names.append(name)
@@ -356,32 +383,3 @@ class _Ingest:
         ]
         if chosen:
             write_vectors(self.stores, kind, [node for node, _ in chosen], [key for _, key in chosen])
-
-
-@dataclass
-class _Pending:
-    """What a block knows of the memory, and what it will write."""
-
-    known: dict[QueryId, KnownQuery]
-    rewards: dict[str, float | None]
-    """Rewards of the rollouts that are stored or will be."""
-    aliases: set[tuple[str | None, ...]]
-    """Names of the block's queries that are stored or will be."""
-    persons: set[str]
-    """Stored rollouts that a person has labelled."""
-    confirmed: dict[str, float] = field(default_factory=dict)
-    """Rewards of persons that rows bring as ground truth, too."""
-    write: dict[str, IdentifiedRecord] = field(default_factory=dict)
-    """New and changed rollouts by id."""
-    names: list[tuple[str | None, ...]] = field(default_factory=list)
-    """New names of queries, also from rows that bring nothing else."""
-
-
-@dataclass(frozen=True, slots=True)
-class _ParsedRow:
-    record: IdentifiedRecord
-    source: Row
-
-    @property
-    def id(self) -> str:
-        return self.record.id

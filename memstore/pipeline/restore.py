@@ -23,6 +23,7 @@ from memstore.graph.protocol import EdgeTable, LinkUpdate
 from memstore.locations.stores import Stores
 from memstore.pipeline.content import RESTORED as BATCH
 from memstore.pipeline.content import write_influences, write_nodes, write_reliabilities, write_scores
+from memstore.pipeline.features import features_conflict, write_features
 from memstore.pipeline.full_disk import resumable
 from memstore.pipeline.link import link_memory
 from memstore.pipeline.verify import mark_short_lists
@@ -78,6 +79,7 @@ def _restore(stores: Stores, snapshot: Snapshot, models: Path | None, progress: 
     added = _write_nodes(stores, snapshot, progress)
     _write_vectors(stores, "query", snapshot.queries, snapshot.query_x, snapshot.query_has_x, progress)
     _write_vectors(stores, "thinking", snapshot.thinkings, snapshot.thinking_x, snapshot.thinking_has_x, progress)
+    _write_features(stores, snapshot)
     if models is not None:
         copy_models(models, stores.location.folder / FOLDER)
     linked = (empty or resumed) and stores.link_settings == settings and _write_links(stores, snapshot)
@@ -104,6 +106,10 @@ def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> Literal["new", "o
             f"the snapshot's vectors were made by {snapshot.manifest.embedder}, but the memory {stores.location} uses "
             f"{fingerprint}; open it with the snapshot's embedder (MEMSTORE_EMBEDDER), or ingest the files again"
         )
+    if snapshot.features is not None and (
+        conflict := features_conflict(snapshot.features.shape[1], stores.features_dimension)
+    ):
+        raise InputError(f"the snapshot {snapshot.manifest.id} cannot be restored here: {conflict}")
     for batch in stores.graph.nodes(NodeLabel.BATCH, ["id", "source", "state"]).to_pylist():
         if batch["id"] == BATCH and batch["source"] == snapshot.manifest.id:
             if batch["state"] != "done":
@@ -158,6 +164,15 @@ def _write_vectors(
         stores.vectors.upsert(kind, ids[rows], np.ascontiguousarray(x[chosen[rows]]))
         progress.advance(len(ids[rows]))
     stores.vectors.flush()
+
+
+def _write_features(stores: Stores, snapshot: Snapshot) -> None:
+    """Write the features of the snapshot's rollouts, of those that have some."""
+    if snapshot.features is None or snapshot.has_features is None:
+        return
+    chosen = np.flatnonzero(snapshot.has_features)
+    ids = snapshot.thinkings["id"].take(pa.array(chosen)).to_pylist()
+    write_features(stores, ids, snapshot.features[chosen])
 
 
 def _write_links(stores: Stores, snapshot: Snapshot) -> bool:

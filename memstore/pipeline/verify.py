@@ -7,6 +7,7 @@ The graph is authoritative. What is derived from it is compared with it. Kinds o
     missing_vector    a node whose vector is not in the vector store  copy it from the cache, or embed the text again
     changed_vector    a stored vector that differs from the cache's   copy it from the cache
     orphan_vector     a vector whose node is not in the graph         delete it
+    orphan_features   features whose rollout is not in the graph      delete them
     other_embedder    vectors of another embedder, left by a          delete them
                       `reembed` that was killed
     unlinked_node     a node that was linked under other settings     link it
@@ -41,12 +42,14 @@ from memstore.graph.verdicts import VERDICT_COLUMNS, labels_by_answer, with_verd
 from memstore.locations.location import FolderLocation
 from memstore.locations.stores import Stores
 from memstore.pipeline.content import RESTORED
+from memstore.pipeline.features import delete_orphan_features, orphan_features
 from memstore.pipeline.full_disk import resumable
 from memstore.pipeline.link import link_memory, nodes_short_of_links
 from memstore.pipeline.vectors import fill_vectors, write_vectors
 from memstore.progress import Progress, Silent
 from memstore.types import VECTOR_KINDS, VectorKind
 from memstore.vectors.labels import LABEL_OF
+from memstore.vectors.protocol import FEATURES
 from memstore_schema.columns import EdgeType, NodeLabel
 
 _BLOCK = 5_000
@@ -133,8 +136,14 @@ def _find(stores: Stores, progress: Progress) -> Iterator[Problem]:
         yield from _problem(NOT_LINKED, never, "memstore link")
         yield from _problem("unlinked_node", outdated, "memstore link")
         yield from _problem("missing_link", nodes_short_of_links(stores, kind))
-    others = [name for name in stores.vectors.collections() if name != stores.vectors.fingerprint]
-    yield from _problem("other_embedder", others)
+    yield from _problem("orphan_features", orphan_features(stores))
+    yield from _problem("other_embedder", _other_embedders(stores))
+
+
+def _other_embedders(stores: Stores) -> list[str]:
+    """Fingerprints of embedders other than the memory's that it has vectors of."""
+    own = stores.vectors.fingerprint
+    return [name for name in stores.vectors.collections() if name != own and not name.startswith(FEATURES)]
 
 
 def _model_problems(stores: Stores) -> Iterator[Problem]:
@@ -227,9 +236,10 @@ def _repair(stores: Stores, kinds: set[str], progress: Progress) -> None:
     if "stale_verdict" in kinds:
         stores.graph.refresh_verdicts(stale_verdicts(stores.graph))
     if "other_embedder" in kinds:
-        for fingerprint in stores.vectors.collections():
-            if fingerprint != stores.vectors.fingerprint:
-                stores.vectors.discard(fingerprint)
+        for fingerprint in _other_embedders(stores):
+            stores.vectors.discard(fingerprint)
+    if "orphan_features" in kinds:
+        delete_orphan_features(stores)
     for kind in VECTOR_KINDS:
         if "orphan_vector" in kinds:
             stores.vectors.delete(orphan_vectors(stores, kind))

@@ -31,7 +31,7 @@ from memstore.text.chat import read_completion, read_prompt
 RECORD_KEYS = frozenset(
     [
         "query", "answer", "thinking", "response", "query_id", "dataset", "domain", "gold", "policy", "run", "step",
-        "sample_index", "split", "reward", "reward_source", "mean_logprob", "finish_reason", "metadata",
+        "sample_index", "split", "reward", "reward_source", "mean_logprob", "finish_reason", "features", "metadata",
     ]
 )  # fmt: skip
 """Keys of a memstore row."""

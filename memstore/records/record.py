@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -34,6 +35,8 @@ _QUOTED = 40
 
 TRUNCATED = "length"
 """The `finish_reason` of a truncated rollout, as in OpenAI's API."""
+MAX_FEATURES = 32_768
+"""Most numbers that the features of a rollout may have; Milvus stores no longer vectors."""
 
 
 class Row(NamedTuple):
@@ -91,6 +94,8 @@ class Record:
     finish_reason: str | None
     metadata: str | None
     """A JSON object, keys sorted."""
+    features: array[float] | None = None
+    """Numbers that the policy gives of the rollout, such as a hidden state, as float32 [F]."""
 
 
 def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
@@ -138,6 +143,7 @@ def parse_record(values: Mapping[str, Any], defaults: RecordDefaults) -> Record:
         mean_logprob=_measure(values, "mean_logprob"),
         finish_reason=_label(values, "finish_reason"),
         metadata=_metadata(values),
+        features=_features(values.get("features")),
     )
 
 
@@ -293,6 +299,23 @@ def _integer(values: Mapping[str, Any], name: str) -> int | None:
     return number
 
 
+def _features(value: object) -> array[float] | None:
+    """A list of numbers; None if it is absent."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise RecordError(f"features must be a list of numbers, not {_kind(value)}; rename the key or leave it out")
+    if not 0 < len(value) <= MAX_FEATURES:
+        raise RecordError(f"features has {len(value)} numbers; it must have between 1 and {MAX_FEATURES}")
+    try:
+        features = array("f", value)
+    except (TypeError, OverflowError) as error:
+        raise RecordError("features must be a list of numbers; one of its values is none") from error
+    if not all(map(math.isfinite, features)):
+        raise RecordError("features has a value that is not a finite number of 32 bits")
+    return features
+
+
 def _metadata(values: Mapping[str, Any]) -> str | None:
     """The given metadata and the values under unknown keys, as a JSON object."""
     given = values.get("metadata")
@@ -355,5 +378,5 @@ def _quoted(value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    names = {str: "text", dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)

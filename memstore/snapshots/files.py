@@ -45,6 +45,8 @@ _NEW_PARTS = frozenset({"in", "wrote", "reliable_in", "datasets", "policies"}) |
 }
 """Edges and tables that snapshots of schema 1 lack."""
 _ARRAYS = ("query_x", "thinking_x", "query_has_x", "thinking_has_x")
+_FEATURES = ("features", "has_features")
+"""Arrays of a snapshot with features; others, and those of older versions, lack them."""
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path, models: Path | None = None) -> None:
@@ -69,7 +71,8 @@ def _write(snapshot: Snapshot, folder: Path, models: Path | None) -> None:
     with atomic_folder(folder, "snapshot") as building:
         for name in TABLES.values():
             _write_table(getattr(snapshot, name), building / f"{name}.arrow")
-        arrays = {name: np.ascontiguousarray(getattr(snapshot, name)) for name in _ARRAYS}
+        names = _ARRAYS if snapshot.features is None else _ARRAYS + _FEATURES
+        arrays = {name: np.ascontiguousarray(getattr(snapshot, name)) for name in names}
         for name, edge in snapshot.edges.items():
             arrays[f"{name}.source"], arrays[f"{name}.target"] = edge.source, edge.target
             _write_table(edge.properties, building / f"edges_{name}.arrow")
@@ -109,7 +112,11 @@ def load_snapshot(folder: Path) -> Snapshot:
         for label, name in TABLES.items():
             tables.setdefault(name, node_schema(label).empty_table())
         snapshot = Snapshot(
-            manifest=Manifest(**manifest), edges=edges, **tables, **{name: arrays[name] for name in _ARRAYS}
+            manifest=Manifest(**manifest),
+            edges=edges,
+            **tables,
+            **{name: arrays[name] for name in _ARRAYS},
+            **{name: arrays[name] for name in _FEATURES if name in arrays},
         )
         _check_shapes(snapshot)
         return snapshot if snapshot.manifest.schema_version == SCHEMA_VERSION else upgrade_snapshot(snapshot)
@@ -184,6 +191,7 @@ def _check_shapes(snapshot: Snapshot) -> None:
         x, has_x, count = getattr(snapshot, f"{kind}_x"), getattr(snapshot, f"{kind}_has_x"), lengths[label]
         if x.ndim != 2 or x.dtype != np.float32 or len(x) != count or has_x.shape != (count,) or has_x.dtype != bool:
             raise ValueError(f"the vectors of {kind} do not fit the table")
+    _check_features(snapshot)
     for name, edge in snapshot.edges.items():
         source, target = (lengths[label] for label in EDGE_NAMES[name][1:])
         # An Arrow file does not keep the number of rows of a table without columns.
@@ -195,6 +203,19 @@ def _check_shapes(snapshot: Snapshot) -> None:
                 raise ValueError(f"the edges {name} are not positions")
             if len(ends) and (ends.min() < 0 or ends.max() >= count):
                 raise ValueError(f"the edges {name} end outside of the table")
+
+
+def _check_features(snapshot: Snapshot) -> None:
+    """Check that the features, if there are any, fit the rollouts."""
+    features, has, count = snapshot.features, snapshot.has_features, len(snapshot.thinkings)
+    if features is None and has is None:
+        return
+    if features is None or has is None or has.shape != (count,) or has.dtype != bool:
+        raise ValueError("the features do not fit the table")
+    if features.ndim != 2 or features.dtype != np.float32 or len(features) != count or not features.shape[1]:
+        raise ValueError("the features do not fit the table")
+    if not np.isfinite(features).all():
+        raise ValueError("the features have a NaN or an infinity")
 
 
 def _write_table(table: pa.Table, path: Path) -> None:

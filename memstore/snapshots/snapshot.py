@@ -71,6 +71,11 @@ class Snapshot:
     """bool [Q]"""
     thinking_has_x: BoolVector
     """bool [T]"""
+    features: FloatMatrix | None = None
+    """float32 [T, F]; what rows gave as features, of any length; zero where `has_features` is False. None if no rollout
+    has features."""
+    has_features: BoolVector | None = None
+    """bool [T]"""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}={number}" for name, number in self._counts().items())

@@ -110,14 +110,17 @@ def take_snapshot(stores: Stores, *, texts: bool = True) -> Snapshot:
         edges[name] = found
     query_x, query_has_x = _vectors(stores, "query", tables[NodeLabel.QUERY])
     thinking_x, thinking_has_x = _vectors(stores, "thinking", tables[NodeLabel.THINKING])
+    features, has_features = _features(stores, tables[NodeLabel.THINKING])
     return Snapshot(
-        manifest=manifest_of(stores, content_digest(tables, edges)),
+        manifest=manifest_of(stores, content_digest(tables, edges, features)),
         **{name: tables[label] for label, name in TABLES.items()},
         edges=edges,
         query_x=query_x,
         thinking_x=thinking_x,
         query_has_x=query_has_x,
         thinking_has_x=thinking_has_x,
+        features=features,
+        has_features=has_features,
     )
 
 
@@ -207,8 +210,10 @@ def _with_answer_texts(stores: Stores, part: Snapshot) -> EdgeTable:
     return EdgeTable(own.source, own.target, found.select(["text"]).take(row))
 
 
-def content_digest(tables: Mapping[NodeLabel, pa.Table], edges: Mapping[str, EdgeTable]) -> str:
-    """Digest of a snapshot's node ids, rewards, edges and link scores.
+def content_digest(
+    tables: Mapping[NodeLabel, pa.Table], edges: Mapping[str, EdgeTable], features: FloatMatrix | None = None
+) -> str:
+    """Digest of a snapshot's node ids, rewards, edges, link scores and features.
 
     The ids cover texts and vectors, because they are hashes of them. Predictions are not part of the digest: scoring a
     memory does not change its identity.
@@ -225,6 +230,8 @@ def content_digest(tables: Mapping[NodeLabel, pa.Table], edges: Mapping[str, Edg
         digest.update(edge.target.tobytes())
         if "score" in edge.properties.column_names:
             digest.update(edge.properties["score"].to_numpy(zero_copy_only=False).tobytes())
+    if features is not None:
+        digest.update(np.ascontiguousarray(features).tobytes())
     return "s-" + digest.hexdigest()
 
 
@@ -250,6 +257,14 @@ def _vectors(stores: Stores, kind: VectorKind, nodes: pa.Table) -> tuple[FloatMa
     x = np.zeros((len(has), fingerprint.dimension), dtype=np.float32)
     x[has] = stores.vectors_of(kind, chosen["id"].to_pylist(), chosen["vector_key"].to_pylist())
     return x, has
+
+
+def _features(stores: Stores, thinkings: pa.Table) -> tuple[FloatMatrix | None, BoolVector | None]:
+    """Features float32 [T, F] of the rollouts, zero where one has none, and bool [T]; None if no rollout has any."""
+    if stores.features_dimension is None:
+        return None, None
+    found = stores.features.fetch(thinkings["id"].to_pylist())
+    return (found.vectors, found.found) if found.found.any() else (None, None)
 
 
 def _has_vector(nodes: pa.Table) -> BoolVector:

@@ -31,6 +31,8 @@ def upgrade_snapshot(old: Snapshot) -> Snapshot:
     return replace(
         old,
         manifest=replace(old.manifest, id=content_digest(nodes, edges), schema_version=SCHEMA_VERSION),
+        features=None,
+        has_features=None,
         edges=edges,
         query_x=old.query_x[query],
         thinking_x=old.thinking_x[thinking],

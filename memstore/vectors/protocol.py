@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from memstore.types import BoolVector, FloatMatrix, VectorKind
 
+FEATURES = "features_"
+"""How the name of a collection begins that holds the features of rollouts instead of an embedder's vectors."""
+
 
 class Fetched(NamedTuple):
     """Vectors by id. `found` is bool [N]; rows of `vectors` (float32 [N, D]) that were not found are zero."""

@@ -10,10 +10,11 @@ import pytest
 from memstore.embedding.protocol import Embedder
 from memstore.memory import Memory
 from memstore.testing.conformance.memory import SETTINGS, MemoryConformance, OpenMemory, write_rollouts
+from memstore.testing.conformance.memory_features import FeaturesConformance
 from memstore.testing.doubles.embedder import HashEmbedder
 
 
-class TestEmbedded(MemoryConformance):
+class TestEmbedded(MemoryConformance, FeaturesConformance):
     @pytest.fixture
     def open_memory(self, tmp_path: Path) -> OpenMemory:
         def open_memory(name: str, *, create: bool = False, embedder: Embedder | None = None) -> Memory:

@@ -308,4 +308,6 @@ def _cut(snapshot: Snapshot, queries: BoolVector, thinkings: BoolVector) -> Snap
         thinking_x=snapshot.thinking_x[thinkings],
         query_has_x=snapshot.query_has_x[queries],
         thinking_has_x=snapshot.thinking_has_x[thinkings],
+        features=None if snapshot.features is None else snapshot.features[thinkings],
+        has_features=None if snapshot.has_features is None else snapshot.has_features[thinkings],
     )

@@ -82,6 +82,9 @@ def overlay(snapshot: Snapshot, new: Snapshot) -> Snapshot:
         query_has_x=_rows_of(rows["queries"], snapshot.query_has_x, new.query_has_x),
         thinking_x=_rows_of(rows["thinkings"], snapshot.thinking_x, new.thinking_x),
         thinking_has_x=_rows_of(rows["thinkings"], snapshot.thinking_has_x, new.thinking_has_x),
+        # No predictor reads them, and the new rollouts have none.
+        features=None,
+        has_features=None,
     )
 
 

@@ -7,9 +7,10 @@ import pytest
 from memstore.embedding.protocol import Embedder
 from memstore.memory import Memory
 from memstore.testing.conformance.memory import SETTINGS, MemoryConformance, OpenMemory
+from memstore.testing.conformance.memory_features import FeaturesConformance
 
 
-class TestOnServers(MemoryConformance):
+class TestOnServers(MemoryConformance, FeaturesConformance):
     every_step = 3  # one takes 15 s on servers, and the folder's suite takes them all
 
     @pytest.fixture
