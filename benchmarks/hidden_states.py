@@ -89,7 +89,7 @@ def add(options: argparse.Namespace) -> None:
 def snapshot_of(file: Path) -> Snapshot:
     """A snapshot of a memory with the rollouts of the file."""
     with tempfile.TemporaryDirectory() as folder, Memory.open(Path(folder) / "memory", create=True) as memory:
-        memory.ingest([file], link=False)
+        memory.ingest([file])
         return memory.snapshot()
 
 

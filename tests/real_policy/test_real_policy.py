@@ -1,4 +1,4 @@
-"""A pretrained model through the whole of memstore: benchmarks/real_policy.py with four rollouts of each query.
+"""A pretrained model through the whole of memstore: benchmarks/real_policy.py with two rollouts of each query.
 
 `make test-real-policy` runs these tests, with the model's packages on PYTHONPATH. `make test` skips them.
 """
@@ -18,7 +18,7 @@ from memstore import Memory
 from memstore_schema.columns import NodeLabel
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNT = 4
+COUNT = 2
 """Rollouts of each query."""
 
 pytestmark = [
