@@ -97,11 +97,9 @@ def _check(step: Step, folder: RunFolder, result: tuple[int, list[str]]) -> None
     if not code:
         return
     said = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)] or lines[-1:]
-    why = said[-1] if said else f"its command ended with {_ending(code)}"
-    raise StepFailed(
-        f"the step {step.name} failed: {why.rstrip('.')}; its log is {folder.log(step)}, what is done is kept, and the "
-        "same command resumes"
-    )
+    why = (said[-1] if said else f"its command ended with {_ending(code)}").rstrip(".")
+    resumes = "" if "same command" in why else "; what is done is kept, and the same command resumes"
+    raise StepFailed(f"the step {step.name} failed: {why} (log: {folder.log(step)}){resumes}")
 
 
 def _ending(code: int) -> str:
@@ -188,18 +186,23 @@ def _serving(step: Step, folder: RunFolder, log: IO[bytes], values: Mapping[str,
     if step.server is None:
         yield
         return
+    address = f"{filled(step.server.endpoint, values).rstrip('/')}/models"
+    if _answers(address):
+        # It may serve another checkpoint under the same name.
+        raise StepFailed(
+            f"something else already answers at {address}, where the server of the step {step.name} is to be; stop it, "
+            "or put {port} into serve and endpoint of the plan"
+        )
     with _started(filled(step.server.command, values), folder, log, log) as running:
-        address = f"{filled(step.server.endpoint, values).rstrip('/')}/models"
         deadline = time.monotonic() + STARTS_WITHIN_S
-        while not _answers(address):
-            code = running.poll()
-            if code is not None or time.monotonic() > deadline:
-                ended = f"ended with {_ending(code)}" if code is not None else f"does not answer at {address}"
-                raise StepFailed(
-                    f"the server of the step {step.name} {ended}; its output is in {folder.log(step)}, what is done is "
-                    "kept, and the same command resumes"
-                )
+        while (code := running.poll()) is None and not _answers(address) and time.monotonic() < deadline:
             time.sleep(POLL_S)
+        if code is not None or time.monotonic() >= deadline:
+            ended = f"ended with {_ending(code)}" if code is not None else f"does not answer at {address}"
+            raise StepFailed(
+                f"the server of the step {step.name} {ended}; its output is in {folder.log(step)}, what is done is "
+                "kept, and the same command resumes"
+            )
         yield
 
 

@@ -16,7 +16,7 @@ CHECKPOINT_WORDS = ("plan", "port", "policy", "run", "checkpoint")
 """Placeholders of `[checkpoints]`."""
 TRAINING_WORDS = (
     "plan", "policy", "model", "run", "mode", "train", "validation", "memory", "reward_model", "overrides", "settings",
-    "checkpoint", "work", "n", "batch_size", "seed",
+    "checkpoint", "work", "n", "batch_size", "epochs", "seed",
 )  # fmt: skip
 """Placeholders of a training's command; docs/reproduce.md says what each stands for."""
 

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from memstore.errors import InputError
 from memstore_rl.reproduction.placeholders import CHECKPOINT_WORDS, POLICY_WORDS, TRAINING_WORDS, check_words
+from memstore_rl.trainers.verl.config import parse_version
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -205,7 +206,7 @@ class Training(_Keys):
     batch_size: Positive = 128
     """Prompts of a training batch."""
     epochs: Positive = 3
-    """Epochs of a training, for the estimate; the recipe decides."""
+    """Epochs of a training."""
     verifier_calls: Positive | None = None
     """Verifier calls a step of the run `verdict`."""
     seed: int = 0
@@ -284,6 +285,11 @@ class Plan(_Keys):
         sources = [*self.queries.in_domain, *self.queries.out_of_domain]
         if twice := {source for source in sources if sources.count(source) > 1}:
             raise ValueError(f"the benchmark {min(twice)} is named twice")
+        if self.training.verl is not None:
+            try:
+                parse_version(self.training.verl)
+            except InputError as error:
+                raise ValueError(f"has a training.verl that does not fit: {error}") from error
         if self.training.verl is not None and (bare := [each.name for each in self.policies if each.recipe is None]):
             raise ValueError(f"training.verl needs a recipe for each policy, and {bare[0]} has none")
         self._check_placeholders()

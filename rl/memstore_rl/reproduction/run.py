@@ -79,6 +79,7 @@ def reproduce(file: PlanFile, folder: Path, report: Report = print, *, redo: Seq
         StepFailed: the command of a step failed.
         StoreFullError: no space is left.
     """
+    _check_predictors(file)
     sources = sources_of(file)
     with open_folder(folder.absolute()) as place:
         steps = steps_of(file, sources, place.path)
@@ -115,6 +116,16 @@ def steps_to_redo(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
     return [step for step in steps if step.name in again]
 
 
+def _check_predictors(file: PlanFile) -> None:
+    """Refuse unknown predictors before the rollouts that they need."""
+    from memstore_gnn.evaluation.compare import ON_REQUEST, PREDICTORS
+
+    known = (*PREDICTORS, *ON_REQUEST)
+    for name in file.plan.reward_models.predictors:
+        if name not in known:
+            raise InputError(f"{file.path}: reward_models.predictors has {name!r}; there are {', '.join(known)}")
+
+
 def do_steps(steps: Sequence[Step], place: RunFolder, result: Reproduction, report: Report) -> None:
     """Do those of the steps that are not done and can be done here.
 
@@ -146,6 +157,8 @@ def do_steps(steps: Sequence[Step], place: RunFolder, result: Reproduction, repo
 def _do(step: Step, number: str, mark: str, place: RunFolder, report: Report) -> None:
     values = choose_port(step)
     report(f"{number} {step.name}\n$ {filled(step.command, values)}")
+    if not step.command.startswith("memstore "):
+        report(f"  its output is in {place.log(step)}")
     started = time.monotonic()
     with space_errors(f"no space is left for {place.path}; free some and run the same command again"):
         place.begin(step)

@@ -58,13 +58,19 @@ def recipe_step(context: Context, policy: Policy, run: Run) -> Step:
         "--train": whole(train_file(run)), "--validation": whole(validation_file(run)),
         "--verifier-calls": training.verifier_calls if run.mode == "verdict" else None,
     }  # fmt: skip
-    own = [*(["+memstore.run_code=True"] if context.plan.queries.code else []), *run.overrides]
-    file = shlex.quote(output)
+    own = state_folder(policy, run)
+    further = [
+        f"trainer.experiment_name={policy.name}-{run.name}",
+        f"trainer.total_epochs={training.epochs}",
+        *(["+memstore.run_code=True"] if context.plan.queries.code else []),
+        *run.overrides,
+    ]
+    file, work = shlex.quote(output), f'trainer.default_local_dir="$PWD"/{shlex.quote(f"{own}/work")}'
+    config = memstore("verl config", *options(words))
     command = (
-        f"grep -v '^#' {shlex.quote(str(recipe))} > {file} && {memstore('verl config', *options(words))} >> {file}"
+        f"grep -v '^#' {shlex.quote(str(recipe))} > {file} && {config} >> {file} && "
+        f"printf '%s\\n' {work} {shlex.join(further)} >> {file}"
     )
-    if own:
-        command += f" && printf '%s\\n' {shlex.join(own)} >> {file}"
     return context.step(
         f"{state_folder(policy, run)}/recipe",
         command,
@@ -150,7 +156,8 @@ def _training_values(context: Context, policy: Policy, run: Run) -> dict[str, st
         "plan": str(context.place), "policy": policy.name, "model": policy.model, "run": run.name, "mode": run.mode,
         "train": train_file(run), "validation": validation_file(run), "memory": memory_of(policy),
         "overrides": f"{own}/overrides", "checkpoint": f"{own}/checkpoint", "work": f"{own}/work",
-        "n": str(training.n), "batch_size": str(training.batch_size), "seed": str(training.seed),
+        "n": str(training.n), "batch_size": str(training.batch_size), "epochs": str(training.epochs),
+        "seed": str(training.seed),
     }  # fmt: skip
     model = _reward_model(context, policy, run)
     values = {name: shlex.quote(text) for name, text in texts.items()}

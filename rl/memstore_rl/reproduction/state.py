@@ -29,7 +29,7 @@ from memstore_rl.reproduction.step import Step
 _OWN = ("lock", "queries", "data")
 """Names of which one tells that a folder is a reproduction's, also where its commands were entered by hand."""
 _ENGINE = ("endpoint", "serve", "vllm", "vllm_options", "api_key_file", "concurrency", "rate", "timeout", "tries")
-_WITHOUT_EFFECT = frozenset([*_ENGINE, "logprobs", "gpus", "gpu", "epochs", "data"])
+_WITHOUT_EFFECT = frozenset([*_ENGINE, "logprobs", "gpus", "gpu", "data"])
 """Last parts of keys that change no result."""
 
 

@@ -45,6 +45,7 @@ def test_runs_have_mode_and_budget(write_plan: WritePlan) -> None:
         ('name = "stub"', 'name = "steps"', "policies.0.name is steps, which names something else in the folder"),
         ("[rollouts]", "vllm = true\n[rollouts]", "policies.0 needs either an endpoint or vllm = true"),
         ("127.0.0.1:9/v1\"\n\n[roll", "127.0.0.1:{port}/v1\"\n\n[roll", "policies.0 has {port} in its endpoint"),
+        ("[training]", '[training]\nverl = "0.4"', "a training.verl that does not fit: memstore does not "),
         ("[queries]", "[queries", "is not TOML"),
     ],
 )  # fmt: skip

@@ -23,6 +23,7 @@ from memstore_rl.reproduction.sources import file_digests, sources_of
 from memstore_rl.reproduction.state import check_plan, open_folder
 from memstore_rl.reproduction.step import Server, Step, fingerprints
 from memstore_rl.reproduction.steps import steps_of
+from memstore_rl.testing.openai_stub import Stub, serving
 from tests.rl.reproduction.conftest import PLAN, WritePlan
 
 
@@ -74,7 +75,7 @@ def test_a_failed_step_says_why_and_is_done_by_the_next_run(tmp_path: Path) -> N
         do(tmp_path / "run", step("a", APPEND), failing)
     log = tmp_path / "run" / "logs" / "b.log"
     assert str(raised.value) == (
-        f"the step b failed: no bench; bring one; its log is {log}, what is done is kept, and the same command resumes"
+        f"the step b failed: no bench; bring one (log: {log}); what is done is kept, and the same command resumes"
     )
     assert "no bench" in log.read_text()
     (tmp_path / "run" / "bench").touch()
@@ -143,6 +144,17 @@ def test_a_server_that_ends_is_one_sentence(tmp_path: Path) -> None:
         do(tmp_path / "run", step("a", APPEND, server=server))
     assert "\n" not in str(raised.value)
     assert "broken" in (tmp_path / "run" / "logs" / "a.log").read_text()
+
+
+def test_another_server_at_its_address_is_not_taken_for_it(tmp_path: Path) -> None:
+    with serving(Stub()) as address:
+        server = Server("touch started; sleep 60", address)
+        with pytest.raises(
+            StepFailed, match=f"something else already answers at {address}/models, where the server of"
+        ):
+            do(tmp_path / "run", step("a", APPEND, server=server))
+    assert not (tmp_path / "run" / "started").exists()
+    assert not (tmp_path / "run" / "count").exists()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -245,6 +257,13 @@ def test_a_changed_plan_is_noticed(write_plan: WritePlan, tmp_path: Path) -> Non
         "would be done otherwise (stub/rollouts); restore the plan, name a new --folder, or pass --redo to do these "
         "steps again"
     )
+
+
+def test_unknown_predictor_is_refused_before_any_step(write_plan: WritePlan, tmp_path: Path) -> None:
+    plan = write_plan(PLAN, ("[rollouts]", "[reward_models]\npredictors = ['votes']\n[rollouts]"))
+    with pytest.raises(InputError, match="reward_models.predictors has 'votes'; there are constant, vote_share, "):
+        reproduce(read_plan(plan), tmp_path / "run", lambda line: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_unreachable_endpoint_is_one_sentence(write_plan: WritePlan, tmp_path: Path) -> None:

@@ -59,7 +59,10 @@ def test_a_training_uses_the_data_and_the_reward_model_of_its_budget(tmp_path: P
     recipe = found["qwen2.5-1.5b/memory-30/recipe"]
     assert '--memory "$PWD"/qwen2.5-1.5b/memory --model "$(cat qwen2.5-1.5b/reward-model-30.id)"' in recipe.command
     assert '--train "$PWD"/data/memory-30/train_memory_30.parquet' in recipe.command
-    assert "+memstore.run_code=True" in recipe.command
+    assert (
+        "trainer.experiment_name=qwen2.5-1.5b-memory-30 trainer.total_epochs=3 +memstore.run_code=True"
+        in recipe.command
+    )
     assert recipe.needs == ("qwen2.5-1.5b/reward-model-30",)
     assert "--memory" not in found["qwen2.5-1.5b/oracle/recipe"].command
     assert "data/oracle/train_oracle.parquet" in found["qwen2.5-1.5b/oracle/recipe"].command
