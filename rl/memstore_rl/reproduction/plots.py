@@ -51,6 +51,7 @@ def _draw_accuracy(axis: Axes, results: Results, policy: str) -> bool:
             _error_bars(axis, places, [each for _, each in known], f"{label} domain", "o")
     if drawn:
         axis.set_xticks(range(len(states)), [state.name for state in states], rotation=40, ha="right", fontsize="small")
+        axis.set_xlim(-0.5, len(states) - 0.5)
         axis.set_ylabel("average accuracy")
         axis.legend(fontsize="x-small")
     return drawn

@@ -157,7 +157,7 @@ def do_steps(steps: Sequence[Step], place: RunFolder, result: Reproduction, repo
 def _do(step: Step, number: str, mark: str, place: RunFolder, report: Report) -> None:
     values = choose_port(step)
     report(f"{number} {step.name}\n$ {filled(step.command, values)}")
-    if not step.command.startswith("memstore "):
+    if step.scratch:
         report(f"  its output is in {place.log(step)}")
     started = time.monotonic()
     with space_errors(f"no space is left for {place.path}; free some and run the same command again"):

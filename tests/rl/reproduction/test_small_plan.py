@@ -50,7 +50,7 @@ def test_small_plan_from_one_command(small_plan: Path, tmp_path: Path, capsys: p
     for state in states.values():
         assert 0 < state["average"]["in_domain"]["value"] <= 1
         assert 0 < state["average"]["out_of_domain"]["value"] <= 1
-    assert states["oracle"]["accuracy"]["arithmetic"]["samples"] == 12
+    assert states["oracle"]["accuracy"]["arithmetic"]["samples"] == 12 * 8
     assert states["probability"]["compared"]["second"] is not None
     weights = [
         (folder / "sample" / name / "checkpoint" / "policy.json").read_text() for name in ("oracle", "memory-50")
