@@ -27,9 +27,9 @@ def small_plan(tmp_path: Path) -> Path:
         text = path.read_text().replace("../../memstore", str(ROOT / "memstore"))
         path.write_text(re.sub(r"sample = \d+", f"sample = {questions}", text))
     text = (plans / "small.toml").read_text()
-    text = text.replace('"oracle", "budget-20", "memory-20", "memory-50"', '"oracle", "memory-50"').replace(
-        'of = "memory-20"', 'of = "memory-50"'
-    )
+    text = text.replace('"oracle", "budget-20", "memory-20", "memory-50"', '"oracle", "memory-50"')
+    text = text.replace('name = "probability"\nof = "memory-20"', 'name = "short"\nof = "oracle"')
+    text = text.replace('"--shaping=probability"', '"--steps=2"')
     text = text.replace("budgets = [0.2, 0.5]", "budgets = [0.5]").replace('"logistic", "memstore"', '"logistic"')
     (plans / "small.toml").write_text(text)
     return plans / "small.toml"
@@ -46,12 +46,12 @@ def test_small_plan_from_one_command(small_plan: Path, tmp_path: Path, capsys: p
     results = json.loads((folder / "results.json").read_text())
     assert (results["in_domain"], results["out_of_domain"]) == (["arithmetic"], ["arithmetic_new"])
     states = {state["run"]: state for state in results["states"]}
-    assert list(states) == ["start", "oracle", "memory-50", "probability"]
+    assert list(states) == ["start", "oracle", "memory-50", "short"]
     for state in states.values():
         assert 0 < state["average"]["in_domain"]["value"] <= 1
         assert 0 < state["average"]["out_of_domain"]["value"] <= 1
     assert states["oracle"]["accuracy"]["arithmetic"]["samples"] == 12 * 8
-    assert states["probability"]["compared"]["second"] is not None
+    assert states["short"]["compared"]["second"] is not None
     weights = [
         (folder / "sample" / name / "checkpoint" / "policy.json").read_text() for name in ("oracle", "memory-50")
     ]
