@@ -14,6 +14,7 @@ import torch
 from memstore.errors import MemstoreError, ModelError
 from memstore.memory import Memory
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import with_contents
 from memstore.testing.conformance.graph_blocks import dump
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.evaluation.promote import promote_model
@@ -101,13 +102,14 @@ def test_every_verb_works_on_the_unchanged_memory(memory: Memory) -> None:
 def test_vector_that_is_not_finite(memory: Memory, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Memory.snapshot
 
-    def broken(self: Memory, *, texts: bool = True) -> Snapshot:
-        snapshot = whole(self, texts=texts)
+    def broken(snapshot: Snapshot) -> Snapshot:
         x = snapshot.thinking_x.copy()
         x[:, 1] = np.nan
         return Snapshot(**{**vars(snapshot), "thinking_x": x})
 
-    monkeypatch.setattr(Memory, "snapshot", broken)
+    monkeypatch.setattr(Memory, "snapshot", lambda memory, *, texts=True: broken(whole(memory, texts=texts)))
+    read = "memstore_gnn.explain.explain.with_contents"
+    monkeypatch.setattr(read, lambda stores, part: broken(with_contents(stores, part)))
     refused(memory, lambda: VERBS[verb](memory), "the vector of t-.* is not finite; run `memstore verify --repair`")
 
 
