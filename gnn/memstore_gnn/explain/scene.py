@@ -12,15 +12,16 @@ memory, the whole memory is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 
 from memstore.snapshots.snapshot import Snapshot
+from memstore.snapshots.take import Contents
 from memstore.types import BoolVector, FloatVector, IntVector
 from memstore_gnn.data.groups import answer_of_thinkings, groups_of, query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts, subgraph
@@ -37,8 +38,6 @@ from memstore_gnn.scoring.query_votes import COPY, VOTER
 from memstore_gnn.scoring.reliability import reliable_in
 from memstore_gnn.scoring.score import memory_groups, predict_groups
 
-Contents: TypeAlias = Callable[[Snapshot], Snapshot]
-"""Adds texts and vectors to some queries of an outline (`memstore.snapshots.take.with_contents`)."""
 SAME = 1e-6
 """Largest difference between two scores that counts as rounding."""
 _CONTEXTS = 64
