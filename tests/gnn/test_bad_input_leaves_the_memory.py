@@ -14,7 +14,6 @@ import torch
 from memstore.errors import MemstoreError, ModelError
 from memstore.memory import Memory
 from memstore.snapshots.snapshot import Snapshot
-from memstore.snapshots.take import with_contents
 from memstore.testing.conformance.graph_blocks import dump
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.evaluation.promote import promote_model
@@ -108,8 +107,6 @@ def test_vector_that_is_not_finite(memory: Memory, verb: str, monkeypatch: pytes
         return Snapshot(**{**vars(snapshot), "thinking_x": x})
 
     monkeypatch.setattr(Memory, "snapshot", lambda memory, *, texts=True: broken(whole(memory, texts=texts)))
-    read = "memstore_gnn.explain.explain.with_contents"
-    monkeypatch.setattr(read, lambda stores, part: broken(with_contents(stores, part)))
     refused(memory, lambda: VERBS[verb](memory), "the vector of t-.* is not finite; run `memstore verify --repair`")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
 from memstore.snapshots.aliases import first_datasets
-from memstore.snapshots.take import take_outline, with_contents
 from memstore_gnn.data.groups import answer_of_thinkings
+from memstore_gnn.data.read_memory import read_memory
 from memstore_gnn.data.verdicts import verdicts_of
 from memstore_gnn.explain.edges import Edge, record_influences
 from memstore_gnn.explain.find import ANY_ROLLOUT, RolloutFilter, find_rollout
@@ -97,18 +96,18 @@ def explain_rollout(
     progress = progress or Silent()
     chosen = open_model(memory, model, device)
     progress.stage("read the memory")
-    outline = take_outline(memory.stores)
-    row = find_rollout(outline, rollout, matching)
-    seen = seen_by(chosen, outline)
-    with device_memory(f"explaining rollout {outline.thinkings['id'][row]}"):
-        verdicts = verdicts_of(outline, seen)
-        scene = scene_of(chosen, outline, seen.reward, row, verdicts, partial(with_contents, memory.stores))
-        recalled = None if np.isfinite(seen.reward[row]) else recalled_for(scene, outline, verdicts, judge)
+    snapshot, contents = read_memory(memory)
+    row = find_rollout(snapshot, rollout, matching)
+    seen = seen_by(chosen, snapshot)
+    with device_memory(f"explaining rollout {snapshot.thinkings['id'][row]}"):
+        verdicts = verdicts_of(snapshot, seen)
+        scene = scene_of(chosen, snapshot, seen.reward, row, verdicts, contents)
+        recalled = None if np.isfinite(seen.reward[row]) else recalled_for(scene, snapshot, verdicts, judge)
         explained = explain(scene, progress, recalled)
     if np.isfinite(seen.reward[row]):
         explained = replace(explained, reward=float(seen.reward[row]), source=GROUND_TRUTH)
     if write:
-        memory.graph.replace_reliabilities(reliability_edges(estimate_reliabilities(outline, verdicts)))
+        memory.graph.replace_reliabilities(reliability_edges(estimate_reliabilities(snapshot, verdicts)))
         explained = replace(
             explained, written=record_influences(memory, explained.model, explained.rollout, explained.edges)
         )

@@ -1,7 +1,7 @@
 """Measures the influences on a score when a person asks for them, as `memstore explain ID --write` does.
 
-Each explanation reads the labelled queries and the votes of the memory, so that a service takes `AT_ONCE` of them at
-most; one runs and the others wait.
+Each explanation reads the memory, of a large one the votes and the labelled queries, so that a service takes
+`AT_ONCE` of them at most; one runs and the others wait.
 """
 
 from __future__ import annotations

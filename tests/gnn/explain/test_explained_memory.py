@@ -97,7 +97,9 @@ def test_an_explanation_and_the_graph_name_one_reliability(memory: Memory) -> No
     assert rows[0]["log_odds"] == pytest.approx(sum(row["weight"] for row in rows))
 
 
-def test_only_the_labelled_queries_and_the_own_one_are_read(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_large_memory_only_the_labelled_queries_and_the_own_one_are_read(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     snapshot = memory.snapshot()
     model = open_model(memory, None, "cpu")
     seen = seen_by(model, snapshot)
@@ -111,7 +113,8 @@ def test_only_the_labelled_queries_and_the_own_one_are_read(memory: Memory, monk
         parts.append(part.queries.num_rows)
         return with_contents(stores, part)
 
-    monkeypatch.setattr("memstore_gnn.explain.explain.with_contents", contents)
+    monkeypatch.setattr("memstore_gnn.data.read_memory.with_contents", contents)
+    monkeypatch.setattr("memstore_gnn.data.read_memory.WHOLE_UP_TO", 0)
     monkeypatch.setattr(Memory, "snapshot", lambda *_: pytest.fail("the whole memory was read"))
     read = explain_rollout(memory, snapshot.thinkings["id"][row].as_py(), device="cpu")
     assert parts == [len(labelled) + 1]
