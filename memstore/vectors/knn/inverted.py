@@ -14,7 +14,7 @@ from memstore.vectors.knn.score import pair_scores
 from memstore.vectors.knn.task import LinkTask
 
 _CELLS_SEARCHED = 16
-_TRAINING_ROWS_A_CELL = 64
+_TRAINING_ROWS_A_CELL = 40
 _ROWS_AT_ONCE = 4096
 _GROUP_AT_MOST = 64
 """Extra hits that are asked for at most, since members of the node's own group are dropped."""
@@ -36,16 +36,20 @@ def _search(task: LinkTask, nodes: IntVector, others: IntVector) -> None:
     index = _build(task.vectors[others])
     group_size = int(np.bincount(task.group[others]).max())
     wanted = min(task.settings.k + min(group_size, _GROUP_AT_MOST), len(others))
+    longest = np.linalg.norm(task.vectors, axis=1).max()
+    # Twice the error of a float32 product, see `memstore.vectors.knn.blocked`: of the two that are compared.
+    slack = 2 * (task.vectors.shape[1] + 8) * 2.0**-23 * float(longest) ** 2
     for start in range(0, len(nodes), _ROWS_AT_ONCE):
         part = nodes[start : start + _ROWS_AT_ONCE]
-        found = index.search(task.vectors[part], wanted)[1]
-        row, column = np.nonzero(found >= 0)
-        node, other = part[row], others[found[row, column]]
-        apart = task.group[node] != task.group[other]
-        node, other = node[apart], other[apart]
-        score = pair_scores(task.vectors, node, other)
+        fast, found = index.search(task.vectors[part], wanted)
+        other = others[found]
+        fast[(found < 0) | (task.group[other] == task.group[part][:, None])] = -np.inf
+        best = np.partition(fast, -min(task.settings.k, wanted), axis=1)[:, -min(task.settings.k, wanted)]
+        row, column = np.nonzero(np.isfinite(fast) & (fast >= best[:, None] - slack))
+        node, near = part[row], other[row, column]
+        score = pair_scores(task.vectors, node, near)
         valid = score >= np.float32(task.settings.floor)
-        task.lists.offer(node[valid], other[valid], score[valid])
+        task.lists.offer(node[valid], near[valid], score[valid])
 
 
 def _build(vectors: FloatMatrix) -> faiss.IndexIVFFlat:
