@@ -16,6 +16,7 @@ from memstore.vectors.knn.task import LinkTask
 _CELLS_SEARCHED = 16
 _TRAINING_ROWS_A_CELL = 40
 _ROWS_AT_ONCE = 4096
+_ROWS_ADDED = 65_536
 _GROUP_AT_MOST = 64
 """Extra hits that are asked for at most, since members of the node's own group are dropped."""
 
@@ -33,7 +34,7 @@ def _search(task: LinkTask, nodes: IntVector, others: IntVector) -> None:
     """Offer each of `nodes` its nearest among `others`."""
     if not len(nodes) or not len(others):
         return
-    index = _build(task.vectors[others])
+    index = _build(task.vectors, others)
     group_size = int(np.bincount(task.group[others]).max())
     wanted = min(task.settings.k + min(group_size, _GROUP_AT_MOST), len(others))
     longest = np.linalg.norm(task.vectors, axis=1).max()
@@ -52,13 +53,15 @@ def _search(task: LinkTask, nodes: IntVector, others: IntVector) -> None:
         task.lists.offer(node[valid], near[valid], score[valid])
 
 
-def _build(vectors: FloatMatrix) -> faiss.IndexIVFFlat:
+def _build(vectors: FloatMatrix, others: IntVector) -> faiss.IndexIVFFlat:
+    """An index over the rows `others` of the vectors, which are copied a part at a time."""
     dim = vectors.shape[1]
-    cells = max(1, min(int(4 * np.sqrt(len(vectors))), len(vectors) // _TRAINING_ROWS_A_CELL))
+    cells = max(1, min(int(4 * np.sqrt(len(others))), len(others) // _TRAINING_ROWS_A_CELL))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, cells, faiss.METRIC_INNER_PRODUCT)
-    index.cp.max_points_per_centroid = _TRAINING_ROWS_A_CELL
     index.cp.min_points_per_centroid = 1
-    index.train(vectors)
-    index.add(vectors)
+    drawn = np.random.default_rng(0).choice(others, min(cells * _TRAINING_ROWS_A_CELL, len(others)), replace=False)
+    index.train(vectors[drawn])
+    for start in range(0, len(others), _ROWS_ADDED):
+        index.add(vectors[others[start : start + _ROWS_ADDED]])
     index.nprobe = _CELLS_SEARCHED
     return index
