@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memstore_cli.library_logging import quiet_libraries
 from memstore_cli.options import JsonOption
 from memstore_cli.output import counted, print_json
+
+if TYPE_CHECKING:
+    from memstore_rl.reproduction import Reproduction
 
 
 def reproduce(
@@ -53,18 +56,21 @@ def reproduce(
         print_json(document) if as_json else print(reproduction.script(document))
         return
     result = reproduction.reproduce(file, place, partial(print, file=sys.stderr, flush=True), redo=redo or ())
-    if as_json:
-        print_json(
-            {"folder": str(place), "steps": result.steps, "done": result.done, "before": result.earlier}
-            | {"stopped": [step.name for step in result.stopped], "waiting": result.waiting}
-            | {"complete": result.complete, "tables": str(result.tables), "notes": result.notes}
-        )
-    else:
-        now, before = len(result.done), len(result.earlier)
-        print(f"{counted(now, 'step')} done now, {before} before, of {result.steps}: {result.tables}")
-        for note in result.notes:
-            print(note)
+    show_reproduction(result, as_json)
     if not result.complete:
         sys.stdout.flush()
         print(f"error: {result.stop_sentence}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def show_reproduction(result: Reproduction, as_json: bool) -> None:
+    """Print what was done, and where the tables are."""
+    if as_json:
+        print_json(
+            {"folder": str(result.folder), "steps": result.steps, "done": result.done, "before": result.earlier}
+            | {"stopped": [step.name for step in result.stopped], "waiting": result.waiting}
+            | {"complete": result.complete, "tables": str(result.tables), "notes": result.notes}
+        )
+        return
+    now, before = len(result.done), len(result.earlier)
+    print(f"{counted(now, 'step')} done now, {before} before, of {result.steps}: {result.tables}")

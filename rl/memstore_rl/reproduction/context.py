@@ -79,20 +79,13 @@ class Context:
         """
         values = {name: shlex.quote(value) for name, value in {"plan": str(self.place), **values}.items()}
         endpoint = None if engine.endpoint is None else filled(engine.endpoint, values)
-        reached = {
-            "--endpoint": endpoint and Raw(endpoint if "{port}" in endpoint else shlex.quote(endpoint)),
-            "--vllm": engine.vllm, "--vllm-options": engine.vllm_options,
-            "--api-key-file": self.existing(engine.api_key_file, "api_key_file"),
-            "--concurrency": engine.concurrency, "--rate": engine.rate, "--timeout": engine.timeout,
-            "--tries": engine.tries, "--no-logprobs": not engine.logprobs,
-        }  # fmt: skip
         words = [*words, "--output", output, *self.code(), *options({"--no-chat": not engine.chat})]
         server = None
         if engine.serve is not None and endpoint is not None:
             server = Server(filled(engine.serve, values), endpoint)
         return self.step(
             name,
-            memstore("rollout", *words, *options(reached), "--json"),
+            memstore("rollout", *words, *self._reached(engine, endpoint), "--json"),
             identity=memstore("rollout", *words),
             needs=needs,
             outputs=(output,),
@@ -103,3 +96,13 @@ class Context:
             requires=requires,
             estimate=estimate,
         )
+
+    def _reached(self, engine: Engine, endpoint: str | None) -> list[object]:
+        """The options that say where a model is and how fast it is asked; no result depends on them."""
+        return options({
+            "--endpoint": endpoint and Raw(endpoint if "{port}" in endpoint else shlex.quote(endpoint)),
+            "--vllm": engine.vllm, "--vllm-options": engine.vllm_options,
+            "--api-key-file": self.existing(engine.api_key_file, "api_key_file"),
+            "--concurrency": engine.concurrency, "--rate": engine.rate, "--timeout": engine.timeout,
+            "--tries": engine.tries, "--no-logprobs": not engine.logprobs,
+        })  # fmt: skip

@@ -91,9 +91,12 @@ def reproduce(file: PlanFile, folder: Path, report: Report = print, *, redo: Seq
         result = Reproduction(folder, len(steps))
         if changes:
             result.notes.append(f"the plan has changed without an effect on what is done: {'; '.join(changes)}")
-            report(f"note: {result.notes[-1]}")
+            report(f"note: {result.notes[0]}")
         do_steps(steps, place, result, report)
-        result.tables = _tables(file, sources, place, result, marks)
+        notes = _make_tables(file, sources, place, result, marks)
+    for note in notes:
+        report(f"note: {note}")
+    result.notes += notes
     return result
 
 
@@ -186,11 +189,14 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _tables(file: PlanFile, sources: Sources, place: RunFolder, result: Reproduction, marks: dict[str, str]) -> Path:
-    """Write the tables, unless those that are there were made from the same steps."""
+def _make_tables(
+    file: PlanFile, sources: Sources, place: RunFolder, result: Reproduction, marks: dict[str, str]
+) -> list[str]:
+    """Write the tables, unless those that are there were made from the same steps; return notes on what they lack."""
+    result.tables = result.folder / TABLES
     done = frozenset([*result.done, *result.earlier])
     made_of = sorted(f"{name} {mark}" for name, mark in marks.items() if name in done)
     digest = hashlib.blake2b("\0".join(made_of).encode(), digest_size=16).hexdigest()
-    if read_made_of(place.path) != digest:
-        result.notes += write_tables(results_of(file.plan, sources, place.path, done), place, digest)
-    return result.folder / TABLES
+    if read_made_of(place.path) == digest:
+        return []
+    return write_tables(results_of(file.plan, sources, place.path, done), place, digest)
