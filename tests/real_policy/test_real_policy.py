@@ -109,6 +109,6 @@ def test_truncated_rollouts_have_thinking_and_no_answer(ran: Ran) -> None:
 def test_a_repeated_run_samples_and_adds_nothing(ran: Ran) -> None:
     again = run_in(ran.folder)
     assert f" 0 new rollouts, {52 * COUNT} existing" in again["rollout"]
-    assert f"0 rollouts added, {52 * COUNT} unchanged" in again["ingest"]
+    assert f"nothing new: all {52 * COUNT} rollouts are in the memory already" in again["ingest"]
     with Memory.open(ran.folder / "memory") as memory:
         assert memory.graph.nodes(NodeLabel.THINKING, []).num_rows == 52 * COUNT
