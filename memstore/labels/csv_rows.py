@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from memstore.errors import InputError
 from memstore.labels.problems import Problems
+from memstore.records.readers.csv_rows import MAX_FIELD
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -44,11 +45,11 @@ def csv_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, str]]]:
 
 def _checked_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     headers: dict[str, list[str]] = {
-        delimiter: next(filter(None, _reader(text, delimiter)), []) for delimiter in DELIMITERS
+        delimiter: next(filter(any, _reader(text, delimiter)), []) for delimiter in DELIMITERS
     }
     delimiter = max(DELIMITERS, key=lambda one: len(_COLUMNS & set(headers[one])))
     reader = _reader(text, delimiter, strict=True)
-    header: list[str] = next(filter(None, reader), [])
+    header: list[str] = next(filter(any, reader), [])
     if header:
         _check_header(header, f"{path}:{reader.line_num}: ")
     row, problems = list[str](), Problems()
@@ -71,6 +72,7 @@ def _checked_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str
 
 
 def _reader(text: str, delimiter: str, *, strict: bool = False) -> Reader:
+    csv.field_size_limit(MAX_FIELD)
     return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=strict)
 
 

@@ -8,7 +8,6 @@ with an answer and `split: audit` marks its query as an audit query before it is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from memstore.errors import InputError
 from memstore.labels.answers import AnswerVerdict
 from memstore.labels.audit import is_audit_split
 from memstore.labels.csv_rows import ANSWER_KEYS, NEEDED, NO_REWARD, QUERY_KEYS, csv_rows
+from memstore.labels.json_text import parse_json
 from memstore.labels.label_studio import verdicts_of_tasks
 from memstore.labels.problems import Problems
 
@@ -85,6 +85,8 @@ def parse_reward(value: object, where: str) -> float | None:
         reward = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise InputError(f"{where} is {value!r}; pass a number from 0 (wrong) to 1 (right), or null") from error
+    except OverflowError as error:
+        raise InputError(f"{where} is too large; it must lie between 0 and 1") from error
     if not 0.0 <= reward <= 1.0:
         raise InputError(f"{where} is {reward:g}; it must lie between 0 and 1")
     return reward
@@ -134,7 +136,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise InputError(f"{path}:{number}: not JSON ({error})") from error
         if not isinstance(row, dict):

@@ -22,7 +22,6 @@ an audit query before it is labelled. Other parts of an annotation are not read.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from memstore.errors import InputError
 from memstore.labels.answers import AnswerVerdict
 from memstore.labels.audit import is_audit_split
 from memstore.labels.implied import is_right
+from memstore.labels.json_text import parse_json
 from memstore.labels.problems import Problems
 
 NONE = "none of these"
@@ -109,7 +109,7 @@ def data_of_tasks(path: Path, text: str) -> list[object]:
 def _tasks(path: Path, text: str) -> list[object]:
     """The items of a list in JSON."""
     try:
-        return list(json.loads(text))
+        return list(parse_json(text))
     except ValueError as error:
         raise InputError(f"{path} is not JSON of Label Studio ({error}); export it as JSON again") from error
 

@@ -8,7 +8,6 @@ a label, is passed over. At the end of the queue, the last verdict can still be 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from memstore.errors import InputError
 from memstore.labels.answer_index import AnswerIndex
 from memstore.labels.answers import label_answers
 from memstore.labels.batches import undo_labels
+from memstore.labels.json_text import parse_json
 from memstore.labels.label_studio import data_of_tasks
 from memstore.labels.questions import LabelledQuery, ShownAnswer, read_query, verdict_in_words, verdict_of_key
 from memstore.locations.stores import Stores
@@ -142,6 +142,6 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, object]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line)
+            yield number, parse_json(line)
         except ValueError as error:
             raise InputError(f"{path}:{number}: not JSON ({error}); pass a file of `memstore queue -o FILE`") from error

@@ -85,6 +85,13 @@ BAD = {
     "reward is too large": ("query,answer,reward\nsum,4,2\n", ":2: the reward is 2; it must lie between 0 and 1"),
     "unfilled": ("query,answer,reward\nsum,,\n", ":2: `answer` and `reward` are both empty; fill them in"),
     "empty": ("id,reward\n", "has no labels; it needs the columns"),
+    "nested too deep": ('{"id": "t-1", "reward": ' + "[" * 100_000, ":1: not JSON (it is nested too deep)"),
+    "tasks nested too deep": ("[" * 100_000, "is not JSON of Label Studio (it is nested too deep)"),
+    "a key twice": ('{"id": "t-1", "reward": 0, "reward": 1}', ":1: not JSON (the key 'reward' is there twice; remove"),
+    "half of a pair": ('{"query": "\\ud800", "answer": "4", "reward": 1}', ":1: not JSON (a text has half"),
+    "half of a pair in a task": ('[{"data": {"query_id": "\\ud800"}}]', "(a text has half of a surrogate pair"),
+    "reward has 400 digits": ('{"id": "t-1", "reward": ' + "9" * 400 + "}", ":1: the reward is too large; it must lie"),
+    "only blank lines": ("\n \n", "has no labels; it needs the columns"),
     "not JSON": ('{"id": "t-1", "reward": 1}\n{"id"\n', ":2: not JSON"),
     "broken JSON of Label Studio": ('[{"data": ', "is not JSON of Label Studio"),
     "not a task": ("[1]", "task 1: its data have neither"),
@@ -331,6 +338,11 @@ def test_a_changed_choice_replaces_a_partial_reward() -> None:
     made = task("sum", SUM, {"a-1": "4"}, rewards={"a-1": 0.7}) | {"annotations": [annotation([], ["4"])]}
     read = verdicts_of_tasks(Path("tasks.json"), json.dumps([made]))
     assert [(one.answer_id, one.reward) for one in read] == [("a-1", 0.0)]
+
+
+def test_a_long_answer_is_a_field_of_csv(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"query,answer,reward\nsum,{'4' * 200_000},1\n")
+    assert [len(row.answer or "") for row in read_labels(tmp_path / "labels.csv").answers] == [200_000]
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c"])
