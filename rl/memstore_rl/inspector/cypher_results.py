@@ -24,6 +24,7 @@ TIMEOUT_S = 10.0
 """Seconds that a query may take, with the reading of its rows."""
 PAGE_ROWS, FILE_ROWS = 200, 100_000
 PAGE_BYTES, FILE_BYTES = 8 * 2**20, 32 * 2**20
+_LATE = f"the query ran past its limit of {TIMEOUT_S:g} s; match less, or return less"
 _SMALLER = "return fewer columns or rows, or run the query in a terminal: memstore cypher --format {}"
 
 
@@ -49,11 +50,13 @@ def run(source: Source, text: str, parameters: str) -> Result:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Say of a query that writes what the pages, which only read, can do."""
+    """Say of a query that writes, or takes too long, what a person can do on the pages."""
     try:
         yield
     except WriteRefused as refused:
         raise InputError(f"{refused.reason}, and these pages only read; remove what does more than read") from refused
+    except QueryTimeout as late:
+        raise QueryTimeout(_LATE) from late
 
 
 def _read(rows: Iterable[Row]) -> Iterator[Row]:
@@ -70,7 +73,7 @@ def until(deadline: float, items: Iterable[Item]) -> Iterator[Item]:
     """
     for item in items:
         if time.monotonic() > deadline:
-            raise QueryTimeout(f"the query ran past its limit of {TIMEOUT_S:g} s; match less, or return less")
+            raise QueryTimeout(_LATE)
         yield item
 
 

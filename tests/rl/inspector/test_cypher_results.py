@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import math
@@ -128,6 +129,24 @@ def test_reading_the_rows_is_within_the_limit_of_time() -> None:
     with pytest.raises(QueryTimeout, match="10 s"):
         next(until(time.monotonic() - 1, [1]))
     assert list(until(time.monotonic() + 600, [1, 2])) == [1, 2]
+
+
+def test_a_query_that_fails_in_the_store_stays_in_its_box(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(query: str, sentence: str) -> None:
+        page = web.get("/cypher", params={"query": query}, timeout=60)
+        assert page.status_code == 200
+        assert sentence in page.text
+        assert f">{html.escape(query)}</textarea>" in page.text.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
+
+    check("RETURN repeat('a', 2000000000)", "more memory")
+    monkeypatch.setattr("memstore_rl.inspector.cypher_results.TIMEOUT_S", 0.5)
+    check("MATCH (a), (b), (c), (d), (e), (f) WHERE a.id < f.id RETURN count(*)", "match less, or return less")
+
+
+def test_a_result_without_rows_ends_with_one_full_stop(web: httpx.Client) -> None:
+    page = web.get("/cypher", params={"query": "MATCH (q:Query {id: 'none'}) RETURN q.id"})
+    assert "No rows." in page.text
+    assert "No rows.." not in page.text
 
 
 def test_a_refused_file_ends_its_query(looked_at: Memory) -> None:

@@ -22,7 +22,7 @@ from memstore_rl.inspector.views.queue import queue_page
 NAME_COOKIE = "memstore_name"
 """Who labels; it lasts as long as a session."""
 MAX_NAME, MAX_REASON, MAX_SHOWN = 80, 2_000, 20_000
-READ_ONLY = "queries are labelled in an open memory; these pages are read-only"
+READ_ONLY = "no query can be labelled here, because these pages are read-only; open a memory, without --read-only"
 
 
 def routes(site: Site) -> list[Route]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memstore.errors import InputError
+from memstore.errors import InputError, StoreError
 from memstore_rl.inspector.addresses import SHOWN
 from memstore_rl.inspector.cypher_results import PAGE_BYTES, PAGE_ROWS, first_rows, run
 from memstore_rl.inspector.drawing import Drawing, draw_nodes
@@ -95,7 +95,7 @@ def cypher_page(source: Source, asked: Asked) -> CypherPage:
         columns, stream = run(source, shown.text, shown.parameters)
         rows, more = first_rows(stream, shown.most_rows, shown.most_bytes)
         drawing = draw_nodes(source, ids_in(rows)) if asked.draw else None
-    except InputError as error:
+    except (InputError, StoreError) as error:
         return replace(shown, failure=str(error), ran=True)
     cells = tuple(tuple(_cell(value) for value in row) for row in rows)
     return replace(shown, columns=tuple(columns), rows=cells, ran=True, more=more, drawing=drawing)
