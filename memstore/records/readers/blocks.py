@@ -16,6 +16,10 @@ _BLOCK = 1 << 20
 """Size of a block, in bytes."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
+"""The last three bytes of the magic number of a zstd frame of metadata; the first is 0x50 to 0x5f."""
+_NEVER_IN_TEXT = b"\xff"
+"""A byte that UTF-8 never has."""
 _GZIP_WINDOW = 31
 """zlib's window size for the gzip format."""
 _MAX_RATIO = 100
@@ -49,7 +53,7 @@ def read_blocks(file: BinaryIO, consumed: Callable[[int], None]) -> Iterator[byt
     first = next(blocks, b"")
     while len(first) < len(_ZSTD_MAGIC) and (more := next(blocks, b"")):
         first += more
-    if first.startswith(_ZSTD_MAGIC):
+    if first.startswith(_ZSTD_MAGIC) or (first[1:4] == _ZSTD_SKIPPABLE and first[0] >> 4 == 5):
         yield from _from_zstd(first, blocks)
     elif first.startswith(_GZIP_MAGIC):
         yield from _decompressed(first, blocks)
@@ -81,13 +85,20 @@ class _Compressed:
 
 
 def _from_zstd(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress all frames of zstd data."""
+    """Decompress all frames of zstd data.
+
+    Arrow does not say how much of a block it has filled when the data ends too early. The block is filled before with a
+    byte that no text has, so that the end of what was decompressed is known.
+    """
     compressed, decompressed = _Compressed(first, blocks), 0
+    block, empty = bytearray(_BLOCK), _NEVER_IN_TEXT * _BLOCK
     with pa.CompressedInputStream(pa.PythonFile(compressed, "r"), "zstd") as stream:
         while True:
+            block[:] = empty
             try:
-                out = stream.read(_BLOCK)
+                out = bytes(memoryview(block)[: stream.readinto(block)])
             except (OSError, pa.ArrowException) as error:
+                yield bytes(block).rstrip(_NEVER_IN_TEXT)
                 raise BrokenInputError(f"the zstd data is truncated or damaged ({error})") from error
             if not out:
                 return

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,6 +108,28 @@ def test_a_truncated_gzip_yields_the_rows_before_the_cut(tmp_path: Path, lost: i
     assert last.reason == "the gzip file is truncated"
     if lost <= 8:
         assert len(rows) == len(ROWS)
+
+
+def frames(count: int) -> list[bytes]:
+    """The rows in this number of zstd frames, as a writer makes them that compresses chunk after chunk."""
+    lines, size = TEXT.splitlines(keepends=True), -(-len(ROWS) // count)
+    chunks = (b"".join(lines[at : at + size]) for at in range(0, len(lines), size))
+    return [pa.compress(chunk, "zstd", asbytes=True) for chunk in chunks]
+
+
+@pytest.mark.parametrize("metadata", [b"", b"\x50\x2a\x4d\x18\x04\0\0\0abcd", b"\x5f\x2a\x4d\x18\0\0\0\0"])
+def test_zstd_frames_one_after_another_are_one_text(tmp_path: Path, metadata: bytes) -> None:
+    packed_rows = b"".join(metadata + frame for frame in frames(8))
+    assert [row.values for row in read(tmp_path, "traces.jsonl.zst", packed_rows)] == ROWS
+
+
+@pytest.mark.parametrize("kept", [2, 7, -1])
+def test_a_truncated_last_zstd_frame_yields_the_rows_of_the_frames_before(tmp_path: Path, kept: int) -> None:
+    *whole, cut = frames(8)
+    *rows, last = read(tmp_path, "a.jsonl.zst", b"".join(whole) + cut[:kept])
+    assert [row.values for row in rows] == ROWS[: len(whole) * -(-len(ROWS) // 8)]
+    assert last.values is None
+    assert last.reason == "the zstd data is truncated or damaged (Truncated compressed stream)"
 
 
 def test_a_complete_line_right_before_the_cut_is_a_row(tmp_path: Path) -> None:
