@@ -139,7 +139,7 @@ def _axes(
     bottom = HEIGHT - MARGIN
     ticks = "".join(
         f'<text class="tick" x="{x(value):.1f}" y="{bottom + 16}" text-anchor="{anchor}">{value:g}</text>'
-        for value, anchor in zip(x_range, ("start", "end"), strict=True)
+        for value, anchor in list(zip(x_range, ("start", "end"), strict=True))[: len(set(x_range))]
     ) + "".join(
         f'<text class="tick" x="{MARGIN - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
         for value in y_range

@@ -90,6 +90,7 @@ def test_the_overwrite_button_keeps_the_answers_that_were_shown(labelling: httpx
     memory.label_answers([AnswerVerdict(query, "9", 1.0)], by="Ben")
     conflict = send(labelling, "/queue/press", **shown, key="0").text
     assert 'id="overwrite"' in conflict
+    assert f'The verdict was 0, on <a href="/inspect/query/{query}">' in conflict
     overwrite = hidden(conflict[: conflict.index('id="overwrite"')])
     more_rollouts(memory, "11")
     refused = send(labelling, "/queue/press", **overwrite, key="0")
@@ -97,6 +98,16 @@ def test_the_overwrite_button_keeps_the_answers_that_were_shown(labelling: httpx
     assert refused.url.params["query"] == query
     assert 'id="overwrite"' not in refused.text
     assert [batch.by for batch in Journal(memory.folder).batches()] == ["Ben"]
+
+
+def test_a_contradiction_names_its_query(labelling: httpx.Client, memory: Memory) -> None:
+    send(labelling, "/queue/name", name="Ana")
+    other = query_with(memory, "Mia has 5")
+    shown = hidden(labelling.get("/queue", params={"query": other}).text)
+    memory.label_answers([AnswerVerdict(other, "9", 1.0)], by="Ben")
+    page = send(labelling, "/queue/press", **shown, key="1").text
+    assert "Mia has 4" in page
+    assert f'on <a href="/inspect/query/{other}">another query than the one below</a>' in page
 
 
 def test_overwriting_keeps_the_reason(labelling: httpx.Client, memory: Memory) -> None:
@@ -150,7 +161,7 @@ def test_an_empty_memory_has_no_queue(tmp_path: Path) -> None:
         source = MemorySource(memory)
         app = inspector_app(source)
         with serving(source, app=app) as address, httpx.Client(base_url=address) as web:
-            send(web, "/queue/name", name="Ana")
+            assert "The queue is empty" in send(web, "/queue/name", name="Ana").text
             send(web, "/queue/choose", criterion="pages")
             [pages] = [route.app for route in app.routes if isinstance(route, Mount)]
             pages.state.site.desk.queue.get(200.0)

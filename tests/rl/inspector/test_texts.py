@@ -59,6 +59,8 @@ def test_charts_escape_and_bound() -> None:
     assert "<b>" not in chart
     assert "&lt;b&gt;: 0.10 at 0, 0.90 at 5" in chart
     assert 'width="100.0"' in bar(7.0, "votes", "many")
+    single = line_chart({"a": [Point(7, 0.5)]}, title="t", x_name="x", y_name="y", y_range=(0, 1))
+    assert single.count(">7</text>") == 1
     assert line_chart({}, title="t", x_name="x", y_name="y", y_range=(0, 1)) == ""
 
 

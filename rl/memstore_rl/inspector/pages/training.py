@@ -80,6 +80,7 @@ def _stored(stored: Recurring[StoredTraining], wanted: str | None, in_service: b
                 rows,
                 "Mean reward by step",
                 {"ground truth": lambda row: row.reward, "probability": lambda row: row.predicted},
+                y_name="reward",
             ),
             "sources": _shares(rows, "Sources of rewards by step", _by_source(rows)),
             "shares": _shares(rows, "Flips of majorities by step", {"flipped majorities": lambda row: row.flip_share}),
@@ -110,9 +111,14 @@ def _by_source(rows: Sequence[StepRow]) -> dict[str, Callable[[StepRow], float |
     return {source: partial(StepRow.share, source=source) for source in _sources(rows)}
 
 
-def _shares(rows: Sequence[StepRow], title: str, figures: Mapping[str, Callable[[StepRow], float | None]]) -> Markup:
+def _shares(
+    rows: Sequence[StepRow],
+    title: str,
+    figures: Mapping[str, Callable[[StepRow], float | None]],
+    y_name: str = "share",
+) -> Markup:
     """A chart of figures in 0..1 over the steps."""
-    return line_chart(lines_of(rows, figures), title=title, x_name="step", y_name="share", y_range=(0, 1))
+    return line_chart(lines_of(rows, figures), title=title, x_name="step", y_name=y_name, y_range=(0, 1))
 
 
 def _gap_chart(rows: Sequence[StepRow]) -> Markup:
