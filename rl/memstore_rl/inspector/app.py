@@ -87,7 +87,9 @@ def make_pages(
     async def not_there(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
         sentence = "there is no such page; the links above lead to all there are"
-        return site.error(request, status, sentence if status == 404 else "this page does not take such a request")
+        page = site.error(request, status, sentence if status == 404 else "this page does not take such a request")
+        page.headers.update((isinstance(error, HTTPException) and error.headers) or {})
+        return page
 
     app = Starlette(
         routes=[*routes, Mount("/static", StaticFiles(directory=_STATIC))],
@@ -136,7 +138,7 @@ class _Guard:
         path = request.url.path.removeprefix(root)
         if session is not None or path.startswith(_OPEN):
             return None
-        if request.method == "GET":
+        if request.method in ("GET", "HEAD"):
             address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"{root}/login?{urlencode({'next': address})}", 303)
         return self._site.error(

@@ -61,6 +61,22 @@ def test_bad_forms_of_a_session(web: httpx.Client, caplog: pytest.LogCaptureFixt
     assert caplog.records == []
 
 
+def test_methods_that_a_page_does_not_take(web: httpx.Client, guarded: str) -> None:
+    refused = web.put("/queries")
+    assert refused.status_code == 405
+    assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    assert httpx.head(f"{guarded}/login").status_code == 200
+    assert httpx.head(f"{guarded}/queries").headers["location"].startswith("/inspect/login")
+
+
+@pytest.mark.parametrize("name", ["", "a\u200bb", "\u202eabc", "x" * 81])
+def test_a_bad_name(web: httpx.Client, name: str) -> None:
+    csrf = re.search(r'name="csrf" value="([^"]+)"', web.get("/queue").text)
+    assert csrf is not None
+    refused = web.post("/queue/name", data={"csrf": csrf[1], "name": name})
+    assert (refused.status_code, "at most 80 characters, none of them invisible" in refused.text) == (400, True)
+
+
 def test_an_invalid_origin(web: httpx.Client, guarded: str) -> None:
     for answer in (
         web.get("/", headers={"origin": "http://["}),

@@ -21,7 +21,7 @@ def routes(site: Site) -> list[Route]:
         following = _following(request)
         if not site.login.required:
             return RedirectResponse(following, 303)
-        if request.method == "GET":
+        if request.method != "POST":
             return site.render(request, "login.html", {"following": following, "failure": None})
         form = await read_form(request, most_bytes=MAX_FORM, most_fields=MAX_FIELDS)
         if not site.login.accepts(str(form.get("token", ""))):

@@ -62,7 +62,9 @@ def routes(site: Site) -> list[Route]:
         form = await site.form(request)
         name = " ".join(str(form.get("name", "")).split())
         if not name or len(name) > MAX_NAME or not name.isprintable():
-            raise InputError(f"a name is needed, of at most {MAX_NAME} characters; go back and write yours")
+            raise InputError(
+                f"a name is needed, of at most {MAX_NAME} characters, none of them invisible; go back and write yours"
+            )
         response = _to_queue(request, str(form.get("query", ""))[:200] or None)
         secure, path = request.url.scheme == "https", cookie_path(request)
         response.set_cookie(
