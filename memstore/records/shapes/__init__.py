@@ -2,6 +2,7 @@
 
 shape.py        `Shape`, one entry of the table
 trainers.py     prime-rl, verifiers, NeMo-RL, AReaL, SkyRL, ART, agent-lightning
+events.py       agent-lightning 1.0's events
 logtree.py      tinker-cookbook's transcripts
 evaluations.py  Inspect, lm-eval, lighteval, OpenAI batches
 data_sets.py    several generations a row, conversations, instructions

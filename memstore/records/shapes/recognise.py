@@ -14,6 +14,7 @@ from memstore.records.adapters import REQUIRED_COLUMNS
 from memstore.records.layouts import as_prompt_and_completion, missing_keys, split_chat
 from memstore.records.shapes.data_sets import DATA_SET_SHAPES
 from memstore.records.shapes.evaluations import EVALUATION_SHAPES
+from memstore.records.shapes.events import EVENT_SHAPES
 from memstore.records.shapes.logtree import TRANSCRIPT
 from memstore.records.shapes.shape import Found, RowValues, Shape, of_each
 from memstore.records.shapes.trainers import TRAINER_SHAPES
@@ -75,6 +76,7 @@ SHAPES = (
     MEMSTORE,
     *ROW_SHAPES,
     *TRAINER_SHAPES,
+    *EVENT_SHAPES,
     TRANSCRIPT,
     *EVALUATION_SHAPES,
     *DATA_SET_SHAPES,
