@@ -17,9 +17,11 @@ from memstore_cli.open_memory import open_memory
 from memstore_cli.options import (
     DeviceOption,
     JsonOption,
+    MapOption,
     MemoryOption,
     ModelOption,
     UsageError,
+    record_defaults,
     with_option_groups,
 )
 from memstore_cli.output import counted, print_json, print_table
@@ -92,9 +94,12 @@ class SourceOptions:
         bool,
         typer.Option("--as-ingested", help="Score FILE as if it were in the memory: its rollouts of a query all vote."),
     ] = False
+    paths: MapOption = None
 
     def check(self) -> None:
         """Check that the options are used together."""
+        if self.paths is not None and self.file is None:
+            raise UsageError("--map needs a FILE; pass one, or leave out the option")
         if self.as_ingested and self.file is None:
             raise UsageError("--as-ingested needs a FILE; pass one, or leave out the option")
 
@@ -104,7 +109,8 @@ class SourceOptions:
 
         if self.file is None:
             return partial(score_memory_rollouts, store)
-        return partial(score_file, store, self.file, as_ingested=self.as_ingested)
+        defaults = record_defaults(None, None, None, paths=self.paths)
+        return partial(score_file, store, self.file, as_ingested=self.as_ingested, defaults=defaults)
 
 
 @with_option_groups

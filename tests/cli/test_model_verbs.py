@@ -184,6 +184,29 @@ def test_a_file_is_scored_with_stored_rollouts_only_on_request(
     assert "needs a FILE" in invalid.err
 
 
+def test_a_file_of_another_layout_is_scored_by_its_paths(
+    trained: Path, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    own, other = tmp_path / "own.jsonl", tmp_path / "other.jsonl"
+    texts = {"query": "Anna has 70 pears and buys 8 more. How many?", "response": "70 + 8\n#### 78"}
+    own.write_text(json.dumps(texts | {"policy": "small", "run": "r"}) + "\n")
+    row = {"doc": {"q": texts["query"]}, "texts": [texts["response"]], "who": {"name": "small", "run": "r"}}
+    other.write_text(json.dumps(row) + "\n")
+    paths = "query=doc.q,response=texts.0,policy=who.name,run=who.run"
+    lines = []
+    for file, more in ((own, ()), (other, ("--map", paths))):
+        out = tmp_path / f"{file.stem}.scores"
+        assert command("score", file, *more, "--memory", trained, "--output", out).code == 0
+        lines.append(json.loads(out.read_text()))
+    assert lines[0] == lines[1]
+    assert "choose the values with" in command("score", other, "--memory", trained).err
+    absent = command("score", other, "--map", "query=doc.q,response=texts.7", "--memory", trained)
+    assert "no row of other.jsonl has 'texts.7', which --map names for response" in absent.err
+    alone = command("score", "--map", paths, "--memory", trained)
+    assert (alone.code, alone.out) == (2, "")
+    assert "--map needs a FILE" in alone.err
+
+
 def test_drift_is_warned_of_once_and_is_in_the_document(
     trained: Path, command: Callable[..., Any], tmp_path: Path
 ) -> None:

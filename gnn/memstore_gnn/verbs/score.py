@@ -16,6 +16,7 @@ from memstore.errors import ReadOnlyError
 from memstore.graph.protocol import ScoreBatch
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
+from memstore.records.record import RecordDefaults
 from memstore.snapshots.snapshot import Snapshot
 from memstore.snapshots.take import Contents
 from memstore.types import BoolVector, FloatVector, IntVector
@@ -160,6 +161,7 @@ def score_file(
     file: str | Path,
     *,
     as_ingested: bool = False,
+    defaults: RecordDefaults | None = None,
     model: str | None = None,
     output: Path | None = None,
     abstention: Abstention | None = None,
@@ -177,6 +179,7 @@ def score_file(
     Args:
         as_ingested: score the rollouts as `score_memory_rollouts` would after an ingest of the file, with all its
             rollouts as stored ones. A rollout that the memory holds with a label has this label as its reward.
+        defaults: values of rows that lack them, and where rows of another layout have theirs, as for an ingest.
         model, output, abstention, judge, device, progress: as in `score_memory_rollouts`.
 
     Raises:
@@ -187,7 +190,7 @@ def score_file(
     started, progress = time.perf_counter(), progress or Silent()
     check_output(output, "scores", [file])
     job = _Job.of(memory, model, abstention, device)
-    new = memory.read_rollouts([file], progress=progress)
+    new = memory.read_rollouts([file], defaults, progress=progress)
     progress.stage("read the memory")
     snapshot = memory.snapshot()
     progress.stage("score")
