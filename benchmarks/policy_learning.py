@@ -14,7 +14,7 @@ from there in each mode, on the same problems, with rewards of `memstore_rl.trai
     memory              20 % chosen; residual reward of weight 4; half of each batch labelled
     memory-weight-1     the same with weight 1
     memory-by-success   the same with weight 4 times the mean probability of the group
-    verdict-N           no labels; mode verdict with N verifier calls a step (2, 4 or 25)
+    verdict-N           no labels; mode verdict with N verifier calls a step (2, 4, 8, 16 or 25)
 
 A figure is the greedy accuracy on held-out problems at the last step. Each training is a process with a result file,
 `F/seed-SEED/MODE.json`. The command can be repeated: finished trainings are kept, an interrupted one begins again. It

@@ -65,6 +65,8 @@ RECIPES: dict[str, Recipe] = {
     "memory-weight-1": Recipe("memory", "chosen", "residual", half=True, weight=1.0),
     "verdict-2": Recipe("verdict", "all", calls=2),
     "verdict-4": Recipe("verdict", "all", calls=4),
+    "verdict-8": Recipe("verdict", "all", calls=8),
+    "verdict-16": Recipe("verdict", "all", calls=16),
     "verdict-25": Recipe("verdict", "all", calls=25),
 }
 
