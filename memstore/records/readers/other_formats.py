@@ -32,6 +32,12 @@ _WIDE = (
     (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"), (b"{\0", "UTF-16LE"), (b"\0{", "UTF-16BE"), (b"[\0", "UTF-16LE"),
 )  # fmt: skip
+_ART_YAML = re.compile(rb"- (?:trajectories:|metadata:(?s:.*)\n  trajectories:)\s*\n")
+"""The start of the groups that ART 0.3 wrote as YAML; PyYAML sorts the keys."""
+_ART_ADVICE = (
+    "convert it to JSON first, one group a line: `python -c 'import json, sys, yaml; [print(json.dumps(group, "
+    "default=str)) for group in yaml.safe_load(sys.stdin)]' < FILE > NEW.jsonl`"
+)
 _TAR = (257, b"ustar")
 _ARRAY = re.compile(rb"\[\s*(?:\{|\]?\s*\Z)")
 _PRETTY_OBJECT = re.compile(rb"\{[ \t\r]*\n\s*\"")
@@ -52,6 +58,8 @@ def refuse_other_format(start: bytes, name: str) -> None:
     """
     if _PICKLE.match(start):
         raise InputError(f"{name} is a Python pickle, which is not read: {PICKLE_ADVICE}")
+    if _ART_YAML.match(start):
+        raise InputError(f"{name} has ART's trajectories as YAML, which is not read; {_ART_ADVICE}")
     found = _binary_format(start) or _encoding(start)
     if found is not None:
         kind, advice = found
