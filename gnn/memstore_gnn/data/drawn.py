@@ -2,7 +2,7 @@
 
 Texts, vectors and features of a million rollouts take tens of gigabytes. A reward model learns from `MOST_LABELLED`
 labelled rollouts and `MOST_OTHERS` others at most, and reads the labels of as many when it scores; votes and verdicts
-are those of the whole memory. More labelled rollouts than these change the model less than another draw of its labels.
+are those of the whole memory. This bounds time and memory. What more labels would add was not measured.
 
 Whole queries are drawn, by a hash of their id: the draw is the same in every snapshot that holds them, whatever else
 is in it.
