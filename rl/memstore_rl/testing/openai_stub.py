@@ -250,6 +250,15 @@ async def _listen(stub: Stub, stalled: threading.Event | None = None) -> tuple[w
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
 
 
+async def _end(runner: web.AppRunner) -> None:
+    """Stop the stub and the requests that still wait; a task that is left to a closed loop is logged as an error."""
+    await runner.cleanup()
+    waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 @contextmanager
 def serving(stub: Stub, stalled: threading.Event | None = None) -> Iterator[str]:
     """Run the stub in a thread of this process; yields its address.
@@ -264,7 +273,7 @@ def serving(stub: Stub, stalled: threading.Event | None = None) -> Iterator[str]
     try:
         yield url
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        asyncio.run_coroutine_threadsafe(_end(runner), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
