@@ -28,7 +28,6 @@ import os
 import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +37,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from growth_rows import ROLLOUTS_A_QUERY, ClusterEmbedder, rows, write_rows
+from own_memory import OwnMemory
 
 GROUPS, SAMPLES, CALLS = 102, 8, 5
 FIRST_UNSEEN = 10**8
@@ -155,30 +155,16 @@ VERBS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
 }
 
 
-class Peak(threading.Thread):
-    """Samples the process's memory without mapped files; `bytes` is the largest."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.bytes = 0
-
-    def run(self) -> None:
-        while True:
-            status = Path("/proc/self/status").read_text()
-            self.bytes = max(self.bytes, next(int(x.split()[1]) for x in status.splitlines() if "RssAnon" in x) * 1024)
-            time.sleep(0.01)
-
-
 def one(verb: str, folder: Path, size: int) -> dict[str, Any]:
     """Run a verb in this process."""
-    peak = Peak()
-    peak.start()
+    own = OwnMemory()
+    own.start()
     started = time.perf_counter()
     found = VERBS[verb](folder, size)
     wall = time.perf_counter() - started
     usage = resource.getrusage(resource.RUSAGE_SELF)
     cpu = usage.ru_utime + usage.ru_stime
-    return {"wall": wall, "cpu": cpu, "peak": usage.ru_maxrss * 1024, "own": peak.bytes, **found}
+    return {"wall": wall, "cpu": cpu, "peak": usage.ru_maxrss * 1024, "own": own.peak, **found}
 
 
 def measure(folder: Path, size: int, verbs: list[str]) -> None:

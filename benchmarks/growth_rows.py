@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from synthetic_memory import sentences
 
 from memstore.embedding.protocol import Fingerprint, ProgressCallback
 
@@ -22,7 +23,7 @@ ROLLOUTS_A_QUERY = 10
 QUERIES_A_CLUSTER = 50
 LABELLED_EVERY = 5
 DIMENSION = 384
-SENTENCES, WORDS_A_SENTENCE, SENTENCES_A_THINKING, SENTENCES_A_QUERY = 4000, 14, 13, 3
+WORDS_A_SENTENCE, SENTENCES_A_THINKING, SENTENCES_A_QUERY = 14, 13, 3
 NOISE = 0.6
 """Standard deviation of a coordinate around the centre of its cluster; that of centres is 1."""
 
@@ -91,13 +92,4 @@ def rows(queries: int, *, first: int = 0, policies: tuple[str, str] = ("early", 
 
 @cache
 def _sentences() -> list[str]:
-    """Sentences of random words, every second one with a sum."""
-    rng = np.random.default_rng(0)
-    letters = list("abcdefghijklmnopqrstuvwxyz")
-    words = ["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(3000)]
-    made = []
-    for number in range(SENTENCES):
-        text = " ".join(words[i] for i in rng.integers(0, len(words), WORDS_A_SENTENCE))
-        a, b = rng.integers(2, 100, 2)
-        made.append(f"{text}: {a} + {b} = {a + b + (number % 20 == 0)}." if number % 2 else text + ".")
-    return made
+    return sentences(WORDS_A_SENTENCE)

@@ -25,7 +25,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +33,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+from own_memory import OwnMemory
 from synthetic import DIMENSION
 
 GROUPS, ROLLOUTS_A_GROUP, LABELLED_EVERY = 102, 8, 5
@@ -201,31 +201,16 @@ def _times(works: list[Callable[[], Any]]) -> dict[str, float]:
 PARTS = {"service": service, "peer": peer, "train": train}
 
 
-class _OwnMemory(threading.Thread):
-    """Samples the process's memory without mapped files; `peak` is in GiB."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak = 0.0
-
-    def run(self) -> None:
-        while True:
-            status = Path("/proc/self/status").read_text()
-            kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
-            self.peak = max(self.peak, kilobytes / 2**20)
-            time.sleep(0.01)
-
-
 def one(part: str, size: int, options: Any) -> None:
     """Measure one line in this process and print it as JSON."""
     import torch
 
     torch.set_num_threads(options.threads)
-    own = _OwnMemory()
+    own = OwnMemory()
     own.start()
     made = PARTS[part](size, options.repeat, options.folder / str(size))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"part": part, "size": size, **made, "peak_gib": peak, "own_gib": own.peak}))
+    print(json.dumps({"part": part, "size": size, **made, "peak_gib": peak, "own_gib": own.peak / 2**30}))
 
 
 def in_a_process(part: str, size: int, options: Any) -> str:

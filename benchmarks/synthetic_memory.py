@@ -29,7 +29,7 @@ def memory_of(queries: int, seed: int = 0, first: int = 0, each: int = ROLLOUTS_
     """A memory of `queries` x `each` rollouts, all with a reward; ids start at `first`."""
     rng = np.random.default_rng(seed)
     rollouts = queries * each
-    pool = np.array(_sentences(np.random.default_rng(0)), dtype=object)
+    pool = np.array(sentences(WORDS_A_SENTENCE), dtype=object)
     query = np.repeat(np.arange(queries), each)
     truth = rng.integers(0, 1000, queries)
     skill = np.repeat(rng.uniform(0.2, 0.95, queries), each)
@@ -104,13 +104,14 @@ def _ids(kind: str, count: int, first: int) -> pa.Array:
     return pa.array([f"{kind}-{number:010d}" for number in range(first, first + count)])
 
 
-def _sentences(rng: np.random.Generator) -> list[str]:
-    """Sentences of random words, every second one with a sum."""
+def sentences(words_a_sentence: int) -> list[str]:
+    """Sentences of random words, every second one with a sum; the same in every call."""
+    rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     words = ["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(3000)]
     made = []
     for number in range(SENTENCES):
-        text = " ".join(words[i] for i in rng.integers(0, len(words), WORDS_A_SENTENCE))
+        text = " ".join(words[i] for i in rng.integers(0, len(words), words_a_sentence))
         a, b = rng.integers(2, 100, 2)
         made.append(f"{text}: {a} + {b} = {a + b + (number % 20 == 0)}." if number % 2 else text + ".")
     return made

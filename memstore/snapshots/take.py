@@ -151,12 +151,13 @@ def take_outline(stores: Stores) -> Snapshot:
 
 
 def with_digest(stores: Stores, outline: Snapshot) -> Snapshot:
-    """Give an outline the id that a snapshot of the memory has; its links are read for it, and not kept."""
+    """Give an outline the id that a snapshot of the memory has; its links and features are read for it and not kept."""
     similar = {name: stores.graph.edges(*EDGE_NAMES[name], ["score"]) for name in ("query_similar", "thinking_similar")}
     tables = {
         label: getattr(outline, TABLES[label]) for label in (NodeLabel.QUERY, NodeLabel.THINKING, NodeLabel.ANSWER)
     }
-    digest = content_digest(tables, {**outline.edges, **similar})
+    features, _ = _features(stores, outline.thinkings)
+    digest = content_digest(tables, {**outline.edges, **similar}, features)
     stores.graph.drop_cache()
     return replace(outline, manifest=replace(outline.manifest, id=digest))
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from memstore.memory import Memory
 from memstore.snapshots.snapshot import Snapshot
-from memstore.snapshots.take import Contents, take_outline, with_contents, with_digest
+from memstore.snapshots.take import Contents, take_outline, with_contents
 from memstore_gnn.data.drawn import MOST_LABELLED, MOST_OTHERS, draw_queries
 from memstore_gnn.data.groups import query_of_thinkings
 from memstore_gnn.data.hetero import some_rollouts
@@ -21,12 +21,12 @@ WHOLE_UP_TO = 100_000
 def read_memory(memory: Memory) -> tuple[Snapshot, Contents | None]:
     """The memory's snapshot, and None; of a large memory its outline, and what adds texts and vectors to a part of it.
 
-    Both have the id of the memory's content.
+    An outline has no id; `memstore.snapshots.take.with_digest` adds it.
     """
     graph = memory.graph
     if len(graph.nodes(NodeLabel.THINKING, ["step"])) <= WHOLE_UP_TO:
         return memory.snapshot(), None
-    outline = with_digest(memory.stores, take_outline(memory.stores))
+    outline = take_outline(memory.stores)
     keys = graph.nodes(NodeLabel.THINKING, ["query_key"])["query_key"]  # lines of scores name their query by its key
     outline = replace(outline, thinkings=outline.thinkings.append_column("query_key", keys))
     return outline, partial(with_contents, memory.stores)

@@ -24,7 +24,6 @@ from memstore_gnn.data.drawn import draw_queries
 from memstore_gnn.data.groups import groups_of, query_of_thinkings
 from memstore_gnn.data.overlay import ingested
 from memstore_gnn.data.read_memory import read_memory
-from memstore_gnn.data.splits import labelled_queries
 from memstore_gnn.data.verdicts import Verdicts, verdicts_of
 from memstore_gnn.data.visibility import Visible
 from memstore_gnn.models.checkpoint import load_origin
@@ -44,6 +43,7 @@ from memstore_gnn.scoring.score import REMEMBERED, Scores, memory_groups, memory
 from memstore_gnn.scoring.score_lines import write_scores
 from memstore_gnn.scoring.score_table import score_table
 from memstore_gnn.verbs.train import train_memory
+from memstore_schema.columns import NodeLabel
 
 COMPARED = 50_000
 """Rollouts of a large memory that are compared with the training data, about."""
@@ -252,7 +252,7 @@ class _Job(NamedTuple):
     @classmethod
     def of(cls, memory: Memory, model: str | None, abstention: Abstention | None, device: str | None) -> _Job:
         """Open a model; a memory without models and without labels first gets the shipped prior as its model."""
-        if model is None and not model_nodes(memory) and not labelled_queries(read_memory(memory)[0]).any():
+        if model is None and not model_nodes(memory) and not _has_labels(memory):
             train_memory(memory, device=device)
         chosen = open_model(memory, model, device)
         origin = load_origin(model_folder(memory, chosen.card.id))
@@ -323,3 +323,8 @@ def _drawn(snapshot: Snapshot, wanted: BoolVector) -> BoolVector:
     query = query_of_thinkings(snapshot)
     having = np.bincount(query[wanted], minlength=snapshot.queries.num_rows) > 0
     return draw_queries(snapshot, having, COMPARED)[query]
+
+
+def _has_labels(memory: Memory) -> bool:
+    reward = memory.graph.nodes(NodeLabel.THINKING, ["reward"])["reward"]
+    return reward.null_count < len(reward)

@@ -18,7 +18,7 @@ from memstore.html_table import html_table
 from memstore.memory import Memory
 from memstore.progress import Progress, Silent
 from memstore.snapshots.snapshot import Snapshot
-from memstore.snapshots.take import Contents
+from memstore.snapshots.take import Contents, with_digest
 from memstore.types import BoolVector, FloatVector
 from memstore_gnn.baselines.logistic import Logistic
 from memstore_gnn.baselines.vote_share import VoteShare
@@ -155,13 +155,16 @@ def train_memory(
     progress = progress or Silent()
     progress.stage("read the memory")
     snapshot, contents = read_memory(memory)
-    shown = Visibility(budget, seed, audit_of(audit), frozenset(hidden_runs))
-    check_hidden(snapshot, shown)
+    if contents is not None:
+        snapshot = with_digest(memory.stores, snapshot)
     settings = TrainSettings() if epochs is None else TrainSettings(epochs=epochs)
     with device_memory(f"training on {snapshot.thinkings.num_rows:,} rollouts"):
-        result = train_visible(
+        result = train_snapshot(
             snapshot,
-            shown,
+            budget=budget,
+            seed=seed,
+            audit=audit,
+            hidden_runs=hidden_runs,
             last_steps=last_steps,
             settings=settings,
             device=device,
@@ -201,6 +204,7 @@ def train_snapshot(
     settings: TrainSettings | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
+    contents: Contents | None = None,
 ) -> TrainResult:
     """Train on a snapshot and report on labelled queries that training did not see; see `train_visible`.
 
@@ -209,7 +213,7 @@ def train_snapshot(
             report. None lets it see all but `settings.report_share`.
         seed: of the split and of everything random.
         audit, hidden_runs: as in `train_memory`.
-        last_steps, settings, device, progress: as in `train_visible`.
+        last_steps, settings, device, progress, contents: as in `train_visible`.
 
     Raises:
         ModelError, InputError: as in `train_visible`.
@@ -217,7 +221,15 @@ def train_snapshot(
     """
     shown = Visibility(budget, seed, audit_of(audit), frozenset(hidden_runs))
     check_hidden(snapshot, shown)
-    return train_visible(snapshot, shown, last_steps=last_steps, settings=settings, device=device, progress=progress)
+    return train_visible(
+        snapshot,
+        shown,
+        last_steps=last_steps,
+        settings=settings,
+        device=device,
+        progress=progress,
+        contents=contents,
+    )
 
 
 def train_visible(

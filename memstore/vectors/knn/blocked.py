@@ -33,6 +33,11 @@ _PAIR_COST = 64
 """One exact score takes about as long as so many fast float32 products."""
 
 
+def adding_error(dim: int) -> float:
+    """Bound on what adding the float32 products of two rows loses, divided by the product of their lengths."""
+    return (dim + 8) * 2.0**-23
+
+
 class FastVectors:
     """Vectors at the precision of the fast products, with their error."""
 
@@ -47,7 +52,7 @@ class FastVectors:
         length = torch.linalg.vector_norm(exact, dim=1)
         lost = torch.linalg.vector_norm(exact - self.x, dim=1) if dtype != torch.float32 else torch.zeros_like(length)
         kept, longest = length + lost, (length + lost).max()
-        adding = (vectors.shape[1] + 8) * 2.0**-23 * kept * longest
+        adding = adding_error(vectors.shape[1]) * kept * longest
         rounding = 2.0**-8 * kept * longest if dtype != torch.float32 else 0.0
         # The last factor covers the rounding of these lines.
         self.error = (lost * longest + kept * lost.max() + adding + rounding) * (1 + 2.0**-10) + 2.0**-100

@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 
 from memstore.types import FloatMatrix, IntVector
+from memstore.vectors.knn.blocked import adding_error
 from memstore.vectors.knn.score import pair_scores
 from memstore.vectors.knn.task import LinkTask
 
@@ -38,14 +39,14 @@ def _search(task: LinkTask, nodes: IntVector, others: IntVector) -> None:
     group_size = int(np.bincount(task.group[others]).max())
     wanted = min(task.settings.k + min(group_size, _GROUP_AT_MOST), len(others))
     longest = np.linalg.norm(task.vectors, axis=1).max()
-    # Twice the error of a float32 product, see `memstore.vectors.knn.blocked`: of the two that are compared.
-    slack = 2 * (task.vectors.shape[1] + 8) * 2.0**-23 * float(longest) ** 2
+    slack = 2 * adding_error(task.vectors.shape[1]) * float(longest) ** 2  # two products are compared
+    kept = min(task.settings.k, wanted)
     for start in range(0, len(nodes), _ROWS_AT_ONCE):
         part = nodes[start : start + _ROWS_AT_ONCE]
         fast, found = index.search(task.vectors[part], wanted)
         other = others[found]
         fast[(found < 0) | (task.group[other] == task.group[part][:, None])] = -np.inf
-        best = np.partition(fast, -min(task.settings.k, wanted), axis=1)[:, -min(task.settings.k, wanted)]
+        best = np.partition(fast, -kept, axis=1)[:, -kept]
         row, column = np.nonzero(np.isfinite(fast) & (fast >= best[:, None] - slack))
         node, near = part[row], other[row, column]
         score = pair_scores(task.vectors, node, near)

@@ -15,7 +15,6 @@ The fields of `Declaration` list all keys. The bundled benchmarks are such files
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
@@ -24,6 +23,7 @@ from typing import Any, get_args
 
 from memstore.errors import InputError
 from memstore.types import DOMAINS, Domain
+from memstore_rl.benchmarks.toml_file import read_toml
 
 SAMPLE = 1_500
 """Default number of questions drawn from a benchmark, as in the paper."""
@@ -96,14 +96,7 @@ def read_declaration(path: Path) -> Declaration:
     Raises:
         InputError: the file cannot be read, is not TOML, or is not a valid declaration.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"no file {path}; check its name") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+    values = read_toml(path)
     try:
         return _parse({"name": path.name.removesuffix(SUFFIX), **values}, path.parent)
     except ValueError as error:

@@ -23,7 +23,6 @@ are missing have the values of the paper. An unknown key is an error.
 from __future__ import annotations
 
 import re
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -31,6 +30,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from memstore.errors import InputError
+from memstore_rl.benchmarks.toml_file import read_toml
 from memstore_rl.reproduction.placeholders import CHECKPOINT_WORDS, POLICY_WORDS, TRAINING_WORDS, check_words
 from memstore_rl.trainers.verl.config import parse_version
 
@@ -323,14 +323,7 @@ def read_plan(path: Path) -> PlanFile:
     Raises:
         InputError: the file cannot be read, is not TOML, or a key is missing, unknown or invalid.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"no file {path}; check its name") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+    document = read_toml(path)
     try:
         return PlanFile(Plan.model_validate(document), path)
     except ValidationError as error:

@@ -83,6 +83,17 @@ def test_an_outline_has_the_id_of_the_snapshot(memory: Memory) -> None:
     assert outline.manifest.id == memory.snapshot().manifest.id
 
 
+def test_an_outline_has_the_id_of_a_snapshot_with_features(tmp_path: Path) -> None:
+    lines = [json.dumps({**row, "features": [1.0, float(number)]}) for number, row in enumerate(rows())]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines[: 3 * ROLLOUTS]) + "\n")
+    with Memory.open(tmp_path / "memory", create=True, embedder=HashEmbedder()) as featured:
+        featured.ingest([tmp_path / "rows.jsonl"])
+        whole, outline = featured.snapshot(), with_digest(featured.stores, take_outline(featured.stores))
+    assert whole.has_features is not None
+    assert whole.has_features.all()
+    assert outline.manifest.id == whole.manifest.id
+
+
 def test_training_in_parts_gives_the_same_model(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_memory(memory, budget=0.5, epochs=2, device="cpu")
     model, origin = open_model(memory), load_origin(model_folder(memory))
