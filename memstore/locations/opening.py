@@ -22,6 +22,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.compute as pc
+
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.protocol import Fingerprint
 from memstore.errors import LocationError, LockedError, SchemaError, StoreError
@@ -30,6 +32,8 @@ from memstore.graph.protocol import GraphStore
 from memstore.locations.location import FolderLocation, Location, ServerLocation
 from memstore.locations.settings import Settings
 from memstore.runtime.disk_space import space_errors
+from memstore.types import VECTOR_KINDS
+from memstore.vectors.labels import LABEL_OF
 from memstore.vectors.protocol import FEATURES, VectorStore
 from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
 
@@ -160,6 +164,21 @@ def opened_cache(location: Location, fingerprint: Fingerprint, *, read_only: boo
             yield cache
     finally:
         lock.release()
+
+
+def copy_from_cache(graph: GraphStore, cache: VectorCache, vectors: VectorStore) -> None:
+    """Fill the empty vectors of a memory whose folder was made when they were kept in Milvus Lite.
+
+    The cache holds the same vectors; nodes whose vectors it lacks are reported by `memstore verify`.
+    """
+    if vectors.count():
+        return
+    for kind in VECTOR_KINDS:
+        nodes = graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
+        nodes = nodes.filter(pc.is_valid(nodes["vector_key"]))
+        rows = cache.lookup(nodes["vector_key"].to_pylist())
+        held = [node for node, row in zip(nodes["id"].to_pylist(), rows, strict=True) if row >= 0]
+        vectors.upsert(kind, held, cache.vectors(rows[rows >= 0]))
 
 
 def _first_free(folder: Path) -> tuple[OwnerLock, Path]:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pyarrow.compute as pc
 
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.cached import embed_cached
@@ -34,13 +33,20 @@ from memstore.errors import EmbedderError, LockedError, MemstoreError, ReadOnlyE
 from memstore.graph.protocol import GraphStore
 from memstore.locations.forked import ForkedStore
 from memstore.locations.location import FolderLocation, Location
-from memstore.locations.opening import MARKER, open_graph, opened_cache, opened_features, opened_vectors, prepare_schema
+from memstore.locations.opening import (
+    MARKER,
+    copy_from_cache,
+    open_graph,
+    opened_cache,
+    opened_features,
+    opened_vectors,
+    prepare_schema,
+)
 from memstore.locations.settings import Settings
 from memstore.progress import Progress, Silent
 from memstore.text import OLDER_SPLITTERS, SPLITTER_VERSION
-from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
+from memstore.types import FloatMatrix, VectorKind
 from memstore.vectors.knn import LinkSettings
-from memstore.vectors.labels import LABEL_OF
 from memstore.vectors.protocol import VectorStore
 from memstore_schema.columns import NodeLabel
 
@@ -166,22 +172,8 @@ class Stores:
             opened_vectors(self.location, self.settled_fingerprint(), self.namespace, read_only=self.graph.read_only)
         )
         if isinstance(self.location, FolderLocation) and (self.location.folder / "vectors" / "collections").is_dir():
-            self._copy_from_cache(vectors)
+            copy_from_cache(self.graph, self.cache, vectors)
         return vectors
-
-    def _copy_from_cache(self, vectors: VectorStore) -> None:
-        """Fill the empty vectors of a memory whose folder was made when they were kept in Milvus Lite.
-
-        The cache holds the same vectors; nodes whose vectors it lacks are reported by `memstore verify`.
-        """
-        if vectors.count():
-            return
-        for kind in VECTOR_KINDS:
-            nodes = self.graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
-            nodes = nodes.filter(pc.is_valid(nodes["vector_key"]))
-            rows = self.cache.lookup(nodes["vector_key"].to_pylist())
-            held = [node for node, row in zip(nodes["id"].to_pylist(), rows, strict=True) if row >= 0]
-            vectors.upsert(kind, held, self.cache.vectors(rows[rows >= 0]))
 
     @cached_property
     def cache(self) -> VectorCache:

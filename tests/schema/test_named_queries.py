@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from memstore.testing.conformance.graph_cypher import ANSWERS
+from memstore.testing.conformance.named_query_memory import ANSWERS
 from memstore_schema.queries import NamedQuery, named_queries, parse
 
 NOT_PORTABLE = re.compile(

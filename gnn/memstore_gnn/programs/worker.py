@@ -29,7 +29,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from memstore.errors import ModelError
-from memstore.runtime.processes import TURN_SECONDS, CpuAccount, WorkerError, WorkerPool, run_forked, serve
+from memstore.runtime.fair_queue import TURN_SECONDS, CpuAccount
+from memstore.runtime.processes import WorkerError, WorkerPool, run_forked, serve
 from memstore_gnn.programs.outcomes import UNKNOWN, Task, run_task
 
 MEMORY_BYTES = 1 << 30

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from memstore.errors import InputError
 from memstore.graph.find_queries import find_in
-from memstore.graph.labels import LABEL_SCHEMA, check_labels, label_changes
+from memstore.graph.labels import check_labels, label_changes
 from memstore.graph.protocol import (
     CypherResult,
     EdgeTable,
@@ -30,45 +29,37 @@ from memstore.graph.protocol import (
 from memstore.graph.query_filter import QueryFilter
 from memstore.graph.rules import (
     ENDS,
-    alias_rows,
     check_block,
     check_columns,
     check_ends,
     check_influences,
     check_owner,
-    check_properties,
     check_schema,
     check_unique,
     join_policies,
     missing,
 )
-from memstore.graph.verdicts import ANSWER_LABELS, with_verdicts
+from memstore.testing.doubles.graph_content import (
+    GraphContent,
+    add_aliases,
+    add_nodes,
+    connect,
+    connect_rollout,
+    labels_of,
+    merge_node,
+    set_verdicts,
+)
 from memstore_schema import migrations
 from memstore_schema.columns import (
     ALIAS_SCHEMA,
     ANSWER_TEXTS,
-    EDGE_COLUMNS,
     NODE_COLUMNS,
     EdgeOwner,
     EdgeType,
     NodeLabel,
     edge_schema,
     ends_schema,
-    node_schema,
 )
-
-Properties = dict[str, Any]
-
-
-@dataclass
-class GraphContent:
-    """Content of an in-memory graph. Pass it to another store to open the same graph again."""
-
-    nodes: dict[NodeLabel, dict[str, Properties]] = field(default_factory=lambda: {label: {} for label in NodeLabel})
-    edges: dict[tuple[EdgeType, NodeLabel], dict[tuple[str, ...], Properties]] = field(default_factory=dict)
-    """By type and source label, then by endpoints (and model, if edges of several models may share endpoints)."""
-    meta: dict[str, str] = field(default_factory=dict)
-    applied: list[str] = field(default_factory=list)
 
 
 class MemoryGraph:
@@ -111,28 +102,28 @@ class MemoryGraph:
         check_block(block)
         draft = copy.deepcopy(self._content)
         rollouts = draft.nodes[NodeLabel.THINKING]
-        changes = label_changes(_labels(rollouts), block.thinkings, replace=replace).to_pylist()
-        queries = _add(draft, NodeLabel.QUERY, block.queries)
+        changes = label_changes(labels_of(rollouts), block.thinkings, replace=replace).to_pylist()
+        queries = add_nodes(draft, NodeLabel.QUERY, block.queries)
         for row in block.queries.to_pylist():
             stored = draft.nodes[NodeLabel.QUERY][row["id"]]
             if row["gold"] is not None and (replace or stored["gold"] is None):
                 stored["gold"] = row["gold"]
-        _add_aliases(draft, block)
-        answers = _add(draft, NodeLabel.ANSWER, block.answers)
-        _add(draft, NodeLabel.POLICY, block.policies)
-        _add(draft, NodeLabel.RUN, block.runs)
+        add_aliases(draft, block)
+        answers = add_nodes(draft, NodeLabel.ANSWER, block.answers)
+        add_nodes(draft, NodeLabel.POLICY, block.policies)
+        add_nodes(draft, NodeLabel.RUN, block.runs)
         for row in block.runs.to_pylist():
             stored = draft.nodes[NodeLabel.RUN][row["id"]]
             stored["policy"] = join_policies(stored["policy"], row["policy"])
         new = [row for row in block.thinkings.to_pylist() if row["id"] not in rollouts]
-        added = _add(draft, NodeLabel.THINKING, block.thinkings)
+        added = add_nodes(draft, NodeLabel.THINKING, block.thinkings)
         run_ids = {row["name"]: row["id"] for row in block.runs.to_pylist()}
         for row in new:
-            _connect_rollout(draft, row, run_ids)
+            connect_rollout(draft, row, run_ids)
         for change in changes:
             rollouts[change["id"]].update(change)
-        _judge(draft)
-        _merge(draft, NodeLabel.BATCH, block.batch)
+        set_verdicts(draft)
+        merge_node(draft, NodeLabel.BATCH, block.batch)
         self._keep(draft)
         return WriteCounts(queries, added, len(changes), answers)
 
@@ -146,7 +137,7 @@ class MemoryGraph:
             if row["source"] not in sources:
                 raise InputError(f"an edge leaves {update.label} {row['source']}, which is not among the sources")
             link = {"source_id": row["source"], "target_id": row["target"], "score": row["score"]}
-            _connect(draft, EdgeType.SIMILAR_TO, update.label, update.label, link)
+            connect(draft, EdgeType.SIMILAR_TO, update.label, update.label, link)
         for node in update.linked:
             if node not in draft.nodes[update.label]:
                 raise missing(update.label, [node])
@@ -162,14 +153,14 @@ class MemoryGraph:
         check_unique(batch.scores["id"])
         draft, model = copy.deepcopy(self._content), batch.model["id"]
         if model not in draft.nodes[NodeLabel.REWARD_MODEL]:
-            _merge(draft, NodeLabel.REWARD_MODEL, batch.model)
+            merge_node(draft, NodeLabel.REWARD_MODEL, batch.model)
         scored = draft.edges.setdefault((EdgeType.SCORED_BY, NodeLabel.THINKING), {})
         for row in batch.scores.to_pylist():
             if batch.replace:
                 scored.pop((row["id"], model), None)
             if (row["id"], model) not in scored:
                 score = {**batch.properties, **row, "source_id": row["id"], "target_id": model}
-                _connect(draft, EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, score)
+                connect(draft, EdgeType.SCORED_BY, NodeLabel.THINKING, NodeLabel.REWARD_MODEL, score)
         self._keep(draft)
 
     def replace_influences(self, update: InfluenceUpdate) -> None:
@@ -194,7 +185,7 @@ class MemoryGraph:
         draft = copy.deepcopy(self._content)
         draft.edges[EdgeType.RELIABLE_IN, NodeLabel.POLICY] = {}
         for row in edges.rename_columns(ENDS).to_pylist():
-            _connect(draft, EdgeType.RELIABLE_IN, NodeLabel.POLICY, NodeLabel.DATASET, row)
+            connect(draft, EdgeType.RELIABLE_IN, NodeLabel.POLICY, NodeLabel.DATASET, row)
         self._keep(draft)
 
     def set_labels(self, labels: pa.Table, *, replace: bool = False) -> int:
@@ -202,10 +193,10 @@ class MemoryGraph:
         labels, rollouts = check_labels(labels), self._content.nodes[NodeLabel.THINKING]
         if unknown := [node for node in labels["id"].to_pylist() if node not in rollouts]:
             raise missing(NodeLabel.THINKING, unknown)
-        changes = label_changes(_labels(rollouts), labels, replace=replace).to_pylist()
+        changes = label_changes(labels_of(rollouts), labels, replace=replace).to_pylist()
         for change in changes:
             rollouts[change["id"]].update(change)
-        _judge(self._content)
+        set_verdicts(self._content)
         return len(changes)
 
     def clear_labels(self, ids: Sequence[str]) -> int:
@@ -216,18 +207,18 @@ class MemoryGraph:
         labelled = {node for node in ids if rollouts[node].get("reward") is not None}
         for node in labelled:
             rollouts[node].update({"reward": None, "reward_source": None})
-        _judge(self._content)
+        set_verdicts(self._content)
         return len(labelled)
 
     def refresh_verdicts(self, answers: Sequence[str]) -> None:
         """See `GraphStore`; the verdicts of all answers follow the labels."""
         if unknown := [node for node in answers if node not in self._content.nodes[NodeLabel.ANSWER]]:
             raise missing(NodeLabel.ANSWER, unknown)
-        _judge(self._content)
+        set_verdicts(self._content)
 
     def write_batch(self, batch: Mapping[str, Any]) -> None:
         """See `GraphStore`."""
-        _merge(self._content, NodeLabel.BATCH, batch)
+        merge_node(self._content, NodeLabel.BATCH, batch)
 
     def _keep(self, draft: GraphContent) -> None:
         self._content.nodes, self._content.edges = draft.nodes, draft.edges
@@ -334,68 +325,3 @@ class MemoryGraph:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _labels(rollouts: Mapping[str, Properties]) -> pa.Table:
-    return pa.Table.from_pylist([{"id": node, **row} for node, row in rollouts.items()], schema=LABEL_SCHEMA)
-
-
-def _add(content: GraphContent, label: NodeLabel, table: pa.Table) -> int:
-    """Add the nodes that do not exist; return their number."""
-    before = len(content.nodes[label])
-    for row in table.select(node_schema(label).names).to_pylist():
-        content.nodes[label].setdefault(row["id"], row)
-    return len(content.nodes[label]) - before
-
-
-def _judge(content: GraphContent) -> None:
-    """Set the verdicts of all answers."""
-    answers, rollouts = content.nodes[NodeLabel.ANSWER], content.nodes[NodeLabel.THINKING]
-    leads = content.edges.get((EdgeType.LEADS_TO, NodeLabel.THINKING), {})
-    labels = [{**rollouts[rollout], "answer_id": answer} for rollout, answer, *_ in leads]
-    ids = pa.table({"id": pa.array(list(answers), pa.string())})
-    for row in with_verdicts(ids, pa.Table.from_pylist(labels, schema=ANSWER_LABELS)).to_pylist():
-        answers[row["id"]].update(row)
-
-
-def _add_aliases(content: GraphContent, block: GraphBlock) -> None:
-    """Add the datasets and IN edges that do not exist; a query may have several edges to one dataset."""
-    _add(content, NodeLabel.DATASET, block.datasets)
-    ids = {row["name"]: row["id"] for row in block.datasets.to_pylist()}
-    edges = content.edges.setdefault((EdgeType.IN, NodeLabel.QUERY), {})
-    for query, dataset, key, split in alias_rows(block.aliases):
-        if query not in content.nodes[NodeLabel.QUERY]:
-            raise missing(NodeLabel.QUERY, [str(query)])
-        if dataset not in ids:
-            raise InputError(f"the dataset {dataset} of an alias is not among the block's datasets; add it to them")
-        ends = (str(query), ids[dataset], repr((key, split)))
-        edges.setdefault(ends, {"key": key, "split": split})
-
-
-def _merge(content: GraphContent, label: NodeLabel, properties: Mapping[str, Any]) -> None:
-    check_properties(label, properties)
-    content.nodes[label].setdefault(properties["id"], dict.fromkeys(NODE_COLUMNS[label])).update(properties)
-
-
-def _connect_rollout(content: GraphContent, row: Properties, run_ids: Mapping[str, str]) -> None:
-    here = {"target_id": row["id"]}
-    _connect(content, EdgeType.GENERATES, NodeLabel.QUERY, NodeLabel.THINKING, {**here, "source_id": row["query_id"]})
-    if row["answer_id"] is not None:
-        leads = {"source_id": row["id"], "target_id": row["answer_id"], "text": row["answer_text"]}
-        _connect(content, EdgeType.LEADS_TO, NodeLabel.THINKING, NodeLabel.ANSWER, leads)
-    if row["policy_id"] is not None:
-        _connect(content, EdgeType.WROTE, NodeLabel.POLICY, NodeLabel.THINKING, {**here, "source_id": row["policy_id"]})
-    if row["run"] is not None:
-        if row["run"] not in run_ids:
-            raise InputError(f"the run {row['run']} of a rollout is not among the block's runs; add it to them")
-        _connect(
-            content, EdgeType.PRODUCED, NodeLabel.RUN, NodeLabel.THINKING, {**here, "source_id": run_ids[row["run"]]}
-        )
-
-
-def _connect(content: GraphContent, edge: EdgeType, source: NodeLabel, target: NodeLabel, row: Properties) -> None:
-    for label, end in ((source, row["source_id"]), (target, row["target_id"])):
-        if end not in content.nodes[label]:
-            raise missing(label, [end])
-    properties = {name: row.get(name) for name in EDGE_COLUMNS[edge]}
-    content.edges.setdefault((edge, source), {})[row["source_id"], row["target_id"]] = properties

@@ -24,7 +24,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from memstore.errors import SandboxError
-from memstore.runtime.processes import CpuAccount, FairQueue
+from memstore.runtime.fair_queue import CpuAccount, FairQueue
 from memstore_rl.sandbox.box import Box, BoxLost
 from memstore_rl.sandbox.gold import CallTests, Tests
 from memstore_rl.sandbox.outcome import SHORT_CPU_SECONDS, Kind, Limits, Outcome

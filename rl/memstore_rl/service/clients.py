@@ -1,7 +1,7 @@
 """Share the verification of requests fairly between clients.
 
 A client is a peer host with the runs that its rollouts name. Worker processes serve the client that has kept workers
-busy for the shortest time (`memstore.runtime.processes.FairQueue`). A new or returning client starts with the shortest
+busy for the shortest time (`memstore.runtime.fair_queue.FairQueue`). A new or returning client starts with the shortest
 time of the present clients. So its earlier use does not count, and it does not stay ahead of the others for long.
 
 A client holds a quarter of the verification threads at most. Its further requests wait without a thread.
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from memstore.runtime.processes import CpuAccount
+from memstore.runtime.fair_queue import CpuAccount
 from memstore_rl.service.wire import ScoreRequest
 
 SHARE = 4

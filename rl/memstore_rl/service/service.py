@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from memstore.runtime.processes import CpuAccount, charged_to
+from memstore.runtime.fair_queue import CpuAccount, charged_to
 from memstore_rl.rewards.reward import Group, Reward, RewardQuery, Rollout, record_values
 from memstore_rl.rewards.tasks import VerifiedGroup
 from memstore_rl.service.batching import Batcher, QueueFull

@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 
-from memstore.runtime.processes import CpuAccount, WorkerError, WorkerPool
+from memstore.runtime.fair_queue import CpuAccount
+from memstore.runtime.processes import WorkerError, WorkerPool
 from memstore.text import canonical_answer
 from memstore.text.extract import marked_answer
 from memstore.text.latex import formula

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from memstore.runtime.processes import CpuAccount, WorkerPool
+from memstore.runtime.fair_queue import CpuAccount
+from memstore.runtime.processes import WorkerPool
 from memstore_gnn.programs import worker
 from memstore_gnn.programs.outcomes import UNKNOWN, Task
 from memstore_gnn.programs.worker import outcomes

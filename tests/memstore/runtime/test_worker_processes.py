@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from memstore.runtime.processes import CpuAccount, FairQueue, Worker, WorkerError, WorkerPool, charged_to
+from memstore.runtime.fair_queue import CpuAccount, FairQueue, charged_to
+from memstore.runtime.processes import Worker, WorkerError, WorkerPool
 
 CHILD = """
 import os, sys, time

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from memstore.memory import Memory
-from memstore.runtime.processes import CpuAccount, WorkerPool
+from memstore.runtime.fair_queue import CpuAccount
+from memstore.runtime.processes import WorkerPool
 from memstore.testing.doubles.embedder import HashEmbedder
 from memstore_gnn.programs import worker
 from memstore_gnn.verbs import score_memory_rollouts, train_memory

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from memstore.errors import SandboxError
-from memstore.runtime.processes import CpuAccount
+from memstore.runtime.fair_queue import CpuAccount
 from memstore_rl.sandbox import CallTests, Limits, Sandbox, ScriptTests
 from memstore_rl.sandbox.box import BoxLost
 from memstore_rl.sandbox.gold import Case

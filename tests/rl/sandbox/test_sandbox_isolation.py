@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from memstore.errors import SandboxError
-from memstore.runtime.processes import CpuAccount
+from memstore.runtime.fair_queue import CpuAccount
 from memstore.testing.processes import wait_for_exit
 from memstore_rl.sandbox import CallTests, Limits, Sandbox
 
@@ -110,7 +110,7 @@ def test_lost_box_is_rebuilt(sandbox: Sandbox) -> None:
 
 _HOST = """
 import sys, threading
-from memstore.runtime.processes import CpuAccount
+from memstore.runtime.fair_queue import CpuAccount
 from memstore_rl.sandbox import CallTests, Limits, Sandbox
 from memstore_rl.sandbox.box import Box
 

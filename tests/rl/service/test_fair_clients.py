@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from memstore.runtime.processes import CpuAccount, WorkerPool
+from memstore.runtime.fair_queue import CpuAccount
+from memstore.runtime.processes import WorkerPool
 from memstore_rl.rewards.group import GroupScorer
 from memstore_rl.rewards.reward import Group
 from memstore_rl.rewards.tasks import VerifiedGroup

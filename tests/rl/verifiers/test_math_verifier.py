@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from memstore.runtime.processes import CpuAccount, WorkerError
+from memstore.runtime.fair_queue import CpuAccount
+from memstore.runtime.processes import WorkerError
 from memstore_rl.verifiers import Attempt, Verdict
 from memstore_rl.verifiers.math import MathVerifier
 
