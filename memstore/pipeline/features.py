@@ -21,9 +21,9 @@ _ROWS = 5_000
 """Rows that are written in one request."""
 
 
-def features_conflict(length: int, stored: int | None) -> str | None:
+def features_conflict(length: int | None, stored: int | None) -> str | None:
     """Why features of this length cannot join those of length `stored`, as a message; None if they can."""
-    if stored is None or length == stored:
+    if length is None or stored is None or length == stored:
         return None
     return (
         f"its features have {length} numbers, and those of the memory have {stored}; take them from one model and one "
@@ -61,9 +61,14 @@ def orphan_features(stores: Stores) -> list[str]:
 
 
 def delete_orphan_features(stores: Stores) -> int:
-    """Delete the features whose rollout is not in the graph; returns how many were deleted."""
+    """Delete the features whose rollout is not in the graph; returns how many were deleted.
+
+    Without the last features, the next ones may have any length.
+    """
     orphans = orphan_features(stores)
     if orphans:
         stores.features.delete(orphans)
         stores.features.flush()
+        if not stores.features.count():
+            stores.record_features(None)
     return len(orphans)

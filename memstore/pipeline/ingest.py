@@ -20,7 +20,6 @@ import datetime as dt
 import hashlib
 import json
 import time
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -263,7 +262,6 @@ class _Ingest:
                 continue
             try:
                 record = parse_record(row.values, self.options.defaults)
-                self._check_features(record.features)
             except RecordError as error:
                 self.rejects.add(source.name, row.number, str(error), dict(row.values))
                 continue
@@ -271,14 +269,6 @@ class _Ingest:
                 self.summary.other_keys |= json.loads(record.metadata).keys() & row.values.keys()
             parsed.append(ParsedRow(assign_ids(record, source.stem, seen), row))
         return parsed
-
-    def _check_features(self, features: array[float] | None) -> None:
-        """Refuse features of another length than those of the memory; the first ones decide it."""
-        if features is None:
-            return
-        if conflict := features_conflict(len(features), self._features):
-            raise RecordError(conflict)
-        self._features = len(features)
 
     def _write(self, source: str, rows: list[ParsedRow], batch: dict[str, object]) -> None:
         """Classify the rows of a block as new, changed, unchanged or conflicting; write the new and changed ones."""
@@ -329,7 +319,9 @@ class _Ingest:
         record, query = row.record.record, row.record.query_id
         rewards, write = pending.rewards, pending.write
         before = pending.known.get(query)
-        if before is not None and (conflict := query_conflict(record, before)):
+        length = None if record.features is None else len(record.features)
+        conflict = features_conflict(length, self._features) or (before and query_conflict(record, before))
+        if conflict:
             self.rejects.add(source, row.source.number, conflict, dict(row.source.values or {}))
             return
         after = merge_query(record, before)
@@ -359,6 +351,7 @@ class _Ingest:
                 return
         pending.known[query] = after
         if record.features is not None:
+            self._features = length  # a row that is rejected decides nothing
             pending.features.setdefault(row.id, record.features)
         if (name := row.record.alias) not in pending.aliases:
             pending.aliases.add(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -30,6 +31,8 @@ _ZSTD = 93
 _LOCAL_HEADER = 30
 """Bytes of a member's local header before its name."""
 _ENCRYPTED = 0x1
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
+"""What reading a damaged member raises."""
 
 
 def is_archive(path: Path) -> bool:
@@ -61,7 +64,7 @@ class Archive:
             with zipfile.ZipFile(path) as archive:
                 self._members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
         except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise InputError(f"{path} is not a readable zip archive: {error}") from error
+            raise InputError(f"{path} is not a readable zip archive: {error}; copy or write it again") from error
         if len(self._members) > MAX_MEMBERS:
             raise InputError(
                 f"{path} has {len(self._members):,} files, but at most {MAX_MEMBERS:,} are read; unpack it"
@@ -112,6 +115,18 @@ class Archive:
                 return cast("BinaryIO", archive.open(name))  # keeps the file open
         except (OSError, zipfile.BadZipFile, NotImplementedError, pa.ArrowException) as error:
             raise InputError(f"{self.path}/{name} cannot be read: {error}; unpack the archive first") from error
+
+    def read(self, name: str, size: int = -1) -> bytes:
+        """The content of a member, or its first bytes.
+
+        Raises:
+            InputError: it cannot be read or is damaged; see `size`.
+        """
+        try:
+            with self.open(name) as file:
+                return file.read(size)
+        except (OSError, *DAMAGED) as error:
+            raise InputError(f"{self.path}/{name} is damaged ({error}); copy or write the archive again") from error
 
     def _from_zstd(self, member: zipfile.ZipInfo) -> pa.CompressedInputStream:
         with self.path.open("rb") as file:

@@ -6,9 +6,10 @@ is refused before anything is decompressed.
 
 from __future__ import annotations
 
-import mmap
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -29,6 +30,8 @@ STREAM_MAGIC = b"\xff\xff\xff\xff"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SIZE_BYTES = 8
 """Bytes before a compressed buffer that give its size."""
+_SCANNED = 2**20
+"""Bytes that are searched at a time for compressed buffers."""
 _BATCH = 2_000
 _BATCH_BYTES = 128 * 2**20
 """Decoded bytes of the rows that are converted together."""
@@ -97,26 +100,32 @@ class ArrowSource:
 
     def _open(self) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
         try:
-            source = pa.memory_map(str(self._path)) if self._content is None else pa.BufferReader(self._content)
+            # Not a memory map: reading one of a file that is cut meanwhile kills the process.
+            source = pa.OSFile(str(self._path)) if self._content is None else pa.BufferReader(self._content)
             is_file = source.read(len(FILE_MAGIC)) == FILE_MAGIC
             source.seek(0)
             return pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{self._path} is not a readable Arrow file: {brief(error)}") from error
+            raise InputError(
+                f"{self._path} is not a readable Arrow file: {brief(error)}; copy or write it again"
+            ) from error
 
     def _claimed_bytes(self) -> int:
         """The sizes that zstd buffers give for themselves. LZ4, the other codec, expands 255-fold at most."""
-        if self._content is not None:
-            return _sizes_before_zstd(self._content)
-        with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _sizes_before_zstd(content)
+        with self._path.open("rb") if self._content is None else io.BytesIO(self._content) as file:
+            return _sizes_before_zstd(file)
 
 
-def _sizes_before_zstd(content: bytes | mmap.mmap) -> int:
-    total, at = 0, content.find(_ZSTD_MAGIC)
-    while at >= 0:
-        size = int.from_bytes(content[max(0, at - _SIZE_BYTES) : at], "little", signed=True)
-        # Bytes inside of texts that look like a frame give a size that no buffer can have.
-        total += size if 0 < size < 2**40 else 0
-        at = content.find(_ZSTD_MAGIC, at + 1)
+def _sizes_before_zstd(file: BinaryIO) -> int:
+    total, before = 0, b""
+    unfinished = len(_ZSTD_MAGIC) - 1
+    while block := file.read(_SCANNED):
+        content = before + block
+        at = content.find(_ZSTD_MAGIC, max(0, len(before) - unfinished))
+        while at >= 0:
+            size = int.from_bytes(content[max(0, at - _SIZE_BYTES) : at], "little", signed=True)
+            # Bytes inside of texts that look like a frame give a size that no buffer can have.
+            total += size if 0 < size < 2**40 else 0
+            at = content.find(_ZSTD_MAGIC, at + 1)
+        before = content[-_SIZE_BYTES - unfinished :]
     return total

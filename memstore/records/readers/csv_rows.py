@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from memstore.records.readers.blocks import BrokenInputError
 from memstore.records.record import Row
 
+_LONE_RETURNS = r"the line has a carriage return outside of quotes; convert the file first: `tr '\r' '\n' < FILE > NEW`"
 MAX_FIELD = 64 * 2**20
 """Longest accepted value, in characters."""
 
@@ -30,7 +31,8 @@ def csv_rows(blocks: Iterator[bytes], separator: str) -> Iterator[Row]:
             else:
                 yield Row(rows.line_num, None, f"the row has {len(values)} values for {len(header)} columns")
     except csv.Error as error:
-        yield Row(rows.line_num, None, f"the row is not CSV: {error}; reading ended here")
+        reason = _LONE_RETURNS if "new-line character" in str(error) else f"the row is not CSV: {error}"
+        yield Row(rows.line_num, None, f"{reason}; reading ended here")
     except UnicodeDecodeError:
         yield Row(rows.line_num + 1, None, "the file is not UTF-8 from this row on")
     except BrokenInputError as error:

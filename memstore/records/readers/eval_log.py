@@ -48,8 +48,7 @@ class EvalSource:
     def _document(self, name: str) -> dict[str, Any]:
         if self._archive.size(name) > MAX_VALUE:
             raise InputError(f"{name} is longer than {MAX_VALUE // 2**20} MB")
-        with self._archive.open(name) as file:
-            row = next(json_rows(iter([file.read()])), None)
+        row = next(json_rows(iter([self._archive.read(name)])), None)
         if row is None or row.values is None:
-            raise InputError(f"{name}: {row.reason if row else 'the document is empty'}")
+            raise InputError(f"{self._archive.path}/{name}: {row.reason if row else 'the document is empty'}")
         return dict(row.values)

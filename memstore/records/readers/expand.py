@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,31 +46,46 @@ def expand_paths(names: Sequence[str | Path]) -> list[str | Path]:
 
 
 def skipped_files(names: Sequence[str | Path]) -> list[Path]:
-    """The files of these folders that are not read: of another format, rejected rows, or parts of a memory."""
+    """The files of these folders that are not read: other formats, rejected rows, parts of a memory, broken links."""
     folders = [Path(name) for name in names if str(name) != "-" and Path(name).is_dir()]
     return [
         file
         for folder in folders
-        for file in in_natural_order([file for file in folder.rglob("*") if file.is_file()])
+        for file in in_natural_order([file for file in folder.rglob("*") if file.is_file() or _is_broken_link(file)])
         if not _is_readable(file, folder) and not _is_hidden(file, folder)
     ]
 
 
 def _files(name: str | Path) -> list[str | Path]:
     path = Path(name)
+    if not str(name):
+        raise InputError("the name of a file is empty; is a variable of the shell unset?")
     if str(name) == "-":
         return [name]
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike `Path.is_dir`, it accepts a name that is too long
         inside = [file for file in path.rglob("*") if _is_readable(file, path)]
         if not inside:
             raise InputError(f"the folder {name} has no file of rollouts; it needs files that end in {_listed()}")
         return list(in_natural_order(inside))
-    if not glob.has_magic(str(name)) or path.exists():
+    if not glob.has_magic(str(name)) or os.path.lexists(path):
         return [name]
-    matches = [Path(match) for match in glob.glob(str(name), recursive=True)]
+    matches = _matches(path)
     if not matches:
         raise InputError(f"no file matches {name}; check the pattern")
     return [file for match in in_natural_order(matches) for file in (_files(match) if match.is_dir() else [match])]
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """The files and folders of a pattern. `**` does not follow links to folders, which may lead in circles."""
+    fixed = next(at for at, part in enumerate(pattern.parts) if glob.has_magic(part))
+    if "**" not in pattern.parts:
+        return [Path(match) for match in glob.glob(str(pattern))]
+    folder = Path(*pattern.parts[:fixed])
+    return [match for match in folder.glob(str(Path(*pattern.parts[fixed:]))) if not _is_hidden(match, folder)]
+
+
+def _is_broken_link(file: Path) -> bool:
+    return file.is_symlink() and not os.path.exists(file)
 
 
 def _members(file: str | Path) -> list[str | Path]:

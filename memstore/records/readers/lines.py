@@ -8,7 +8,6 @@ continues. Memory is bounded by the longest accepted line, and the number of row
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -16,10 +15,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from memstore.errors import InputError
+from memstore.records.readers.archives import DAMAGED
 from memstore.records.readers.blocks import BrokenInputError, read_blocks
 from memstore.records.readers.csv_rows import csv_rows
 from memstore.records.readers.json_values import KINDS, integer_or_text, json_rows
-from memstore.records.readers.other_formats import SNIFFED_BYTES, refuse_other_format, text_format
+from memstore.records.readers.other_formats import (
+    SNIFFED_BYTES,
+    refuse_other_format,
+    refuse_packed_format,
+    text_format,
+)
 from memstore.records.record import Row
 
 MAX_LINE = 64 * 1024 * 1024
@@ -74,8 +79,8 @@ class LineSource:
                     yield row
         except OSError as error:
             raise InputError(f"reading {self.name} failed: {error.strerror or error}") from error
-        except zipfile.BadZipFile as error:
-            raise InputError(f"reading {self.name} failed: {error}") from error
+        except DAMAGED as error:
+            raise InputError(f"{self.name} is damaged ({error}); copy or write the archive again") from error
         if count == 0:
             raise InputError(f"{self.name} is empty; it must contain one rollout a line")
 
@@ -111,8 +116,9 @@ def _rows_of_text(blocks: Iterator[bytes], name: str) -> Iterator[Row]:
     except BrokenInputError as error:
         yield Row(1, None, str(error))
         return
+    refuse_packed_format(first, name)
     refuse_other_format(first[:SNIFFED_BYTES], name)
-    kind = text_format(first[:SNIFFED_BYTES])
+    kind = text_format(first[:SNIFFED_BYTES], name)
     blocks = chain([first], blocks)
     if kind == "lines":
         yield from _rows(blocks)

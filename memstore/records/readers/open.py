@@ -72,8 +72,7 @@ def _open_member(archive: Archive, path: Path, columns: Sequence[Sequence[str]])
     """Open a file in an archive. A table is read into memory, a text is not."""
     name = path.relative_to(archive.path).as_posix()
     size = archive.size(name)
-    with archive.open(name) as file:
-        start = file.read(SNIFFED_BYTES)
+    start = archive.read(name, SNIFFED_BYTES)
     shown = f"{archive.path.name}/{name}"
     if size == 0:
         raise InputError(f"{path} is empty; it must contain one rollout a line")
@@ -82,9 +81,7 @@ def _open_member(archive: Archive, path: Path, columns: Sequence[Sequence[str]])
     if start.startswith((_PARQUET_MAGIC, *_ARROW_MAGICS)):
         if size > _MAX_TABLE:
             raise InputError(f"{path} is a table of over {_MAX_TABLE // 2**20} MB; unpack the archive first")
-        with archive.open(name) as file:
-            content = file.read()
         reader = ParquetSource if start.startswith(_PARQUET_MAGIC) else ArrowSource
-        return reader(path, size=size, columns=columns, content=content)
+        return reader(path, size=size, columns=columns, content=archive.read(name))
     refuse_other_format(start, shown)
     return LineSource(lambda: archive.open(name), name=shown, stem=stem_of(path), size=size)

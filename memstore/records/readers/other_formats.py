@@ -21,6 +21,9 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"Obj\x01", "an Avro file", "convert it to JSON first, one object a line"),
     (b"\x89HDF", "an HDF5 file", "convert it to Parquet first: `pandas.read_hdf`"),
     (b"%PDF-", "a PDF", "name a file of rollouts"),
+    (b"<!DOCTYPE", "a web page", "download the file again, with a login if it needs one"),
+    (b"<html", "a web page", "download the file again, with a login if it needs one"),
+    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file that it stands for: `git lfs pull`"),
 )  # fmt: skip
 _PICKLE = re.compile(rb"\x80[\x02-\x05][\x95\x8a}\](c\x8c]")
 """The start of a pickle of the protocols 2 to 5, also of one that `torch.save` wrote before version 1.6."""
@@ -30,8 +33,16 @@ PICKLE_ADVICE = (
 )
 _WIDE = (
     (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"), (b"{\0", "UTF-16LE"), (b"\0{", "UTF-16BE"), (b"[\0", "UTF-16LE"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
 )  # fmt: skip
+_SECOND = re.compile(rb"(?:[\t\n\r -~]\0)+\Z"), re.compile(rb"(?:\0[\t\n\r -~])+\Z")
+"""ASCII in UTF-16, the low byte first and the high byte first."""
+_SEEN_CHARACTERS = 8
+_INSIDE: tuple[tuple[bytes, str], ...] = (
+    (b"PAR1", "a Parquet file"), (b"ARROW1", "an Arrow file"), (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "compressed with gzip"), (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+)  # fmt: skip
+"""Formats that are read from a file of their own, and not out of a compressed file, an archive or a pipe."""
 _ART_YAML = re.compile(rb"- (?:trajectories:|metadata:(?s:.*)\n  trajectories:)\s*\n")
 """The start of the groups that ART 0.3 wrote as YAML; PyYAML sorts the keys."""
 _ART_ADVICE = (
@@ -41,6 +52,8 @@ _ART_ADVICE = (
 _TAR = (257, b"ustar")
 _ARRAY = re.compile(rb"\[\s*(?:\{|\]?\s*\Z)")
 _PRETTY_OBJECT = re.compile(rb"\{[ \t\r]*\n\s*\"")
+_SEPARATORS = (b",", b"\t", b";")
+_TABLE_NAME = re.compile(r"\.(?:csv|tsv)(?:\.gz|\.zst)?\Z", re.IGNORECASE)
 _COLUMNS = frozenset(
     ["query", "prompt", "question", "problem", "input", "messages", "response", "completion", "answer", "output",
      "gold", "reward"]
@@ -66,18 +79,38 @@ def refuse_other_format(start: bytes, name: str) -> None:
         raise InputError(f"{name} is {kind}, which is not read; {advice}")
 
 
-def text_format(start: bytes) -> str:
-    """The format of a text by its start: "lines" of JSON, other "json", or the separator of a table."""
+def refuse_packed_format(start: bytes, name: str) -> None:
+    """Check that what was decompressed, or came through a pipe, is no file that must be read by itself.
+
+    Raises:
+        InputError: it is one.
+    """
+    for magic, kind in _INSIDE:
+        if start.startswith(magic):
+            raise InputError(
+                f"what {name} contains is {kind}, which is not read from a compressed file or a pipe; decompress or "
+                "write it to a file of its own"
+            )
+
+
+def text_format(start: bytes, name: str = "") -> str:
+    """The format of a text by its start: "lines" of JSON, other "json", or the separator of a table.
+
+    Args:
+        name: name of the file; one of a table may have any header.
+    """
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if _ARRAY.match(text) or _PRETTY_OBJECT.match(text):
         return "json"
     header = text.partition(b"\n")[0].strip()
     if header[:1] in (b"{", b"["):
         return "lines"
-    for separator in (b",", b"\t", b";"):
+    for separator in _SEPARATORS:
         names = {name.strip(b" \"'").decode("utf-8", "replace").lower() for name in header.split(separator)}
         if len(names) > 1 and not names.isdisjoint(_COLUMNS):
             return separator.decode()
+    if _TABLE_NAME.search(name):
+        return max(_SEPARATORS, key=header.count).decode()
     return "lines"
 
 
@@ -94,5 +127,10 @@ def _binary_format(start: bytes) -> tuple[str, str] | None:
 def _encoding(start: bytes) -> tuple[str, str] | None:
     for mark, encoding in _WIDE:
         if start.startswith(mark):
-            return f"encoded in {encoding}", f"convert it first: `iconv -f {encoding} -t UTF-8 FILE > NEW`"
-    return None
+            return _wide(encoding)
+    low, high = (pattern.match(start[: 2 * _SEEN_CHARACTERS]) for pattern in _SECOND)
+    return _wide("UTF-16LE") if low else _wide("UTF-16BE") if high else None
+
+
+def _wide(encoding: str) -> tuple[str, str]:
+    return f"encoded in {encoding}", f"convert it first: `iconv -f {encoding} -t UTF-8 FILE > NEW`"

@@ -131,7 +131,9 @@ class ParquetSource:
         try:
             return pq.ParquetFile(self._path if self._content is None else io.BytesIO(self._content))
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{self._path} is not a readable Parquet file: {brief(error)}") from error
+            raise InputError(
+                f"{self._path} is not a readable Parquet file: {brief(error)}; copy or write it again"
+            ) from error
 
 
 def _dictionary_bytes(file: BinaryIO, column: pq.ColumnChunkMetaData) -> int:

@@ -18,7 +18,7 @@ LIKELIHOODS = "the row has log likelihoods of choices and no text that a model w
 
 def _inspect_log(values: RowValues) -> Iterator[Found]:
     """A whole log as one document."""
-    yield from of_each(({**sample, "eval": values["eval"]} for sample in values["samples"] or []), _inspect_sample)
+    yield from of_each(values["samples"] or [], lambda sample: _inspect_sample({**sample, "eval": values["eval"]}))
 
 
 def _inspect_sample(values: RowValues) -> Iterator[Found]:
@@ -75,7 +75,7 @@ def _is_inspect_sample(values: RowValues) -> bool:
 def _lm_eval(values: RowValues) -> Iterator[Found]:
     """lm-eval's `samples_*.jsonl`: the texts of one request, before the task's filter."""
     requests = values["arguments"]
-    request = next(iter(requests.values())) if isinstance(requests, Mapping) else requests[0]
+    request = (list(requests.values()) if isinstance(requests, Mapping) else requests)[0]
     prompt, options = (request["arg_0"], request.get("arg_1")) if isinstance(request, Mapping) else request[:2]
     if len(values["resps"]) > 1 or isinstance(options, str):
         raise RecordError(LIKELIHOODS)
@@ -155,9 +155,12 @@ def _batch(values: RowValues) -> Iterator[Found]:
     if isinstance(body.get("output"), list):
         yield rollout(prompt, response_messages(body["output"]), **common)
         return
-    for choice in need(body.get("choices"), "the response has no choices"):
+
+    def of_choice(choice: Mapping[str, Any]) -> Iterator[Found]:
         written = [choice["message"]] if "message" in choice else choice["text"]
         yield rollout(prompt, written, finish_reason=choice.get("finish_reason"), **common)
+
+    yield from of_each(need(body.get("choices"), "the response has no choices"), of_choice)
 
 
 EVALUATION_SHAPES = (

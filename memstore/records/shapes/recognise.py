@@ -29,8 +29,8 @@ def _as_it_is(values: RowValues) -> Iterator[Found]:
 
 def _table(values: RowValues) -> Iterator[Found]:
     """A table of Weights & Biases: its rows may have any shape."""
-    rows = (dict(zip(values["columns"], row, strict=True)) for row in values["data"])
-    yield from of_each(rows, lambda row: rollouts_of(row)[1])
+    columns = list(map(str, values["columns"]))
+    yield from of_each(values["data"], lambda row: rollouts_of(dict(zip(columns, row, strict=True)))[1])
 
 
 def _is_memstore(values: RowValues) -> bool:

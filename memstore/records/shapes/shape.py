@@ -12,6 +12,8 @@ from memstore.records.adapters import RECORD_KEYS
 RowValues = Mapping[str, Any]
 Found = dict[str, Any] | RecordError
 """A rollout of a row, or the reason why one of its several rollouts cannot be read."""
+_FORM_ERRORS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+"""What a conversion raises for values of another form than the tool writes."""
 _LONGEST_KEPT = 1_000
 """Characters of a text that is kept as metadata though its shape does not read it."""
 
@@ -52,7 +54,7 @@ class Shape:
                     yield found
                     continue
                 yield {**kept, **found, "metadata": {**own, **found.get("metadata", {})}} if own else {**kept, **found}
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        except _FORM_ERRORS as error:
             raise RecordError(
                 f"the row has the keys of {self.name}, but not its form ({type(error).__name__}: {error!s:.100}); "
                 "choose the values with --map, for example query=PATH,response=PATH"
@@ -75,12 +77,17 @@ def dropped(shape: Shape, values: RowValues) -> list[str]:
 
 
 def of_each(parts: Iterable[Any], convert: Callable[[Any], Iterable[Found]]) -> Iterator[Found]:
-    """The rollouts of the parts of a row. A part without any does not affect the others."""
-    for part in parts:
+    """The rollouts of the parts of a row. A part without any, or of another form, does not affect the others."""
+    for number, part in enumerate(parts, 1):
         try:
             yield from convert(part)
         except RecordError as error:
             yield error
+        except _FORM_ERRORS as error:
+            yield RecordError(
+                f"part {number} of the row has another form than its tool writes ({type(error).__name__}: "
+                f"{error!s:.100}); correct it"
+            )
 
 
 def rollout(prompt: object, completion: object, **further: Any) -> dict[str, Any]:

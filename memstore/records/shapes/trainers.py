@@ -70,19 +70,24 @@ def _weighted(rewards: object) -> float | None:
 
 def _nemo_rl(values: RowValues) -> Iterator[Found]:
     """NeMo-RL: a batch of one. Training steps log the texts of the messages without roles, validations with them."""
-    for content, reward in zip(values["content"], values["rewards"], strict=False):
-        if content and all(isinstance(message, Mapping) for message in content):
-            first = next((at for at, message in enumerate(content) if message.get("role") == "assistant"), None)
-            if first is None:
-                raise RecordError("the row has no message of the assistant")
-            yield rollout(content[:first], content[first:], reward=reward)
-        elif isinstance(content, list) and len(content) == 2:
-            yield rollout(content[0], content[1], reward=reward)
-        else:
-            raise RecordError(
-                f"the row has {len(content)} texts without roles, so that prompt and response cannot be told apart; "
-                "choose them with --map, for example query=content.0.0,response=content.0.1"
-            )
+    contents, rewards = values["content"], values["rewards"]
+    if len(contents) != len(rewards):
+        raise RecordError(f"the row has {len(contents)} rollouts and {len(rewards)} rewards; write it again")
+    yield from of_each(zip(contents, rewards, strict=True), lambda part: [_of_content(*part)])
+
+
+def _of_content(content: Any, reward: object) -> dict[str, Any]:
+    if content and all(isinstance(message, Mapping) for message in content):
+        first = next((at for at, message in enumerate(content) if message.get("role") == "assistant"), None)
+        if first is None:
+            raise RecordError("the row has no message of the assistant")
+        return rollout(content[:first], content[first:], reward=reward)
+    if isinstance(content, list) and len(content) == 2:
+        return rollout(content[0], content[1], reward=reward)
+    raise RecordError(
+        f"the row has {len(content)} texts without roles, so that prompt and response cannot be told apart; "
+        "choose them with --map, for example query=content.0.0,response=content.0.1"
+    )
 
 
 def _is_nemo_rl(values: RowValues) -> bool:

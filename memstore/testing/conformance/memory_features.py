@@ -96,6 +96,33 @@ class FeaturesConformance:
             assert "its features have 5 numbers, and those of the memory have 6" in again.reject_examples[0]
             assert memory.stats().thinkings == 2
 
+    def test_a_rejected_row_does_not_decide_the_length(self, open_memory: OpenMemory, tmp_path: Path) -> None:
+        with open_memory("one", create=True, embedder=HashEmbedder()) as memory:
+            file = write_featured(tmp_path / "rows.jsonl", [None, None])
+            rows = [json.loads(line) | {"reward": 1.0} for line in file.read_text().splitlines()]
+            file.write_text(json.dumps(rows[0]) + "\n")
+            memory.ingest([file])
+            contradicting = {**rows[0], "reward": 0.0, "features": numbers(0, 5)}
+            featured = [{**row, "features": numbers(index)} for index, row in enumerate(rows)]
+            file.write_text("".join(json.dumps(row) + "\n" for row in [contradicting, *featured]))
+            summary = memory.ingest([file])
+            assert (summary.rejected, summary.features_added) == (1, 2)
+            assert "contradicts" in summary.reject_examples[0]
+            assert stored(memory) == rounded([numbers(0), numbers(1)])
+
+    def test_without_the_last_features_others_may_have_any_length(
+        self, open_memory: OpenMemory, tmp_path: Path
+    ) -> None:
+        with open_memory("one", create=True, embedder=HashEmbedder()) as memory:
+            memory.ingest([write_featured(tmp_path / "rows.jsonl", [None, None])])
+            memory.ingest([write_featured(tmp_path / "more.jsonl", [numbers(0), numbers(1)], run="second")])
+            memory.delete(run="second")
+            assert (memory.stores.features_dimension, memory.snapshot().features) == (None, None)
+            summary = memory.ingest([write_featured(tmp_path / "rows.jsonl", [numbers(0, 5), None])])
+            assert (summary.rejected, summary.features_added) == (0, 1)
+            assert stored(memory) == rounded([numbers(0, 5), None])
+            assert memory.verify().ok
+
     def test_an_ingest_killed_before_the_features_adds_them_when_it_is_repeated(
         self, open_memory: OpenMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
