@@ -9,12 +9,16 @@ from there in each mode, on the same problems, with rewards of `memstore_rl.trai
     budget-random       ground truth for 20 % of the problems, drawn at random; trains on these only
     budget              the same with 20 % chosen from the start policy's rollouts (`cover_queries`)
     memory-before       20 % at random; the reward model's probability for the others; batches as they come
+    paper               the same with the probability of the paper's network, trained once on the start's rollouts
     memory-random       20 % at random; residual reward; half of each batch labelled
     memory-probability  20 % chosen; the reward model's probability; half of each batch labelled
     memory              20 % chosen; residual reward of weight 4; half of each batch labelled
     memory-weight-1     the same with weight 1
     memory-by-success   the same with weight 4 times the mean probability of the group
     verdict-N           no labels; mode verdict with N verifier calls a step (2, 4, 8, 16 or 25)
+
+`--teacher poor` and `--teacher strong` begin with a worse and a better policy. With `--covered N`, labels are chosen from
+the problems of N of the task's 16 settings, so that they leave the skills of the others out.
 
 A figure is the greedy accuracy on held-out problems at the last step. Each training is a process with a result file,
 `F/seed-SEED/MODE.json`. The command can be repeated: finished trainings are kept, an interrupted one begins again. It

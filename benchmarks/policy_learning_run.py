@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from policy_learning_paper import PaperRewards
 from policy_learning_study import DATASET, SAMPLES, Recipe, Row, Study
 from task import final_answer
 from transformers import PrinterCallback, TrainerCallback
@@ -49,14 +50,34 @@ class NotingScorer(GroupScorer):
 
     note: Callable[[Sequence[Group], list[list[Reward]]], None]
     by_success = False
+    paper: PaperRewards | None = None
+    """Predicts the groups that have no ground truth."""
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Reward]]:
         """Return the rewards of several groups, in order, computed in one batch."""
         scored = super().score_groups(groups)
+        if self.paper is not None:
+            self._predict_as_the_paper(self.paper, groups, scored)
         if self.by_success:
             scored = [weighed_by_success(rewards) for rewards in scored]
         self.note(groups, scored)
         return scored
+
+    @staticmethod
+    def _predict_as_the_paper(paper: PaperRewards, groups: Sequence[Group], scored: list[list[Reward]]) -> None:
+        """Replace the rewards of the groups that have no ground truth."""
+        open_groups = [place for place, rewards in enumerate(scored) if rewards[0].source == "unscored"]
+        predicted = paper.predict([(number_of(groups[place]), groups[place]) for place in open_groups])
+        for place, chances in zip(open_groups, predicted, strict=True):
+            scored[place] = [
+                replace(reward, value=chance, probability=chance, source="predicted", reason=None)
+                for reward, chance in zip(scored[place], chances.tolist(), strict=True)
+            ]
+
+
+def number_of(group: Group) -> int:
+    """Number of the group's problem."""
+    return int((group.query.key or "").removeprefix("problem-"))
 
 
 def weighed_by_success(rewards: list[Reward]) -> list[Reward]:
@@ -175,7 +196,7 @@ class Watch:
 
     def _note(self, groups: Sequence[Group], scored: list[list[Reward]]) -> None:
         for group, rewards in zip(groups, scored, strict=True):
-            number = int((group.query.key or "").removeprefix("problem-"))
+            number = number_of(group)
             texts = [rollout.response or "" for rollout in group.rollouts]
             step, truth = group.rollouts[0].step or 0, [self._study.truth(number, text) for text in texts]
             self.ledger.add(step, number, [final_answer(text) for text in texts], truth, rewards)
@@ -229,7 +250,8 @@ def training_rows(study: Study, recipe: Recipe, labelled: Sequence[int], folder:
 def scorer_of(recipe: Recipe) -> NotingScorer:
     """A scorer without a reward model, with the verifier calls of the recipe."""
     budget = VerifierBudget(recipe.calls) if recipe.calls else None
-    return NotingScorer(None, mode=recipe.mode, expected=SAMPLES, verifier_budget=budget)
+    mode = "budget" if recipe.paper else recipe.mode
+    return NotingScorer(None, mode=mode, expected=SAMPLES, verifier_budget=budget)
 
 
 def train(study: Study, mode: str, folder: Path) -> dict[str, Any]:
@@ -238,8 +260,10 @@ def train(study: Study, mode: str, folder: Path) -> dict[str, Any]:
     started, options, recipe = time.process_time(), study.options, study.recipes[mode]
     labelled = study.labelled(recipe)
     folder.mkdir(parents=True)
-    memory = RunMemory(study, recipe, labelled, folder) if recipe.mode == "memory" else None
+    memory = RunMemory(study, recipe, labelled, folder) if recipe.mode == "memory" and not recipe.paper else None
     scorer = memory.scorer if memory else scorer_of(recipe)
+    if recipe.paper:
+        scorer.paper = PaperRewards(study, labelled, folder)
     watch = Watch(study, scorer, memory)
     measure = Measure(study, watch)
     trainer = study.trainer()(

@@ -20,7 +20,8 @@ import numpy as np
 from choose import top_share
 from policy import RESPONSE_LENGTH
 from policy_learning_sampler import FastQwen2
-from task import Problem, draw_problems, grade
+from task import Problem, draw_problems, grade, settings
+from teacher import WEAK_SHARES, Teacher
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from words import accuracy, respond, taught_policy, word_tokenizer
 
@@ -30,6 +31,12 @@ from memstore_rl.rewards.reward import Mode, Shaping
 
 SAMPLES = 8
 DATASET = "arithmetic"
+WEAK_SKILLS = {
+    "poor": (0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5),
+    "usual": WEAK_SHARES,
+    "strong": (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 3),
+}
+"""Number of skills of each setting that the teacher of the start policy misreads, out of seven."""
 Row = dict[str, Any]
 """A rollout as `memstore ingest` reads it."""
 
@@ -40,7 +47,7 @@ class Recipe:
 
     mode: Mode
     labels: Literal["all", "random", "chosen"]
-    """Queries with gold answers."""
+    """Queries with gold answers; chosen from those that `Options.covered` allows."""
     shaping: Shaping = "probability"
     half: bool = False
     """Whether half of each batch is labelled, by repetition of labelled rows."""
@@ -48,6 +55,8 @@ class Recipe:
     """Verifier calls a step, of mode `verdict`."""
     weight: float | None = None
     """Factor of the residual reward; None: that of the options."""
+    paper: bool = False
+    """Whether the paper's network predicts, in place of the memory's reward model."""
     by_success: bool = False
     """Whether a group's residual rewards are multiplied by its mean probability. Groups without any right rollout have
     much of what is wrong in them."""
@@ -58,6 +67,7 @@ RECIPES: dict[str, Recipe] = {
     "budget-random": Recipe("budget", "random"),
     "budget": Recipe("budget", "chosen"),
     "memory-before": Recipe("memory", "random"),
+    "paper": Recipe("memory", "random", paper=True),
     "memory-random": Recipe("memory", "random", "residual", half=True),
     "memory-probability": Recipe("memory", "chosen", half=True),
     "memory": Recipe("memory", "chosen", "residual", half=True),
@@ -81,6 +91,10 @@ class Options:
     """Share of the problems that are labelled."""
     lessons: int = 1500
     """Batches of demonstrations that teach the start policy."""
+    teacher: str = "usual"
+    """How much the teacher of the start policy misreads: `poor`, `usual` or `strong` (`WEAK_SKILLS`)."""
+    covered: int = 16
+    """Settings of the task from which labels are chosen; with fewer than all 16, labels leave most skills out."""
     start: str = ""
     """Folder of a start policy for all seeds; empty: each seed's own teacher teaches one."""
     steps: int = 80
@@ -139,7 +153,8 @@ class Study:
 
     def teach(self) -> None:
         """Write the start policy."""
-        taught_policy(self.options.lessons, self.seed).save_pretrained(self.start)
+        teacher = Teacher(self.seed, WEAK_SKILLS[self.options.teacher])
+        taught_policy(self.options.lessons, self.seed, teacher).save_pretrained(self.start)
 
     def load(self) -> PreTrainedModel:
         """The start policy, to be trained."""
@@ -197,5 +212,12 @@ class Study:
             return list(range(count))
         if recipe.labels == "random":
             return sorted(random.Random(self.seed).sample(range(count), budget))
-        vectors = np.array(self.begun["vectors"], np.float32)
-        return cover_queries(vectors, np.array([top_share(group) for group in self.begun["responses"]]), budget)
+        allowed = np.array([number for number in range(count) if self.covers(number)])
+        vectors = np.array(self.begun["vectors"], np.float32)[allowed]
+        share = np.array([top_share(self.begun["responses"][number]) for number in allowed])
+        return [int(allowed[row]) for row in cover_queries(vectors, share, budget)]
+
+    def covers(self, number: int) -> bool:
+        """Whether a training problem may be labelled: its setting is among the first of `Options.covered`."""
+        opening = self.drawn[0][number].text
+        return any(setting.opening in opening for setting in settings()[: self.options.covered])

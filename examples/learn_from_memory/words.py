@@ -54,8 +54,8 @@ def word_tokenizer() -> WordTokenizer:
     return made
 
 
-def taught_policy(steps: int, seed: int) -> Qwen2ForCausalLM:
-    """Train a policy on `steps` batches of the noisy teacher's demonstrations."""
+def taught_policy(steps: int, seed: int, teacher: Teacher | None = None) -> Qwen2ForCausalLM:
+    """Train a policy on `steps` batches of a noisy teacher's demonstrations; None: the usual teacher of the seed."""
     torch.manual_seed(seed)
     words = _words()
     shape = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -65,7 +65,7 @@ def taught_policy(steps: int, seed: int) -> Qwen2ForCausalLM:
     )
     policy = Qwen2ForCausalLM(config)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.01, betas=(0.9, 0.98))
-    batches = demonstrations(words, Teacher(seed), random.Random(seed))
+    batches = demonstrations(words, teacher or Teacher(seed), random.Random(seed))
     for step, pairs in enumerate(islice(batches, steps), 1):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, step / WARM_UP) * (1 - 0.9 * step / steps)

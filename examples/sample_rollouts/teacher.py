@@ -10,6 +10,7 @@ leave 1..LARGEST are drawn again.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from task import PEOPLE, Operation, Problem, Skill, settings, stays_in_range
 
@@ -29,13 +30,17 @@ SHOWN = {
 
 
 class Teacher:
-    """Demonstrates solutions, with a reliability and a habit for every skill that are drawn from a seed."""
+    """Demonstrates solutions, with a reliability and a habit for every skill that are drawn from a seed.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        weak_shares: number of weak skills of each setting.
+    """
+
+    def __init__(self, seed: int, weak_shares: Sequence[int] = WEAK_SHARES) -> None:
         rng = random.Random(seed)
         self.reliability: dict[str, float] = {}
         self.habit: dict[str, Operation] = {}
-        weak_counts = rng.sample(WEAK_SHARES, len(WEAK_SHARES))
+        weak_counts = rng.sample(weak_shares, len(weak_shares))
         for setting, weak_count in zip(settings(), weak_counts, strict=True):
             weak = set(rng.sample([skill.verb for skill in setting.skills], weak_count))
             for skill in setting.skills:

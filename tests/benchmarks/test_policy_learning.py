@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--seeds 7 --problems 24 --held-out 16 --budget 0.5 --lessons 300 --steps 2 --every 1 --retrain 1 --queries 4"
+MODES = ("budget", "paper", "memory", "verdict-4")
 
 
 @pytest.fixture
@@ -39,19 +40,20 @@ def run_here(monkeypatch: pytest.MonkeyPatch, *line: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("benchmark")
-def test_smallest_run_trains_in_three_modes_and_is_not_repeated(
+def test_smallest_run_trains_in_four_modes_and_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = words(tmp_path, "--modes", "budget", "memory", "verdict-4")
+    line = words(tmp_path, "--modes", *MODES)
     ran = subprocess.run([sys.executable, *line], capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-2000:]
     results = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "seed-7").glob("*-4.json")}
-    results |= {name: json.loads((tmp_path / "seed-7" / f"{name}.json").read_text()) for name in ("budget", "memory")}
+    results |= {name: json.loads((tmp_path / "seed-7" / f"{name}.json").read_text()) for name in MODES[:3]}
     assert {name: list(result["curve"]) for name, result in results.items()} == {
-        name: ["0", "1", "2"] for name in ("budget", "memory", "verdict-4")
+        name: ["0", "1", "2"] for name in MODES
     }
     assert len({result["curve"]["0"] for result in results.values()}) == 1
     assert results["budget"]["verified"] == results["budget"]["rollouts"] == 64
+    assert 0 < results["paper"]["verified"] < 64, "labelled problems are no whole batch"
     assert results["memory"]["verified"] == 32, "half of each batch is labelled"
     assert results["verdict-4"]["verified"] <= 8
     assert "| memory |" in ran.stdout
