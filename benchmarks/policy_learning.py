@@ -17,8 +17,8 @@ from there in each mode, on the same problems, with rewards of `memstore_rl.trai
     memory-by-success   the same with weight 4 times the mean probability of the group
     verdict-N           no labels; mode verdict with N verifier calls a step (2, 4, 8, 16 or 25)
 
-`--teacher poor` and `--teacher strong` begin with a worse and a better policy. With `--covered N`, labels are chosen from
-the problems of N of the task's 16 settings, so that they leave the skills of the others out.
+`--teacher poor` and `--teacher strong` begin with a worse and a better policy. With `--covered N`, labels are chosen
+from the problems of N of the task's 16 settings, so that they leave the skills of the others out.
 
 A figure is the greedy accuracy on held-out problems at the last step. Each training is a process with a result file,
 `F/seed-SEED/MODE.json`. The command can be repeated: finished trainings are kept, an interrupted one begins again. It
