@@ -7,6 +7,7 @@ at temperature 1, greedily, or as the caller draws. A greedy response is the one
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -30,6 +31,9 @@ class FastSampling:
     config: Any
     model: Any
     lm_head: Any
+    bfloat16 = False
+    """Whether matrix products are in bfloat16 while the weights stay as they are; with AVX512_BF16 a training is then
+    three times as fast."""
 
     @torch.no_grad()
     def generate(
@@ -47,6 +51,21 @@ class FastSampling:
 
         `draw` takes the place of `do_sample`.
         """
+        with computing(self):
+            return self._generate(
+                input_ids, attention_mask, max_new_tokens, do_sample, num_return_sequences, generation_config, draw
+            )
+
+    def _generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        max_new_tokens: int | None,
+        do_sample: bool | None,
+        num_return_sequences: int,
+        generation_config: Any,
+        draw: Draw | None,
+    ) -> Tensor:
         length = max_new_tokens or generation_config.max_new_tokens
         sample = generation_config.do_sample if do_sample is None and draw is None else do_sample
         asked = input_ids.repeat_interleave(num_return_sequences, 0)
@@ -115,6 +134,11 @@ class FastQwen2(FastSampling, Qwen2ForCausalLM):  # type: ignore[misc]
 
 class FastLlama(FastSampling, LlamaForCausalLM):  # type: ignore[misc]
     """See the module's docstring."""
+
+
+def computing(policy: Any) -> AbstractContextManager[Any]:
+    """The precision in which a policy computes."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=isinstance(policy, FastSampling) and policy.bfloat16)
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:

@@ -107,6 +107,8 @@ class Options:
     queries: int = 16
     """Groups of a step."""
     rate: float = 2e-4
+    rising: int = 0
+    """First steps, in which the learning rate rises to `rate`."""
     kl: float = 0.05
     """Weight of the KL penalty to the start; without it, labelled problems are learnt by heart after 40 steps."""
     weight: float = 4.0

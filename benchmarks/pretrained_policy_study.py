@@ -46,6 +46,8 @@ class PretrainedOptions(Options):
     policy: str = ""
     """Folder of the pretrained model, a Llama with the marks <|im_start|> and <|im_end|>, such as SmolLM2."""
     lesson_rate: float = 1e-4
+    compute: str = "float32"
+    """Type of the matrix products: `float32` or `bfloat16`; the weights are in float32 in any case."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class PretrainedStudy(Study):
     def teach(self) -> None:
         """Train the given model on a few demonstrations, and write it as the start policy."""
         torch.manual_seed(self.seed)
-        policy = FastLlama.from_pretrained(self._given, dtype=torch.float32)
+        policy = self._computing(FastLlama.from_pretrained(self._given, dtype=torch.float32))
         known = {problem.text for of in self.drawn for problem in of}
         lessons = draw_problems(random.Random(2000 + self.seed), BATCH * self.options.lessons, known, ONE)
         warm_up(policy, self.tokenizer, lessons, self.options.lesson_rate)
@@ -91,7 +93,13 @@ class PretrainedStudy(Study):
 
     def load(self) -> PreTrainedModel:
         """The start policy, to be trained."""
-        return FastLlama.from_pretrained(self.start, dtype=torch.float32)
+        return self._computing(FastLlama.from_pretrained(self.start, dtype=torch.float32))
+
+    def _computing(self, policy: FastLlama) -> FastLlama:
+        if self.options.compute not in ("float32", "bfloat16"):
+            raise SystemExit(f"--compute is {self.options.compute}; use float32 or bfloat16")
+        policy.bfloat16 = self.options.compute == "bfloat16"
+        return policy
 
     def trainer(self) -> Any:
         """The class of the trainer."""

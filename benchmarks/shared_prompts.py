@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from policy_learning_sampler import computing
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
@@ -56,8 +57,14 @@ def log_probabilities(policy: PreTrainedModel, ids: Tensor, mask: Tensor, length
         mask: int64 [B, P + N], 0 at padding.
         length: N.
     """
+    with computing(policy):
+        return _log_probabilities(policy, pack(ids, mask, length), ids, mask, length)
+
+
+def _log_probabilities(
+    policy: PreTrainedModel, packed: Packed, ids: Tensor, mask: Tensor, length: int
+) -> tuple[Tensor, Tensor]:
     prompt, real = ids.shape[1] - length, mask[:, -length:].bool()
-    packed = pack(ids, mask, length)
     hidden = policy.model(packed.ids, attention_mask=packed.seen, position_ids=packed.places, use_cache=False)[0]
     responses = hidden[:, prompt:].unflatten(1, (-1, length))
     first = hidden[:, None, prompt - 1 : prompt].expand(-1, responses.shape[1], -1, -1)
