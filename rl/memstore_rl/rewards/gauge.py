@@ -11,6 +11,9 @@ p - v between right and wrong rollouts, in groups whose majority is wrong (`mems
   groups is not above zero, or
 - with `least` groups, the 98 % interval of the gap lies below zero, where the majority is wrong or in all mixed groups.
 
+Where `least` of these groups are of audit queries, the others do not count: the model has the labels of the labelled
+queries, and these may be of other kinds than the rest.
+
 A decision is taken when a new step begins, by the groups of the steps in the window since the last change. So it does
 not depend on how a step is divided into requests, and it does not switch back and forth. Predictions come back once
 `least` groups whose majority is wrong no longer say harm. Where too few of these had been seen at the stop, `least`
@@ -96,7 +99,7 @@ class Gauge:
 
     def __init__(self, settings: GaugeSettings | None = None) -> None:
         self.settings = settings or GaugeSettings()
-        self._window = GaugeWindow(self.settings.window)
+        self._window = GaugeWindow(self.settings.window, self.settings.least)
         self._lock = threading.Lock()
         self._harmful = False
         self._by_mixed_alone = False

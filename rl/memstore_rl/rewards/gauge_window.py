@@ -81,10 +81,16 @@ class _Step:
 
 
 class GaugeWindow:
-    """The latest steps, in the order of their first group. Not thread-safe."""
+    """The latest steps, in the order of their first group. Not thread-safe.
 
-    def __init__(self, steps: int) -> None:
+    Args:
+        steps: number of steps.
+        enough_audit: number of groups of audit queries from which a figure is of these alone.
+    """
+
+    def __init__(self, steps: int, enough_audit: int) -> None:
         self._limit = steps
+        self._enough_audit = enough_audit
         self._steps: OrderedDict[StepKey, _Step] = OrderedDict()
         self._past: deque[StepFigures] = deque(maxlen=HISTORY)
         self._majorities = Majorities()
@@ -148,7 +154,9 @@ class GaugeWindow:
         return next(reversed(self._steps), None)
 
     def interval(self, *, after: StepKey | None = None, majority_wrong: bool = True, level: float = LEVEL) -> Interval:
-        """Mean gap with its interval, over mixed groups.
+        """Mean gap with its interval, over mixed groups; of audit queries alone where the window has enough of these.
+
+        Labelled queries are no fair sample of the unlabelled ones, since the reward model has their labels.
 
         Args:
             after: only the steps that began after this one, if it is in the window.
@@ -157,12 +165,14 @@ class GaugeWindow:
         """
         keys = list(self._steps)
         start = keys.index(after) + 1 if after is not None and after in self._steps else 0
-        chosen = [
-            one
-            for key in keys[start:]
+        judged = [
+            (place, one)
+            for place, key in enumerate(keys)
             for one in self._steps[key].judged
             if (one.gap.majority_wrong if majority_wrong else one.gap.mixed)
         ]
+        audit_alone = sum(one.audit for _, one in judged) >= self._enough_audit
+        chosen = [one for place, one in judged if place >= start and (one.audit or not audit_alone)]
         gaps = np.array([one.gap.gap for one in chosen], np.float64)
         return interval(gaps, np.array([one.query for one in chosen], dtype=object), level)
 

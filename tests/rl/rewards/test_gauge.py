@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ def test_only_the_latest_steps_count() -> None:
 
 def test_flips_of_majorities_between_steps() -> None:
     """Query a flips, b stays, c ties with its old answer, d has no majority, e is seen twice in one step."""
-    window = GaugeWindow(10)
+    window = GaugeWindow(10, 30)
     first = {"a": "1112", "b": "1112", "c": "1112", "d": "1234", "e": "1112"}
     second = {"a": "2221", "b": "1113", "c": "1122", "d": "1234", "e": "1112"}
     for step, seen in enumerate((first, second)):
@@ -187,7 +188,7 @@ def test_flips_of_majorities_between_steps() -> None:
 
 def test_majorities_are_compared_within_a_run() -> None:
     """Both runs keep their majority, whichever the other has."""
-    window = GaugeWindow(10)
+    window = GaugeWindow(10, 30)
     for step in (1, 2, 3):
         for run, answers in (("r", "1112"), ("s", "2221")):
             window.start([(run, step)])
@@ -211,14 +212,14 @@ def test_the_history_has_each_step_and_why_it_was_withheld() -> None:
     assert (history[18].predicted, history[18].silent) == (1, 1)
     assert gauge.decision is not None
     assert "in 32 groups whose majority is wrong" in gauge.decision
-    window = GaugeWindow(10)
+    window = GaugeWindow(10, 30)
     for step in range(HISTORY + 20):
         window.start([("r", step)])
     assert [one.step for one in window.history()] == list(range(10, HISTORY + 20))
 
 
 def test_silent_share_is_of_predicted_groups() -> None:
-    window = GaugeWindow(10)
+    window = GaugeWindow(10, 30)
     window.start([("r", 0)])
     for group in (rewards(silent=True), rewards(), rewards(), rewards("ground_truth"), rewards("remembered")):
         window.add(ScoredGroup("q", ("r", 0), [None] * N, group))
@@ -233,6 +234,20 @@ def test_audit_groups_are_judged_but_not_counted_as_trained() -> None:
     reading = gauge.reading()
     assert (reading.groups, reading.judged, reading.audited, reading.gap) == (0, 1, 1, pytest.approx(0.1))
     assert reading.sources == {}
+
+
+def test_enough_audit_groups_decide_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """The memory seems to help on the labelled groups and harms on those of audit queries."""
+    gauge, stopped = Gauge(GaugeSettings(least=30)), list[bool]()
+    for step in range(40):
+        start = gauge.start([("r", step)])
+        stopped.append(start.stopped)
+        chance = np.random.default_rng(step)
+        labelled = [labelled_group(f"q{step}-{n}", start.steps[0], simulated(chance, 0.6)) for n in range(4)]
+        audit = labelled_group(f"audit-{step}", start.steps[0], simulated(chance, -0.2))
+        gauge.observe([*labelled, replace(audit, audit=True)])
+    assert stopped == [step >= 30 for step in range(40)]
+    assert "in 30 groups whose majority is wrong, and" in logged(caplog)[0]
 
 
 def test_gauge_that_cannot_judge_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
