@@ -36,12 +36,13 @@ class PretrainedOptions(Options):
     held_out: int = 300
     lessons: int = 20
     """Batches of right demonstrations before GRPO, which show the form of an answer."""
-    steps: int = 20
+    steps: int = 60
     every: int = 20
     retrain: int = 10
     last_steps: int = 20
     queries: int = 8
-    rate: float = 4e-5
+    rate: float = 1e-5
+    rising: int = 10
     kl: float = 0.0
     policy: str = ""
     """Folder of the pretrained model, a Llama with the marks <|im_start|> and <|im_end|>, such as SmolLM2."""
