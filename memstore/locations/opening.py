@@ -22,8 +22,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.compute as pc
-
 from memstore.embedding.cache import VectorCache
 from memstore.embedding.protocol import Fingerprint
 from memstore.errors import LocationError, LockedError, SchemaError, StoreError
@@ -32,8 +30,6 @@ from memstore.graph.protocol import GraphStore
 from memstore.locations.location import FolderLocation, Location, ServerLocation
 from memstore.locations.settings import Settings
 from memstore.runtime.disk_space import space_errors
-from memstore.types import VECTOR_KINDS
-from memstore.vectors.labels import LABEL_OF
 from memstore.vectors.protocol import FEATURES, VectorStore
 from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
 
@@ -41,8 +37,8 @@ MARKER = "memstore.json"
 """File that marks a folder as a memory."""
 CONVERTED = "graph.converted"
 """Folder of a graph that a migration has built and not put in place yet."""
-LAYOUT = 1
-"""Version of the folder's layout; a newer one is refused."""
+LAYOUT = 2
+"""Version of the folder's layout; a newer one is refused. Since 2, `vectors/` may refer to `embeddings/`."""
 
 
 class OpenedGraph(NamedTuple):
@@ -107,11 +103,15 @@ def open_server_graph(location: ServerLocation, *, create: bool, retry_s: float 
 
 @contextmanager
 def opened_vectors(
-    location: Location, fingerprint: Fingerprint, namespace: str, *, read_only: bool = False
+    location: Location, fingerprint: Fingerprint, namespace: str, cache: VectorCache | None, *, read_only: bool = False
 ) -> Iterator[VectorStore]:
-    """Open the vectors of one embedder; a missing collection is created, unless the memory is `read_only`."""
+    """Open the vectors of one embedder; a missing collection is created, unless the memory is `read_only`.
+
+    Args:
+        cache: the memory's cache, for a memory in a folder.
+    """
     name, dimension = str(fingerprint), fingerprint.dimension
-    with _opened_store(location, "vectors", name, dimension, namespace, read_only) as vectors:
+    with _opened_store(location, "vectors", name, dimension, namespace, read_only, cache) as vectors:
         yield vectors
 
 
@@ -126,7 +126,13 @@ def opened_features(
 
 @contextmanager
 def _opened_store(
-    location: Location, part: str, name: str, dimension: int, namespace: str, read_only: bool
+    location: Location,
+    part: str,
+    name: str,
+    dimension: int,
+    namespace: str,
+    read_only: bool,
+    cache: VectorCache | None = None,
 ) -> Iterator[VectorStore]:
     """Open a collection: in the folder `part` of a memory in a folder, or on the memory's Milvus server."""
     if isinstance(location, FolderLocation):
@@ -137,6 +143,7 @@ def _opened_store(
             fingerprint=name,
             dimension=dimension,
             namespace=namespace,
+            cache=cache,
             create=not read_only,
         ) as embedded:
             yield embedded
@@ -166,21 +173,6 @@ def opened_cache(location: Location, fingerprint: Fingerprint, *, read_only: boo
         lock.release()
 
 
-def copy_from_cache(graph: GraphStore, cache: VectorCache, vectors: VectorStore) -> None:
-    """Fill the empty vectors of a memory whose folder was made when they were kept in Milvus Lite.
-
-    The cache holds the same vectors; nodes whose vectors it lacks are reported by `memstore verify`.
-    """
-    if vectors.count():
-        return
-    for kind in VECTOR_KINDS:
-        nodes = graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
-        nodes = nodes.filter(pc.is_valid(nodes["vector_key"]))
-        rows = cache.lookup(nodes["vector_key"].to_pylist())
-        held = [node for node, row in zip(nodes["id"].to_pylist(), rows, strict=True) if row >= 0]
-        vectors.upsert(kind, held, cache.vectors(rows[rows >= 0]))
-
-
 def _first_free(folder: Path) -> tuple[OwnerLock, Path]:
     """Lock the first of the numbered folders in `folder` that no process owns."""
     for number in itertools.count():
@@ -203,7 +195,7 @@ def prepare_folder(location: FolderLocation, create: bool) -> str:
     folder = location.folder
     marker = folder / MARKER
     if marker.is_file():
-        return _read_marker(marker)
+        return _read_marker(marker).namespace
     if folder.exists() and not folder.is_dir():
         raise LocationError(f"{folder} is a file, not the folder of a memory; name a folder")
     temporary = marker.with_suffix(".tmp")  # left behind by a process that was killed before it renamed it
@@ -214,22 +206,43 @@ def prepare_folder(location: FolderLocation, create: bool) -> str:
     try:
         with space_errors(f"no space left to make a memory in {folder}; free some and run the same command again"):
             folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": "default"}) + "\n", encoding="utf-8")
-            temporary.rename(marker)
+            _write_marker(marker, "default")
     except PermissionError as error:
         raise LocationError(f"cannot write to {folder}; choose another folder, or change its permissions") from error
     return "default"
 
 
-def _read_marker(marker: Path) -> str:
+def raise_layout(folder: Path) -> None:
+    """Record that the memory has the present layout, before something is written that older versions cannot read."""
+    marker = folder / MARKER
+    layout, namespace = _read_marker(marker)
+    if layout < LAYOUT:
+        with space_errors(f"no space left to write to {marker}; free some and run the same command again"):
+            _write_marker(marker, namespace)
+
+
+class _Marker(NamedTuple):
+    """The content of a marker."""
+
+    layout: int
+    namespace: str
+
+
+def _write_marker(marker: Path, namespace: str) -> None:
+    temporary = marker.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"memstore": LAYOUT, "namespace": namespace}) + "\n", encoding="utf-8")
+    temporary.rename(marker)
+
+
+def _read_marker(marker: Path) -> _Marker:
     try:
         content = json.loads(marker.read_text(encoding="utf-8"))
-        layout, namespace = int(content["memstore"]), str(content["namespace"])
+        found = _Marker(int(content["memstore"]), str(content["namespace"]))
     except (ValueError, KeyError, TypeError) as error:
         raise LocationError(f"{marker} is damaged; restore it from a backup, or name another folder") from error
-    if layout > LAYOUT:
+    if found.layout > LAYOUT:
         raise SchemaError(
-            f"the memory {marker.parent} has layout {layout}, but this memstore supports layouts up to {LAYOUT}; "
+            f"the memory {marker.parent} has layout {found.layout}, but this memstore supports layouts up to {LAYOUT}; "
             "install a newer one: pip install -U memstore"
         )
-    return namespace
+    return found

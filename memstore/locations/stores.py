@@ -31,21 +31,15 @@ from memstore.embedding.cached import embed_cached
 from memstore.embedding.protocol import Embedder, Fingerprint
 from memstore.errors import EmbedderError, LockedError, MemstoreError, ReadOnlyError, SchemaError, StoreError
 from memstore.graph.protocol import GraphStore
+from memstore.locations.earlier_vectors import update_vectors
 from memstore.locations.forked import ForkedStore
 from memstore.locations.location import FolderLocation, Location
-from memstore.locations.opening import (
-    MARKER,
-    copy_from_cache,
-    open_graph,
-    opened_cache,
-    opened_features,
-    opened_vectors,
-    prepare_schema,
-)
+from memstore.locations.opening import MARKER, open_graph, opened_cache, opened_features, opened_vectors, prepare_schema
 from memstore.locations.settings import Settings
 from memstore.progress import Progress, Silent
 from memstore.text import OLDER_SPLITTERS, SPLITTER_VERSION
 from memstore.types import FloatMatrix, VectorKind
+from memstore.vectors.embedded import EmbeddedVectors
 from memstore.vectors.knn import LinkSettings
 from memstore.vectors.protocol import VectorStore
 from memstore_schema.columns import NodeLabel
@@ -168,11 +162,14 @@ class Stores:
     @cached_property
     def vectors(self) -> VectorStore:
         """The vector store, opened on first use."""
+        cache = self.cache if isinstance(self.location, FolderLocation) else None
         vectors = self._opened.enter_context(
-            opened_vectors(self.location, self.settled_fingerprint(), self.namespace, read_only=self.graph.read_only)
+            opened_vectors(
+                self.location, self.settled_fingerprint(), self.namespace, cache, read_only=self.graph.read_only
+            )
         )
-        if isinstance(self.location, FolderLocation) and (self.location.folder / "vectors" / "collections").is_dir():
-            copy_from_cache(self.graph, self.cache, vectors)
+        if isinstance(vectors, EmbeddedVectors) and not self.graph.read_only:
+            update_vectors(self.location.folder, self.graph, vectors, self.cache)
         return vectors
 
     @cached_property

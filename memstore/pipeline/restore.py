@@ -161,7 +161,7 @@ def _write_vectors(
         stores.cache.append(list(first), np.ascontiguousarray(x[chosen[list(first.values())]]))
     for start in range(0, len(ids), VECTOR_ROWS):
         rows = slice(start, start + VECTOR_ROWS)
-        stores.vectors.upsert(kind, ids[rows], np.ascontiguousarray(x[chosen[rows]]))
+        stores.vectors.upsert(kind, ids[rows], np.ascontiguousarray(x[chosen[rows]]), keys=keys[rows])
         progress.advance(len(ids[rows]))
     stores.vectors.flush()
 

@@ -14,10 +14,10 @@ from memstore.vectors.labels import LABEL_OF
 
 
 def write_vectors(stores: Stores, kind: VectorKind, nodes: list[str], keys: list[str]) -> None:
-    """Copy the cached vectors of these keys to the vector store, under the nodes' ids."""
+    """Write the cached vectors of these keys to the vector store, under the nodes' ids."""
     rows = stores.cache.lookup(keys)
     assert (rows >= 0).all(), "vectors are cached before they are written"
-    stores.vectors.upsert(kind, nodes, stores.cache.vectors(rows))
+    stores.vectors.upsert(kind, nodes, stores.cache.vectors(rows), keys=keys)
 
 
 def fill_vectors(stores: Stores, *, batches: Sequence[str] | None = None, progress: Progress | None = None) -> int:

@@ -39,6 +39,7 @@ WRITES = (
     "memstore.vectors.embedded:EmbeddedVectors.delete",
     "memstore.vectors.embedded:EmbeddedVectors.discard",
     "memstore.vectors.embedded:EmbeddedVectors.flush",
+    "memstore.vectors.embedded:EmbeddedVectors.shrink",
     "memstore.embedding.cache:VectorCache.append",
     "memstore.snapshots.files:_write_table",
     "memstore.snapshots.files:save_file",

@@ -1,8 +1,10 @@
-"""Vectors of an embedded memory: float32 rows in one SQLite file, searched exactly as an array.
+"""Vectors of an embedded memory: rows of one SQLite file, searched exactly as an array.
 
-Tables: `collections` (one row per embedder and namespace) and `vectors` (one row per collection and node id). SQLite
-makes every upsert and delete atomic and durable, also when the process is killed or the disk is full. One process
-owns the folder at a time. A search reads all vectors of the kind.
+Tables: `collections` (one row per embedder and namespace) and `vectors` (one row per collection and node id). The
+`vector` of a row is its float32 values, or, in a store that was opened beside a cache, the text of the key under which
+the cache keeps it: a vector is on disk once. A row whose key is not in the cache counts as missing. SQLite makes every
+upsert and delete atomic and durable, also when the process is killed or the disk is full. One process owns the folder
+at a time. A search reads all vectors of the kind.
 
 Measured beside Milvus Lite on 80,000 x 384 (`benchmarks/vector_writes.py`): writing takes 0.7 CPU seconds instead of
 16.6, and reading everything and finding the 16 nearest of 800 queries 0.9 instead of 4.6.
@@ -23,10 +25,10 @@ from memstore.checks import check_ids, check_k, check_upsert, check_vectors
 from memstore.errors import CorruptStoreError, EmbedderError, LocationError, StoreError, StoreFullError
 from memstore.graph.lock import OwnerLock
 from memstore.runtime.disk_space import is_full
-from memstore.types import VECTOR_KINDS, FloatMatrix, VectorKind
+from memstore.types import VECTOR_KINDS, FloatMatrix, IntVector, VectorKind
 from memstore.vectors.base import CollectionStore
 from memstore.vectors.knn.search import nearest
-from memstore.vectors.protocol import Fetched, Hits
+from memstore.vectors.protocol import Fetched, Hits, KeyedVectors
 
 FILE = "vectors.sqlite3"
 READ_BLOCK = 5_000
@@ -40,6 +42,8 @@ CREATE TABLE IF NOT EXISTS vectors (
     collection INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, vector BLOB NOT NULL,
     UNIQUE (collection, id));
 """
+_WITHOUT_COPIES = 1
+"""`user_version` of a file in which no vector is stored that the cache holds, too."""
 
 
 class EmbeddedVectors(CollectionStore):
@@ -48,22 +52,33 @@ class EmbeddedVectors(CollectionStore):
     backend = "sqlite"
     searches_fast = False
 
-    def __init__(self, folder: Path, fingerprint: str, dimension: int, namespace: str) -> None:
+    def __init__(
+        self, folder: Path, fingerprint: str, dimension: int, namespace: str, cache: KeyedVectors | None
+    ) -> None:
         """Open nothing yet; use `open`."""
         super().__init__(fingerprint, dimension, namespace)
         self._folder = folder
+        self._cache = cache
         self._lock: OwnerLock | None = None
         self._using = threading.RLock()
         self._database: sqlite3.Connection | None = None
 
     @classmethod
     def open(
-        cls, folder: Path, *, fingerprint: str, dimension: int, namespace: str = "default", create: bool = True
+        cls,
+        folder: Path,
+        *,
+        fingerprint: str,
+        dimension: int,
+        namespace: str = "default",
+        cache: KeyedVectors | None = None,
+        create: bool = True,
     ) -> EmbeddedVectors:
         """Open the vectors of one embedder. In a folder that cannot be written to they are read if `create` is off.
 
         Args:
             folder: made if it does not exist, with `create`.
+            cache: vectors of the same embedder by key, which stay open as long as the store; None stores all vectors.
             create: create the file and the collection if they do not exist.
 
         Raises:
@@ -73,34 +88,34 @@ class EmbeddedVectors(CollectionStore):
             EmbedderError: the collection holds vectors of another dimension.
             StoreError: the file cannot be opened.
         """
-        return cls(folder, fingerprint, dimension, namespace)._connected(create)
+        return cls(folder, fingerprint, dimension, namespace, cache)._connected(create)
 
-    def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
-        """Add or replace vectors; ids must be unique in the call."""
+    def upsert(
+        self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix, *, keys: Sequence[str] | None = None
+    ) -> None:
+        """Add or replace vectors; ids must be unique in the call. With a cache and `keys`, only the keys are stored."""
         check_upsert(ids, vectors, self.dimension)
-        rows = np.ascontiguousarray(vectors, dtype=_BYTES)
+        values: Iterator[memoryview | str] = (row.data for row in np.ascontiguousarray(vectors, dtype=_BYTES))
+        if self._cache is not None and keys is not None:
+            values = iter(keys)
         with self._write() as database:
             database.executemany(
                 "INSERT INTO vectors VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (collection, id) DO UPDATE SET kind = excluded.kind, vector = excluded.vector",
-                ((self._number, name, kind, row.data) for name, row in zip(ids, rows, strict=True)),
+                ((self._number, name, kind, value) for name, value in zip(ids, values, strict=True)),
             )
 
     def fetch(self, ids: Sequence[str]) -> Fetched:
         """Vectors of these ids, in their order."""
-        vectors = np.zeros((len(ids), self.dimension), dtype=np.float32)
-        found = np.zeros(len(ids), dtype=np.bool_)
         by_id = dict(self._of_ids("id, vector", ids))
-        for position, name in enumerate(ids):
-            if name in by_id:
-                vectors[position] = np.frombuffer(by_id[name], dtype=_BYTES)
-                found[position] = True
-        return Fetched(vectors, found)
+        return self._fetched([by_id.get(name) for name in ids])
 
     def missing(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` that the store does not hold, in their order."""
-        held = {name for (name,) in self._of_ids("id", ids)}
-        return [name for name in ids if name not in held]
+        keys = dict(self._of_ids("id, CASE typeof(vector) WHEN 'text' THEN vector END", ids))
+        referring = [name for name, key in keys.items() if key is not None]
+        lost = {referring[at] for at in np.flatnonzero(self._cache_rows([keys[name] for name in referring]) < 0)}
+        return [name for name in ids if name not in keys or name in lost]
 
     def ids(self, kind: VectorKind) -> Iterator[list[str]]:
         """All ids of a kind, in blocks, each once."""
@@ -113,9 +128,9 @@ class EmbeddedVectors(CollectionStore):
         check_vectors(vectors, self.dimension)
         check_k(k)
         rows = self._rows("SELECT id, vector FROM vectors WHERE collection = ? AND kind = ?", kind)
-        names = np.array([name for name, _ in rows], dtype=np.str_)
-        held = np.frombuffer(b"".join(row for _, row in rows), dtype=_BYTES).reshape(len(rows), self.dimension)
-        found = nearest(_unit(vectors), _unit(held), k)
+        held = self._fetched([value for _, value in rows])
+        names = np.array([name for name, _ in rows], dtype=np.str_)[held.found]
+        found = nearest(_unit(vectors), _unit(held.vectors[held.found]), k)
         scores = np.where(found.present, found.score.clip(-1.0, 1.0), -np.inf).astype(np.float32)
         order = np.argsort(-scores, axis=1, kind="stable")
         ids = names[found.position] if len(names) else np.full(found.position.shape, "", dtype=np.str_)
@@ -162,6 +177,24 @@ class EmbeddedVectors(CollectionStore):
         with self._read() as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def may_hold_copies(self) -> bool:
+        """Whether the file may hold vectors that the cache holds, too: an earlier version wrote it."""
+        with self._read() as database:
+            version = int(database.execute("PRAGMA user_version").fetchone()[0])
+        return self._cache is not None and version < _WITHOUT_COPIES
+
+    def shrink(self) -> None:
+        """Give the space of replaced copies back, and record that there are none any more.
+
+        Raises:
+            StoreFullError: there is no space for the smaller file beside the present one; nothing is lost.
+        """
+        with self._write() as database:
+            database.commit()
+            database.execute("VACUUM")
+            database.execute(f"PRAGMA user_version = {_WITHOUT_COPIES}")
+        self.flush()
+
     def close(self) -> None:
         """Release the folder; calling it again does nothing."""
         with self._using:
@@ -188,7 +221,10 @@ class EmbeddedVectors(CollectionStore):
                 self._database = sqlite3.connect(self._folder / FILE, check_same_thread=False)
                 self._database.execute("PRAGMA journal_mode = WAL")
                 self._database.execute("PRAGMA synchronous = FULL")
+                new = not self._database.execute("PRAGMA schema_version").fetchone()[0]
                 self._database.executescript(_SCHEMA)
+                if new:
+                    self._database.execute(f"PRAGMA user_version = {_WITHOUT_COPIES}")
         self._find_collection(create)
 
     def _find_collection(self, create: bool) -> None:
@@ -217,6 +253,30 @@ class EmbeddedVectors(CollectionStore):
                 "create its vectors"
             )
         self._number = int(found[0])
+
+    def _fetched(self, values: Sequence[bytes | str | None]) -> Fetched:
+        """The vectors that values of the column `vector` stand for; None stands for none."""
+        vectors = np.zeros((len(values), self.dimension), dtype=np.float32)
+        found = np.zeros(len(values), dtype=np.bool_)
+        referring = [at for at, value in enumerate(values) if isinstance(value, str)]
+        for at, value in enumerate(values):
+            if isinstance(value, bytes):
+                vectors[at] = np.frombuffer(value, dtype=_BYTES)
+                found[at] = True
+        rows = self._cache_rows([str(values[at]) for at in referring])
+        if self._cache is not None and len(rows):
+            there = np.array(referring)[rows >= 0]
+            vectors[there] = self._cache.vectors(rows[rows >= 0])
+            found[there] = True
+        return Fetched(vectors, found)
+
+    def _cache_rows(self, keys: Sequence[str]) -> IntVector:
+        """Row of each key in the cache, -1 where it is not there."""
+        if self._cache is None:
+            if keys:
+                raise StoreError(f"the vectors in {self._folder} are those of a cache; open them beside it")
+            return np.zeros(0, np.int64)
+        return self._cache.lookup(keys)
 
     def _of_ids(self, columns: str, ids: Sequence[str]) -> list[Any]:
         """These columns of the rows with these ids, in any order."""

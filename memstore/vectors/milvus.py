@@ -85,8 +85,10 @@ class MilvusVectors(CollectionStore):
         """
         return cls(uri, token, fingerprint, dimension, namespace)._connected(create)
 
-    def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
-        """Add or replace vectors; ids must be unique in the call."""
+    def upsert(
+        self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix, *, keys: Sequence[str] | None = None
+    ) -> None:
+        """Add or replace vectors; ids must be unique in the call. `keys` have no effect."""
         check_upsert(ids, vectors, self.dimension)
         scope = self._share.scope(kind)
         step = min(WRITE_BLOCK, self._block)

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from memstore.types import BoolVector, FloatMatrix, VectorKind
+from memstore.types import BoolVector, FloatMatrix, IntVector, VectorKind
 
 FEATURES = "features_"
 """How the name of a collection begins that holds the features of rollouts instead of an embedder's vectors."""
@@ -44,6 +44,18 @@ class Hits(NamedTuple):
     scores: NDArray[np.float32]
 
 
+class KeyedVectors(Protocol):
+    """Vectors by content hash, which a store may refer to: `memstore.embedding.cache.VectorCache`."""
+
+    def lookup(self, keys: Sequence[str]) -> IntVector:
+        """Row of each key, -1 where it is not there."""
+        ...
+
+    def vectors(self, rows: IntVector) -> FloatMatrix:
+        """Vectors of these rows, float32 [N, D], in the given order."""
+        ...
+
+
 class VectorStore(Protocol):
     """The vectors of one memory under one embedder."""
 
@@ -54,8 +66,13 @@ class VectorStore(Protocol):
     fingerprint: str
     dimension: int
 
-    def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
+    def upsert(
+        self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix, *, keys: Sequence[str] | None = None
+    ) -> None:
         """Add or replace vectors; ids must be unique in the call.
+
+        Args:
+            keys: under which the cache holds these vectors; an embedded store refers to them in place of a copy.
 
         Raises:
             InputError: another dimension, a NaN or an infinity, or ids that repeat.

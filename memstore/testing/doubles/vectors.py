@@ -43,8 +43,10 @@ class MemoryVectors(CollectionStore):
         self._closed = False
         self._connected(create=True)
 
-    def upsert(self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix) -> None:
-        """Add or replace vectors; ids must be unique in the call."""
+    def upsert(
+        self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix, *, keys: Sequence[str] | None = None
+    ) -> None:
+        """Add or replace vectors; ids must be unique in the call. `keys` have no effect."""
         self._check_open()
         check_upsert(ids, vectors, self.dimension)
         for name, vector in zip(ids, vectors, strict=True):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymilvus import MilvusClient
 
+from memstore.checks import check_upsert
+from memstore.embedding.cache import VectorCache
+from memstore.records.ids import vector_key
 from memstore.testing.conformance.vectors import OpenStore, VectorStoreConformance
 from memstore.testing.doubles.vectors import MemoryVectors, SharedVectors
+from memstore.types import FloatMatrix, VectorKind
 from memstore.vectors.embedded import EmbeddedVectors
 from memstore.vectors.milvus import MilvusVectors
 
@@ -32,6 +36,31 @@ class TestEmbeddedVectors(VectorStoreConformance):
     def open_store(self, tmp_path: Path) -> OpenStore:
         def open_store(**options: Any) -> EmbeddedVectors:
             return EmbeddedVectors.open(tmp_path / "vectors", **options)
+
+        return open_store
+
+
+class TestEmbeddedVectorsBesideACache(VectorStoreConformance):
+    """The vectors are in the cache, and the store has their keys."""
+
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> OpenStore:
+        class Keyed(EmbeddedVectors):
+            def upsert(
+                self, kind: VectorKind, ids: Sequence[str], vectors: FloatMatrix, *, keys: Sequence[str] | None = None
+            ) -> None:
+                check_upsert(ids, vectors, self.dimension)
+                keys = [vector_key(vector.tobytes().hex()) for vector in vectors]
+                caches[self.dimension].append(keys, vectors)
+                super().upsert(kind, ids, vectors, keys=keys)
+
+        caches: dict[int, VectorCache] = {}
+
+        def open_store(**options: Any) -> EmbeddedVectors:
+            dimension = options["dimension"]
+            if dimension not in caches:
+                caches[dimension] = VectorCache.open(tmp_path / str(dimension), dimension)
+            return Keyed.open(tmp_path / "vectors", cache=caches[dimension], **options)
 
         return open_store
 
