@@ -23,7 +23,7 @@ from memstore.graph.protocol import LinkUpdate
 from memstore.locations.stores import Stores
 from memstore.progress import Progress, Silent
 from memstore.types import VECTOR_KINDS, BoolVector, FloatMatrix, IntVector, VectorKind
-from memstore.vectors.knn import LinkSettings, Neighbours, link_all, link_new
+from memstore.vectors.knn import LinkSettings, Neighbours, link_new
 from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import EdgeType, NodeLabel
 
@@ -77,21 +77,14 @@ def _link_label(stores: Stores, kind: VectorKind, label: NodeLabel, summary: Lin
     has_vector = _mask(pc.is_valid(nodes["vector_key"]))
     position = np.flatnonzero(has_vector)
     ids = nodes["id"].take(pa.array(position))
-    vectors = stores.vectors_of(kind, ids.to_pylist(), nodes["vector_key"].take(pa.array(position)).to_pylist())
     group = _query_of_thinking(stores)[position] if kind == "thinking" else None
-    is_new = ~linked[position]
-    search = _store_search(stores, kind, ids) if stores.vectors.searches_fast else None
-    progress.stage(f"link {label}", int(is_new.sum()))
-    if is_new.all():
-        found = link_all(vectors, group, settings, store=search, progress=progress.advance)
-        changed = np.ones(len(position), dtype=bool)
-    else:
-        compact = np.full(len(nodes), -1, dtype=np.int64)
-        compact[position] = np.arange(len(position))
-        scores = before.properties["score"].to_numpy(zero_copy_only=False)
-        old = _neighbour_lists(compact[before.source], compact[before.target], scores, ~is_new, settings.k)
-        found, changed = link_new(vectors, group, is_new, old, settings, store=search, progress=progress.advance)
-        changed |= is_new
+    compact = np.full(len(nodes), -1, dtype=np.int64)
+    compact[position] = np.arange(len(position))
+    scores = before.properties["score"].to_numpy(zero_copy_only=False)
+    old = _neighbour_lists(compact[before.source], compact[before.target], scores, linked[position], settings.k)
+    progress.stage(f"link {label}", int((~linked[position]).sum()))
+    keys = nodes["vector_key"].take(pa.array(position))
+    found, changed = _search(stores, kind, ids, keys, group, ~linked[position], old, summary, progress)
     update = LinkUpdate(
         label=label,
         sources=ids.filter(pa.array(changed)).to_pylist(),
@@ -99,12 +92,31 @@ def _link_label(stores: Stores, kind: VectorKind, label: NodeLabel, summary: Lin
         linked=nodes["id"].filter(pa.array(~linked)).to_pylist(),
         fingerprint=stores.link_mark,
     )
-    graph.replace_links(update)
     summary.edges[kind] = int((found.index >= 0).sum())
+    graph.replace_links(update)
+
+
+def _search(
+    stores: Stores,
+    kind: VectorKind,
+    ids: pa.ChunkedArray,
+    keys: pa.ChunkedArray,
+    group: IntVector | None,
+    is_new: BoolVector,
+    old: Neighbours,
+    summary: LinkSummary,
+    progress: Progress,
+) -> tuple[Neighbours, BoolVector]:
+    """The new neighbour lists, and bool [N]: which of them are to be written. The vectors are freed before they are."""
+    settings = stores.link_settings
+    vectors = stores.vectors_of(kind, ids.to_pylist(), keys.to_pylist())
+    search = _store_search(stores, kind, ids) if stores.vectors.searches_fast else None
+    found, changed = link_new(vectors, group, is_new, old, settings, store=search, progress=progress.advance)
     if search is not None:
         from memstore.vectors.knn.store_search import measured_recall
 
         summary.recall[kind] = measured_recall(vectors, group, found, settings)
+    return found, changed | is_new
 
 
 def _store_search(stores: Stores, kind: VectorKind, ids: pa.ChunkedArray) -> StoreSearch:

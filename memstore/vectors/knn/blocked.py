@@ -19,7 +19,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from memstore.types import FloatMatrix, IntVector
+from memstore.types import BoolVector, FloatMatrix, IntVector
 from memstore.vectors.knn.score import pair_scores
 from memstore.vectors.knn.task import LinkTask
 
@@ -111,26 +111,49 @@ def _search(
     """
     if not len(nodes) or not len(others):
         return
-    group = task.group[others]
     width = -(-len(others) // _FOLD) * _FOLD
     columns = torch.zeros(width, fast.x.shape[1], dtype=fast.x.dtype)
     columns[: len(others)] = fast.x[torch.from_numpy(others)]
     size = min(max(_BLOCK_SCORES // width, 32), 2048)
     for start in range(0, len(nodes), size):
         block = nodes[start : start + size]
-        score = fast.scores(block, columns)
-        score[:, len(others) :] = -torch.inf
-        _mask_groups(score, task.group[block], group)
-        row, column = _candidates(task, fast, block, score)
-        crowded = np.zeros(len(block), np.bool_)
-        if limit is not None:
-            crowded = np.bincount(row, minlength=len(block)) > limit
-            row, column = row[~crowded[row]], column[~crowded[row]]
-        node, other = block[row], others[column]
-        exact = pair_scores(task.vectors, node, other)
-        valid = exact >= np.float32(task.settings.floor)
-        task.lists.offer(node[valid], other[valid], exact[valid])
+        crowded = offer_block(task, fast, block, others, columns, _FOLD, limit)
         yield len(block), block[crowded]
+
+
+def offer_block(
+    task: LinkTask,
+    fast: FastVectors,
+    block: IntVector,
+    others: IntVector,
+    columns: torch.Tensor,
+    fold: int,
+    limit: int | None = None,
+) -> BoolVector:
+    """Offer each node of a block its neighbours among `others`.
+
+    Args:
+        others: int64 [C], in the order of groups.
+        columns: fast vectors of `others` [C', D], filled up to a multiple of `fold` with zeros.
+        fold: columns whose maximum is taken first.
+        limit: candidates of a node above which it is left out; None for no limit.
+
+    Returns:
+        bool [len(block)]: the nodes that were left out.
+    """
+    score = fast.scores(block, columns)
+    score[:, len(others) :] = -torch.inf
+    _mask_groups(score, task.group[block], task.group[others])
+    row, column = _candidates(task, fast, block, score, fold)
+    crowded = np.zeros(len(block), np.bool_)
+    if limit is not None:
+        crowded = np.bincount(row, minlength=len(block)) > limit
+        row, column = row[~crowded[row]], column[~crowded[row]]
+    node, other = block[row], others[column]
+    exact = pair_scores(task.vectors, node, other)
+    valid = exact >= np.float32(task.settings.floor)
+    task.lists.offer(node[valid], other[valid], exact[valid])
+    return crowded
 
 
 def _mask_groups(score: torch.Tensor, rows: np.ndarray, columns: np.ndarray) -> None:
@@ -143,12 +166,12 @@ def _mask_groups(score: torch.Tensor, rows: np.ndarray, columns: np.ndarray) -> 
 
 
 def _candidates(
-    task: LinkTask, fast: FastVectors, block: IntVector, score: torch.Tensor
+    task: LinkTask, fast: FastVectors, block: IntVector, score: torch.Tensor, fold: int
 ) -> tuple[IntVector, IntVector]:
     """Row and column of each pair of a block of fast scores that may be in the row's list."""
     k = task.settings.k
-    # Column c of `peaks` is the maximum over the columns c, c + C/32, c + 2 C/32, ...
-    folded = torch.unflatten(score, 1, (_FOLD, -1))
+    # Column c of `peaks` is the maximum over the columns c, c + C/fold, c + 2 C/fold, ...
+    folded = torch.unflatten(score, 1, (fold, -1))
     peaks = folded.amax(1).float()
     error = fast.error[torch.from_numpy(block)]
     lower = torch.from_numpy(np.maximum(task.lists.score[block, -1], np.float32(task.settings.floor)))
