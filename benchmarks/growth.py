@@ -67,10 +67,8 @@ def link(folder: Path, size: int) -> dict[str, Any]:
 
 
 def snapshot(folder: Path, size: int) -> dict[str, Any]:
-    from memstore.snapshots.files import save_snapshot
-
     with open_memory(folder) as memory:
-        save_snapshot(memory.snapshot(), folder / "snapshot")
+        memory.write_snapshot(folder / "snapshot")
     return {}
 
 

@@ -38,7 +38,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Snapshots and data frames": (
         "memstore.snapshots.snapshot.Snapshot",
-        "memstore.snapshots.files.save_snapshot",
+        "memstore.snapshots.write.save_snapshot",
         "memstore.snapshots.files.load_snapshot",
         "memstore.snapshots.frames.to_pandas",
         "memstore.snapshots.frames.Frames",

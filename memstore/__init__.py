@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from memstore.pipeline.ingest import IngestOptions
     from memstore.records.record import RecordDefaults
     from memstore.sample import sample_path
-    from memstore.snapshots.files import load_snapshot, save_snapshot
+    from memstore.snapshots.files import load_snapshot
     from memstore.snapshots.snapshot import Snapshot
+    from memstore.snapshots.write import save_snapshot
     from memstore.vectors.knn import LinkSettings
 
 __all__ = [
@@ -46,7 +47,7 @@ _MODULES = {
     "Snapshot": "memstore.snapshots.snapshot",
     "load_snapshot": "memstore.snapshots.files",
     "sample_path": "memstore.sample",
-    "save_snapshot": "memstore.snapshots.files",
+    "save_snapshot": "memstore.snapshots.write",
 }
 """The module that defines each name."""
 

@@ -36,6 +36,7 @@ from memstore.snapshots.from_rollouts import read_rollouts
 from memstore.snapshots.snapshot import Snapshot
 from memstore.snapshots.take import take_snapshot
 from memstore.snapshots.upgrade import Prefer
+from memstore.snapshots.write import WrittenSnapshot, write_snapshot
 from memstore.vectors.knn import LinkSettings
 from memstore.vectors.protocol import VectorStore
 
@@ -305,6 +306,13 @@ class Memory:
     def snapshot(self, *, texts: bool = True) -> Snapshot:
         """Copy the memory's content into a frozen, columnar snapshot; without texts it is quicker and smaller."""
         return take_snapshot(self.stores, texts=texts)
+
+    def write_snapshot(self, folder: Path, *, texts: bool = True) -> WrittenSnapshot:
+        """Write a snapshot to a new folder, with the files of the reward models; `load_snapshot` reads it.
+
+        It is written a part at a time, and needs less memory than `save_snapshot` of `snapshot()`.
+        """
+        return write_snapshot(self.stores, folder, texts=texts, models=self.models_folder)
 
     def read_rollouts(
         self,

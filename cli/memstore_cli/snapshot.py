@@ -22,17 +22,14 @@ def snapshot(
     """Write a read-only, columnar copy: Arrow tables, safetensors, a manifest, and the files of the reward models."""
     started = time.perf_counter()
     with open_memory(memory) as store:
-        from memstore.snapshots.files import save_snapshot
-
-        taken = store.snapshot(texts=not no_texts)
-        save_snapshot(taken, folder, store.models_folder)
+        written = store.write_snapshot(folder, texts=not no_texts)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    counts = {"queries": len(taken.queries), "thinkings": len(taken.thinkings), "answers": len(taken.answers)}
-    seconds = round(time.perf_counter() - started, 3)
+    counts = {"queries": written.queries, "thinkings": written.thinkings, "answers": written.answers}
+    seconds, name = round(time.perf_counter() - started, 3), written.manifest.id
     if as_json:
-        print_json({"snapshot": taken.manifest.id, "folder": str(folder), **counts, "bytes": size, "seconds": seconds})
+        print_json({"snapshot": name, "folder": str(folder), **counts, "bytes": size, "seconds": seconds})
         return
     print(
-        f"snapshot {taken.manifest.id} in {folder}: {counted(counts['queries'], 'query', 'queries')}, "
+        f"snapshot {name} in {folder}: {counted(counts['queries'], 'query', 'queries')}, "
         f"{counted(counts['thinkings'], 'thinking')}, {size / 2**20:.1f} MB, {seconds:.1f} s"
     )

@@ -182,7 +182,7 @@ def _packed(keys: Sequence[str]) -> NDArray[np.bytes_]:
         raw = bytes.fromhex("".join(keys))
     except ValueError as error:
         raise InputError("a vector key is 32 hexadecimal digits; use memstore.records.ids.vector_key") from error
-    if any(len(key) != 2 * KEY_BYTES for key in keys):
+    if set(map(len, keys)) - {2 * KEY_BYTES}:
         raise InputError("a vector key is 32 hexadecimal digits; use memstore.records.ids.vector_key")
     return np.frombuffer(raw, dtype=_KEY)
 

@@ -337,8 +337,11 @@ class Stores:
 
     def vectors_of(self, kind: VectorKind, nodes: list[str], keys: list[str]) -> FloatMatrix:
         """Vectors float32 [N, D] of nodes by vector key, from the cache, which is filled where it lacks them."""
-        self.fill_cache(kind, nodes, keys)
-        return self.cache.vectors(self.cache.lookup(keys))
+        rows = self.cache.lookup(keys)
+        if (rows < 0).any():
+            self.fill_cache(kind, nodes, keys)
+            rows = self.cache.lookup(keys)
+        return self.cache.vectors(rows)
 
     def fill_cache(self, kind: VectorKind, nodes: list[str], keys: list[str], progress: Progress | None = None) -> None:
         """Add the vectors of these nodes to the cache: from the vector store, else by embedding the texts again."""

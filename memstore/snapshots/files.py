@@ -1,9 +1,7 @@
-"""Save and load snapshots: Arrow IPC for tables, safetensors for vectors and edge ends, JSON for the manifest.
+"""Load snapshots, from the folders that `memstore.snapshots.write` makes.
 
-A snapshot's folder is written atomically (`memstore.snapshots.atomic_folder`), with the files of the reward models in
-its folder `models`. Loading one executes no code. The manifest has the digest of every other file but theirs, and
-loading validates the tables in full: an Arrow file whose offsets are damaged would otherwise be read outside of its
-buffers.
+Loading one executes no code. The manifest has the checksum of every file but those of the reward models, and loading
+validates the tables in full: an Arrow file whose offsets are damaged would otherwise be read outside of its buffers.
 """
 
 from __future__ import annotations
@@ -11,96 +9,55 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from memstore.errors import InputError, StoreError
+from memstore.errors import InputError
 from memstore.graph.protocol import EdgeTable
-from memstore.runtime.disk_space import space_errors
-from memstore.snapshots.atomic_folder import atomic_folder
-from memstore.snapshots.models import FOLDER, copy_models
+from memstore.snapshots.folder import ARRAYS, DIGESTS, FORMAT, MANIFEST, MATRICES, file_digest, open_matrix
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.snapshots.take import EDGE_NAMES, TABLES
 from memstore.snapshots.upgrade_snapshot import upgrade_snapshot
+from memstore.snapshots.write import save_snapshot
 from memstore.vectors.labels import LABEL_OF
 from memstore_schema.columns import SCHEMA_VERSION, EdgeType, node_schema
 
+__all__ = ["load_snapshot", "save_snapshot"]
+
 _MAX_REASON = 200
 """Characters of a reader's error that a message quotes."""
-FORMAT = 1
-"""Version of the folder's format; a newer one is refused."""
-_DIGESTS = "digests"
-"""Key of the manifest: the SHA-256 of every other file by name. Snapshots of memstore 0.1.0 lack it."""
-_MANIFEST = "manifest.json"
 _MAX_MANIFEST = 2**20
 """Longest manifest that is read, in bytes."""
 _NEW_PARTS = frozenset({"in", "wrote", "reliable_in", "datasets", "policies"}) | {
     name for name, (edge, _, _) in EDGE_NAMES.items() if edge is EdgeType.INFLUENCED_BY
 }
 """Edges and tables that snapshots of schema 1 lack."""
-_ARRAYS = ("query_x", "thinking_x", "query_has_x", "thinking_has_x")
+_VECTORS = ("query_x", "thinking_x", "query_has_x", "thinking_has_x")
 _FEATURES = ("features", "has_features")
 """Arrays of a snapshot with features; others, and those of older versions, lack them."""
 
 
-def save_snapshot(snapshot: Snapshot, folder: Path, models: Path | None = None) -> None:
-    """Write a snapshot to a new folder.
-
-    Args:
-        models: the memory's `models` folder, to take along the files of the snapshot's reward models.
-
-    Raises:
-        InputError: the folder exists and is not empty.
-        StoreFullError: the disk is full; nothing is left behind.
-        StoreError: the folder cannot be written.
-    """
-    try:
-        with space_errors(f"there is no space for the snapshot {folder}; free some, and take it again"):
-            _write(snapshot, folder, models)
-    except OSError as error:
-        raise StoreError(f"the snapshot {folder} cannot be written: {error.strerror or error}") from error
-
-
-def _write(snapshot: Snapshot, folder: Path, models: Path | None) -> None:
-    with atomic_folder(folder, "snapshot") as building:
-        for name in TABLES.values():
-            _write_table(getattr(snapshot, name), building / f"{name}.arrow")
-        names = _ARRAYS if snapshot.features is None else _ARRAYS + _FEATURES
-        arrays = {name: np.ascontiguousarray(getattr(snapshot, name)) for name in names}
-        for name, edge in snapshot.edges.items():
-            arrays[f"{name}.source"], arrays[f"{name}.target"] = edge.source, edge.target
-            _write_table(edge.properties, building / f"edges_{name}.arrow")
-        save_file(arrays, building / "arrays.safetensors")
-        if models is not None:
-            copy_models(models, building / FOLDER, {Path(path).name for path in _model_paths(snapshot)})
-        digests = {path.name: _digest(path) for path in sorted(building.iterdir()) if path.is_file()}
-        manifest = {"format": FORMAT, **asdict(snapshot.manifest), _DIGESTS: digests}
-        (building / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-
-
-def _model_paths(snapshot: Snapshot) -> list[str]:
-    """Folders of the reward models, relative to the memory's folder."""
-    return [path for path in snapshot.reward_models["path"].to_pylist() if path]
-
-
 def load_snapshot(folder: Path) -> Snapshot:
-    """Read a snapshot from a folder and check it in full. Its tables are memory-mapped.
+    """Read a snapshot from a folder and check it in full. Its tables and vectors are memory-mapped.
 
-    A snapshot of schema 1 is converted (`memstore.snapshots.upgrade`).
+    A snapshot of format 1 is read as it is, with its vectors in memory. One of schema 1 is converted
+    (`memstore.snapshots.upgrade`).
 
     Raises:
         InputError: the folder holds no snapshot, a damaged one, or one of a newer format.
     """
     try:
         manifest = _read_manifest(folder)
-        _check_digests(folder, manifest.pop(_DIGESTS, None), manifest["schema_version"])
-        arrays = load_file(folder / "arrays.safetensors")
+        version = manifest.pop("format")
+        _check_digests(folder, manifest.pop(DIGESTS, None), version, manifest["schema_version"])
+        arrays = _read_arrays(folder, version)
         edge_names, table_names = _parts(manifest["schema_version"])
         edges = {
             name: EdgeTable(
@@ -115,7 +72,7 @@ def load_snapshot(folder: Path) -> Snapshot:
             manifest=Manifest(**manifest),
             edges=edges,
             **tables,
-            **{name: arrays[name] for name in _ARRAYS},
+            **{name: arrays[name] for name in _VECTORS},
             **{name: arrays[name] for name in _FEATURES if name in arrays},
         )
         _check_shapes(snapshot)
@@ -130,17 +87,17 @@ def load_snapshot(folder: Path) -> Snapshot:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest without its format.
+    """The manifest.
 
     Raises:
         InputError: the format is newer.
         ValueError: the manifest is damaged.
     """
-    with (folder / _MANIFEST).open("rb") as file:
+    with (folder / MANIFEST).open("rb") as file:
         manifest = json.loads(file.read(_MAX_MANIFEST).decode())
     if not isinstance(manifest, dict):
         raise ValueError("the manifest is not a JSON object")
-    version = manifest.pop("format", None)
+    version = manifest.get("format")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError("the manifest has no valid format")
     if version > FORMAT:
@@ -149,7 +106,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     for name, kind in expected.items():
         if type(manifest.get(name)) is not kind:
             raise ValueError(f"the manifest has no valid {name}")
-    if unknown := manifest.keys() - expected.keys() - {_DIGESTS}:
+    if unknown := manifest.keys() - expected.keys() - {"format", DIGESTS}:
         raise ValueError(f"the manifest has the unknown key {min(unknown)!r:.40}")
     if manifest["schema_version"] > SCHEMA_VERSION:
         raise InputError(f"the snapshot {folder} has a newer schema; install a newer memstore")
@@ -162,24 +119,36 @@ def _parts(schema_version: int) -> tuple[list[str], list[str]]:
     return [name for name in EDGE_NAMES if name not in new], [name for name in TABLES.values() if name not in new]
 
 
-def _check_digests(folder: Path, digests: object, schema_version: int) -> None:
+def _check_digests(folder: Path, digests: object, version: int, schema_version: int) -> None:
     """Compare the files with their digests; a snapshot of memstore 0.1.0 has none."""
     if digests is None:
         return
-    if not isinstance(digests, Mapping) or digests.keys() != _file_names(schema_version):
+    names = _file_names(version, schema_version)
+    features = names | {"features.npy"} if version > 1 else names
+    if not isinstance(digests, Mapping) or digests.keys() not in (names, features):
         raise ValueError("the manifest lists other files")
     for name, digest in digests.items():
-        if _digest(folder / name) != digest:
+        if (_sha256 if version == 1 else file_digest)(folder / name) != digest:
             raise ValueError(f"{name} has another digest than in the manifest")
 
 
-def _file_names(schema_version: int) -> set[str]:
+def _file_names(version: int, schema_version: int) -> set[str]:
+    """The files of a snapshot without features."""
     edge_names, table_names = _parts(schema_version)
     edges = {f"edges_{name}.arrow" for name in edge_names}
-    return {f"{name}.arrow" for name in table_names} | edges | {"arrays.safetensors"}
+    vectors = {f"{kind}_x.npy" for kind in LABEL_OF} if version > 1 else set[str]()
+    return {f"{name}.arrow" for name in table_names} | edges | vectors | {ARRAYS}
 
 
-def _digest(path: Path) -> str:
+def _read_arrays(folder: Path, version: int) -> dict[str, NDArray[Any]]:
+    """All arrays of a snapshot by name. In format 1 they are in one file, which is read and not mapped."""
+    arrays: dict[str, NDArray[Any]] = load_file(folder / ARRAYS)
+    if version > 1:
+        arrays |= {name: open_matrix(path) for name in MATRICES if (path := folder / f"{name}.npy").exists()}
+    return arrays
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -216,11 +185,6 @@ def _check_features(snapshot: Snapshot) -> None:
         raise ValueError("the features do not fit the table")
     if not np.isfinite(features).all():
         raise ValueError("the features have a NaN or an infinity")
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
 
 
 def _read_table(path: Path) -> pa.Table:

@@ -7,7 +7,6 @@ A large memory need not be copied in full: `take_outline` reads what votes and l
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 from memstore.errors import StoreError
 from memstore.graph.protocol import EdgeTable
 from memstore.locations.stores import Stores
+from memstore.snapshots.digest import content_digest
 from memstore.snapshots.snapshot import Manifest, Snapshot
 from memstore.types import BoolVector, FloatMatrix, VectorKind
 from memstore_schema.columns import NODE_COLUMNS, SCHEMA_VERSION, EdgeType, NodeLabel, edge_schema
@@ -101,15 +101,10 @@ def take_snapshot(stores: Stores, *, texts: bool = True) -> Snapshot:
     Args:
         texts: False leaves out `text`, `gold`, `metadata` and the answers as written.
     """
-    tables = {label: stores.graph.nodes(label, _columns(label, texts)) for label in TABLES}
-    edges = {}
-    for name, (edge, source, target) in EDGE_NAMES.items():
-        found = stores.graph.edges(edge, source, target)
-        if name == "leads_to" and not texts:
-            found = EdgeTable(found.source, found.target, found.properties.drop_columns(["text"]))
-        edges[name] = found
-    query_x, query_has_x = _vectors(stores, "query", tables[NodeLabel.QUERY])
-    thinking_x, thinking_has_x = _vectors(stores, "thinking", tables[NodeLabel.THINKING])
+    tables = {label: stores.graph.nodes(label, columns_of(label, texts)) for label in TABLES}
+    edges = {name: read_edges(stores, name, texts=texts) for name in EDGE_NAMES}
+    query_x, query_has_x = vectors_of(stores, "query", tables[NodeLabel.QUERY])
+    thinking_x, thinking_has_x = vectors_of(stores, "thinking", tables[NodeLabel.THINKING])
     features, has_features = _features(stores, tables[NodeLabel.THINKING])
     return Snapshot(
         manifest=manifest_of(stores, content_digest(tables, edges, features)),
@@ -124,19 +119,27 @@ def take_snapshot(stores: Stores, *, texts: bool = True) -> Snapshot:
     )
 
 
+def read_edges(stores: Stores, name: str, *, texts: bool) -> EdgeTable:
+    """An edge table of a snapshot; without texts, the answers as written are left out."""
+    found = stores.graph.edges(*EDGE_NAMES[name])
+    if name == "leads_to" and not texts:
+        return EdgeTable(found.source, found.target, found.properties.drop_columns(["text"]))
+    return found
+
+
 def take_outline(stores: Stores) -> Snapshot:
     """Copy nodes and edges without vectors, links, predictions, and the texts of rollouts and answers.
 
     Queries keep their texts and reference answers; rollouts lack `UNREAD_COLUMNS`, too. Vectors have the dimension 0,
     and the manifest has no id.
     """
-    columns = {label: _columns(label, label is NodeLabel.QUERY) for label in TABLES}
+    columns = {label: columns_of(label, label is NodeLabel.QUERY) for label in TABLES}
     columns[NodeLabel.THINKING] = [name for name in columns[NodeLabel.THINKING] if name not in UNREAD_COLUMNS]
     tables = {label: stores.graph.nodes(label, names) for label, names in columns.items()}
     edges = {name: stores.graph.edges(*EDGE_NAMES[name], columns) for name, columns in OUTLINE_EDGES.items()}
     stores.graph.drop_cache()
     has_x = {
-        name: _has_vector(tables[label])
+        name: has_vector(tables[label])
         for name, label in (("query", NodeLabel.QUERY), ("thinking", NodeLabel.THINKING))
     }
     return Snapshot(
@@ -164,7 +167,7 @@ def with_digest(stores: Stores, outline: Snapshot) -> Snapshot:
 
 def with_query_vectors(stores: Stores, outline: Snapshot) -> Snapshot:
     """Add the vectors of queries to an outline."""
-    x, has_x = _vectors(stores, "query", outline.queries)
+    x, has_x = vectors_of(stores, "query", outline.queries)
     return replace(outline, query_x=x, query_has_x=has_x)
 
 
@@ -178,13 +181,13 @@ def with_contents(stores: Stores, part: Snapshot) -> Snapshot:
         StoreError: nodes of the part are no longer in the memory.
     """
     thinkings, answers = (
-        stores.graph.nodes(label, _columns(label, True), ids=table["id"].to_pylist())
+        stores.graph.nodes(label, columns_of(label, True), ids=table["id"].to_pylist())
         for label, table in ((NodeLabel.THINKING, part.thinkings), (NodeLabel.ANSWER, part.answers))
     )
     leads_to = _with_answer_texts(stores, part)
     stores.graph.drop_cache()
-    query_x, query_has_x = _vectors(stores, "query", part.queries)
-    thinking_x, thinking_has_x = _vectors(stores, "thinking", thinkings)
+    query_x, query_has_x = vectors_of(stores, "query", part.queries)
+    thinking_x, thinking_has_x = vectors_of(stores, "thinking", thinkings)
     read = replace(
         part,
         thinkings=thinkings,
@@ -211,44 +214,15 @@ def _with_answer_texts(stores: Stores, part: Snapshot) -> EdgeTable:
     return EdgeTable(own.source, own.target, found.select(["text"]).take(row))
 
 
-def content_digest(
-    tables: Mapping[NodeLabel, pa.Table], edges: Mapping[str, EdgeTable], features: FloatMatrix | None = None
-) -> str:
-    """Digest of a snapshot's node ids, rewards, edges, link scores and features.
-
-    The ids cover texts and vectors, because they are hashes of them. Predictions are not part of the digest: scoring a
-    memory does not change its identity.
-    """
-    digest = hashlib.blake2b(digest_size=12)
-    for label in (NodeLabel.QUERY, NodeLabel.THINKING, NodeLabel.ANSWER):
-        for buffer in _buffers(tables[label]["id"]):
-            digest.update(buffer)
-    rewards = tables[NodeLabel.THINKING]["reward"].to_numpy(zero_copy_only=False)
-    digest.update(np.nan_to_num(rewards.astype(np.float64), nan=-1.0).tobytes())
-    for name in ("generates", "leads_to", "query_similar", "thinking_similar"):
-        edge = edges[name]
-        digest.update(edge.source.tobytes())
-        digest.update(edge.target.tobytes())
-        if "score" in edge.properties.column_names:
-            digest.update(edge.properties["score"].to_numpy(zero_copy_only=False).tobytes())
-    if features is not None:
-        digest.update(np.ascontiguousarray(features).tobytes())
-    return "s-" + digest.hexdigest()
-
-
-def _buffers(column: pa.ChunkedArray) -> list[bytes]:
-    # Joined, so that the digest does not depend on how Arrow chunked the column.
-    return [pc.binary_join(pa.array([column.to_pylist()]), "\n")[0].as_py().encode()] if len(column) else []
-
-
-def _columns(label: NodeLabel, texts: bool) -> list[str]:
+def columns_of(label: NodeLabel, texts: bool) -> list[str]:
+    """Columns of a label that a snapshot has."""
     skipped = BOOKKEEPING if texts or label is NodeLabel.ANSWER else BOOKKEEPING | TEXT_COLUMNS
     return [name for name in NODE_COLUMNS[label] if name not in skipped]
 
 
-def _vectors(stores: Stores, kind: VectorKind, nodes: pa.Table) -> tuple[FloatMatrix, BoolVector]:
+def vectors_of(stores: Stores, kind: VectorKind, nodes: pa.Table) -> tuple[FloatMatrix, BoolVector]:
     """Vectors float32 [N, D] in the order of the nodes, zero where a node has none, and bool [N]."""
-    has = _has_vector(nodes)
+    has = has_vector(nodes)
     fingerprint = stores.fingerprint
     if fingerprint is None:
         return np.zeros((0, 0), dtype=np.float32), has
@@ -268,6 +242,7 @@ def _features(stores: Stores, thinkings: pa.Table) -> tuple[FloatMatrix | None, 
     return (found.vectors, found.found) if found.found.any() else (None, None)
 
 
-def _has_vector(nodes: pa.Table) -> BoolVector:
+def has_vector(nodes: pa.Table) -> BoolVector:
+    """Which nodes have a vector, bool [N]."""
     has: BoolVector = pc.is_valid(nodes["vector_key"]).to_numpy(zero_copy_only=False).astype(bool)
     return has

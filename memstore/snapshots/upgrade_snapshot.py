@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from memstore.snapshots.digest import content_digest
 from memstore.snapshots.snapshot import Snapshot
-from memstore.snapshots.take import TABLES, content_digest
+from memstore.snapshots.take import TABLES
 from memstore.snapshots.upgrade import Content, upgrade
 from memstore_schema.columns import SCHEMA_VERSION, NodeLabel
 

@@ -50,7 +50,7 @@ def base(kills: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     ("verb", "writes", "least"),
     [
         ("train", {"rename"}, 1),
-        ("snapshot", {"_write_table", "save_file", "copyfile", "rename"}, 7),
+        ("snapshot", {"_write_table", "_write_matrix", "_write_arrays", "copyfile", "rename"}, 7),
         ("label", {TRANSACTION}, 2),
         (
             "restore",

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from memstore.errors import MemstoreError, ModelError
 from memstore.memory import Memory
-from memstore.snapshots.files import load_snapshot, save_snapshot
+from memstore.snapshots.files import load_snapshot
 from memstore.snapshots.models import copy_models
 from memstore_gnn.data.splits import labelled_queries
 from memstore_gnn.data.verdicts import verdicts_of
@@ -62,7 +62,7 @@ def prepare(
     Raises:
         StoreError: the memory cannot be read, or the folder cannot be written.
     """
-    save_snapshot(memory.snapshot(), folder / SNAPSHOT)
+    memory.write_snapshot(folder / SNAPSHOT)
     shown, settings = (Visibility(), TrainSettings()) if card is None else (card.visibility, card.settings)
     visibility = {**asdict(shown), "audit": sorted(shown.audit), "hidden_runs": sorted(shown.hidden_runs)}
     job = {"visibility": visibility, "settings": asdict(settings), "last_steps": last_steps, "device": device}

@@ -18,7 +18,7 @@ import pytest
 
 from memstore.errors import InputError, StoreFullError
 from memstore.memory import Memory
-from memstore.snapshots import files
+from memstore.snapshots import folder as folder_module
 from memstore.snapshots.files import load_snapshot, save_snapshot
 from memstore.snapshots.snapshot import Snapshot
 from memstore.testing.doubles.embedder import HashEmbedder
@@ -54,7 +54,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def without_digests(folder: Path, **changes: Any) -> None:
-    """Make the manifest one of memstore 0.1.0."""
+    """Leave the digests out of the manifest, as memstore 0.1.0 did."""
     manifest = {name: value for name, value in manifest_of(folder).items() if name != "digests"}
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
@@ -119,13 +119,13 @@ def test_an_odd_value_of_the_manifest_is_refused(copy: Path, changes: dict[str, 
     assert "damaged" in refusal(copy)
 
 
-@pytest.mark.parametrize("changes", [{"format": 2}, {"schema_version": 999}])
+@pytest.mark.parametrize("changes", [{"format": 3}, {"schema_version": 999}])
 def test_a_newer_snapshot_is_refused(copy: Path, changes: dict[str, Any]) -> None:
     without_digests(copy, **changes)
     assert "newer" in refusal(copy)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "queries.arrow", "arrays.safetensors"])
+@pytest.mark.parametrize("name", ["manifest.json", "queries.arrow", "query_x.npy", "arrays.safetensors"])
 @pytest.mark.parametrize("kind", ["folder", "missing", "other file"])
 def test_a_replaced_file_is_refused(copy: Path, name: str, kind: str) -> None:
     (copy / name).unlink()
@@ -146,12 +146,12 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("step", ["_write_table", "save_file", "_digest"])
+@pytest.mark.parametrize("step", ["_write_table", "_write_matrix", "_write_arrays"])
 def test_a_full_disk_leaves_nothing_behind(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     snapshot = load_snapshot(saved)
-    monkeypatch.setattr(files, step, full_disk)
+    monkeypatch.setattr(folder_module, step, full_disk)
     with pytest.raises(StoreFullError, match="no space"):
         save_snapshot(snapshot, tmp_path / "new")
     assert not list(tmp_path.iterdir())
@@ -160,22 +160,22 @@ def test_a_full_disk_leaves_nothing_behind(
 _SAVE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from memstore.snapshots import files
+from memstore.snapshots import files, folder
 step, count, source, target = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 snapshot = files.load_snapshot(source)
-call, left = getattr(files, step), [count]
+call, left = getattr(folder, step), [count]
 def dying(*arguments):
     left[0] -= 1
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return call(*arguments)
-setattr(files, step, dying)
+setattr(folder, step, dying)
 files.save_snapshot(snapshot, target)
 """
 
 
 @pytest.mark.parametrize(
-    ("step", "count"), [("_write_table", 1), ("_write_table", 7), ("save_file", 1), ("_digest", 4)]
+    ("step", "count"), [("_write_table", 1), ("_write_table", 7), ("_write_matrix", 2), ("_write_arrays", 1)]
 )
 def test_a_kill_leaves_no_half_snapshot_and_the_next_one_clears_up(
     saved: Path, tmp_path: Path, step: str, count: int
