@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from memstore.embedding.protocol import Fingerprint, ProgressCallback
 from memstore.embedding.windows import Batch, batches, cut, head_and_tail, rows_in
 from memstore.embedding.workers import single_core_threads
-from memstore.errors import InputError
+from memstore.errors import EmbedderError, InputError
 from memstore.types import FloatMatrix
 
 CPU_MAX_TOKENS = 2_048
@@ -80,6 +80,7 @@ class SentenceEmbedder:
 
         Raises:
             InputError: a text is blank.
+            EmbedderError: the GPU ran out of memory.
         """
         index_of: dict[str, int] = {}
         for position, text in enumerate(texts):
@@ -137,7 +138,12 @@ class SentenceEmbedder:
         planned = list(batches(lengths, budget, self.fingerprint.window))
         rows = [rows_in(batch.length, budget) if self.execution.fixed_rows else len(batch.windows) for batch in planned]
         with single_core_threads(cores) as pool:
-            yield from zip(planned, pool.map(self._batch, repeat(windows), planned, rows), strict=True)
+            try:
+                yield from zip(planned, pool.map(self._batch, repeat(windows), planned, rows), strict=True)
+            except torch.OutOfMemoryError as error:
+                raise EmbedderError(
+                    "the GPU ran out of memory while embedding; free some of it, or pass --device cpu"
+                ) from error
 
     def _batch(self, windows: list[Sequence[int]], batch: Batch, rows: int) -> FloatMatrix:
         """Unit vectors of one batch, padded to `rows` rows with copies of its last window."""

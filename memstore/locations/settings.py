@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     long_text: LongText = "mean"
     """How a new memory embeds a text that is longer than the embedder's window."""
     device: str | None = None
-    """Device for embedding and training: `cpu`, `cuda`, `cuda:1`. Default: a GPU if there is one."""
+    """Device for embedding, linking and training: `cpu`, `cuda`, `cuda:1`. Default: a GPU if there is one."""
     link_k: int = Field(default=5, ge=1, le=100)
     """Number of neighbours that each node of a new memory is linked to."""
     link_floor: float = Field(default=0.0, ge=-1.0, le=1.0)

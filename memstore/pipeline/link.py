@@ -111,12 +111,22 @@ def _search(
     settings = stores.link_settings
     vectors = stores.vectors_of(kind, ids.to_pylist(), keys.to_pylist())
     search = _store_search(stores, kind, ids) if stores.vectors.searches_fast else None
-    found, changed = link_new(vectors, group, is_new, old, settings, store=search, progress=progress.advance)
+    device = "cpu" if search is not None else _device(stores)
+    found, changed = link_new(
+        vectors, group, is_new, old, settings, store=search, progress=progress.advance, device=device
+    )
     if search is not None:
         from memstore.vectors.knn.store_search import measured_recall
 
         summary.recall[kind] = measured_recall(vectors, group, found, settings)
     return found, changed | is_new
+
+
+def _device(stores: Stores) -> str:
+    """The device of the settings, or a GPU if there is one; a command that links nothing does not import torch."""
+    from memstore.embedding.precision import choose_device
+
+    return choose_device(stores.settings.device)
 
 
 def _store_search(stores: Stores, kind: VectorKind, ids: pa.ChunkedArray) -> StoreSearch:

@@ -16,7 +16,6 @@ over the folds, gave away gains: with full trust no set of docs/reward_quality.m
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -81,7 +80,7 @@ class _Example:
     """Labelled queries under one mask.
 
     Attributes:
-        graph: their votes.
+        graph: their votes, on the device in training.
         votes: float64 [A], log odds of the answers by the votes, with the trust in plain counts.
         label: float64 [A], verdicts.
         count: float64 [A], rollouts with the answer.
@@ -119,6 +118,7 @@ def fit_correction(
         return FittedCorrection(Correction(counts=counts), {})
     folds = [chance.permutation(len(one.labelled)) % settings.members for one in sets]
     masked = [_masked(*pair, chance) for _ in range(MASKS.masks) for pair in zip(sets, folds, strict=True)]
+    masked = [replace(example, graph=example.graph.to(device)) for example in masked]  # once, not at each step
     networks, held_out, corrections = [], [], []
     for member in range(settings.members):
         network = _train(masked, member, settings, seed * 1000 + member, device, progress)
@@ -248,7 +248,7 @@ def _loss(network: RewardNetwork, example: _Example, member: int, device: torch.
         torch.from_numpy(values.astype(np.float32)).to(device)
         for values in (example.count * (example.fold != member), example.votes, example.label)
     )
-    logit = votes + network(copy.copy(example.graph).to(device))
+    logit = votes + network(example.graph)
     losses = functional.binary_cross_entropy_with_logits(logit, label, reduction="none")
     return (weight * losses).sum() / weight.sum().clamp(min=1.0)
 

@@ -7,6 +7,9 @@ Error of a fast score. With b the rounded row and r = x - b, Cauchy-Schwarz give
     |x_i . x_j - b_i . b_j|  =  |r_i . x_j + b_i . r_j|  <=  |r_i| |x_j| + |b_i| |r_j|.
 Adding D products in float32 loses at most D 2^-23 |b_i| |b_j|, twice the textbook bound, in whatever order they are
 added. Rounding a product to bfloat16 loses at most 2^-8 of it.
+
+On a GPU the products are bfloat16 with sums in float32. Exact scores, and products in float32, are always the CPU's, so
+that the lists do not depend on the device.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
 import torch
 
+from memstore.errors import InputError
 from memstore.types import BoolVector, FloatMatrix, IntVector
 from memstore.vectors.knn.score import pair_scores
 from memstore.vectors.knn.task import LinkTask
@@ -41,16 +46,18 @@ def adding_error(dim: int) -> float:
 class FastVectors:
     """Vectors at the precision of the fast products, with their error."""
 
-    def __init__(self, vectors: FloatMatrix, dtype: torch.dtype) -> None:
+    def __init__(self, vectors: FloatMatrix, dtype: torch.dtype, device: str = "cpu") -> None:
         """
         Args:
             vectors: float32 [N, D].
             dtype: bfloat16 or float32.
+            device: where products in bfloat16 are computed; those in float32 are computed by the CPU.
         """
         exact = torch.from_numpy(vectors)
-        self.x = exact.to(dtype)
+        rounded = exact.to(dtype)
+        self.x = rounded if dtype == torch.float32 else rounded.to(device)
         length = torch.linalg.vector_norm(exact, dim=1)
-        lost = torch.linalg.vector_norm(exact - self.x, dim=1) if dtype != torch.float32 else torch.zeros_like(length)
+        lost = torch.linalg.vector_norm(exact - rounded, dim=1) if dtype != torch.float32 else torch.zeros_like(length)
         kept, longest = length + lost, (length + lost).max()
         adding = adding_error(vectors.shape[1]) * kept * longest
         rounding = 2.0**-8 * kept * longest if dtype != torch.float32 else 0.0
@@ -59,7 +66,7 @@ class FastVectors:
         """float32 [N]: how far a fast score with this row is from the exact one, at most."""
 
     def scores(self, rows: IntVector, columns: torch.Tensor) -> torch.Tensor:
-        """Fast scores [R, C] of nodes `rows` with the vectors `columns` [C, D]."""
+        """Fast scores [R, C] of nodes `rows` with the vectors `columns` [C, D], on the device of `x`."""
         left = self.x[torch.from_numpy(rows)]
         if self.x.dtype == torch.float32:
             # numpy, because torch has a global switch that lowers the precision of float32 products.
@@ -75,8 +82,46 @@ def link_exactly(task: LinkTask, dtype: torch.dtype | None = None) -> int:
 
     Returns:
         How many nodes had so many candidates at bfloat16 that they were searched again at float32.
+
+    Raises:
+        InputError: torch has no such device here, or its memory does not suffice.
     """
-    dtype = dtype or fast_dtype(task.vectors.shape[1])
+    device = _checked(task.device)
+    with _float32_sums(device):
+        try:
+            return _link(task, dtype or fast_dtype(task.vectors.shape[1], device), device)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"the GPU ran out of memory while linking {len(task.vectors):,} nodes; free some of it, or set "
+                "MEMSTORE_DEVICE=cpu"
+            ) from error
+
+
+def _checked(device: str) -> str:
+    """The device, if torch has it here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"torch has no device {device!r} here; use cpu") from error
+    return device
+
+
+@contextmanager
+def _float32_sums(device: str) -> Iterator[None]:
+    """Keep a GPU from adding parts of a bfloat16 product in bfloat16, which the error bound does not cover."""
+    if device == "cpu":
+        yield
+        return
+    settings = torch.backends.cuda.matmul
+    before = settings.allow_bf16_reduced_precision_reduction
+    settings.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        settings.allow_bf16_reduced_precision_reduction = before
+
+
+def _link(task: LinkTask, dtype: torch.dtype, device: str) -> int:
     new, old = (task.by_group(task.searching & side) for side in (task.is_new, ~task.is_new))
     offered, added = task.by_group(task.offers), task.by_group(task.offers & task.is_new)
     work = len(new) * len(offered) + len(old) * len(added)
@@ -84,7 +129,7 @@ def link_exactly(task: LinkTask, dtype: torch.dtype | None = None) -> int:
     for nodes, others in ((new, offered), (old, added)):
         left: list[IntVector] = []
         limit = None if dtype == torch.float32 else max(64, len(others) // _PAIR_COST)
-        for count, again in _search(task, FastVectors(task.vectors, dtype), nodes, others, limit):
+        for count, again in _search(task, FastVectors(task.vectors, dtype, device), nodes, others, limit):
             done += count * len(others)
             left.append(again)
             task.done(done / work)
@@ -92,7 +137,7 @@ def link_exactly(task: LinkTask, dtype: torch.dtype | None = None) -> int:
         if len(rest):
             list(_search(task, FastVectors(task.vectors, torch.float32), rest, others, None))
         crowded += len(rest)
-    logger.debug("linked %d nodes at %s, %d of them again at float32", len(new) + len(old), dtype, crowded)
+    logger.debug("linked %d nodes on %s at %s, %d again at float32", len(new) + len(old), device, dtype, crowded)
     return crowded
 
 
@@ -112,7 +157,7 @@ def _search(
     if not len(nodes) or not len(others):
         return
     width = -(-len(others) // _FOLD) * _FOLD
-    columns = torch.zeros(width, fast.x.shape[1], dtype=fast.x.dtype)
+    columns = torch.zeros(width, fast.x.shape[1], dtype=fast.x.dtype, device=fast.x.device)
     columns[: len(others)] = fast.x[torch.from_numpy(others)]
     size = min(max(_BLOCK_SCORES // width, 32), 2048)
     for start in range(0, len(nodes), size):
@@ -173,8 +218,8 @@ def _candidates(
     # Column c of `peaks` is the maximum over the columns c, c + C/fold, c + 2 C/fold, ...
     folded = torch.unflatten(score, 1, (fold, -1))
     peaks = folded.amax(1).float()
-    error = fast.error[torch.from_numpy(block)]
-    lower = torch.from_numpy(np.maximum(task.lists.score[block, -1], np.float32(task.settings.floor)))
+    error = fast.error[torch.from_numpy(block)].to(score.device)
+    lower = torch.from_numpy(np.maximum(task.lists.score[block, -1], np.float32(task.settings.floor))).to(score.device)
     if peaks.shape[1] >= k:
         # The peaks belong to different pairs, so the k-th highest of them bounds the k-th highest score.
         lower = torch.maximum(lower, peaks.topk(k, dim=1).values[:, -1] - error)
@@ -183,27 +228,32 @@ def _candidates(
     hit, layer = torch.nonzero(folded[row, :, peak].float() >= threshold[row, None], as_tuple=True)
     found = row[hit], peak[hit] + layer * peaks.shape[1]
     # Rows and columns that were filled up have the score -inf, which a floor never lets through.
-    return found[0].numpy(), found[1].numpy()
+    return found[0].cpu().numpy(), found[1].cpu().numpy()
 
 
 @cache
-def fast_dtype(dim: int) -> torch.dtype:
-    """bfloat16 where this machine multiplies it within the error bound and clearly faster than float32, else float32.
+def fast_dtype(dim: int, device: str = "cpu") -> torch.dtype:
+    """bfloat16 where the device multiplies it within the error bound and clearly faster than float32, else float32.
 
-    Measured, because a processor without the instructions emulates them slowly. It changes the time of linking only.
+    Measured on a CPU, because a processor without the instructions emulates them slowly. On a GPU only the error is.
+    It changes the time of linking only.
     """
     rows = torch.randn(512, dim, generator=torch.Generator().manual_seed(0))
     rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     every = np.arange(len(rows))
     seconds = {}
     for dtype in (torch.bfloat16, torch.float32):
-        fast = FastVectors(rows.numpy(), dtype)
+        fast = FastVectors(rows.numpy(), dtype, device)
         times = []
         for _ in range(6):
             start = time.process_time()
             scores = fast.scores(every, fast.x)
             times.append(time.process_time() - start)
         seconds[dtype] = min(times)
-        if bool(((scores.double() - rows.double() @ rows.double().T).abs() > fast.error[:, None]).any()):
+        if bool(((scores.cpu().double() - rows.double() @ rows.double().T).abs() > fast.error[:, None]).any()):
+            if device != "cpu":
+                logger.warning("products of bfloat16 on %s exceed their error bound; linking on the CPU", device)
             return torch.float32
+    if device != "cpu":
+        return torch.bfloat16
     return torch.bfloat16 if seconds[torch.bfloat16] < 0.7 * seconds[torch.float32] else torch.float32

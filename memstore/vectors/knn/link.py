@@ -30,6 +30,7 @@ def link_all(
     *,
     store: StoreSearch | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> Neighbours:
     """The neighbour lists of all nodes.
 
@@ -38,13 +39,14 @@ def link_all(
         group: int64 [N]; nodes of one group are never linked to each other. None: only a node itself is left out.
         store: searches the index of a vector store; None compares the arrays.
         progress: called with the number of rows done since the last call, N in all.
+        device: where an exact search multiplies: `cpu`, `cuda` or `cuda:1`. It does not change the lists.
 
     Raises:
-        InputError: a vector is not finite, or the shapes do not match.
+        InputError: a vector is not finite, the shapes do not match, or the device does not exist or lacks memory.
     """
     nothing = Neighbours.none(len(vectors), settings.k)
     everyone = np.ones(len(vectors), dtype=np.bool_)
-    return link_new(vectors, group, everyone, nothing, settings, store=store, progress=progress)[0]
+    return link_new(vectors, group, everyone, nothing, settings, store=store, progress=progress, device=device)[0]
 
 
 def link_new(
@@ -56,6 +58,7 @@ def link_new(
     *,
     store: StoreSearch | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> tuple[Neighbours, BoolVector]:
     """The neighbour lists of all nodes after new ones were added, from the lists before.
 
@@ -66,12 +69,13 @@ def link_new(
         old: the lists of the old nodes among themselves, in the present positions; rows of new nodes are empty.
         store: as for `link_all`.
         progress: called with the number of new rows done since the last call.
+        device: as for `link_all`.
 
     Returns:
         The lists, and bool [N]: which of them differ from `old`.
 
     Raises:
-        InputError: a vector is not finite, or the shapes do not match.
+        InputError: as for `link_all`.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     _check(vectors, group, is_new, old, settings.k)
@@ -79,7 +83,7 @@ def link_new(
     if count == 0:
         return old, np.zeros(len(vectors), dtype=np.bool_)
 
-    task = LinkTask.plan(vectors, group, is_new, old, settings, _in_rows(progress, count))
+    task = LinkTask.plan(vectors, group, is_new, old, settings, _in_rows(progress, count), device)
     # The searches import torch and faiss, which takes seconds; a command that links nothing does not wait for it.
     if store is not None:
         from memstore.vectors.knn.store_search import link_by_store

@@ -32,6 +32,8 @@ class LinkTask:
     settings: LinkSettings
     done: Callable[[float], None]
     """Called with the share of the work that is done, in (0, 1]."""
+    device: str = "cpu"
+    """Where the exact search multiplies: `cpu`, `cuda` or `cuda:1`."""
 
     @classmethod
     def plan(
@@ -42,11 +44,12 @@ class LinkTask:
         old: Neighbours,
         settings: LinkSettings,
         done: Callable[[float], None],
+        device: str = "cpu",
     ) -> LinkTask:
         """The task of bringing `old` up to date; arguments as for `link_new`."""
         groups = np.arange(len(vectors)) if group is None else np.unique(group, return_inverse=True)[1]
         first, offers = find_duplicates(vectors, groups, settings.k)
-        return cls(vectors, groups.astype(np.int32), is_new, first, offers, old.copy(), settings, done)
+        return cls(vectors, groups.astype(np.int32), is_new, first, offers, old.copy(), settings, done, device)
 
     @property
     def searching(self) -> BoolVector:

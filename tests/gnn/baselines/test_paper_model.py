@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from memstore.snapshots.snapshot import Snapshot
+from memstore.testing.doubles.device import second_device
 from memstore.types import FloatMatrix
 from memstore_gnn.baselines.paper import Paper, PaperNetwork, PaperSettings
 from memstore_gnn.baselines.paper_graph import COMPETES, SIMILAR, Direction, paper_graph
@@ -54,6 +55,15 @@ def test_model_learns_a_planted_signal(memory: Snapshot) -> None:
     assert auc(probability[report], rewards_of(memory)[report]) > 0.9
     again = Paper(settings=SMALL).fit_predict(hide_labels(memory), visible, train, select, 0)
     np.testing.assert_array_equal(probability, again)
+
+
+def test_every_tensor_is_on_the_device(memory: Snapshot) -> None:
+    (train, select), short = parts(), replace(SMALL, epochs=3, dropout=0.0)
+    visible = np.where((train | select)[query_of_thinkings(memory)], rewards_of(memory), np.nan)
+    wanted = Paper(settings=short).fit_predict(memory, visible, train, select, 0)
+    with second_device() as device:
+        found = Paper(settings=short, device=device).fit_predict(memory, visible, train, select, 0)
+    assert found == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize(("direction", "reaches"), [("memory_to_new", True), ("new_to_memory", False)])
