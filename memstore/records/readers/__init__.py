@@ -5,6 +5,7 @@ open.py           choose the reader of a path by its content
 source.py         `RowSource`, the protocol of a reader
 lines.py          texts: JSON lines, from a file, compressed, or from standard input
 json_values.py    other JSON: an array, or objects over several lines
+yaml_items.py     lists in YAML, item by item
 csv_rows.py       CSV and TSV
 blocks.py         blocks of bytes, decompressed, with truncation reported
 parquet.py        Parquet, in batches

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from memstore.errors import InputError
 from memstore.records.readers.archives import Archive, is_archive
 from memstore.records.readers.natural_order import in_natural_order
+from memstore.records.readers.other_formats import SNIFFED_BYTES, text_format
 
 _TEXT_ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
+_YAML_ENDINGS = (".yaml", ".yml")
+"""Endings of files that are read if they begin with a list of objects: others are settings."""
 _ENDINGS = (
-    *_TEXT_ENDINGS, ".parquet", ".arrow", ".feather", ".zip", ".eval",
+    *_TEXT_ENDINGS, *_YAML_ENDINGS, ".parquet", ".arrow", ".feather", ".zip", ".eval",
     *(ending + packing for ending in _TEXT_ENDINGS for packing in (".gz", ".zst")),
 )  # fmt: skip
 """Endings of the files of a folder that are read; a file that is named itself may have any name."""
@@ -96,21 +103,28 @@ def _members(file: str | Path) -> list[str | Path]:
     archive = Archive(path)
     if archive.is_eval_log:
         return [file]
-    members = [name for name in archive.names if name.lower().endswith(_ENDINGS) and not _is_other(name)]
+    members = [name for name in archive.names if _is_rollouts(name, partial(archive.open, name))]
     if not members:
         raise InputError(f"the archive {file} has no file of rollouts; it needs files that end in {_listed()}")
     return [path / name for name in in_natural_order(members)]
 
 
-def _is_other(name: str) -> bool:
-    """Whether a file with a readable ending holds no rollouts by its name."""
+def _is_rollouts(name: str, opened: Callable[[], IO[bytes]]) -> bool:
+    """Whether a file may hold rollouts by its name, or for YAML by its start."""
     name = name.rpartition("/")[2].lower()
-    return name.endswith(_REJECTS) or name in _NO_ROLLOUTS
+    if not name.endswith(_ENDINGS) or name.endswith(_REJECTS) or name in _NO_ROLLOUTS:
+        return False
+    if not name.endswith(_YAML_ENDINGS):
+        return True
+    try:
+        with opened() as file:
+            return text_format(file.read(SNIFFED_BYTES)) == "yaml"
+    except (OSError, InputError, zipfile.BadZipFile, zlib.error):
+        return True  # whoever reads it says why it cannot be read
 
 
 def _is_readable(file: Path, folder: Path) -> bool:
-    name = file.name.lower()
-    if not name.endswith(_ENDINGS) or _is_other(name) or not file.is_file() or _is_hidden(file, folder):
+    if not file.is_file() or _is_hidden(file, folder) or not _is_rollouts(file.name, lambda: file.open("rb")):
         return False
     return not any((parent / MEMORY_MARKER).is_file() for parent in [folder / part for part in _parents(file, folder)])
 

@@ -1,8 +1,9 @@
 """Read a text, from a file, compressed with gzip or zstd, or from standard input.
 
-The text is JSON lines, one object a line, or other JSON (`json_values`) or a table (`csv_rows`). In JSON lines, only a
-line feed ends a line. Blank lines are skipped. A line that cannot be read becomes a row with a reason, and reading
-continues. Memory is bounded by the longest accepted line, and the number of rows by the bytes of the file.
+The text is JSON lines, one object a line, or other JSON (`json_values`), YAML (`yaml_items`) or a table (`csv_rows`).
+In JSON lines, only a line feed ends a line. Blank lines are skipped. A line that cannot be read becomes a row with a
+reason, and reading continues. Memory is bounded by the longest accepted line, and the number of rows by the bytes of
+the file.
 """
 
 from __future__ import annotations
@@ -124,6 +125,10 @@ def _rows_of_text(blocks: Iterator[bytes], name: str) -> Iterator[Row]:
         yield from _rows(blocks)
     elif kind == "json":
         yield from json_rows(blocks)
+    elif kind == "yaml":
+        from memstore.records.readers.yaml_items import yaml_rows
+
+        yield from yaml_rows(blocks)
     else:
         yield from csv_rows(blocks, kind)
 

@@ -43,15 +43,11 @@ _INSIDE: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "compressed with gzip"), (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
 )  # fmt: skip
 """Formats that are read from a file of their own, and not out of a compressed file, an archive or a pipe."""
-_ART_YAML = re.compile(rb"- (?:trajectories:|metadata:(?s:.*)\n  trajectories:)\s*\n")
-"""The start of the groups that ART 0.3 wrote as YAML; PyYAML sorts the keys."""
-_ART_ADVICE = (
-    "convert it to JSON first, one group a line: `python -c 'import json, sys, yaml; [print(json.dumps(group, "
-    "default=str)) for group in yaml.safe_load(sys.stdin)]' < FILE > NEW.jsonl`"
-)
 _TAR = (257, b"ustar")
 _ARRAY = re.compile(rb"\[\s*(?:\{|\]?\s*\Z)")
 _PRETTY_OBJECT = re.compile(rb"\{[ \t\r]*\n\s*\"")
+_YAML_LIST = re.compile(rb"(?:---[ \t]*\r?\n)?- (?:\{|\w+:\s)")
+"""The start of a list of objects in YAML."""
 _SEPARATORS = (b",", b"\t", b";")
 _TABLE_NAME = re.compile(r"\.(?:csv|tsv)(?:\.gz|\.zst)?\Z", re.IGNORECASE)
 _COLUMNS = frozenset(
@@ -61,7 +57,7 @@ _COLUMNS = frozenset(
 
 
 def refuse_other_format(start: bytes, name: str) -> None:
-    """Check that a file may hold text: JSON lines, JSON, CSV or TSV.
+    """Check that a file may hold text: JSON lines, JSON, YAML, CSV or TSV.
 
     Args:
         start: the first `SNIFFED_BYTES` of the file, or all of a shorter one.
@@ -71,8 +67,6 @@ def refuse_other_format(start: bytes, name: str) -> None:
     """
     if _PICKLE.match(start):
         raise InputError(f"{name} is a Python pickle, which is not read: {PICKLE_ADVICE}")
-    if _ART_YAML.match(start):
-        raise InputError(f"{name} has ART's trajectories as YAML, which is not read; {_ART_ADVICE}")
     found = _binary_format(start) or _encoding(start)
     if found is not None:
         kind, advice = found
@@ -94,7 +88,7 @@ def refuse_packed_format(start: bytes, name: str) -> None:
 
 
 def text_format(start: bytes, name: str = "") -> str:
-    """The format of a text by its start: "lines" of JSON, other "json", or the separator of a table.
+    """The format of a text by its start: "lines" of JSON, other "json", "yaml", or the separator of a table.
 
     Args:
         name: name of the file; one of a table may have any header.
@@ -102,6 +96,8 @@ def text_format(start: bytes, name: str = "") -> str:
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if _ARRAY.match(text) or _PRETTY_OBJECT.match(text):
         return "json"
+    if _YAML_LIST.match(text):
+        return "yaml"
     header = text.partition(b"\n")[0].strip()
     if header[:1] in (b"{", b"["):
         return "lines"

@@ -9,7 +9,8 @@ from typing import Protocol
 from memstore.records.record import Row
 
 _ENDINGS = (
-    ".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".arrow", ".feather", ".zip", ".eval",
+    ".gz", ".zst", ".jsonl", ".ndjson", ".json", ".yaml", ".yml", ".parquet", ".csv", ".tsv", ".arrow", ".feather",
+    ".zip", ".eval",
 )  # fmt: skip
 
 

@@ -146,7 +146,11 @@ def _art(values: RowValues) -> Iterator[Found]:
 
 
 def _art_group(values: RowValues) -> Iterator[Found]:
-    """ART before 0.5: a group of trajectories, whose choices are what the policy wrote."""
+    """ART before 0.5: a group of trajectories, whose choices are what the policy wrote.
+
+    Trajectories that raised are left out of the group by ART.
+    """
+    need(values["trajectories"], "the group has no trajectory: all of them raised")
     yield from of_each(values["trajectories"], _art_trajectory)
 
 
@@ -198,7 +202,8 @@ def _summaries(values: RowValues) -> Iterator[Found]:
 
 
 def _is_art_group(values: RowValues) -> bool:
-    return at(values["trajectories"], 0, "messages_and_choices") is not None
+    trajectories = values["trajectories"]
+    return trajectories == [] or at(trajectories, 0, "messages_and_choices") is not None
 
 
 EPISODE = Shape(
