@@ -1,6 +1,7 @@
 """Readers of rollout files. Each yields `memstore.records.record.Row`s.
 
 expand.py         folders, glob patterns and archives to files
+run_folders.py    files of a run that repeat or describe rollouts
 open.py           choose the reader of a path by its content
 source.py         `RowSource`, the protocol of a reader
 lines.py          texts: JSON lines, from a file, compressed, or from standard input

@@ -15,6 +15,7 @@ from memstore.errors import InputError
 from memstore.records.readers.archives import Archive, is_archive
 from memstore.records.readers.natural_order import in_natural_order
 from memstore.records.readers.other_formats import SNIFFED_BYTES, text_format
+from memstore.records.readers.run_folders import repeats_or_describes
 
 _TEXT_ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
 _YAML_ENDINGS = (".yaml", ".yml")
@@ -24,7 +25,12 @@ _ENDINGS = (
     *(ending + packing for ending in _TEXT_ENDINGS for packing in (".gz", ".zst")),
 )  # fmt: skip
 """Endings of the files of a folder that are read; a file that is named itself may have any name."""
-_NO_ROLLOUTS = frozenset(["dataset_info.json", "dataset_dict.json", "state.json", "metadata.json", "config.json"])
+_NO_ROLLOUTS = frozenset(
+    [
+        "dataset_info.json", "dataset_dict.json", "state.json", "metadata.json", "config.json", "metrics.jsonl",
+        "eval_plan.json",
+    ]
+)  # fmt: skip
 """Files beside rollouts that describe a data set or a run."""
 _REJECTS = ".rejects.jsonl"
 """Ending of the files of rejected rows that an ingest writes."""
@@ -125,6 +131,8 @@ def _is_rollouts(name: str, opened: Callable[[], IO[bytes]]) -> bool:
 
 def _is_readable(file: Path, folder: Path) -> bool:
     if not file.is_file() or _is_hidden(file, folder) or not _is_rollouts(file.name, lambda: file.open("rb")):
+        return False
+    if repeats_or_describes(file, folder):
         return False
     return not any((parent / MEMORY_MARKER).is_file() for parent in [folder / part for part in _parents(file, folder)])
 
