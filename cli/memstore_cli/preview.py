@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from memstore_cli.output import cell, counted, print_json
 
 if TYPE_CHECKING:
+    from memstore.records.event_join import JoinCounts
     from memstore.records.preview import FilePreview
     from memstore.records.record import Record
 
@@ -41,12 +42,26 @@ def _show(preview: FilePreview) -> None:
         print(f"  kept as metadata: {_keys(preview.kept)}")
     if preview.left_over:
         print(f"  left over, not read: {_keys(preview.left_over)}")
+    if preview.joined is not None:
+        _show_joined(preview.joined)
     if preview.rejected:
         print(f"  {counted(preview.rejected, 'row')} would be rejected:")
         for reason in preview.reasons:
             print(f"    {reason}")
     if preview.error is not None:
         print(f"  cannot be read: {preview.error}")
+
+
+def _show_joined(joined: JoinCounts) -> None:
+    rollouts = counted(joined.rollouts, "rollout")
+    print(f"  joined: {counted(joined.events, 'event')} to {rollouts}, {joined.rewarded:,} with a reward")
+    left = {
+        counted(joined.rollouts - joined.rewarded, "rollout") + " without a reward": joined.rollouts - joined.rewarded,
+        counted(joined.without_call, "rollout") + " without a call of the model": joined.without_call,
+        counted(joined.others, "event") + " of other types": joined.others,
+    }
+    if any(left.values()):
+        print(f"  left over of the events: {', '.join(text for text, count in left.items() if count)}")
 
 
 def _show_record(record: Record) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memstore.errors import InputError, RecordError
+from memstore.records.event_join import JoinCounts
 from memstore.records.readers import expand_paths
 from memstore.records.record import Record, RecordDefaults, parse_record
 from memstore.records.rollouts import Rollouts, open_rollouts, read_row
@@ -27,6 +28,8 @@ class FilePreview:
     file: str
     shapes: Counter[str] = field(default_factory=Counter)
     """Rows by the name of their shape."""
+    rows: int = 0
+    """Rows, also those that are rejected. Events that are joined to a rollout are one."""
     rollouts: int = 0
     records: list[Record] = field(default_factory=list)
     """The first rollouts, as they would be stored."""
@@ -41,17 +44,21 @@ class FilePreview:
     """Why the file cannot be read, or not to its end."""
     labelled: int = 0
     """Rollouts with a reward."""
+    joined: JoinCounts | None = None
+    """Events that were joined to rollouts."""
 
     def as_json(self) -> dict[str, Any]:
         """The document that the command prints with `--json`."""
         return {
             "file": self.file,
             "shapes": dict(self.shapes),
+            "rows": self.rows,
             "rollouts": self.rollouts,
             "rewards": self.labelled,
             "records": [asdict(record) for record in self.records],
             "kept_as_metadata": dict(self.kept),
             "left_over": dict(self.left_over),
+            "joined": None if self.joined is None else self.joined._asdict(),
             "rejected": self.rejected,
             "reasons": self.reasons,
             "error": self.error,
@@ -81,7 +88,9 @@ def _preview(file: str | Path, defaults: RecordDefaults) -> FilePreview:
             found.reasons.append(f"{number}: {reason}")
 
     try:
-        for row in open_rollouts(file, defaults).raw_rows():
+        source = open_rollouts(file, defaults)
+        for row in source.raw_rows():
+            found.rows += 1
             if row.values is None:
                 reject(row.number, row.reason or "unreadable")
                 continue
@@ -99,6 +108,7 @@ def _preview(file: str | Path, defaults: RecordDefaults) -> FilePreview:
                     _count(found, parse_record(values, defaults), row.values)
                 except RecordError as error:
                     reject(row.number, str(error))
+        found.joined = source.joined
     except InputError as error:
         found.error = str(error)
     return found

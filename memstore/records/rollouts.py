@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memstore.errors import InputError, RecordError
+from memstore.records.event_join import JoinCounts, join_events
 from memstore.records.paths import has_path, mapped
 from memstore.records.readers import RowSource, open_source
 from memstore.records.record import RecordDefaults, Row
@@ -65,6 +66,8 @@ class RolloutSource:
         self.name = source.name
         self.stem = source.stem
         self.size = source.size
+        self.joined: JoinCounts | None = None
+        """What was joined of events, once all rows are read; None if the file has none."""
         self._source = source
         self._defaults = defaults
 
@@ -90,14 +93,14 @@ class RolloutSource:
                     yield Row(row.number, found)
 
     def raw_rows(self) -> Iterator[Row]:
-        """The rows as they are in the file.
+        """The rows as they are in the file, but for events of agent-lightning: those of a rollout are one row.
 
         Raises:
             InputError: none of the first rows has a path that the user chose.
         """
         rows = iter(self._source)
         if not self._defaults.paths:
-            yield from rows
+            self.joined = yield from join_events(rows, self.name)
             return
         first = list(islice(rows, _FIRST_ROWS))
         readable = [row.values for row in first if row.values is not None]

@@ -176,24 +176,6 @@ def _agent_lightning(values: RowValues) -> Iterator[Found]:
     yield rollout(values["prompt"], values["response"], reward=values["reward"])
 
 
-def _span(values: RowValues) -> Iterator[Found]:
-    """agent-lightning before 1.0: a call of a model, as OpenTelemetry names its attributes. Rewards are other spans."""
-    prompt, completion = (_numbered(values["attributes"], f"gen_ai.{kind}.") for kind in ("prompt", "completion"))
-    if not prompt or not completion:
-        raise RecordError("the span is no call of a model")
-    yield rollout(prompt, completion[:1], policy=values["attributes"].get("gen_ai.response.model"))
-
-
-def _numbered(attributes: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
-    """The messages of attributes such as `gen_ai.prompt.0.content`."""
-    messages: dict[int, dict[str, Any]] = {}
-    for name, value in attributes.items():
-        number, _, key = name.removeprefix(prefix).partition(".")
-        if name.startswith(prefix) and number.isdigit() and key in ("role", "content"):
-            messages.setdefault(int(number), {})[key] = value
-    return [messages[number] for number in sorted(messages)]
-
-
 def _summaries(values: RowValues) -> Iterator[Found]:
     raise RecordError(
         "tinker-cookbook's rollout summaries hold rewards and lengths, but no texts; name the `*_logtree.json` files "
@@ -235,12 +217,6 @@ TRAINER_SHAPES = (
     Shape("ART", frozenset(["group_index", "messages", "reward", "group_metadata"]), _art),
     Shape("ART group", frozenset(["trajectories"]), _art_group, accepts=_is_art_group),
     Shape("agent-lightning", frozenset(["rollout_id", "reward", "prompt", "response"]), _agent_lightning),
-    Shape(
-        "agent-lightning span",
-        frozenset(["rollout_id", "attempt_id", "attributes"]),
-        _span,
-        accepts=lambda values: isinstance(values["attributes"], Mapping),
-    ),
     Shape("tinker-cookbook summary", frozenset(["total_reward", "traj_idx", "steps"]), _summaries),
 )
-"""Shapes of trainers, but for tinker-cookbook's transcripts (`logtree`), verl and TRL."""
+"""Shapes of trainers, but for tinker-cookbook's transcripts (`logtree`), agent-lightning's events, verl and TRL."""

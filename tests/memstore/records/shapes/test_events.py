@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from memstore.records.preview import preview
-from tests.memstore.records.shapes.reading import MATH, reasons, records, seen, write
+from tests.memstore.records.shapes.reading import MATH, reasons, records, write
 
 USER = {"role": "user", "content": "How many?"}
 LOOK = {"role": "assistant", "content": "Let me look."}
@@ -54,12 +54,3 @@ def test_rollouts_without_a_reward_or_a_call(tmp_path: Path) -> None:
     assert reasons(write(tmp_path / "b.jsonl", [failed])) == [
         "the rollout has no call of a model that succeeded (timeout)"
     ]
-
-
-def test_events_one_a_row_have_no_reward_and_say_how_to_keep_it(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [call([USER], "4 * 3\n#### 12")])
-    assert seen(records(path)) == [("How many?", "4 * 3", "12", None, None)]
-    rows = [reward(1.0), event("log", {}), call([USER], "", "error")]
-    found = reasons(write(tmp_path / "b.jsonl", rows))
-    assert "write one row for each rollout, {rollout_id, events: [...]}" in found[0]
-    assert found[1:] == ["the event 'log' is no call of a model", "the call of the model failed"]

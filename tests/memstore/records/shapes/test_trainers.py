@@ -189,20 +189,12 @@ def test_art_groups_of_jsonl(tmp_path: Path) -> None:
     assert seen(records(write(tmp_path / "0001.jsonl", [{"trajectories": trajectories}]))) == UNLABELLED
 
 
-def test_agent_lightning_trajectories_and_spans(tmp_path: Path) -> None:
+def test_agent_lightning_trajectories(tmp_path: Path) -> None:
     rows = [
         {"rollout_id": f"ro-{n}", "reward": float(n == 0), "prompt": "user\nHow many?\nassistant\n", "response": text}
         for n, text in enumerate(SAYS)
     ]
     assert seen(records(write(tmp_path / "train_trajectories.jsonl", rows))) == UNLABELLED
-    call = {
-        "gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": "How many?", "gen_ai.response.model": "m",
-        "gen_ai.completion.0.role": "assistant", "gen_ai.completion.0.content": SAYS[0],
-    }  # fmt: skip
-    span = {"rollout_id": "ro", "attempt_id": "at", "sequence_id": 1, "name": "openai.chat.completion"}
-    path = write(tmp_path / "spans.jsonl", [{**span, "attributes": call}])
-    assert seen(records(path)) == [(*UNLABELLED[0][:4], None)]
-    assert reasons(write(path, [{**span, "attributes": {"reward": 1.0}}])) == ["the span is no call of a model"]
 
 
 def test_tinker_summaries_are_refused_with_the_file_to_name(tmp_path: Path) -> None:
