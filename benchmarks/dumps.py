@@ -2,10 +2,11 @@
 
     python benchmarks/dumps.py FOLDER ... [--domain math]
 
-A line has the layout that was recognised, the rollouts, the rejected rows, and the first reason. Nothing is written.
-Scripts, Python files and notes beside the dumps are left out. The dumps that the tests write can be measured, too:
+A line has the layout that was recognised, the rows of the file, the rollouts in them, those with a reward, how many
+were rejected, and the first reason. Nothing is written. Scripts, Python files and notes beside the dumps are left out.
+The dumps that the tests write can be measured, too:
 
-    python -m pytest --basetemp=DUMPS -o tmp_path_retention_policy=all tests/memstore/records/shapes
+    python -m pytest --basetemp=DUMPS -o tmp_path_retention_policy=all tests/memstore/records
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def line(found: FilePreview) -> str:
     shapes = ", ".join(shape for shape, _ in found.shapes.most_common()) or "none"
     why = found.error or (found.reasons[0] if found.reasons else "")
     why = (why if len(why) <= SHOWN else why[:SHOWN] + "…").replace("|", "\\|").replace("\n", " ")
-    return f"| `{found.file}` | {shapes} | {found.rollouts:,} | {found.labelled:,} | {found.rejected:,} | {why} |"
+    counts = (found.rows, found.rollouts, found.labelled, found.rejected)
+    return f"| `{found.file}` | {shapes} | {' | '.join(f'{count:,}' for count in counts)} | {why} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--domain", choices=("math", "qa", "code", "other"), help="domain of rows that name none")
     given = parser.parse_args(arguments)
-    print("| dump | recognised | rollouts | with a reward | rejected | why |\n|---|---|---|---|---|---|")
+    print("| dump | recognised | rows in | rollouts | with a reward | rejected | why |\n|---|---|--:|--:|--:|--:|---|")
     for folder in given.folders:
         for found in previews(folder, RecordDefaults(domain=given.domain)):
             print(line(found), flush=True)
