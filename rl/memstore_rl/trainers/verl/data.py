@@ -50,6 +50,8 @@ SCHEMA = pa.schema(
                 [
                     ("split", pa.string()),
                     ("index", pa.int64()),
+                    ("question", pa.string()),
+                    ("answer", pa.string()),
                     ("query_id", pa.string()),
                     ("key", pa.string()),
                     ("domain", pa.string()),
@@ -60,7 +62,8 @@ SCHEMA = pa.schema(
         ),
     ]
 )
-"""`extra_info.query_id` is the query's id in the memory; `key` is the source's key, or "". `remember` is False where
+"""`extra_info.question` and `answer` are those of verl's own examples: the query without a system prompt, and the
+ground truth. `query_id` is the query's id in the memory; `key` is the source's key, or "". `remember` is False where
 the budget withholds a label that the source has: a memory must not reveal it either."""
 DATA_MODES: tuple[Mode, ...] = ("oracle", "budget", "memory")
 """Modes with data files of their own. Mode `verdict` trains on the file of mode `oracle`."""
@@ -221,18 +224,21 @@ def _row(
     index: int, query: SourceQuery, split: SplitName | AuditSplit, is_labelled: bool, system: str | None
 ) -> dict[str, Any]:
     prompt = [{"role": "system", "content": system}] if system else []
+    truth = query.gold if is_labelled and query.gold else BLANK
     return {
         "data_source": query.dataset,
         "prompt": [*prompt, {"role": "user", "content": query.text}],
         "ability": query.domain,
-        "reward_model": {"style": "rule", "ground_truth": query.gold if is_labelled and query.gold else BLANK},
+        "reward_model": {"style": "rule", "ground_truth": truth},
         "extra_info": {
             "split": split,
             "index": index,
+            "question": query.text,
+            "answer": truth,
             "query_id": query.id,
             "key": query.key or "",
             "domain": query.domain,
-            "labelled": bool(is_labelled and query.gold),
+            "labelled": truth != BLANK,
             "remember": is_labelled or not (query.gold or query.has_label),
         },
     }

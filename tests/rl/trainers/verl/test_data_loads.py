@@ -55,6 +55,9 @@ def test_verl_data_set_reads_the_file(
         expected = RewardQuery(f"what is {number} + 2 ?", "additions", f"q{number}", "math", gold, query.labelled)
         assert query == expected
         assert row["extra_info"]["query_id"] == f"id-{number}"
+        # As verl's own examples write them, for reward functions that read them; the answer only of labelled rows.
+        assert row["extra_info"]["question"] == f"what is {number} + 2 ?"
+        assert row["extra_info"]["answer"] == (gold or "") == row["reward_model"]["ground_truth"]
         assert row["extra_info"]["labelled"] == query.labelled
         assert is_training(row["extra_info"]) == name.startswith("train")
         labelled += query.labelled

@@ -122,8 +122,11 @@ def test_real_unlabelled_rows_hold_no_gold(shared_data: Path, tmp_path: Path) ->
         gold = gold_of[row["extra_info"]["query_id"]]
         assert gold is not None
         assert row["reward_model"]["ground_truth"] == ""
-        # A short gold may occur by chance in the key ("gsm8k/test/12"), the id or the index.
-        extra = {name: value for name, value in row["extra_info"].items() if name not in ("key", "query_id", "index")}
+        assert row["extra_info"]["answer"] == ""
+        assert row["extra_info"]["question"] == row["prompt"][-1]["content"]
+        # A short gold may occur by chance in the key ("gsm8k/test/12"), the id, the index or the question.
+        by_chance = ("key", "query_id", "index", "question")
+        extra = {name: value for name, value in row["extra_info"].items() if name not in by_chance}
         cells = texts_in([row["data_source"], row["ability"], row["reward_model"], extra])
         assert all(gold not in re.split(r"\W+", cell) and cell.strip() != gold for cell in cells)
         assert row["prompt"] == [
