@@ -1,4 +1,4 @@
-"""`memstore export`: a page of a memory as one file, and its scored rollouts as training data."""
+"""`memstore export`: a page of a memory, its scored rollouts as training data, and a snapshot as files for Neo4j."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from typing import Annotated
 
 import typer
 
+from memstore_cli.export_neo4j import neo4j
 from memstore_cli.export_training import best, pairs
 from memstore_cli.inspect import open_source
 from memstore_cli.options import JsonOption, MemoryOption, UsageError
 from memstore_cli.output import print_json
 
 export_app = typer.Typer(
-    help="Write a page of a memory to one file, or its scored rollouts as training data.", no_args_is_help=True
+    help="Write a page of a memory, its scored rollouts as training data, or a snapshot as files for Neo4j.",
+    no_args_is_help=True,
 )
 export_app.command()(best)
 export_app.command()(pairs)
+export_app.command()(neo4j)
 
 
 @export_app.callback()
 def export() -> None:
-    """Write a page of a memory to one file, or its scored rollouts as training data."""
+    """Write a page of a memory, its scored rollouts as training data, or a snapshot as files for Neo4j."""
 
 
 @export_app.command()

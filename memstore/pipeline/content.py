@@ -21,6 +21,8 @@ from memstore_schema.columns import EDGE_COLUMNS, NODE_COLUMNS, RETIRED_COLUMNS,
 
 RESTORED = "b-restored"
 """Id of the Batch node of restored rollouts; it is open until the restore is complete."""
+IMPORTED = "imported"
+"""State of this batch after `neo4j-admin` has imported the graph of a snapshot (`memstore.pipeline.neo4j_files`)."""
 BLOCK_ROWS = 8192
 """Rollouts that are written to the graph in one transaction."""
 _INFLUENCES = {name: target for name, (edge, _, target) in EDGE_NAMES.items() if edge is EdgeType.INFLUENCED_BY}

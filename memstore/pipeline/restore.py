@@ -4,6 +4,9 @@ reliabilities of policies and vectors.
 A restore uses the same writes as an ingest. It is open until everything is written, the files of the reward models and
 the links included: run it again after an interruption. Restoring a snapshot that the memory holds adds nothing.
 
+A graph that `neo4j-admin` has imported from the snapshot's files (`memstore.pipeline.neo4j_files`) is compared with the
+snapshot instead of being written; vectors, features and models are written as for any other.
+
 The snapshot's links are written unchanged if the memory holds only nodes of the snapshot. This is checked and written
 under the link lease, so that no other process links in between. If the memory holds other nodes too, all nodes are
 linked as after an ingest.
@@ -21,11 +24,12 @@ import pyarrow.compute as pc
 from memstore.errors import EmbedderError, InputError
 from memstore.graph.protocol import EdgeTable, LinkUpdate
 from memstore.locations.stores import Stores
+from memstore.pipeline.content import IMPORTED, write_influences, write_nodes, write_reliabilities, write_scores
 from memstore.pipeline.content import RESTORED as BATCH
-from memstore.pipeline.content import write_influences, write_nodes, write_reliabilities, write_scores
 from memstore.pipeline.features import features_conflict, write_features
 from memstore.pipeline.full_disk import resumable
 from memstore.pipeline.link import link_memory
+from memstore.pipeline.neo4j_files import check_imported
 from memstore.pipeline.verify import mark_short_lists
 from memstore.progress import Progress, Silent
 from memstore.snapshots.models import FOLDER, copy_models
@@ -59,11 +63,14 @@ def restore_snapshot(
         InputError: the memory is not empty and `merge` is False, or the snapshot was taken without texts.
         EmbedderError: another embedder than the memory's made the snapshot's vectors.
         StoreFullError: the disk is full; the same call resumes.
+        StoreError: the graph was imported and is not that of the snapshot.
     """
     stores.check_writable()
     progress = progress or Silent()
     state = _check(stores, snapshot, merge)
     with resumable(stores):
+        if state == "imported":
+            return _complete_import(stores, snapshot, models, progress)
         if state != "restored":
             return _restore(stores, snapshot, models, progress, resumed=state == "open")
         if models is not None:
@@ -77,27 +84,47 @@ def _restore(stores: Stores, snapshot: Snapshot, models: Path | None, progress: 
     if empty:
         stores.record_link_settings(settings)
     added = _write_nodes(stores, snapshot, progress)
-    _write_vectors(stores, "query", snapshot.queries, snapshot.query_x, snapshot.query_has_x, progress)
-    _write_vectors(stores, "thinking", snapshot.thinkings, snapshot.thinking_x, snapshot.thinking_has_x, progress)
-    _write_features(stores, snapshot)
-    if models is not None:
-        copy_models(models, stores.location.folder / FOLDER)
+    _write_derived(stores, snapshot, models, progress)
     linked = (empty or resumed) and stores.link_settings == settings and _write_links(stores, snapshot)
     nodes = {label: getattr(snapshot, name) for label, name in TABLES.items()}
     write_scores(stores.graph, Content(nodes, snapshot.edges))
     write_influences(stores.graph, Content(nodes, snapshot.edges))
     write_reliabilities(stores.graph, Content(nodes, snapshot.edges))
+    _finish(stores, progress, linked=linked)
+    return added
+
+
+def _complete_import(stores: Stores, snapshot: Snapshot, models: Path | None, progress: Progress) -> int:
+    """Check an imported graph, and write what is not in it; return how many rollouts were imported."""
+    progress.stage("check the imported graph")
+    check_imported(stores.graph, snapshot, str(stores.location))
+    stores.record_link_settings(LinkSettings.parse(snapshot.manifest.links))
+    _write_derived(stores, snapshot, models, progress)
+    _finish(stores, progress, linked=True)
+    return len(snapshot.thinkings)
+
+
+def _write_derived(stores: Stores, snapshot: Snapshot, models: Path | None, progress: Progress) -> None:
+    """Write what is not in the graph: vectors, features, and the files of the reward models."""
+    _write_vectors(stores, "query", snapshot.queries, snapshot.query_x, snapshot.query_has_x, progress)
+    _write_vectors(stores, "thinking", snapshot.thinkings, snapshot.thinking_x, snapshot.thinking_has_x, progress)
+    _write_features(stores, snapshot)
+    if models is not None:
+        copy_models(models, stores.location.folder / FOLDER)
+
+
+def _finish(stores: Stores, progress: Progress, *, linked: bool) -> None:
+    """Link what is not linked, and close the batch; `linked` says that the snapshot's links are in the graph."""
     if linked:
         # A snapshot that was converted from an older schema has short lists; any short list is computed again.
         mark_short_lists(stores)
     link_memory(stores, progress=progress)
     stores.graph.write_batch({"id": BATCH, "state": "done"})
     stores.graph.checkpoint()
-    return added
 
 
-def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> Literal["new", "open", "restored"]:
-    """Check that the snapshot can be restored, and whether an earlier restore of it is unfinished or complete."""
+def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> Literal["new", "imported", "open", "restored"]:
+    """Check that the snapshot can be restored, and how far that is: its graph imported, a restore open or complete."""
     if "text" not in snapshot.queries.column_names:
         raise InputError("this snapshot was taken without texts and cannot be restored; take one with texts")
     fingerprint = stores.settled_fingerprint()
@@ -113,7 +140,7 @@ def _check(stores: Stores, snapshot: Snapshot, merge: bool) -> Literal["new", "o
     for batch in stores.graph.nodes(NodeLabel.BATCH, ["id", "source", "state"]).to_pylist():
         if batch["id"] == BATCH and batch["source"] == snapshot.manifest.id:
             if batch["state"] != "done":
-                return "open"
+                return "imported" if batch["state"] == IMPORTED else "open"
             if not merge and _holds_all(stores, snapshot):
                 return "restored"
     if not merge and len(stores.graph.nodes(NodeLabel.QUERY, ["id"])):

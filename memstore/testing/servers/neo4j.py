@@ -91,7 +91,7 @@ class Neo4jServer:
         output = self.folder / "console.log"
         begin = output.stat().st_size if output.exists() else 0
         with output.open("ab") as stream:
-            self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=self._environment())
+            self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=self.environment())
         deadline = time.monotonic() + START_SECONDS
         while b"Started." not in (output_text := output.read_bytes()[begin:]):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -122,11 +122,12 @@ class Neo4jServer:
 
     def _run_admin(self, *arguments: str) -> None:
         command = [str(self.home / "bin" / "neo4j-admin"), *arguments]
-        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"neo4j-admin {arguments[0]} failed: {(done.stdout + done.stderr)[-2000:]}")
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Environment of the server and of its neo4j-admin."""
         conf = str(self.folder / "conf")
         options = f"{os.environ.get('JAVA_TOOL_OPTIONS', '')} {_JVM_OPTIONS}".strip()
         own = {"NEO4J_HOME": str(self.home), "NEO4J_CONF": conf, "HEAP_SIZE": self._heap}
