@@ -6,6 +6,7 @@ that has dots itself is written as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from memstore.records.layouts import key_list
 from memstore.text.chat import read_completion, read_prompt
 
 _MISSING = object()
+_POSITION = re.compile(r"-?[0-9]{1,9}")
 _TEXTS = ("response", "answer", "thinking")
 
 
@@ -32,6 +34,8 @@ def parse_paths(text: str) -> dict[str, str]:
         if key not in RECORD_KEYS or key == "metadata":
             known = ", ".join(sorted(RECORD_KEYS - {"metadata"}))
             raise InputError(f"--map has the key {key!r}, but a rollout has {known}")
+        if key in paths:
+            raise InputError(f"--map has two paths for {key}; keep one of them")
         paths[key] = path
     if "query" not in paths or not any(key in paths for key in _TEXTS):
         raise InputError("--map needs query=PATH and response=PATH or answer=PATH")
@@ -76,7 +80,7 @@ def _at(values: object, steps: Sequence[str]) -> object:
             key = ".".join(steps[:count])
             if key in values and (found := _at(values[key], steps[count:])) is not _MISSING:
                 return found
-    elif isinstance(values, list) and steps[0].lstrip("-").isdigit():
+    elif isinstance(values, list) and _POSITION.fullmatch(steps[0]):
         position = int(steps[0])
         if -len(values) <= position < len(values):
             return _at(values[position], steps[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -77,7 +78,7 @@ def preview(sources: Sequence[str | Path], defaults: RecordDefaults | None = Non
 
 
 def _preview(file: str | Path, defaults: RecordDefaults) -> FilePreview:
-    found = FilePreview(str(file))
+    found = FilePreview(os.fsencode(file).decode("utf-8", "backslashreplace"))
     kinds: set[str] = set()
 
     def reject(number: int, reason: str) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from memstore.errors import InputError
-from memstore.records.readers.source import stem_of
+from memstore.records.readers.source import name_of, stem_of
 from memstore.records.readers.tables import (
     FREE_BYTES,
     MAX_RATIO,
@@ -51,7 +51,7 @@ class ArrowSource:
     def __init__(
         self, path: Path, *, size: int, columns: Sequence[Sequence[str]] = (), content: bytes | None = None
     ) -> None:
-        self.name = path.name
+        self.name = name_of(path)
         self.stem = stem_of(path)
         self.size: int | None = size
         self._path = path

@@ -10,7 +10,7 @@ from memstore.errors import InputError
 from memstore.records.readers.archives import Archive
 from memstore.records.readers.json_values import MAX_VALUE, json_rows
 from memstore.records.readers.natural_order import in_natural_order
-from memstore.records.readers.source import stem_of
+from memstore.records.readers.source import name_of, stem_of
 from memstore.records.record import Row
 
 _SAMPLES = "samples/"
@@ -22,7 +22,7 @@ class EvalSource:
     """The samples of a log, each with the log's `eval`; see `memstore.records.readers.RowSource`."""
 
     def __init__(self, path: Path, *, size: int) -> None:
-        self.name = path.name
+        self.name = name_of(path)
         self.stem = stem_of(path)
         self.size: int | None = size
         self._archive = Archive(path)

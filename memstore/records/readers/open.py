@@ -14,7 +14,7 @@ from memstore.records.readers.eval_log import EvalSource
 from memstore.records.readers.lines import LineSource
 from memstore.records.readers.other_formats import SNIFFED_BYTES, refuse_other_format
 from memstore.records.readers.parquet import ParquetSource
-from memstore.records.readers.source import RowSource, stem_of
+from memstore.records.readers.source import RowSource, name_of, stem_of
 
 _PARQUET_MAGIC = b"PAR1"
 _ARROW_MAGICS = (FILE_MAGIC, STREAM_MAGIC)
@@ -43,7 +43,7 @@ def open_source(path: str | Path, columns: Sequence[Sequence[str]] = ()) -> RowS
         if stat.S_ISDIR(status.st_mode):
             raise InputError(f"{path} is a folder; name the files in it, such as {path / '*.jsonl'}")
         if not stat.S_ISREG(status.st_mode):
-            return LineSource(path, name=path.name, stem=stem_of(path), size=None)
+            return LineSource(path, name=name_of(path), stem=stem_of(path), size=None)
         if status.st_size == 0:
             raise InputError(f"{path} is empty; it must contain one rollout a line")
         with path.open("rb") as file:
@@ -65,7 +65,7 @@ def open_source(path: str | Path, columns: Sequence[Sequence[str]] = ()) -> RowS
     if path.suffix.lower() == ".parquet" and not start.lstrip().startswith((b"{", b"\x1f\x8b")):
         raise InputError(f"{path} is not a readable Parquet file: it does not begin with PAR1; write it again")
     refuse_other_format(start, str(path))
-    return LineSource(path, name=path.name, stem=stem_of(path), size=status.st_size)
+    return LineSource(path, name=name_of(path), stem=stem_of(path), size=status.st_size)
 
 
 def _open_member(archive: Archive, path: Path, columns: Sequence[Sequence[str]]) -> RowSource:
@@ -73,7 +73,7 @@ def _open_member(archive: Archive, path: Path, columns: Sequence[Sequence[str]])
     name = path.relative_to(archive.path).as_posix()
     size = archive.size(name)
     start = archive.read(name, SNIFFED_BYTES)
-    shown = f"{archive.path.name}/{name}"
+    shown = f"{name_of(archive.path)}/{name}"
     if size == 0:
         raise InputError(f"{path} is empty; it must contain one rollout a line")
     if start.startswith(ZIP_MAGIC):

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memstore.errors import InputError
-from memstore.records.readers.source import stem_of
+from memstore.records.readers.source import name_of, stem_of
 from memstore.records.readers.tables import (
     FREE_BYTES,
     MAX_RATIO,
@@ -59,7 +59,7 @@ class ParquetSource:
         self, path: Path, *, size: int, columns: Sequence[Sequence[str]] = (), content: bytes | None = None
     ) -> None:
         self._content = content
-        self.name = path.name
+        self.name = name_of(path)
         self.stem = stem_of(path)
         self.size: int | None = size
         self._path = path

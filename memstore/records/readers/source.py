@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -37,9 +38,14 @@ class RowSource(Protocol):
         ...
 
 
+def name_of(path: str | Path) -> str:
+    """The file's name. Bytes that are not UTF-8, which no store takes, are written as `\\xff`."""
+    return os.fsencode(Path(path).name).decode("utf-8", "backslashreplace")
+
+
 def stem_of(path: Path) -> str:
     """The file's name without the suffixes of the supported formats."""
-    stem = path.name
+    stem = name_of(path)
     while any(stem.lower().endswith(ending) and len(stem) > len(ending) for ending in _ENDINGS):
         stem = stem[: stem.rindex(".")]
     return stem

@@ -60,7 +60,11 @@ def test_a_known_shape_is_read_by_the_paths_if_there_are_any(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("a.b.c", "dotted"), ("outs.0.text", "4 + 3\n#### 7"), ("outs.2", None), ("score.x", None), ("outs.x", None)],
+    [
+        ("a.b.c", "dotted"),
+        ("outs.0.text", "4 + 3\n#### 7"),
+        *((path, None) for path in ("outs.2", "score.x", "outs.x", "outs.--1", "outs.-", "outs.²")),
+    ],
 )
 def test_a_value_at_a_path(path: str, value: object) -> None:
     assert value_at(ROW, path) == value
@@ -72,6 +76,7 @@ def test_a_value_at_a_path(path: str, value: object) -> None:
         ("query", "'query', which is not KEY=PATH"),
         ("query=", "not KEY=PATH"),
         ("query=a,text=b", "the key 'text', but a rollout has answer, "),
+        ("query=a,query=b,response=c", "two paths for query; keep one of them"),
         ("query=a", "needs query=PATH and response=PATH"),
         ("response=a", "needs query=PATH"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memstore.errors import InputError
+from memstore.records.preview import preview
 from memstore.records.readers import expand_paths, open_source, skipped_files
 
 LINES = "".join(json.dumps({"query": "How many?", "response": f"{n}"}) + "\n" for n in range(300))
@@ -167,3 +169,15 @@ def test_names_that_no_file_can_have(name: str, said: str | None) -> None:
         return
     with pytest.raises(InputError, match=said):
         expand_paths([name])
+
+
+def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    try:
+        path.write_text(LINES)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    source = open_source(path)
+    assert (source.name, source.stem) == ("caf\\xe9.jsonl", "caf\\xe9")
+    (shown,) = preview([path])
+    assert (shown.file.encode().decode(), shown.rollouts) == (f"{tmp_path}/caf\\xe9.jsonl", 300)
