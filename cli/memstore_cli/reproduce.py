@@ -52,7 +52,7 @@ def reproduce(
     file = reproduction.read_plan(plan)
     place = folder or Path(plan.stem)
     if dry_run:
-        document = reproduction.dry_run(file, place)
+        document = reproduction.dry_run(file, place, redo=redo or ())
         print_json(document) if as_json else print(reproduction.script(document))
         return
     result = reproduction.reproduce(file, place, partial(print, file=sys.stderr, flush=True), redo=redo or ())

@@ -1,6 +1,8 @@
 """The paper's experiments from a plan: rollouts, memory, reward models, trainings, evaluation, tables.
 
 plan.py            the plan, a TOML file
+plan_names.py      names that become folders
+plan_errors.py     what is wrong with a plan
 placeholders.py    placeholders of its commands
 sources.py         its benchmarks and files of queries
 step.py            a step: one command of memstore, or the plan's training

@@ -7,6 +7,7 @@ command still runs. A command that is a single program is killed then.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -37,7 +38,7 @@ DRAINED_WITHIN_S = 10.0
 POLL_S = 0.2
 SHOWN_PORT = "8000"
 """The port in commands that are printed and not run."""
-_COMPOUND = re.compile(r"[;&|\n]|^\s*[A-Za-z_]\w*=")
+_COMPOUND = re.compile(r"[;&|\n]|^\s*(?:[A-Za-z_]\w*=|[({!])")
 """A command of several programs, or one that sets variables: the shell stays."""
 _ERROR = "error: "
 
@@ -207,11 +208,13 @@ def _serving(step: Step, folder: RunFolder, log: IO[bytes], values: Mapping[str,
 
 
 def _answers(address: str) -> bool:
-    """Whether a server answers at this address, even if it refuses the request."""
+    """Whether a server answers at this address, even if it refuses the request or does not speak HTTP."""
     try:
         with urllib.request.urlopen(address, timeout=5):
             return True
     except urllib.error.HTTPError as error:
         return error.code < 500
-    except (urllib.error.URLError, OSError):
+    except http.client.HTTPException:
+        return True
+    except OSError:
         return False

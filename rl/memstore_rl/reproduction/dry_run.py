@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,11 +14,14 @@ from memstore_rl.reproduction.plan import PlanFile
 from memstore_rl.reproduction.sources import sources_of
 from memstore_rl.reproduction.state import read_record
 from memstore_rl.reproduction.step import Estimate, Step, fingerprints
-from memstore_rl.reproduction.steps import steps_of
+from memstore_rl.reproduction.steps import steps_of, steps_to_redo
 
 
-def dry_run(file: PlanFile, folder: Path) -> dict[str, Any]:
+def dry_run(file: PlanFile, folder: Path, *, redo: Sequence[str] = ()) -> dict[str, Any]:
     """The steps of a plan with their commands, states and estimates; nothing is written.
+
+    Args:
+        redo: names of steps that are to be done again, with all that need them.
 
     Returns:
         `folder`, `steps` with `name`, `command`, `done`, `gpu` and `estimate` (`calls`, `prompt_tokens`,
@@ -33,6 +37,7 @@ def dry_run(file: PlanFile, folder: Path) -> dict[str, Any]:
     records = {step.name: read_record(folder, step) for step in steps}
     # A step that was done otherwise counts as not done: `reproduce` refuses to go on from it.
     done = {name: record is not None and record.fingerprint == marks[name] for name, record in records.items()}
+    done |= dict.fromkeys((step.name for step in steps_to_redo(steps, redo)), False)
     total = sum((step.estimate for step in steps if not done[step.name]), Estimate())
     return {
         "folder": str(folder),

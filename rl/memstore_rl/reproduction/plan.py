@@ -23,31 +23,38 @@ are missing have the values of the paper. An unknown key is an error.
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from memstore.errors import InputError
 from memstore_rl.benchmarks.toml_file import read_toml
 from memstore_rl.reproduction.placeholders import CHECKPOINT_WORDS, POLICY_WORDS, TRAINING_WORDS, check_words
+from memstore_rl.reproduction.plan_errors import clause
+from memstore_rl.reproduction.plan_names import checked_name, repeated
 from memstore_rl.trainers.verl.config import parse_version
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 RunMode = Literal["oracle", "budget", "memory", "verdict"]
 
 _RUN = re.compile(r"(?P<mode>oracle|verdict)|(?P<labelled>budget|memory)-(?P<percent>\d{1,2}(?:\.\d+)?|100)")
-_RESERVED = frozenset(["queries", "data", "steps", "logs", "start", "memory", "score", "predictors", "rollouts"])
-"""Names of files and folders of a reproduction, which no policy and no ablation can have."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class _Keys(BaseModel):
     """A table of the plan."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_no_nul(cls, value: object) -> object:
+        if any(isinstance(text, str) and "\0" in text for text in (value if isinstance(value, list) else [value])):
+            raise ValueError("has a NUL character, which no command can be given; remove it")
+        return value
 
 
 class Queries(_Keys):
@@ -57,7 +64,7 @@ class Queries(_Keys):
     """Benchmarks whose training queries are trained on, and whose test queries are measured."""
     out_of_domain: tuple[str, ...] = ()
     """Benchmarks of which only the test queries are used."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the sample of each benchmark and of its splits."""
     limit: Positive | None = None
     """At most this many queries of each benchmark and split."""
@@ -92,8 +99,10 @@ class Engine(_Keys):
     def _one_engine(self) -> Self:
         if (self.endpoint is None) == (not self.vllm):
             raise ValueError("needs either an endpoint or vllm = true")
-        if self.serve is None and "{port}" in (self.endpoint or ""):
-            raise ValueError("has {port} in its endpoint, which needs serve")
+        if self.endpoint is not None and not _is_address(self.endpoint.replace("{port}", "8000")):
+            raise ValueError(f"has the endpoint {self.endpoint!r}, which is no address; write http://HOST:PORT/v1")
+        if "{port}" in (self.endpoint or "") and "{port}" not in (self.serve or ""):
+            raise ValueError("has {port} in its endpoint, which needs serve with {port}")
         if self.serve and self.vllm:
             raise ValueError("has serve and vllm = true; keep one of them")
         return self
@@ -103,7 +112,7 @@ class Policy(Engine):
     """`[[policies]]`: a policy before its training, and how it is sampled."""
 
     name: str
-    model: str
+    model: str = Field(min_length=1)
     """Name of the model at the endpoint; with vllm, a folder or a name on a hub."""
     recipe: Path | None = None
     """Overrides of verl for this policy, one a line."""
@@ -113,7 +122,7 @@ class Policy(Engine):
     @field_validator("name")
     @classmethod
     def _is_name(cls, name: str) -> str:
-        return _checked_name(name)
+        return checked_name(name)
 
 
 class Checkpoints(Engine):
@@ -130,7 +139,7 @@ class Rollouts(_Keys):
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: Positive = 1024
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Evaluation(_Keys):
@@ -139,17 +148,26 @@ class Evaluation(_Keys):
     samples: Positive = 1
     temperature: float = Field(default=0.0, ge=0)
     max_tokens: Positive = 1024
-    seed: int = 0
+    seed: Seed = 0
 
 
 class RewardModels(_Keys):
     """`[reward_models]`: the predictors of rewards that are compared on hidden labels."""
 
     budgets: tuple[Share, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-    seeds: tuple[int, ...] = (0,)
-    predictors: tuple[str, ...] = ("vote_share", "logistic", "memstore", "paper", "paper_reversed")
-    seed: int = 0
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    predictors: tuple[str, ...] = Field(
+        default=("vote_share", "logistic", "memstore", "paper", "paper_reversed"), min_length=1
+    )
+    seed: Seed = 0
     """Seed of the label budgets and of the reward models that the trainings use."""
+
+    @field_validator("budgets", "seeds", "predictors")
+    @classmethod
+    def _are_unique(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        if (twice := repeated(f"{value:g}" if isinstance(value, float) else value for value in values)) is not None:
+            raise ValueError(f"names {twice} twice")
+        return values
 
 
 class Run(NamedTuple):
@@ -178,7 +196,7 @@ class Ablation(_Keys):
     @field_validator("name")
     @classmethod
     def _is_name(cls, name: str) -> str:
-        return _checked_name(name)
+        return checked_name(name)
 
     @field_validator("labelled_share")
     @classmethod
@@ -209,20 +227,27 @@ class Training(_Keys):
     """Epochs of a training."""
     verifier_calls: Positive | None = None
     """Verifier calls a step of the run `verdict`."""
-    seed: int = 0
+    seed: Seed = 0
 
     @field_validator("runs")
     @classmethod
     def _are_runs(cls, runs: tuple[str, ...]) -> tuple[str, ...]:
         for name in runs:
             _parsed_run(name)
-        if len(set(runs)) < len(runs):
+        if len({(run.mode, run.budget) for run in map(_parsed_run, runs)}) < len(runs):
             raise ValueError("names a run twice")
         return runs
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if (twice := repeated(ablation.name for ablation in self.ablations)) is not None:
+            raise ValueError(f"has two ablations of the name {twice}; rename one of them")
         for ablation in self.ablations:
+            if ablation.labelled_share is not None and not ablation.of.startswith("memory-"):
+                raise ValueError(
+                    f"has the ablation {ablation.name} with labelled_share, which only runs of mode memory use, and "
+                    f"{ablation.of} is none"
+                )
             if ablation.of not in self.runs:
                 raise ValueError(f"has the ablation {ablation.name} of {ablation.of}, which is not among the runs")
             if ablation.name in self.runs:
@@ -279,8 +304,7 @@ class Plan(_Keys):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [policy.name for policy in self.policies]
-        if len(set(names)) < len(names):
+        if repeated(policy.name for policy in self.policies) is not None:
             raise ValueError("two policies have the same name")
         sources = [*self.queries.in_domain, *self.queries.out_of_domain]
         if twice := {source for source in sources if sources.count(source) > 1}:
@@ -301,6 +325,8 @@ class Plan(_Keys):
             raise ValueError("training.command uses {overrides}, which needs training.verl")
         for policy in self.policies:
             check_words("policies.serve", policy.serve or "", POLICY_WORDS)
+            check_words("policies.endpoint", policy.endpoint or "", POLICY_WORDS)
+        check_words("checkpoints.endpoint", self.checkpoints.endpoint or "", CHECKPOINT_WORDS)
         check_words("checkpoints.serve", self.checkpoints.serve or "", CHECKPOINT_WORDS)
         check_words("checkpoints.model", self.checkpoints.model, CHECKPOINT_WORDS)
 
@@ -327,7 +353,15 @@ def read_plan(path: Path) -> PlanFile:
     try:
         return PlanFile(Plan.model_validate(document), path)
     except ValidationError as error:
-        raise InputError(f"{path} is not a valid plan: {_sentence(error)}") from error
+        raise InputError(f"{path} is not a valid plan: {clause(error, Plan)}") from error
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and text.isprintable()
+    except ValueError:  # the port is no number
+        return False
 
 
 def _parsed_run(name: str) -> Run:
@@ -342,37 +376,3 @@ def _parsed_run(name: str) -> Run:
     if not budget:
         raise ValueError(f"has the run {name!r}, which labels nothing")
     return Run(name, found["labelled"], budget)  # type: ignore[arg-type]
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError("must consist of letters, digits, and `_`, `.`, `-`, as it names a folder")
-    if name in _RESERVED or name.startswith("reward-model"):
-        raise ValueError(f"is {name}, which names something else in the folder; choose another one")
-    return name
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first finding as a clause that names the key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return f"the key {key} is missing"
-    if first["type"] == "extra_forbidden":
-        near = get_close_matches(str(first["loc"][-1]), _keys_at(first["loc"][:-1]), 1)
-        return f"the key {key} is unknown" + (f"; did you mean {near[0]}?" if near else "")
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] != "value_error":
-        message = f"is {first['input']!r}: {message[:1].lower()}{message[1:]}"
-    return f"{key} {message}".strip()
-
-
-def _keys_at(place: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table at this place of a plan."""
-    table: Any = Plan
-    for part in place:
-        if isinstance(part, int):
-            continue
-        kind = table.model_fields[part].annotation
-        table = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else kind.__args__[0]
-    return list(table.model_fields)

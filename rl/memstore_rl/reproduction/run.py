@@ -12,20 +12,19 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
 from memstore.errors import InputError
 from memstore.runtime.disk_space import space_errors
-from memstore_rl.reproduction.command import choose_port, run_command, shown_command
+from memstore_rl.reproduction.command import StepFailed, choose_port, run_command, shown_command
 from memstore_rl.reproduction.placeholders import filled
 from memstore_rl.reproduction.plan import PlanFile
 from memstore_rl.reproduction.results import results_of
 from memstore_rl.reproduction.sources import Sources, file_digests, sources_of
 from memstore_rl.reproduction.state import RunFolder, check_plan, open_folder
 from memstore_rl.reproduction.step import Step, fingerprints
-from memstore_rl.reproduction.steps import steps_of
+from memstore_rl.reproduction.steps import steps_of, steps_to_redo
 from memstore_rl.reproduction.tables import TABLES, read_made_of, write_tables
 
 Report = Callable[[str], None]
@@ -81,12 +80,13 @@ def reproduce(file: PlanFile, folder: Path, report: Report = print, *, redo: Seq
     """
     _check_predictors(file)
     sources = sources_of(file)
-    with open_folder(folder.absolute()) as place:
+    with open_folder(folder.absolute(), [policy.name for policy in file.plan.policies]) as place:
         steps = steps_of(file, sources, place.path)
         marks = fingerprints(steps)
-        for step in reversed(steps_to_redo(steps, redo)):
+        again = steps_to_redo(steps, redo)
+        document, changes = check_plan(place.path, file.plan, file_digests(file, sources.all), steps, marks, again)
+        for step in reversed(again):
             place.forget(step)
-        document, changes = check_plan(place.path, file.plan, file_digests(file, sources.all), steps, marks)
         place.write("plan.json", json.dumps(document, indent=1) + "\n")
         result = Reproduction(folder, len(steps))
         if changes:
@@ -98,25 +98,6 @@ def reproduce(file: PlanFile, folder: Path, report: Report = print, *, redo: Seq
         report(f"note: {note}")
     result.notes += notes
     return result
-
-
-def steps_to_redo(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
-    """The steps of these names and all that need them, in order.
-
-    Raises:
-        InputError: there is no step of a name.
-    """
-    known = [step.name for step in steps]
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "--dry-run lists the steps"
-            raise InputError(f"the plan has no step {name!r}; {hint}")
-    again = set(names)
-    for step in steps:
-        if again.intersection(step.needs):
-            again.add(step.name)
-    return [step for step in steps if step.name in again]
 
 
 def _check_predictors(file: PlanFile) -> None:
@@ -166,6 +147,11 @@ def _do(step: Step, number: str, mark: str, place: RunFolder, report: Report) ->
     with space_errors(f"no space is left for {place.path}; free some and run the same command again"):
         place.begin(step)
         run_command(step, place, values)
+    if missing := [path for path in step.outputs if not (place.path / path).exists()]:
+        raise StepFailed(
+            f"the command of the step {step.name} ended without an error and has not written {missing[0]} (log: "
+            f"{place.log(step)}); correct it, and the same command resumes"
+        )
     record = place.finish(step, mark, time.monotonic() - started)
     report(f"  {record.seconds:.1f} s")
 

@@ -99,7 +99,7 @@ def file_digests(file: PlanFile, sources: Sequence[Source]) -> dict[Path, str]:
 def _source(text: str, file: PlanFile) -> Source:
     if text in benchmarks():
         return Source(text, text, benchmarks()[text])
-    path = file.folder / text
+    path = file.folder / Path(text).expanduser()
     try:
         declaration = declaration_of(str(path) if path.exists() or "/" in text or "." in text else text)
     except InputError as error:

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from memstore.errors import InputError, LockedError
-from memstore.runtime.disk_space import space_errors
+from memstore.runtime.disk_space import is_full, space_errors
 from memstore_rl.reproduction.step import Step
 
-_OWN = ("lock", "queries", "data")
-"""Names of which one tells that a folder is a reproduction's, also where its commands were entered by hand."""
+_BY_HAND = frozenset(["queries", "data"])
+"""Names in a folder in which the commands of `--dry-run` were entered by hand, besides those of the policies."""
 _ENGINE = ("endpoint", "serve", "vllm", "vllm_options", "api_key_file", "concurrency", "rate", "timeout", "tries")
 _WITHOUT_EFFECT = frozenset([*_ENGINE, "logprobs", "gpus", "gpu", "data"])
 """Last parts of keys that change no result."""
@@ -109,13 +109,19 @@ def read_record(folder: Path, step: Step) -> Record | None:
         return Record(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; name another --folder") from error
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); remove it, and the step is done again") from error
 
 
 @contextmanager
-def open_folder(path: Path) -> Iterator[RunFolder]:
+def open_folder(path: Path, policies: Iterable[str] = ()) -> Iterator[RunFolder]:
     """Create the folder if needed and hold its lock.
+
+    Args:
+        policies: names of the plan's policies. A folder that no run has locked before is used if it has nothing but
+            their folders, queries and data.
 
     Raises:
         InputError: the folder cannot be created, or holds something else than a reproduction.
@@ -125,13 +131,14 @@ def open_folder(path: Path) -> Iterator[RunFolder]:
     with space_errors(f"no space is left for {path}; free some and run the same command again"):
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()) and not any((path / name).exists() for name in _OWN):
+            found = {each.name for each in path.iterdir()}
+            if "lock" not in found and not found <= _BY_HAND.union(policies):
                 raise InputError(f"{path} holds something else; name a new --folder for the reproduction")
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            if isinstance(error, FileExistsError | NotADirectoryError | PermissionError):
-                raise InputError(f"cannot write {path}: {error.strerror}; name another --folder") from error
-            raise
+            if is_full(error):
+                raise
+            raise InputError(f"cannot write {path}: {error.strerror}; name another --folder") from error
     try:
         _hold(path, lock)
         yield RunFolder(path, lock)
@@ -155,9 +162,17 @@ def _hold(path: Path, lock: int) -> None:
 
 
 def check_plan(
-    folder: Path, plan: BaseModel, digests: Mapping[Path, str], steps: Sequence[Step], fingerprints: Mapping[str, str]
+    folder: Path,
+    plan: BaseModel,
+    digests: Mapping[Path, str],
+    steps: Sequence[Step],
+    fingerprints: Mapping[str, str],
+    again: Collection[Step] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """Compare a plan with the one that began the folder.
+
+    Args:
+        again: steps that are to be done again, so that a change of them does no harm.
 
     Returns:
         the plan as it is to be stored, and the keys that differ without an effect on a step that is done.
@@ -175,7 +190,8 @@ def check_plan(
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); remove it to accept the present plan") from error
     changes = list(_changes(before, document))
-    records = [(step, record) for step in steps if (record := read_record(folder, step)) is not None]
+    kept = [step for step in steps if step not in again]
+    records = [(step, record) for step in kept if (record := read_record(folder, step)) is not None]
     affected = [step.name for step, record in records if record.fingerprint != fingerprints[step.name]]
     if affected:
         what = str(next((c for c in changes if not c.without_effect), "its commands are other ones"))

@@ -18,9 +18,11 @@ Each is a command of memstore, apart from the training. Paths are relative to th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
+from memstore.errors import InputError
 from memstore_rl.reproduction.context import Context
 from memstore_rl.reproduction.layout import data_folder
 from memstore_rl.reproduction.plan import PlanFile
@@ -37,6 +39,25 @@ def steps_of(file: PlanFile, sources: Sources, folder: Path) -> list[Step]:
         InputError: a path of the plan does not exist, or an ablation's overrides would be lost.
     """
     return list(_steps(Context(file, sources, folder)))
+
+
+def steps_to_redo(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
+    """The steps of these names and all that need them, in order.
+
+    Raises:
+        InputError: there is no step of a name.
+    """
+    known = [step.name for step in steps]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "--dry-run lists the steps"
+            raise InputError(f"the plan has no step {name!r}; {hint}")
+    again = set(names)
+    for step in steps:
+        if again.intersection(step.needs):
+            again.add(step.name)
+    return [step for step in steps if step.name in again]
 
 
 def _steps(context: Context) -> Iterator[Step]:

@@ -70,7 +70,8 @@ def test_a_step_is_done_again_with_all_that_need_it(tmp_path: Path) -> None:
 
 
 def test_a_failed_step_says_why_and_is_done_by_the_next_run(tmp_path: Path) -> None:
-    failing = step("b", "echo 'error: no bench; bring one.' >&2; test -e bench", needs=("a",), outputs=("half",))
+    command = "echo 'error: no bench; bring one.' >&2; test -e bench && touch half"
+    failing = step("b", command, needs=("a",), outputs=("half",))
     with pytest.raises(StepFailed) as raised:
         do(tmp_path / "run", step("a", APPEND), failing)
     log = tmp_path / "run" / "logs" / "b.log"
@@ -116,7 +117,8 @@ def test_rollouts_brought_without_a_checkpoint_are_enough(tmp_path: Path, monkey
     training = step("training", "train", gpu=True, outputs=("model",), brought=("model", "rollouts"))
     test = step("test", "false", needs=("training",), outputs=("rollouts",), resumes=True)
     test = replace(test, brought=("rollouts",), requires=("model",))
-    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock").touch()
     (tmp_path / "run" / "rollouts").write_text("r")
     assert do(tmp_path / "run", training, test).done == ["training", "test"]
 
