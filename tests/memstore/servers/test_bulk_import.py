@@ -189,7 +189,7 @@ class Stopping(Silent):
     """Stops the import at its second stage."""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        if name == "relationship import":
+        if name == "import: relationships":
             raise KeyboardInterrupt
 
 
