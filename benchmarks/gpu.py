@@ -215,9 +215,9 @@ PARTS = (embed, link, reward_model, paper)
 
 def print_line(line: Line, gpu: str | None) -> None:
     cpu, other = line.timed["cpu"], line.timed.get(gpu or "")
-    cells = [line.name, line.size, f"{cpu.seconds:.2f}"]
+    cells = [line.name, line.size, f"{cpu.seconds:.3g}"]
     if other:
-        cells += [f"{other.seconds:.2f}", f"{cpu.seconds / other.seconds:.1f}", f"{other.peak / 2**20:,.0f}"]
+        cells += [f"{other.seconds:.3g}", f"{cpu.seconds / other.seconds:.1f}", f"{other.peak / 2**20:,.0f}"]
         cells.append(line.agreement)
     print("| " + " | ".join(cells) + " |", flush=True)
 
