@@ -108,8 +108,9 @@ def test_outcomes_that_the_budget_decided_are_kept_for_the_group(
 def test_a_slow_program_gets_the_next_limit(monkeypatch: pytest.MonkeyPatch, requests: list[Sent]) -> None:
     monkeypatch.setattr(worker, "LIMITS", (1e-6, 20.0))
     monkeypatch.setattr(worker, "GROUP_SECONDS", 40.0)
-    loop = Task("def f(x):\n    n = 0\n    for i in range(9000):\n        n += i\n    return n", "f", ("(1,)",))
-    assert outcomes([loop] * 2, [0, 0]) == [["40495500"]] * 2
+    body = "for i in range(1500):\n        n += len(('ab' * 9000).replace('ab', 'cd'))"
+    slow = Task(f"def f(x):\n    n = 0\n    {body}\n    return n", "f", ("(1,)",))  # slower than a tick of the clock
+    assert outcomes([slow] * 2, [0, 0]) == [["27000000"]] * 2
     assert requests[-1].limit == 20.0
 
 

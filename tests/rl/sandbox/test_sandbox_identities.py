@@ -87,7 +87,14 @@ def copied() -> Iterator[Path]:
         pytest.skip(f"{PYTHON} is not a Python that memstore runs on")
     folder = Path(tempfile.mkdtemp(prefix="memstore-sandbox-"))
     folder.chmod(0o755)
-    for name in ("errors.py", "runtime/processes.py", "text/fences.py", "text/listing.py", "text/parsing.py"):
+    for name in (
+        "errors.py",
+        "runtime/fair_queue.py",
+        "runtime/processes.py",
+        "text/fences.py",
+        "text/listing.py",
+        "text/parsing.py",
+    ):
         name = f"memstore/{name}"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
