@@ -18,7 +18,7 @@ from memstore.embedding.cache import VectorCache
 from memstore.errors import StoreFullError
 from memstore.graph.protocol import GraphStore
 from memstore.locations.opening import raise_layout
-from memstore.types import VECTOR_KINDS
+from memstore.types import VECTOR_KINDS, VectorKind
 from memstore.vectors.embedded import EmbeddedVectors
 from memstore.vectors.labels import LABEL_OF
 
@@ -48,8 +48,7 @@ def update_vectors(folder: Path, graph: GraphStore, vectors: EmbeddedVectors, ca
 def _copy_keys(graph: GraphStore, vectors: EmbeddedVectors, cache: VectorCache) -> None:
     """Fill the empty vectors of a memory that kept them in Milvus Lite; `memstore verify` reports those it lacks."""
     for kind in VECTOR_KINDS:
-        nodes = graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
-        nodes = nodes.filter(pc.is_valid(nodes["vector_key"]))
+        nodes = _nodes_with_key(graph, kind)
         rows = cache.lookup(nodes["vector_key"].to_pylist())
         nodes = nodes.filter(pa.array(rows >= 0))
         vectors.upsert(
@@ -59,8 +58,7 @@ def _copy_keys(graph: GraphStore, vectors: EmbeddedVectors, cache: VectorCache) 
 
 def _replace_copies(graph: GraphStore, vectors: EmbeddedVectors, cache: VectorCache) -> None:
     for kind in VECTOR_KINDS:
-        nodes = graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
-        nodes = nodes.filter(pc.is_valid(nodes["vector_key"]))
+        nodes = _nodes_with_key(graph, kind)
         for start in range(0, len(nodes), BLOCK):
             block = nodes.slice(start, BLOCK)
             rows, stored = cache.lookup(block["vector_key"].to_pylist()), vectors.fetch(block["id"].to_pylist())
@@ -69,3 +67,9 @@ def _replace_copies(graph: GraphStore, vectors: EmbeddedVectors, cache: VectorCa
             same = (cached == stored.vectors[known]).all(axis=1)
             block = block.take(pa.array(known[same]))
             vectors.upsert(kind, block["id"].to_pylist(), cached[same], keys=block["vector_key"].to_pylist())
+
+
+def _nodes_with_key(graph: GraphStore, kind: VectorKind) -> pa.Table:
+    """Ids and vector keys of the nodes of a kind that have a vector."""
+    nodes = graph.nodes(LABEL_OF[kind], ["id", "vector_key"])
+    return nodes.filter(pc.is_valid(nodes["vector_key"]))

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from memstore_rl.reproduction.run import Reproduction, do_steps
+from memstore_rl.reproduction.state import open_folder
+from memstore_rl.reproduction.step import Step
+
 PLAN = """
 [queries]
 in_domain = ["sums.jsonl"]
@@ -29,6 +33,19 @@ endpoint = "http://127.0.0.1:9/v1"
 """
 
 WritePlan = Callable[..., Path]
+
+
+def step(name: str, command: str, **values: object) -> Step:
+    """A step of a shell command, which is also its identity."""
+    return Step(name, command, command, **values)  # type: ignore[arg-type]
+
+
+def do(folder: Path, *steps: Step) -> Reproduction:
+    """Do steps in a folder."""
+    with open_folder(folder) as place:
+        result = Reproduction(folder, len(steps))
+        do_steps(steps, place, result, lambda line: None)
+        return result
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from memstore.errors import InputError
 from memstore_rl.reproduction.command import StepFailed, _answers
 from memstore_rl.reproduction.dry_run import dry_run
 from memstore_rl.reproduction.plan import read_plan
-from memstore_rl.reproduction.run import Reproduction, do_steps, reproduce
+from memstore_rl.reproduction.run import reproduce
 from memstore_rl.reproduction.sources import file_digests, sources_of
 from memstore_rl.reproduction.state import check_plan, open_folder
-from memstore_rl.reproduction.step import Step, fingerprints
+from memstore_rl.reproduction.step import fingerprints
 from memstore_rl.reproduction.steps import steps_of, steps_to_redo
-from tests.rl.reproduction.conftest import PLAN, WritePlan
+from tests.rl.reproduction.conftest import PLAN, WritePlan, do, step
 
 ABLATION = '[[training.ablations]]\nname = "plain"\nof = "memory-20"\n'
 MODELS = "[reward_models]\n"
@@ -68,17 +68,6 @@ def test_the_encoding_of_a_plan(tmp_path: Path, write_plan: WritePlan) -> None:
     path.write_bytes(path.read_text("utf-8-sig").encode("utf-16"))
     with pytest.raises(InputError, match="is not UTF-8 .* save it as UTF-8"):
         read_plan(path)
-
-
-def step(name: str, command: str, **values: object) -> Step:
-    return Step(name, command, command, **values)  # type: ignore[arg-type]
-
-
-def do(folder: Path, *steps: Step) -> Reproduction:
-    with open_folder(folder) as place:
-        result = Reproduction(folder, len(steps))
-        do_steps(steps, place, result, lambda line: None)
-        return result
 
 
 def test_a_command_that_writes_nothing_has_failed(tmp_path: Path) -> None:

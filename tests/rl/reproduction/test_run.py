@@ -18,25 +18,13 @@ from memstore.errors import InputError, LockedError
 from memstore_rl.reproduction import run
 from memstore_rl.reproduction.command import StepFailed
 from memstore_rl.reproduction.plan import read_plan
-from memstore_rl.reproduction.run import Reproduction, do_steps, reproduce, steps_to_redo
+from memstore_rl.reproduction.run import reproduce, steps_to_redo
 from memstore_rl.reproduction.sources import file_digests, sources_of
 from memstore_rl.reproduction.state import check_plan, open_folder
-from memstore_rl.reproduction.step import Server, Step, fingerprints
+from memstore_rl.reproduction.step import Server, fingerprints
 from memstore_rl.reproduction.steps import steps_of
 from memstore_rl.testing.openai_stub import Stub, serving
-from tests.rl.reproduction.conftest import PLAN, WritePlan
-
-
-def step(name: str, command: str, **values: object) -> Step:
-    return Step(name, command, command, **values)  # type: ignore[arg-type]
-
-
-def do(folder: Path, *steps: Step) -> Reproduction:
-    with open_folder(folder) as place:
-        result = Reproduction(folder, len(steps))
-        do_steps(steps, place, result, lambda line: None)
-        return result
-
+from tests.rl.reproduction.conftest import PLAN, WritePlan, do, step
 
 APPEND = "echo done >> count"
 
